@@ -1,0 +1,1 @@
+"""Raw text -> documents -> tokens -> batches. No torch in here."""

@@ -1,0 +1,1 @@
+"""What training costs. No torch in here."""
