@@ -52,7 +52,7 @@ def _gpt2(name: str, n_layer: int, n_head: int, n_embd: int, train: TrainConfig)
 
 
 def _llmc_schedule(steps: int, batch_tokens: int, lr: float) -> TrainConfig:
-    """The schedule of llm.c's reproductions: 700 warm-up steps, then cosine to zero (Source: its scripts/run_gpt2_*.sh)."""
+    """As llm.c's reproductions: 700 warm-up steps, then cosine to zero (Source: its scripts/run_gpt2_*.sh)."""
     return TrainConfig(
         steps=steps, batch_tokens=batch_tokens, lr=lr, warmup_steps=700, final_lr_ratio=0.0, weight_decay=0.1
     )

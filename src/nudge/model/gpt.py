@@ -1,0 +1,177 @@
+"""GPT-2, the whole network in one file (Source: Radford et al. 2019, and OpenAI's gpt-2/src/model.py).
+
+    tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
+
+Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
+The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
+"""
+
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from nudge.config import ModelConfig
+
+
+class Linear(nn.Module):
+    """x [.., n_in] -> x @ weight + bias [.., n_out], in GPT-2's own layout: weight [n_in, n_out].
+
+    `torch.nn.Linear` stores the transpose. OpenAI's checkpoints, Hugging Face's `Conv1D` and the learning material
+    store it this way round.
+    """
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.empty(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class LayerCache:
+    """The keys and values that one attention layer has seen: [B, H, up to `room` tokens, K]."""
+
+    def __init__(self, batch: int, room: int, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (batch, config.n_head, room, config.n_embd // config.n_head)
+        self.k = torch.empty(shape, dtype=dtype, device=device)
+        self.v = torch.empty(shape, dtype=dtype, device=device)
+        self.n_tokens = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep `k`, `v` [B, H, T, K] of new tokens; return those of all tokens so far."""
+        start, self.n_tokens = self.n_tokens, self.n_tokens + k.size(2)
+        self.k[:, :, start : self.n_tokens] = k
+        self.v[:, :, start : self.n_tokens] = v
+        return self.k[:, :, : self.n_tokens], self.v[:, :, : self.n_tokens]
+
+
+class Cache:
+    """Keys and values of every layer, so that a new token costs one position instead of the whole context."""
+
+    def __init__(self, model: "GPT", *, batch: int = 1, room: int | None = None) -> None:
+        weight = model.wte.weight
+        self.layers = [
+            LayerCache(batch, room or model.config.block_size, model.config, dtype=weight.dtype, device=weight.device)
+            for _ in model.blocks
+        ]
+
+    @property
+    def n_tokens(self) -> int:
+        """Positions that are filled."""
+        return self.layers[0].n_tokens
+
+
+class Attention(nn.Module):
+    """Each token looks back at the tokens before it and takes over what it finds there."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.c_attn = Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
+        self.c_proj = Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """x [B, T, C] -> [B, T, C]; with a cache, x holds only the tokens that are new."""
+        B, T, C = x.shape
+        q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind(0)
+        if cache is not None:
+            k, v = cache.append(k.to(cache.k.dtype), v.to(cache.v.dtype))
+            q = q.to(k.dtype)
+        # A token sees itself and what is before it, nothing after. Without a cache, or at its start, that is the
+        # triangle PyTorch calls causal; a single new token sees everything.
+        n_all = k.size(2)
+        mask = None if T in (1, n_all) else _triangle(T, n_all, x.device)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=n_all == T)
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+
+
+def _triangle(n_new: int, n_all: int, device: torch.device) -> Tensor:
+    """Which of all tokens each new token may see: [n_new, n_all] of bool."""
+    rows = torch.arange(n_all - n_new, n_all, device=device)[:, None]
+    return torch.arange(n_all, device=device)[None, :] <= rows
+
+
+class MLP(nn.Module):
+    """Each token by itself: widen to 4C, bend (GELU, tanh form as in GPT-2), narrow to C."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+
+
+class Block(nn.Module):
+    """One layer: both parts add to the residual stream x instead of replacing it."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.attn = Attention(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache)
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """The network. Fresh parameters are not initialized: call `init_weights`, or load a checkpoint."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head: tied
+        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+
+    def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
+
+        T, with what the cache holds, is 1 .. block_size: "no context" is the token that starts a document.
+        """
+        start = cache.n_tokens if cache else 0
+        T = tokens.size(1)
+        assert 0 < T <= self.config.block_size - start, f"{start} + {T} tokens, room {self.config.block_size}"
+        x = self.wte(tokens) + self.wpe(torch.arange(start, start + T, device=tokens.device))
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache.layers[i] if cache else None)
+        return self.ln_f(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """hidden [.., C] -> a score for each token of the vocabulary [.., V]; softmax makes them probabilities."""
+        return F.linear(hidden, self.wte.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T] -> logits [B, T, V]: at each position, the prediction of the token after it."""
+        return self.logits(self.hidden(tokens))
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Mean of -ln p(target) over all B*T positions, in nats, as float32. Shapes: both [B, T]; targets: -1 skips."""
+        logits = self(tokens).float()
+        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.reshape(-1), ignore_index=-1)
+
+
+@torch.no_grad()
+def init_weights(model: GPT, seed: int) -> None:
+    """Random parameters as OpenAI drew them; the same seed gives the same ones on every device.
+
+    Normal with 0.02 (positions 0.01), residual projections scaled by 1/sqrt(2L) so that the residual stream does not
+    grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    residual_std = 0.02 / math.sqrt(2 * model.config.n_layer)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            parameter.fill_(1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
+        else:
+            std = 0.01 if name.startswith("wpe") else residual_std if name.endswith("c_proj.weight") else 0.02
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

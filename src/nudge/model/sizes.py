@@ -1,0 +1,81 @@
+"""Parameters, floating-point operations and bytes in closed form. No torch: counting a GPT-3 takes no memory."""
+
+from dataclasses import dataclass
+
+from nudge.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterCounts:
+    """Parameters by component. The output head is tied to `wte` and counted once."""
+
+    wte: int
+    wpe: int
+    attention: int  # all layers
+    mlp: int
+    norms: int
+
+    @property
+    def total(self) -> int:
+        return self.wte + self.wpe + self.attention + self.mlp + self.norms
+
+
+def parameter_counts(model: ModelConfig) -> ParameterCounts:
+    """Parameters of a GPT-2 of these sizes, weights and biases."""
+    L, C = model.n_layer, model.n_embd
+    return ParameterCounts(
+        wte=model.vocab_size * C,
+        wpe=model.block_size * C,
+        attention=L * (C * 3 * C + 3 * C + C * C + C),
+        mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
+        norms=L * 4 * C + 2 * C,
+    )
+
+
+def matmul_parameters(model: ModelConfig) -> int:
+    """Parameters that take part in matrix products: the blocks' matrices, and the tied head once."""
+    return model.n_layer * 12 * model.n_embd**2 + model.vocab_size * model.n_embd
+
+
+def training_flops_per_token(model: ModelConfig, n_tokens: int | None = None) -> int:
+    """6N for the products with parameters and 12LTC for attention; forward is a third of it.
+
+    Source: Kaplan et al. 2020, appendix B of Chowdhery et al. 2022 (PaLM). T is the context length, full by default.
+    """
+    T = n_tokens or model.block_size
+    return 6 * matmul_parameters(model) + 12 * model.n_layer * T * model.n_embd
+
+
+def checkpoint_bytes(model: ModelConfig) -> int:
+    """A checkpoint with weights and two AdamW moments in float32, give or take a few kilobytes of names."""
+    return 12 * parameter_counts(model).total
+
+
+def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
+    """Memory that training needs at its peak: state and activations, without the Python process itself (~0.4 GB).
+
+    State is float32: weights, gradients, two moments (16 bytes a parameter). Activations are what PyTorch keeps for
+    the backward pass, counted per token and channel of a layer, plus the logits and their gradient. The activation
+    counts are those of model/gpt.py: change them together. A test compares the forecast with a measured peak.
+    """
+    low = dtype == "bfloat16"
+    state = 16 * parameter_counts(model).total
+    if low:
+        state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
+    per_channel = 52 if low else 68
+    per_logit = 14 if low else 12
+    activations = micro_tokens * (model.n_layer * model.n_embd * per_channel + model.vocab_size * per_logit)
+    return state + activations
+
+
+def micro_batch(model: ModelConfig, *, sequences: int, dtype: str, budget_bytes: int, most_tokens: int) -> int | None:
+    """The most sequences per pass that divide an update evenly and fit the memory; None if not even one does.
+
+    More than `most_tokens` tokens a pass bring no more speed, only memory (on a CPU they even leave the caches).
+    """
+    for size in range(sequences, 0, -1):
+        if sequences % size == 0 and (size == 1 or size * model.block_size <= most_tokens):
+            needed = training_bytes(model, micro_tokens=size * model.block_size, dtype=dtype)
+            if needed <= budget_bytes:
+                return size
+    return None
