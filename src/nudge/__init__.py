@@ -1,3 +1,48 @@
-"""nudge: train a GPT-2, watch it learn, look inside it, and use it."""
+"""nudge: train a GPT-2, watch it learn, look inside it, and use it.
+
+    import nudge
+
+    for event in nudge.run(nudge.recipe("tiny"), "runs/first"):
+        print(event)
+    model = nudge.load("runs/first")
+    print(model.generate("def ", max_tokens=40, seed=0))
+
+Importing this package is light: torch is imported with the first thing that needs it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nudge.config import Config as Config
+    from nudge.errors import NudgeError as NudgeError
+    from nudge.infer.engine import LanguageModel as LanguageModel
+    from nudge.infer.engine import load as load
+    from nudge.recipes import recipe as recipe
+    from nudge.train.evaluation import evaluate as evaluate
+    from nudge.train.start import resume as resume
+    from nudge.train.start import run as run
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Config": "nudge.config",
+    "NudgeError": "nudge.errors",
+    "LanguageModel": "nudge.infer.engine",
+    "load": "nudge.infer.engine",
+    "recipe": "nudge.recipes",
+    "evaluate": "nudge.train.evaluation",
+    "resume": "nudge.train.start",
+    "run": "nudge.train.start",
+}
+__all__ = ["Config", "LanguageModel", "NudgeError", "evaluate", "load", "recipe", "resume", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'nudge' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

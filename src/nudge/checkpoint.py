@@ -34,7 +34,7 @@ from torch import Tensor
 from nudge import config as configs
 from nudge import files
 from nudge.config import Config, SaveConfig
-from nudge.errors import CheckpointError, MachineError, RunError
+from nudge.errors import CheckpointError, ConfigError, MachineError, RunError
 
 FORMAT = "nudge checkpoint"
 VERSION = 1
@@ -52,7 +52,6 @@ class Checkpoint:
     config: Config
     model: dict[str, Tensor]
     optimizer: dict[str, dict[str, Tensor]] | None = None
-    updates: int = 0  # that changed the weights: `step` without the skipped ones (AdamW's bias correction counts them)
     skipped_in_a_row: int = 0
     train_s: float = 0.0
     rng: Tensor | None = None
@@ -99,6 +98,10 @@ class RunFolder:
                 f"{self.path} is in use by another nudge process",
                 "wait for it to end, or give --run another folder",
             ) from None
+        except OSError as error:
+            raise MachineError(
+                f"cannot write in {self.path}: {error.strerror}", "check the folder's permissions"
+            ) from error
         try:
             yield
         finally:
@@ -117,7 +120,6 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
         "model": checkpoint.model,
         "optimizer": checkpoint.optimizer,
         "step": checkpoint.step,
-        "updates": checkpoint.updates,
         "skipped_in_a_row": checkpoint.skipped_in_a_row,
         "train_s": checkpoint.train_s,
         "config": configs.to_dict(checkpoint.config),
@@ -158,13 +160,12 @@ def _cause(error: BaseException) -> str:
         if isinstance(seen, OSError):
             return seen.strerror or str(seen)
         seen = seen.__cause__ or seen.__context__
-    return str(error).splitlines()[0]
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def prune(folder: RunFolder, keep: SaveConfig) -> None:
     """Delete checkpoints but the newest `keep_last` and those of every `keep_every`-th update."""
-    paths = _newest_first(folder)
-    for path in paths[keep.keep_last :]:
+    for path in paths(folder)[keep.keep_last :]:
         if keep.keep_every is None or _step_of(path) % keep.keep_every:
             path.unlink(missing_ok=True)
 
@@ -173,7 +174,8 @@ def _step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def _newest_first(folder: RunFolder) -> list[Path]:
+def paths(folder: RunFolder) -> list[Path]:
+    """The checkpoint files of a run, the newest first."""
     return sorted(folder.checkpoints.glob("step_" + "[0-9]" * 8 + ".pt"), reverse=True)
 
 
@@ -183,7 +185,7 @@ def newest(folder: RunFolder) -> Checkpoint:
     Raises: CheckpointError if there is none.
     """
     notes: list[str] = []
-    for path in _newest_first(folder):
+    for path in paths(folder):
         try:
             return _with_notes(read(path), notes)
         except CheckpointError as error:
@@ -209,9 +211,8 @@ def read(path: Path) -> Checkpoint:
     path = path.resolve()
     recorded = _recorded_sha256(path)
     try:
-        if recorded and files.sha256(path) not in recorded:
-            raise CheckpointError(f"{path.name} is damaged: its SHA-256 differs from the recorded one", _DAMAGED_HINT)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        damaged = bool(recorded) and files.sha256(path) not in recorded
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"no such checkpoint: {path}", "'nudge runs' lists the runs here") from None
     except pickle.UnpicklingError as error:
@@ -219,8 +220,10 @@ def read(path: Path) -> Checkpoint:
             f"{path.name} was refused: it is not a plain checkpoint and could run code when loaded",
             "'nudge import' reads the formats of other programs safely",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError) as error:
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
         raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+    if damaged:
+        raise CheckpointError(f"{path.name} is damaged: its SHA-256 differs from the recorded one", _DAMAGED_HINT)
     return _checkpoint(content, path, verified=bool(recorded))
 
 
@@ -230,8 +233,8 @@ _DAMAGED_HINT = "give the run's folder instead: the newest checkpoint that verif
 def _recorded_sha256(path: Path) -> set[str]:
     """What the index says of this file. A step that was saved twice has two lines; either may be the one on disk."""
     for index in (path.parent / "index.jsonl", path.parent / "checkpoints" / "index.jsonl"):
-        lines = list(files.read_json_lines(index))
-        if path.name == "ckpt.pt":  # a copy that was made without the link: any of the run's checkpoints
+        lines = [line for line in files.read_json_lines(index) if isinstance(line.get("sha256"), str)]
+        if lines and path.name == "ckpt.pt":  # a copy that was made without the link: any of the run's checkpoints
             return {line["sha256"] for line in lines}
         if lines:
             return {line["sha256"] for line in lines if line.get("file") == path.name}
@@ -247,20 +250,22 @@ def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
         raise CheckpointError(
             f"{path.name} has version {content.get('version')}, this nudge reads {VERSION}", "update nudge"
         )
-    return Checkpoint(
-        step=content["step"],
-        config=configs.from_dict(content["config"]),
-        model=content["model"],
-        optimizer=content["optimizer"],
-        updates=content["updates"],
-        skipped_in_a_row=content["skipped_in_a_row"],
-        train_s=content["train_s"],
-        rng=content["rng"],
-        data_fingerprint=content["data_fingerprint"],
-        tokenizer_sha256=content["tokenizer_sha256"],
-        path=path,
-        verified=verified,
-    )
+    try:
+        return Checkpoint(
+            step=content["step"],
+            config=configs.from_dict(content["config"]),
+            model=content["model"],
+            optimizer=content["optimizer"],
+            skipped_in_a_row=content["skipped_in_a_row"],
+            train_s=content["train_s"],
+            rng=content["rng"],
+            data_fingerprint=content["data_fingerprint"],
+            tokenizer_sha256=content["tokenizer_sha256"],
+            path=path,
+            verified=verified,
+        )
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise CheckpointError(f"{path.name} is incomplete or damaged: {error}", _DAMAGED_HINT) from error
 
 
 def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs")) -> Checkpoint:
@@ -301,13 +306,19 @@ def _last_written(path: Path) -> float:
 
 def tokenizer_path(checkpoint: Checkpoint) -> Path:
     """The tokenizer.json that belongs to a checkpoint. Raises: CheckpointError if it is not there."""
-    for folder in (checkpoint.path.parent, checkpoint.path.parent.parent):
-        if (folder / "tokenizer.json").is_file():
-            return folder / "tokenizer.json"
-    raise CheckpointError(
-        f"no tokenizer.json beside {checkpoint.path}",
-        "keep the checkpoint in its run folder, or copy the run's tokenizer.json beside it",
-    )
+    folder = folder_of(checkpoint)
+    if folder is None:
+        raise CheckpointError(
+            f"no tokenizer.json beside {checkpoint.path}",
+            "keep the checkpoint in its run folder, or copy the run's tokenizer.json beside it",
+        )
+    return folder.tokenizer
+
+
+def folder_of(checkpoint: Checkpoint) -> RunFolder | None:
+    """The run folder that a checkpoint was read from; None if the file stands alone."""
+    candidates = (RunFolder(checkpoint.path.parent), RunFolder(checkpoint.path.parent.parent))
+    return next((folder for folder in candidates if folder.tokenizer.is_file()), None)
 
 
 def free_bytes(folder: Path) -> int:

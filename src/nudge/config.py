@@ -49,7 +49,6 @@ class TrainConfig:
     micro_batch: int | None = None  # sequences per pass; chosen by the memory there is
     optimizer: Literal["adamw", "muon"] = "adamw"  # muon: hidden matrices only, the rest stays with AdamW
     lr: float = 1e-3
-    muon_lr: float = 0.02
     schedule: Literal["cosine", "wsd"] = "cosine"
     warmup_steps: int = 20
     decay_share: float = 0.4  # of the steps, at the end; wsd only
@@ -156,7 +155,7 @@ def _closest_setting(key: str) -> str:
     """People leave the section out (`lr`), so the last part of each known key is compared too."""
     last_parts = [name for name in keys() if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     close = last_parts or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
-    return nearest(key, close or keys())
+    return nearest(close[0], close) if close else nearest(key, keys())
 
 
 def keys() -> list[str]:
@@ -173,7 +172,8 @@ def keys() -> list[str]:
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
     """`value` (from TOML, JSON or the command line) as the type that the dataclass declares."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is the older kind
+    options = typing.get_args(hint) if union else (hint,)
     if value is None or value == "none":
         if type(None) in options:
             return None
@@ -253,7 +253,6 @@ def check(config: Config) -> None:
     _require(train.steps >= 0, "train.steps", "0 or more", train.steps)
     _require(train.minutes is None or 0 < train.minutes < math.inf, "train.minutes", "above 0", train.minutes)
     _require(0 <= train.lr < math.inf, "train.lr", "0 or a positive number", train.lr)
-    _require(0 <= train.muon_lr < math.inf, "train.muon_lr", "0 or a positive number", train.muon_lr)
     _require(0 <= train.weight_decay < math.inf, "train.weight_decay", "0 or a positive number", train.weight_decay)
     _require(0 <= train.beta1 < 1, "train.beta1", "in [0, 1)", train.beta1)
     _require(0 <= train.beta2 < 1, "train.beta2", "in [0, 1)", train.beta2)
@@ -302,6 +301,7 @@ def check_sampling(sample: SampleConfig) -> None:
     _require(0 <= sample.temperature < math.inf, "temperature", "0 (greedy) or a positive number", sample.temperature)
     _require(sample.top_k is None or sample.top_k >= 1, "top_k", "at least 1", sample.top_k)
     _require(sample.top_p is None or 0 < sample.top_p <= 1, "top_p", "above 0 and at most 1", sample.top_p)
+    _require(0 <= sample.seed < 2**63, "seed", "0 or more, below 2**63", sample.seed)
 
 
 def _require(holds: bool, name: str, expected: str, got: Any) -> None:

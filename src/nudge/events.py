@@ -44,7 +44,10 @@ class Started:
     forecast_s: float | None  # None on resume
     forecast_bytes: int  # of memory
     data: str  # the prepared folder
+    eval_every: int = 0
+    usd_per_hour: float | None = None
     resumed_from: str | None = None  # the checkpoint
+    notes: tuple[str, ...] = ()  # what the probe chose and why; damaged checkpoints that were passed over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +145,7 @@ def from_json(line: Mapping[str, Any]) -> Event | None:
     if kind is None:
         return None
     values = {entry.name: line[entry.name] for entry in dataclasses.fields(kind) if entry.name in line}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     values.update(dict.fromkeys(line.get("not_finite", ()), math.nan))
     event: Event = kind(**values)
     return event

@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-CHUNK_BYTES = 1 << 20
+from nudge.errors import ConfigError, MachineError, NudgeError
 
 
 class HashingFile:
@@ -46,13 +47,40 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    fsync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a power cut (POSIX; Windows has no such call)."""
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill: it appears whole as `path` when the block ends, or not at all if the block raises.
+
+    Raises: ConfigError if `path` is there and not an empty folder; MachineError on a full disk and the like.
+    """
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path} is there already and is not an empty folder", "choose a new name for it")
+        temporary.mkdir(parents=True)
+        yield temporary
+        for content in temporary.rglob("*"):
+            fsync(content)
+        if path.exists():
+            path.rmdir()  # it is empty; only POSIX renames onto a folder
+        temporary.replace(path)
+        fsync(path.parent)
+    except OSError as error:
+        raise MachineError(
+            f"could not write {path}: {error.strerror or error}", "make room on the disk, or check the permissions"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fsync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power cut (POSIX; Windows has no such call)."""
     if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
@@ -79,7 +107,7 @@ def point_to(link: Path, target: Path) -> None:
     except OSError:
         os.link(target, temporary)
     temporary.replace(link)
-    sync_folder(link.parent)
+    fsync(link.parent)
 
 
 def sha256(path: Path) -> str:
@@ -122,3 +150,11 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 value = json.loads(line)
                 if isinstance(value, dict):
                     yield value
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises: NudgeError if it cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise NudgeError(f"cannot read {path}: {error}", "restore the file from a copy") from error

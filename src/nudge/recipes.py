@@ -1,10 +1,20 @@
-"""Named configs, as functions: `recipes.get("tiny")`. The sizes are GPT-2's own (Source: Radford et al. 2019, table 2,
+"""Named configs, as functions: `recipe("tiny")`. The sizes are GPT-2's own (Source: Radford et al. 2019, table 2,
 and OpenAI's released checkpoints); the schedules say where they come from.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from nudge.config import Config, DataConfig, EvalConfig, ModelConfig, SampleConfig, SaveConfig, TrainConfig
+from nudge.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    SampleConfig,
+    SaveConfig,
+    TrainConfig,
+    override,
+)
 from nudge.errors import ConfigError, nearest
 
 
@@ -93,8 +103,11 @@ RECIPES: dict[str, Callable[[], Config]] = {
 }
 
 
-def get(name: str) -> Config:
-    """The recipe of that name. Raises: ConfigError for an unknown one, naming the closest."""
+def recipe(name: str, **settings: Any) -> Config:
+    """The recipe of that name, with some settings of its own: `recipe("tiny", train={"steps": 40}, seed=1)`.
+
+    Raises: ConfigError for an unknown recipe or setting, naming the closest.
+    """
     if name not in RECIPES:
         raise ConfigError(f"unknown recipe '{name}'", nearest(name, RECIPES))
-    return RECIPES[name]()
+    return override(RECIPES[name](), settings)

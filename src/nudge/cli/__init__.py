@@ -1,1 +1,96 @@
-"""The command line."""
+"""The command line: one thin file per command, imported only when it is typed, so that help comes at once.
+
+What a command raises on purpose (NudgeError) becomes one line, a hint below it and exit code 2. Anything else is a bug
+and shows its traceback.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from nudge import __version__
+from nudge.errors import NudgeError
+
+COMMANDS = {  # name: (its module in this folder, the first line of its help)
+    "train": ("train", "Train a model from the start."),
+    "resume": ("train", "Go on with a run from its newest checkpoint."),
+    "sample": ("sample", "Write text with a trained model."),
+    "eval": ("eval", "Measure the loss on text that was not trained on."),
+    "data": ("data", "Prepare text as tokens, and look at what was prepared."),
+    "tokenizer": ("tokenizer", "Train a vocabulary; turn text into tokens and back."),
+    "import": ("formats", "Read a GPT-2 in another program's format."),
+    "export": ("formats", "Write a model in another program's format."),
+    "runs": ("runs", "List the runs here."),
+    "doctor": ("doctor", "Show this machine, what nudge chooses for it, and why."),
+    "completion": ("completion", "Print the script that completes commands in your shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists its commands from a table and imports only the one that is typed."""
+
+    def __init__(self, **settings: object) -> None:
+        listed = {name: click.Command(name, help=line) for name, (_, line) in COMMANDS.items()}
+        super().__init__(commands=listed, **settings)  # type: ignore[arg-type]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # as in the table, not by the alphabet
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and load(listed.name or ""), rest
+
+
+def load(name: str) -> click.Command:
+    """The command of that name, with its module imported now."""
+    module = importlib.import_module(f"nudge.cli.{COMMANDS[name][0]}")
+    command: click.Command = getattr(module, f"{name}_" if name == "import" else name)
+    return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 100},
+)
+@click.version_option(__version__, message="nudge %(version)s")
+def cli() -> None:
+    """Train a GPT-2, watch it learn, look inside it, and use it.
+
+    \b
+    Example:
+      nudge train                      learn from Python's own standard library
+      nudge sample --prompt "def "     write with what was learned
+      nudge train --help               every option of one command
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 done, 2 a mistake that the message explains, 130 interrupted."""
+    try:
+        sys.exit(cli.main(args, prog_name="nudge", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        message = " ".join(error.format_message().split())  # click lists choices on lines of their own
+        fail(message, f"see '{context.command_path} --help'" if context else "")
+    except NudgeError as error:
+        fail(error.message, error.hint)
+    except click.Abort as error:
+        if isinstance(error.__cause__, EOFError):  # a bug, which click takes for the end of standard input
+            raise error.__cause__ from None
+        sys.exit(130)  # Control-C
+
+
+def fail(message: str, hint: str = "") -> NoReturn:
+    """Say on standard error what went wrong and what to type next, in colours if a person watches; exit with 2."""
+    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    if hint:
+        click.echo(click.style(" hint: ", fg="cyan", bold=True) + hint, err=True)
+    sys.exit(2)

@@ -1,0 +1,76 @@
+# What this project can do for you: type `make`.
+
+PYTHON ?= python3
+# More arguments for pip, for example another package index: make train PIP_ARGS="--extra-index-url URL"
+PIP_ARGS ?=
+# More arguments for the command itself: make train ARGS="--minutes 1", make test ARGS="-k config"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
+PINNED := pyproject.toml constraints.txt
+
+.PHONY: help train test check lint format constraints clean
+
+help:
+	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
+	@echo "make test     set everything up in $(VENV) and run all tests"
+	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
+	@echo "make format   let ruff format the code and mend what it can"
+	@echo "make clean    delete $(VENV) and what tools left behind; runs/ stays"
+	@echo
+	@echo 'PYTHON=python3.12         another Python (3.11 or newer)'
+	@echo 'PIP_ARGS="..."            more arguments for pip, such as another package index'
+	@echo 'ARGS="--minutes 1"        more arguments for nudge train or pytest'
+
+train: $(VENV)/.installed
+	@$(BIN)/python -m nudge train $(ARGS)
+	@echo
+	@echo "To type 'nudge' in this shell: source $(BIN)/activate"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint test
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The stamps say what is installed; a changed pyproject.toml or constraints.txt is newer than they are.
+$(VENV)/.installed: $(PINNED) | $(BIN)/python
+	@echo "Installing nudge and the pinned libraries into $(VENV) (PyTorch is large: the first time takes minutes) ..."
+	@$(INSTALL) --editable ".[all]"
+	@touch $@
+
+$(VENV)/.installed-dev: $(PINNED) | $(BIN)/python
+	@echo "Installing nudge, the pinned libraries and what the tests need into $(VENV) ..."
+	@$(INSTALL) --editable ".[all,dev]"
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "nudge needs Python 3.11 or newer, and '$(PYTHON)' is not one: try 'make PYTHON=python3.12 $(MAKECMDGOALS)'"; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Pin the newest versions that fit pyproject.toml, without what only one platform has. PyTorch's is chosen by hand:
+# speed and exactness were measured with it.
+constraints:
+	$(PYTHON) -m venv --clear build/pins
+	build/pins/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) ".[all,dev]" torch==2.13.0
+	{ echo "# Made by 'make constraints': every library that '.[all,dev]' installs, at the version that was tested."; \
+	  build/pins/bin/python -m pip freeze --all --exclude pip --exclude nudge-lm \
+	  | sed -E -e 's/\+[^ ]*$$//' -e '/^(nvidia|triton|cuda)/d'; } > constraints.txt
+	rm -rf build/pins
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

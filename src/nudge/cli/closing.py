@@ -1,0 +1,139 @@
+"""The end of a run: what was noise became words, and what one update does, in numbers of this very run."""
+
+import math
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nudge import events
+from nudge.checkpoint import RunFolder
+from nudge.cli.live import clock, make_console, visible
+from nudge.data.shards import Dataset, open_dataset
+from nudge.infer.engine import LanguageModel, load
+from nudge.look.once import Nudge, find_example, nudge_once
+from nudge.look.python_text import accepted_lines
+from nudge.plan import rental
+from nudge.train.summary import Summary, summarize
+
+SHOWN_CHARACTERS = 160
+
+
+def show(run: Path) -> None:
+    """Print the closing of a finished run."""
+    console = make_console()
+    folder = RunFolder(run)
+    summary = summarize(events.read(folder.events))
+    if summary.started is None or not summary.steps:
+        return
+    model = load(run)
+    dataset = open_dataset(Path(summary.started.data))
+    console.print()
+    _show_film(console, summary)
+    _show_nudge(console, model, dataset)
+    _show_numbers(console, summary, model, dataset)
+    _show_next(console, run, summary)
+
+
+def _show_film(console: Console, summary: Summary) -> None:
+    """The same prompt and seed at a few moments: noise, words, text."""
+    if not summary.film:
+        return
+    table = Table(
+        title="The same prompt and seed, as it learned", title_justify="left", title_style="bold", expand=True
+    )
+    for sample in summary.film:
+        table.add_column(f"update {sample.step:,}", ratio=1, overflow="fold")
+    texts = (Text.assemble((visible(s.prompt), "bold"), visible(s.text[:SHOWN_CHARACTERS])) for s in summary.film)
+    table.add_row(*texts)
+    console.print(table)
+
+
+def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> None:
+    """One real update on one example of the validation text."""
+    block_size = model.network.config.block_size
+    tokens = torch.from_numpy(dataset.val.read(0, min(len(dataset.val), block_size + 1)).astype("int64"))
+    position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
+    context, target = tokens[:position], int(tokens[position])
+    nudge = nudge_once(model.network, context, target)
+    console.print(
+        Text("\nOne nudge", style="bold"), Text(": one update on one example, and the right token is more likely")
+    )
+    shown = visible(model.tokenizer.decode(context[-16:].tolist())).replace("\n", "⏎")
+    console.print(Text.assemble(("  context  ", "dim"), "…", shown))
+    console.print(
+        Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))
+    )
+
+
+def _change(nudge: Nudge) -> Text:
+    before, after = f"{nudge.probability_before:.2%}", f"{nudge.probability_after:.2%}"
+    ranks = f"rank {nudge.rank_before:,} → {nudge.rank_after:,}"
+    return Text.assemble(
+        (before, "bold"), " → ", (after, "bold dark_orange"), f"  ({ranks}, learning rate {nudge.lr:.2g})"
+    )
+
+
+def _show_numbers(console: Console, summary: Summary, model: LanguageModel, dataset: Dataset) -> None:
+    started, V = summary.started, model.network.config.vocab_size
+    assert started is not None, "a run that made updates was started"
+    table = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, str]] = []
+    if summary.first_loss is not None and summary.last_loss is not None:
+        guess = f"a guess among {V:,} tokens: ln {V:,} = {math.log(V):.3f}"
+        rows.append(("training loss", f"{summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token ({guess})"))
+    first, last = summary.first_evaluation, summary.last_evaluation
+    if first and last:
+        rows.append(
+            ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens")
+        )
+        rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
+    if dataset.is_python and summary.samples:
+        rows.append(("looks like Python", _python_share(summary)))
+    share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
+    rows.append(
+        (
+            "time here",
+            f"{clock(summary.train_s)} of updates, {summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s, "
+            f"{share:.0%} of this machine's {started.dtype} peak",
+        )
+    )
+    cost = rental.cost(summary.flops)
+    rows.append(
+        (
+            f"on a rented {cost.rental.name}",
+            f"at least {_short(cost.hours)} and ${cost.usd:.4f} at ${cost.rental.usd_per_hour:.2f} an hour "
+            f"({cost.rental.mfu:.0%} of its peak; {cost.rental.source})",
+        )
+    )
+    for name, words in rows:
+        table.add_row(Text(name, style="dim"), words)
+    console.print()
+    console.print(table)
+
+
+def _short(hours: float) -> str:
+    return clock(3600 * hours) if hours > 1 / 60 else f"{3600 * hours:.1f} s"
+
+
+def _python_share(summary: Summary) -> str:
+    """Among the first five samples and the last five, the lines that Python's tokenizer accepts."""
+    shares = []
+    for samples in (summary.samples[:5], summary.samples[-5:]):
+        good, lines = accepted_lines("\n".join(sample.prompt + sample.text for sample in samples))
+        shares.append(f"{good / max(lines, 1):.0%} of {lines} lines")
+    return f"{shares[0]} → {shares[1]} of the samples are accepted by Python's tokenizer"
+
+
+def _show_next(console: Console, run: Path, summary: Summary) -> None:
+    prompt = summary.samples[-1].prompt if summary.samples else ""
+    asked = f' --prompt "{prompt}"' if prompt.strip() else ""
+    console.print(Text("\nNext", style="bold"))
+    for command, words in (
+        (f"nudge sample {run}{asked}", "write with it"),
+        (f"nudge resume {run} --steps {2 * summary.steps}", "train it twice as long"),
+        ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
+    ):
+        console.print(f"  {command:<44} [dim]{words}[/dim]")

@@ -1,0 +1,21 @@
+"""`nudge completion`: the script that lets a shell complete commands and options."""
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the script that completes commands in your shell.
+
+    \b
+    Example:
+      nudge completion bash >> ~/.bashrc
+      nudge completion zsh >> ~/.zshrc
+      nudge completion fish > ~/.config/fish/completions/nudge.fish
+    """
+    complete = get_completion_class(shell)
+    assert complete is not None, "click knows each of the choices"
+    click.echo(complete(ctx.find_root().command, {}, "nudge", "_NUDGE_COMPLETE").source())

@@ -1,0 +1,174 @@
+"""A run on the terminal: a line per update above a progress bar; plain lines where there is no terminal."""
+
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.rule import Rule
+from rich.text import Text
+
+from nudge.cli.progress import PREPARING
+from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+
+HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
+HEADER_EVERY = 20
+
+
+def make_console() -> Console:
+    """Standard output. Lines are never wrapped where nobody watches: a log is for programs too."""
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), emoji=False)
+
+
+def show(told: Iterator[Event]) -> None:
+    """Show events as they come, until there are no more."""
+    console = make_console()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None, complete_style="dark_orange", finished_style="dark_orange"),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        view = View(console, bar)
+        for event in told:
+            view.show(event)
+
+
+class View:
+    """What must be remembered between two events to print the next line."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self.console = console
+        self.bar = bar
+        self.task: TaskID = bar.add_task("", total=None, status="")
+        self.preparing = ""
+        self.started: Started | None = None
+        self.held: Step | None = None  # its line waits for the validation loss of the same update
+        self.n_lines = 0
+
+    def show(self, event: Event) -> None:
+        """Print what there is to say of one event."""
+        if self.held and not isinstance(event, Saved):
+            self._print_step(self.held, event if isinstance(event, Evaluation) else None)
+            self.held = None
+        elif isinstance(event, Evaluation):
+            words = f"validation loss {event.loss:.3f}, {event.bits_per_byte:.3f} bits per byte"
+            self.console.print(f"before update {event.step + 1}: {words}", style="blue")
+        match event:
+            case Preparing():
+                self._prepare(event)
+            case Started():
+                self._start(event)
+            case Step():
+                self.held = event
+                self._advance(event)
+                if not self._will_be_evaluated(event.step):
+                    self._print_step(event, None)
+                    self.held = None
+            case Skipped():
+                self._advance(event)
+                words = f"update {event.step} skipped: loss {event.loss}, gradient norm {event.grad_norm}"
+                self.console.print(f"{words} ({event.in_a_row} in a row; the weights are as before)", style="bold red")
+            case Sample():
+                self._print_sample(event)
+            case Stopped(reason="interrupted"):
+                run = self.started.run if self.started else ""
+                self.console.print(f"stopped after update {event.step}, which is saved. Go on: nudge resume {run}")
+            case Stopped(reason="finished", hint=hint) if hint:
+                self.console.print(f"this run is finished after {event.step} updates ({hint})")
+            case _:
+                pass
+
+    def _prepare(self, event: Preparing) -> None:
+        words = PREPARING[event.what]
+        if self.preparing != event.what:
+            self.preparing = event.what
+            if not self.console.is_terminal:
+                self.console.print(words)
+        status = f"{event.done / 1e6:,.1f} of {event.total / 1e6:,.1f} MB"
+        self.bar.update(self.task, description=words, completed=event.done, total=event.total or None, status=status)
+
+    def _start(self, event: Started) -> None:
+        self.started = event
+        out = self.console.print
+        out(
+            f"[bold]{escape(event.run)}[/bold]: {event.n_params:,} parameters, {event.steps:,} updates of "
+            f"{event.batch_tokens:,} tokens ({event.micro_batch} windows a pass)"
+        )
+        if event.resumed_from:
+            out(f"  resumed from {escape(event.resumed_from)}, {event.step:,} updates are made")
+        for note in event.notes:
+            out(f"  {escape(note)}", style="dim")
+        out(f"  tokens in {escape(event.data)}", style="dim")
+        if event.forecast_s is not None:
+            out(f"  forecast: {clock(event.forecast_s)}, {event.forecast_bytes / 1e9:.1f} GB of memory", style="dim")
+        self.bar.update(self.task, description="training", completed=event.step, total=event.steps, status="")
+
+    def _will_be_evaluated(self, step: int) -> bool:
+        started = self.started
+        return started is not None and (
+            step == started.steps or (started.eval_every > 0 and step % started.eval_every == 0)
+        )
+
+    def _advance(self, event: Step | Skipped) -> None:
+        if self.started:
+            status = f"{event.step:,}/{self.started.steps:,}"
+            if isinstance(event, Step):
+                status += f"  {clock((self.started.steps - event.step) * event.train_s / event.step)} left"
+            self.bar.update(self.task, completed=event.step, status=status)
+
+    def _print_step(self, step: Step, evaluation: Evaluation | None) -> None:
+        started = self.started
+        if started is None:
+            return
+        if self.n_lines % HEADER_EVERY == 0:
+            money = "      cost" if started.usd_per_hour is not None else ""
+            self.console.print(HEADER + money, style="dim")
+        self.n_lines += 1
+        share = step.tokens_per_s * started.flops_per_token / started.peak_flops
+        left_s = (started.steps - step.step) * step.train_s / step.step
+        line = Text(f"{step.step:7,}  ")
+        line.append(f"{step.loss:7.4f}", style="bold dark_orange")
+        line.append(f"  {evaluation.loss:7.4f}" if evaluation else " " * 9, style="bold blue")
+        line.append(f"  {step.lr:8.2e}  {step.grad_norm:6.2f}  {1e3 * step.step_s:7,.0f}  {step.tokens_per_s:8,.0f}")
+        line.append(f"  {share:8.1%}  {clock(left_s):>8}", style="dim")
+        if started.usd_per_hour is not None:
+            line.append(f"  ${step.train_s / 3600 * started.usd_per_hour:8.4f}", style="green")
+        self.console.print(line)
+
+    def _print_sample(self, sample: Sample) -> None:
+        title = f"after update {sample.step:,}" if sample.step else "before any update"
+        if self.console.is_terminal:
+            self.console.print(Rule(title, align="left", style="dim"))
+        else:
+            self.console.print(f"--- {title}")
+        self.console.print(Text.assemble((visible(sample.prompt), "bold"), visible(sample.text)))
+        if self.console.is_terminal:
+            self.console.print(Rule(style="dim"))
+        else:
+            self.console.print("---")
+
+
+def clock(seconds: float) -> str:
+    """3:07, 2:15:00, 3 d 4 h."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
+
+
+def visible(text: str) -> str:
+    """Control characters shown instead of obeyed: a model that has learned nothing yet may write any of them."""
+    return text.translate(_VISIBLE)
+
+
+_VISIBLE = (
+    {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+    | {0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+)

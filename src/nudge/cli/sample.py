@@ -1,0 +1,111 @@
+"""`nudge sample`: write text with a trained model."""
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from nudge.infer.engine import LanguageModel, TextStream
+
+# A model of bytes may write any byte. On a terminal, control characters are shown (as U+2400 and on), never obeyed.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0xFFFD}
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
+@click.option("--max-tokens", default=200, help="Tokens to write at most.")
+@click.option("--temperature", default=0.8, help="0: always the likeliest token; above 1: wilder.")
+@click.option("--top-k", type=int, help="Draw among the K likeliest tokens only.")
+@click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together.")
+@click.option("--seed", default=0, help="Same seed, same text.")
+@click.option("--num", default=1, type=click.IntRange(min=1), help="Samples to write, from seeds SEED, SEED+1, ...")
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+def sample(
+    source: str | None,
+    prompt: str,
+    max_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    num: int,
+    stop: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Write text with a trained model.
+
+    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
+
+    \b
+    Example:
+      nudge sample --prompt "def " --max-tokens 60
+      nudge sample runs/first --prompt "import" --temperature 0 --stop "def "
+      echo "class " | nudge sample --prompt - --num 3
+    """
+    from nudge.infer import engine
+
+    model = engine.load(source)
+    for note in model.notes:
+        click.echo(note, err=True)
+    prompt = _read_prompt(prompt)
+    slid = False
+    for number in range(num):
+        if number and not as_json:
+            click.echo("---")
+        stream = model.stream(
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed + number,
+            stop=stop,
+        )
+        if as_json:
+            _write_json(model, stream, prompt, seed + number)
+        else:
+            _write_text(stream, prompt)
+        slid = slid or stream.slid
+    if slid:
+        click.echo(
+            f"the context of {model.network.config.block_size:,} tokens was full: the oldest were forgotten on the way",
+            err=True,
+        )
+
+
+def _read_prompt(prompt: str) -> str:
+    """The prompt as clean Unicode. Bytes that are not UTF-8 become U+FFFD; a pipe's last newline is not part of it."""
+    data = sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt)
+    text = data.decode("utf-8", errors="replace")
+    return text.removesuffix("\n").removesuffix("\r") if prompt == "-" else text
+
+
+def _write_text(stream: "TextStream", prompt: str) -> None:
+    """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
+    terminal = sys.stdout.isatty()
+    sys.stdout.write(click.style(prompt.translate(_VISIBLE), bold=True) if terminal and prompt else prompt)
+    for piece in stream:
+        sys.stdout.write(piece.translate(_VISIBLE) if terminal else piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()
+
+
+def _write_json(model: "LanguageModel", stream: "TextStream", prompt: str, seed: int) -> None:
+    line = {
+        "source": str(model.path),
+        "step": model.step,
+        "verified": model.verified,
+        "seed": seed,
+        "prompt": prompt,
+        "text": "".join(stream),
+        "tokens": stream.n_tokens,
+        "ended": stream.ended,
+        "slid": stream.slid,
+    }
+    click.echo(json.dumps(line, ensure_ascii=False))

@@ -1,0 +1,66 @@
+"""Training a byte-pair vocabulary of one's own, with the `tokenizers` library. See docs/decisions/0002-tokenizers.md."""
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+from nudge.data.ranks import byte_alphabet
+from nudge.errors import TokenizerError
+
+# How text is split before bytes are merged: Llama 3's pattern, which is cl100k's in its original form. It is one that
+# llama.cpp knows by name, so a vocabulary trained here can be exported to GGUF. Source: Llama 3's tokenizer.json.
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+MIN_VOCAB_SIZE = 257  # every byte, and the end-of-text token
+LONGEST_TOKEN = 64  # bytes: longer ones are rules of dashes and spaces, learned once and never met again
+
+# The library removes merged symbols from a list one by one, which for one word of a million letters takes hours.
+# Words are counted, so cutting the few endless ones changes nothing that counts.
+_LONGEST_WORD = 256
+_ENDLESS = re.compile(rf"\S{{{_LONGEST_WORD},}}|\s{{{_LONGEST_WORD},}}")
+
+
+def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
+    """The 256 bytes, then up to `n_tokens - 256` merges in the order they were learned; fewer if the text gives out.
+
+    The same texts give the same tokens, whatever the number of threads. Raises: TokenizerError below 256 tokens.
+    """
+    if n_tokens < MIN_VOCAB_SIZE - 1:
+        raise TokenizerError(
+            f"a byte-pair vocabulary has at least {MIN_VOCAB_SIZE} symbols (256 bytes and the end of text), "
+            f"got {n_tokens + 1}",
+            "for a smaller vocabulary use --tokenizer chars",
+        )
+    model = Tokenizer(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=n_tokens,
+        initial_alphabet=sorted(byte_alphabet().values()),
+        max_token_length=LONGEST_TOKEN,
+        show_progress=False,
+    )
+    model.train_from_iterator(_trainable(texts), trainer)
+    byte_of = {char: byte for byte, char in byte_alphabet().items()}
+    learned = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
+    merged = [bytes(byte_of[char] for char in token) for token, _ in learned if len(token) > 1]
+    return [bytes([byte]) for byte in range(256)] + merged
+
+
+def _trainable(texts: Iterable[str]) -> Iterator[str]:
+    """The texts without stray bytes (each is a token by itself anyway) and without endless words."""
+    for text in texts:
+        text = text.encode("utf-8", "ignore").decode("utf-8")
+        start = 0
+        for run in _ENDLESS.finditer(text):
+            yield text[start : run.start()]
+            yield from (text[at : at + _LONGEST_WORD] for at in range(run.start(), run.end(), _LONGEST_WORD))
+            start = run.end()
+        yield text[start:]

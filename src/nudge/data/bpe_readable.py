@@ -1,0 +1,55 @@
+"""Byte-pair encoding to read and to learn from: the slow twin of what tiktoken does in Rust.
+
+A test checks that both give the same ids. `regex` is the only thing borrowed: the standard `re` does not know \\p{L}.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import regex
+
+
+def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
+    """The ids of `text`: split it into words, then merge the bytes of each word."""
+    return [token for word in regex.findall(pattern, text) for token in encode_word(word.encode("utf-8"), ranks)]
+
+
+def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
+    """Start from single bytes; merge the neighbours that make the lowest rank until no neighbours make a token."""
+    parts = [bytes([byte]) for byte in word]
+    while len(parts) > 1:
+        candidates = [ranks.get(left + right) for left, right in zip(parts, parts[1:], strict=False)]
+        known = [rank for rank in candidates if rank is not None]
+        if not known:
+            break
+        at = candidates.index(min(known))
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+    return [ranks[part] for part in parts]
+
+
+def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
+    """Start from the 256 bytes; again and again make the most frequent pair of neighbours one token."""
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    words = Counter(tuple(bytes([byte]) for byte in word.encode("utf-8")) for word in regex.findall(pattern, text))
+    while len(ranks) < n_tokens:
+        pairs: Counter[tuple[bytes, bytes]] = Counter()
+        for word, count in words.items():
+            for pair in zip(word, word[1:], strict=False):
+                pairs[pair] += count
+        if not pairs:
+            break  # every word is one token already
+        # Equally frequent pairs: the one whose parts were learned first, as the `tokenizers` library chooses.
+        best = min(pairs, key=lambda pair: (-pairs[pair], ranks[pair[0]], ranks[pair[1]]))
+        ranks.setdefault(best[0] + best[1], len(ranks))
+        words = Counter({_merged(word, best): count for word, count in words.items()})
+    return ranks
+
+
+def _merged(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    merged: list[bytes] = []
+    at = 0
+    while at < len(word):
+        found = word[at : at + 2] == pair
+        merged.append(pair[0] + pair[1] if found else word[at])
+        at += 2 if found else 1
+    return tuple(merged)

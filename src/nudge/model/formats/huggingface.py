@@ -1,0 +1,238 @@
+"""Hugging Face folders of GPT-2: config.json and the weights, in and out.
+
+Their `Conv1D` stores [n_in, n_out] as we do, so names map one to one and no tensor is turned:
+
+    transformer.h.3.attn.c_attn.weight  <->  blocks.3.attn.c_attn.weight
+    transformer.wte.weight              <->  wte.weight                    (lm_head.weight is the same tensor: tied)
+
+Source: transformers/models/gpt2/modeling_gpt2.py and configuration_gpt2.py.
+"""
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nudge import files
+from nudge.config import ModelConfig
+from nudge.data import tokenizer as tokenizers
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import FormatError
+from nudge.model.gpt import GPT
+
+OUR_TOKENIZER = "nudge_tokenizer.json"
+GPT2_VOCAB_SIZE = 50257
+
+# What config.json may say for the network to be ours: the allowed values, and what transformers takes if it says
+# nothing. The last two groups would change the function silently.
+_ALLOWED: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "model_type": (("gpt2",), None),
+    "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "gelu_new"),  # two names of the tanh form
+    "layer_norm_epsilon": ((1e-5,), 1e-5),
+    "scale_attn_weights": ((True,), True),
+    "scale_attn_by_inverse_layer_idx": ((False,), False),
+    "add_cross_attention": ((False,), False),
+    "tie_word_embeddings": ((True,), True),
+    "quantization_config": ((None,), None),
+}
+_SIZES = {  # ours, theirs, and what transformers takes if config.json says nothing
+    "n_layer": ("n_layer", 12),
+    "n_head": ("n_head", 12),
+    "n_embd": ("n_embd", 768),
+    "block_size": ("n_positions", 1024),
+    "vocab_size": ("vocab_size", GPT2_VOCAB_SIZE),
+}
+_WEIGHTS = (  # the first that is there is read
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal triangle, which old files carry as a buffer
+
+
+def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """The sizes and the float32 weights, by our names, of a Hugging Face folder. Nothing in it is executed.
+
+    Raises: FormatError if it is damaged or incomplete, wants to run code, or holds another network than GPT-2.
+    """
+    config = _read_config(folder / "config.json")
+    state: dict[str, Tensor] = {}
+    for path in _weight_files(folder):
+        for name, tensor in _read_tensors(path).items():
+            ours = _our_name(name)
+            if ours in state:
+                raise FormatError(f"{folder} holds {name} twice")
+            if ours is not None:
+                state[ours] = tensor
+    _drop_tied_head(state, folder)
+    names = _check_shapes(config, state, folder)
+    return config, {name: state[name].to(torch.float32).contiguous() for name in names}
+
+
+def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
+    """Fill `folder` with what `GPT2LMHeadModel.from_pretrained` reads, and with our tokenizer. Raises: OSError."""
+    described = {
+        "architectures": ["GPT2LMHeadModel"],
+        **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
+        "model_type": "gpt2",
+        **{theirs: getattr(config, ours) for ours, (theirs, _) in _SIZES.items()},
+        "bos_token_id": tokenizer.eot,
+        "eos_token_id": tokenizer.eot,
+        "dtype": "float32",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "config.json", described)
+    tensors = {_their_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+    try:
+        safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise OSError(f"model.safetensors: {error}") from error
+    tokenizer.save(folder / OUR_TOKENIZER)
+
+
+def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
+    """The tokenizer of a Hugging Face folder: ours if nudge wrote it, else built from theirs, else GPT-2's by its size.
+
+    Raises: FormatError if there is none that can be read; TokenizerError if it is damaged.
+    """
+    if (folder / OUR_TOKENIZER).is_file():
+        return tokenizers.load(folder / OUR_TOKENIZER)
+    if config.vocab_size == GPT2_VOCAB_SIZE:
+        return tokenizers.get("gpt2")
+    raise FormatError(f"no tokenizer in {folder}", f"expected {OUR_TOKENIZER}, or vocab.json and merges.txt")
+
+
+def _our_name(name: str) -> str | None:
+    """`transformer.h.0.ln_1.weight` (the prefix may be missing) -> `blocks.0.ln_1.weight`; None: not a parameter."""
+    name = name.removeprefix("transformer.")
+    if _MASKS.fullmatch(name):
+        return None
+    return re.sub(r"^h\.", "blocks.", name)
+
+
+def _their_name(name: str) -> str:
+    return "transformer." + re.sub(r"^blocks\.", "h.", name)
+
+
+def _read_config(path: Path) -> ModelConfig:
+    values = _read_json(path)
+    for key, (allowed, default) in _ALLOWED.items():
+        _require(values.get(key, default) in allowed, path, key, values.get(key, default), allowed)
+    sizes = {ours: values.get(theirs, default) for ours, (theirs, default) in _SIZES.items()}
+    for ours, size in sizes.items():
+        _require(type(size) is int and size >= 1, path, _SIZES[ours][0], size, ("a whole number, at least 1",))
+    config = ModelConfig(**sizes)
+    widths = (None, 4 * config.n_embd)
+    _require(values.get("n_inner") in widths, path, "n_inner", values.get("n_inner"), widths)
+    if config.n_embd % config.n_head:
+        raise FormatError(f"{path}: n_embd {config.n_embd} is not divisible by n_head {config.n_head}")
+    return config
+
+
+def _require(holds: bool, path: Path, key: str, got: Any, allowed: tuple[Any, ...]) -> None:
+    if not holds:
+        expected = " or ".join(value if isinstance(value, str) else json.dumps(value) for value in allowed)
+        raise FormatError(
+            f"{path}: {key} is {json.dumps(got)}, a GPT-2 here needs {expected}",
+            "only networks that compute exactly what GPT-2 does can be imported",
+        )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FormatError(
+            f"no {path.name} in {path.parent}", "give the folder that holds config.json and model.safetensors"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not valid JSON: {error}", "fetch the folder again") from error
+    if not isinstance(values, dict):
+        raise FormatError(f"{path} holds no settings", "fetch the folder again")
+    return values
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The file or the shards that hold the weights."""
+    found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise FormatError(f"no weights in {folder}", "expected one of: " + ", ".join(_WEIGHTS))
+    if not found.name.endswith(".index.json"):
+        return [found]
+    weight_map = _read_json(found).get("weight_map")
+    names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    if not names:
+        raise FormatError(f"{found} names no shards", "fetch the folder again")
+    outside = next((name for name in names if Path(name).name != name or name.startswith(".")), None)
+    if outside is not None:
+        raise FormatError(f"{found} names a shard outside its folder: {outside}")
+    return [folder / name for name in names]
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of one file. A .bin file is a pickle: only its plain tensors are taken, code in it is refused."""
+    try:
+        if path.suffix == ".safetensors":
+            tensors: Any = safetensors.torch.load_file(path)
+        else:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FormatError(f"the shard {path} is missing", "fetch the folder again") from None
+    except pickle.UnpicklingError as error:
+        raise FormatError(
+            f"{path} was refused: it is not a plain file of tensors and could run code when loaded",
+            "look for a model.safetensors of the same network",
+        ) from error
+    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, KeyError, EOFError, IndexError) as error:
+        raise FormatError(f"{path} cannot be read: {str(error).splitlines()[0]}", "fetch it again") from error
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
+        for name, tensor in tensors.items()
+        if not (isinstance(name, str) and _our_name(name) is None)
+    ):
+        raise FormatError(f"{path} does not hold tensors of floating-point numbers by name")
+    return tensors
+
+
+def _drop_tied_head(state: dict[str, Tensor], folder: Path) -> None:
+    head = state.pop("lm_head.weight", None)
+    if head is not None and "wte.weight" in state and not torch.equal(head, state["wte.weight"]):
+        raise FormatError(
+            f"{folder}: lm_head.weight differs from wte.weight",
+            "GPT-2's output head is its token embedding; a network with a head of its own cannot be imported",
+        )
+
+
+def _check_shapes(config: ModelConfig, state: Mapping[str, Tensor], folder: Path) -> list[str]:
+    """Every parameter is there in its shape, and nothing else. Returns their names in the network's order."""
+    # These three first: they bound what is built below, whatever a hostile config.json asks for.
+    _require_shape(state, "wte.weight", (config.vocab_size, config.n_embd), folder)
+    _require_shape(state, "wpe.weight", (config.block_size, config.n_embd), folder)
+    n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    if n_layer != config.n_layer:
+        raise FormatError(f"{folder}: config.json says n_layer {config.n_layer}, the weights have {n_layer} layers")
+    with torch.device("meta"):
+        expected = GPT(config).state_dict()
+    for name, parameter in expected.items():
+        _require_shape(state, name, tuple(parameter.shape), folder)
+    unknown = sorted(state.keys() - expected.keys())
+    if unknown:
+        raise FormatError(f"{folder} holds {len(unknown)} tensors that GPT-2 does not have, the first is {unknown[0]}")
+    return list(expected)
+
+
+def _require_shape(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...], folder: Path) -> None:
+    if name not in state:
+        raise FormatError(f"{folder}: {_their_name(name)} is missing", "the weights are incomplete: fetch them again")
+    if tuple(state[name].shape) != shape:
+        raise FormatError(
+            f"{folder}: {_their_name(name)} has shape {list(state[name].shape)}, config.json asks for {list(shape)}"
+        )

@@ -1,0 +1,35 @@
+"""The way back into a running run: one word in its `control` file, read between two passes."""
+
+import time
+from typing import Literal, get_args
+
+from nudge import files
+from nudge.checkpoint import RunFolder
+from nudge.errors import RunError, nearest
+
+Word = Literal["pause", "resume", "save", "stop"]
+POLL_S = 0.2
+
+
+def tell(folder: RunFolder, word: Word) -> None:
+    """Ask the process that works on this run to pause, go on, save now, or save and stop. Raises: RunError."""
+    if word not in get_args(Word):
+        raise RunError(f"unknown word '{word}' for a running run", nearest(word, get_args(Word)))
+    files.write_text(folder.control, word + "\n")
+
+
+def heard(folder: RunFolder) -> str:
+    """The word, or '' if there is none. `pause` is waited out here."""
+    while True:
+        try:
+            word = folder.control.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        if word != "pause":
+            return word
+        time.sleep(POLL_S)
+
+
+def clear(folder: RunFolder) -> None:
+    """The word was heard."""
+    folder.control.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""How well a model predicts text that it was not trained on."""
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nudge import files
+from nudge.checkpoint import RunFolder
+from nudge.data.batches import val_windows
+from nudge.data.shards import open_dataset
+from nudge.data.sources import documents
+from nudge.errors import DataError
+from nudge.infer.engine import LanguageModel
+from nudge.model.gpt import GPT
+
+WINDOWS_AT_ONCE = 8
+
+Window = tuple[np.ndarray, np.ndarray]  # x and y, int64 [T]; y is x moved on by one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """The mean loss in nats per token, and the same in units that do not depend on the tokenizer."""
+
+    loss: float
+    bits_per_byte: float
+    tokens: int
+
+    @property
+    def perplexity(self) -> float:
+        """Among how many equally likely tokens the model hesitates, so to speak."""
+        return math.exp(self.loss)
+
+
+def evaluate(
+    model: LanguageModel, paths: Sequence[str | os.PathLike[str]] | None = None, *, field: str = "text"
+) -> Score:
+    """How well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
+
+    Raises: DataError for text that is missing, empty or binary, or a run whose prepared text is gone.
+    """
+    windows = text_windows(model, paths, field=field) if paths else validation_windows(model)
+    return score(model.network, windows, n_bytes=model.tokenizer.n_bytes)
+
+
+def validation_windows(model: LanguageModel) -> Iterator[Window]:
+    """The whole validation split of the run that a model comes from. Raises: DataError if there is none any more."""
+    folder = RunFolder(model.path.parent.parent if model.path else Path())
+    if not folder.run_json.exists():
+        raise DataError("this model comes without its run's validation text", "name some text: nudge eval --data FILE")
+    dataset = open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
+    return val_windows(dataset.val, model.network.config.block_size)
+
+
+def text_windows(
+    model: LanguageModel, paths: Sequence[str | os.PathLike[str]], *, field: str = "text"
+) -> Iterator[Window]:
+    """Every document by itself: the end-of-text token that starts it, then its tokens, in windows of block_size."""
+    block_size, tokenizer = model.network.config.block_size, model.tokenizer
+    for document in documents([str(path) for path in paths], field=field):
+        ids = np.array([tokenizer.eot, *tokenizer.encode(document)], dtype=np.int64)
+        for start in range(0, len(ids) - 1, block_size):
+            window = ids[start : start + block_size + 1]
+            yield window[:-1], window[1:]
+
+
+def compute_in(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in `dtype`, the rest (norms, softmax, loss) in float32: PyTorch's autocast, or nothing to do."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, dtype))
+
+
+@torch.inference_mode()
+def score(network: GPT, windows: Iterable[Window], *, n_bytes: np.ndarray, dtype: str = "float32") -> Score:
+    """The loss over all targets of `windows`.
+
+    `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
+    brings no bytes.
+    """
+    device = network.wte.weight.device
+    nats, tokens, text_bytes = 0.0, 0, 0
+    with compute_in(device, dtype):
+        for group in _same_length(windows):
+            x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
+            nats += network.loss(x, y).double().item() * y.numel()
+            tokens += y.numel()
+            text_bytes += int(n_bytes[y.cpu().numpy()].sum())
+    loss = nats / max(tokens, 1)
+    return Score(loss=loss, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=tokens)
+
+
+def _same_length(
+    windows: Iterable[Window],
+) -> Iterable[list[Window]]:
+    """Windows in groups that stack: at most WINDOWS_AT_ONCE, all of one length (the last of a text is shorter)."""
+    group: list[Window] = []
+    for window in windows:
+        if group and (len(group) == WINDOWS_AT_ONCE or len(window[0]) != len(group[0][0])):
+            yield group
+            group = []
+        group.append(window)
+    if group:
+        yield group

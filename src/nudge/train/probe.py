@@ -1,0 +1,120 @@
+"""Ask the machine, never guess: a short probe whose answers are printed and fixed in run.json before update 1."""
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+import torch
+
+from nudge.config import MachineConfig
+from nudge.errors import MachineError
+
+WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this machine has and what was chosen. `peak_flops` is measured: matrix products per second by dtype."""
+
+    device: str
+    dtype: str
+    threads: int
+    cpu: str
+    gpu: str | None
+    memory_bytes: int  # free for us now, on the device
+    peak_flops: dict[str, float]
+    reasons: tuple[str, ...]
+
+
+def probe(machine: MachineConfig) -> Machine:
+    """Measure (about half a second on a CPU) and decide what the config leaves open.
+
+    Raises: MachineError for a device that is not there.
+    """
+    device = _device(machine.device)
+    threads = machine.threads or min(torch.get_num_threads(), usable_cores())
+    torch.set_num_threads(threads)
+    peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
+    ratio = peaks["bfloat16"] / peaks["float32"]
+    dtype = machine.dtype or ("bfloat16" if ratio >= WORTHWHILE else "float32")
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return Machine(
+        device=str(device),
+        dtype=dtype,
+        threads=threads,
+        cpu=cpu_name(),
+        gpu=gpu,
+        memory_bytes=_free_memory(device),
+        peak_flops=peaks,
+        reasons=(
+            f"device {device}: " + ("as asked" if machine.device else gpu or "no CUDA device here"),
+            f"threads {threads}: " + ("as asked" if machine.threads else f"of {usable_cores()} usable cores"),
+            f"dtype {dtype}: " + ("as asked; " if machine.dtype else "") + _compared(peaks),
+        ),
+    )
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MachineError(f"no device '{name}' here: {reason}", "leave it out, or --set machine.device=cpu") from error
+    return device
+
+
+def usable_cores() -> int:
+    """Cores that this process may use (a container may be given fewer than the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor as it calls itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations per second of a square product in this dtype: the median of a few."""
+    n = 1024 if device.type == "cpu" else 8192
+    a, b = (torch.randn(n, n, device=device, generator=_generator(device)).to(dtype) for _ in range(2))
+    out = torch.empty(n, n, device=device, dtype=dtype)
+    seconds: list[float] = []
+    started = time.perf_counter()
+    while len(seconds) < 9 and (len(seconds) < 3 or time.perf_counter() - started < 1):
+        begin = time.perf_counter()
+        torch.mm(a, b, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - begin)
+    return 2 * n**3 / median(seconds[1:])
+
+
+def _generator(device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(0)  # the global generator is the person's
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit (cgroup v2)
+    used = Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
+        free = min(free, int(text) - int(used.read_text()))
+    return max(0, free)
+
+
+def _compared(peaks: dict[str, float]) -> str:
+    return f"bfloat16 {peaks['bfloat16'] / 1e9:,.0f} against float32 {peaks['float32'] / 1e9:,.0f} GFLOP/s measured"

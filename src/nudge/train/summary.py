@@ -1,0 +1,70 @@
+"""A run in numbers, computed from its events alone: live, from events.jsonl, or in a test."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest
+
+SHOWN = (0, 20, 420)  # the lecture's moments: noise, first words, local coherence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run did so far. Losses in nats per token; None: not measured yet."""
+
+    started: Started | None
+    stopped: Stopped | None
+    steps: int
+    first_loss: float | None
+    last_loss: float | None  # the median of the last ten updates: single batches differ
+    first_evaluation: Evaluation | None
+    last_evaluation: Evaluation | None
+    best_evaluation: Evaluation | None
+    train_s: float
+    tokens: int
+    tokens_per_s: float
+    samples: tuple[Sample, ...]
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of all updates."""
+        return self.tokens * self.started.flops_per_token if self.started else 0.0
+
+    @property
+    def film(self) -> tuple[Sample, ...]:
+        """The samples of update 0, 20, 420 (or a middle one) and the last."""
+        if not self.samples:
+            return ()
+        last = self.samples[-1].step
+        wanted = [*(step for step in SHOWN if step < last), last]
+        if not any(SHOWN[1] < step < last for step in wanted):
+            wanted.insert(-1, last // 2)
+        nearest = {min(self.samples, key=lambda s, w=step: abs(s.step - w)).step for step in wanted}  # type: ignore[misc]
+        return tuple(sample for sample in self.samples if sample.step in nearest)
+
+
+def summarize(told: Iterable[Event]) -> Summary:
+    """The summary of a run's events, in any order of resumptions."""
+    events = latest(told)
+    starts = [event for event in events if isinstance(event, Started)]
+    steps = [event for event in events if isinstance(event, Step)]
+    evaluations = [event for event in events if isinstance(event, Evaluation)]
+    started = starts[-1] if starts else None
+    train_s = steps[-1].train_s if steps else 0.0
+    tokens = steps[-1].step * started.batch_tokens if steps and started else 0
+    ends = [event for event in events if isinstance(event, Stopped)]
+    return Summary(
+        started=started,
+        stopped=ends[-1] if ends else None,
+        steps=steps[-1].step if steps else 0,
+        first_loss=steps[0].loss if steps else None,
+        last_loss=median(step.loss for step in steps[-10:]) if steps else None,
+        first_evaluation=evaluations[0] if evaluations else None,
+        last_evaluation=evaluations[-1] if evaluations else None,
+        best_evaluation=min(evaluations, key=lambda event: event.loss) if evaluations else None,
+        train_s=train_s,
+        tokens=tokens,
+        tokens_per_s=tokens / train_s if train_s else 0.0,
+        samples=tuple(event for event in events if isinstance(event, Sample)),
+    )

@@ -1,0 +1,52 @@
+"""What all tests share: no network, no writing into the person's folders, few threads."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Before anything imports torch, here or in a process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ["HF_HUB_OFFLINE"] = "1"
+for variable in ("COLUMNS", "FORCE_COLOR"):
+    os.environ.pop(variable, None)
+
+Nudge = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Prepared text goes to a folder of this session, which all its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "nudge-cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUDGE_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Tiny Shakespeare, Korean reviews and published vocabularies, which are too large to live beside the code."""
+    places = [os.environ.get("NUDGE_TEST_DATA"), ROOT / "shared" / "data", ROOT.parent / "shared" / "data"]
+    for place in places:
+        if place and Path(place, "tinyshakespeare.txt").exists():
+            return Path(place)
+    pytest.skip("the large test texts are not here: NUDGE_TEST_DATA names their folder")
+
+
+@pytest.fixture
+def nudge(tmp_path: Path) -> Nudge:
+    """Run the command in a process of its own, in this test's folder: `nudge("sample", "--seed", "1")`."""
+
+    def run(*args: str, **settings: object) -> subprocess.CompletedProcess[str]:
+        defaults = {"cwd": tmp_path, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 300}
+        if "input" in settings:
+            del defaults["stdin"]
+        return subprocess.run([sys.executable, "-m", "nudge", *args], check=False, **{**defaults, **settings})  # type: ignore[call-overload]
+
+    return run

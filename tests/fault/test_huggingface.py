@@ -1,0 +1,254 @@
+"""Hugging Face folders that are damaged, hostile or of another network: one clear error each, and nothing written."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from nudge.config import ModelConfig
+from nudge.data import tokenizer as tokenizers
+from nudge.errors import ConfigError, FormatError, MachineError
+from nudge.infer import engine, exchange
+from nudge.model.formats import huggingface
+from nudge.model.gpt import GPT, init_weights
+
+BYTES = tokenizers.get("bytes")
+CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=8, vocab_size=BYTES.vocab_size)
+
+
+def network() -> GPT:
+    network = GPT(CONFIG)
+    init_weights(network, seed=0)
+    return network
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "theirs"
+    exchange.export_huggingface(engine.LanguageModel(network(), BYTES), folder)
+    return folder
+
+
+def refused(folder: Path, match: str) -> None:
+    """Both the reader and `nudge import` say so, and no folder is left behind."""
+    with pytest.raises(FormatError, match=match):
+        huggingface.read(folder)
+    out = folder.parent / "out"
+    with pytest.raises(FormatError, match=match):
+        exchange.import_huggingface(str(folder), out)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def change_weights(folder: Path, change: Any) -> None:
+    path = folder / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path)
+
+
+def test_a_folder_round_trips_through_import_and_export(folder: Path, tmp_path: Path) -> None:
+    exchange.import_huggingface(str(folder), tmp_path / "imported")
+    model = engine.load(tmp_path / "imported")
+    assert (model.step, model.verified, model.notes) == (0, True, ())
+    assert model.tokenizer.sha256 == BYTES.sha256
+    assert all(torch.equal(model.network.state_dict()[name], t) for name, t in network().state_dict().items())
+    exchange.export_huggingface(model, tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "nudge_tokenizer.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_type", "llama"),
+        ("activation_function", "relu"),
+        ("layer_norm_epsilon", 1e-6),
+        ("scale_attn_weights", False),
+        ("scale_attn_by_inverse_layer_idx", True),
+        ("n_inner", 16),
+        ("tie_word_embeddings", False),
+        ("add_cross_attention", True),
+        ("quantization_config", {"bits": 4}),
+        ("n_layer", -1),
+        ("n_head", 0),
+        ("n_head", 3),
+        ("n_embd", 8.0),
+        ("n_positions", None),
+        ("vocab_size", "many"),
+        ("vocab_size", True),
+    ],
+)
+def test_a_network_that_is_not_gpt2(folder: Path, key: str, value: object) -> None:
+    change_config(folder, **{key: value})
+    refused(folder, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("n_layer", 10**9), ("n_embd", 10**12), ("vocab_size", 10**12), ("n_positions", 10**12)]
+)
+def test_sizes_that_would_fill_the_machine(folder: Path, key: str, value: int) -> None:
+    change_config(folder, **{key: value})
+    refused(folder, "config.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null", "\0\xff", "[" * 100_000])
+def test_a_config_that_is_not_json(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    refused(folder, "config.json")
+
+
+def test_a_folder_without_config_or_weights(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "weights")
+    refused(folder, "no weights in")
+    (folder / "config.json").unlink()
+    refused(folder, r"no config\.json")
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
+def test_truncated_weights(folder: Path, share: float) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    refused(folder, r"model\.safetensors cannot be read")
+
+
+def test_a_wrong_shape(folder: Path) -> None:
+    name = "transformer.h.1.mlp.c_fc.weight"
+    change_weights(folder, lambda tensors: tensors.update({name: tensors[name].t().contiguous()}))
+    refused(folder, r"h\.1\.mlp\.c_fc\.weight has shape \[32, 8\], config.json asks for \[8, 32\]")
+
+
+@pytest.mark.parametrize("name", ["wte.weight", "wpe.weight", "h.0.attn.c_proj.bias", "ln_f.weight"])
+def test_a_missing_tensor(folder: Path, name: str) -> None:
+    change_weights(folder, lambda tensors: tensors.pop(f"transformer.{name}"))
+    refused(folder, f"{name} is missing")
+
+
+def test_a_tensor_too_many(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"score.weight": torch.zeros(2, 8)}))
+    refused(folder, r"score\.weight")
+
+
+def test_weights_that_are_whole_numbers(folder: Path) -> None:
+    name = "transformer.ln_f.bias"
+    change_weights(folder, lambda tensors: tensors.update({name: torch.zeros(8, dtype=torch.int8)}))
+    refused(folder, "floating-point")
+
+
+def test_the_same_tensor_under_two_names(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"ln_f.bias": torch.zeros(8)}))
+    refused(folder, "twice")
+
+
+def test_a_head_of_its_own(folder: Path) -> None:
+    change_weights(folder, lambda tensors: tensors.update({"lm_head.weight": tensors["transformer.wte.weight"] + 1}))
+    refused(folder, r"lm_head\.weight differs from wte\.weight")
+
+
+def as_bin(folder: Path, tensors: Any) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save(tensors, folder / "pytorch_model.bin")
+
+
+def test_an_old_folder_with_masks_a_tied_head_and_no_prefix(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    old: dict[str, Tensor] = {name.removeprefix("transformer."): tensor.half() for name, tensor in tensors.items()}
+    for layer in range(CONFIG.n_layer):
+        old[f"h.{layer}.attn.bias"] = torch.ones(8, 8, dtype=torch.uint8).tril()[None, None]
+        old[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    old["lm_head.weight"] = old["wte.weight"]
+    as_bin(folder, old)
+    config, state = huggingface.read(folder)
+    assert config == CONFIG
+    for name, tensor in network().state_dict().items():
+        assert torch.equal(state[name], tensor.half().float()), name
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "it ran"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch '{target}'",)
+
+    as_bin(folder, {"transformer.wte.weight": Bomb()})
+    refused(folder, "refused: .* could run code")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("value", [[1, 2], {"transformer.wte.weight": "text"}, {1: torch.zeros(2)}])
+def test_a_bin_file_without_tensors_by_name(folder: Path, value: object) -> None:
+    as_bin(folder, value)
+    refused(folder, "floating-point")
+
+
+def shard(
+    folder: Path, names: tuple[str, str] = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+) -> None:
+    """The same weights in two files with an index, as `save_pretrained` writes large networks."""
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {name: names[number % 2] for number, name in enumerate(tensors)}
+    for file in set(names):
+        if "/" not in file:
+            part = {name: tensor for name, tensor in tensors.items() if weight_map[name] == file}
+            safetensors.torch.save_file(part, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def test_shards(folder: Path) -> None:
+    shard(folder)
+    config, state = huggingface.read(folder)
+    assert config == CONFIG
+    assert all(torch.equal(state[name], tensor) for name, tensor in network().state_dict().items())
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    refused(folder, r"shard .*model-00002-of-00002\.safetensors is missing")
+
+
+@pytest.mark.parametrize("outside", ["../secret.safetensors", "/etc/passwd", ".."])
+def test_a_shard_outside_the_folder(folder: Path, outside: str) -> None:
+    shard(folder, ("model-00001-of-00002.safetensors", outside if "/" in outside else "/" + outside))
+    refused(folder, "outside its folder")
+
+
+@pytest.mark.parametrize("weight_map", [None, {}, [], {"wte.weight": None}])
+def test_an_index_that_names_no_shards(folder: Path, weight_map: object) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    refused(folder, "index.json|shard")
+
+
+def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine.txt").write_text("keep me")
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        exchange.import_huggingface(str(folder), out)
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        exchange.export_huggingface(engine.LanguageModel(network(), BYTES), out)
+    assert [path.name for path in out.iterdir()] == ["mine.txt"]
+    (out / "mine.txt").unlink()
+    exchange.import_huggingface(str(folder), out)
+    assert (out / "ckpt.pt").is_symlink()
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no such folder"):
+        exchange.import_huggingface("./not/here/at/all", tmp_path / "out")
+
+
+def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(MachineError, match="package that is not installed") as caught:
+        exchange.import_huggingface("owner/name", tmp_path / "out")
+    assert caught.value.hint == "pip install 'nudge-lm[hub]'"
+    assert list(tmp_path.iterdir()) == []

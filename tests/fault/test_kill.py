@@ -1,0 +1,231 @@
+"""A run that is stopped at any moment and resumed makes the same updates, bit for bit, as one that never was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from nudge import checkpoint, events, files
+from nudge.checkpoint import RunFolder
+
+TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
+KILLS = 50
+
+
+def settings(steps: int, **more: object) -> list[str]:
+    """A model so small that an update takes milliseconds."""
+    values = {
+        "model.n_layer": 2,
+        "model.n_head": 2,
+        "model.n_embd": 32,
+        "model.block_size": 32,
+        "train.batch_tokens": 256,
+        "train.micro_batch": 4,  # two passes an update
+        "train.steps": steps,
+        "save.every": 10,
+        "eval.every": 25,
+        "eval.tokens": 512,
+        "sample.every": 20,
+        "sample.max_tokens": 8,
+        "machine.dtype": "float32",
+        "machine.threads": 2,
+        **more,
+    }
+    return [f"--set={key}={value}" for key, value in values.items()]
+
+
+def start(folder: Path, args: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "nudge", *args],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=(folder / "errors.txt").open("ab"),
+    )
+
+
+def finish(folder: Path, args: list[str]) -> None:
+    process = start(folder, args)
+    assert process.wait(timeout=600) == 0, (folder / "errors.txt").read_text()
+
+
+def story(run: Path) -> list[dict[str, object]]:
+    """What a run said, without the clock and without what only tells of its interruptions."""
+    timed = {"time", "tokens_per_s", "step_s", "train_s", "save_s", "sha256", "n_bytes"}
+    told = [events.to_json(event) for event in events.read(run / "events.jsonl")]
+    told = [line for line in told if line["event"] not in ("started", "stopped")]
+    return sorted(
+        ({key: value for key, value in line.items() if key not in timed} for line in told),
+        key=lambda line: (line["step"], line["event"]),
+    )
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    assert story(run) == story(reference)
+    ours, theirs = checkpoint.newest(RunFolder(run)), checkpoint.newest(RunFolder(reference))
+    assert ours.step == theirs.step
+    for name in theirs.model:
+        assert torch.equal(ours.model[name], theirs.model[name]), name
+    assert ours.optimizer is not None
+    assert theirs.optimizer is not None
+    for name, moments in theirs.optimizer.items():
+        for key, value in moments.items():
+            assert torch.equal(ours.optimizer[name][key], value), f"{name}/{key}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "text.txt").write_text(TEXT)
+    return tmp_path
+
+
+def train_args(run: str, steps: int, **more: object) -> list[str]:
+    return ["train", "--data", "text.txt", "--tokenizer", "bytes", "--run", run, *settings(steps, **more)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
+    """kill -9 in the middle of anything: starting up, an update, a save, an evaluation, a sample."""
+    steps, kills = (1500, KILLS) if optimizer == "adamw" else (300, 5)
+    options = {"train.optimizer": optimizer}
+    finish(folder, train_args("reference", steps, **options))
+    run, chance = folder / "killed", random.Random(7)
+    seen_steps = set()
+    for _ in range(kills):
+        resuming = (run / "run.json").exists()
+        lines = _lines(run)
+        process = start(folder, ["resume", "killed"] if resuming else train_args("killed", steps, **options))
+        while process.poll() is None and _lines(run) == lines:
+            time.sleep(0.005)  # importing torch takes seconds in which there is nothing to break
+        time.sleep(chance.uniform(0, 0.35))
+        process.kill()
+        process.wait()
+        if (run / "ckpt.pt").exists():
+            seen_steps.add(checkpoint.newest(RunFolder(run)).step)
+    finish(folder, ["resume", "killed"])
+    assert len(seen_steps) > kills // 3, "the kills came too early to test much"
+    assert_same_run(run, folder / "reference")
+
+
+def _lines(run: Path) -> int:
+    path = run / "events.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
+    """More threads share the sums differently, but always in the same way."""
+    four = {"machine.threads": 4, "model.n_embd": 128, "model.block_size": 64, "train.batch_tokens": 1024}
+    four["model.n_head"] = 4
+    finish(folder, train_args("reference", 40, **four))
+    process = start(folder, train_args("stopped", 40, **four))
+    while _lines(folder / "stopped") < 15 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    finish(folder, ["resume", "stopped"])
+    assert_same_run(folder / "stopped", folder / "reference")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Signals, code: int) -> None:
+    process = start(folder, train_args("run", 100_000, **{"save.every": 100_000}))
+    run = folder / "run"
+    while _lines(run) < 30 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(timeout=10) == code
+    told = list(events.read(run / "events.jsonl"))
+    stopped = told[-1]
+    assert isinstance(stopped, events.Stopped)
+    assert stopped.reason == "interrupted"
+    saved = checkpoint.newest(RunFolder(run))
+    assert saved.verified
+    assert saved.step == stopped.step == max(event.step for event in told if isinstance(event, events.Step))
+    assert not (run / "control").exists()
+
+
+def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
+    process = start(folder, train_args("run", 100_000))
+    while _lines(folder / "run") < 10 and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there before it can react to the first
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(timeout=10) in (130, 143)
+    finish_steps = checkpoint.newest(RunFolder(folder / "run")).step
+    assert finish_steps >= 0
+
+
+def test_a_torn_event_log_goes_on(folder: Path) -> None:
+    finish(folder, train_args("run", 20))
+    log = folder / "run" / "events.jsonl"
+    log.write_bytes(log.read_bytes()[:-20])  # a power cut in the middle of the last line
+    finish(folder, ["resume", "run", "--steps", "30"])
+    lines = list(files.read_json_lines(log))
+    assert [line["step"] for line in lines if line["event"] == "step"] == list(range(1, 31))
+
+
+def test_full_disk_in_the_middle_of_a_save(folder: Path) -> None:
+    """The save fails with one clear line; the checkpoint before it is intact and the run goes on from there."""
+    finish(folder, train_args("reference", 30))
+    finish_first = train_args("run", 30, **{"save.every": 1000})
+    limit = 200_000  # bytes of one file: less than a checkpoint, more than everything else
+    process = subprocess.run(
+        [sys.executable, "-c", _LIMITED, str(limit), *finish_first],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    assert "could not save step_00000000.pt" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not list((folder / "run").rglob("*.part"))
+
+
+_LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from nudge.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
+    process = start(folder, train_args("run", 100_000))
+    try:
+        while _lines(folder / "run") < 5 and process.poll() is None:
+            time.sleep(0.01)
+        second = subprocess.run(
+            [sys.executable, "-m", "nudge", "resume", "run"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        assert second.returncode == 2
+        assert "in use by another nudge process" in second.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_json_events_are_the_log(folder: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "nudge", *train_args("run", 5), "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    logged = list(files.read_json_lines(folder / "run" / "events.jsonl"))
+    assert [line for line in printed if line["event"] != "preparing"] == logged

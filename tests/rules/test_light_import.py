@@ -1,0 +1,48 @@
+"""Help comes at once: neither `import nudge` nor any command's own module may import torch."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from nudge.cli import COMMANDS
+
+HEAVY = {"torch", "numpy", "tokenizers", "tiktoken", "transformers"}
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"import json, sys\n{code}\nprint(json.dumps(sorted(sys.modules)))"
+    return set(json.loads(subprocess.check_output([sys.executable, "-c", script], text=True)))
+
+
+LIGHT = {"nudge", "nudge.config", "nudge.recipes", "nudge.events", "nudge.model.sizes"}
+
+
+@pytest.mark.parametrize("module", sorted(LIGHT | {f"nudge.cli.{module}" for module, _ in COMMANDS.values()}))
+def test_importing_is_light(module: str):
+    assert not HEAVY & modules_after(f"import {module}")
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["train", "--help"]])
+def test_help_answers_at_once(args: list[str]):
+    assert best_of_5([*args], {}) < 0.3
+
+
+def test_completion_answers_at_once():
+    words = {"_NUDGE_COMPLETE": "bash_complete", "COMP_WORDS": "nudge train --", "COMP_CWORD": "2"}
+    assert best_of_5([], words) < 0.3
+
+
+def best_of_5(args: list[str], environment: dict[str, str]) -> float:
+    """Seconds. A busy machine makes some runs slow, but not the best of a few."""
+    best = float("inf")
+    for _ in range(5):
+        begin = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "nudge", *args], check=True, capture_output=True, env={**os.environ, **environment}
+        )
+        best = min(best, time.perf_counter() - begin)
+    return best

@@ -1,0 +1,91 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from nudge import events, files
+from nudge.events import Evaluation, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+
+
+def step(number: int, *, loss: float = 5.0, time: float = 100.0) -> Step:
+    return Step(
+        step=number, time=time, loss=loss, lr=1e-3, grad_norm=1.5, tokens_per_s=4e3, step_s=0.5, train_s=0.5 * number
+    )
+
+
+STARTED = Started(
+    step=0,
+    time=99.5,
+    run="runs/first",
+    steps=500,
+    n_params=5_853_696,
+    batch_tokens=2048,
+    micro_batch=8,
+    device="cpu",
+    dtype="float32",
+    threads=2,
+    peak_flops=1e11,
+    flops_per_token=4e7,
+    forecast_s=None,
+    forecast_bytes=10**9,
+    data="cache/text",
+    notes=("two cores",),
+)
+ONE_OF_EACH = [
+    Preparing(what="tokens", done=1, total=2),
+    STARTED,
+    step(1),
+    Evaluation(step=1, time=101.0, loss=5.1, bits_per_byte=2.4, tokens=32768, whole_split=False),
+    Sample(step=1, time=101.5, prompt="def ", text="한글\n🙂", seed=0),
+    Saved(step=1, time=102.0, path="checkpoints/step_00000001.pt", n_bytes=10, sha256="0" * 64, save_s=0.1),
+    Skipped(step=2, time=103.0, loss=5.0, grad_norm=2.0, in_a_row=1),
+    Stopped(step=2, time=104.0, reason="finished"),
+]
+
+
+def through_json(event: events.Event) -> events.Event | None:
+    return events.from_json(json.loads(json.dumps(events.to_json(event), allow_nan=False)))
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+def test_round_trip(event):
+    again = through_json(event)
+    assert type(again) is type(event)
+    assert events.to_json(again) == events.to_json(event)
+
+
+def test_every_line_says_what_it_is():
+    names = [events.to_json(event)["event"] for event in ONE_OF_EACH]
+    assert names == ["preparing", "started", "step", "evaluation", "sample", "saved", "skipped", "stopped"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_json_has_no_nan(bad):
+    line = events.to_json(Skipped(step=3, time=1.0, loss=bad, grad_norm=2.0, in_a_row=1))
+    assert line["loss"] is None
+    assert line["not_finite"] == ["loss"]
+    again = through_json(Skipped(step=3, time=1.0, loss=bad, grad_norm=2.0, in_a_row=1))
+    assert isinstance(again, Skipped)
+    assert math.isnan(again.loss)
+    assert again.grad_norm == 2.0
+
+
+def test_a_later_version_may_say_more():
+    assert events.from_json({"event": "applause", "step": 1}) is None
+    assert events.from_json({**events.to_json(step(1)), "mood": "good"}) == step(1)
+
+
+def test_lost_updates_are_superseded(tmp_path: Path):
+    """Killed after update 3, resumed from the checkpoint of update 1."""
+    told = [STARTED, step(1), step(2), step(3, time=100), STARTED, step(2, time=200), step(3, loss=4.0, time=201)]
+    path = tmp_path / "events.jsonl"
+    with files.open_json_lines(path) as log:
+        for event in [*told, Stopped(step=3, time=202, reason="finished")]:
+            files.append_json(log, events.to_json(event))
+    read = list(events.read(path))
+    steps = [event for event in read if isinstance(event, Step)]
+    assert [(event.step, event.time) for event in steps] == [(1, 100.0), (2, 200), (3, 201)]
+    assert steps[-1].loss == 4.0
+    assert sum(isinstance(event, Started) for event in read) == 1
+    assert read[-1] == Stopped(step=3, time=202, reason="finished")

@@ -1,0 +1,115 @@
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from nudge import files
+from nudge.errors import ConfigError, MachineError, NudgeError
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def test_atomic_writer_hashes_what_it_writes(tmp_path: Path):
+    path = tmp_path / "new" / "file.bin"
+    with files.atomic_writer(path) as file:
+        file.write(b"one")
+        file.write(memoryview(b"two"))
+        assert not path.exists()
+    assert path.read_bytes() == b"onetwo"
+    assert (file.n_bytes, file.sha256.hexdigest()) == (6, hashlib.sha256(b"onetwo").hexdigest())
+    assert files.sha256(path) == file.sha256.hexdigest()
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_a_failed_write_leaves_the_old_content(tmp_path: Path, interruption: type[BaseException]):
+    path = tmp_path / "file"
+    files.write_text(path, "old")
+
+    def write_half() -> None:
+        with files.atomic_writer(path) as file:
+            file.write(b"half of the n")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write_half()
+    assert path.read_text() == "old"
+    assert not leftovers(tmp_path)
+
+
+def test_json_has_no_nan(tmp_path: Path):
+    files.write_json(tmp_path / "x.json", {"text": "한글", "n": 1})
+    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"text": "한글", "n": 1}
+    assert files.read_json(tmp_path / "x.json")["n"] == 1
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "x.json", float("nan"))
+    assert files.read_json(tmp_path / "x.json")["n"] == 1
+
+
+def test_an_unreadable_json_file_is_named(tmp_path: Path):
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(NudgeError, match=r"x\.json"):
+        files.read_json(tmp_path / "x.json")
+    with pytest.raises(NudgeError, match="none"):
+        files.read_json(tmp_path / "none.json")
+
+
+def test_point_to_moves_on(tmp_path: Path):
+    for name in ("one", "two"):
+        (tmp_path / "folder").mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).write_text(name)
+        files.point_to(tmp_path / "newest", tmp_path / "folder" / name)
+        assert (tmp_path / "newest").read_text() == name
+    assert not leftovers(tmp_path)
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    assert (moved / "newest").read_text() == "two"  # the link is relative
+
+
+def test_json_lines_survive_a_torn_end(tmp_path: Path):
+    path = tmp_path / "log.jsonl"
+    with files.open_json_lines(path) as log:
+        files.append_json(log, {"n": 1})
+        files.append_json(log, {"n": 2}, sync=True)
+    with path.open("ab") as raw:
+        raw.write(b'{"n": 3, "te\xff')  # the power went away here
+    with files.open_json_lines(path) as log:
+        files.append_json(log, {"n": 4})
+    assert [line["n"] for line in files.read_json_lines(path)] == [1, 2, 4]
+    assert list(files.read_json_lines(tmp_path / "none.jsonl")) == []
+
+
+def test_new_folder_appears_whole_or_not_at_all(tmp_path: Path):
+    target = tmp_path / "deep" / "target"
+    with files.new_folder(target) as folder:
+        (folder / "a").write_text("a")
+        assert not target.exists()
+    assert (target / "a").read_text() == "a"
+    with pytest.raises(ConfigError, match="not an empty folder"), files.new_folder(target):
+        pass
+
+
+def test_new_folder_that_fails_is_not_there(tmp_path: Path):
+    def fill_half() -> None:
+        with files.new_folder(tmp_path / "target") as folder:
+            (folder / "a").write_text("a")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fill_half()
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_folder_fills_an_empty_one(tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    with files.new_folder(tmp_path / "empty") as folder:
+        (folder / "a").write_text("a")
+    assert (tmp_path / "empty" / "a").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_place_that_cannot_be_written_is_named():
+    with pytest.raises(MachineError, match="/proc/nudge"), files.new_folder(Path("/proc/nudge/x")):
+        pass
