@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 PINNED := pyproject.toml constraints.txt
 
-.PHONY: help train test check lint format constraints clean
+.PHONY: help train test check lint format docs constraints clean
 
 help:
 	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
 	@echo "make test     set everything up in $(VENV) and run all tests"
 	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
 	@echo "make format   let ruff format the code and mend what it can"
+	@echo "make docs     write docs/commands.md anew from the commands' own help"
 	@echo "make clean    delete $(VENV) and what tools left behind; runs/ stays"
 	@echo
 	@echo 'PYTHON=python3.12         another Python (3.11 or newer)'
@@ -43,6 +44,9 @@ lint: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/commands.py
 
 # The stamps say what is installed; a changed pyproject.toml or constraints.txt is newer than they are.
 $(VENV)/.installed: $(PINNED) | $(BIN)/python

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # Before anything imports torch, here or in a process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
-for variable in ("COLUMNS", "FORCE_COLOR"):
+for variable in ("COLUMNS", "FORCE_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a test may call make itself
     os.environ.pop(variable, None)
 
 Nudge = Callable[..., subprocess.CompletedProcess[str]]

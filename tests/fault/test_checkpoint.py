@@ -343,6 +343,7 @@ def test_without_a_source_the_run_that_was_written_to_last(tmp_path: Path) -> No
         run = RunFolder(tmp_path / name)
         checkpoints.save(run, checkpoint(age + 1))
         os.utime(run.index, (1e9 - age, 1e9 - age))
+    checkpoints.save(RunFolder(tmp_path / ".half.part"), checkpoint(9))  # what an import that was killed leaves behind
     assert checkpoints.find(None, runs=tmp_path).step == 1
 
 

@@ -16,7 +16,7 @@ from nudge.model.gpt import GPT, Cache, init_weights
 transformers = pytest.importorskip("transformers", reason="golden tests compare with transformers: pip install it")
 
 EOT = 0
-BYTES = tokenizers.get("bytes")  # exports carry a tokenizer; the networks here do not speak it
+LETTERS = tokenizers.chars(["ab"])  # an export carries a tokenizer; the networks here do not speak it
 TINY = [
     ModelConfig(n_layer=2, n_head=4, n_embd=32, block_size=16, vocab_size=61),
     ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=1, vocab_size=3),
@@ -44,7 +44,7 @@ def ours_random(config: ModelConfig, *, spread: float = 10.0) -> GPT:
 
 
 def to_theirs(network: GPT, folder: Path) -> "transformers.GPT2LMHeadModel":
-    huggingface.write(folder, network.config, network.state_dict(), BYTES)
+    huggingface.write(folder, network.config, network.state_dict(), LETTERS)
     model = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager")
     return model.eval()
 
@@ -104,7 +104,7 @@ def test_logits_of_their_network_in_ours(config: ModelConfig, activation: str, t
 
 def test_there_and_back_again_is_bit_for_bit_the_same(config: ModelConfig, tmp_path: Path) -> None:
     network = ours_random(config)
-    huggingface.write(tmp_path, config, network.state_dict(), BYTES)
+    huggingface.write(tmp_path, config, network.state_dict(), LETTERS)
     config_again, state = huggingface.read(tmp_path)
     assert config_again == config
     assert list(state) == list(network.state_dict())
@@ -196,3 +196,24 @@ def test_full_size_gpt2_small_both_ways(tmp_path: Path) -> None:
         assert_same_logits(network, model, context)
     del network
     assert_same_logits(to_ours(model, tmp_path / "theirs"), model, tokens)
+
+
+VOCAB = Path(__file__).parents[3] / "shared" / "data"
+needs_vocab = pytest.mark.skipif(not (VOCAB / "vocab.bpe").exists(), reason="GPT-2's published vocabulary is not here")
+
+
+@needs_vocab
+@pytest.mark.parametrize("layout", ["vocab.json and merges.txt", "tokenizer.json"])
+def test_their_tokenizer_of_gpt2_becomes_ours(layout: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_bytes((VOCAB / "encoder.json").read_bytes())
+    (tmp_path / "merges.txt").write_bytes((VOCAB / "vocab.bpe").read_bytes())
+    theirs = transformers.GPT2TokenizerFast.from_pretrained(tmp_path)
+    if layout == "tokenizer.json":
+        (tmp_path / "vocab.json").unlink()
+        (tmp_path / "merges.txt").unlink()
+        theirs.save_pretrained(tmp_path)
+        assert not (tmp_path / "merges.txt").exists()
+    ours = huggingface.read_tokenizer(tmp_path, ModelConfig(vocab_size=50257))
+    assert ours.sha256 == tokenizers.load(VOCAB / "gpt2.tiktoken").sha256
+    text = "def f(x):\n    return x  # 한글 🙂\n\n\n"
+    assert ours.encode(text) == theirs(text)["input_ids"]

@@ -1,7 +1,6 @@
 """`nudge sample`: write text with a trained model."""
 
 import json
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,8 @@ if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel, TextStream
 
 # A model of bytes may write any byte. On a terminal, control characters are shown (as U+2400 and on), never obeyed.
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421, 0x9B: 0xFFFD}
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 
 
 @click.command()
@@ -79,16 +79,24 @@ def sample(
 
 
 def _read_prompt(prompt: str) -> str:
-    """The prompt as clean Unicode. Bytes that are not UTF-8 become U+FFFD; a pipe's last newline is not part of it."""
-    data = sys.stdin.buffer.read() if prompt == "-" else os.fsencode(prompt)
-    text = data.decode("utf-8", errors="replace")
-    return text.removesuffix("\n").removesuffix("\r") if prompt == "-" else text
+    """The prompt, from standard input if it is "-"; the newline that ends a pipe's last line is not part of it."""
+    if prompt != "-":
+        return prompt
+    # Bytes that are not UTF-8 stay what they are, as Python already does with the command line's.
+    text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _clean(prompt: str) -> str:
+    """The prompt as it can be printed."""
+    return prompt.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
-    terminal = sys.stdout.isatty()
+    terminal, prompt = sys.stdout.isatty(), _clean(prompt)
     sys.stdout.write(click.style(prompt.translate(_VISIBLE), bold=True) if terminal and prompt else prompt)
+    sys.stdout.flush()
     for piece in stream:
         sys.stdout.write(piece.translate(_VISIBLE) if terminal else piece)
         sys.stdout.flush()
@@ -102,7 +110,7 @@ def _write_json(model: "LanguageModel", stream: "TextStream", prompt: str, seed:
         "step": model.step,
         "verified": model.verified,
         "seed": seed,
-        "prompt": prompt,
+        "prompt": _clean(prompt),
         "text": "".join(stream),
         "tokens": stream.n_tokens,
         "ended": stream.ended,

@@ -1,4 +1,4 @@
-"""Training a byte-pair vocabulary of one's own, with the `tokenizers` library. See docs/decisions/0002-tokenizers.md."""
+"""Training a byte-pair vocabulary of one's own, with the `tokenizers` library (docs/decisions/0002-tokenizers.md)."""
 
 import re
 from collections.abc import Iterable, Iterator

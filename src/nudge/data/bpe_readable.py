@@ -3,10 +3,11 @@
 A test checks that both give the same ids. `regex` is the only thing borrowed: the standard `re` does not know \\p{L}.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
-import regex
+import regex  # type: ignore[import-untyped]
 
 
 def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
@@ -18,7 +19,7 @@ def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
     """Start from single bytes; merge the neighbours that make the lowest rank until no neighbours make a token."""
     parts = [bytes([byte]) for byte in word]
     while len(parts) > 1:
-        candidates = [ranks.get(left + right) for left, right in zip(parts, parts[1:], strict=False)]
+        candidates = [ranks.get(left + right) for left, right in itertools.pairwise(parts)]
         known = [rank for rank in candidates if rank is not None]
         if not known:
             break
@@ -34,7 +35,7 @@ def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
     while len(ranks) < n_tokens:
         pairs: Counter[tuple[bytes, bytes]] = Counter()
         for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in itertools.pairwise(word):
                 pairs[pair] += count
         if not pairs:
             break  # every word is one token already

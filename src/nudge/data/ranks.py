@@ -54,12 +54,18 @@ def find(vocabulary: str) -> list[bytes]:
 
     Raises: MachineError if it is nowhere on this machine and cannot be downloaded.
     """
+    file, path = local_copy(vocabulary)
+    return parse(path.read_bytes() if path else _download(file), file)
+
+
+def local_copy(vocabulary: str) -> tuple[RankFile, Path | None]:
+    """A published file of `gpt2` or `cl100k` and where it lies on this machine; None: it must be downloaded."""
     known = [file for file in RANK_FILES if file.vocabulary == vocabulary]
     for file in known:
         for path in _local_copies(file):
             if path.is_file() and files.sha256(path) == file.sha256:
-                return parse(path.read_bytes(), file)
-    return parse(_download(known[0]), known[0])
+                return file, path
+    return known[0], None
 
 
 def recognise(data: bytes) -> RankFile | None:
@@ -87,10 +93,8 @@ def parse_merges(text: str) -> list[bytes]:
     """GPT-2's own format: a version line, then a merge `left right` per line, in the alphabet of `byte_alphabet`."""
     byte_of = {char: byte for byte, char in byte_alphabet().items()}
     tokens = [bytes([byte]) for byte in byte_alphabet()]
-    for line in text.splitlines()[1:]:
-        if line:
-            tokens.append(bytes(byte_of[char] for char in line.replace(" ", "")))
-    return tokens
+    merges = [line.replace(" ", "") for line in text.splitlines()[1:] if line]
+    return tokens + [bytes(byte_of[char] for char in merged) for merged in merges]
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -123,7 +127,7 @@ def _tiktoken_cache(file: RankFile) -> Path:
 
 def _download(file: RankFile) -> bytes:
     # tiktoken's own loader has no time-out: behind a firewall that drops packets it would hang for minutes.
-    import requests  # type: ignore[import-untyped]  # a dependency of tiktoken
+    import requests  # a dependency of tiktoken
 
     try:
         answer = requests.get(file.url, timeout=_TIMEOUT_S)

@@ -221,9 +221,7 @@ class LanguageModel:
 
         Raises: ConfigError as `generate` does, and for ids that are none of the vocabulary.
         """
-        sample = SampleConfig(
-            max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, prompt=None
-        )
+        sample = SampleConfig(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         configs.check_sampling(sample)
         _check_ids(ids, self.network.config)
         return TokenStream(self.network, list(ids), sample, n_known=self.tokenizer.vocab_size, eot=self.tokenizer.eot)

@@ -24,6 +24,11 @@ def import_huggingface(source: str, out: Path) -> Checkpoint:
         folder = Path(source) if Path(source).exists() else _fetch(source)
         config, state = huggingface.read(folder)
         tokenizer = huggingface.read_tokenizer(folder, config)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise FormatError(
+                f"{folder}: the tokenizer has {tokenizer.vocab_size:,} tokens, the network knows {config.vocab_size:,}",
+                "tokenizer and weights are not of the same model",
+            )
         run = RunFolder(temporary)
         tokenizer.save(run.tokenizer)
         imported = Checkpoint(

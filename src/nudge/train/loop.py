@@ -99,7 +99,10 @@ class Trainer:
                 yield from self._stop("interrupted")
                 return
             yield from self._milestone()
-        yield events.Stopped(step=self.step, time=time.time(), reason="finished")
+        if control.heard(self.folder) == "stop":  # while the last evaluation was under way: resuming makes it again
+            yield from self._stop("interrupted")
+        else:
+            yield events.Stopped(step=self.step, time=time.time(), reason="finished")
 
     def _begin_update(self, done: int) -> _Update | None:
         """Hand update number `done` (from 0) to the device; None if a person asked to stop before it was complete."""

@@ -34,10 +34,10 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
     Raises: NudgeError's children before update 1 for what cannot work; MachineError later if a checkpoint cannot be
     written. Stopping the iteration saves the last finished update.
     """
-    configs.check(config)
     parent = checkpoint.find(config.init) if config.init else None
     if parent:
         config = _fine_tuning(config, parent)
+    configs.check(config)
     target = RunFolder(Path(folder) if folder else new_folder(config.recipe))
     if target.run_json.exists():
         raise RunError(
@@ -91,7 +91,7 @@ def resume(
         )  # None: killed before update 0 was saved
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)
         already = frozenset((type(event), event.step) for event in said if not isinstance(event, Preparing))
-        if saved and saved.step >= config.train.steps and (Stopped, saved.step) in already:
+        if saved and saved.step >= config.train.steps and _is_finished(said, saved.step):
             yield Stopped(step=saved.step, time=time.time(), reason="finished", hint="ask for more with --steps")
             return
         dataset = yield from _same_data(config.data, written["data"])
@@ -120,9 +120,7 @@ def _fine_tuning(config: Config, parent: Checkpoint) -> Config:
     data = config.data
     if not (len(data.paths) == 1 and (Path(data.paths[0]) / "manifest.json").exists()):
         data = replace(data, tokenizer=str(checkpoint.tokenizer_path(parent)))
-    config = replace(config, model=parent.config.model, data=data)
-    configs.check(config)
-    return config
+    return replace(config, model=parent.config.model, data=data)
 
 
 def _fit_to_data(config: Config, dataset: Dataset) -> Config:
@@ -268,6 +266,10 @@ def _same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Prepari
             "bring the old text back, or start a new run from these weights: nudge train --init RUN",
         )
     return dataset
+
+
+def _is_finished(said: list[Event], step: int) -> bool:
+    return any(isinstance(event, Stopped) and event.step == step and event.reason == "finished" for event in said)
 
 
 def _as_before(written: dict[str, Any]) -> Machine:

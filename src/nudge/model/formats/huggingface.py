@@ -11,7 +11,7 @@ Source: transformers/models/gpt2/modeling_gpt2.py and configuration_gpt2.py.
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,17 @@ from torch import Tensor
 
 from nudge import files
 from nudge.config import ModelConfig
+from nudge.data import ranks
 from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import Tokenizer
+from nudge.data.tokenizer import EOT, GPT2_PATTERN, BpeTokenizer, Tokenizer
 from nudge.errors import FormatError
 from nudge.model.gpt import GPT
 
 OUR_TOKENIZER = "nudge_tokenizer.json"
 GPT2_VOCAB_SIZE = 50257
 
-# What config.json may say for the network to be ours: the allowed values, and what transformers takes if it says
-# nothing. The last two groups would change the function silently.
+# What config.json may say for the network to compute what ours does: the allowed values, and what transformers takes
+# if it says nothing.
 _ALLOWED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "model_type": (("gpt2",), None),
     "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "gelu_new"),  # two names of the tanh form
@@ -55,6 +56,8 @@ _WEIGHTS = (  # the first that is there is read
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+_FETCH = "fetch the folder again"
+_TOKENIZER_HINT = "tokenizers of GPT-2's own kind can be imported"
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal triangle, which old files carry as a buffer
 
 
@@ -99,15 +102,70 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
 
 
 def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """The tokenizer of a Hugging Face folder: ours if nudge wrote it, else built from theirs, else GPT-2's by its size.
+    """The tokenizer of a Hugging Face folder: ours if nudge wrote it, else theirs, else GPT-2's if the size is.
 
-    Raises: FormatError if there is none that can be read; TokenizerError if it is damaged.
+    Raises: FormatError if there is none, or one that we cannot follow exactly; TokenizerError if ours is damaged.
     """
     if (folder / OUR_TOKENIZER).is_file():
         return tokenizers.load(folder / OUR_TOKENIZER)
+    for name, read_theirs in (("merges.txt", _read_merges), ("tokenizer.json", _read_tokenizer_json)):
+        if (folder / name).is_file():
+            try:
+                return read_theirs(folder / name)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:  # whatever else JSON may hold instead
+                raise FormatError(f"{folder / name} is not a vocabulary of byte pairs: {error!r}", _FETCH) from error
     if config.vocab_size == GPT2_VOCAB_SIZE:
         return tokenizers.get("gpt2")
-    raise FormatError(f"no tokenizer in {folder}", f"expected {OUR_TOKENIZER}, or vocab.json and merges.txt")
+    raise FormatError(
+        f"no tokenizer in {folder}", f"expected {OUR_TOKENIZER}, merges.txt with vocab.json, or tokenizer.json"
+    )
+
+
+def _read_merges(path: Path) -> Tokenizer:
+    """merges.txt and vocab.json beside it, as OpenAI published GPT-2."""
+    _, *lines = _read_text(path).splitlines()  # the first is `#version: 0.2`
+    merges = [line.split(" ") for line in lines if line]
+    return _byte_pairs(path, _read_json(path.with_name("vocab.json")), merges)
+
+
+def _read_tokenizer_json(path: Path) -> Tokenizer:
+    """The file of the `tokenizers` library, if it splits text and merges bytes as GPT-2 does."""
+    values = _read_json(path)
+    model, split = values.get("model") or {}, values.get("pre_tokenizer") or {}
+    gpt2_split = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    if (
+        model.get("type") != "BPE"
+        or values.get("normalizer")
+        or {key: split.get(key, default) for key, default in gpt2_split.items()} != gpt2_split
+    ):
+        raise FormatError(f"{path} is not a byte-level BPE that splits text as GPT-2 does", _TOKENIZER_HINT)
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", [])]
+    added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
+    return _byte_pairs(path, model.get("vocab", {}) | added, merges)
+
+
+def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[str]]) -> Tokenizer:
+    """Our tokenizer from GPT-2's kind of vocabulary, in which every byte is written as a printable character.
+
+    Ids have to be in the order of the merges (256 bytes, then each merge's result), because a token's id is its rank.
+    """
+    byte_of = {char: byte for byte, char in ranks.byte_alphabet().items()}
+    learned = ["".join(merge) for merge in merges]
+    in_order = [text for text, _ in sorted(vocab.items(), key=lambda entry: entry[1])][: 256 + len(learned)]
+    consistent = (
+        sorted(in_order[:256]) == sorted(byte_of)
+        and in_order[256:] == learned
+        and [vocab[text] for text in in_order] == list(range(len(in_order)))
+        and EOT in vocab
+    )
+    if not consistent:
+        raise FormatError(
+            f"{path}: its ids are not 256 bytes, then the merges in their order, then {EOT}", _TOKENIZER_HINT
+        )
+    tokens = [bytes(byte_of[char] for char in text) for text in in_order]
+    special = {text: id_ for text, id_ in vocab.items() if id_ >= len(tokens)}
+    name = "gpt2" if len(tokens) + 1 == GPT2_VOCAB_SIZE else f"bpe-{len(tokens) + 1}"
+    return BpeTokenizer(name, tokens, pattern=GPT2_PATTERN, special=special)
 
 
 def _our_name(name: str) -> str | None:
@@ -148,16 +206,23 @@ def _require(holds: bool, path: Path, key: str, got: Any, allowed: tuple[Any, ..
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{path} is not valid JSON: {error}", _FETCH) from error
+    if not isinstance(values, dict):
+        raise FormatError(f"{path} holds no settings", _FETCH)
+    return values
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FormatError(
             f"no {path.name} in {path.parent}", "give the folder that holds config.json and model.safetensors"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not valid JSON: {error}", "fetch the folder again") from error
-    if not isinstance(values, dict):
-        raise FormatError(f"{path} holds no settings", "fetch the folder again")
-    return values
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(f"{path} cannot be read: {error}", _FETCH) from error
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -170,7 +235,7 @@ def _weight_files(folder: Path) -> list[Path]:
     weight_map = _read_json(found).get("weight_map")
     names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
     if not names:
-        raise FormatError(f"{found} names no shards", "fetch the folder again")
+        raise FormatError(f"{found} names no shards", _FETCH)
     outside = next((name for name in names if Path(name).name != name or name.startswith(".")), None)
     if outside is not None:
         raise FormatError(f"{found} names a shard outside its folder: {outside}")
@@ -185,7 +250,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise FormatError(f"the shard {path} is missing", "fetch the folder again") from None
+        raise FormatError(f"the shard {path} is missing", _FETCH) from None
     except pickle.UnpicklingError as error:
         raise FormatError(
             f"{path} was refused: it is not a plain file of tensors and could run code when loaded",

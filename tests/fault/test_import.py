@@ -2,6 +2,9 @@
 
 import json
 import os
+import socket
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +61,7 @@ def change_weights(folder: Path, change: Any) -> None:
 
 def test_a_folder_round_trips_through_import_and_export(folder: Path, tmp_path: Path) -> None:
     exchange.import_huggingface(str(folder), tmp_path / "imported")
-    model = engine.load(tmp_path / "imported")
+    model = engine.load(tmp_path / "imported", device="cpu")
     assert (model.step, model.verified, model.notes) == (0, True, ())
     assert model.tokenizer.sha256 == BYTES.sha256
     assert all(torch.equal(model.network.state_dict()[name], t) for name, t in network().state_dict().items())
@@ -227,6 +230,36 @@ def test_an_index_that_names_no_shards(folder: Path, weight_map: object) -> None
     refused(folder, "index.json|shard")
 
 
+def test_a_tokenizer_with_more_tokens_than_the_network(folder: Path) -> None:
+    tokenizers.chars(["".join(map(chr, range(300)))]).save(folder / huggingface.OUR_TOKENIZER)
+    with pytest.raises(FormatError, match="the tokenizer has 301 tokens, the network knows 257"):
+        exchange.import_huggingface(str(folder), folder.parent / "out")
+    assert not (folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        {"model": None},
+        {"model": {"type": "Unigram"}},
+        {"model": {"type": "BPE", "vocab": [], "merges": 3}, "pre_tokenizer": {"type": "ByteLevel"}},
+        {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}, "pre_tokenizer": {"type": "ByteLevel"}},
+        {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
+        {"model": {"type": "BPE"}, "pre_tokenizer": {"type": "Whitespace"}},
+        {"model": {"type": "BPE"}, "pre_tokenizer": "ByteLevel"},
+    ],
+)
+def test_their_tokenizer_is_of_another_kind(folder: Path, content: object) -> None:
+    (folder / huggingface.OUR_TOKENIZER).unlink()
+    with pytest.raises(FormatError, match="no tokenizer in"):
+        huggingface.read_tokenizer(folder, CONFIG)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=r"tokenizer\.json") as caught:
+        huggingface.read_tokenizer(folder, CONFIG)
+    assert caught.value.hint
+
+
 def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -247,8 +280,24 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MachineError, match="package that is not installed") as caught:
         exchange.import_huggingface("owner/name", tmp_path / "out")
     assert caught.value.hint == "pip install 'nudge-lm[hub]'"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub", reason="the extra 'hub' is not installed")
+    monkeypatch.setattr(exchange, "HUB_TIMEOUT_S", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # connections wait for ever
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        started = time.monotonic()
+        with pytest.raises(MachineError, match="fetching it from the Hugging Face Hub failed") as caught:
+            exchange.import_huggingface("owner/name", tmp_path / "out")
+    assert time.monotonic() - started < 10
+    assert "give the folder" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,129 @@
+"""`nudge doctor`: this machine, what nudge chooses for it, and what is missing."""
+
+import json
+import os
+import platform
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+EXTRAS = {"vocab": "GPT-2's vocabulary without a network", "hub": "nudge import OWNER/NAME"}
+
+
+class Fact(NamedTuple):
+    """One thing that was found: for a program, and in words for a person."""
+
+    name: str
+    value: Any
+    words: str
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+def doctor(as_json: bool) -> None:
+    """Show this machine, what nudge chooses for it, and why.
+
+    The choices come from the same short measurement that 'nudge train' makes before its first update. A person can make
+    them instead: nudge train --set machine.dtype=float32 (or machine.device, machine.threads).
+
+    \b
+    Example:
+      nudge doctor
+      nudge doctor --json
+    """
+    report = examine()
+    if as_json:
+        click.echo(json.dumps({title: {f.name: f.value for f in facts} for title, facts in report.items()}, indent=2))
+        return
+    for title, facts in report.items():
+        click.secho(f"{title.replace('_', ' ')}:", bold=True)
+        for fact in facts:
+            click.echo(f"  {fact.name.replace('_', ' '):<12}{fact.words}")
+
+
+def examine() -> dict[str, list[Fact]]:
+    """Everything there is to say, by title."""
+    import torch
+
+    from nudge.config import MachineConfig
+    from nudge.train.probe import probe
+
+    machine = probe(MachineConfig())
+    build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return {
+        "this_machine": [
+            Fact("processor", machine.cpu, machine.cpu),
+            _cores(),
+            _memory(),
+            Fact("gpu", machine.gpu, machine.gpu or "none that PyTorch can use"),
+            _disk(),
+            Fact("python", platform.python_version(), f"{platform.python_version()} on {platform.platform()}"),
+            Fact("pytorch", torch.__version__, f"{torch.__version__}, {build}"),
+        ],
+        "nudge_chooses": [
+            Fact(name, getattr(machine, name), reason.removeprefix(f"{name} "))
+            for name, reason in zip(("device", "threads", "dtype"), machine.reasons, strict=True)
+        ],
+        "installed": [_extra(name) for name in EXTRAS],
+        "vocabularies": [_vocabulary(name) for name in ("gpt2", "cl100k")],
+        "prepared_text": [_cache()],
+    }
+
+
+def _cores() -> Fact:
+    from nudge.train.probe import usable_cores
+
+    return Fact("cores", usable_cores(), f"{usable_cores()} of {os.cpu_count()} for this process")
+
+
+def _memory() -> Fact:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    words = f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
+    return Fact("memory", {"total_bytes": memory.total, "free_bytes": memory.available}, words)
+
+
+def _disk() -> Fact:
+    free = shutil.disk_usage(Path.cwd()).free
+    return Fact("disk", {"free_bytes": free}, f"{free / 1e9:.1f} GB free in {Path.cwd()}")
+
+
+def _extra(name: str) -> Fact:
+    """An extra is installed if every package is that our own metadata lists for it."""
+    needed = [
+        re.split(r"[^\w.-]", line)[0]
+        for line in metadata.requires("nudge-lm") or ()
+        if re.search(rf"extra == ['\"]{name}['\"]", line)
+    ]
+    installed = all(_is_installed(package) for package in needed)
+    words = f"yes: {EXTRAS[name]}" if installed else f'no: {EXTRAS[name]} needs pip install "nudge-lm[{name}]"'
+    return Fact(name, installed, words)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _vocabulary(name: str) -> Fact:
+    from nudge.data import ranks
+
+    _, path = ranks.local_copy(name)
+    words = f"here, no network needed ({path})" if path else "not here: downloaded when it is first used"
+    return Fact(name, path and str(path), words)
+
+
+def _cache() -> Fact:
+    from nudge.data.prepare import cache_folder
+
+    folder = cache_folder()
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    words = f"{folder} ({n_bytes / 1e6:,.0f} MB; another place: NUDGE_CACHE)"
+    return Fact("folder", {"path": str(folder), "n_bytes": n_bytes}, words)

@@ -1,0 +1,93 @@
+"""Which tokens an update learns from: a pure function of the tokens, the seed and the number of the update.
+
+There is nothing to save and nothing to restore: a resumed run asks for the next number, and any number of workers can
+split the same batch. An epoch is cut into n_windows windows of block_size targets; the next one at other
+places, so that no word is always the first of its window.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge.data.shards import Tokens
+from nudge.data.shuffle import mixed, permute
+from nudge.errors import DataError
+
+Window = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+_ORDER, _OFFSET = 1, 2  # what a random number is for; keeps the two streams of a seed apart
+
+
+class Batches:
+    """The batches of a run: `batches(step)` for step = 0, 1, ..."""
+
+    def __init__(self, tokens: Tokens, *, block_size: int, n_sequences: int, seed: int, vocab_size: int) -> None:
+        check_windows(tokens, block_size)
+        self.tokens = tokens
+        self.block_size = block_size
+        self.n_sequences = n_sequences
+        self.seed = seed
+        self.vocab_size = vocab_size
+        self.n_windows = len(tokens) // block_size
+
+    @property
+    def updates_per_epoch(self) -> float:
+        """Updates until every window was seen once; rarely a whole number."""
+        return self.n_windows / self.n_sequences
+
+    def __call__(self, step: int) -> Window:
+        """Inputs and targets, the inputs one token on, of update `step`. Shapes: [B, T], [B, T].
+
+        Raises: DataError for ids that the model does not have.
+        """
+        T = self.block_size
+        windows = np.stack([self.tokens.read(start, T + 1) for start in self.starts(step)]).astype(np.int64)
+        _check_ids(windows, self.vocab_size, self.tokens)
+        return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
+
+    def starts(self, step: int) -> list[int]:
+        """Where in the tokens each window of an update begins. Shape: [B]."""
+        first = step * self.n_sequences
+        places = np.arange(first, first + self.n_sequences, dtype=np.int64)
+        epochs, within = np.divmod(places, self.n_windows)
+        starts = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            inside = epochs == epoch
+            windows = permute(within[inside], self.n_windows, mixed(self.seed, epoch, _ORDER))
+            starts[inside] = windows * self.block_size + mixed(self.seed, epoch, _OFFSET) % len(self.tokens)
+        return starts.tolist()
+
+
+def val_windows(
+    tokens: Tokens, block_size: int, limit_tokens: int | None = None, *, vocab_size: int | None = None
+) -> Iterator[Window]:
+    """Inputs and targets of the first `limit_tokens` targets in order, each target once; the last may be shorter.
+
+    Shapes: [T], [T]. Raises: DataError for ids that the model does not have.
+    """
+    n_targets = min(len(tokens) - 1, len(tokens) if limit_tokens is None else limit_tokens)
+    for start in range(0, n_targets, block_size):
+        window = tokens.read(start, min(block_size, n_targets - start) + 1).astype(np.int64)
+        if vocab_size is not None:
+            _check_ids(window, vocab_size, tokens)
+        yield window[:-1], window[1:]
+
+
+def check_windows(tokens: Tokens, block_size: int, name: str = "") -> None:
+    """Raises: DataError if a split does not hold one window: block_size inputs and the target after them."""
+    if len(tokens) < block_size + 1:
+        name = name or {"train": "training", "val": "validation"}[tokens.name]
+        raise DataError(
+            f"the {name} text has {len(tokens):,} tokens, one window needs {block_size + 1:,} (block_size + 1)",
+            f"add more text, or take a shorter context: --set model.block_size={max(1, (len(tokens) - 1) // 2)}",
+        )
+
+
+def _check_ids(ids: npt.NDArray[np.int64], vocab_size: int, tokens: Tokens) -> None:
+    highest = int(ids.max())
+    if highest >= vocab_size:
+        raise DataError(
+            f"token ids up to {highest} in {tokens.folder}, but the model has the ids 0 .. {vocab_size - 1}",
+            "the shards are damaged (nudge data info DIR --verify) or belong to another vocabulary",
+        )

@@ -1,0 +1,173 @@
+"""Documents to token shards, on all cores.
+
+Documents are gathered in groups of about half a million characters, each of one split; threads encode the groups, and
+the tokens are written in the order of the text. Threads, because tiktoken lets go of the interpreter's lock while it
+works: they reach the speed of processes without starting any, so that a script may call this at its top level.
+
+A group depends on the text alone, never on the number of threads, and a shard holds whole groups: a preparation that
+was interrupted knows from the number of groups in its finished shards where to go on.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge.data.ledger import Ledger
+from nudge.data.pieces import LONGEST_PIECE, PIECE_CHARS, pieces
+from nudge.data.shards import Shard, SplitName, Tokens16or32, token_dtype, write_shard
+from nudge.data.split import Split
+from nudge.data.tokenizer import Tokenizer
+
+SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, which are held in memory until they are written
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Documents that are encoded together, or a piece of one that is too long for that."""
+
+    split: SplitName
+    texts: list[str]
+    position: int  # bytes of the source that are read by then
+    begins: bool = True  # False: goes on with the document of the group before
+    ends: bool = True  # False: the document goes on in the next group
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The tokens of a group, and where in them documents end."""
+
+    tokens: Tokens16or32
+    ends: npt.NDArray[np.uint64]
+    text_bytes: int
+
+
+def encode_documents(
+    documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, ledger: Ledger, threads: int
+) -> Generator[int, None, dict[SplitName, list[Shard]]]:
+    """Write the shards of both splits that the ledger does not have yet; yields the position in the source.
+
+    `documents` are (text, position in the source). Returns all shards of each split.
+    """
+    writers = {name: ShardWriter(name, ledger) for name in ledger.shards}
+    groups = _remaining(group_documents(documents, split), dict(ledger.n_groups))
+    for group, encoded in in_order(partial(encode_group, tokenizer=tokenizer), groups, threads):
+        writers[group.split].add(encoded)
+        yield group.position
+    for writer in writers.values():
+        writer.flush()
+    return ledger.shards
+
+
+def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
+    """The end-of-text token and the text of each document of a group."""
+    ids = tokenizer.encode_documents(group.texts)
+    ids = ids if group.begins else ids[1:]
+    starts = np.flatnonzero(ids == tokenizer.eot)
+    ends = [*starts[starts > 0].tolist(), *([len(ids)] if group.ends else [])]
+    return Encoded(
+        tokens=ids.astype(token_dtype(tokenizer.vocab_size)),
+        ends=np.array(ends, dtype=np.uint64),
+        text_bytes=int(tokenizer.n_bytes[ids].sum()),
+    )
+
+
+def _remaining(groups: Iterable[Group], finished: dict[SplitName, int]) -> Iterator[Group]:
+    """The groups that are in no finished shard."""
+    for group in groups:
+        finished[group.split] -= 1
+        if finished[group.split] < 0:
+            yield group
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Documents of one split that do not fill a group yet."""
+
+    split: SplitName
+    texts: list[str] = field(default_factory=list)
+    n_chars: int = 0
+
+    def take(self, position: int) -> Iterator[Group]:
+        if self.texts:
+            yield Group(self.split, self.texts, position)
+        self.texts, self.n_chars = [], 0
+
+
+def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Iterator[Group]:
+    """Groups of both splits, as the text comes."""
+    both = (_Waiting("train"), _Waiting("val"))
+    position = 0
+    for text, position in documents:
+        for waiting, part in zip(both, split(text), strict=True):
+            if len(part) > LONGEST_PIECE:
+                yield from waiting.take(position)
+                yield from _long_document(waiting.split, part, position)
+            elif part:
+                waiting.texts.append(part)
+                waiting.n_chars += len(part)
+                if waiting.n_chars >= PIECE_CHARS:
+                    yield from waiting.take(position)
+    for waiting in both:
+        yield from waiting.take(position)
+
+
+def _long_document(split: SplitName, text: str, position: int) -> Iterator[Group]:
+    parts = list(pieces(text))
+    for at, part in enumerate(parts):
+        yield Group(split, [part], position, begins=at == 0, ends=at == len(parts) - 1)
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Result]]:
+    """Each item with its result, in the order of the items, computed by threads that run only a little ahead."""
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                pending.append((item, pool.submit(function, item)))
+                if len(pending) > 2 * threads:
+                    done, future = pending.popleft()
+                    yield done, future.result()
+            while pending:
+                done, future = pending.popleft()
+                yield done, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # an error or Ctrl-C waits for what runs now, not for what is queued
+
+
+class ShardWriter:
+    """Collects the groups of one split and writes a shard whenever enough of them have come."""
+
+    def __init__(self, split: SplitName, ledger: Ledger) -> None:
+        self.split = split
+        self.ledger = ledger
+        self._held: list[Encoded] = []
+        self._n_tokens = 0
+
+    def add(self, encoded: Encoded) -> None:
+        self._held.append(encoded)
+        self._n_tokens += len(encoded.tokens)
+        if self._n_tokens >= SHARD_TOKENS:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._held:
+            return
+        offsets = np.cumsum([0, *(len(group.tokens) for group in self._held[:-1])]).astype(np.uint64)
+        shard = write_shard(
+            self.ledger.folder,
+            f"{self.split}_{len(self.ledger.shards[self.split]):06d}.bin",
+            np.concatenate([group.tokens for group in self._held]),
+            np.concatenate([group.ends + offset for group, offset in zip(self._held, offsets, strict=True)]),
+            sum(group.text_bytes for group in self._held),
+        )
+        self.ledger.add(self.split, shard, n_groups=len(self._held))
+        self._held, self._n_tokens = [], 0

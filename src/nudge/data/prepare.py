@@ -1,0 +1,167 @@
+"""Raw text to a prepared folder: find it, decide the split, get the tokenizer, encode, write the manifest.
+
+What was prepared once is found again by its key: the content of the files, the tokenizer and the split.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import filelock
+
+from nudge import __version__, files
+from nudge.config import DataConfig
+from nudge.data import shards, sources, vocabulary
+from nudge.data import tokenizer as tokenizers
+from nudge.data.encoding import encode_documents
+from nudge.data.ledger import Ledger
+from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, open_dataset, writing_to
+from nudge.data.sources import TextFile
+from nudge.data.split import Split, decide
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import DataError
+from nudge.events import Preparing
+
+# Part of every key: to be raised when the same text would be prepared in another way.
+RECIPE = 1
+
+
+def prepare(
+    config: DataConfig, *, out: Path | None = None, threads: int | None = None
+) -> Generator[Preparing, None, Dataset]:
+    """Prepare text, or open it if it is prepared already; use as `dataset = yield from prepare(config)`.
+
+    One folder that holds a manifest.json is opened as it is. Without `out` the tokens go to the user's cache. An
+    interrupted preparation goes on with its finished shards; two at once wait for each other.
+    Raises: DataError, TokenizerError, MachineError.
+    """
+    if len(config.paths) == 1 and (Path(config.paths[0]).expanduser() / "manifest.json").is_file():
+        return open_dataset(Path(config.paths[0]).expanduser())
+    texts = sources.find(config.paths)
+    source = yield from _read_source(config, texts)
+    tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
+    key = _key(config, source, texts, tokenizer)
+    work = _Preparation(
+        config=config, texts=texts, source=source, tokenizer=tokenizer, key=key,
+        folder=out or cache_folder() / "datasets" / key[:16],
+        threads=threads or os.cpu_count() or 1,
+    )  # fmt: skip
+    with writing_to(work.folder), filelock.FileLock(work.folder / ".lock", thread_local=False):
+        if (work.folder / "manifest.json").exists():
+            work.check_same()
+        else:
+            yield from work.run()
+    return open_dataset(work.folder)
+
+
+def cache_folder() -> Path:
+    """NUDGE_CACHE, or the folder that the operating system has for caches."""
+    if given := os.environ.get("NUDGE_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nudge"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nudge"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nudge"
+
+
+def _read_source(config: DataConfig, texts: list[TextFile]) -> Generator[Preparing, None, Source]:
+    total = sum(file.n_bytes for file in texts)
+    content, done = hashlib.sha256(), 0
+    for file in texts:
+        try:
+            content.update(files.sha256(file.path).encode())
+        except OSError as error:
+            raise DataError(f"cannot read {file.path}: {error.strerror}", "check its permissions") from error
+        done += file.n_bytes
+        yield Preparing(what="reading", done=done, total=total)
+    return Source(
+        paths=config.paths,
+        n_files=len(texts),
+        n_bytes=total,
+        sha256=content.hexdigest(),
+        suffixes=tuple(sorted({file.suffix for file in texts})),
+    )
+
+
+def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: Tokenizer | None) -> str:
+    """Names what decides the tokens, and nothing else: not the paths, not the number of threads."""
+    decisive = {
+        "recipe": RECIPE,
+        "content": source.sha256,
+        "suffixes": [(file.suffix, file.compressed) for file in texts],
+        "field": config.field if ".jsonl" in source.suffixes else None,
+        "tokenizer": tokenizer.sha256 if tokenizer else config.tokenizer,
+        "val_share": config.val_share,
+    }
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Preparation:
+    """What is to be done in a folder that this process has locked."""
+
+    config: DataConfig
+    texts: list[TextFile]
+    source: Source
+    tokenizer: Tokenizer | None  # None: learned from the text
+    key: str
+    folder: Path
+    threads: int
+
+    def check_same(self) -> None:
+        if shards.read_manifest(self.folder).key != self.key:
+            raise DataError(
+                f"{self.folder} already holds tokens of other text or of another tokenizer",
+                "choose another folder with --out, or remove this one",
+            )
+
+    def run(self) -> Generator[Preparing, None, None]:
+        for left_over in self.folder.glob(".*.part"):  # of a process that was killed: whoever writes holds the lock
+            left_over.unlink(missing_ok=True)
+        ledger = Ledger(self.folder, self.key)
+        split = decide((text for text, _ in self._documents()), self.config.val_share)
+        tokenizer = yield from self._get_tokenizer(split, continues=ledger.continues)
+        for position in encode_documents(self._documents(), split, tokenizer, ledger, self.threads):
+            yield Preparing(what="tokens", done=position, total=self.source.n_bytes)
+        self._manifest(tokenizer, ledger).save(self.folder / "manifest.json")
+        ledger.close()
+
+    def _documents(self) -> Iterator[tuple[str, int]]:
+        """Every document, and the bytes of all files that are read by then."""
+        before = 0
+        for file in self.texts:
+            for text, position in sources.read(file, self.config.field):
+                yield text, before + position
+            before += file.n_bytes
+
+    def _get_tokenizer(self, split: Split, *, continues: bool) -> Generator[Preparing, None, Tokenizer]:
+        path = self.folder / "tokenizer.json"
+        if continues and path.exists():
+            return tokenizers.load(path)
+        tokenizer = self.tokenizer or (
+            yield from vocabulary.learn(self.config.tokenizer, self._documents(), split, total=self.source.n_bytes)
+        )
+        tokenizer.save(path)
+        return tokenizer
+
+    def _manifest(self, tokenizer: Tokenizer, ledger: Ledger) -> Manifest:
+        if not ledger.shards["train"] or not ledger.shards["val"]:
+            raise DataError("the text is a single character: there is nothing to split", "name longer text")
+        return Manifest(
+            key=self.key,
+            tokenizer=tokenizer.name,
+            tokenizer_sha256=tokenizer.sha256,
+            vocab_size=tokenizer.vocab_size,
+            val_share=self.config.val_share,
+            source=self.source,
+            train=SplitManifest.of(ledger.shards["train"]),
+            val=SplitManifest.of(ledger.shards["val"]),
+            versions={"nudge": __version__, "tiktoken": version("tiktoken"), "python": platform.python_version()},
+        )

@@ -1,0 +1,305 @@
+"""Prepared text on disk: memory-mapped token shards, as llm.c writes them, and a manifest that says what they are.
+
+```
+manifest.json          written last: a folder without it is not finished
+tokenizer.json         what turned the text into these tokens
+train_000000.bin ...   256 int32 of header (magic, version, token count), then uint16 or uint32 tokens
+train_000000.ends.npy  where documents end, counted from the start of the shard
+val_000000.bin ...
+```
+
+Each document is the end-of-text token and then its text. Source: llm.c, dev/data/data_common.py.
+"""
+
+import bisect
+import contextlib
+import functools
+import hashlib
+import json
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge import files
+from nudge.data import tokenizer as tokenizers
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import DataError, MachineError, TokenizerError
+
+FORMAT = "nudge shards 1"
+HEADER_BYTES = 256 * 4
+SMALL_VOCAB = 65_536  # up to here two bytes hold a token
+_MAGIC_VERSION = {2: (20240520, 1), 4: (20240801, 7)}  # by bytes per token, as in llm.c
+
+SplitName = Literal["train", "val"]
+Tokens16or32 = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One file of tokens, and the index beside it."""
+
+    file: str
+    n_tokens: int
+    n_documents: int  # that end in it
+    text_bytes: int
+    sha256: str
+    ends_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitManifest:
+    """The training or the validation split. `text_tokens` leaves out the token that starts each document."""
+
+    n_tokens: int
+    n_documents: int
+    text_tokens: int
+    text_bytes: int
+    shards: tuple[Shard, ...]
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "SplitManifest":
+        """The sums over shards."""
+        n_tokens, n_documents = sum(shard.n_tokens for shard in shards), sum(shard.n_documents for shard in shards)
+        return cls(
+            n_tokens=n_tokens,
+            n_documents=n_documents,
+            text_tokens=n_tokens - n_documents,
+            text_bytes=sum(shard.text_bytes for shard in shards),
+            shards=tuple(shards),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the text came from."""
+
+    paths: tuple[str, ...]  # as they were given; empty: the standard library of Python
+    n_files: int
+    n_bytes: int
+    sha256: str  # over the SHA-256 of each file, in order
+    suffixes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What manifest.json says. `key` names text, tokenizer and split: the same key, the same tokens."""
+
+    key: str
+    tokenizer: str
+    tokenizer_sha256: str
+    vocab_size: int
+    val_share: float
+    source: Source
+    train: SplitManifest
+    val: SplitManifest
+    versions: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        files.write_json(path, {"format": FORMAT, **asdict(self)})
+
+
+class Tokens:
+    """The tokens of one split, memory-mapped over its shards and read as one circle."""
+
+    def __init__(self, folder: Path, name: SplitName, manifest: SplitManifest, dtype: npt.DTypeLike) -> None:
+        self.folder = folder
+        self.name = name
+        self.manifest = manifest
+        self.dtype = np.dtype(dtype)
+        self._shards = [_map(folder / shard.file, shard.n_tokens, self.dtype) for shard in manifest.shards]
+        self._starts = [0, *np.cumsum([shard.n_tokens for shard in manifest.shards]).tolist()]
+
+    def __len__(self) -> int:
+        return self.manifest.n_tokens
+
+    @property
+    def n_documents(self) -> int:
+        return self.manifest.n_documents
+
+    def read(self, start: int, count: int) -> Tokens16or32:
+        """`count` tokens from `start` on; after the last one comes the first again. A copy."""
+        out = np.empty(count, dtype=self.dtype)
+        filled, at = 0, start % len(self)
+        while filled < count:
+            shard = bisect.bisect_right(self._starts, at) - 1
+            taken = min(count - filled, self._starts[shard + 1] - at)
+            offset = at - self._starts[shard]
+            out[filled : filled + taken] = self._shards[shard][offset : offset + taken]
+            filled, at = filled + taken, (at + taken) % len(self)
+        return out
+
+    @functools.cached_property
+    def ends(self) -> npt.NDArray[np.uint64]:
+        """Where each document ends: the index after its last token. Shape: [documents]."""
+        parts = [
+            np.load(self.folder / ends_name(shard.file)) + np.uint64(start)
+            for shard, start in zip(self.manifest.shards, self._starts, strict=False)
+        ]
+        return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A prepared folder, opened."""
+
+    dir: Path
+    manifest: Manifest
+    tokenizer: Tokenizer
+    train: Tokens
+    val: Tokens
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the tokenizer and every shard: the same tokens, wherever they lie and however they were made."""
+        parts = [self.manifest.tokenizer_sha256]
+        for split in (self.manifest.train, self.manifest.val):
+            parts += ["split", *(shard.sha256 for shard in split.shards)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def is_python(self) -> bool:
+        """Whether all of the text is Python code."""
+        return self.manifest.source.suffixes == (".py",)
+
+    def verify(self) -> None:
+        """Read every byte. Raises: DataError for a shard whose SHA-256 is not the one of the manifest."""
+        for split in (self.manifest.train, self.manifest.val):
+            for shard in split.shards:
+                if not is_intact(self.dir, shard):
+                    raise DataError(
+                        f"{self.dir / shard.file} is damaged: its SHA-256 is not the manifest's", _again(self.dir)
+                    )
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """A folder that `nudge data prepare` made. Checks sizes and headers, not every byte: see `Dataset.verify`.
+
+    Raises: DataError for a folder that is missing, unfinished, cut or made by something else.
+    """
+    manifest = read_manifest(folder)
+    try:
+        tokenizer = tokenizers.load(folder / "tokenizer.json")
+    except TokenizerError as error:
+        raise DataError(error.message, _again(folder)) from error
+    if tokenizer.sha256 != manifest.tokenizer_sha256:
+        raise DataError(f"the tokenizer.json in {folder} is not the one that made its tokens", _again(folder))
+    dtype = token_dtype(manifest.vocab_size)
+    return Dataset(
+        dir=folder,
+        manifest=manifest,
+        tokenizer=tokenizer,
+        train=Tokens(folder, "train", manifest.train, dtype),
+        val=Tokens(folder, "val", manifest.val, dtype),
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What manifest.json says. Raises: DataError if it is missing, not ours or contradicts itself."""
+    path = folder / "manifest.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.pop("format") != FORMAT:
+            raise ValueError("of another format")
+        manifest: Manifest = _from_json(Manifest, value)
+        for split in (manifest.train, manifest.val):
+            if split != SplitManifest.of(split.shards) or split.n_tokens < 1:
+                raise ValueError("its counts contradict each other")
+    except FileNotFoundError:
+        what = "is not there" if not folder.exists() else "has no manifest.json: it is not prepared, or not to the end"
+        raise DataError(f"the folder {folder} {what}", f"nudge data prepare TEXT --out {folder}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is not a manifest of nudge or is damaged ({error})", _again(folder)) from error
+    return manifest
+
+
+def token_dtype(vocab_size: int) -> npt.DTypeLike:
+    """uint16 where it holds every id, else uint32."""
+    return np.uint16 if vocab_size <= SMALL_VOCAB else np.uint32
+
+
+def ends_name(file: str) -> str:
+    """The index beside a shard."""
+    return file.removesuffix(".bin") + ".ends.npy"
+
+
+def write_shard(folder: Path, file: str, tokens: Tokens16or32, ends: npt.NDArray[np.uint64], text_bytes: int) -> Shard:
+    """Write one shard and its index, each atomically, and describe them."""
+    magic, version = _MAGIC_VERSION[tokens.itemsize]
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = magic, version, len(tokens)
+    with files.atomic_writer(folder / file) as out:
+        out.write(header.tobytes())
+        out.write(tokens.tobytes())
+    with files.atomic_writer(folder / ends_name(file)) as index:
+        np.lib.format.write_array(typing.cast(Any, index), ends, allow_pickle=False)
+    return Shard(
+        file=file,
+        n_tokens=len(tokens),
+        n_documents=len(ends),
+        text_bytes=text_bytes,
+        sha256=out.sha256.hexdigest(),
+        ends_sha256=index.sha256.hexdigest(),
+    )
+
+
+def is_intact(folder: Path, shard: Shard) -> bool:
+    """Whether a shard and its index have the SHA-256 they were written with."""
+    paths = {folder / shard.file: shard.sha256, folder / ends_name(shard.file): shard.ends_sha256}
+    return all(path.is_file() and files.sha256(path) == digest for path, digest in paths.items())
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a MachineError that says where and what to do."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"cannot write to {folder}: {error.strerror}",
+            "make room, or choose another folder: --out DIR, or the variable NUDGE_CACHE for the cache",
+        ) from error
+
+
+def _map(path: Path, n_tokens: int, dtype: np.dtype[Any]) -> Tokens16or32:
+    try:
+        with path.open("rb") as file:
+            header = np.frombuffer(file.read(HEADER_BYTES), dtype="<i4")
+        n_bytes = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"cannot read the shard {path}: {error.strerror}", _again(path.parent)) from error
+    if len(header) < 3 or tuple(header[:2]) != _MAGIC_VERSION[dtype.itemsize]:
+        raise DataError(f"{path} is not a shard of {8 * dtype.itemsize}-bit tokens", _again(path.parent))
+    expected = HEADER_BYTES + n_tokens * dtype.itemsize
+    if n_bytes != expected:
+        raise DataError(f"{path} is cut: {n_bytes:,} bytes, expected {expected:,}", _again(path.parent))
+    if header[2] != n_tokens:
+        raise DataError(f"{path} says {header[2]:,} tokens, the manifest {n_tokens:,}", _again(path.parent))
+    return np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=(n_tokens,))
+
+
+def _again(folder: Path) -> str:
+    return f"restore {folder} from a copy, or remove it and prepare the text again"
+
+
+def _from_json(kind: Any, value: Any) -> Any:
+    """A dataclass (and those inside it) from plain JSON values. Raises: KeyError or TypeError if they do not fit."""
+    hints = typing.get_type_hints(kind)
+    if set(value) != set(hints):
+        raise ValueError(f"expected {', '.join(hints)}")
+    converted = {}
+    for name, hint in hints.items():
+        inner = value[name]
+        if typing.get_origin(hint) is tuple:
+            element = typing.get_args(hint)[0]
+            converted[name] = tuple(_from_json(element, item) if element is Shard else element(item) for item in inner)
+        elif hint in (Source, SplitManifest):
+            converted[name] = _from_json(hint, inner)
+        else:
+            converted[name] = inner
+    return kind(**converted)

@@ -1,0 +1,164 @@
+"""Where text comes from: files, folders and globs, or Python's own standard library; one document after another.
+
+A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz).
+Nothing but one document (of a .jsonl file) or one file is held in memory.
+"""
+
+import glob
+import gzip
+import json
+import os
+import sysconfig
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from nudge.errors import DataError, nearest
+
+SUFFIXES = (".txt", ".md", ".py", ".jsonl")
+
+# Not in the default text: tests, other people's packages, and tables that are Python only by name (code pages, the
+# help texts of pydoc).
+_NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """One file of text. `suffix` is what remains when .gz is taken off."""
+
+    path: Path
+    n_bytes: int
+    suffix: str
+    compressed: bool
+
+
+def find(paths: Sequence[str]) -> list[TextFile]:
+    """The text files of files, folders and globs, in a fixed order; without paths, Python's standard library.
+
+    Folders are searched to the bottom, hidden ones passed over. Raises: DataError for a path without text.
+    """
+    if not paths:
+        return standard_library()
+    found: dict[Path, TextFile] = {}  # a file that two paths name is read once
+    for given in paths:
+        for path in _expand(given):
+            found.setdefault(path.resolve(), _text_file(path))
+    return list(found.values())
+
+
+def documents(paths: Sequence[str], field: str = "text") -> Iterator[str]:
+    """All documents of `paths`. Raises: DataError for text that is missing, binary or unreadable."""
+    for file in find(paths):
+        for text, _ in read(file, field):
+            yield text
+
+
+def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
+    """Each document that is not empty, and the bytes of the file that are read by then.
+
+    Bytes that are not UTF-8 stay, as `surrogateescape` writes them. Raises: DataError.
+    """
+    try:
+        with file.path.open("rb") as raw:
+            if file.suffix == ".jsonl":
+                yield from _json_lines(file, raw, field)
+            elif text := _whole(file, raw):
+                yield text, file.n_bytes
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{file.path} is not a whole gzip file: {error}", "compress or download it again") from error
+    except OSError as error:
+        raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
+
+
+def standard_library() -> list[TextFile]:
+    """The .py files of the running interpreter's standard library, without tests and tables: real text that is here."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = [path for path in _walk(root, _NOT_LIBRARY) if path.suffix == ".py"] if root.is_dir() else []
+    if not found:
+        raise DataError(
+            f"Python's standard library is not there as text (looked for .py files in {root})",
+            "name your own text: --data FILE or FOLDER",
+        )
+    return [_text_file(path) for path in found]
+
+
+def _expand(given: str) -> list[Path]:
+    path = Path(given).expanduser()
+    if path.is_dir():
+        found = [inner for inner in _walk(path) if _suffix(inner)[0] in SUFFIXES]
+        if not found:
+            raise DataError(
+                f"no text in the folder {given}", f"it is searched for {', '.join(SUFFIXES)} (each also as .gz)"
+            )
+        return found
+    if path.exists():
+        return [path]
+    # not Path.glob: that takes no absolute pattern
+    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(given) else []  # noqa: PTH207
+    if matches:
+        return [path for match in matches for path in _expand(match)]
+    raise DataError(f"there is no {given}", _neighbours(path))
+
+
+def _walk(root: Path, passed_over: Iterable[str] = ()) -> Iterator[Path]:
+    """The files below a folder in a fixed order, hidden ones and links to folders passed over."""
+    skipped = set(passed_over)
+    for folder, inner, names in os.walk(root):
+        inner[:] = sorted(name for name in inner if name not in skipped and not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _neighbours(path: Path) -> str:
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return nearest(path.name, names) if 0 < len(names) <= 1000 else "check the path"
+
+
+def _suffix(path: Path) -> tuple[str, bool]:
+    compressed = path.suffix.lower() == ".gz"
+    return Path(path.stem if compressed else path.name).suffix.lower(), compressed
+
+
+def _text_file(path: Path) -> TextFile:
+    suffix, compressed = _suffix(path)
+    try:
+        return TextFile(path, path.stat().st_size, suffix, compressed)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+
+
+def _whole(file: TextFile, raw: IO[bytes]) -> str:
+    data = gzip.GzipFile(fileobj=raw).read() if file.compressed else raw.read()
+    if b"\0" in data:
+        raise DataError(
+            f"{file.path} is not text: it has NUL bytes", "if it is text in UTF-16, save it as UTF-8; else leave it out"
+        )
+    try:
+        return data.decode("utf-8", "surrogateescape" if file.suffix in SUFFIXES else "strict")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file.path} is not text in UTF-8 (byte {error.start})", "save it as UTF-8, or give it the suffix .txt"
+        ) from error
+
+
+def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[str, int]]:
+    lines = gzip.GzipFile(fileobj=raw) if file.compressed else raw
+    done = 0
+    for number, line in enumerate(lines, start=1):
+        done = raw.tell() if file.compressed else done + len(line)
+        if line.isspace():
+            continue
+        try:
+            value = json.loads(line.decode("utf-8", "surrogateescape"))
+        except ValueError as error:
+            raise DataError(
+                f"{file.path}, line {number} is not JSON: {error}", 'each line is an object such as {"text": "..."}'
+            ) from error
+        text = value.get(field) if isinstance(value, dict) else None
+        if not isinstance(text, str):
+            names = [name for name, inner in value.items() if isinstance(inner, str)] if isinstance(value, dict) else []
+            hint = f"name the field of the text with --field: {nearest(field, names)}" if names else "it needs a text"
+            raise DataError(f"{file.path}, line {number} has no text in a field '{field}'", hint)
+        if text:
+            yield text, done

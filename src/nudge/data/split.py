@@ -1,0 +1,72 @@
+"""Which documents are validation text: decided by what they say, never by their names or their order.
+
+The hash of a document draws a number in [0, 1); below the validation share it is validation text. Copies of a document
+therefore always land on the same side. Of fewer than 1,000 documents some are long and some short, and chance could
+hand most of the text to either side; there, documents go to validation in the order of their hashes as long as they
+fit in its share. A single document is cut: its last tenth is validation text.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nudge.data.tokenizer import to_bytes
+from nudge.errors import DataError
+
+FEW = 1000  # documents
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Validation documents: those named, or (None) those below the threshold, or the end of the only one."""
+
+    val_share: float
+    chosen: frozenset[int] | None = None
+    cut: bool = False
+
+    def __call__(self, text: str) -> tuple[str, str]:
+        """(training text, validation text) of one document."""
+        if self.cut:
+            at = max(1, int(len(text) * (1 - self.val_share)))
+            return text[:at], text[at:]
+        number = hash_number(text)
+        below = number < self.val_share * 2**64 if self.chosen is None else number in self.chosen
+        return ("", text) if below else (text, "")
+
+
+def hash_number(text: str) -> int:
+    """64 bits that depend on every byte of a document and on nothing else."""
+    return int.from_bytes(hashlib.blake2b(to_bytes(text), digest_size=8).digest(), "little")
+
+
+def decide(texts: Iterable[str], val_share: float) -> Split:
+    """Look at documents until it is sure that both sides get some: at all of them only if they are few.
+
+    Raises: DataError if there is no text at all.
+    """
+    limit = val_share * 2**64
+    sizes: dict[int, int] = {}
+    both_sides = False
+    for text in texts:
+        number = hash_number(text)
+        sizes[number] = len(text)
+        if len(sizes) >= FEW:
+            both_sides = both_sides or min(sizes) < limit <= max(sizes)
+            if both_sides:
+                return Split(val_share)
+    if not sizes:
+        raise DataError("there is no text to learn from: every file is empty", "name files that hold text")
+    if len(sizes) == 1:
+        return Split(val_share, cut=True)
+    return Split(val_share, chosen=_fitting(sizes, val_share))
+
+
+def _fitting(sizes: dict[int, int], val_share: float) -> frozenset[int]:
+    """Documents in the order of their hashes, as long as they fit in the validation share; at least the shortest."""
+    room = val_share * sum(sizes.values())
+    chosen = set()
+    for number in sorted(sizes):
+        if sizes[number] <= room:
+            room -= sizes[number]
+            chosen.add(number)
+    return frozenset(chosen or {min(sizes, key=lambda number: (sizes[number], number))})

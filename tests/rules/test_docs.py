@@ -1,0 +1,187 @@
+"""Documentation that is true: its commands run, its tables agree with the code, its links lead somewhere."""
+
+import dataclasses
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from nudge import cli, events
+from nudge import config as configs
+from nudge.config import Config
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"
+
+
+def fences(page: Path, language: str) -> Iterator[str]:
+    """The code blocks of one language."""
+    for block in re.finditer(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
+        yield block[1]
+
+
+def commands(page: Path) -> list[str]:
+    """What a page tells a person to type that is ours to answer for, without comments."""
+    lines = "\n".join(fences(page, "sh")).replace("\\\n", " ").splitlines()
+    typed = (re.sub(r"\s+# .*", "", line) for line in lines)
+    return [line for line in typed if re.match(r"(echo .*\| )?(nudge|make)\b", line)]
+
+
+def id_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+# A run of the documentation's commands needs not learn much: the same commands with a small network and few updates.
+SMALL_NUDGE = """#!{python}
+import sys
+from nudge.cli import main
+
+args = sys.argv[1:]
+for option, small in (("--minutes", "0.02"), ("--steps", "3")):
+    if option in args:
+        args[args.index(option) + 1] = small
+if args[0] == "resume":
+    args[args.index("--steps") + 1] = "5"
+if args[0] == "train":
+    if not {{"--steps", "--minutes"}} & set(args):
+        args += ["--steps", "3"]
+    if "--init" not in args:
+        for size in ("n_layer=1", "n_head=2", "n_embd=32"):
+            args += ["--set", f"model.{{size}}"]
+main(args)
+"""
+TEXT = textwrap.dedent(subprocess.__doc__ or "") + Path(subprocess.__file__).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the texts that the README speaks of, and `nudge` as SMALL_NUDGE."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("my_text.txt", "some_text.py"):
+        (folder / name).write_text(TEXT, encoding="utf-8")
+    reviews = [
+        json.dumps({"document": f"{number}번째 영화는 정말 재미있어요. {line}"})
+        for number, line in enumerate(TEXT.splitlines())
+    ]
+    (folder / "reviews.jsonl").write_text("\n".join(reviews), encoding="utf-8")
+    (folder / "bin").mkdir()
+    nudge = folder / "bin" / "nudge"
+    nudge.write_text(SMALL_NUDGE.format(python=sys.executable), encoding="utf-8")
+    nudge.chmod(0o755)
+    return folder
+
+
+def type_in(folder: Path, command: str) -> None:
+    result = subprocess.run(
+        ["bash", "-c", f'PATH="$PWD/bin:$PATH"; set -o pipefail; {command}'],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}\n{result.stderr}"
+
+
+def made(target: str) -> str:
+    """What `make` would run for it on a checkout that is set up."""
+    result = subprocess.run(
+        ["make", "--dry-run", *shlex.split(target)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_what_the_readme_says_to_type_works(newcomer: Path):
+    """In the order of the page, each on what the ones before left."""
+    for command in commands(ENGLISH):
+        if command.startswith("make"):
+            recipe = made(command)
+            if "nudge train" in recipe and not (newcomer / "runs").exists():
+                type_in(newcomer, "nudge train")
+        else:
+            type_in(newcomer, command)
+    assert len(commands(ENGLISH)) > 10
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_works(newcomer: Path):
+    (newcomer / "example.py").write_text("\n".join(fences(ENGLISH, "python")), encoding="utf-8")
+    type_in(newcomer, f"{shlex.quote(sys.executable)} example.py")
+
+
+def test_both_readmes_say_the_same():
+    assert commands(KOREAN) == commands(ENGLISH)
+    without_comments = [re.sub("#.*", "", "".join(fences(page, "python"))) for page in (ENGLISH, KOREAN)]
+    assert without_comments[0] == without_comments[1]
+    shapes = [re.findall(r"^#+ |^- |^\| ", page.read_text(encoding="utf-8"), re.M) for page in (ENGLISH, KOREAN)]
+    assert shapes[0] == shapes[1]
+    links = [re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))[1:] for page in (ENGLISH, KOREAN)]
+    assert links[0] == links[1]  # but the first, which leads to the other language
+
+
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_every_command_on_a_page_exists(page: Path):
+    for line in commands(page):
+        if line.startswith("make"):
+            made(line)
+        else:
+            parse(shlex.split(line.rpartition("| ")[2])[1:])
+
+
+def parse(args: list[str]) -> None:
+    """Take a command line apart as click does, without running it."""
+    command: click.Command = cli.cli
+    context = click.Context(command, info_name="nudge")
+    while isinstance(command, click.Group):
+        name, found, args = command.resolve_command(context, args)
+        assert found is not None, f"no command {name}"
+        command = found
+    command.make_context(command.name, list(args), parent=context)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_every_link_leads_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_page_of_commands_is_their_help():
+    written = runpy.run_path(str(ROOT / "docs" / "commands.py"))["page"]()
+    assert (ROOT / "docs" / "commands.md").read_text(encoding="utf-8") == written, "run 'make docs'"
+
+
+def test_the_page_of_settings_has_every_setting_and_its_default():
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| `([\w.]+)` \| `?([^`|]+?)`? \|", page, re.M))
+    assert listed == {key: as_text(key) for key in list(configs.keys())}
+
+
+def as_text(key: str) -> str:
+    value: object = Config()
+    for part in key.split("."):
+        value = getattr(value, part)
+    return "none" if value in (None, ()) else str(value).lower()
+
+
+def test_the_page_of_training_has_every_event_and_its_fields():
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    listed = {
+        name: set(re.findall(r"`(\w+)`", fields))
+        for name, fields in re.findall(r"^\| `(\w+)` \| (`.*) \|$", page, re.M)
+    }
+    assert listed == {
+        kind.__name__.lower(): {field.name for field in dataclasses.fields(kind)} - {"step", "time"}
+        for kind in events.RunEvent.__args__
+    }

@@ -1,0 +1,111 @@
+import json
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from nudge import events, files
+from nudge.checkpoint import RunFolder
+from nudge.cli.runs import describe, runs
+from nudge.events import Evaluation, Started, Step, Stopped
+
+
+def started(step: int = 0, steps: int = 3) -> Started:
+    return Started(
+        step=step,
+        time=0.0,
+        run="runs/x",
+        steps=steps,
+        n_params=1,
+        batch_tokens=2048,
+        micro_batch=8,
+        device="cpu",
+        dtype="float32",
+        threads=2,
+        peak_flops=1e9,
+        flops_per_token=1e6,
+        forecast_s=None,
+        forecast_bytes=1,
+        data="cache",
+    )
+
+
+def step(number: int) -> Step:
+    return Step(
+        step=number, time=0.0, loss=9.0 - number, lr=0.1, grad_norm=1.0, tokens_per_s=1.0, step_s=1.0, train_s=number
+    )
+
+
+def stopped(number: int, reason: str) -> Stopped:
+    return Stopped(step=number, time=0.0, reason=reason)  # type: ignore[arg-type]
+
+
+MEASURED = Evaluation(step=2, time=0.0, loss=6.5, bits_per_byte=2.0, tokens=10, whole_split=False)
+
+
+def make_run(path: Path, *told: events.Event) -> RunFolder:
+    folder = RunFolder(path)
+    folder.checkpoints.mkdir(parents=True)
+    folder.ckpt.write_bytes(b"x" * 1000)
+    files.write_json(folder.run_json, {"config": {"recipe": "tiny"}})
+    with files.open_json_lines(folder.events) as log:
+        for event in told:
+            files.append_json(log, events.to_json(event))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        ([started(), step(1), step(2), step(3), stopped(3, "finished")], "finished"),
+        ([started(), step(1), step(2), stopped(2, "interrupted")], "interrupted"),
+        ([started(), step(1)], "interrupted"),  # killed
+        ([started(), step(1), stopped(2, "diverged")], "diverged"),
+        (
+            [started(), step(1), stopped(1, "interrupted"), started(1), step(2), step(3), stopped(3, "finished")],
+            "finished",
+        ),
+        ([started(), *map(step, (1, 2, 3)), stopped(3, "finished"), started(3, 5), step(4)], "interrupted"),
+        ([], "interrupted"),
+    ],
+)
+def test_state(tmp_path: Path, told: list[events.Event], state: str):
+    assert describe(make_run(tmp_path / "x", *told)).state == state
+
+
+def test_a_run_whose_lock_is_held_is_running(tmp_path: Path):
+    folder = make_run(tmp_path / "x", started(), step(1))
+    with folder.lock():
+        assert describe(folder).state == "running"
+    assert describe(folder).state == "interrupted"
+
+
+def test_what_is_known_of_a_run(tmp_path: Path):
+    line = describe(make_run(tmp_path / "x", started(), step(1), step(2), MEASURED))
+    assert (line.recipe, line.step, line.steps, line.val_loss) == ("tiny", 2, 3, 6.5)
+    assert line.train_loss == 7.5
+    assert line.n_bytes > 1000
+    assert line.run == str(tmp_path / "x")
+
+
+def test_imported_and_damaged_folders_stand_beside_the_others(tmp_path: Path):
+    imported, damaged = make_run(tmp_path / "imported"), make_run(tmp_path / "damaged")
+    imported.run_json.unlink()
+    damaged.run_json.write_text("{", encoding="utf-8")
+    assert describe(imported).state == "imported"
+    assert describe(damaged).state == "unreadable"
+
+
+def test_table_and_json_and_nothing_at_all(tmp_path: Path):
+    command = click.testing.CliRunner()
+    empty = command.invoke(runs, [str(tmp_path / "none")])
+    assert (empty.exit_code, empty.output.count("nudge train")) == (0, 1)
+    assert command.invoke(runs, [str(tmp_path / "none"), "--json"]).output == "[]\n"
+
+    make_run(tmp_path / "a-run-with-a-name-that-is-longer-than-a-narrow-column", started(), step(1), MEASURED)
+    table = command.invoke(runs, [str(tmp_path)]).output
+    assert f"{tmp_path}/a-run-with-a-name-that-is-longer-than-a-narrow-column" in table
+    assert "1/3" in table
+    assert "6.500" in table
+    (line,) = json.loads(command.invoke(runs, [str(tmp_path), "--json"]).output)
+    assert (line["step"], line["steps"], line["state"]) == (1, 3, "interrupted")

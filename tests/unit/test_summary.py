@@ -1,0 +1,52 @@
+"""A run in numbers, from its events alone."""
+
+import math
+
+import pytest
+
+from nudge.events import Evaluation, Event, Sample, Started, Step
+from nudge.plan.rental import H100, cost
+from nudge.train.summary import summarize
+
+STARTED = Started(
+    step=0, time=0.0, run="runs/x", steps=600, n_params=1, batch_tokens=100, micro_batch=1, device="cpu",
+    dtype="float32", threads=1, peak_flops=1e9, flops_per_token=1e6, forecast_s=1.0, forecast_bytes=1, data="d",
+)  # fmt: skip
+
+
+def step(number: int, loss: float) -> Step:
+    return Step(
+        step=number, time=0.0, loss=loss, lr=1e-3, grad_norm=1.0, tokens_per_s=50.0, step_s=2.0, train_s=2.0 * number
+    )
+
+
+def sample(number: int) -> Sample:
+    return Sample(step=number, time=0.0, prompt="p", text=f"after {number}", seed=0)
+
+
+def test_a_run() -> None:
+    told: list[Event] = [STARTED, *(step(n, 10 - n) for n in range(1, 6))]
+    told += [Evaluation(step=n, time=0.0, loss=9.0 - n, bits_per_byte=1.0, tokens=9, whole_split=False) for n in (0, 5)]
+    summary = summarize(told)
+    assert (summary.first_loss, summary.last_loss, summary.steps, summary.tokens) == (9, 7, 5, 500)
+    assert summary.train_s == 10.0
+    assert summary.tokens_per_s == 50.0
+    assert summary.flops == 500e6
+    assert summary.last_evaluation == summary.best_evaluation
+    assert math.isclose(cost(summary.flops).usd, 500e6 / (H100.peak_flops * H100.mfu) / 3600 * H100.usd_per_hour)
+
+
+def test_an_empty_run() -> None:
+    summary = summarize([])
+    assert summary.started is None
+    assert summary.film == ()
+    assert summary.tokens_per_s == 0.0
+
+
+@pytest.mark.parametrize(
+    ("last", "shown"),
+    [(600, [0, 20, 420, 600]), (420, [0, 20, 200, 420]), (200, [0, 20, 100, 200]), (20, [0, 20]), (0, [0])],
+)
+def test_the_film_shows_the_lectures_moments(last: int, shown: list[int]) -> None:
+    summary = summarize([STARTED, *(sample(n) for n in range(0, last + 1, 20))])
+    assert [frame.step for frame in summary.film] == shown
