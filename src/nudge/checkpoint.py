@@ -22,6 +22,7 @@ import os
 import pickle
 import shutil
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -210,6 +211,8 @@ def read(path: Path) -> Checkpoint:
     """
     path = path.resolve()
     recorded = _recorded_sha256(path)
+    if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
+        raise CheckpointError(f"{path.name} is not a checkpoint, or only a piece of one", _FOREIGN_HINT)
     try:
         damaged = bool(recorded) and files.sha256(path) not in recorded
         # Mapped, not copied: who only wants the weights never reads the optimizer's two thirds of the file.
@@ -218,8 +221,7 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"no such checkpoint: {path}", "'nudge runs' lists the runs here") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path.name} was refused: it is not a plain checkpoint and could run code when loaded",
-            "'nudge import' reads the formats of other programs safely",
+            f"{path.name} was refused: it is not a plain checkpoint and could run code when loaded", _FOREIGN_HINT
         ) from error
     except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
         raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
@@ -228,6 +230,7 @@ def read(path: Path) -> Checkpoint:
     return _checkpoint(content, path, verified=bool(recorded))
 
 
+_FOREIGN_HINT = "'nudge import' reads the formats of other programs safely"
 _DAMAGED_HINT = "give the run's folder instead: the newest checkpoint that verifies is then used"
 
 
@@ -244,9 +247,7 @@ def _recorded_sha256(path: Path) -> set[str]:
 
 def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path.name} is not a nudge checkpoint", "'nudge import' reads the formats of other programs"
-        )
+        raise CheckpointError(f"{path.name} is not a nudge checkpoint", _FOREIGN_HINT)
     if content.get("version") != VERSION:
         raise CheckpointError(
             f"{path.name} has version {content.get('version')}, this nudge reads {VERSION}", "update nudge"

@@ -177,7 +177,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
     if value is None or value == "none":
         if type(None) in options:
             return None
-        raise ConfigError(f"'{key}' needs a value")
+        raise ConfigError(f"'{key}' needs a value", "leave it out to keep the default")
     expected = next(option for option in options if option is not type(None))
     if typing.get_origin(expected) is Literal:
         if value in typing.get_args(expected):
@@ -298,13 +298,31 @@ def check_sampling(sample: SampleConfig) -> None:
     """Raises: ConfigError for a temperature, top-k or top-p that no distribution can have."""
     _require(sample.every >= 0, "sample.every", "0 or more", sample.every)
     _require(sample.max_tokens >= 0, "sample.max_tokens", "0 or more", sample.max_tokens)
-    _require(0 <= sample.temperature < math.inf, "temperature", "0 (greedy) or a positive number", sample.temperature)
-    _require(sample.top_k is None or sample.top_k >= 1, "top_k", "at least 1", sample.top_k)
-    _require(sample.top_p is None or 0 < sample.top_p <= 1, "top_p", "above 0 and at most 1", sample.top_p)
+    _require(
+        0 <= sample.temperature < math.inf,
+        "temperature",
+        "0 (greedy) or a positive number",
+        sample.temperature,
+        hint="0.8 is a good start",
+    )
+    _require(
+        sample.top_k is None or sample.top_k >= 1,
+        "top_k",
+        "at least 1",
+        sample.top_k,
+        hint="leave it out for all tokens",
+    )
+    _require(
+        sample.top_p is None or 0 < sample.top_p <= 1,
+        "top_p",
+        "above 0 and at most 1",
+        sample.top_p,
+        hint="0.9 is usual",
+    )
     _require(0 <= sample.seed < 2**63, "seed", "0 or more, below 2**63", sample.seed)
 
 
-def _require(holds: bool, name: str, expected: str, got: Any) -> None:
+def _require(holds: bool, name: str, expected: str, got: Any, hint: str = "see docs/configuration.md") -> None:
     # NaN fails every comparison above, so it is refused without a case of its own.
     if not holds:
-        raise ConfigError(f"{name} must be {expected}, got {got}", "see 'nudge train --help'" if "." in name else "")
+        raise ConfigError(f"{name} must be {expected}, got {got}", hint)

@@ -125,8 +125,7 @@ def test_data(here: Path, fails: Failure) -> None:
     (here / "binary.txt").write_bytes(bytes(range(256)) * 50)
     assert "binary" in told("binary.txt")
     (here / "short.txt").write_text("too short")
-    said = told("short.txt")
-    assert "16" in said
+    assert "one window needs 17" in told("short.txt")
     (here / "lines.jsonl").write_text('{"txet": "hello"}\n')
     said = told("lines.jsonl")
     assert "lines.jsonl" in said
@@ -165,7 +164,7 @@ def test_a_pickle_that_wants_to_run_code(here: Path, fails: Failure) -> None:
             return (exec, (f"open({str(here / 'pwned')!r}, 'w')",))
 
     (here / "evil.pt").write_bytes(pickle.dumps(Attack()))
-    assert "could run code" in fails("sample", "evil.pt")
+    assert "evil.pt is not a checkpoint" in fails("sample", "evil.pt")
     torch.save({"format": Attack()}, here / "evil2.pt")
     assert "could run code" in fails("sample", "evil2.pt")
     assert not (here / "pwned").exists()
@@ -241,21 +240,18 @@ def test_no_write_permission(here: Path) -> None:
     locked = here / "locked"
     locked.mkdir(mode=0o555)
     script = f"""
-import os, sys
-if os.getuid() == 0:
-    os.setgid(65534); os.setuid(65534)
+import os
 from pathlib import Path
-from nudge import config, checkpoint, errors
+from nudge import checkpoint, errors
 from nudge.train import start
+if os.getuid() == 0:
+    os.setuid(65534)
 try:
     start._make_folder(checkpoint.RunFolder(Path({str(locked)!r}) / "run"))
 except errors.MachineError as error:
     print(error.message)
 """
-    here.chmod(0o755)
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    if "PermissionError" in result.stderr:
-        pytest.skip("another user cannot read this checkout, so the test cannot run as one")
     assert "cannot make the folder" in result.stdout, result.stderr
 
 

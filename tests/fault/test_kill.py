@@ -1,12 +1,14 @@
 """A run that is stopped at any moment and resumed makes the same updates, bit for bit, as one that never was."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 
 from nudge import checkpoint, events, files
 from nudge.checkpoint import RunFolder
+from nudge.cli import main
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 KILLS = 50
@@ -41,19 +44,45 @@ def settings(steps: int, **more: object) -> list[str]:
     return [f"--set={key}={value}" for key, value in values.items()]
 
 
-def start(folder: Path, args: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "nudge", *args],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "errors.txt").open("ab"),
-    )
+# Importing torch takes seconds in which there is nothing to break, so each process is forked from one that has
+# imported everything (and computed nothing: a fork must not inherit running threads).
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["nudge.train.start", "nudge.cli.live", "nudge.cli.closing", "torch._dynamo"])
+
+
+def command(folder: Path, args: list[str]) -> None:
+    """`nudge ARGS` in `folder`, its output in files."""
+    os.chdir(folder)
+    for stream, name in ((sys.stdout, "output.txt"), (sys.stderr, "errors.txt")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    main(args)
+
+
+def start(folder: Path, args: list[str]) -> BaseProcess:
+    process = FORKS.Process(target=command, args=(folder, args))
+    process.start()
+    return process
+
+
+def ended(process: BaseProcess, timeout: float) -> int | None:
+    """The exit code; None: still running."""
+    process.join(timeout)
+    return process.exitcode
 
 
 def finish(folder: Path, args: list[str]) -> None:
-    process = start(folder, args)
-    assert process.wait(timeout=600) == 0, (folder / "errors.txt").read_text()
+    assert ended(start(folder, args), 300) == 0, (folder / "errors.txt").read_text()
+
+
+def wait_for_lines(process: BaseProcess, run: Path, count: int) -> None:
+    """Until the run's log has that many lines, or the process has ended."""
+    while process.is_alive() and lines_of(run) < count:
+        time.sleep(0.002)
+
+
+def lines_of(run: Path) -> int:
+    path = run / "events.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def story(run: Path) -> list[dict[str, object]]:
@@ -101,23 +130,16 @@ def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
     seen_steps = set()
     for _ in range(kills):
         resuming = (run / "run.json").exists()
-        lines = _lines(run)
         process = start(folder, ["resume", "killed"] if resuming else train_args("killed", steps, **options))
-        while process.poll() is None and _lines(run) == lines:
-            time.sleep(0.005)  # importing torch takes seconds in which there is nothing to break
-        time.sleep(chance.uniform(0, 0.35))
+        wait_for_lines(process, run, lines_of(run) + chance.choice([0, 1, 2, 5, 10, 20, 40]))
+        time.sleep(chance.uniform(0, 0.03))
         process.kill()
-        process.wait()
+        process.join()
         if (run / "ckpt.pt").exists():
             seen_steps.add(checkpoint.newest(RunFolder(run)).step)
     finish(folder, ["resume", "killed"])
     assert len(seen_steps) > kills // 3, "the kills came too early to test much"
     assert_same_run(run, folder / "reference")
-
-
-def _lines(run: Path) -> int:
-    path = run / "events.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
@@ -126,10 +148,9 @@ def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
     four["model.n_head"] = 4
     finish(folder, train_args("reference", 40, **four))
     process = start(folder, train_args("stopped", 40, **four))
-    while _lines(folder / "stopped") < 15 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 143
+    wait_for_lines(process, folder / "stopped", 15)
+    process.terminate()
+    assert ended(process, 60) == 143
     finish(folder, ["resume", "stopped"])
     assert_same_run(folder / "stopped", folder / "reference")
 
@@ -138,10 +159,9 @@ def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
 def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Signals, code: int) -> None:
     process = start(folder, train_args("run", 100_000, **{"save.every": 100_000}))
     run = folder / "run"
-    while _lines(run) < 30 and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(number)
-    assert process.wait(timeout=10) == code
+    wait_for_lines(process, run, 30)
+    os.kill(process.pid or 0, number)
+    assert ended(process, 10) == code
     told = list(events.read(run / "events.jsonl"))
     stopped = told[-1]
     assert isinstance(stopped, events.Stopped)
@@ -154,15 +174,11 @@ def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Si
 
 def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     process = start(folder, train_args("run", 100_000))
-    while _lines(folder / "run") < 10 and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGSTOP)  # so that both signals are there before it can react to the first
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGTERM)
-    os.kill(process.pid, signal.SIGCONT)
-    assert process.wait(timeout=10) in (130, 143)
-    finish_steps = checkpoint.newest(RunFolder(folder / "run")).step
-    assert finish_steps >= 0
+    wait_for_lines(process, folder / "run", 10)
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # both before it can react to one
+        os.kill(process.pid or 0, number)
+    assert ended(process, 10) in (130, 143)
+    assert checkpoint.newest(RunFolder(folder / "run")).verified
 
 
 def test_a_torn_event_log_goes_on(folder: Path) -> None:
@@ -206,16 +222,12 @@ main(sys.argv[1:])
 def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
     process = start(folder, train_args("run", 100_000))
     try:
-        while _lines(folder / "run") < 5 and process.poll() is None:
-            time.sleep(0.01)
-        second = subprocess.run(
-            [sys.executable, "-m", "nudge", "resume", "run"], cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert second.returncode == 2
-        assert "in use by another nudge process" in second.stderr
+        wait_for_lines(process, folder / "run", 5)
+        assert ended(start(folder, ["resume", "run"]), 60) == 2
+        assert "in use by another nudge process" in (folder / "errors.txt").read_text()
     finally:
         process.kill()
-        process.wait()
+        process.join()
 
 
 def test_json_events_are_the_log(folder: Path) -> None:

@@ -17,7 +17,8 @@ PATTERN = (
 MIN_VOCAB_SIZE = 257  # every byte, and the end-of-text token
 LONGEST_TOKEN = 64  # bytes: longer ones are rules of dashes and spaces, learned once and never met again
 
-# The library removes merged symbols from a list one by one, which for one word of a million letters takes hours.
+# The library removes merged symbols from a list one by one, so that one word of a million letters
+# keeps it busy for longer than anybody waits.
 # Words are counted, so cutting the few endless ones changes nothing that counts.
 _LONGEST_WORD = 256
 _ENDLESS = re.compile(rf"\S{{{_LONGEST_WORD},}}|\s{{{_LONGEST_WORD},}}")
@@ -26,7 +27,8 @@ _ENDLESS = re.compile(rf"\S{{{_LONGEST_WORD},}}|\s{{{_LONGEST_WORD},}}")
 def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
     """The 256 bytes, then up to `n_tokens - 256` merges in the order they were learned; fewer if the text gives out.
 
-    The same texts give the same tokens, whatever the number of threads. Raises: TokenizerError below 256 tokens.
+    The bytes come in the order that gpt2 and cl100k have too (`byte_alphabet`: "!" is 0). The same texts give the same
+    tokens, whatever the number of threads. Raises: TokenizerError below 256 tokens.
     """
     if n_tokens < MIN_VOCAB_SIZE - 1:
         raise TokenizerError(
@@ -50,8 +52,7 @@ def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
     model.train_from_iterator(_trainable(texts), trainer)
     byte_of = {char: byte for byte, char in byte_alphabet().items()}
     learned = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
-    merged = [bytes(byte_of[char] for char in token) for token, _ in learned if len(token) > 1]
-    return [bytes([byte]) for byte in range(256)] + merged
+    return [bytes(byte_of[char] for char in token) for token, _ in learned]
 
 
 def _trainable(texts: Iterable[str]) -> Iterator[str]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import regex  # type: ignore[import-untyped]
 
+from nudge.data.ranks import byte_alphabet
+
 
 def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
     """The ids of `text`: split it into words, then merge the bytes of each word."""
@@ -30,7 +32,7 @@ def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
 
 def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
     """Start from the 256 bytes; again and again make the most frequent pair of neighbours one token."""
-    ranks = {bytes([byte]): byte for byte in range(256)}
+    ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_alphabet())}
     words = Counter(tuple(bytes([byte]) for byte in word.encode("utf-8")) for word in regex.findall(pattern, text))
     while len(ranks) < n_tokens:
         pairs: Counter[tuple[bytes, bytes]] = Counter()

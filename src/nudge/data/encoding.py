@@ -9,7 +9,7 @@ was interrupted knows from the number of groups in its finished shards where to 
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from nudge.data.ledger import Ledger
 from nudge.data.pieces import LONGEST_PIECE, PIECE_CHARS, pieces
-from nudge.data.shards import Shard, SplitName, Tokens16or32, token_dtype, write_shard
+from nudge.data.shards import SplitName, Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 
@@ -52,10 +52,10 @@ class Encoded:
 
 def encode_documents(
     documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, ledger: Ledger, threads: int
-) -> Generator[int, None, dict[SplitName, list[Shard]]]:
+) -> Iterator[int]:
     """Write the shards of both splits that the ledger does not have yet; yields the position in the source.
 
-    `documents` are (text, position in the source). Returns all shards of each split.
+    `documents` are (text, position in the source). When it ends, the ledger has all shards.
     """
     writers = {name: ShardWriter(name, ledger) for name in ledger.shards}
     groups = _remaining(group_documents(documents, split), dict(ledger.n_groups))
@@ -64,7 +64,6 @@ def encode_documents(
         yield group.position
     for writer in writers.values():
         writer.flush()
-    return ledger.shards
 
 
 def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import filelock
 
-from nudge import __version__, files
 from nudge.config import DataConfig
 from nudge.data import shards, sources, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.encoding import encode_documents
 from nudge.data.ledger import Ledger
-from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, open_dataset, writing_to
+from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, is_prepared, open_dataset, writing_to
 from nudge.data.sources import TextFile
 from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
@@ -41,23 +40,20 @@ def prepare(
     interrupted preparation goes on with its finished shards; two at once wait for each other.
     Raises: DataError, TokenizerError, MachineError.
     """
-    if len(config.paths) == 1 and (Path(config.paths[0]).expanduser() / "manifest.json").is_file():
-        return open_dataset(Path(config.paths[0]).expanduser())
+    if len(config.paths) == 1 and is_prepared(prepared := Path(config.paths[0]).expanduser()):
+        return open_dataset(prepared)
     texts = sources.find(config.paths)
     source = yield from _read_source(config, texts)
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
     key = _key(config, source, texts, tokenizer)
-    work = _Preparation(
-        config=config, texts=texts, source=source, tokenizer=tokenizer, key=key,
-        folder=out or cache_folder() / "datasets" / key[:16],
-        threads=threads or os.cpu_count() or 1,
-    )  # fmt: skip
-    with writing_to(work.folder), filelock.FileLock(work.folder / ".lock", thread_local=False):
-        if (work.folder / "manifest.json").exists():
-            work.check_same()
+    folder = out or cache_folder() / "datasets" / key[:16]
+    with writing_to(folder), filelock.FileLock(folder / ".lock", thread_local=False):
+        if (folder / "manifest.json").exists():
+            _check_same(folder, key)
         else:
-            yield from work.run()
-    return open_dataset(work.folder)
+            work = _Preparation(config=config, texts=texts, source=source, tokenizer=tokenizer, key=key, folder=folder)
+            yield from work.run(threads or _cores())
+    return open_dataset(folder)
 
 
 def cache_folder() -> Path:
@@ -75,12 +71,12 @@ def _read_source(config: DataConfig, texts: list[TextFile]) -> Generator[Prepari
     total = sum(file.n_bytes for file in texts)
     content, done = hashlib.sha256(), 0
     for file in texts:
-        try:
-            content.update(files.sha256(file.path).encode())
-        except OSError as error:
-            raise DataError(f"cannot read {file.path}: {error.strerror}", "check its permissions") from error
-        done += file.n_bytes
-        yield Preparing(what="reading", done=done, total=total)
+        digest = hashlib.sha256()
+        for chunk in sources.chunks(file):
+            digest.update(chunk)
+            done += len(chunk)
+            yield Preparing(what="reading", done=done, total=total)
+        content.update(digest.digest())
     return Source(
         paths=config.paths,
         n_files=len(texts),
@@ -103,6 +99,19 @@ def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: T
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
+def _check_same(folder: Path, key: str) -> None:
+    if shards.read_manifest(folder).key != key:
+        raise DataError(
+            f"{folder} already holds tokens of other text or of another tokenizer",
+            "choose another folder with --out, or remove this one",
+        )
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Preparation:
     """What is to be done in a folder that this process has locked."""
@@ -113,40 +122,29 @@ class _Preparation:
     tokenizer: Tokenizer | None  # None: learned from the text
     key: str
     folder: Path
-    threads: int
 
-    def check_same(self) -> None:
-        if shards.read_manifest(self.folder).key != self.key:
-            raise DataError(
-                f"{self.folder} already holds tokens of other text or of another tokenizer",
-                "choose another folder with --out, or remove this one",
-            )
-
-    def run(self) -> Generator[Preparing, None, None]:
+    def run(self, threads: int) -> Generator[Preparing, None, None]:
         for left_over in self.folder.glob(".*.part"):  # of a process that was killed: whoever writes holds the lock
             left_over.unlink(missing_ok=True)
         ledger = Ledger(self.folder, self.key)
         split = decide((text for text, _ in self._documents()), self.config.val_share)
         tokenizer = yield from self._get_tokenizer(split, continues=ledger.continues)
-        for position in encode_documents(self._documents(), split, tokenizer, ledger, self.threads):
+        for position in encode_documents(self._documents(), split, tokenizer, ledger, threads):
             yield Preparing(what="tokens", done=position, total=self.source.n_bytes)
         self._manifest(tokenizer, ledger).save(self.folder / "manifest.json")
         ledger.close()
 
     def _documents(self) -> Iterator[tuple[str, int]]:
-        """Every document, and the bytes of all files that are read by then."""
-        before = 0
-        for file in self.texts:
-            for text, position in sources.read(file, self.config.field):
-                yield text, before + position
-            before += file.n_bytes
+        return sources.read_all(self.texts, self.config.field)
 
     def _get_tokenizer(self, split: Split, *, continues: bool) -> Generator[Preparing, None, Tokenizer]:
         path = self.folder / "tokenizer.json"
         if continues and path.exists():
             return tokenizers.load(path)
         tokenizer = self.tokenizer or (
-            yield from vocabulary.learn(self.config.tokenizer, self._documents(), split, total=self.source.n_bytes)
+            yield from vocabulary.learn(
+                self.config.tokenizer, self._documents(), lambda text: split(text)[0], total=self.source.n_bytes
+            )
         )
         tokenizer.save(path)
         return tokenizer
@@ -163,5 +161,6 @@ class _Preparation:
             source=self.source,
             train=SplitManifest.of(ledger.shards["train"]),
             val=SplitManifest.of(ledger.shards["val"]),
-            versions={"nudge": __version__, "tiktoken": version("tiktoken"), "python": platform.python_version()},
+            versions={name: version(name) for name in ("nudge-lm", "tiktoken", "tokenizers")}
+            | {"python": platform.python_version()},
         )

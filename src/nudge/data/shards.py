@@ -198,6 +198,15 @@ def open_dataset(folder: Path) -> Dataset:
     )
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a manifest of ours: other programs have files of that name too."""
+    try:
+        with (folder / "manifest.json").open("rb") as file:
+            return b"nudge shards" in file.read(100)
+    except OSError:
+        return False
+
+
 def read_manifest(folder: Path) -> Manifest:
     """What manifest.json says. Raises: DataError if it is missing, not ours or contradicts itself."""
     path = folder / "manifest.json"

@@ -19,6 +19,8 @@ from nudge.errors import DataError, nearest
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl")
 
+_CHUNK_BYTES = 1 << 24
+
 # Not in the default text: tests, other people's packages, and tables that are Python only by name (code pages, the
 # help texts of pydoc).
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
@@ -50,9 +52,17 @@ def find(paths: Sequence[str]) -> list[TextFile]:
 
 def documents(paths: Sequence[str], field: str = "text") -> Iterator[str]:
     """All documents of `paths`. Raises: DataError for text that is missing, binary or unreadable."""
-    for file in find(paths):
-        for text, _ in read(file, field):
-            yield text
+    for text, _ in read_all(find(paths), field):
+        yield text
+
+
+def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[str, int]]:
+    """Each document of all files, and the bytes of all files that are read by then."""
+    before = 0
+    for file in files:
+        for text, position in read(file, field):
+            yield text, before + position
+        before += file.n_bytes
 
 
 def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
@@ -68,6 +78,16 @@ def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
                 yield text, file.n_bytes
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{file.path} is not a whole gzip file: {error}", "compress or download it again") from error
+    except OSError as error:
+        raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
+
+
+def chunks(file: TextFile) -> Iterator[bytes]:
+    """The bytes of a file as they lie on the disk, to be hashed. Raises: DataError."""
+    try:
+        with file.path.open("rb") as raw:
+            while chunk := raw.read(_CHUNK_BYTES):
+                yield chunk
     except OSError as error:
         raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
 

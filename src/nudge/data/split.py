@@ -44,16 +44,14 @@ def decide(texts: Iterable[str], val_share: float) -> Split:
 
     Raises: DataError if there is no text at all.
     """
-    limit = val_share * 2**64
     sizes: dict[int, int] = {}
-    both_sides = False
+    lowest, highest = 2**64, -1
     for text in texts:
         number = hash_number(text)
         sizes[number] = len(text)
-        if len(sizes) >= FEW:
-            both_sides = both_sides or min(sizes) < limit <= max(sizes)
-            if both_sides:
-                return Split(val_share)
+        lowest, highest = min(lowest, number), max(highest, number)
+        if len(sizes) >= FEW and lowest < val_share * 2**64 <= highest:
+            return Split(val_share)
     if not sizes:
         raise DataError("there is no text to learn from: every file is empty", "name files that hold text")
     if len(sizes) == 1:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 
 from nudge.data import tokenizer as tokenizers
 from nudge.data.pieces import pieces
-from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 from nudge.events import Preparing
 
@@ -18,7 +17,7 @@ def is_learned(spec: str) -> bool:
 
 
 def learn(
-    spec: str, documents: Iterable[tuple[str, int]], split: Split, *, total: int
+    spec: str, documents: Iterable[tuple[str, int]], training_part: Callable[[str], str], *, total: int
 ) -> Generator[Preparing, None, Tokenizer]:
     """The vocabulary `chars` or `bpe-N` of some documents, given as (text, position in the source of `total` bytes).
 
@@ -29,7 +28,7 @@ def learn(
         reader = _Reader(documents, lambda text: text)
         task = _Task(lambda: tokenizers.chars(reader.texts()))
     else:
-        reader = _Reader(documents, lambda text: split(text)[0], share=TRAINED_ON / max(total, 1))
+        reader = _Reader(documents, training_part, share=TRAINED_ON / max(total, 1))
         task = _Task(lambda: tokenizers.train_bpe(reader.texts(), size))
     task.start()
     try:

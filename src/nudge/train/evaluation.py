@@ -55,7 +55,7 @@ def validation_windows(model: LanguageModel) -> Iterator[Window]:
     if not folder.run_json.exists():
         raise DataError("this model comes without its run's validation text", "name some text: nudge eval --data FILE")
     dataset = open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
-    return val_windows(dataset.val, model.network.config.block_size)
+    return val_windows(dataset.val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
 
 
 def text_windows(

@@ -61,7 +61,6 @@ class Trainer:
         self.network.load_state_dict(saved.model)
         self.optimizer.load_state(saved.optimizer or {})
         self.step, self.skipped_in_a_row, self.train_s = saved.step, saved.skipped_in_a_row, saved.train_s
-        self._saved_step = saved.step
         if saved.rng is not None:
             torch.set_rng_state(saved.rng)
 
@@ -70,6 +69,8 @@ class Trainer:
 
         A consumer that stops iterating ends the run: the last finished update is then saved.
         """
+        if (Saved, self.step) in already:  # else it is saved once more, so that the log tells of every save
+            self._saved_step = self.step
         try:
             yield from self._milestone(already)
             yield from self._updates()
@@ -206,7 +207,11 @@ class Trainer:
         limit = None if whole_split else self.config.eval.tokens
         result = score(
             self.network,
-            self._until_asked_to_stop(val_windows(self.dataset.val, self.config.model.block_size, limit)),
+            self._until_asked_to_stop(
+                val_windows(
+                    self.dataset.val, self.config.model.block_size, limit, vocab_size=self.config.model.vocab_size
+                )
+            ),
             n_bytes=self.dataset.tokenizer.n_bytes,
             dtype=self.config.machine.dtype or "float32",
         )

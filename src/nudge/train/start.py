@@ -19,7 +19,7 @@ from nudge.config import Config, DataConfig
 from nudge.data.batches import check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
-from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, RunError
+from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, RunError, TokenizerError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
@@ -135,14 +135,23 @@ def _fit_to_data(config: Config, dataset: Dataset) -> Config:
     for name, tokens in (("training", dataset.train), ("validation", dataset.val)):
         check_windows(tokens, config.model.block_size, name)
     if config.sample.prompt is None:
-        prompt = "def " if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
-        config = replace(config, sample=replace(config.sample, prompt=prompt))
+        config = replace(config, sample=replace(config.sample, prompt=_fitting_prompt(dataset)))
     room = config.model.block_size - len(dataset.tokenizer.encode(config.sample.prompt or "")) - 1
     if room < 1:
         raise ConfigError(
             f"sample.prompt is longer than the context of {config.model.block_size} tokens", "choose a shorter one"
         )
     return config
+
+
+def _fitting_prompt(dataset: Dataset) -> str:
+    """What a sample begins with: in a single long document, its start says little about the rest."""
+    prompt = "def " if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
+    try:
+        dataset.tokenizer.encode(prompt)
+    except TokenizerError:  # a vocabulary of characters need not have these
+        return ""
+    return prompt
 
 
 def _fit_to_machine(config: Config, machine: Machine) -> Config:

@@ -1,0 +1,106 @@
+"""`nudge data`: raw text to tokens on disk, and what a folder of tokens holds."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nudge.config import DataConfig
+
+if TYPE_CHECKING:
+    from nudge.data.shards import Dataset, SplitManifest
+
+
+@click.group()
+def data() -> None:
+    """Prepare text as tokens, and look at what was prepared.
+
+    \b
+    Example:
+      nudge data prepare books/ --tokenizer gpt2 --out tokens/books
+      nudge data info tokens/books
+    """
+
+
+@data.command()
+@click.argument("src", nargs=-1)
+@click.option(
+    "--tokenizer",
+    metavar="NAME|FILE",
+    default=DataConfig().tokenizer,
+    help="bytes, chars, gpt2, cl100k, bpe-N (learned from this text), or a file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder for the tokens. [default: one in the cache, which is printed]",
+)
+@click.option("--field", default=DataConfig().field, help="The field of .jsonl lines that holds the text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, as_json: bool) -> None:
+    """Turn text into tokens, split into training and validation.
+
+    SRC are files, folders and globs of .txt, .md, .py and .jsonl (each also as .gz); left out, Python's standard
+    library. Interrupted, the same command goes on where it was.
+
+    \b
+    Example:
+      nudge data prepare books/ --tokenizer gpt2 --out tokens/books
+      nudge data prepare "reviews/*.jsonl.gz" --field review --tokenizer bpe-24000 --out tokens/reviews
+    """
+    from nudge.cli.progress import prepare_with_bar
+    from nudge.data import prepare as preparation
+
+    config = DataConfig(paths=src, field=field, tokenizer=tokenizer)
+    _show(prepare_with_bar(preparation.prepare(config, out=out)), as_json)
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--verify", is_flag=True, help="Read every byte and compare with the SHA-256 it was written with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(folder: Path, verify: bool, as_json: bool) -> None:
+    """Show what a folder of tokens holds.
+
+    \b
+    Example:
+      nudge data info tokens/books
+      nudge data info tokens/books --verify --json
+    """
+    from nudge.data.shards import open_dataset
+
+    dataset = open_dataset(folder)
+    if verify:
+        dataset.verify()
+    _show(dataset, as_json, "every byte is as it was written" if verify else "")
+
+
+def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
+    manifest = dataset.manifest
+    if as_json:
+        value = {"dir": str(dataset.dir), "fingerprint": dataset.fingerprint, **dataclasses.asdict(manifest)}
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    source = manifest.source
+    paths = ", ".join(source.paths) or f"the standard library of Python {manifest.versions['python']}"
+    lines = {
+        "folder": str(dataset.dir),
+        "text": f"{paths} ({source.n_files:,} files, {source.n_bytes / 1e6:,.1f} MB)",
+        "tokenizer": f"{manifest.tokenizer}, {manifest.vocab_size:,} symbols, SHA-256 {manifest.tokenizer_sha256[:12]}",
+        "training": _counts(manifest.train),
+        "validation": _counts(manifest.val),
+        "fingerprint": dataset.fingerprint[:12],
+    }
+    if note:
+        lines["verified"] = note
+    for name, words in lines.items():
+        click.echo(f"{name:12} {words}")
+
+
+def _counts(split: "SplitManifest") -> str:
+    return (
+        f"{split.n_tokens:,} tokens in {split.n_documents:,} documents, {split.text_bytes / 1e6:,.2f} MB of text, "
+        f"{split.text_bytes / max(split.text_tokens, 1):.2f} bytes per token"
+    )

@@ -1,0 +1,97 @@
+"""`nudge tokenizer`: make a vocabulary, and see what it does to text."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from nudge.errors import TokenizerError
+
+_IDS_A_LINE = 16
+
+
+@click.group()
+def tokenizer() -> None:
+    """Train a vocabulary; turn text into tokens and back.
+
+    \b
+    Example:
+      nudge tokenizer train books/ --vocab-size 8192 --out tokenizer.json
+      echo "to be or not" | nudge tokenizer encode --tokenizer tokenizer.json
+    """
+
+
+@tokenizer.command()
+@click.argument("src", nargs=-1)
+@click.option("--vocab-size", type=int, required=True, help="Symbols: 256 bytes, merges, and the end of text.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json: bool) -> None:
+    """Learn a byte-pair vocabulary from text.
+
+    SRC are files, folders and globs; left out, Python's standard library. Text that is too small for that many merges
+    gives fewer, and says so.
+
+    \b
+    Example:
+      nudge tokenizer train books/ --vocab-size 8192 --out tokenizer.json
+      nudge train --data books/ --tokenizer tokenizer.json
+    """
+    from nudge.cli.progress import prepare_with_bar
+    from nudge.data import sources, vocabulary
+    from nudge.data.shards import writing_to
+
+    files = sources.find(src)
+    total = sum(file.n_bytes for file in files)
+    documents = sources.read_all(files, field)
+    learned = prepare_with_bar(vocabulary.learn(f"bpe-{vocab_size}", documents, lambda text: text, total=total))
+    with writing_to(out.parent):
+        learned.save(out)
+    if as_json:
+        click.echo(json.dumps({"path": str(out), "vocab_size": learned.vocab_size, "sha256": learned.sha256}))
+        return
+    fewer = f" (the text gives no more than that of the {vocab_size:,})" if learned.vocab_size < vocab_size else ""
+    click.echo(f"{out}: {learned.vocab_size:,} symbols{fewer}, SHA-256 {learned.sha256[:12]}")
+
+
+@tokenizer.command()
+@click.option("--tokenizer", "spec", metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file.")
+def encode(spec: str) -> None:
+    """Turn text from standard input into token ids on standard output.
+
+    \b
+    Example:
+      echo "to be or not" | nudge tokenizer encode --tokenizer gpt2
+    """
+    from nudge.data import tokenizer as tokenizers
+
+    ids = tokenizers.get(spec).encode_bytes(sys.stdin.buffer.read())
+    for start in range(0, len(ids), _IDS_A_LINE):
+        click.echo(" ".join(map(str, ids[start : start + _IDS_A_LINE])))
+
+
+@tokenizer.command()
+@click.option("--tokenizer", "spec", metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file.")
+def decode(spec: str) -> None:
+    """Turn token ids from standard input, separated by white space, into text on standard output.
+
+    \b
+    Example:
+      echo "1462 307 393 407" | nudge tokenizer decode --tokenizer gpt2
+    """
+    from nudge.data import tokenizer as tokenizers
+
+    chosen = tokenizers.get(spec)
+    sys.stdout.buffer.write(chosen.decode_bytes(_numbers(sys.stdin.buffer.read())))
+    sys.stdout.buffer.flush()
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    for word in data.split():
+        if not word.isdigit():
+            shown = word[:20].decode("utf-8", "replace")
+            raise TokenizerError(f"{shown!r} is not a token id", "ids are numbers with white space between them")
+        yield int(word)

