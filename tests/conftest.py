@@ -1,9 +1,7 @@
 """What all tests share: no network, no writing into the person's folders, few threads."""
 
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,18 +10,16 @@ ROOT = Path(__file__).parent.parent
 
 # Before anything imports torch, here or in a process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see nudge.cli.main
 os.environ["HF_HUB_OFFLINE"] = "1"
 for variable in ("COLUMNS", "FORCE_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a test may call make itself
     os.environ.pop(variable, None)
 
-Nudge = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Prepared text goes to a folder of this session, which all its workers share."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "nudge-cache"
+    """Prepared text goes to a folder of this session, not to the person's cache."""
+    folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NUDGE_CACHE", str(folder))
         yield folder
@@ -37,16 +33,3 @@ def shared_data() -> Path:
         if place and Path(place, "tinyshakespeare.txt").exists():
             return Path(place)
     pytest.skip("the large test texts are not here: NUDGE_TEST_DATA names their folder")
-
-
-@pytest.fixture
-def nudge(tmp_path: Path) -> Nudge:
-    """Run the command in a process of its own, in this test's folder: `nudge("sample", "--seed", "1")`."""
-
-    def run(*args: str, **settings: object) -> subprocess.CompletedProcess[str]:
-        defaults = {"cwd": tmp_path, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "timeout": 300}
-        if "input" in settings:
-            del defaults["stdin"]
-        return subprocess.run([sys.executable, "-m", "nudge", *args], check=False, **{**defaults, **settings})  # type: ignore[call-overload]
-
-    return run

@@ -80,6 +80,11 @@ def test_an_id_out_of_range_is_named(tokenizer: Tokenizer, wrong: int):
         tokenizer.decode([0, wrong])
 
 
+def test_a_thread_has_the_same_tokenizer(tokenizer: Tokenizer):
+    own = tokenizer.for_thread()
+    assert (own.name, own.sha256, own.encode(TEXT)) == (tokenizer.name, tokenizer.sha256, tokenizer.encode(TEXT))
+
+
 def test_empty_text(tokenizer: Tokenizer):
     assert tokenizer.encode("") == []
     assert tokenizer.decode([]) == ""

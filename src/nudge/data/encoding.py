@@ -8,11 +8,11 @@ A group depends on the text alone, never on the number of threads, and a shard h
 was interrupted knows from the number of groups in its finished shards where to go on.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -59,7 +59,8 @@ def encode_documents(
     """
     writers = {name: ShardWriter(name, ledger) for name in ledger.shards}
     groups = _remaining(group_documents(documents, split), dict(ledger.n_groups))
-    for group, encoded in in_order(partial(encode_group, tokenizer=tokenizer), groups, threads):
+    own = _OwnTokenizer(tokenizer)
+    for group, encoded in in_order(lambda group: encode_group(group, own.tokenizer), groups, threads):
         writers[group.split].add(encoded)
         yield group.position
     for writer in writers.values():
@@ -77,6 +78,13 @@ def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
         ends=np.array(ends, dtype=np.uint64),
         text_bytes=int(tokenizer.n_bytes[ids].sum()),
     )
+
+
+class _OwnTokenizer(threading.local):
+    """`.tokenizer` is another one in each thread: Python calls `__init__` anew for every thread that looks."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer.for_thread()
 
 
 def _remaining(groups: Iterable[Group], finished: dict[SplitName, int]) -> Iterator[Group]:
