@@ -1,7 +1,9 @@
 """What all tests share: no network, no writing into the person's folders, few threads."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +35,16 @@ def shared_data() -> Path:
         if place and Path(place, "tinyshakespeare.txt").exists():
             return Path(place)
     pytest.skip("the large test texts are not here: NUDGE_TEST_DATA names their folder")
+
+
+@pytest.fixture
+def nudge(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a process of its own, in this test's folder: `nudge("sample", "--seed", "1")`."""
+
+    def run(*args: str, **settings: object) -> subprocess.CompletedProcess[str]:
+        defaults = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300}
+        if "input" not in settings:
+            defaults["stdin"] = subprocess.DEVNULL
+        return subprocess.run([sys.executable, "-m", "nudge", *args], check=False, **{**defaults, **settings})  # type: ignore[call-overload]
+
+    return run
