@@ -22,10 +22,10 @@ from nudge.errors import ConfigError, nearest
 class ModelConfig:
     """The sizes of a GPT-2 (names as in OpenAI's code; Source: Radford et al. 2019)."""
 
-    n_layer: int = 6
+    n_layer: int = 4
     n_head: int = 4
     n_embd: int = 256
-    block_size: int = 256
+    block_size: int = 64
     vocab_size: int = 4096
 
 
@@ -43,12 +43,12 @@ class DataConfig:
 class TrainConfig:
     """The training loop and its optimizer."""
 
-    steps: int = 500
+    steps: int = 1000
     minutes: float | None = None  # turned into steps by the probe
-    batch_tokens: int = 2048  # per update, whatever the number of passes it takes
+    batch_tokens: int = 1024  # per update, whatever the number of passes it takes
     micro_batch: int | None = None  # sequences per pass; chosen by the memory there is
-    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: hidden matrices only, the rest stays with AdamW
-    lr: float = 1e-3
+    optimizer: Literal["adamw", "muon"] = "muon"  # muon: hidden matrices only, the rest stays with AdamW
+    lr: float = 1e-2
     schedule: Literal["cosine", "wsd"] = "cosine"
     warmup_steps: int = 20
     decay_share: float = 0.4  # of the steps, at the end; wsd only
@@ -66,7 +66,7 @@ class SampleConfig:
 
     every: int = 20  # updates; 0: never
     prompt: str | None = None  # chosen by the kind of text
-    max_tokens: int = 48
+    max_tokens: int = 60
     temperature: float = 0.8
     top_k: int | None = 50
     top_p: float | None = None

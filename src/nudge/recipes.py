@@ -24,17 +24,21 @@ def llm_viz() -> Config:
         recipe="llm_viz",
         model=ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3),
         data=DataConfig(tokenizer="chars"),
-        train=TrainConfig(steps=2000, batch_tokens=64 * 11, lr=1e-3, warmup_steps=50),
+        train=TrainConfig(steps=2000, batch_tokens=64 * 11, optimizer="adamw", lr=1e-3, warmup_steps=50),
     )
 
 
 def tiny() -> Config:
-    """5.9M parameters: the default. Learns the look of Python from its standard library in minutes on two CPU cores."""
+    """4.2M parameters: the default. Learns the look of Python from its standard library in minutes on two CPU cores.
+
+    In so short a run many small updates on short contexts learn most: 64 tokens reached in one minute of characters a
+    loss (1.83) that 128 tokens did not come near (1.97), and Muon needs a fraction of AdamW's updates.
+    """
     return Config(
         recipe="tiny",
-        model=ModelConfig(n_layer=6, n_head=4, n_embd=256, block_size=256, vocab_size=4096),
+        model=ModelConfig(n_layer=4, n_head=4, n_embd=256, block_size=64, vocab_size=4096),
         data=DataConfig(tokenizer="bpe-4096"),
-        train=TrainConfig(steps=500, batch_tokens=2048, lr=1e-3, warmup_steps=20),
+        train=TrainConfig(steps=1000, batch_tokens=1024, optimizer="muon", lr=1e-2, warmup_steps=20),
     )
 
 
@@ -44,7 +48,7 @@ def mini_24k() -> Config:
         recipe="mini_24k",
         model=ModelConfig(n_layer=6, n_head=6, n_embd=384, block_size=256, vocab_size=24_000),
         data=DataConfig(tokenizer="bpe-24000"),
-        train=TrainConfig(steps=2000, batch_tokens=4096, lr=1e-3, warmup_steps=100),
+        train=TrainConfig(steps=2000, batch_tokens=4096, optimizer="muon", lr=5e-3, warmup_steps=50),
         save=SaveConfig(every=200),
     )
 
@@ -64,7 +68,13 @@ def _gpt2(name: str, n_layer: int, n_head: int, n_embd: int, train: TrainConfig)
 def _llmc_schedule(steps: int, batch_tokens: int, lr: float) -> TrainConfig:
     """As llm.c's reproductions: 700 warm-up steps, then cosine to zero (Source: its scripts/run_gpt2_*.sh)."""
     return TrainConfig(
-        steps=steps, batch_tokens=batch_tokens, lr=lr, warmup_steps=700, final_lr_ratio=0.0, weight_decay=0.1
+        steps=steps,
+        batch_tokens=batch_tokens,
+        optimizer="adamw",
+        lr=lr,
+        warmup_steps=700,
+        final_lr_ratio=0.0,
+        weight_decay=0.1,
     )
 
 
@@ -94,7 +104,7 @@ def gpt3() -> Config:
         recipe="gpt3",
         model=ModelConfig(n_layer=96, n_head=96, n_embd=12_288, block_size=2048, vocab_size=50_257),
         data=DataConfig(tokenizer="gpt2"),
-        train=TrainConfig(steps=93_750, batch_tokens=1600 * 2048, lr=6e-5, warmup_steps=117),
+        train=TrainConfig(steps=93_750, batch_tokens=1600 * 2048, optimizer="adamw", lr=6e-5, warmup_steps=117),
     )
 
 

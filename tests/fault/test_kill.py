@@ -123,7 +123,7 @@ def train_args(run: str, steps: int, **more: object) -> list[str]:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
     """kill -9 in the middle of anything: starting up, an update, a save, an evaluation, a sample."""
-    steps, kills = (1500, KILLS) if optimizer == "adamw" else (300, 5)
+    steps, kills = (1500, KILLS) if optimizer == "adamw" else (300, 10)
     options = {"train.optimizer": optimizer}
     finish(folder, train_args("reference", steps, **options))
     run, chance = folder / "killed", random.Random(7)
@@ -138,7 +138,7 @@ def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
         if (run / "ckpt.pt").exists():
             seen_steps.add(checkpoint.newest(RunFolder(run)).step)
     finish(folder, ["resume", "killed"])
-    assert len(seen_steps) > kills // 3, "the kills came too early to test much"
+    assert len(seen_steps) > kills // 4, "the kills came too early to test much"
     assert_same_run(run, folder / "reference")
 
 
@@ -192,11 +192,10 @@ def test_a_torn_event_log_goes_on(folder: Path) -> None:
 
 def test_full_disk_in_the_middle_of_a_save(folder: Path) -> None:
     """The save fails with one clear line; the checkpoint before it is intact and the run goes on from there."""
-    finish(folder, train_args("reference", 30))
-    finish_first = train_args("run", 30, **{"save.every": 1000})
-    limit = 200_000  # bytes of one file: less than a checkpoint, more than everything else
+    args = train_args("run", 30, **{"save.every": 1000})
+    limit = 200_000  # bytes of one file: more than the weights alone at update 0, less than with the optimizer's state
     process = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(limit), *finish_first],
+        [sys.executable, "-c", _LIMITED, str(limit), *args],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -204,9 +203,14 @@ def test_full_disk_in_the_middle_of_a_save(folder: Path) -> None:
         check=False,
     )
     assert process.returncode == 2, process.stderr
-    assert "could not save step_00000000.pt" in process.stderr
+    assert "could not save step_00000030.pt: File too large (the checkpoint before it is intact)" in process.stderr
+    assert "nudge resume run" in process.stderr
     assert "Traceback" not in process.stderr
     assert not list((folder / "run").rglob("*.part"))
+    assert checkpoint.newest(RunFolder(folder / "run")).step == 0
+    finish(folder, ["resume", "run"])
+    finish(folder, train_args("reference", 30, **{"save.every": 1000}))
+    assert_same_run(folder / "run", folder / "reference")
 
 
 _LIMITED = """

@@ -14,7 +14,7 @@ from nudge.cli.live import clock, make_console, visible
 from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
 from nudge.look.once import Nudge, find_example, nudge_once
-from nudge.look.python_text import accepted_lines
+from nudge.look.python_text import count_lines
 from nudge.plan import rental
 from nudge.train.summary import Summary, summarize
 
@@ -59,7 +59,7 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     context, target = tokens[:position], int(tokens[position])
     nudge = nudge_once(model.network, context, target)
     console.print(
-        Text("\nOne nudge", style="bold"), Text(": one update on one example, and the right token is more likely")
+        Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
     shown = visible(model.tokenizer.decode(context[-16:].tolist())).replace("\n", "⏎")
     console.print(Text.assemble(("  context  ", "dim"), "…", shown))
@@ -104,8 +104,8 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
     rows.append(
         (
             f"on a rented {cost.rental.name}",
-            f"at least {_short(cost.hours)} and ${cost.usd:.4f} at ${cost.rental.usd_per_hour:.2f} an hour "
-            f"({cost.rental.mfu:.0%} of its peak; {cost.rental.source})",
+            f"at least {_short(cost.hours)} and ${cost.usd:.4f}, at ${cost.rental.usd_per_hour:.2f} an hour and "
+            f"{cost.rental.mfu:.0%} of its peak, which so small a model does not reach",
         )
     )
     for name, words in rows:
@@ -119,12 +119,17 @@ def _short(hours: float) -> str:
 
 
 def _python_share(summary: Summary) -> str:
-    """Among the first five samples and the last five, the lines that Python's tokenizer accepts."""
-    shares = []
-    for samples in (summary.samples[:5], summary.samples[-5:]):
-        good, lines = accepted_lines("\n".join(sample.prompt + sample.text for sample in samples))
-        shares.append(f"{good / max(lines, 1):.0%} of {lines} lines")
-    return f"{shares[0]} → {shares[1]} of the samples are accepted by Python's tokenizer"
+    """Among the first ten samples and the last ten, the lines that Python's tokenizer and its parser accept."""
+    first, last = (
+        count_lines("\n".join(sample.prompt + sample.text for sample in samples))
+        for samples in (summary.samples[:10], summary.samples[-10:])
+    )
+    tokenized = [lines.tokenized / max(lines.total, 1) for lines in (first, last)]
+    parsed = [lines.parsed / max(lines.total, 1) for lines in (first, last)]
+    return (
+        f"its tokenizer accepts {tokenized[0]:.0%} → {tokenized[1]:.0%} of the samples' lines, "
+        f"{parsed[0]:.0%} → {parsed[1]:.0%} are statements (first and last ten samples)"
+    )
 
 
 def _show_next(console: Console, run: Path, summary: Summary) -> None:

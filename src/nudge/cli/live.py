@@ -18,7 +18,9 @@ HEADER_EVERY = 20
 
 def make_console() -> Console:
     """Standard output. Lines are never wrapped where nobody watches: a log is for programs too."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty(), emoji=False)
+    if sys.stdout.isatty():
+        return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, soft_wrap=True, width=120)
 
 
 def show(told: Iterator[Event]) -> None:

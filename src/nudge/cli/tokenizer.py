@@ -76,7 +76,7 @@ def encode(spec: str) -> None:
 @tokenizer.command()
 @click.option("--tokenizer", "spec", metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file.")
 def decode(spec: str) -> None:
-    """Turn token ids from standard input, separated by white space, into text on standard output.
+    """Turn token ids from standard input into text on standard output.
 
     \b
     Example:

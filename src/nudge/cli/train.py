@@ -13,7 +13,7 @@ from nudge.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from nudge.config import Config
-    from nudge.events import Event, Stopped
+    from nudge.events import Event
 
 
 class Count(click.ParamType[int]):
@@ -77,7 +77,7 @@ def train(more_data: tuple[str, ...], data: tuple[str, ...], as_json: bool, fold
     config = make_config(paths=(*data, *more_data), **options)
     from nudge.train.start import run
 
-    watch(run(config, folder), as_json=as_json, closing=True)
+    watch(run(config, folder), as_json=as_json)
 
 
 @click.command()
@@ -99,7 +99,7 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
         raise ConfigError("--steps and --minutes were both given", "give one of them")
     from nudge.train.start import resume as go_on
 
-    watch(go_on(run, steps=steps, minutes=minutes), as_json=as_json, closing=True)
+    watch(go_on(run, steps=steps, minutes=minutes), as_json=as_json)
 
 
 def make_config(
@@ -151,41 +151,38 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tables.items() if value is not None}
 
 
-def watch(told: Iterator["Event"], *, as_json: bool, closing: bool) -> None:
+def watch(told: Iterator["Event"], *, as_json: bool) -> None:
     """Show a run until it ends, and end this process as the run ended."""
     from nudge import events
 
-    interrupt = Interrupt()
-    stopped: Stopped | None = None
-    seen: list[Event] = []
+    with Interrupt() as interrupt:
+        last: Event | None = None
 
-    def listen() -> Iterator["Event"]:
-        nonlocal stopped
-        for event in told:
-            if isinstance(event, events.Started):
-                interrupt.listen(event.run)
-            elif isinstance(event, events.Stopped):
-                stopped = event
-            seen.append(event)
-            yield event
+        def listened() -> Iterator["Event"]:
+            nonlocal last
+            for last in told:
+                if isinstance(last, events.Started):
+                    interrupt.listen(last.run)
+                yield last
 
-    if as_json:
-        import json
+        if as_json:
+            import json
 
-        for event in listen():
-            click.echo(json.dumps(events.to_json(event), ensure_ascii=False))
-    else:
-        from nudge.cli import live
+            for event in listened():
+                click.echo(json.dumps(events.to_json(event), ensure_ascii=False))
+        else:
+            from nudge.cli import live
 
-        live.show(listen())
-    if stopped and stopped.reason == "diverged":
-        raise RunError(f"the run stopped after update {stopped.step}", stopped.hint)
+            live.show(listened())
     if interrupt.signal:
         sys.exit(128 + interrupt.signal)
-    if closing and not as_json and stopped and stopped.reason == "finished" and interrupt.run:
-        from nudge.cli import closing as closing_words
+    reason = last.reason if isinstance(last, events.Stopped) else ""
+    if reason == "diverged" and isinstance(last, events.Stopped):
+        raise RunError(f"the run stopped after update {last.step}", last.hint)
+    if reason == "finished" and interrupt.run and not as_json:
+        from nudge.cli import closing
 
-        closing_words.show(Path(interrupt.run))
+        closing.show(Path(interrupt.run))
 
 
 class Interrupt:
@@ -194,12 +191,20 @@ class Interrupt:
     def __init__(self) -> None:
         self.signal = 0
         self.run = ""
+        self._before: dict[int, Any] = {}
 
     def listen(self, run: str) -> None:
         """From now on there is a run to save."""
         self.run = run
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._heard)
+            self._before[number] = signal.signal(number, self._heard)
+
+    def __enter__(self) -> "Interrupt":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _heard(self, number: int, frame: object) -> None:
         if self.signal:

@@ -62,12 +62,18 @@ class Batches:
 def val_windows(
     tokens: Tokens, block_size: int, limit_tokens: int | None = None, *, vocab_size: int | None = None
 ) -> Iterator[Window]:
-    """Inputs and targets of the first `limit_tokens` targets in order, each target once; the last may be shorter.
+    """Inputs and targets of a split in order, each target once; the last window may be shorter.
+
+    With `limit_tokens`, about that many targets in windows that are spread evenly over the split, so that a part of it
+    speaks for the whole.
 
     Shapes: [T], [T]. Raises: DataError for ids that the model does not have.
     """
-    n_targets = min(len(tokens) - 1, len(tokens) if limit_tokens is None else limit_tokens)
-    for start in range(0, n_targets, block_size):
+    n_targets = len(tokens) - 1
+    n_windows = -(-n_targets // block_size)
+    wanted = n_windows if limit_tokens is None else min(n_windows, -(-limit_tokens // block_size))
+    for number in range(wanted):
+        start = number * n_windows // wanted * block_size
         window = tokens.read(start, min(block_size, n_targets - start) + 1).astype(np.int64)
         if vocab_size is not None:
             _check_ids(window, vocab_size, tokens)

@@ -19,7 +19,7 @@ from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
 
-WINDOWS_AT_ONCE = 8
+TOKENS_AT_ONCE = 2048
 
 Window = tuple[np.ndarray, np.ndarray]  # x and y, int64 [T]; y is x moved on by one
 
@@ -99,10 +99,10 @@ def score(network: GPT, windows: Iterable[Window], *, n_bytes: np.ndarray, dtype
 def _same_length(
     windows: Iterable[Window],
 ) -> Iterable[list[Window]]:
-    """Windows in groups that stack: at most WINDOWS_AT_ONCE, all of one length (the last of a text is shorter)."""
+    """Windows in groups that stack: all of one length, as the last of a text is shorter, and no more than needed."""
     group: list[Window] = []
     for window in windows:
-        if group and (len(group) == WINDOWS_AT_ONCE or len(window[0]) != len(group[0][0])):
+        if group and (len(group) * len(window[0]) >= TOKENS_AT_ONCE or len(window[0]) != len(group[0][0])):
             yield group
             group = []
         group.append(window)

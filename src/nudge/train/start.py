@@ -145,8 +145,11 @@ def _fit_to_data(config: Config, dataset: Dataset) -> Config:
 
 
 def _fitting_prompt(dataset: Dataset) -> str:
-    """What a sample begins with: in a single long document, its start says little about the rest."""
-    prompt = "def " if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
+    """What a sample begins with: in a single long document, its start says little about the rest.
+
+    No prompt ends with a space: a space belongs to the token of the word after it.
+    """
+    prompt = "def" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
     try:
         dataset.tokenizer.encode(prompt)
     except TokenizerError:  # a vocabulary of characters need not have these
