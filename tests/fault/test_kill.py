@@ -131,7 +131,7 @@ def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
     for _ in range(kills):
         resuming = (run / "run.json").exists()
         process = start(folder, ["resume", "killed"] if resuming else train_args("killed", steps, **options))
-        wait_for_lines(process, run, lines_of(run) + chance.choice([0, 1, 2, 5, 10, 20, 40]))
+        wait_for_lines(process, run, lines_of(run) + chance.choice([0, 1, 3, 12, 25, 50]))
         time.sleep(chance.uniform(0, 0.03))
         process.kill()
         process.join()

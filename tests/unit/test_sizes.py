@@ -83,6 +83,6 @@ def test_micro_batch_divides_the_update_and_fits() -> None:
     model = recipes.recipe("tiny").model
     plenty = 10**12
     assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=plenty, most_tokens=10**6) == 8
-    assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=plenty, most_tokens=5 * 256) == 4
-    assert sizes.micro_batch(model, sequences=7, dtype="float32", budget_bytes=plenty, most_tokens=5 * 256) == 1
+    assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=plenty, most_tokens=5 * 64) == 4
+    assert sizes.micro_batch(model, sequences=7, dtype="float32", budget_bytes=plenty, most_tokens=5 * 64) == 1
     assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=10**6, most_tokens=10**6) is None
