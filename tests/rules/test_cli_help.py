@@ -1,5 +1,6 @@
 """Every command explains itself, and fails the same way."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,7 @@ def test_a_bug_is_not_hidden(monkeypatch, error):
 
 
 def test_a_reader_that_leaves_is_no_error():
-    command = f"{sys.executable} -m nudge --help | true"
+    command = f"{shlex.quote(sys.executable)} -m nudge --help | true"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
 

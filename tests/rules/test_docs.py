@@ -41,7 +41,7 @@ def id_of(page: Path) -> str:
 
 
 # A run of the documentation's commands needs not learn much: the same commands with a small network and few updates.
-SMALL_NUDGE = """#!{python}
+SMALL_NUDGE = """
 import sys
 from nudge.cli import main
 
@@ -52,11 +52,11 @@ for option, small in (("--minutes", "0.02"), ("--steps", "3")):
 if args[0] == "resume":
     args[args.index("--steps") + 1] = "5"
 if args[0] == "train":
-    if not {{"--steps", "--minutes"}} & set(args):
+    if not {"--steps", "--minutes"} & set(args):
         args += ["--steps", "3"]
     if "--init" not in args:
         for size in ("n_layer=1", "n_head=2", "n_embd=32"):
-            args += ["--set", f"model.{{size}}"]
+            args += ["--set", f"model.{size}"]
 main(args)
 """
 LONG, SHORT = 'train={"steps": 40}', 'train={"steps": 4}, model={"n_layer": 1, "n_head": 2, "n_embd": 32}'
@@ -75,8 +75,11 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "reviews.jsonl").write_text("\n".join(reviews), encoding="utf-8")
     (folder / "bin").mkdir()
-    nudge = folder / "bin" / "nudge"
-    nudge.write_text(SMALL_NUDGE.format(python=sys.executable), encoding="utf-8")
+    script, nudge = folder / "small_nudge.py", folder / "bin" / "nudge"
+    script.write_text(SMALL_NUDGE, encoding="utf-8")
+    nudge.write_text(
+        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(script))} "$@"\n', encoding="utf-8"
+    )
     nudge.chmod(0o755)
     return folder
 

@@ -106,8 +106,9 @@ def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(text: Path, tmp_path: Path) -> None:
-    whole = told(make(text, train={"micro_batch": 4}), tmp_path / "whole")
-    parts = told(make(text, train={"micro_batch": 1}), tmp_path / "parts")
+    adamw = {"optimizer": "adamw"}  # Muon computes in bfloat16, which makes more of the last digits
+    whole = told(make(text, train={"micro_batch": 4, **adamw}), tmp_path / "whole")
+    parts = told(make(text, train={"micro_batch": 1, **adamw}), tmp_path / "parts")
     for a, b in zip(whole, parts, strict=True):
         if isinstance(a, Step):
             assert isinstance(b, Step)

@@ -65,7 +65,7 @@ def cli() -> None:
     \b
     Example:
       nudge train                      learn from Python's own standard library
-      nudge sample --prompt "def "     write with what was learned
+      nudge sample --prompt "def"      write with what was learned
       nudge train --help               every option of one command
     """
 

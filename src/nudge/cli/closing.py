@@ -104,7 +104,7 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
     rows.append(
         (
             f"on a rented {cost.rental.name}",
-            f"at least {_short(cost.hours)} and ${cost.usd:.4f}, at ${cost.rental.usd_per_hour:.2f} an hour and "
+            f"at least {_short(cost.hours)} and {_money(cost.usd)}, at ${cost.rental.usd_per_hour:.2f} an hour and "
             f"{cost.rental.mfu:.0%} of its peak, which so small a model does not reach",
         )
     )
@@ -118,17 +118,22 @@ def _short(hours: float) -> str:
     return clock(3600 * hours) if hours > 1 / 60 else f"{3600 * hours:.1f} s"
 
 
+def _money(usd: float) -> str:
+    return f"${usd:,.2f}" if usd >= 0.01 else "less than a cent"
+
+
 def _python_share(summary: Summary) -> str:
-    """Among the first ten samples and the last ten, the lines that Python's tokenizer and its parser accept."""
+    """Among the first samples and the last ones, the lines that Python's tokenizer and its parser accept."""
+    n = min(10, max(1, len(summary.samples) // 2))
     first, last = (
         count_lines("\n".join(sample.prompt + sample.text for sample in samples))
-        for samples in (summary.samples[:10], summary.samples[-10:])
+        for samples in (summary.samples[:n], summary.samples[-n:])
     )
     tokenized = [lines.tokenized / max(lines.total, 1) for lines in (first, last)]
     parsed = [lines.parsed / max(lines.total, 1) for lines in (first, last)]
     return (
         f"its tokenizer accepts {tokenized[0]:.0%} → {tokenized[1]:.0%} of the samples' lines, "
-        f"{parsed[0]:.0%} → {parsed[1]:.0%} are statements (first and last ten samples)"
+        f"{parsed[0]:.0%} → {parsed[1]:.0%} are statements (first and last {n})"
     )
 
 

@@ -43,7 +43,7 @@ def sample(
 
     \b
     Example:
-      nudge sample --prompt "def " --max-tokens 60
+      nudge sample --prompt "def" --max-tokens 60
       nudge sample runs/first --prompt "import" --temperature 0 --stop "def "
       echo "class " | nudge sample --prompt - --num 3
     """
