@@ -66,7 +66,7 @@ class SampleConfig:
 
     every: int = 20  # updates; 0: never
     prompt: str | None = None  # chosen by the kind of text
-    max_tokens: int = 60
+    max_tokens: int = 56
     temperature: float = 0.8
     top_k: int | None = 50
     top_p: float | None = None

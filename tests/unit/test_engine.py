@@ -259,3 +259,17 @@ def test_weights_that_do_not_fit_their_config(tmp_path: Path, model: LanguageMod
     run = save(tmp_path / "run", model.network, config=dataclasses.replace(CONFIG, n_layer=3))
     with pytest.raises(CheckpointError, match="do not fit its own config"):
         engine.load(run.path)
+
+
+def test_a_sample_of_a_run_goes_on_after_the_end_of_a_document() -> None:
+    tokenizer = tokenizers.get("bytes")
+    network = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=16, vocab_size=257))
+    torch.nn.init.zeros_(network.wte.weight)  # every token is equally likely, the end of a document among them
+    for name, parameter in network.named_parameters():
+        if name != "wte.weight":
+            torch.nn.init.zeros_(parameter)
+    ends = SampleConfig(max_tokens=2000, temperature=1.0, top_k=None, seed=1)
+    text = engine.write_sample(network, tokenizer, ends)
+    assert len(text) > 1500
+    assert engine.write_sample(network, tokenizer, ends) == text
+    assert len(LanguageModel(network, tokenizer).generate(max_tokens=2000, temperature=1.0, seed=1)) < len(text)

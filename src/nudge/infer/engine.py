@@ -62,11 +62,21 @@ class TokenStream(Iterator[int]):
     `slid` tells whether the oldest tokens had to be forgotten; `ended` why there are no more (None: there may be).
     """
 
-    def __init__(self, network: GPT, ids: Sequence[int], sample: SampleConfig, *, n_known: int, eot: int) -> None:
+    def __init__(
+        self,
+        network: GPT,
+        ids: Sequence[int],
+        sample: SampleConfig,
+        *,
+        n_known: int,
+        eot: int,
+        ends_with_document: bool = True,
+    ) -> None:
         self.n_tokens = 0
+        self._end = eot if ends_with_document else None
         self.ended: Literal["length", "end of text"] | None = None
         self._context = Context(network, room=len(ids) + sample.max_tokens)
-        self._tokens = self._draw(ids, sample, n_known, eot)
+        self._tokens = self._draw(ids, sample, n_known)
 
     @property
     def slid(self) -> bool:
@@ -75,7 +85,7 @@ class TokenStream(Iterator[int]):
     def __next__(self) -> int:
         return next(self._tokens)
 
-    def _draw(self, ids: Sequence[int], sample: SampleConfig, n_known: int, eot: int) -> Iterator[int]:
+    def _draw(self, ids: Sequence[int], sample: SampleConfig, n_known: int) -> Iterator[int]:
         generator = torch.Generator().manual_seed(sample.seed)
         while self.n_tokens < sample.max_tokens:
             logits = self._context.feed(ids)[:, :n_known]  # an imported vocabulary may be padded with rows for no token
@@ -83,7 +93,7 @@ class TokenStream(Iterator[int]):
                 logits, temperature=sample.temperature, top_k=sample.top_k, top_p=sample.top_p
             )
             token = int(sampling.draw(probs, generator))
-            if token == eot:
+            if token == self._end:
                 self.ended = "end of text"
                 return
             self.n_tokens += 1
@@ -251,16 +261,21 @@ def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
 def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> str:
     """What a network writes now, in the middle of a run. It changes neither the network nor any random state.
 
+    Where a document ends the next one begins, on a new line: a model of short texts would show little otherwise.
     GPT has no dropout, so there is no training mode to leave and come back to.
     """
-    return LanguageModel(network, tokenizer).generate(
-        sample.prompt or "",
-        max_tokens=sample.max_tokens,
-        temperature=sample.temperature,
-        top_k=sample.top_k,
-        top_p=sample.top_p,
-        seed=sample.seed,
+    model = LanguageModel(network, tokenizer)
+    ids = model.prompt_ids(sample.prompt or "")
+    tokens = TokenStream(
+        network, ids, sample, n_known=tokenizer.vocab_size, eot=tokenizer.eot, ends_with_document=False
     )
+    documents: list[list[int]] = [[]]
+    for token in tokens:
+        if token == tokenizer.eot:
+            documents.append([])
+        else:
+            documents[-1].append(token)
+    return "\n".join(tokenizer.decode(document) for document in documents)
 
 
 def load(source: str | os.PathLike[str] | None = None, *, device: str | None = None) -> LanguageModel:

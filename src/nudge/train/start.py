@@ -149,7 +149,7 @@ def _fitting_prompt(dataset: Dataset) -> str:
 
     No prompt ends with a space: a space belongs to the token of the word after it.
     """
-    prompt = "def" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
+    prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
     try:
         dataset.tokenizer.encode(prompt)
     except TokenizerError:  # a vocabulary of characters need not have these
