@@ -93,7 +93,7 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     \b
     Example:
       nudge resume
-      nudge resume runs/tiny --steps 1000
+      nudge resume runs/tiny --steps 2000
     """
     if steps is not None and minutes is not None:
         raise ConfigError("--steps and --minutes were both given", "give one of them")

@@ -53,6 +53,7 @@ class Trainer:
         self.step = 0  # updates made
         self.skipped_in_a_row = 0
         self.train_s = 0.0  # spent on updates, over all resumptions
+        self._in_flight: deque[_Update] = deque()  # in the weights already, but not counted in `step`
         self._reported = 0.0  # when the last update's numbers were read
         self._saved_step = -1
 
@@ -75,20 +76,27 @@ class Trainer:
             yield from self._milestone(already)
             yield from self._updates()
         except GeneratorExit:
+            while self._in_flight:
+                self._end_update(self._in_flight.popleft())
             if self._saved_step != self.step:
                 self._save()
             raise
 
     def _updates(self) -> Iterator[RunEvent]:
-        in_flight: deque[_Update] = deque()
+        in_flight = self._in_flight
         while self.step + len(in_flight) < self.config.train.steps:
             update = self._begin_update(self.step + len(in_flight))
             if update is not None:
                 in_flight.append(update)
             # Reading a number waits for a GPU to catch up, so there it is read while the next update is under way -
             # unless what follows needs it now.
-            read_late = self.device.type == "cuda" and update is not None
-            read_late = read_late and not self.skipped_in_a_row and not self._is_milestone(self.step + len(in_flight))
+            needed_now = (
+                update is None
+                or self.skipped_in_a_row > 0
+                or self._is_milestone(self.step + len(in_flight))
+                or control.heard(self.folder) == "save"
+            )
+            read_late = self.device.type == "cuda" and not needed_now
             while len(in_flight) > (1 if read_late else 0):
                 yield self._end_update(in_flight.popleft())
             if in_flight:

@@ -72,8 +72,7 @@ class Optimizer:
                 )
             if moments is not None:
                 self._of(parameter).state[parameter] = {
-                    key: value.to(parameter.device, copy=True) if value.dim() else value.clone()
-                    for key, value in moments.items()
+                    key: value.to(parameter.device, copy=True) for key, value in moments.items()
                 }
 
     def _of(self, parameter: Parameter) -> torch.optim.Optimizer:

@@ -15,7 +15,7 @@ import nudge
 from nudge import checkpoint, events, files
 from nudge import config as configs
 from nudge.checkpoint import Checkpoint, RunFolder
-from nudge.config import Config, DataConfig
+from nudge.config import Config, DataConfig, MachineConfig
 from nudge.data.batches import check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
@@ -52,6 +52,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
     config = _fit_to_data(config, dataset)
     machine = probe(config.machine)
     config = _fit_to_machine(config, machine)
+    _set_up(config.machine)
     batches = make_batches(config, dataset)
     rehearsal = preflight.rehearse(config, batches)
     if config.train.minutes is not None:
@@ -96,7 +97,8 @@ def resume(
             return
         dataset = yield from _same_data(config.data, written["data"])
         machine = _as_before(written["machine"])
-        torch.set_num_threads(machine.threads)
+        preflight.check_disk(config, target.path)
+        _set_up(config.machine)
         control.clear(target)
         if saved:
             trainer = Trainer(config, _empty_network(config), dataset, target)
@@ -162,10 +164,15 @@ def _fit_to_machine(config: Config, machine: Machine) -> Config:
     size = preflight.choose_micro_batch(
         config, device=machine.device, dtype=machine.dtype, memory_bytes=machine.memory_bytes
     )
-    if chosen.deterministic:
+    return replace(config, machine=chosen, train=replace(config.train, micro_batch=size))
+
+
+def _set_up(machine: MachineConfig) -> None:
+    """What decides the last bit of every sum."""
+    torch.set_num_threads(machine.threads or 1)
+    if machine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch's documentation on reproducibility
         torch.use_deterministic_algorithms(True)
-    return replace(config, machine=chosen, train=replace(config.train, micro_batch=size))
 
 
 def _make_folder(folder: RunFolder) -> None:
