@@ -71,7 +71,7 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
 def micro_batch(model: ModelConfig, *, sequences: int, dtype: str, budget_bytes: int, most_tokens: int) -> int | None:
     """The most sequences per pass that divide an update evenly and fit the memory; None if not even one does.
 
-    More than `most_tokens` tokens a pass bring no more speed, only memory (on a CPU they even leave the caches).
+    A pass has at most `most_tokens` tokens, if that is one sequence or more.
     """
     for size in range(sequences, 0, -1):
         if sequences % size == 0 and (size == 1 or size * model.block_size <= most_tokens):
