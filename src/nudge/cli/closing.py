@@ -146,4 +146,4 @@ def _show_next(console: Console, run: Path, summary: Summary) -> None:
         (f"nudge resume {run} --steps {2 * summary.steps}", "train it twice as long"),
         ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
     ):
-        console.print(f"  {command:<44} [dim]{words}[/dim]")
+        console.print(f"  {command:<46}  [dim]{words}[/dim]")
