@@ -10,7 +10,8 @@ from rich.text import Text
 
 from nudge import events
 from nudge.checkpoint import RunFolder
-from nudge.cli.live import clock, make_console, visible
+from nudge.cli.live import clock, make_console
+from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
 from nudge.look.once import Nudge, find_example, nudge_once

@@ -10,6 +10,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from nudge.cli.progress import PREPARING
+from nudge.cli.visible import visible
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
 
 HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
@@ -162,15 +163,3 @@ def clock(seconds: float) -> str:
     if hours >= 48:
         return f"{hours // 24} d {hours % 24} h"
     return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"
-
-
-def visible(text: str) -> str:
-    """Control characters shown instead of obeyed: a model that has learned nothing yet may write any of them."""
-    return text.translate(_VISIBLE)
-
-
-_VISIBLE = (
-    {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-    | {0x7F: 0x2421}
-    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
-)

@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nudge.cli.visible import visible
+
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel, TextStream
-
-# A model of bytes may write any byte. On a terminal, control characters are shown (as U+2400 and on), never obeyed.
-_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
-_VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 
 
 @click.command()
@@ -95,10 +93,10 @@ def _clean(prompt: str) -> str:
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
     terminal, prompt = sys.stdout.isatty(), _clean(prompt)
-    sys.stdout.write(click.style(prompt.translate(_VISIBLE), bold=True) if terminal and prompt else prompt)
+    sys.stdout.write(click.style(visible(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
     for piece in stream:
-        sys.stdout.write(piece.translate(_VISIBLE) if terminal else piece)
+        sys.stdout.write(visible(piece) if terminal else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()

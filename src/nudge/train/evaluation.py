@@ -12,7 +12,7 @@ import torch
 
 from nudge import files
 from nudge.checkpoint import RunFolder
-from nudge.data.batches import val_windows
+from nudge.data.batches import Window, val_windows
 from nudge.data.shards import open_dataset
 from nudge.data.sources import documents
 from nudge.errors import DataError
@@ -20,8 +20,6 @@ from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
 
 TOKENS_AT_ONCE = 2048
-
-Window = tuple[np.ndarray, np.ndarray]  # x and y, int64 [T]; y is x moved on by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,13 +17,13 @@ from torch import Tensor
 from nudge import checkpoint, events
 from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.config import Config
-from nudge.data.batches import Batches, val_windows
+from nudge.data.batches import Batches, Window, val_windows
 from nudge.data.shards import Dataset
 from nudge.events import Evaluation, RunEvent, Sample, Saved, Skipped, Step
 from nudge.infer.engine import write_sample
 from nudge.model.gpt import GPT
 from nudge.train import control
-from nudge.train.evaluation import Window, compute_in, score
+from nudge.train.evaluation import compute_in, score
 from nudge.train.optimizer import Optimizer
 from nudge.train.schedule import learning_rate
 
