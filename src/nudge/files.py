@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -158,3 +159,14 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise NudgeError(f"cannot read {path}: {error}", "restore the file from a copy") from error
+
+
+def cache_folder() -> Path:
+    """NUDGE_CACHE, or the folder that the operating system has for caches."""
+    if given := os.environ.get("NUDGE_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "nudge"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nudge"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nudge"

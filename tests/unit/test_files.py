@@ -113,3 +113,24 @@ def test_new_folder_fills_an_empty_one(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_named():
     with pytest.raises(MachineError, match="/proc/nudge"), files.new_folder(Path("/proc/nudge/x")):
         pass
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"NUDGE_CACHE": "/x/cache"}, "/x/cache"),
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/nudge"),
+        ("linux", {"HOME": "/home/a"}, "/home/a/.cache/nudge"),
+        ("darwin", {"HOME": "/Users/a"}, "/Users/a/Library/Caches/nudge"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/nudge"),
+    ],
+)
+def test_the_cache_is_where_the_system_has_its_caches(
+    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
+):
+    for name in ("NUDGE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert files.cache_folder() == Path(expected)

@@ -13,7 +13,6 @@ import pytest
 from nudge.config import DataConfig
 from nudge.data import encoding, prepare, vocabulary
 from nudge.data import tokenizer as tokenizers
-from nudge.data.prepare import cache_folder
 from nudge.data.shards import Dataset
 from nudge.errors import DataError, MachineError, NudgeError, TokenizerError
 from nudge.events import Preparing
@@ -278,24 +277,3 @@ def test_a_script_may_prepare_at_its_top_level(tmp_path: Path):
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.split() == ["once", "tokens"]
-
-
-@pytest.mark.parametrize(
-    ("platform", "variables", "expected"),
-    [
-        ("linux", {"NUDGE_CACHE": "/x/cache"}, "/x/cache"),
-        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/nudge"),
-        ("linux", {"HOME": "/home/a"}, "/home/a/.cache/nudge"),
-        ("darwin", {"HOME": "/Users/a"}, "/Users/a/Library/Caches/nudge"),
-        ("win32", {"LOCALAPPDATA": "/local"}, "/local/nudge"),
-    ],
-)
-def test_the_cache_is_where_the_system_has_its_caches(
-    monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str
-):
-    for name in ("NUDGE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(sys, "platform", platform)
-    assert cache_folder() == Path(expected)

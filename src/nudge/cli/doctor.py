@@ -121,7 +121,7 @@ def _vocabulary(name: str) -> Fact:
 
 
 def _cache() -> Fact:
-    from nudge.data.prepare import cache_folder
+    from nudge.files import cache_folder
 
     folder = cache_folder()
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

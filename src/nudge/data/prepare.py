@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,6 +25,7 @@ from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError
 from nudge.events import Preparing
+from nudge.files import cache_folder
 
 # Part of every key: to be raised when the same text would be prepared in another way.
 RECIPE = 1
@@ -54,17 +54,6 @@ def prepare(
             work = _Preparation(config=config, texts=texts, source=source, tokenizer=tokenizer, key=key, folder=folder)
             yield from work.run(threads or _cores())
     return open_dataset(folder)
-
-
-def cache_folder() -> Path:
-    """NUDGE_CACHE, or the folder that the operating system has for caches."""
-    if given := os.environ.get("NUDGE_CACHE"):
-        return Path(given).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "nudge"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "nudge"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nudge"
 
 
 def _read_source(config: DataConfig, texts: list[TextFile]) -> Generator[Preparing, None, Source]:
