@@ -15,28 +15,33 @@ from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.evaluation import compute_in
-from nudge.train.optimizer import Optimizer
+from nudge.train.probe import Machine
+from nudge.train.update import make_update
 
-CPU_PASS_TOKENS = 1024  # a signal waits for the pass under way: 2,048 tokens of GPT-2 small took 8 s on two cores
+CPU_PASS_S = 2.0  # about what a pass may take, since a signal waits for the one under way
+SHARE_OF_PEAK = 0.7  # of the matrix peak, for that estimate
 GPU_PASS_TOKENS = 65_536
 DISK_BYTES_PER_S = 5e8  # only for the forecast
 
 
-def choose_micro_batch(config: Config, *, device: str, dtype: str, memory_bytes: int) -> int:
+def choose_micro_batch(config: Config, machine: Machine) -> int:
     """Sequences per pass. Raises: MachineError if not even one sequence fits the memory."""
-    sequences = config.train.batch_tokens // config.model.block_size
+    model, dtype, fast = config.model, machine.dtype, machine.update == "fast"
+    flops_per_s = SHARE_OF_PEAK * machine.peak_flops[dtype]
+    tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(model))
     size = config.train.micro_batch or sizes.micro_batch(
-        config.model,
-        sequences=sequences,
+        model,
+        sequences=config.train.batch_tokens // model.block_size,
         dtype=dtype,
-        budget_bytes=int(0.9 * memory_bytes),
-        most_tokens=CPU_PASS_TOKENS if device == "cpu" else GPU_PASS_TOKENS,
+        fast=fast,
+        budget_bytes=int(0.9 * machine.memory_bytes),
+        most_tokens=tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS,
     )
-    needed = sizes.training_bytes(config.model, micro_tokens=(size or 1) * config.model.block_size, dtype=dtype)
-    if size is None or needed > memory_bytes:
+    needed = sizes.training_bytes(model, micro_tokens=(size or 1) * model.block_size, dtype=dtype, fast=fast)
+    if size is None or needed > machine.memory_bytes:
         raise MachineError(
             f"training {config.recipe} needs about {needed / 1e9:.1f} GB of memory, "
-            f"{memory_bytes / 1e9:.1f} GB are free",
+            f"{machine.memory_bytes / 1e9:.1f} GB are free",
             "choose a smaller recipe (nudge train --help) or a machine with more memory",
         )
     return size
@@ -90,20 +95,18 @@ def rehearse(config: Config, batches: Batches) -> Rehearsal:
     network = GPT(config.model)
     init_weights(network, seed=0)
     network.to(device)
-    optimizer = Optimizer(network, config.train)
+    update = make_update(network, config)
     x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
 
     def one_pass() -> None:
-        with compute_in(device, dtype):
-            loss = network.loss(x, y)
-        loss.backward()
+        update.forward_backward(x, y, 1.0)
 
     def evaluate() -> None:
         with torch.inference_mode(), compute_in(device, dtype):
             network.loss(x, y).item()
 
     def one_step() -> None:
-        optimizer.step(0.0, torch.tensor(True, device=device))
+        update.step(0.0, torch.zeros((), device=device))
 
     def write() -> None:
         with torch.inference_mode():
