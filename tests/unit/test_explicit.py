@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nudge.config import ModelConfig, TrainConfig
 from nudge.errors import CheckpointError
+from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.explicit import ExplicitUpdate
 from nudge.train.update import AutogradUpdate, Update, why_not_fast
@@ -172,3 +173,19 @@ def test_bfloat16_learns_as_autocast_does() -> None:
     assert exact[-1] < exact[0] / 2
     off = max(abs(a - b) for a, b in zip(plain, exact, strict=True))
     assert max(abs(a - b) for a, b in zip(written_out, exact, strict=True)) < 2 * off + 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("T", [64, 512])
+def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
+    config = ModelConfig(n_layer=3, n_head=4, n_embd=64, block_size=T, vocab_size=3000)
+    update = ExplicitUpdate(make(config), TrainConfig(optimizer="adamw"), dtype)
+    for _ in range(2):
+        update.forward_backward(*windows(config, 2048 // T, T))
+    flat, optimizer = update.flat, update.optimizer
+    arrays = [*update.buffers.values(), flat.weights, flat.grads, optimizer.first, optimizer.second]
+    arrays += [update.earlier] if update.earlier is not None else []
+    arrays += [flat.real] if flat.real is not flat.weights else []
+    used = sum(array.nbytes for array in arrays)
+    forecast = sizes.training_bytes(config, micro_tokens=2048, dtype=str(dtype).removeprefix("torch."), fast=True)
+    assert forecast == pytest.approx(used, rel=0.03)

@@ -55,8 +55,7 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: b
     """Memory that training needs at its peak: state and activations, without the Python process itself (~0.4 GB).
 
     `fast`: by the update that is written out (train/explicit.py), else by autograd (model/gpt.py). The counts of
-    numbers per token are those of these two files: change them together. A test compares the forecasts with measured
-    peaks.
+    numbers per token are those of these two files: change them together.
     """
     if fast:
         return _fast_bytes(model, micro_tokens, real=2 if dtype == "bfloat16" else 4)
@@ -76,7 +75,7 @@ def _fast_bytes(model: ModelConfig, tokens: int, *, real: int) -> int:
     state = N * (12 + 4 + (real if real == 4 else 2 * real))  # 4: the gradients of earlier passes
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
     kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
-    shared = C * (8 + 20 * real) + probabilities
+    shared = C * (8 + 16 * real) + probabilities
     return state + tokens * (kept + shared) + min(tokens, 1024) * V * real
 
 

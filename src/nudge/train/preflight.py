@@ -100,28 +100,30 @@ def rehearse(config: Config, batches: Batches) -> Rehearsal:
 
     def one_pass() -> None:
         update.forward_backward(x, y, 1.0)
+        update.forget()
+
+    def last_pass_and_step() -> None:
+        update.step(0.0, update.forward_backward(x, y, 1.0))
 
     def evaluate() -> None:
         with torch.inference_mode(), compute_in(device, dtype):
             network.loss(x, y).item()
-
-    def one_step() -> None:
-        update.step(0.0, torch.zeros((), device=device))
 
     def write() -> None:
         with torch.inference_mode():
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:
+        work()  # not counted: it also allocates, and may compile
         times: list[float] = []
-        while len(times) < at_most and sum(times) < 2:
+        while not times or (len(times) < at_most and sum(times) < 1):
             begin = time.perf_counter()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - begin)
-        return median(times[1:] or times)  # the first one also allocates
+        return median(times)
 
     passes = config.train.batch_tokens // (micro_batch * config.model.block_size)
-    step_s = passes * seconds(one_pass, 6) + seconds(one_step, 4)
+    step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
     return Rehearsal(step_s=step_s, eval_token_s=seconds(evaluate, 4) / x.numel(), sample_token_s=seconds(write, 6))

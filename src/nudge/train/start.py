@@ -16,7 +16,7 @@ from nudge import checkpoint, events, files
 from nudge import config as configs
 from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.config import Config, DataConfig, MachineConfig
-from nudge.data.batches import check_windows
+from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, RunError, TokenizerError
@@ -25,6 +25,7 @@ from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train import control, preflight
 from nudge.train.loop import Trainer, make_batches
+from nudge.train.preflight import Rehearsal
 from nudge.train.probe import Machine, probe
 from nudge.train.update import why_not_fast
 
@@ -55,7 +56,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
     config = _fit_to_machine(config, machine)
     _set_up(config.machine)
     batches = make_batches(config, dataset)
-    rehearsal = preflight.rehearse(config, batches)
+    config, machine, rehearsal = _rehearse(config, machine, batches)
     if config.train.minutes is not None:
         steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))
         config = replace(config, train=replace(config.train, steps=steps, minutes=None))
@@ -170,6 +171,21 @@ def _fit_to_machine(config: Config, machine: Machine) -> Config:
     )
     size = preflight.choose_micro_batch(config, machine)
     return replace(config, machine=chosen, train=replace(config.train, micro_batch=size))
+
+
+def _rehearse(config: Config, machine: Machine, batches: Batches) -> tuple[Config, Machine, Rehearsal]:
+    """The rehearsal, and what is left of the plan after it: code that cannot be compiled here runs as it is."""
+    try:
+        return config, machine, preflight.rehearse(config, batches)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # whatever PyTorch's compilers raise is one
+        if machine.update != "compiled":
+            raise
+        config = replace(config, machine=replace(config.machine, update="eager"))
+        reason = f"update eager: torch.compile does not work here ({str(error).strip().splitlines()[0]})"
+        machine = replace(machine, update="eager", reasons=(*machine.reasons[:-1], reason))
+        return config, machine, preflight.rehearse(config, batches)
 
 
 def _set_up(machine: MachineConfig) -> None:
