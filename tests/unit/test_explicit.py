@@ -189,3 +189,15 @@ def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
     used = sum(array.nbytes for array in arrays)
     forecast = sizes.training_bytes(config, micro_tokens=2048, dtype=str(dtype).removeprefix("torch."), fast=True)
     assert forecast == pytest.approx(used, rel=0.03)
+
+
+def test_loss_without_gradients_is_that_of_the_network() -> None:
+    network = make()
+    update = ExplicitUpdate(network, TrainConfig(), torch.float32)
+    tokens, targets = windows(SMALL, 3, 16)
+    targets[1, 4:] = -1
+    assert update.loss(tokens, targets) == pytest.approx(network.loss(tokens, targets).item(), rel=1e-5)
+    losses(update, 1)
+    before = update.flat.grads.clone()
+    update.loss(tokens, targets)
+    assert torch.equal(update.flat.grads, before)

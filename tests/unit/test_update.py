@@ -1,4 +1,4 @@
-"""Which way updates are computed, and what happens when that way is not to be had (see also fault/test_kernels_missing)."""
+"""Which way updates are computed, and what happens where that way cannot be had (see also test_kernels_missing.py)."""
 
 import os
 import subprocess

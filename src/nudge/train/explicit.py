@@ -77,17 +77,9 @@ class ExplicitUpdate:
 
         tokens, targets [B, T] of int64; a target of -1 counts for nothing.
         """
-        self.kernels.use_threads(torch.get_num_threads())
         self._keep_earlier()
-        B, T = tokens.shape
-        x = self.bias["wte.weight"][tokens] + self.bias["wpe.weight"][:T]
-        x, add, add_bias = x.view(B * T, -1), None, None
-        layers = []
-        for i in range(self.config.n_layer):
-            layer, add, add_bias = self._block(i, x, add, add_bias, B)
-            layers.append(layer)
-            x = layer.ln_2.x
-        ln_f = self._norm("ln_f", x, add, add_bias)
+        B = len(tokens)
+        layers, ln_f = self._forward(tokens)
         loss, dy = self._head(ln_f.y, targets.reshape(-1), share)
         dx = self._buffer("dx", ln_f.x.shape, torch.float32).zero_()
         d = self._norm_backward(ln_f, dy, dx, f"blocks.{self.config.n_layer - 1}.mlp.c_proj.bias")
@@ -95,6 +87,12 @@ class ExplicitUpdate:
             d = self._block_backward(i, layers[i], d, dx, B)
         self._embedding_backward(tokens, dx)
         return loss
+
+    @torch.no_grad()
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
+        _, ln_f = self._forward(tokens)
+        return self._head(ln_f.y, targets.reshape(-1), 1.0, backward=False)[0]
 
     @torch.no_grad()
     def step(self, lr: float, loss: Tensor) -> Tensor:
@@ -123,6 +121,19 @@ class ExplicitUpdate:
         self.optimizer.load_state(state)
 
     # Forward
+
+    def _forward(self, tokens: Tensor) -> tuple[list[Layer], Norm]:
+        """tokens [B, T] -> what the backward pass needs of each block, and the final norm."""
+        self.kernels.use_threads(torch.get_num_threads())
+        B, T = tokens.shape
+        x = (self.bias["wte.weight"][tokens] + self.bias["wpe.weight"][:T]).view(B * T, -1)
+        add, add_bias = None, None
+        layers: list[Layer] = []
+        for i in range(self.config.n_layer):
+            layer, add, add_bias = self._block(i, x, add, add_bias, B)
+            layers.append(layer)
+            x = layer.ln_2.x
+        return layers, self._norm("ln_f", x, add, add_bias)
 
     def _block(
         self, i: int, x: Tensor, add: Tensor | None, add_bias: Tensor | None, B: int
@@ -172,7 +183,7 @@ class ExplicitUpdate:
         self.kernels.residual_norm(N, C, x, add, add_bias, weight, bias, norm.x, norm.y, norm.mean, norm.rstd)
         return norm
 
-    def _head(self, y: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def _head(self, y: Tensor, targets: Tensor, share: float, *, backward: bool = True) -> tuple[Tensor, Tensor]:
         """The loss, and its gradient by y [N, C]. Some rows of logits at a time, which become their own gradient."""
         N, wte = len(y), self.weight["wte.weight"]
         scale = share / max(1, int((targets >= 0).sum()))
@@ -184,6 +195,8 @@ class ExplicitUpdate:
             self.kernels.cross_entropy(
                 len(logits), self.config.vocab_size, len(wte), logits, targets[rows], scale, losses[rows]
             )
+            if not backward:
+                continue
             torch.mm(logits, wte, out=dy[rows])
             if start == 0:
                 torch.mm(logits.t(), y[rows], out=dwte)

@@ -206,14 +206,15 @@ class Trainer:
         """The validation loss; nothing if a person asked to stop meanwhile."""
         limit = None if whole_split else self.config.eval.tokens
         result = score(
-            self.network,
+            self.update.loss,
             self._until_asked_to_stop(
                 val_windows(
                     self.dataset.val, self.config.model.block_size, limit, vocab_size=self.config.model.vocab_size
                 )
             ),
             n_bytes=self.dataset.tokenizer.n_bytes,
-            dtype=self.config.machine.dtype or "float32",
+            device=self.device,
+            at_once=(self.config.train.micro_batch or 1) * self.config.model.block_size,  # fits, as training does
         )
         if control.heard(self.folder) != "stop":
             yield Evaluation(

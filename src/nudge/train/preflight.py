@@ -14,7 +14,6 @@ from nudge.data.batches import Batches
 from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.evaluation import compute_in
 from nudge.train.probe import Machine
 from nudge.train.update import make_update
 
@@ -90,7 +89,7 @@ class Rehearsal:
 
 def rehearse(config: Config, batches: Batches) -> Rehearsal:
     """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
-    device, dtype = torch.device(config.machine.device or "cpu"), config.machine.dtype or "float32"
+    device = torch.device(config.machine.device or "cpu")
     micro_batch = config.train.micro_batch or 1
     network = GPT(config.model)
     init_weights(network, seed=0)
@@ -106,8 +105,7 @@ def rehearse(config: Config, batches: Batches) -> Rehearsal:
         update.step(0.0, update.forward_backward(x, y, 1.0))
 
     def evaluate() -> None:
-        with torch.inference_mode(), compute_in(device, dtype):
-            network.loss(x, y).item()
+        update.loss(x, y).item()
 
     def write() -> None:
         with torch.inference_mode():

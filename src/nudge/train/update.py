@@ -34,6 +34,9 @@ class Update(Protocol):
     def forget(self) -> None:
         """Drop the gradients of the passes so far."""
 
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
+
     def state(self) -> State:
         """The optimizer's moments by parameter name, as they are in memory."""
 
@@ -48,11 +51,11 @@ class AutogradUpdate:
         self.network, self.train, self.dtype = network, train, dtype
         self.device = network.wte.weight.device
         self.optimizer = Optimizer(network, train)
-        self.loss = torch.compile(network.loss, dynamic=False) if compiled else network.loss
+        self._loss = torch.compile(network.loss, dynamic=False) if compiled else network.loss
 
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float) -> Tensor:
         with compute_in(self.device, self.dtype):
-            loss = self.loss(tokens, targets) * share
+            loss = self._loss(tokens, targets) * share
         loss.backward()
         return loss.detach()
 
@@ -64,6 +67,11 @@ class AutogradUpdate:
 
     def forget(self) -> None:
         self.optimizer.zero_grad()
+
+    @torch.inference_mode()
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        with compute_in(self.device, self.dtype):
+            return self.network.loss(tokens, targets)
 
     def state(self) -> State:
         return self.optimizer.state()
