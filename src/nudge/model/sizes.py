@@ -75,7 +75,7 @@ def _fast_bytes(model: ModelConfig, tokens: int, *, real: int) -> int:
     state = N * (12 + 4 + (real if real == 4 else 2 * real))  # 4: the gradients of earlier passes
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
     kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
-    shared = C * (8 + 16 * real) + probabilities
+    shared = C * (8 + 18 * real) + probabilities
     return state + tokens * (kept + shared) + min(tokens, 1024) * V * real
 
 

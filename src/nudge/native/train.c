@@ -36,6 +36,9 @@ static inline real put(float x) { return x; }
 #define FIRST(n) ((n) * omp_get_thread_num() / omp_get_num_threads())
 #define LAST(n) ((n) * (omp_get_thread_num() + 1) / omp_get_num_threads())
 
+/* How many threads there are, for after they have ended. */
+#define TEAM(team) if (omp_get_thread_num() == 0) team = omp_get_num_threads()
+
 static int threads = 1;
 void use_threads(i64 n) { threads = (int)n; }
 
@@ -60,12 +63,13 @@ static inline float hyperbolic_tangent(float x) {
     return copysignf((1.0f - e) / (1.0f + e), x);
 }
 
-/* sums[j] = the threads' partial sums of column j, added in the order of the threads. Called by all threads together. */
-static void add_up(i64 columns, const float *partial, i64 stride, real *sums) {
+/* sums[j] = the partial sums of column j, added in the order of the threads. By one thread, when the team has ended: a
+   barrier inside of a team puts threads to sleep and wakes them, which takes longer than these few additions. */
+static void add_up(i64 columns, const float *partial, i64 stride, int team, real *sums) {
     if (!sums) return;
-    for (i64 j = FIRST(columns); j < LAST(columns); j++) {
+    for (i64 j = 0; j < columns; j++) {
         float sum = 0;
-        for (int t = 0; t < omp_get_num_threads(); t++) sum += partial[t * stride + j];
+        for (int t = 0; t < team; t++) sum += partial[t * stride + j];
         sums[j] = put(sum);
     }
 }
@@ -103,8 +107,10 @@ void residual_norm(i64 N, i64 C, const float *x, const real *add, const float *a
 void norm_backward(i64 N, i64 C, const real *dy, const float *x, const float *mean, const float *rstd,
                    const float *weight, float *dx, real *dx_real, real *dweight, real *dbias, real *dx_sum,
                    float *partial) {
+    int team = 1;
 #pragma omp parallel num_threads(threads)
     {
+        TEAM(team);
         float *dw = partial + omp_get_thread_num() * 3 * C, *db = dw + C, *dxs = db + C;
         memset(dw, 0, (size_t)(3 * C) * sizeof(float));
         for (i64 i = FIRST(N); i < LAST(N); i++) {
@@ -132,11 +138,10 @@ void norm_backward(i64 N, i64 C, const real *dy, const float *x, const float *me
                 dxs[j] += value;
             }
         }
-#pragma omp barrier
-        add_up(C, partial, 3 * C, dweight);
-        add_up(C, partial + C, 3 * C, dbias);
-        add_up(C, partial + 2 * C, 3 * C, dx_sum);
     }
+    add_up(C, partial, 3 * C, team, dweight);
+    add_up(C, partial + C, 3 * C, team, dbias);
+    add_up(C, partial + 2 * C, 3 * C, team, dx_sum);
 }
 
 /* [B*T, parts, H, K] (+ bias) -> [parts, B, H, T, K]: what belongs to one head comes together. */
@@ -156,8 +161,10 @@ void split_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, const fl
 /* [parts, B, H, T, K] -> [B*T, parts, H, K], and the column sums of that (may be missing). partial [threads, parts*H*K]. */
 void merge_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, real *out, real *sums, float *partial) {
     i64 C = parts * H * K;
+    int team = 1;
 #pragma omp parallel num_threads(threads)
     {
+        TEAM(team);
         float *mine = partial + omp_get_thread_num() * C;
         if (sums) memset(mine, 0, (size_t)C * sizeof(float));
         for (i64 i = FIRST(B * T); i < LAST(B * T); i++)
@@ -167,9 +174,8 @@ void merge_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, real *ou
                 if (sums)
                     for (i64 k = 0; k < K; k++) mine[ph * K + k] += get(from[k]);
             }
-#pragma omp barrier
-        add_up(C, partial, C, sums);
     }
+    add_up(C, partial, C, team, sums);
 }
 
 /* Scores -> probabilities, in place. Row i of each matrix is a token that sees the first `before` + i + 1 of `width`. */
@@ -230,8 +236,10 @@ void gelu(i64 N, i64 C, real *x, const float *bias, real *y) {
 
 /* The gradient of y -> that of x, in place, and its column sums. partial [threads, C]. */
 void gelu_backward(i64 N, i64 C, const real *x, real *grad, real *sums, float *partial) {
+    int team = 1;
 #pragma omp parallel num_threads(threads)
     {
+        TEAM(team);
         float *mine = partial + omp_get_thread_num() * C;
         memset(mine, 0, (size_t)C * sizeof(float));
         for (i64 i = FIRST(N); i < LAST(N); i++) {
@@ -246,9 +254,8 @@ void gelu_backward(i64 N, i64 C, const real *x, real *grad, real *sums, float *p
                 mine[j] += value;
             }
         }
-#pragma omp barrier
-        add_up(C, partial, C, sums);
     }
+    add_up(C, partial, C, team, sums);
 }
 
 /* Loss of each row, and logits -> their gradient (softmax - one-hot) * scale, in place. logits [N, stride], of which V

@@ -246,7 +246,8 @@ class ExplicitUpdate:
         """Add to the stream's gradient dx what comes through this norm; dx in real. `bias_before`: the bias that was
         added to the stream just before the norm, whose gradient is the sum over the rows of dx."""
         N, C = dx.shape
-        dx_real = self._buffer("dx real", dx.shape)
+        # Of three in turn: the cores that just read the last one would have to give up its cache lines first.
+        dx_real = self._buffer("dx " + norm.name[-4:], dx.shape)
         self.kernels.norm_backward(
             N,
             C,
