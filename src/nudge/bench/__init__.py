@@ -1,1 +1,1 @@
-"""Measuring ourselves beside others: every contender in a process of its own, by turns, against the machine's limits."""
+"""Measuring ourselves beside others: by turns, each in a process of its own, and against the machine's limits."""

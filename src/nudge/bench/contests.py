@@ -1,6 +1,7 @@
 """Who competes in what: the contenders of each benchmark, what is measured, and what limits it. Imports no torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def training(
     context: int | None,
     threads: int,
     turn_s: float,
-    updates: Iterable[str],
+    updates: Sequence[str],
     nanogpt: Path | None,
     llmc: Path | None,
     work: Path,
@@ -101,62 +102,63 @@ def training(
         },
     )
     configs.check(config)
-    shared = {"config": configs.to_dict(config), "batch": B, "threads": threads, "turn_s": turn_s}
+    shared = {"batch": B, "threads": threads, "turn_s": turn_s}
+    peers = {
+        name: Contender(name=name, options={**shared, "config": configs.to_dict(config), **peer.pop("options")}, **peer)
+        for name, peer in _training_peers(nanogpt, llmc, work).items()
+    }
+    if cuda:
+        del peers["llm.c"]
+    contenders = [*_own_updates(config, shared, updates), *peers.values()]
     limit = ("bfloat16_flops_per_s", float(sizes.training_flops_per_token(config.model)))
-    contenders = []
-    for update in list(updates) or [None]:
-        own = configs.override(config, {"machine": {"update": update}}) if update else config
-        contenders.append(
-            Contender(
-                name=f"nudge {update}" if update else "nudge",
-                prepare="nudge.bench.training:own",
-                options={**shared, "config": configs.to_dict(own)},
-                ours=True,
-                limit=limit,
-            )
-        )
-    for name, options in {
-        "nanoGPT float32": {"dtype": "float32", "compiled": False, "fused": False},
-        "nanoGPT bfloat16": {"dtype": "bfloat16", "compiled": False, "fused": True},
-        "nanoGPT bfloat16 compiled": {"dtype": "bfloat16", "compiled": True, "fused": True},
-    }.items():
-        contenders.append(
-            Contender(
-                name=name,
-                prepare="nudge.bench.training:nanogpt",
-                options={**shared, **options, "folder": str(nanogpt)},
-                absent="" if nanogpt else NANOGPT_ABSENT,
-                limit=limit,
-            )
-        )
-    for dtype in ("float32", "bfloat16"):
-        contenders.append(
-            Contender(
-                name=f"transformers {dtype}",
-                prepare="nudge.bench.training:transformers",
-                options={**shared, "dtype": dtype},
-                needs=("transformers", "transformers"),
-                limit=limit,
-            )
-        )
-    if not cuda:
-        contenders.append(
-            Contender(
-                name="llm.c",
-                prepare="nudge.bench.llmc:llmc",
-                options={**shared, "folder": str(llmc), "work": str(work)},
-                absent="" if llmc else LLMC_ABSENT,
-                limit=limit,
-            )
-        )
     return Contest(
         name="train",
         title=f"training {config.recipe}, batch {B}, context {T}",
         measures=(TOKENS_PER_S,),
-        contenders=tuple(contenders),
-        settings={"recipe": config.recipe, "batch": B, "context": T, "turn_s": turn_s, "model": shared["config"]["model"]},
-        limit_label="of the bfloat16 matrix peak",
+        contenders=tuple(replace(contender, limit=limit) for contender in contenders),
+        settings={
+            "recipe": config.recipe,
+            "batch": B,
+            "context": T,
+            "turn_s": turn_s,
+            "model": dataclasses.asdict(config.model),
+        },
+        limit_label="of the bf16 peak",
     )
+
+
+def _own_updates(config: Config, shared: Mapping[str, Any], updates: Sequence[str]) -> Iterator[Contender]:
+    """Ours on the path that the probe chooses, or on each of those that were asked for."""
+    for update in updates or ("",):
+        asked = configs.override(config, {"machine": {"update": update}}) if update else config
+        yield Contender(
+            name=f"nudge {update}".strip(),
+            prepare="nudge.bench.training:own",
+            options={**shared, "config": configs.to_dict(asked)},
+            ours=True,
+        )
+
+
+def _training_peers(nanogpt: Path | None, llmc: Path | None, work: Path) -> dict[str, dict[str, Any]]:
+    """Who else trains, by name: what differs between them."""
+    in_nanogpt = {"prepare": "nudge.bench.training:nanogpt", "absent": "" if nanogpt else NANOGPT_ABSENT}
+    in_hf = {"prepare": "nudge.bench.training:transformers", "needs": ("transformers", "transformers")}
+    low = {"folder": str(nanogpt), "dtype": "bfloat16", "fused": True}
+    return {
+        "nanoGPT float32": {
+            **in_nanogpt,
+            "options": {"folder": str(nanogpt), "dtype": "float32", "compiled": False, "fused": False},
+        },
+        "nanoGPT bfloat16": {**in_nanogpt, "options": {**low, "compiled": False}},
+        "nanoGPT bfloat16 compiled": {**in_nanogpt, "options": {**low, "compiled": True}},
+        "transformers float32": {**in_hf, "options": {"dtype": "float32"}},
+        "transformers bfloat16": {**in_hf, "options": {"dtype": "bfloat16"}},
+        "llm.c": {
+            "prepare": "nudge.bench.llmc:llmc",
+            "absent": "" if llmc else LLMC_ABSENT,
+            "options": {"folder": str(llmc), "work": str(work)},
+        },
+    }
 
 
 def decoding(
@@ -190,14 +192,7 @@ def decoding(
             "tokens": tokens,
         }
         limit = ("read_bytes_per_s", sizes.matmul_parameters(model) * DTYPES[dtype] / batch)
-        rivals: list[tuple[str, str, tuple[str, str] | None]] = [(f"nudge {dtype}", "decoding:own", None)]
-        if dtype != "int8":
-            rivals.append((f"transformers {dtype}", "decoding:transformers", ("transformers", "transformers")))
-        if dtype != "bfloat16" or device != "cpu":
-            rivals.append((f"ctranslate2 {dtype}", "ct2:ctranslate2", ("ctranslate2", "ctranslate2")))
-        if device == "cpu":
-            kind = {"int8": "Q8_0"}.get(dtype, dtype)
-            rivals.append((f"llama.cpp {kind}", "llamacpp:llamacpp", ("llama_cpp", "llama-cpp-python gguf")))
+        rivals = _decoding_rivals(dtype, device)
         contenders += [
             Contender(
                 name=rival,
@@ -216,8 +211,20 @@ def decoding(
         measures=(MS_PER_TOKEN if batch == 1 else TOKENS_PER_S, PREFILL_MS),
         contenders=tuple(contenders),
         settings={"model": name, "batch": batch, "prompt": prompt, "tokens": tokens},
-        limit_label="of reading the weights at full speed",
+        limit_label="of the memory limit",
     )
+
+
+def _decoding_rivals(dtype: str, device: str) -> Iterator[tuple[str, str, tuple[str, str] | None]]:
+    """Who writes in that precision: the name, the function that prepares it, and the package it needs."""
+    yield f"nudge {dtype}", "decoding:own", None
+    if dtype != "int8":
+        yield f"transformers {dtype}", "decoding:transformers", ("transformers", "transformers")
+    if dtype != "bfloat16" or device != "cpu":
+        yield f"ctranslate2 {dtype}", "ct2:ctranslate2", ("ctranslate2", "ctranslate2")
+    if device == "cpu":
+        kind = "Q8_0" if dtype == "int8" else dtype
+        yield f"llama.cpp {kind}", "llamacpp:llamacpp", ("llama_cpp", "llama-cpp-python gguf")
 
 
 def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n_bytes: int) -> Contest:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from nudge.bench.rounds import WEIGHTS, decoding_figures
-from nudge.bench.worker import Prepared
+from nudge.bench.rounds import WEIGHTS, Prepared, decoding_figures
 
 
 def ctranslate2(
@@ -49,7 +48,7 @@ def ctranslate2(
             output=first.sequences_ids[0][:tokens],
         )
 
-    return ct2.__version__, play
+    return f"ctranslate2 {ct2.__version__}", play
 
 
 def _convert(model: dict[str, Any], weights: Mapping[str, np.ndarray], folder: Path, dtype: str) -> None:

@@ -17,9 +17,8 @@ from torch import Tensor
 import nudge
 from nudge.bench import ours
 from nudge.bench.limits import synchronize
-from nudge.bench.rounds import WEIGHTS, decoding_figures
+from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.bench.training import huggingface_config
-from nudge.bench.worker import NotHereError, Prepared
 from nudge.config import ModelConfig
 from nudge.model.gpt import GPT, init_weights
 
@@ -47,11 +46,14 @@ def own(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: s
     network.load_state_dict(safetensors.torch.load_file(Path(work) / WEIGHTS), assign=True)
     try:
         begin = ours.reader(
-            network.eval().to(device), dtype, batch=len(prompt["ids"]), room=len(prompt["ids"][0]) + prompt["tokens"] + 1
+            network.eval().to(device),
+            dtype,
+            batch=len(prompt["ids"]),
+            room=len(prompt["ids"][0]) + prompt["tokens"] + 1,
         )
     except NotImplementedError as error:
         raise NotHereError(str(error)) from error
-    return f"{nudge.__version__}: {dtype}", _rounds(begin, torch.device(device), **prompt)
+    return f"nudge {nudge.__version__}", _rounds(begin, torch.device(device), **prompt)
 
 
 def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
@@ -60,7 +62,7 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
 
     torch.set_num_threads(threads)
     with torch.device("meta"):
-        network = hf.GPT2LMHeadModel(huggingface_config(ModelConfig(**model)))
+        network: Any = hf.GPT2LMHeadModel(huggingface_config(ModelConfig(**model)))
     state = {
         f"transformer.{re.sub('^blocks', 'h', name)}": tensor.to(device, getattr(torch, dtype))
         for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()
@@ -76,7 +78,7 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
 
         return read
 
-    return hf.__version__, _rounds(begin, torch.device(device), **prompt)
+    return f"transformers {hf.__version__}", _rounds(begin, torch.device(device), **prompt)
 
 
 def _rounds(
@@ -100,6 +102,8 @@ def _rounds(
         synchronize(device)
         ended = time.perf_counter()
         output = torch.cat(written, dim=1)[0].tolist()
-        return decoding_figures(len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=output)
+        return decoding_figures(
+            len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=output
+        )
 
     return play

@@ -3,12 +3,13 @@
 import ctypes
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import psutil
 import torch
 
 from nudge import native
-from nudge.bench.worker import Prepared
+from nudge.bench.rounds import Prepared
 from nudge.config import MachineConfig
 from nudge.train.probe import probe
 
@@ -29,7 +30,7 @@ def machine(*, threads: int, device: str | None) -> Prepared:
         flops = {f"{dtype}_flops_per_s": product() for dtype, product in products.items()}
         return {**flops, "read_bytes_per_s": read()}
 
-    return torch.__version__, play
+    return f"PyTorch {torch.__version__}", play
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
@@ -45,7 +46,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
     ]
 
     def best() -> float:
-        return max(2 * len(a) ** 3 / _seconds(lambda: torch.mm(a, b, out=out), device) for a, b, out in cases)
+        return max(2 * len(a) ** 3 / _seconds(partial(torch.mm, a, b, out=out), device) for a, b, out in cases)
 
     return best
 

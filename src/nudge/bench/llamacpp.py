@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from nudge.bench.rounds import WEIGHTS, decoding_figures
-from nudge.bench.worker import NotHereError, Prepared
+from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
 
 TYPES = {"float32": "F32", "bfloat16": "BF16", "int8": "Q8_0"}  # theirs by ours; Q8_0: int8 in groups of 32
 
@@ -40,7 +39,7 @@ def llamacpp(
             len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=written
         )
 
-    return f"llama-cpp-python {llama_cpp.__version__}, {TYPES[dtype]}", play
+    return f"llama-cpp-python {llama_cpp.__version__}", play
 
 
 class _Context:
@@ -116,7 +115,7 @@ def write_gguf(path: Path, model: dict[str, Any], weights: Mapping[str, npt.NDAr
     add("token_embd.weight", weights["wte.weight"], matrix=True)
     add("position_embd.weight", weights["wpe.weight"], matrix=False)
     norms = {"output_norm": "ln_f"}
-    linears = {}
+    linears: dict[str, str] = {}
     for layer in range(model["n_layer"]):
         ours, theirs = f"blocks.{layer}", f"blk.{layer}"
         norms |= {f"{theirs}.attn_norm": f"{ours}.ln_1", f"{theirs}.ffn_norm": f"{ours}.ln_2"}

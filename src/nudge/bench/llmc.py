@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from nudge.bench.worker import NotHereError, Prepared, peak_bytes
+from nudge.bench.rounds import NotHereError, Prepared, checkout, peak_bytes
 from nudge.config import ModelConfig, from_dict
 from nudge.model.gpt import GPT, init_weights
 
@@ -53,7 +53,7 @@ def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, fol
             "peak_bytes": float(peak_bytes(program.process.pid)),
         }
 
-    return "train_gpt2.c of the folder given, float32, OpenMP", play
+    return f"{checkout('llm.c', folder)}, float32, OpenMP", play
 
 
 def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
@@ -150,5 +150,3 @@ class Program:
         except OSError:  # how Linux says that the other end of a pseudo-terminal was closed
             pass
         raise RuntimeError(f"train_gpt2 ended: {said}")
-
-

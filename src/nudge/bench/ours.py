@@ -34,7 +34,9 @@ def fitted(config: Config) -> tuple[Config, Machine]:
     size = preflight.choose_micro_batch(
         config, device=machine.device, dtype=machine.dtype, memory_bytes=machine.memory_bytes
     )
-    return dataclasses.replace(config, machine=chosen, train=dataclasses.replace(config.train, micro_batch=size)), machine
+    return dataclasses.replace(
+        config, machine=chosen, train=dataclasses.replace(config.train, micro_batch=size)
+    ), machine
 
 
 def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:

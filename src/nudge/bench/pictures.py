@@ -18,7 +18,9 @@ def check(path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"no folder {path.absolute().parent} for --plot", "make it first")
     if importlib.util.find_spec("matplotlib") is None:
-        raise MachineError("--plot needs matplotlib, which is not installed", 'pip install matplotlib, or "nudge-lm[bench]"')
+        raise MachineError(
+            "--plot needs matplotlib, which is not installed", 'pip install matplotlib, or "nudge-lm[bench]"'
+        )
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
@@ -42,8 +44,8 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         figure.suptitle(found["title"], x=0.01, ha="left", fontsize=12, fontweight="bold")
         machine = found["machine"]
         note = (
-            f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads; medians of {found['rounds']} rounds "
-            f"by turns, lines from lowest to highest; {found['time'][:10]}"
+            f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads; medians of {found['rounds']} "
+            f"rounds by turns, lines from lowest to highest; {found['time'][:10]}"
         )
         figure.text(0.01, 0.015, note, ha="left", fontsize=8, color="#64748b")
         figure.tight_layout(rect=(0, 0.05, 1, 1))
@@ -85,6 +87,13 @@ def _limits(axis: Any, measured: Sequence[Mapping[str, Any]], measure: Mapping[s
         median = contender["figures"][measure["key"]]["median"]
         at = median / share if measure["more_is_better"] else median * share
         axis.plot([at, at], [row - 0.4, row + 0.4], color=LIMIT, linewidth=2, clip_on=True)
-        axis.text(0.01 * axis.get_xlim()[1], row, f"{share:.0%}", va="center", fontsize=8, color="white" if contender["ours"] else INK)
+        axis.text(
+            0.01 * axis.get_xlim()[1],
+            row,
+            f"{share:.0%}",
+            va="center",
+            fontsize=8,
+            color="white" if contender["ours"] else INK,
+        )
     axis.plot([], [], color=LIMIT, linewidth=2, label=f"100% {label}")
     axis.legend(loc="lower right", fontsize=8, frameon=False)

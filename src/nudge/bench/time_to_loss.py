@@ -14,19 +14,20 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import nudge
+from nudge.bench.rounds import Prepared, checkout
 from nudge.bench.training import nanogpt_module, nanogpt_optimizer
-from nudge.bench.worker import Prepared
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict, override
 from nudge.data.split import Split
-from nudge.events import Evaluation, Step
+from nudge.events import Evaluation, Event, Step
 from nudge.train.start import run
 
-Progress = Generator[tuple[int, float, float], None, None]  # updates made, seconds they took, loss on the validation text
+Progress = Generator[
+    tuple[int, float, float], None, None
+]  # updates made, seconds they took, loss on the validation text
 
 # README.md of nanoGPT, "I only have a macbook": 4 layers, 4 heads, 128 channels, context 64, batch 12, no dropout.
 NANOGPT_MODEL = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64)
@@ -50,7 +51,7 @@ def own(*, config: dict[str, Any], text: str, target: float, every: int, threads
         seconds = 0.0
         with (
             tempfile.TemporaryDirectory(dir=work) as folder,
-            contextlib.closing(run(override(asked, {**settings, "seed": seed}), Path(folder, "run"))) as events,
+            contextlib.closing(_started(override(asked, {**settings, "seed": seed}), Path(folder, "run"))) as events,
         ):
             for event in events:
                 if isinstance(event, Step):
@@ -58,7 +59,11 @@ def own(*, config: dict[str, Any], text: str, target: float, every: int, threads
                 elif isinstance(event, Evaluation) and event.step:
                     yield event.step, seconds, event.loss
 
-    return nudge.__version__, _rounds(learn, target)
+    return f"nudge {nudge.__version__}", _rounds(learn, target)
+
+
+def _started(config: Config, folder: Path) -> Generator[Event, None, None]:
+    yield from run(config, folder)
 
 
 def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, lr: float, steps: int) -> Prepared:
@@ -83,7 +88,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
             if (done + 1) % every == 0 or done + 1 == steps:
                 yield done + 1, seconds, _validation_loss(model, val)
 
-    return "model.py of the folder given", _rounds(learn, target)
+    return checkout("nanoGPT", folder), _rounds(learn, target)
 
 
 def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
@@ -127,7 +132,10 @@ def _validation_loss(model: Any, tokens: Tensor) -> float:
     T, n_targets = NANOGPT_MODEL.block_size, len(tokens) - 1
     whole = n_targets // T * T
     windows = [
-        (tokens[:whole].view(-1, T)[i : i + EVALUATE_AT_ONCE], tokens[1 : whole + 1].view(-1, T)[i : i + EVALUATE_AT_ONCE])
+        (
+            tokens[:whole].view(-1, T)[i : i + EVALUATE_AT_ONCE],
+            tokens[1 : whole + 1].view(-1, T)[i : i + EVALUATE_AT_ONCE],
+        )
         for i in range(0, whole // T, EVALUATE_AT_ONCE)
     ]
     if whole < n_targets:

@@ -18,7 +18,7 @@ from torch import Tensor
 import nudge
 from nudge.bench import ours
 from nudge.bench.limits import synchronize
-from nudge.bench.worker import NotHereError, Prepared
+from nudge.bench.rounds import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
 
 Update = Callable[[Tensor, Tensor], Tensor]
@@ -30,7 +30,7 @@ def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> P
     fitted, _ = ours.fitted(from_dict(config))
     update = ours.training_update(fitted)
     chosen = getattr(fitted.machine, "update", None) or "eager"
-    return f"{nudge.__version__}: {chosen}, {fitted.machine.dtype}", _repeated(update, fitted, batch, turn_s)
+    return f"nudge {nudge.__version__} ({chosen}, {fitted.machine.dtype})", _repeated(update, fitted, batch, turn_s)
 
 
 def nanogpt(
@@ -62,7 +62,7 @@ def nanogpt(
         return forward(x, y)[1]
 
     update = _plain_update(loss, model, optimizer, fitted.train, device, dtype)
-    return "model.py of the folder given", _repeated(update, fitted, batch, turn_s)
+    return checkout("nanoGPT", folder), _repeated(update, fitted, batch, turn_s)
 
 
 def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, dtype: str) -> Prepared:
@@ -72,7 +72,8 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
     torch.set_num_threads(threads)
     fitted, _ = ours.fitted(from_dict(config))
     device = torch.device(fitted.machine.device or "cpu")
-    model = hf.GPT2LMHeadModel(huggingface_config(fitted.model)).to(device).train()
+    model: Any = hf.GPT2LMHeadModel(huggingface_config(fitted.model))
+    model.to(device).train()
     train = fitted.train
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay, fused=True
@@ -82,7 +83,7 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
         return model(input_ids=x, labels=x, use_cache=False).loss  # it moves the labels by one itself
 
     update = _plain_update(loss, model, optimizer, train, device, dtype)
-    return hf.__version__, _repeated(update, fitted, batch, turn_s)
+    return f"transformers {hf.__version__}", _repeated(update, fitted, batch, turn_s)
 
 
 def nanogpt_module(folder: str) -> Any:

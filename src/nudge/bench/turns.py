@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -117,16 +117,11 @@ def _absence(contender: Contender, largest: int) -> str | None:
     return None
 
 
-@dataclass(slots=True)
 class _Process:
     """The process of one contender (nudge.bench.worker)."""
 
-    threads: int
-    _process: subprocess.Popen[str] = field(init=False)
-    _log: Any = field(init=False)
-
-    def __enter__(self) -> "_Process":
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+    def __init__(self, threads: int) -> None:
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # lives as long
         self._process = subprocess.Popen(
             [sys.executable, "-m", "nudge.bench.worker"],
             stdin=subprocess.PIPE,
@@ -134,17 +129,21 @@ class _Process:
             stderr=self._log,
             text=True,
             encoding="utf-8",
-            env=environment(self.threads),
+            env=environment(threads),
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    def __enter__(self) -> "_Process":
         return self
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Send one line and wait for the answer; a process that ends instead answers {"failed": ...}."""
-        assert self._process.stdin and self._process.stdout
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._requests.write(json.dumps(request) + "\n")
+            self._requests.flush()
+            line = self._answers.readline()
         except BrokenPipeError:
             line = ""
         if line:
@@ -156,14 +155,13 @@ class _Process:
         return {"failed": f"its process ended with {code}" + (f": {said[-1]}" if said else "")}
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin and self._process.stdout
         try:
-            self._process.stdin.close()
+            self._requests.close()
             self._process.wait(timeout=10)
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         self._log.close()
 
 

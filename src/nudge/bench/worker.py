@@ -11,21 +11,13 @@ import contextlib
 import importlib
 import json
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
-
-Figures = Mapping[str, float]
-Prepared = tuple[str, Callable[[], Figures]]  # the version that is measured, and one round of it
-
-
-class NotHereError(Exception):
-    """This contender cannot run here; the text says why, in words for a person."""
+from nudge.bench.rounds import Figures, NotHereError, Prepared, peak_bytes
 
 
 def main() -> None:
@@ -69,16 +61,6 @@ def _forget_peak() -> None:
     """From here on the peak counts: what is measured is training or decoding, not the conversion of weights."""
     with contextlib.suppress(OSError):  # Linux only (Source: proc(5), clear_refs)
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_bytes(pid: int | str = "self") -> int:
-    """The most memory a process had resident, in bytes."""
-    with contextlib.suppress(OSError):
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
-        if found:
-            return 1024 * int(found[1])
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))  # Windows keeps the peak; elsewhere what it is now must do
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def train(
     settings: tuple[str, ...],
     **measuring: Any,
 ) -> None:
-    """Measure training: tokens per second of full updates.
+    """Measure training: tokens per second.
 
     An update is forward, backward, clipping and AdamW, on random tokens. Peers are nanoGPT (as shipped for a CPU, and
     at its best), Hugging Face transformers, and llm.c's C program.
@@ -130,10 +130,10 @@ def decode(
     device: str | None,
     **measuring: Any,
 ) -> None:
-    """Measure writing: milliseconds per token, and of reading the prompt.
+    """Measure writing: milliseconds per token.
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, random weights of a recipe's sizes. Peers are
-    Hugging Face transformers, CTranslate2 and llama.cpp; all write the likeliest token each time, from the same weights.
+    Hugging Face transformers, CTranslate2 and llama.cpp. All have the same weights and write the likeliest tokens.
 
     \b
     Example:
@@ -173,10 +173,10 @@ def decode(
 @click.option("--cores", multiple=True, type=click.IntRange(min=1), help="May be repeated. [default: 1, and 2 if here]")
 @common
 def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measuring: Any) -> None:
-    """Measure encoding: megabytes of text per second, to GPT-2's ids.
+    """Measure encoding: megabytes of text per second.
 
-    FILE are files, folders and globs of text, as for 'nudge data prepare'. Peers are tiktoken and tokenizers, with the
-    same vocabulary; their ids are compared with ours.
+    It turns text into GPT-2's ids. FILE are files, folders and globs of text, as for 'nudge data prepare'. Peers are
+    tiktoken and tokenizers, with the same vocabulary; their ids are compared with ours.
 
     \b
     Example:
@@ -217,10 +217,10 @@ def time_to_loss(
     nanogpt_steps: int,
     **measuring: Any,
 ) -> None:
-    """Measure learning: seconds of updates until the loss is low enough.
+    """Measure learning: seconds until a loss is reached.
 
     The peer is nanoGPT's recipe for a CPU (4 layers, 4 heads, 128 channels, 64 characters), as shipped and with its
-    learning rate tuned. A round is a whole run with a seed of its own; evaluations are not timed.
+    learning rate tuned. Seconds are those of updates alone. A round is a whole run with a seed of its own.
 
     \b
     Example:

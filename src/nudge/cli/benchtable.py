@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from nudge.bench.contests import Contest
     from nudge.bench.turns import Event
 
+
 def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iterator[Event]":
     """The events, with a line on standard error that says how far it is; a line of its own for who is missing."""
     from rich.console import Console
@@ -49,12 +50,15 @@ def show(found: Mapping[str, Any]) -> None:
         console.print(limits_line(found["limits"]), markup=False)
     console.print()
     console.print(_figures(found))
-    for contender in found["contenders"]:
-        if contender["absent"]:
-            console.print(f"{contender['name']}: {contender['absent']}", style="yellow", markup=False)
     if found["comparisons"]:
         console.print()
         console.print(_ratios(found))
+    console.print()
+    for contender in found["contenders"]:
+        if contender["absent"]:
+            console.print(f"{contender['name']}: {contender['absent']}", style="yellow", markup=False)
+    versions = dict.fromkeys(c["version"] for c in found["contenders"] if not c["absent"])
+    console.print(f"measured: {', '.join(versions)}", style="dim", markup=False)
 
 
 def limits_line(limits: Mapping[str, float]) -> str:
@@ -76,14 +80,13 @@ def _figures(found: Mapping[str, Any]) -> "Table":
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     for measure in found["measures"]:
-        table.add_column(measure["label"], justify="right", no_wrap=True)
-        table.add_column("lowest - highest", justify="right", no_wrap=True, style="dim")
+        table.add_column(measure["label"].replace(" ", "\n", 1), justify="right", no_wrap=True)
+        table.add_column("lowest -\nhighest", justify="right", no_wrap=True, style="dim")
     if has_share:
-        table.add_column(found["limit_label"], justify="right")
-    table.add_column("peak memory", justify="right", no_wrap=True)
+        table.add_column(found["limit_label"].replace("of the ", "of the\n"), justify="right", no_wrap=True)
+    table.add_column("peak\nmemory", justify="right", no_wrap=True)
     if has_agreement:
-        table.add_column("same output", justify="right", no_wrap=True)
-    table.add_column("version", overflow="fold", style="dim")
+        table.add_column("same\noutput", justify="right", no_wrap=True)
     for contender in measured:
         cells: list[Text] = [Text(contender["name"], style="bold green" if contender["ours"] else "")]
         for measure in found["measures"]:
@@ -96,7 +99,7 @@ def _figures(found: Mapping[str, Any]) -> "Table":
         if has_agreement:
             agreement = contender["agreement"]
             cells.append(Text("" if agreement is None else f"{agreement:.0%}"))
-        table.add_row(*cells, Text(contender["version"]))
+        table.add_row(*cells)
     return table
 
 
