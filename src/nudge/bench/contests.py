@@ -52,6 +52,7 @@ class Contest:
     contenders: tuple[Contender, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     limit_label: str = ""
+    also: tuple[Measure, ...] = ()  # shown beside, not compared
 
     def only(self, peers: Sequence[str]) -> "Contest":
         """Ours and the named peers alone. Raises: ConfigError for a name that is none of theirs."""
@@ -279,6 +280,7 @@ def time_to_loss(
         name="time-to-loss",
         title=f"seconds of updates until the validation loss of {text.name} is {target:g} nats per character",
         measures=(SECONDS,),
+        also=(Measure("updates", "updates", 0), Measure("loss", "last loss", 3)),
         contenders=tuple(contenders),
         settings={
             **shared,

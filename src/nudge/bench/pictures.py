@@ -1,13 +1,14 @@
-"""A benchmark as a picture: one bar for each contender, ours in colour, with the spread and the machine's limit."""
+"""A benchmark as a picture: a bar for each contender, ours in colour, with the spread and the share of the limit."""
 
 import importlib.util
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nudge.errors import ConfigError, MachineError
 
-OURS, PEERS, INK, LIMIT = "#0f766e", "#cbd5e1", "#334155", "#b45309"
+OURS, PEERS, INK, FAINT = "#0f766e", "#cbd5e1", "#334155", "#64748b"
 KINDS = (".png", ".svg")
 
 
@@ -32,68 +33,53 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 
     measures = found["measures"]
     measured = [contender for contender in found["contenders"] if not contender["absent"]]
-    height = 1.3 + 0.42 * len(measured)
+    rows = _rows(measured)
+    size = (3.6 + 4.2 * len(measures), 1.5 + 0.4 * (rows[-1] + 1))
     with pyplot.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none", "text.color": INK}):
-        figure, axes = pyplot.subplots(
-            1, len(measures), figsize=(4.2 + 4.4 * len(measures), height), squeeze=False, sharey=True
-        )
+        figure, axes = pyplot.subplots(1, len(measures), figsize=size, squeeze=False, sharey=True)
         for number, (measure, axis) in enumerate(zip(measures, axes[0], strict=True)):
-            _bars(axis, measured, measure)
-            if number == 0:
-                _limits(axis, measured, measure, found["limit_label"])
-        figure.suptitle(found["title"], x=0.01, ha="left", fontsize=12, fontweight="bold")
+            _bars(axis, rows, measured, measure, share_of=found["limit_label"] if number == 0 else "")
+        axes[0][0].set_yticks(rows, [contender["name"] for contender in measured], fontsize=9.5, color=INK)
+        axes[0][0].invert_yaxis()  # the panels share this axis
         machine = found["machine"]
         note = (
             f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads; medians of {found['rounds']} "
             f"rounds by turns, lines from lowest to highest; {found['time'][:10]}"
         )
-        figure.text(0.01, 0.015, note, ha="left", fontsize=8, color="#64748b")
-        figure.tight_layout(rect=(0, 0.05, 1, 1))
+        figure.text(0.012, 1 - 0.12 / size[1], found["title"], va="top", fontsize=11.5, fontweight="bold")
+        figure.text(0.012, 0.1 / size[1], note, fontsize=7.5, color=FAINT)
+        figure.tight_layout(rect=(0, 0.25 / size[1], 1, 1 - 0.4 / size[1]))
         figure.savefig(path, dpi=160)
         pyplot.close(figure)
 
 
-def _bars(axis: Any, measured: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> None:
+def _rows(measured: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Where each bar lies, with a gap before each new group."""
+    gaps = [0.0, *(0.4 * (a["group"] != b["group"]) for a, b in itertools.pairwise(measured))]
+    return [row + gap for row, gap in enumerate(itertools.accumulate(gaps))]
+
+
+def _bars(
+    axis: Any, rows: list[float], measured: Sequence[Mapping[str, Any]], measure: Mapping[str, Any], *, share_of: str
+) -> None:
     figures = [contender["figures"][measure["key"]] for contender in measured]
-    rows = range(len(measured))
     medians = [figure["median"] for figure in figures]
-    colors = [OURS if contender["ours"] else PEERS for contender in measured]
-    axis.barh(rows, medians, color=colors, height=0.66)
+    end = 1.45 * max(medians)  # a single slow round must not squeeze all bars: its line goes on beyond the picture
+    axis.barh(rows, medians, color=[OURS if contender["ours"] else PEERS for contender in measured], height=0.7)
     below = [figure["median"] - figure["low"] for figure in figures]
-    above = [figure["high"] - figure["median"] for figure in figures]
+    above = [min(figure["high"], 2 * end) - figure["median"] for figure in figures]
     axis.errorbar(medians, rows, xerr=(below, above), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
-    room = max(figure["high"] for figure in figures)
-    for row, figure in zip(rows, figures, strict=True):
-        text = f"{figure['median']:,.{measure['digits']}f}"
-        axis.text(figure["high"] + 0.015 * room, row, text, va="center", fontsize=9)
-    axis.set_xlim(0, 1.18 * room)
-    axis.set_yticks(list(rows), [contender["name"] for contender in measured], fontsize=9.5)
-    axis.invert_yaxis() if not axis.yaxis_inverted() else None
+    shares = [contender.get("share_of_limit") if share_of else None for contender in measured]
+    for row, figure, share in zip(rows, figures, shares, strict=True):
+        words = f"{figure['median']:,.{measure['digits']}f}" + (f" ({share:.0%})" if share is not None else "")
+        at = min(figure["high"], 0.76 * end) + 0.012 * end
+        axis.text(at, row, words, va="center", fontsize=8.5, bbox={"color": "white", "pad": 1}, zorder=3)
+    axis.set_xlim(0, end)
     better = "more is better" if measure["more_is_better"] else "less is better"
-    axis.set_xlabel(f"{measure['label']} ({better})", fontsize=9, color=INK)
-    axis.tick_params(axis="x", labelsize=8, colors="#64748b")
+    brackets = f"; in brackets the share {share_of}" if any(shares) else ""
+    axis.set_xlabel(f"{measure['label']} ({better}{brackets})", fontsize=8.5, color=INK)
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.tick_params(axis="x", labelsize=8, colors=FAINT)
     axis.tick_params(axis="y", length=0)
-    for side in ("top", "right", "left"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["top", "right", "left"]].set_visible(False)
     axis.spines["bottom"].set_color("#94a3b8")
-
-
-def _limits(axis: Any, measured: Sequence[Mapping[str, Any]], measure: Mapping[str, Any], label: str) -> None:
-    """A mark on each bar's row where the machine's limit lies, if it is within the picture, and the share reached."""
-    for row, contender in enumerate(measured):
-        share = contender.get("share_of_limit")
-        if not share:
-            continue
-        median = contender["figures"][measure["key"]]["median"]
-        at = median / share if measure["more_is_better"] else median * share
-        axis.plot([at, at], [row - 0.4, row + 0.4], color=LIMIT, linewidth=2, clip_on=True)
-        axis.text(
-            0.01 * axis.get_xlim()[1],
-            row,
-            f"{share:.0%}",
-            va="center",
-            fontsize=8,
-            color="white" if contender["ours"] else INK,
-        )
-    axis.plot([], [], color=LIMIT, linewidth=2, label=f"100% {label}")
-    axis.legend(loc="lower right", fontsize=8, frameon=False)

@@ -96,6 +96,7 @@ class Report:
                 {"key": m.key, "label": m.label, "digits": m.digits, "more_is_better": m.more_is_better}
                 for m in self.contest.measures
             ],
+            "also": [{"key": m.key, "label": m.label, "digits": m.digits} for m in self.contest.also],
             "contenders": [self._described(self.found[c.name], limits) for c in self.contest.contenders],
             "comparisons": self.comparisons(),
         }
@@ -148,7 +149,11 @@ def _figure(found: Found, key: str) -> dict[str, Any]:
 
 
 def _compared(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | None:
-    """Only rounds count in which both were measured."""
+    """Only rounds count in which both were measured. Missing the target ends ours, and favours a peer: it then counts
+    with less time than it needs.
+    """
+    if any(turn.figures.get("reached") == 0 for turn in ours.turns):
+        return None
     mine, theirs = ours.figures(measure.key), peer.figures(measure.key)
     both = sorted(mine.keys() & theirs.keys())
     if not both:

@@ -23,8 +23,6 @@ def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iter
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("getting ready", total=(rounds + 1) * (1 + len(contest.contenders)))
         for event in events:
-            if isinstance(event, Absent):
-                console.print(f"{event.contender.name}: {event.why}", markup=False, style="yellow")
             doing = f"round {event.number + 1} of {rounds}" if isinstance(event, Turn) else "getting ready"
             gone = 1 + rounds if isinstance(event, Absent) and not event.began else 1
             bar.update(task, description=f"{doing}: {event.contender.name}", advance=gone)
@@ -33,6 +31,7 @@ def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iter
 
 def show(found: Mapping[str, Any]) -> None:
     """The limits of the machine, what everybody reached, and how many times as fast ours is."""
+    from nudge.bench.samples import FEW
     from nudge.cli.live import make_console
 
     console = make_console()
@@ -53,7 +52,13 @@ def show(found: Mapping[str, Any]) -> None:
     if found["comparisons"]:
         console.print()
         console.print(_ratios(found))
+        if found["rounds"] < FEW:
+            console.print(f"(fewer than {FEW} rounds: from the lowest to the highest)", style="dim", markup=False)
     console.print()
+    for contender in found["contenders"]:
+        if missed := _missed(contender):
+            said = "not compared" if contender["ours"] else "counted with its whole recipe's time, which favours it"
+            console.print(f"{contender['name']} missed the target in {missed}: {said}", style="yellow", markup=False)
     for contender in found["contenders"]:
         if contender["absent"]:
             console.print(f"{contender['name']}: {contender['absent']}", style="yellow", markup=False)
@@ -70,6 +75,13 @@ def limits_line(limits: Mapping[str, float]) -> str:
     )
 
 
+def _missed(contender: Mapping[str, Any]) -> str:
+    """In how many of its runs a contender did not reach the target; empty if it did in all, or there is none."""
+    reached = [] if contender["absent"] else contender["figures"].get("reached", {}).get("rounds", [])
+    missed = sum(not there for there in reached)
+    return f"{missed} of {len(reached)} runs" if missed else ""
+
+
 def _figures(found: Mapping[str, Any]) -> "Table":
     from rich.table import Table
     from rich.text import Text
@@ -82,6 +94,8 @@ def _figures(found: Mapping[str, Any]) -> "Table":
     for measure in found["measures"]:
         table.add_column(measure["label"].replace(" ", "\n", 1), justify="right", no_wrap=True)
         table.add_column("lowest -\nhighest", justify="right", no_wrap=True, style="dim")
+    for measure in found["also"]:
+        table.add_column(measure["label"].replace(" ", "\n", 1), justify="right", no_wrap=True)
     if has_share:
         table.add_column(found["limit_label"].replace("of the ", "of the\n"), justify="right", no_wrap=True)
     table.add_column("peak\nmemory", justify="right", no_wrap=True)
@@ -93,6 +107,8 @@ def _figures(found: Mapping[str, Any]) -> "Table":
             figure, digits = contender["figures"][measure["key"]], measure["digits"]
             cells.append(Text(f"{figure['median']:,.{digits}f}", style="bold" if contender["ours"] else ""))
             cells.append(Text(f"{figure['low']:,.{digits}f} - {figure['high']:,.{digits}f}"))
+        also = [(contender["figures"][measure["key"]]["median"], measure["digits"]) for measure in found["also"]]
+        cells += [Text(f"{value:,.{digits}f}") for value, digits in also]
         if has_share:
             cells.append(Text(f"{contender['share_of_limit']:.0%}" if "share_of_limit" in contender else ""))
         cells.append(Text(f"{contender['peak_bytes'] / 1e9:.2f} GB"))
@@ -107,10 +123,12 @@ def _ratios(found: Mapping[str, Any]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
+    from nudge.bench.samples import FEW
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", no_wrap=True)
     table.add_column("times as fast", justify="right", no_wrap=True)
-    table.add_column("95% interval", justify="right", no_wrap=True, style="dim")
+    table.add_column("95% interval" if found["rounds"] >= FEW else "range", justify="right", no_wrap=True, style="dim")
     table.add_column("", no_wrap=True)
     labels = {measure["key"]: measure["label"] for measure in found["measures"]}
     for comparison in found["comparisons"]:
