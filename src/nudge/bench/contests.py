@@ -278,7 +278,7 @@ def time_to_loss(
     model = config.model
     return Contest(
         name="time-to-loss",
-        title=f"seconds of updates until the validation loss of {text.name} is {target:g} nats per character",
+        title=f"time to a loss of {target:g} nats per character on {text.name}",
         measures=(SECONDS,),
         also=(Measure("updates", "updates", 0), Measure("loss", "last loss", 3)),
         contenders=tuple(contenders),
