@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from nudge.bench.contests import Contest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-FOLDER = click.Path(file_okay=False, exists=True, resolve_path=True, path_type=Path)
-FILE = click.Path(dir_okay=False, exists=True, resolve_path=True, path_type=Path)
-PICTURE = click.Path(dir_okay=False, path_type=Path)
+PATH = click.Path(resolve_path=True, path_type=Path)
 
 
 def common(command: Command) -> Command:
@@ -30,7 +28,7 @@ def common(command: Command) -> Command:
             click.option("--threads", type=click.IntRange(min=1), help="Of each contender. [default: every core]"),
             click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; may be repeated."),
             click.option("--json", "as_json", is_flag=True, help="Print everything that was measured as JSON."),
-            click.option("--plot", type=PICTURE, metavar="FILE", help="Draw the medians as a .png or .svg, too."),
+            click.option("--plot", type=PATH, metavar="FILE", help="Draw the medians as a .png or .svg, too."),
         )
     ):
         command = option(command)
@@ -55,8 +53,8 @@ def bench() -> None:
 @click.option("--batch", type=click.IntRange(min=1), help="Windows of an update. [default: so many that 4,096 tokens]")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens of a window. [default: the recipe's]")
 @click.option("--update", multiple=True, metavar="KIND", help="Our path, not the one the probe chooses; repeatable.")
-@click.option("--nanogpt", type=FOLDER, metavar="DIR", help="A checkout of nanoGPT.")
-@click.option("--llmc", type=FOLDER, metavar="DIR", help="A checkout of llm.c.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Seconds of a turn, about.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
@@ -87,6 +85,7 @@ def train(
     from nudge import recipes
     from nudge.bench import contests
 
+    _must_exist(nanogpt, llmc)
     config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
     if device:
         config = configs.override(config, {"machine": {"device": device}})
@@ -197,12 +196,12 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 
 
 @bench.command("time-to-loss")
-@click.option("--text", type=FILE, required=True, metavar="FILE", help="Learn its characters; its last tenth tests.")
+@click.option("--text", type=PATH, required=True, metavar="FILE", help="Learn its characters; its last tenth tests.")
 @click.option("--target", default=1.91, help="The validation loss to reach, in nats per character.")
 @click.option("--recipe", default="tiny", metavar="NAME", help="Ours, with the sizes of nanoGPT's network.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
 @click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between two measurements of the loss.")
-@click.option("--nanogpt", type=FOLDER, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
 @click.option("--nanogpt-lr", default=4e-3, help="The learning rate of nanoGPT, tuned.")
 @click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="Its updates, tuned.")
 @common
@@ -230,6 +229,7 @@ def time_to_loss(
     from nudge import recipes
     from nudge.bench import contests
 
+    _must_exist(text, nanogpt)
     same_sizes = {"model": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64}}
     config = configs.override(recipes.recipe(recipe), same_sizes)
     config = configs.override(config, configs.parse_settings(settings))
@@ -246,6 +246,12 @@ def time_to_loss(
             work=Path(work),
         )
         _measure(contest, device="cpu", **measuring)
+
+
+def _must_exist(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ConfigError(f"there is no {path}", "check the path")
 
 
 def _threads(asked: int | None) -> int:
