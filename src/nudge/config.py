@@ -97,6 +97,7 @@ class MachineConfig:
     device: str | None = None  # cpu, cuda, cuda:1, mps
     dtype: Literal["float32", "bfloat16"] | None = None  # of matrix products; weights stay float32
     threads: int | None = None
+    update: Literal["fast", "compiled", "eager"] | None = None  # how it is computed (train/update.py)
     deterministic: bool = False  # bit-exact resume on CUDA too, at some cost in speed
     usd_per_hour: float | None = None
 

@@ -18,8 +18,9 @@ from nudge.checkpoint import RunFolder
 from nudge.config import Config
 from nudge.errors import ConfigError, NudgeError
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
-from nudge.model.gpt import GPT
 from nudge.train import control
+from nudge.train.explicit import ExplicitUpdate
+from nudge.train.update import AutogradUpdate, why_not_fast
 
 
 @pytest.fixture
@@ -98,17 +99,20 @@ def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
         "device": config["machine"]["device"],
         "dtype": "float32",
         "threads": 1,
+        "update": config["machine"]["update"],
         "deterministic": False,
         "usd_per_hour": None,
     }
+    assert config["machine"]["update"] in ("fast", "compiled", "eager")
     assert config["model"]["vocab_size"] == 257
     assert config["sample"]["prompt"] is not None
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(text: Path, tmp_path: Path) -> None:
-    adamw = {"optimizer": "adamw"}  # Muon computes in bfloat16, which makes more of the last digits
-    whole = told(make(text, train={"micro_batch": 4, **adamw}), tmp_path / "whole")
-    parts = told(make(text, train={"micro_batch": 1, **adamw}), tmp_path / "parts")
+def test_accumulated_gradients_are_those_of_the_whole_batch(text: Path, tmp_path: Path, update: str) -> None:
+    machine = {"update": update}
+    adamw = {"optimizer": "adamw"}  # Muon makes more of the last digits
+    whole = told(make(text, train={"micro_batch": 4, **adamw}, machine=machine), tmp_path / "whole")
+    parts = told(make(text, train={"micro_batch": 1, **adamw}, machine=machine), tmp_path / "parts")
     for a, b in zip(whole, parts, strict=True):
         if isinstance(a, Step):
             assert isinstance(b, Step)
@@ -116,15 +120,35 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(text: Path, tmp_path
             assert a.grad_norm == pytest.approx(b.grad_norm, rel=1e-4)
 
 
+@pytest.fixture(params=["fast", "eager"])
+def update(request: pytest.FixtureRequest) -> str:
+    if request.param == "fast" and (obstacle := why_not_fast("cpu", "float32")):
+        pytest.skip(obstacle)
+    return str(request.param)
+
+
 def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
-    """From now on the training loss of these updates (from 0) is not a number. Evaluations have no gradient."""
-    real, calls = GPT.loss, iter(range(10_000))
+    """From now on the loss and the gradients of these updates (from 0) are no numbers."""
+    calls = iter(range(10_000))
+    autograd, explicit = AutogradUpdate.forward_backward, ExplicitUpdate.forward_backward
 
-    def loss(self: GPT, tokens: Tensor, targets: Tensor) -> Tensor:
-        value = real(self, tokens, targets)
-        return value * torch.nan if torch.is_grad_enabled() and next(calls) in broken else value
+    def with_autograd(self: AutogradUpdate, *batch: Any) -> Tensor:
+        loss = autograd(self, *batch)
+        if next(calls) in broken:
+            loss *= torch.nan
+            for parameter in self.network.parameters():
+                parameter.grad = parameter.grad * torch.nan if parameter.grad is not None else None
+        return loss
 
-    monkeypatch.setattr(GPT, "loss", loss)
+    def written_out(self: ExplicitUpdate, *batch: Any) -> Tensor:
+        loss = explicit(self, *batch)
+        if next(calls) in broken:
+            loss *= torch.nan
+            self.flat.grads *= torch.nan
+        return loss
+
+    monkeypatch.setattr(AutogradUpdate, "forward_backward", with_autograd)
+    monkeypatch.setattr(ExplicitUpdate, "forward_backward", written_out)
 
 
 @pytest.fixture
@@ -137,8 +161,10 @@ def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_rehearsal")
-def test_an_update_without_a_number_is_skipped(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make(text, save={"every": 1, "keep_last": 100})
+def test_an_update_without_a_number_is_skipped(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
+    config = make(text, save={"every": 1, "keep_last": 100}, machine={"update": update})
     break_losses(monkeypatch, {2, 3, 5})
     story = told(config, tmp_path / "run")
     skipped = [(event.step, event.in_a_row) for event in story if isinstance(event, Skipped)]
@@ -156,9 +182,11 @@ def test_an_update_without_a_number_is_skipped(text: Path, tmp_path: Path, monke
 
 
 @pytest.mark.usefixtures("no_rehearsal")
-def test_five_skipped_in_a_row_stop_the_run(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_five_skipped_in_a_row_stop_the_run(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: str
+) -> None:
     break_losses(monkeypatch, {1, 2, 3, 4, 5, 6})
-    story = told(make(text, train={"steps": 30}), tmp_path / "run")
+    story = told(make(text, train={"steps": 30}, machine={"update": update}), tmp_path / "run")
     stopped = story[-1]
     assert isinstance(stopped, Stopped)
     assert (stopped.reason, stopped.step) == ("diverged", 6)

@@ -7,6 +7,7 @@ and shows its traceback.
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -90,7 +91,18 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except click.Abort as error:
         if isinstance(error.__cause__, EOFError):  # a bug, which click takes for the end of standard input
             raise error.__cause__ from None
-        sys.exit(130)  # Control-C
+        interrupted()
+
+
+def interrupted() -> NoReturn:
+    """Exit after Control-C. A library's thread that is busy in C cannot be asked to end, and an orderly exit under it
+    aborts; then the process ends at once (what had to be undone was undone on the way here).
+    """
+    if any(thread.daemon for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    sys.exit(130)
 
 
 def fail(message: str, hint: str = "") -> NoReturn:

@@ -28,7 +28,7 @@ def doctor(as_json: bool) -> None:
     """Show this machine, what nudge chooses for it, and why.
 
     The choices come from the same short measurement that 'nudge train' makes before its first update. A person can make
-    them instead: nudge train --set machine.dtype=float32 (or machine.device, machine.threads).
+    them instead: nudge train --set machine.dtype=float32 (or machine.device, machine.threads, machine.update).
 
     \b
     Example:
@@ -66,7 +66,7 @@ def examine() -> dict[str, list[Fact]]:
         ],
         "nudge_chooses": [
             Fact(name, getattr(machine, name), reason.removeprefix(f"{name} "))
-            for name, reason in zip(("device", "threads", "dtype"), machine.reasons, strict=True)
+            for name, reason in zip(("device", "threads", "dtype", "update"), machine.reasons, strict=True)
         ],
         "installed": [_extra(name) for name in EXTRAS],
         "vocabularies": [_vocabulary(name) for name in ("gpt2", "cl100k")],

@@ -156,8 +156,11 @@ class GPT(nn.Module):
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Mean of -ln p(target) over all B*T positions, in nats, as float32. Shapes: both [B, T]; targets: -1 skips."""
-        logits = self(tokens).float()
-        return F.cross_entropy(logits.view(-1, logits.size(-1)), targets.reshape(-1), ignore_index=-1)
+        V = self.config.vocab_size
+        # On a GPU products with rows of whole cache lines are faster by a quarter: 50,257 -> 50,304 (as nanoGPT does).
+        weight = F.pad(self.wte.weight, (0, 0, 0, -V % 64))
+        logits = F.linear(self.hidden(tokens), weight)[..., :V].float()
+        return F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), ignore_index=-1)
 
 
 @torch.no_grad()

@@ -51,15 +51,16 @@ def checkpoint_bytes(model: ModelConfig) -> int:
     return 12 * parameter_counts(model).total
 
 
-def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
+def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: bool = False) -> int:
     """Memory that training needs at its peak: state and activations, without the Python process itself (~0.4 GB).
 
-    State is float32: weights, gradients, two moments (16 bytes a parameter). Activations are what PyTorch keeps for
-    the backward pass, counted per token and channel of a layer, plus the logits and their gradient. The activation
-    counts are those of model/gpt.py: change them together. A test compares the forecast with a measured peak.
+    `fast`: by the update that is written out (train/explicit.py), else by autograd (model/gpt.py). The counts of
+    numbers per token are those of these two files: change them together.
     """
+    if fast:
+        return _fast_bytes(model, micro_tokens, real=2 if dtype == "bfloat16" else 4)
     low = dtype == "bfloat16"
-    state = 16 * parameter_counts(model).total
+    state = 16 * parameter_counts(model).total  # float32: weights, gradients, two moments
     if low:
         state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
     per_channel = 52 if low else 68
@@ -68,14 +69,26 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
     return state + activations
 
 
-def micro_batch(model: ModelConfig, *, sequences: int, dtype: str, budget_bytes: int, most_tokens: int) -> int | None:
+def _fast_bytes(model: ModelConfig, tokens: int, *, real: int) -> int:
+    """`real`: bytes of a number in products. Weights and moments are float32, gradients and a copy of weights real."""
+    N, T, C, V = parameter_counts(model).total, model.block_size, model.n_embd, model.vocab_size
+    state = N * (12 + 4 + (real if real == 4 else 2 * real))  # 4: the gradients of earlier passes
+    probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
+    kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
+    shared = C * (8 + 16 * real) + probabilities
+    return state + tokens * (kept + shared) + min(tokens, 1024) * V * real
+
+
+def micro_batch(
+    model: ModelConfig, *, sequences: int, dtype: str, budget_bytes: int, most_tokens: int, fast: bool = False
+) -> int | None:
     """The most sequences per pass that divide an update evenly and fit the memory; None if not even one does.
 
     A pass has at most `most_tokens` tokens, if that is one sequence or more.
     """
     for size in range(sequences, 0, -1):
         if sequences % size == 0 and (size == 1 or size * model.block_size <= most_tokens):
-            needed = training_bytes(model, micro_tokens=size * model.block_size, dtype=dtype)
+            needed = training_bytes(model, micro_tokens=size * model.block_size, dtype=dtype, fast=fast)
             if needed <= budget_bytes:
                 return size
     return None

@@ -48,10 +48,10 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
         repr((source.read_bytes(), command, _version(command[0]), str(runtime), _instruction_set())).encode()
     ).hexdigest()
     library = cache_folder() / "kernels" / f"{name}-{key[:16]}.so"
-    try:
-        if not library.exists():
-            return _compile(source, command, runtime, library)
+    with contextlib.suppress(OSError):  # not there, or damaged: it is compiled anew
         return ctypes.CDLL(str(library))
+    try:
+        return _compile(source, command, runtime, library)
     except OSError as error:
         raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
 

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nudge import files
 from nudge.checkpoint import RunFolder
@@ -17,7 +18,6 @@ from nudge.data.shards import open_dataset
 from nudge.data.sources import documents
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
-from nudge.model.gpt import GPT
 
 TOKENS_AT_ONCE = 2048
 
@@ -36,6 +36,7 @@ class Score:
         return math.exp(self.loss)
 
 
+@torch.inference_mode()
 def evaluate(
     model: LanguageModel, paths: Sequence[str | os.PathLike[str]] | None = None, *, field: str = "text"
 ) -> Score:
@@ -44,7 +45,8 @@ def evaluate(
     Raises: DataError for text that is missing, empty or binary, or a run whose prepared text is gone.
     """
     windows = text_windows(model, paths, field=field) if paths else validation_windows(model)
-    return score(model.network, windows, n_bytes=model.tokenizer.n_bytes)
+    device = model.network.wte.weight.device
+    return score(model.network.loss, windows, n_bytes=model.tokenizer.n_bytes, device=device)
 
 
 def validation_windows(model: LanguageModel) -> Iterator[Window]:
@@ -75,32 +77,35 @@ def compute_in(device: torch.device, dtype: str) -> contextlib.AbstractContextMa
     return torch.autocast(device.type, getattr(torch, dtype))
 
 
-@torch.inference_mode()
-def score(network: GPT, windows: Iterable[Window], *, n_bytes: np.ndarray, dtype: str = "float32") -> Score:
-    """The loss over all targets of `windows`.
+def score(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    windows: Iterable[Window],
+    *,
+    n_bytes: np.ndarray,
+    device: torch.device,
+    at_once: int = TOKENS_AT_ONCE,
+) -> Score:
+    """The loss over all targets of `windows`, about `at_once` tokens in a pass.
 
+    `loss`: tokens, targets [B, T] -> the mean over their positions.
     `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
     brings no bytes.
     """
-    device = network.wte.weight.device
     nats, tokens, text_bytes = 0.0, 0, 0
-    with compute_in(device, dtype):
-        for group in _same_length(windows):
-            x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
-            nats += network.loss(x, y).double().item() * y.numel()
-            tokens += y.numel()
-            text_bytes += int(n_bytes[y.cpu().numpy()].sum())
-    loss = nats / max(tokens, 1)
-    return Score(loss=loss, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=tokens)
+    for group in _same_length(windows, at_once):
+        x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
+        nats += loss(x, y).double().item() * y.numel()
+        tokens += y.numel()
+        text_bytes += int(n_bytes[y.cpu().numpy()].sum())
+    mean = nats / max(tokens, 1)
+    return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=tokens)
 
 
-def _same_length(
-    windows: Iterable[Window],
-) -> Iterable[list[Window]]:
+def _same_length(windows: Iterable[Window], at_once: int) -> Iterable[list[Window]]:
     """Windows in groups that stack: all of one length, as the last of a text is shorter, and no more than needed."""
     group: list[Window] = []
     for window in windows:
-        if group and (len(group) * len(window[0]) >= TOKENS_AT_ONCE or len(window[0]) != len(group[0][0])):
+        if group and (len(group) * len(window[0]) >= at_once or len(window[0]) != len(group[0][0])):
             yield group
             group = []
         group.append(window)

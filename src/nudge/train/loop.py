@@ -23,9 +23,9 @@ from nudge.events import Evaluation, RunEvent, Sample, Saved, Skipped, Step
 from nudge.infer.engine import write_sample
 from nudge.model.gpt import GPT
 from nudge.train import control
-from nudge.train.evaluation import compute_in, score
-from nudge.train.optimizer import Optimizer
+from nudge.train.evaluation import score
 from nudge.train.schedule import learning_rate
+from nudge.train.update import make_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Trainer:
         self.dataset = dataset
         self.folder = folder
         self.device = network.wte.weight.device
-        self.optimizer = Optimizer(network, config.train)
+        self.update = make_update(network, config)
         self.batches = make_batches(config, dataset)
         self.step = 0  # updates made
         self.skipped_in_a_row = 0
@@ -60,7 +60,7 @@ class Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint. Raises: CheckpointError if it is of another model."""
         self.network.load_state_dict(saved.model)
-        self.optimizer.load_state(saved.optimizer or {})
+        self.update.load_state(saved.optimizer or {})
         self.step, self.skipped_in_a_row, self.train_s = saved.step, saved.skipped_in_a_row, saved.train_s
         if saved.rng is not None:
             torch.set_rng_state(saved.rng)
@@ -116,25 +116,17 @@ class Trainer:
     def _begin_update(self, done: int) -> _Update | None:
         """Hand update number `done` (from 0) to the device; None if a person asked to stop before it was complete."""
         begun = time.perf_counter()
-        train, dtype = self.config.train, self.config.machine.dtype or "float32"
         x, y = (torch.from_numpy(array) for array in self.batches(done))
-        size = train.micro_batch or len(x)
+        size = self.config.train.micro_batch or len(x)
         loss = torch.zeros((), device=self.device)
         for start in range(0, len(x), size):
             if control.heard(self.folder) == "stop":
-                self.optimizer.zero_grad()
+                self.update.forget()
                 return None
-            with compute_in(self.device, dtype):
-                part = self.network.loss(
-                    self._on_device(x[start : start + size]), self._on_device(y[start : start + size])
-                )
-            part = part * (size / len(x))
-            part.backward()
-            loss += part.detach()
-        grad_norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), train.grad_clip)
-        lr = learning_rate(train, done)
-        self.optimizer.step(lr, torch.isfinite(loss) & torch.isfinite(grad_norm))
-        self.optimizer.zero_grad()
+            part = slice(start, start + size)
+            loss += self.update.forward_backward(self._on_device(x[part]), self._on_device(y[part]), size / len(x))
+        lr = learning_rate(self.config.train, done)
+        grad_norm = self.update.step(lr, loss)
         return _Update(done + 1, lr, loss, grad_norm, begun)
 
     def _on_device(self, tokens: Tensor) -> Tensor:
@@ -191,7 +183,7 @@ class Trainer:
                 step=self.step,
                 config=self.config,
                 model=self.network.state_dict(),
-                optimizer=self.optimizer.state(),
+                optimizer=self.update.state(),
                 skipped_in_a_row=self.skipped_in_a_row,
                 train_s=self.train_s,
                 rng=torch.get_rng_state(),
@@ -214,14 +206,15 @@ class Trainer:
         """The validation loss; nothing if a person asked to stop meanwhile."""
         limit = None if whole_split else self.config.eval.tokens
         result = score(
-            self.network,
+            self.update.loss,
             self._until_asked_to_stop(
                 val_windows(
                     self.dataset.val, self.config.model.block_size, limit, vocab_size=self.config.model.vocab_size
                 )
             ),
             n_bytes=self.dataset.tokenizer.n_bytes,
-            dtype=self.config.machine.dtype or "float32",
+            device=self.device,
+            at_once=(self.config.train.micro_batch or 1) * self.config.model.block_size,  # fits, as training does
         )
         if control.heard(self.folder) != "stop":
             yield Evaluation(

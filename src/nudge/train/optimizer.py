@@ -13,6 +13,7 @@ from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT
 
 State = dict[str, dict[str, Tensor]]
+EPS = 1e-8
 
 
 class Optimizer:
@@ -26,14 +27,14 @@ class Optimizer:
 
     def __init__(self, network: GPT, train: TrainConfig) -> None:
         self.names = dict(network.named_parameters())
-        muon = {name: p for name, p in self.names.items() if train.optimizer == "muon" and _is_hidden_matrix(name, p)}
+        muon = {name: p for name, p in self.names.items() if train.optimizer == "muon" and is_hidden_matrix(name, p)}
         rest = [p for name, p in self.names.items() if name not in muon]
         groups = [
             {"params": [p for p in rest if p.dim() > 1], "weight_decay": train.weight_decay},
             {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
         ]
         fused = next(network.parameters()).device.type in ("cpu", "cuda")
-        self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=1e-8, fused=fused)
+        self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=EPS, fused=fused)
         self.muon: torch.optim.Muon | None = None
         if muon:
             self.muon = torch.optim.Muon(
@@ -80,7 +81,8 @@ class Optimizer:
         return self.muon if in_muon and self.muon is not None else self.adamw
 
 
-def _is_hidden_matrix(name: str, parameter: Parameter) -> bool:
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon moves it: a matrix inside of a block."""
     return name.startswith("blocks.") and parameter.dim() == 2
 
 

@@ -14,29 +14,33 @@ from nudge.data.batches import Batches
 from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.evaluation import compute_in
-from nudge.train.optimizer import Optimizer
+from nudge.train.probe import Machine
+from nudge.train.update import make_update
 
-CPU_PASS_TOKENS = 1024  # a signal waits for the pass under way: 2,048 tokens of GPT-2 small took 8 s on two cores
+CPU_PASS_S = 2.0  # about what a pass may take, since a signal waits for the one under way
+SHARE_OF_PEAK = 0.7  # of the matrix peak, for that estimate
 GPU_PASS_TOKENS = 65_536
 DISK_BYTES_PER_S = 5e8  # only for the forecast
 
 
-def choose_micro_batch(config: Config, *, device: str, dtype: str, memory_bytes: int) -> int:
+def choose_micro_batch(config: Config, machine: Machine) -> int:
     """Sequences per pass. Raises: MachineError if not even one sequence fits the memory."""
-    sequences = config.train.batch_tokens // config.model.block_size
+    model, dtype, fast = config.model, machine.dtype, machine.update == "fast"
+    flops_per_s = SHARE_OF_PEAK * machine.peak_flops[dtype]
+    tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(model))
     size = config.train.micro_batch or sizes.micro_batch(
-        config.model,
-        sequences=sequences,
+        model,
+        sequences=config.train.batch_tokens // model.block_size,
         dtype=dtype,
-        budget_bytes=int(0.9 * memory_bytes),
-        most_tokens=CPU_PASS_TOKENS if device == "cpu" else GPU_PASS_TOKENS,
+        fast=fast,
+        budget_bytes=int(0.9 * machine.memory_bytes),
+        most_tokens=tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS,
     )
-    needed = sizes.training_bytes(config.model, micro_tokens=(size or 1) * config.model.block_size, dtype=dtype)
-    if size is None or needed > memory_bytes:
+    needed = sizes.training_bytes(model, micro_tokens=(size or 1) * model.block_size, dtype=dtype, fast=fast)
+    if size is None or needed > machine.memory_bytes:
         raise MachineError(
             f"training {config.recipe} needs about {needed / 1e9:.1f} GB of memory, "
-            f"{memory_bytes / 1e9:.1f} GB are free",
+            f"{machine.memory_bytes / 1e9:.1f} GB are free",
             "choose a smaller recipe (nudge train --help) or a machine with more memory",
         )
     return size
@@ -85,40 +89,39 @@ class Rehearsal:
 
 def rehearse(config: Config, batches: Batches) -> Rehearsal:
     """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
-    device, dtype = torch.device(config.machine.device or "cpu"), config.machine.dtype or "float32"
+    device = torch.device(config.machine.device or "cpu")
     micro_batch = config.train.micro_batch or 1
     network = GPT(config.model)
     init_weights(network, seed=0)
     network.to(device)
-    optimizer = Optimizer(network, config.train)
+    update = make_update(network, config)
     x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
 
     def one_pass() -> None:
-        with compute_in(device, dtype):
-            loss = network.loss(x, y)
-        loss.backward()
+        update.forward_backward(x, y, 1.0)
+        update.forget()
+
+    def last_pass_and_step() -> None:
+        update.step(0.0, update.forward_backward(x, y, 1.0))
 
     def evaluate() -> None:
-        with torch.inference_mode(), compute_in(device, dtype):
-            network.loss(x, y).item()
-
-    def one_step() -> None:
-        optimizer.step(0.0, torch.tensor(True, device=device))
+        update.loss(x, y).item()
 
     def write() -> None:
         with torch.inference_mode():
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:
+        work()  # not counted: it also allocates, and may compile
         times: list[float] = []
-        while len(times) < at_most and sum(times) < 2:
+        while not times or (len(times) < at_most and sum(times) < 1):
             begin = time.perf_counter()
             work()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - begin)
-        return median(times[1:] or times)  # the first one also allocates
+        return median(times)
 
     passes = config.train.batch_tokens // (micro_batch * config.model.block_size)
-    step_s = passes * seconds(one_pass, 6) + seconds(one_step, 4)
+    step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
     return Rehearsal(step_s=step_s, eval_token_s=seconds(evaluate, 4) / x.numel(), sample_token_s=seconds(write, 6))

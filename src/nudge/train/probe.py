@@ -12,6 +12,7 @@ import torch
 
 from nudge.config import MachineConfig
 from nudge.errors import MachineError
+from nudge.train.update import why_not_fast
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
 
@@ -23,6 +24,7 @@ class Machine:
     device: str
     dtype: str
     threads: int
+    update: str = "eager"  # fast, compiled or eager: train/update.py
     cpu: str
     gpu: str | None
     memory_bytes: int  # free for us now, on the device
@@ -41,11 +43,13 @@ def probe(machine: MachineConfig) -> Machine:
     peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
     ratio = peaks["bfloat16"] / peaks["float32"]
     dtype = machine.dtype or ("bfloat16" if ratio >= WORTHWHILE else "float32")
+    update, why = _update(machine, device, dtype)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Machine(
         device=str(device),
         dtype=dtype,
         threads=threads,
+        update=update,
         cpu=cpu_name(),
         gpu=gpu,
         memory_bytes=_free_memory(device),
@@ -54,8 +58,21 @@ def probe(machine: MachineConfig) -> Machine:
             f"device {device}: " + ("as asked" if machine.device else gpu or "no CUDA device here"),
             f"threads {threads}: " + ("as asked" if machine.threads else f"of {usable_cores()} usable cores"),
             f"dtype {dtype}: " + ("as asked; " if machine.dtype else "") + _compared(peaks),
+            f"update {update}: {why}",
         ),
     )
+
+
+def _update(machine: MachineConfig, device: torch.device, dtype: str) -> tuple[str, str]:
+    """How updates are computed, and why. Raises: MachineError if the fast way was asked for and cannot be had."""
+    if machine.update in ("compiled", "eager"):
+        return machine.update, "as asked"
+    obstacle = why_not_fast(device.type, dtype)
+    if obstacle is None:
+        return "fast", "as asked" if machine.update else "written out, with C kernels compiled here"
+    if machine.update == "fast":
+        raise MachineError(f"no fast update here: {obstacle}", "leave it out, or --set machine.update=eager")
+    return "compiled" if device.type == "cuda" else "eager", obstacle
 
 
 def _device(name: str | None) -> torch.device:

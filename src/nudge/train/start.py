@@ -16,7 +16,7 @@ from nudge import checkpoint, events, files
 from nudge import config as configs
 from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.config import Config, DataConfig, MachineConfig
-from nudge.data.batches import check_windows
+from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, RunError, TokenizerError
@@ -25,7 +25,9 @@ from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train import control, preflight
 from nudge.train.loop import Trainer, make_batches
+from nudge.train.preflight import Rehearsal
 from nudge.train.probe import Machine, probe
+from nudge.train.update import why_not_fast
 
 
 def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterator[Event]:
@@ -54,7 +56,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
     config = _fit_to_machine(config, machine)
     _set_up(config.machine)
     batches = make_batches(config, dataset)
-    rehearsal = preflight.rehearse(config, batches)
+    config, machine, rehearsal = _rehearse(config, machine, batches)
     if config.train.minutes is not None:
         steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))
         config = replace(config, train=replace(config.train, steps=steps, minutes=None))
@@ -96,7 +98,7 @@ def resume(
             yield Stopped(step=saved.step, time=time.time(), reason="finished", hint="ask for more with --steps")
             return
         dataset = yield from _same_data(config.data, written["data"])
-        machine = _as_before(written["machine"])
+        config, machine, notes = _as_before(config, written["machine"])
         preflight.check_disk(config, target.path)
         _set_up(config.machine)
         control.clear(target)
@@ -107,7 +109,7 @@ def resume(
             parent = checkpoint.find(config.init) if config.init else None
             trainer = Trainer(config, _first_network(config, parent), dataset, target)
         _write_down(target, config, machine, dataset, created=written["created"])
-        started = _started(trainer, machine, resumed_from=saved)
+        started = _started(trainer, machine, resumed_from=saved, notes=notes)
         yield from _recorded(target, started, trainer.events(already=already))
 
 
@@ -160,11 +162,30 @@ def _fitting_prompt(dataset: Dataset) -> str:
 
 
 def _fit_to_machine(config: Config, machine: Machine) -> Config:
-    chosen = replace(config.machine, device=machine.device, dtype=machine.dtype, threads=machine.threads)  # type: ignore[arg-type]
-    size = preflight.choose_micro_batch(
-        config, device=machine.device, dtype=machine.dtype, memory_bytes=machine.memory_bytes
+    chosen = replace(
+        config.machine,
+        device=machine.device,
+        dtype=machine.dtype,  # type: ignore[arg-type]
+        threads=machine.threads,
+        update=machine.update,  # type: ignore[arg-type]
     )
+    size = preflight.choose_micro_batch(config, machine)
     return replace(config, machine=chosen, train=replace(config.train, micro_batch=size))
+
+
+def _rehearse(config: Config, machine: Machine, batches: Batches) -> tuple[Config, Machine, Rehearsal]:
+    """The rehearsal, and what is left of the plan after it: code that cannot be compiled here runs as it is."""
+    try:
+        return config, machine, preflight.rehearse(config, batches)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # whatever PyTorch's compilers raise is one
+        if machine.update != "compiled":
+            raise
+        config = replace(config, machine=replace(config.machine, update="eager"))
+        reason = f"update eager: torch.compile does not work here ({str(error).strip().splitlines()[0]})"
+        machine = replace(machine, update="eager", reasons=(*machine.reasons[:-1], reason))
+        return config, machine, preflight.rehearse(config, batches)
 
 
 def _set_up(machine: MachineConfig) -> None:
@@ -219,7 +240,12 @@ def _write_down(
 
 
 def _started(
-    trainer: Trainer, machine: Machine, *, forecast_s: float | None = None, resumed_from: Checkpoint | None = None
+    trainer: Trainer,
+    machine: Machine,
+    *,
+    forecast_s: float | None = None,
+    resumed_from: Checkpoint | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Started:
     config = trainer.config
     micro_batch = config.train.micro_batch or 1
@@ -239,13 +265,16 @@ def _started(
         flops_per_token=sizes.training_flops_per_token(config.model),
         forecast_s=forecast_s,
         forecast_bytes=sizes.training_bytes(
-            config.model, micro_tokens=micro_batch * config.model.block_size, dtype=machine.dtype
+            config.model,
+            micro_tokens=micro_batch * config.model.block_size,
+            dtype=machine.dtype,
+            fast=machine.update == "fast",
         ),
         data=str(trainer.dataset.dir.resolve()),
         eval_every=config.eval.every,
         usd_per_hour=config.machine.usd_per_hour,
         resumed_from=f"{resumed_from.path.name} ({verified})" if resumed_from else None,
-        notes=resumed_from.notes if resumed_from else machine.reasons,
+        notes=(*(resumed_from.notes if resumed_from else machine.reasons), *notes),
     )
 
 
@@ -291,6 +320,14 @@ def _is_finished(said: list[Event], step: int) -> bool:
     return any(isinstance(event, Stopped) and event.step == step and event.reason == "finished" for event in said)
 
 
-def _as_before(written: dict[str, Any]) -> Machine:
-    """Resuming never probes again: other threads or another dtype would give other numbers."""
-    return Machine(**{**written, "reasons": tuple(written["reasons"])})
+def _as_before(config: Config, written: dict[str, Any]) -> tuple[Config, Machine, tuple[str, ...]]:
+    """Resuming never probes again: other threads or another dtype would give other numbers.
+
+    What cannot be had any more (a run that moved to a machine without a compiler) is replaced, and said.
+    """
+    machine = Machine(**{**written, "reasons": tuple(written["reasons"])})
+    if machine.update == "fast" and (obstacle := why_not_fast(config.machine.device or "cpu", machine.dtype)):
+        config = replace(config, machine=replace(config.machine, update="eager"))
+        note = f"update eager from here on, no longer bit for bit as it began: {obstacle}"
+        return config, replace(machine, update="eager"), (note,)
+    return config, machine, ()
