@@ -1,6 +1,5 @@
 """What of nudge is measured: the same functions that its commands call, each behind one small face."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,54 +15,37 @@ from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 from nudge.infer.engine import Context
 from nudge.model.gpt import GPT, init_weights
-from nudge.train import preflight
-from nudge.train.evaluation import compute_in
-from nudge.train.optimizer import Optimizer
-from nudge.train.probe import Machine, probe
+from nudge.train.probe import probe
+from nudge.train.start import fit_to_machine
+from nudge.train.update import make_update
 
 
-def fitted(config: Config) -> tuple[Config, Machine]:
-    """The config as `nudge train` fixes it on this machine: device, dtype, threads and sequences per pass."""
-    machine = probe(config.machine)
-    chosen = dataclasses.replace(
-        config.machine,
-        device=machine.device,
-        dtype=machine.dtype,  # type: ignore[arg-type]  # a str there, one of two here
-        threads=machine.threads,
-    )
-    size = preflight.choose_micro_batch(
-        config, device=machine.device, dtype=machine.dtype, memory_bytes=machine.memory_bytes
-    )
-    return dataclasses.replace(
-        config, machine=chosen, train=dataclasses.replace(config.train, micro_batch=size)
-    ), machine
+def fitted(config: Config) -> Config:
+    """The config as `nudge train` fixes it on this machine: device, dtype, threads, update and sequences per pass."""
+    return fit_to_machine(config, probe(config.machine))
 
 
 def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
-    """One full update of a fresh network from x, y [B, T] on its device: forward, backward, clip, optimizer.
+    """One full update of a fresh network from tokens, targets [B, T] on its device: forward, backward, clip, optimizer.
 
     `config` is fitted. The update returns its loss, on the device.
     """
-    device, dtype = torch.device(config.machine.device or "cpu"), config.machine.dtype or "float32"
     network = GPT(config.model)
     init_weights(network, config.seed)
-    network.to(device)
-    optimizer = Optimizer(network, config.train)
+    update = make_update(network.to(config.machine.device or "cpu"), config)
 
-    def update(x: Tensor, y: Tensor) -> Tensor:
-        size = config.train.micro_batch or len(x)
-        loss = torch.zeros((), device=device)
-        for start in range(0, len(x), size):
-            with compute_in(device, dtype):
-                part = network.loss(x[start : start + size], y[start : start + size]) * (size / len(x))
-            part.backward()
-            loss += part.detach()
-        grad_norm = torch.nn.utils.clip_grad_norm_(network.parameters(), config.train.grad_clip)
-        optimizer.step(config.train.lr, torch.isfinite(loss) & torch.isfinite(grad_norm))
-        optimizer.zero_grad()
+    def once(tokens: Tensor, targets: Tensor) -> Tensor:
+        size = config.train.micro_batch or len(tokens)
+        passes = range(0, len(tokens), size)
+        losses = [
+            update.forward_backward(tokens[at : at + size], targets[at : at + size], size / len(tokens))
+            for at in passes
+        ]
+        loss = torch.stack(losses).sum()
+        update.step(config.train.lr, loss)
         return loss
 
-    return update
+    return once
 
 
 def reader(network: GPT, dtype: str, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:

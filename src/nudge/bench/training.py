@@ -27,10 +27,11 @@ Update = Callable[[Tensor, Tensor], Tensor]
 def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> Prepared:
     """Our update, on the path that `nudge train` would choose with this config."""
     torch.set_num_threads(threads)
-    fitted, _ = ours.fitted(from_dict(config))
+    fitted = ours.fitted(from_dict(config))
     update = ours.training_update(fitted)
-    chosen = getattr(fitted.machine, "update", None) or "eager"
-    return f"nudge {nudge.__version__} ({chosen}, {fitted.machine.dtype})", _repeated(update, fitted, batch, turn_s)
+    return f"nudge {nudge.__version__} ({fitted.machine.update}, {fitted.machine.dtype})", _repeated(
+        update, fitted, batch, turn_s
+    )
 
 
 def nanogpt(
@@ -49,20 +50,20 @@ def nanogpt(
     `fused`: the fused AdamW, which nanoGPT chooses itself on a GPU only.
     """
     torch.set_num_threads(threads)
-    fitted, _ = ours.fitted(from_dict(config))
-    device = torch.device(fitted.machine.device or "cpu")
+    run = from_dict(config)
+    device = _device(run)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     module = nanogpt_module(folder)
-    model = module.GPT(module.GPTConfig(**_nanogpt_sizes(fitted.model), bias=True, dropout=0.0)).to(device)
-    optimizer = nanogpt_optimizer(model, fitted.train, "cuda" if fused else device.type)
+    model = module.GPT(module.GPTConfig(**_nanogpt_sizes(run.model), bias=True, dropout=0.0)).to(device)
+    optimizer = nanogpt_optimizer(model, run.train, "cuda" if fused else device.type)
     forward = torch.compile(model) if compiled else model
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return forward(x, y)[1]
 
-    update = _plain_update(loss, model, optimizer, fitted.train, device, dtype)
-    return checkout("nanoGPT", folder), _repeated(update, fitted, batch, turn_s)
+    update = _plain_update(loss, model, optimizer, run.train, device, dtype)
+    return checkout("nanoGPT", folder), _repeated(update, run, device, batch, turn_s)
 
 
 def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, dtype: str) -> Prepared:
@@ -70,11 +71,11 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
     import transformers as hf
 
     torch.set_num_threads(threads)
-    fitted, _ = ours.fitted(from_dict(config))
-    device = torch.device(fitted.machine.device or "cpu")
-    model: Any = hf.GPT2LMHeadModel(huggingface_config(fitted.model))
+    run = from_dict(config)
+    device = _device(run)
+    model: Any = hf.GPT2LMHeadModel(huggingface_config(run.model))
     model.to(device).train()
-    train = fitted.train
+    train = run.train
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay, fused=True
     )
@@ -83,7 +84,7 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
         return model(input_ids=x, labels=x, use_cache=False).loss  # it moves the labels by one itself
 
     update = _plain_update(loss, model, optimizer, train, device, dtype)
-    return f"transformers {hf.__version__}", _repeated(update, fitted, batch, turn_s)
+    return f"transformers {hf.__version__}", _repeated(update, run, device, batch, turn_s)
 
 
 def nanogpt_module(folder: str) -> Any:
@@ -124,6 +125,11 @@ def _nanogpt_sizes(model: ModelConfig) -> dict[str, int]:
     return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
 
 
+def _device(config: Config) -> torch.device:
+    """Where the probe sends ours, too."""
+    return torch.device(config.machine.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 def _plain_update(
     loss: Update,
     model: torch.nn.Module,
@@ -147,9 +153,10 @@ def _plain_update(
     return update
 
 
-def _repeated(update: Update, config: Config, batch: int, turn_s: float) -> Callable[[], Mapping[str, float]]:
+def _repeated(
+    update: Update, config: Config, device: torch.device, batch: int, turn_s: float
+) -> Callable[[], Mapping[str, float]]:
     """Rounds of so many updates that they take about `turn_s`; the first, unmeasured one finds out how many."""
-    device = torch.device(config.machine.device or "cpu")
     tokens = torch.randint(
         config.model.vocab_size, (8, batch, config.model.block_size + 1), generator=torch.Generator().manual_seed(0)
     ).to(device)
