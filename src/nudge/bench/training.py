@@ -29,9 +29,8 @@ def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> P
     torch.set_num_threads(threads)
     fitted = ours.fitted(from_dict(config))
     update = ours.training_update(fitted)
-    return f"nudge {nudge.__version__} ({fitted.machine.update}, {fitted.machine.dtype})", _repeated(
-        update, fitted, batch, turn_s
-    )
+    version = f"nudge {nudge.__version__} ({fitted.machine.update}, {fitted.machine.dtype})"
+    return version, _repeated(update, fitted, _device(fitted), batch, turn_s)
 
 
 def nanogpt(
