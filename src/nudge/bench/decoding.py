@@ -43,7 +43,7 @@ def own(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: s
     torch.set_num_threads(threads)
     with torch.device("meta"):
         network = GPT(ModelConfig(**model))
-    network.load_state_dict(safetensors.torch.load_file(Path(work) / WEIGHTS), assign=True)
+    network.load_state_dict(_weights(work), assign=True)
     try:
         begin = ours.reader(
             network.eval().to(device),
@@ -65,7 +65,7 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
         network: Any = hf.GPT2LMHeadModel(huggingface_config(ModelConfig(**model)))
     state = {
         f"transformer.{re.sub('^blocks', 'h', name)}": tensor.to(device, getattr(torch, dtype))
-        for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()
+        for name, tensor in _weights(work).items()
     }
     network.load_state_dict({**state, "lm_head.weight": state["transformer.wte.weight"]}, assign=True)
     network.eval()
@@ -79,6 +79,11 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
         return read
 
     return f"transformers {hf.__version__}", _rounds(begin, torch.device(device), **prompt)
+
+
+def _weights(work: str) -> dict[str, Tensor]:
+    """The weights, each in memory of its own: one that is still in use would keep all of the mapped file."""
+    return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()}
 
 
 def _rounds(
