@@ -66,11 +66,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Pin the newest versions that fit pyproject.toml, without what only one platform has. PyTorch's is chosen by hand:
-# speed and exactness were measured with it.
+# speed and exactness were measured with it. One of the peers that 'nudge bench' measures is compiled: that takes minutes.
 constraints:
 	$(PYTHON) -m venv --clear build/pins
-	build/pins/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) ".[all,dev]" torch==2.13.0
-	{ echo "# Made by 'make constraints': every library that '.[all,dev]' installs, at the version that was tested."; \
+	build/pins/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) ".[all,bench,dev]" torch==2.13.0
+	{ echo "# Made by 'make constraints': every library that '.[all,bench,dev]' installs, at the version that was tested."; \
 	  build/pins/bin/python -m pip freeze --all --exclude pip --exclude nudge-lm \
 	  | sed -E -e 's/\+[^ ]*$$//' -e '/^(nvidia|triton|cuda)/d'; } > constraints.txt
 	rm -rf build/pins

@@ -149,7 +149,7 @@ def test_every_command_on_a_page_exists(page: Path):
 def parse(args: list[str]) -> None:
     """Take a command line apart as click does, without running it."""
     command: click.Command = cli.cli
-    context = click.Context(command, info_name="nudge")
+    context = click.Context(command, info_name="nudge", **cli.cli.context_settings)  # click keeps what help is called
     while isinstance(command, click.Group):
         name, found, args = command.resolve_command(context, args)
         assert found is not None, f"no command {name}"

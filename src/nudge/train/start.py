@@ -53,7 +53,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
         )
     config = _fit_to_data(config, dataset)
     machine = probe(config.machine)
-    config = _fit_to_machine(config, machine)
+    config = fit_to_machine(config, machine)
     _set_up(config.machine)
     batches = make_batches(config, dataset)
     config, machine, rehearsal = _rehearse(config, machine, batches)
@@ -161,7 +161,8 @@ def _fitting_prompt(dataset: Dataset) -> str:
     return prompt
 
 
-def _fit_to_machine(config: Config, machine: Machine) -> Config:
+def fit_to_machine(config: Config, machine: Machine) -> Config:
+    """The config with what the probe chose, and as many sequences per pass as fit."""
     chosen = replace(
         config.machine,
         device=machine.device,

@@ -1,0 +1,1 @@
+"""Measuring ourselves beside others: by turns, each in a process of its own, and against the machine's limits."""

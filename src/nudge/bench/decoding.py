@@ -1,0 +1,114 @@
+"""Contenders that read a prompt and write the likeliest tokens after it, on PyTorch. All have the same weights.
+
+The functions here run in the contenders' own processes (nudge.bench.worker). Neither ctranslate2.py nor llamacpp.py
+imports PyTorch: its threads and theirs would share a process.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+import nudge
+from nudge.bench import ours
+from nudge.bench.limits import synchronize
+from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
+from nudge.bench.training import huggingface_config
+from nudge.config import ModelConfig
+from nudge.model.gpt import GPT, init_weights
+
+Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next token
+
+
+def random_network(model: ModelConfig, seed: int = 0) -> GPT:
+    """A network whose speed is that of any other of its sizes."""
+    network = GPT(model)
+    init_weights(network, seed)
+    return network.eval()
+
+
+def save_weights(network: GPT, work: Path) -> None:
+    """Write the weights, in float32 and by our names, for all contenders to read."""
+    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(state, work / WEIGHTS)
+
+
+def own(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
+    """Our decoder."""
+    torch.set_num_threads(threads)
+    with torch.device("meta"):
+        network = GPT(ModelConfig(**model))
+    network.load_state_dict(_weights(work), assign=True)
+    try:
+        begin = ours.reader(
+            network.eval().to(device),
+            dtype,
+            batch=len(prompt["ids"]),
+            room=len(prompt["ids"][0]) + prompt["tokens"] + 1,
+        )
+    except NotImplementedError as error:
+        raise NotHereError(str(error)) from error
+    return f"nudge {nudge.__version__}", _rounds(begin, torch.device(device), **prompt)
+
+
+def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
+    """Hugging Face's GPT2LMHeadModel, called token by token with its cache: less work than its `generate`."""
+    import transformers as hf
+
+    torch.set_num_threads(threads)
+    with torch.device("meta"):
+        network: Any = hf.GPT2LMHeadModel(huggingface_config(ModelConfig(**model)))
+    state = {
+        f"transformer.{re.sub('^blocks', 'h', name)}": tensor.to(device, getattr(torch, dtype))
+        for name, tensor in _weights(work).items()
+    }
+    network.load_state_dict({**state, "lm_head.weight": state["transformer.wte.weight"]}, assign=True)
+    network.eval()
+
+    def begin() -> Read:
+        cache = hf.DynamicCache()
+
+        def read(ids: Tensor) -> Tensor:
+            return network(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+
+        return read
+
+    return f"transformers {hf.__version__}", _rounds(begin, torch.device(device), **prompt)
+
+
+def _weights(work: str) -> dict[str, Tensor]:
+    """The weights, each in memory of its own: one that is still in use would keep all of the mapped file."""
+    return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()}
+
+
+def _rounds(
+    begin: Callable[[], Read], device: torch.device, *, ids: list[list[int]], tokens: int
+) -> Callable[[], Mapping[str, Any]]:
+    """Rounds that read the prompt `ids` [B, T] and then write `tokens` more for each sequence."""
+    prompt = torch.tensor(ids, device=device)
+
+    @torch.inference_mode()
+    def play() -> Mapping[str, Any]:
+        written = []
+        synchronize(device)
+        begun = time.perf_counter()
+        read = begin()
+        new = read(prompt).argmax(-1, keepdim=True).to(device)
+        synchronize(device)
+        prefilled = time.perf_counter()
+        for _ in range(tokens):
+            written.append(new)
+            new = read(new).argmax(-1, keepdim=True).to(device)
+        synchronize(device)
+        ended = time.perf_counter()
+        output = torch.cat(written, dim=1)[0].tolist()
+        return decoding_figures(
+            len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=output
+        )
+
+    return play

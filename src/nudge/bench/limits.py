@@ -1,0 +1,97 @@
+"""What this machine can do at best: matrix products and reading memory, measured in turns beside the contenders."""
+
+import contextlib
+import ctypes
+import mmap
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import psutil
+import torch
+from torch import Tensor
+
+from nudge import native
+from nudge.bench.rounds import Prepared
+from nudge.config import MachineConfig
+from nudge.train.probe import probe
+
+SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+TRIES = 5
+
+
+def machine(*, threads: int, device: str | None) -> Prepared:
+    """Prepare to measure. One round gives operations per second of both dtypes, and bytes read per second.
+
+    A limit is the best of several tries, as it is what nothing can beat.
+    """
+    where = torch.device(probe(MachineConfig(device=device, threads=threads)).device)
+    products = {dtype: _products(where, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    read = _reader(where)
+
+    def play() -> Mapping[str, float]:
+        flops = {f"{dtype}_flops_per_s": product() for dtype, product in products.items()}
+        return {**flops, "read_bytes_per_s": read()}
+
+    return f"PyTorch {torch.__version__}", play
+
+
+def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
+    """Operations per second of the best square product through torch.mm."""
+    generator = torch.Generator(device).manual_seed(0)
+    cases = [
+        (
+            torch.randn(n, n, device=device, generator=generator).to(dtype),
+            torch.randn(n, n, device=device, generator=generator).to(dtype),
+            torch.empty(n, n, device=device, dtype=dtype),
+        )
+        for n in SIZES[device.type]
+    ]
+
+    def best() -> float:
+        return max(2 * len(a) ** 3 / _seconds(partial(torch.mm, a, b, out=out), device) for a, b, out in cases)
+
+    return best
+
+
+def _reader(device: torch.device) -> Callable[[], float]:
+    """Bytes per second of the best reading of a buffer that no cache holds, by all threads."""
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    n_bytes = max(1, min(1 << 30, free // 4) >> 21) << 21  # whole pages
+    buffer = (_huge_pages(n_bytes) if device.type == "cpu" else torch.empty(n_bytes // 4, device=device)).fill_(1)
+    ways: list[Callable[[], object]] = [buffer.sum]
+    if device.type == "cpu":
+        try:
+            read = native.load("reading").read_all
+            read.argtypes = (ctypes.c_void_p, ctypes.c_int64)
+            ways.append(lambda: read(buffer.data_ptr(), n_bytes))
+        except native.UnavailableError:
+            pass  # PyTorch's own sum must do
+    return lambda: n_bytes / min(_seconds(way, device) for way in ways)
+
+
+def _huge_pages(n_bytes: int) -> Tensor:
+    """Memory for float32 in pages of 2 MB, where the system has them: looking up small ones takes time."""
+    memory = mmap.mmap(-1, n_bytes)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.float32)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The fastest of a few."""
+    times = []
+    for _ in range(TRIES):
+        synchronize(device)
+        begin = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

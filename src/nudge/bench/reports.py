@@ -1,0 +1,170 @@
+"""What a benchmark found, as plain values: for JSON, for the tables of the command line, and for the picture."""
+
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from nudge.bench import samples
+from nudge.bench.contests import Contest, Measure
+from nudge.bench.turns import Absent, Contender, Event, Prepared, Turn
+
+
+@dataclass(slots=True)
+class Found:
+    """What one contender showed, round by round."""
+
+    contender: Contender
+    version: str = ""
+    absent: str = ""
+    peak_bytes: int = 0
+    turns: list[Turn] = field(default_factory=list)
+
+    def figures(self, key: str) -> dict[int, float]:
+        """One figure by round."""
+        return {turn.number: turn.figures[key] for turn in self.turns}
+
+
+@dataclass(slots=True)
+class Report:
+    """A contest and what was found; `add` each event as it comes."""
+
+    contest: Contest
+    machine: Contender
+    found: dict[str, Found] = field(init=False)
+
+    def __post_init__(self) -> None:
+        everybody = (self.machine, *self.contest.contenders)
+        self.found = {contender.name: Found(contender) for contender in everybody}
+
+    def add(self, event: Event) -> None:
+        """Take note of it."""
+        found = self.found[event.contender.name]
+        match event:
+            case Prepared():
+                found.version = event.version
+            case Absent():
+                found.absent = event.why
+            case Turn():
+                found.turns.append(event)
+                found.peak_bytes = max(found.peak_bytes, event.peak_bytes)
+
+    def limits(self) -> dict[str, float]:
+        """The best that this machine did in any turn: what nothing can beat."""
+        turns = self.found[self.machine.name].turns
+        return {key: max(turn.figures[key] for turn in turns) for key in (turns[0].figures if turns else ())}
+
+    def measured(self) -> list[Found]:
+        """The contenders that were measured to the end."""
+        return [found for c in self.contest.contenders if (found := self.found[c.name]).turns and not found.absent]
+
+    def comparisons(self) -> list[dict[str, Any]]:
+        """How many times as fast ours is: each of ours beside each peer of its group, then the best beside the best."""
+        return [
+            comparison
+            for measure in self.contest.measures
+            for ours, peer in self._pairs(measure)
+            if (comparison := _compared(measure, ours, peer))
+        ]
+
+    def _pairs(self, measure: Measure) -> Iterable[tuple[Found, Found]]:
+        ours = [found for found in self.measured() if found.contender.ours]
+        peers = [found for found in self.measured() if not found.contender.ours]
+        pairs = [(a, b) for a in ours for b in peers if a.contender.group == b.contender.group]
+        if len({found.contender.group for found in (*ours, *peers)}) > 1 and ours and peers:
+
+            def speed(found: Found) -> float:
+                return measure.speed(median(found.figures(measure.key).values()))
+
+            best = (max(ours, key=speed), max(peers, key=speed))
+            pairs += [best] if best not in pairs else []
+        return pairs
+
+    def as_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything, as JSON values. `about`: the machine and the versions."""
+        limits = self.limits()
+        return {
+            "benchmark": self.contest.name,
+            "title": self.contest.title,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **about,
+            "settings": dict(self.contest.settings),
+            "limits": limits,
+            "limit_label": self.contest.limit_label,
+            "measures": [
+                {"key": m.key, "label": m.label, "digits": m.digits, "more_is_better": m.more_is_better}
+                for m in self.contest.measures
+            ],
+            "also": [{"key": m.key, "label": m.label, "digits": m.digits} for m in self.contest.also],
+            "contenders": [self._described(self.found[c.name], limits) for c in self.contest.contenders],
+            "comparisons": self.comparisons(),
+        }
+
+    def _described(self, found: Found, limits: Mapping[str, float]) -> dict[str, Any]:
+        contender = found.contender
+        described: dict[str, Any] = {
+            "name": contender.name,
+            "ours": contender.ours,
+            "group": contender.group,
+            "absent": found.absent or None,
+            "version": found.version,
+        }
+        if found.absent or not found.turns:
+            return described
+        described |= {
+            "peak_bytes": found.peak_bytes,
+            "agreement": _agreement(self.measured()[0], found),
+            "figures": {key: _figure(found, key) for key in found.turns[0].figures},
+            "output": [turn.output for turn in found.turns] if found.turns[0].output is not None else None,
+        }
+        if contender.limit and contender.limit[0] in limits:
+            name, work = contender.limit
+            measure = self.contest.measures[0]
+            speed = measure.speed(described["figures"][measure.key]["median"])
+            described |= {"limit": {"of": name, "work_per_token": work}, "share_of_limit": speed * work / limits[name]}
+        return described
+
+
+def _agreement(reference: Found, found: Found) -> float | None:
+    """The share of the first measured contender's output that this one's begins with; None if there is none."""
+    expected, got = reference.turns[0].output, found.turns[0].output
+    if isinstance(expected, str):
+        return float(got == expected)
+    if not isinstance(expected, list) or not expected or not isinstance(expected[0], int):
+        return None
+    same = next((n for n, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b), len(expected))
+    return same / len(expected)
+
+
+def _figure(found: Found, key: str) -> dict[str, Any]:
+    values = found.figures(key)
+    spread = samples.spread(list(values.values()))
+    return {
+        "median": spread.median,
+        "low": spread.low,
+        "high": spread.high,
+        "rounds": [values[number] for number in sorted(values)],
+    }
+
+
+def _compared(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | None:
+    """Only rounds count in which both were measured. Missing the target ends ours, and favours a peer: it then counts
+    with less time than it needs.
+    """
+    if any(turn.figures.get("reached") == 0 for turn in ours.turns):
+        return None
+    mine, theirs = ours.figures(measure.key), peer.figures(measure.key)
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        return None
+    found = samples.ratio([measure.speed(mine[n]) for n in both], [measure.speed(theirs[n]) for n in both])
+    return {
+        "measure": measure.key,
+        "ours": ours.contender.name,
+        "peer": peer.contender.name,
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "rounds": len(both),
+    }

@@ -1,0 +1,51 @@
+"""What the contenders of a kind share, whatever library they are. No torch: some of them bring threads of their own."""
+
+import contextlib
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Figures = Mapping[str, Any]  # what one round brings: numbers, and perhaps "output", which can be compared
+Prepared = tuple[str, Callable[[], Figures]]  # the version that is measured, and one round of it
+
+
+class NotHereError(Exception):
+    """This contender cannot run here; the text says why, in words for a person."""
+
+
+WEIGHTS = "weights.safetensors"  # in the folder of work: float32, by our names
+
+
+def decoding_figures(
+    batch: int, tokens: int, *, prefill_s: float, decode_s: float, output: list[int]
+) -> dict[str, Any]:
+    """What a round of decoding says. `output`: the tokens of the first sequence."""
+    return {
+        "prefill_ms": 1000 * prefill_s,
+        "ms_per_token": 1000 * decode_s / tokens / batch,
+        "tokens_per_s": batch * tokens / decode_s,
+        "output": output,
+    }
+
+
+def peak_bytes(pid: int | str = "self") -> int:
+    """The most memory a process had resident, in bytes."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
+        if found:
+            return 1024 * int(found[1])
+    memory = psutil.Process().memory_info()
+    return int(getattr(memory, "peak_wset", memory.rss))  # Windows keeps the peak; elsewhere what it is now must do
+
+
+def checkout(name: str, folder: str) -> str:
+    """A local checkout by its commit, if it has one."""
+    try:
+        asked = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
+        return f"{name} {subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}"
+    except (OSError, subprocess.CalledProcessError):
+        return name

@@ -1,0 +1,173 @@
+"""Contenders that learn the characters of a text until the loss on all of its validation part is low enough.
+
+Only the updates are timed, evaluations are not. The text's last tenth is for validation; every `every` updates each
+contender is measured on all of it, in windows of its own context. A round is one run, with a seed of its own.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import math
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import nudge
+from nudge.bench.rounds import Prepared, checkout
+from nudge.bench.training import nanogpt_module, nanogpt_optimizer
+from nudge.config import Config, ModelConfig, TrainConfig, from_dict, override
+from nudge.data.split import Split
+from nudge.events import Evaluation, Event, Step
+from nudge.train.start import run
+
+Progress = Generator[
+    tuple[int, float, float], None, None
+]  # updates made, seconds they took, loss on the validation text
+
+# README.md of nanoGPT, "I only have a macbook": 4 layers, 4 heads, 128 channels, context 64, batch 12, no dropout.
+NANOGPT_MODEL = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64)
+NANOGPT_TRAIN = TrainConfig(batch_tokens=12 * 64, warmup_steps=100, weight_decay=0.1, beta1=0.9, beta2=0.99)
+EVALUATE_AT_ONCE = 256  # windows
+
+
+def own(*, config: dict[str, Any], text: str, target: float, every: int, threads: int, work: str) -> Prepared:
+    """A run of `nudge train`, as a person would start it."""
+    torch.set_num_threads(threads)
+    asked = from_dict(config)
+    settings = {
+        "data": {"paths": (text,), "tokenizer": "chars"},
+        "eval": {"every": every, "tokens": 1 << 40},  # the whole validation text each time
+        "sample": {"every": 0},
+        "save": {"every": max(asked.train.steps, 1)},
+        "machine": {"threads": threads},
+    }
+
+    def learn(seed: int) -> Progress:
+        seconds = 0.0
+        with (
+            tempfile.TemporaryDirectory(dir=work) as folder,
+            contextlib.closing(_started(override(asked, {**settings, "seed": seed}), Path(folder, "run"))) as events,
+        ):
+            for event in events:
+                if isinstance(event, Step):
+                    seconds = event.train_s
+                elif isinstance(event, Evaluation) and event.step:
+                    yield event.step, seconds, event.loss
+
+    return f"nudge {nudge.__version__}", _rounds(learn, target)
+
+
+def _started(config: Config, folder: Path) -> Generator[Event, None, None]:
+    yield from run(config, folder)
+
+
+def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, lr: float, steps: int) -> Prepared:
+    """nanoGPT's recipe for a CPU: its model, optimizer and schedule, float32 and not compiled, as its README says."""
+    torch.set_num_threads(threads)
+    train, val, n_chars = characters(Path(text), val_share=Config().data.val_share)
+    config = dataclasses.replace(NANOGPT_TRAIN, lr=lr, steps=steps)
+    sizes = dataclasses.asdict(dataclasses.replace(NANOGPT_MODEL, vocab_size=n_chars))
+    module = nanogpt_module(folder)
+
+    def learn(seed: int) -> Progress:
+        torch.manual_seed(seed)
+        model = module.GPT(module.GPTConfig(**sizes, bias=False, dropout=0.0))
+        optimizer = nanogpt_optimizer(model, config, "cpu")
+        model(*_batch(train))[1].backward()  # what is done for the first time is not timed
+        optimizer.zero_grad(set_to_none=True)
+        seconds = 0.0
+        for done in range(steps):
+            begun = time.perf_counter()
+            _nanogpt_update(model, optimizer, train, nanogpt_lr(done, config))
+            seconds += time.perf_counter() - begun
+            if (done + 1) % every == 0 or done + 1 == steps:
+                yield done + 1, seconds, _validation_loss(model, val)
+
+    return checkout("nanoGPT", folder), _rounds(learn, target)
+
+
+def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
+    """The text's characters as ids, for training and for validation, and how many kinds there are."""
+    text = path.read_text(encoding="utf-8")
+    id_of = {character: number for number, character in enumerate(sorted(set(text)))}
+    parts = Split(val_share, cut=True)(text)
+    train, val = (torch.tensor([id_of[character] for character in part]) for part in parts)
+    return train, val, len(id_of)
+
+
+def nanogpt_lr(done: int, config: TrainConfig) -> float:
+    """The learning rate of nanoGPT's train.py: warm-up, then a cosine down to a tenth."""
+    if done < config.warmup_steps:
+        return config.lr * (done + 1) / (config.warmup_steps + 1)
+    share = (done - config.warmup_steps) / (config.steps - config.warmup_steps)
+    return config.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def _nanogpt_update(model: Any, optimizer: torch.optim.Optimizer, tokens: Tensor, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    model(*_batch(tokens))[1].backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), NANOGPT_TRAIN.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows from anywhere in the text, as nanoGPT's get_batch draws them."""
+    T = NANOGPT_MODEL.block_size
+    starts = torch.randint(len(tokens) - T, (NANOGPT_TRAIN.batch_tokens // T,)).tolist()
+    x = torch.stack([tokens[start : start + T] for start in starts])
+    y = torch.stack([tokens[start + 1 : start + 1 + T] for start in starts])
+    return x, y
+
+
+@torch.no_grad()
+def _validation_loss(model: Any, tokens: Tensor) -> float:
+    """Nats per character over all of the validation text, each character predicted once."""
+    T, n_targets = NANOGPT_MODEL.block_size, len(tokens) - 1
+    whole = n_targets // T * T
+    windows = [
+        (
+            tokens[:whole].view(-1, T)[i : i + EVALUATE_AT_ONCE],
+            tokens[1 : whole + 1].view(-1, T)[i : i + EVALUATE_AT_ONCE],
+        )
+        for i in range(0, whole // T, EVALUATE_AT_ONCE)
+    ]
+    if whole < n_targets:
+        windows.append((tokens[None, whole:n_targets], tokens[None, whole + 1 :]))
+    model.eval()
+    nats = sum(model(x, y)[1].item() * y.numel() for x, y in windows)
+    model.train()
+    return nats / n_targets
+
+
+def _rounds(learn: Callable[[int], Progress], target: float) -> Callable[[], Mapping[str, Any]]:
+    """Runs with the seeds 1, 2, ...; each ends where the target is reached, or with its recipe.
+
+    A run that does not reach the target counts with the time of its whole recipe, which is less than it would need.
+    """
+    seeds = itertools.count(0)
+
+    def play() -> Mapping[str, Any]:
+        seed = next(seeds)
+        points = []
+        with contextlib.closing(learn(seed)) as progress:
+            for point in progress:
+                points.append(point)
+                if point[-1] <= target or seed == 0:  # seed 0 is the unmeasured round
+                    break
+        updates, seconds, loss = points[-1]
+        return {
+            "seconds": seconds,
+            "updates": float(updates),
+            "loss": loss,
+            "reached": float(loss <= target),
+            "output": [[u, round(s, 3), round(v, 4)] for u, s, v in points],
+        }
+
+    return play

@@ -1,0 +1,116 @@
+"""Contenders that turn text into GPT-2's ids. All have the same vocabulary and get the same list of texts."""
+
+import hashlib
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nudge.bench.rounds import Prepared
+from nudge.data import ranks
+from nudge.data import tokenizer as tokenizers_of_ours
+from nudge.data.pieces import pieces
+from nudge.data.sources import documents
+from nudge.data.tokenizer import EOT, GPT2_PATTERN, to_bytes
+
+EOT_ID = 50256
+TURN_S = 1.0  # about
+IdArrays = Iterable[npt.NDArray[Any]]
+Encode = Callable[[Sequence[str]], IdArrays]
+
+
+def own(*, paths: list[str], field: str, threads: int) -> Prepared:
+    """Our encoder, as `nudge data prepare` calls it."""
+    import nudge
+    from nudge.bench import ours
+
+    return f"nudge {nudge.__version__}", _rounds(ours.encoder(tokenizers_of_ours.get("gpt2"), threads), paths, field)
+
+
+def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
+    """tiktoken's own way for many texts."""
+    import tiktoken as library
+
+    ranked = {token: rank for rank, token in enumerate(ranks.find("gpt2"))}
+    encoding = library.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranked, special_tokens={EOT: EOT_ID})
+
+    def encode(texts: Sequence[str]) -> list[Any]:
+        if threads == 1:
+            return [encoding.encode_ordinary(text) for text in texts]
+        return encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+
+    return f"tiktoken {library.__version__}", _rounds(encode, paths, field)
+
+
+def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
+    """Hugging Face's tokenizers, without offsets (`encode_batch_fast`)."""
+    os.environ |= {"TOKENIZERS_PARALLELISM": str(threads > 1).lower(), "RAYON_NUM_THREADS": str(threads)}
+    import tokenizers as library
+
+    vocabulary = ranks.find("gpt2")
+    letters = ranks.byte_alphabet()
+
+    def spelled(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    merges = [(spelled(left), spelled(right)) for left, right in merged_pairs(vocabulary)]
+    model = library.models.BPE(vocab={spelled(token): rank for rank, token in enumerate(vocabulary)}, merges=merges)
+    tokenizer = library.Tokenizer(model)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+    def encode(texts: Sequence[str]) -> list[Any]:
+        return [encoded.ids for encoded in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    return f"tokenizers {library.__version__}", _rounds(encode, paths, field)
+
+
+def merged_pairs(vocabulary: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The two tokens that each later token was merged from: what merging its bytes by the earlier ranks leaves."""
+    ranked = {token: rank for rank, token in enumerate(vocabulary)}
+    pairs = []
+    for rank, token in enumerate(vocabulary[256:], 256):
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            joined = [ranked.get(left + right, rank) for left, right in itertools.pairwise(parts)]
+            at = min(range(len(joined)), key=joined.__getitem__)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        pairs.append((parts[0], parts[1]))
+    return pairs
+
+
+def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mapping[str, Any]]:
+    """Rounds of so many passes over all texts that they take about a second.
+
+    A book is cut for everybody, at places where no token is cut.
+    """
+    texts = [piece for text in documents(paths, field=field) for piece in pieces(text)]
+    n_bytes = sum(len(to_bytes(text)) for text in texts)
+
+    passes, digest = 0, ""
+
+    def several(n: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(n):
+            encode(texts)
+        return time.perf_counter() - begun
+
+    def play() -> Mapping[str, Any]:
+        nonlocal passes, digest
+        if not passes:
+            ids = np.concatenate([np.asarray(part, dtype=np.uint32) for part in encode(texts)])
+            digest = hashlib.sha256(ids[ids != EOT_ID].tobytes()).hexdigest()  # ours marks where documents begin
+            passes = max(1, round(TURN_S / several(1)))
+        return {"mb_per_s": passes * n_bytes / 1e6 / several(passes), "output": digest}
+
+    return play
+
+
+def check(paths: Sequence[str | Path], field: str) -> int:
+    """Bytes of text to encode. Raises: DataError for missing files; MachineError without GPT-2's vocabulary."""
+    ranks.find("gpt2")
+    return sum(len(to_bytes(text)) for text in documents([str(path) for path in paths], field=field))

@@ -1,0 +1,186 @@
+"""Contenders that train: each makes full updates (forward, backward, clip, AdamW) of a network of the same sizes.
+
+All read the same random tokens, which lie ready in memory: what is measured is the update alone. The functions here
+run in the contenders' own processes (nudge.bench.worker).
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import nudge
+from nudge.bench import ours
+from nudge.bench.limits import synchronize
+from nudge.bench.rounds import NotHereError, Prepared, checkout
+from nudge.config import Config, ModelConfig, TrainConfig, from_dict
+
+Update = Callable[[Tensor, Tensor], Tensor]
+
+
+def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> Prepared:
+    """Our update, on the path that `nudge train` would choose with this config."""
+    torch.set_num_threads(threads)
+    fitted = ours.fitted(from_dict(config))
+    update = ours.training_update(fitted)
+    version = f"nudge {nudge.__version__} ({fitted.machine.update}, {fitted.machine.dtype})"
+    return version, _repeated(update, fitted, _device(fitted), batch, turn_s)
+
+
+def nanogpt(
+    *,
+    config: dict[str, Any],
+    batch: int,
+    threads: int,
+    turn_s: float,
+    folder: str,
+    dtype: str,
+    compiled: bool,
+    fused: bool,
+) -> Prepared:
+    """nanoGPT's model.py and its own optimizer, driven as its train.py does; with biases, as GPT-2 has them.
+
+    `fused`: the fused AdamW, which nanoGPT chooses itself on a GPU only.
+    """
+    torch.set_num_threads(threads)
+    run = from_dict(config)
+    device = _device(run)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    module = nanogpt_module(folder)
+    model = module.GPT(module.GPTConfig(**_nanogpt_sizes(run.model), bias=True, dropout=0.0)).to(device)
+    optimizer = nanogpt_optimizer(model, run.train, "cuda" if fused else device.type)
+    forward = torch.compile(model) if compiled else model
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return forward(x, y)[1]
+
+    update = _plain_update(loss, model, optimizer, run.train, device, dtype)
+    return checkout("nanoGPT", folder), _repeated(update, run, device, batch, turn_s)
+
+
+def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, dtype: str) -> Prepared:
+    """Hugging Face's GPT2LMHeadModel with the fused AdamW that their Trainer takes; no dropout, as everybody here."""
+    import transformers as hf
+
+    torch.set_num_threads(threads)
+    run = from_dict(config)
+    device = _device(run)
+    model: Any = hf.GPT2LMHeadModel(huggingface_config(run.model))
+    model.to(device).train()
+    train = run.train
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=train.lr, betas=(train.beta1, train.beta2), weight_decay=train.weight_decay, fused=True
+    )
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        return model(input_ids=x, labels=x, use_cache=False).loss  # it moves the labels by one itself
+
+    update = _plain_update(loss, model, optimizer, train, device, dtype)
+    return f"transformers {hf.__version__}", _repeated(update, run, device, batch, turn_s)
+
+
+def nanogpt_module(folder: str) -> Any:
+    """nanoGPT's model.py, imported from a checkout. Raises: NotHereError."""
+    path = Path(folder) / "model.py"
+    spec = importlib.util.spec_from_file_location("nanogpt_model", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise NotHereError(f"no model.py in {folder}: give --nanogpt the folder of a nanoGPT checkout")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def nanogpt_optimizer(model: Any, train: TrainConfig, device_type: str) -> torch.optim.Optimizer:
+    """The AdamW that nanoGPT makes for its model."""
+    return model.configure_optimizers(train.weight_decay, train.lr, (train.beta1, train.beta2), device_type)
+
+
+def huggingface_config(model: ModelConfig) -> Any:
+    """The configuration of the same network for transformers, without dropout."""
+    import transformers as hf
+
+    return hf.GPT2Config(
+        n_layer=model.n_layer,
+        n_head=model.n_head,
+        n_embd=model.n_embd,
+        n_positions=model.block_size,
+        vocab_size=model.vocab_size,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=model.vocab_size - 1,
+        eos_token_id=model.vocab_size - 1,
+    )
+
+
+def _nanogpt_sizes(model: ModelConfig) -> dict[str, int]:
+    return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+
+
+def _device(config: Config) -> torch.device:
+    """Where the probe sends ours, too."""
+    return torch.device(config.machine.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _plain_update(
+    loss: Update,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: TrainConfig,
+    device: torch.device,
+    dtype: str,
+) -> Update:
+    """The update of nanoGPT's train.py, step by step."""
+    low = dtype == "bfloat16"
+
+    def update(x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext():
+            value = loss(x, y)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return value.detach()
+
+    return update
+
+
+def _repeated(
+    update: Update, config: Config, device: torch.device, batch: int, turn_s: float
+) -> Callable[[], Mapping[str, float]]:
+    """Rounds of so many updates that they take about `turn_s`; the first, unmeasured one finds out how many."""
+    tokens = torch.randint(
+        config.model.vocab_size, (8, batch, config.model.block_size + 1), generator=torch.Generator().manual_seed(0)
+    ).to(device)
+    pairs = itertools.cycle([(window[:, :-1].contiguous(), window[:, 1:].contiguous()) for window in tokens])
+    count = 0
+
+    def several(n: int) -> float:
+        synchronize(device)
+        begin = time.perf_counter()
+        for _ in range(n):
+            last = update(*next(pairs))
+        if not torch.isfinite(last).item():  # waits for the device, too
+            raise FloatingPointError("the loss is not finite")
+        synchronize(device)
+        return time.perf_counter() - begin
+
+    def play() -> Mapping[str, float]:
+        nonlocal count
+        if not count:
+            several(2)  # compiles, allocates
+            count = max(1, round(turn_s / several(1)))
+        seconds = several(count)
+        figures = {"tokens_per_s": count * batch * config.model.block_size / seconds, "updates": float(count)}
+        if device.type == "cuda":
+            figures["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(device))
+        return figures
+
+    return play

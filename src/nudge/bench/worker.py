@@ -1,0 +1,67 @@
+"""One contender in a process of its own: `python -m nudge.bench.worker`, told what to do by lines of JSON.
+
+    -> {"prepare": "nudge.bench.training:nanogpt", "options": {...}}     <- {"ready": {"version": "..."}}
+    -> {"round": 0}                                                      <- {"figures": {...}, "peak_bytes": ...}
+    -> (end of input)                                                    the process ends
+
+Between two rounds it waits for its next line and computes nothing. What goes wrong is answered as {"failed": why}.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from nudge.bench.rounds import Figures, NotHereError, Prepared, peak_bytes
+
+
+def main() -> None:
+    """Answer one line for each line that comes."""
+    answers = _own_standard_output()
+    play: Callable[[], Figures] | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if play is None:
+                version, play = _prepare(request["prepare"], request["options"])
+                answer: dict[str, Any] = {"ready": {"version": version}}
+            else:
+                figures = dict(play())
+                answer = {"peak_bytes": figures.pop("peak_bytes", None) or peak_bytes(), "figures": figures}
+        except NotHereError as error:
+            answer = {"failed": str(error)}
+        except Exception as error:  # whatever a peer does: it is told, and the others go on
+            answer = {"failed": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
+            traceback.print_exc()
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _prepare(name: str, options: dict[str, Any]) -> Prepared:
+    """Find `module:function`, let it prepare, and forget how much memory that took."""
+    module, _, function = name.partition(":")
+    version, play = getattr(importlib.import_module(module), function)(**options)
+    _forget_peak()
+    return version, play
+
+
+def _own_standard_output() -> TextIO:
+    """Standard output is for answers alone: whatever the contenders print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _forget_peak() -> None:
+    """From here on the peak counts: what is measured is training or decoding, not the conversion of weights."""
+    with contextlib.suppress(OSError):  # Linux only (Source: proc(5), clear_refs)
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""`nudge bench`: how fast this is here, beside other programs and against what the machine can do at best."""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from nudge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nudge.bench.contests import Contest
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+PATH = click.Path(resolve_path=True, path_type=Path)
+
+
+def common(command: Command) -> Command:
+    """The options that all of them have."""
+    for option in reversed(
+        (
+            click.option("--rounds", default=7, type=click.IntRange(min=1), help="Measured turns of each contender."),
+            click.option("--threads", type=click.IntRange(min=1), help="Of each contender. [default: every core]"),
+            click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; may be repeated."),
+            click.option("--json", "as_json", is_flag=True, help="Print everything that was measured as JSON."),
+            click.option("--plot", type=PATH, metavar="FILE", help="Draw the medians as a .png or .svg, too."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed beside other programs, and against this machine's limits.
+
+    Everybody runs in a process of its own and is measured by turns. A peer that is not installed is left out and named.
+
+    \b
+    Example:
+      nudge bench train --recipe mini_24k --nanogpt ../nanoGPT
+      nudge bench decode --dtype bfloat16 --plot decode.svg
+    """
+
+
+@bench.command()
+@click.option("--recipe", default="gpt2_small", metavar="NAME", help="The network's sizes.")
+@click.option("--batch", type=click.IntRange(min=1), help="Windows of an update. [default: so many that 4,096 tokens]")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens of a window. [default: the recipe's]")
+@click.option("--update", multiple=True, metavar="KIND", help="Our path, not the one the probe chooses; repeatable.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
+@click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Seconds of a turn, about.")
+@click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
+@common
+def train(
+    recipe: str,
+    batch: int | None,
+    context: int | None,
+    update: tuple[str, ...],
+    nanogpt: Path | None,
+    llmc: Path | None,
+    turn_s: float,
+    device: str | None,
+    settings: tuple[str, ...],
+    **measuring: Any,
+) -> None:
+    """Measure training: tokens per second.
+
+    An update is forward, backward, clipping and AdamW, on random tokens. Peers are nanoGPT (as shipped for a CPU, and
+    at its best), Hugging Face transformers, and llm.c's C program.
+
+    \b
+    Example:
+      nudge bench train --recipe mini_24k --nanogpt ../nanoGPT
+      nudge bench train --batch 4 --context 64 --nanogpt ../nanoGPT --llmc ../llm.c --json
+    """
+    from nudge import config as configs
+    from nudge import recipes
+    from nudge.bench import contests
+
+    _must_exist(nanogpt, llmc)
+    config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
+    if device:
+        config = configs.override(config, {"machine": {"device": device}})
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
+        contest = contests.training(
+            config,
+            batch=batch,
+            context=context,
+            threads=_threads(measuring["threads"]),
+            turn_s=turn_s,
+            updates=update,
+            nanogpt=nanogpt,
+            llmc=llmc,
+            work=Path(work),
+            cuda=_device(config.machine.device) != "cpu",
+        )
+        _measure(contest, device=config.machine.device, **measuring)
+
+
+@bench.command()
+@click.argument("source", required=False)
+@click.option("--recipe", default="gpt2_small", metavar="NAME", help="The sizes of random weights, without a SOURCE.")
+@click.option("--batch", default=1, type=click.IntRange(min=1), help="Sequences at once.")
+@click.option("--prompt", default=32, type=click.IntRange(min=1), help="Tokens to read first.")
+@click.option("--tokens", default=64, type=click.IntRange(min=1), help="Tokens to write then.")
+@click.option(
+    "--dtype",
+    multiple=True,
+    type=click.Choice(("float32", "bfloat16", "int8")),
+    help="Of the weights; may be repeated. [default: all]",
+)
+@click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
+@common
+def decode(
+    source: str | None,
+    recipe: str,
+    batch: int,
+    prompt: int,
+    tokens: int,
+    dtype: tuple[str, ...],
+    device: str | None,
+    **measuring: Any,
+) -> None:
+    """Measure writing: milliseconds per token.
+
+    SOURCE is a run folder, a checkpoint or an imported folder; left out, random weights of a recipe's sizes. Peers are
+    Hugging Face transformers, CTranslate2 and llama.cpp. All have the same weights and write the likeliest tokens.
+
+    \b
+    Example:
+      nudge bench decode --dtype float32 --dtype bfloat16
+      nudge bench decode --batch 16 --json
+      nudge bench decode --prompt 512 --plot prefill.png
+    """
+    from nudge import recipes
+    from nudge.bench import contests, decoding
+
+    if source:
+        from nudge.infer.engine import load
+
+        network, name = load(source, device="cpu").network, source
+    else:
+        network, name = decoding.random_network(recipes.recipe(recipe).model), recipe
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
+        contest = contests.decoding(
+            network.config,
+            name=name,
+            batch=batch,
+            prompt=prompt,
+            tokens=tokens,
+            dtypes=dtype or tuple(contests.DTYPES),
+            threads=_threads(measuring["threads"]),
+            device=_device(device),
+            work=Path(work),
+        )
+        decoding.save_weights(network, Path(work))
+        del network
+        _measure(contest, device=device, **measuring)
+
+
+@bench.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
+@click.option("--cores", multiple=True, type=click.IntRange(min=1), help="May be repeated. [default: 1, and 2 if here]")
+@common
+def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measuring: Any) -> None:
+    """Measure encoding: megabytes of text per second.
+
+    It turns text into GPT-2's ids. FILE are files, folders and globs of text, as for 'nudge data prepare'. Peers are
+    tiktoken and tokenizers, with the same vocabulary; their ids are compared with ours.
+
+    \b
+    Example:
+      nudge bench tokenize book.txt
+      nudge bench tokenize "reviews/*.jsonl" --field review --cores 1 --cores 4
+    """
+    from nudge.bench import contests, tokenizing
+
+    n_bytes = tokenizing.check(files, field)
+    available = _threads(measuring["threads"])
+    contest = contests.tokenizing(
+        [str(Path(file).resolve()) for file in files],
+        field_name=field,
+        cores=cores or range(1, min(2, available) + 1),
+        n_bytes=n_bytes,
+    )
+    _measure(contest, device="cpu", **measuring)
+
+
+@bench.command("time-to-loss")
+@click.option("--text", type=PATH, required=True, metavar="FILE", help="Learn its characters; its last tenth tests.")
+@click.option("--target", default=1.91, help="The validation loss to reach, in nats per character.")
+@click.option("--recipe", default="tiny", metavar="NAME", help="Ours, with the sizes of nanoGPT's network.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
+@click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between two measurements of the loss.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--nanogpt-lr", default=4e-3, help="The learning rate of nanoGPT, tuned.")
+@click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="Its updates, tuned.")
+@common
+def time_to_loss(
+    text: Path,
+    target: float,
+    recipe: str,
+    settings: tuple[str, ...],
+    every: int,
+    nanogpt: Path | None,
+    nanogpt_lr: float,
+    nanogpt_steps: int,
+    **measuring: Any,
+) -> None:
+    """Measure learning: seconds until a loss is reached.
+
+    The peer is nanoGPT's recipe for a CPU (4 layers, 4 heads, 128 channels, 64 characters), as shipped and with its
+    learning rate tuned. Seconds are those of updates alone. A round is a whole run with a seed of its own.
+
+    \b
+    Example:
+      nudge bench time-to-loss --text shakespeare.txt --nanogpt ../nanoGPT --rounds 3
+    """
+    from nudge import config as configs
+    from nudge import recipes
+    from nudge.bench import contests
+
+    _must_exist(text, nanogpt)
+    same_sizes = {"model": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64}}
+    config = configs.override(recipes.recipe(recipe), same_sizes)
+    config = configs.override(config, configs.parse_settings(settings))
+    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
+        contest = contests.time_to_loss(
+            config,
+            text,
+            target=target,
+            every=every,
+            threads=_threads(measuring["threads"]),
+            nanogpt=nanogpt,
+            tuned_lr=nanogpt_lr,
+            tuned_steps=nanogpt_steps,
+            work=Path(work),
+        )
+        _measure(contest, device="cpu", **measuring)
+
+
+def _must_exist(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ConfigError(f"there is no {path}", "check the path")
+
+
+def _threads(asked: int | None) -> int:
+    from nudge.train.probe import usable_cores
+
+    return asked or usable_cores()
+
+
+def _device(asked: str | None) -> str:
+    import torch
+
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _measure(
+    contest: "Contest",
+    *,
+    rounds: int,
+    threads: int | None,
+    peer: tuple[str, ...],
+    as_json: bool,
+    plot: Path | None,
+    device: str | None,
+) -> None:
+    """Let them play, and show what was found."""
+    from nudge.bench import contests, pictures, reports, turns
+    from nudge.cli import benchtable
+
+    if plot:
+        pictures.check(plot)  # before minutes are spent
+    contest, threads = contest.only(peer), _threads(threads)
+    machine = contests.machine(threads=threads, device=device)
+    report = reports.Report(contest, machine)
+    events = turns.take_turns((machine, *contest.contenders), rounds, threads=threads)
+    for event in benchtable.watched(events, contest, rounds):
+        report.add(event)
+    found = report.as_dict(_about(threads, rounds))
+    if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):
+        why = next(contender["absent"] for contender in found["contenders"] if contender["ours"])
+        raise ConfigError(f"nothing of ours was measured: {why}", "choose other settings")
+    if plot:
+        pictures.draw(found, plot)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        benchtable.show(found)
+
+
+def _about(threads: int, rounds: int) -> dict[str, Any]:
+    """The machine and the versions, so that the figures can be dated."""
+    import psutil
+    import torch
+
+    import nudge
+    from nudge.train.probe import cpu_name, usable_cores
+
+    return {
+        "nudge": nudge.__version__,
+        "command": ["nudge", *sys.argv[1:]],
+        "rounds": rounds,
+        "machine": {
+            "processor": cpu_name(),
+            "cores": usable_cores(),
+            "threads": threads,
+            "memory_bytes": psutil.virtual_memory().total,
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "pytorch": torch.__version__,
+        },
+    }

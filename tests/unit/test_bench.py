@@ -1,0 +1,421 @@
+"""`nudge bench` for real, on networks so small that seconds are enough. What it measures is never asserted."""
+
+import importlib.util
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+import torch
+
+from nudge.bench import contests, llmc, pictures, reports, samples, tokenizing
+from nudge.bench.rounds import NotHereError, peak_bytes
+from nudge.bench.time_to_loss import NANOGPT_TRAIN, characters, nanogpt_lr
+from nudge.bench.turns import Absent, Contender, Prepared, Turn, take_turns
+from nudge.cli import benchtable
+from nudge.config import Config, ModelConfig
+from nudge.data import ranks
+from nudge.errors import ConfigError, MachineError
+from nudge.model.sizes import parameter_counts
+
+Nudge = Callable[..., subprocess.CompletedProcess[str]]
+
+# What a checkout of nanoGPT offers, as far as it is used here, in a network of one layer.
+NANOGPT_LIKE = """
+from dataclasses import dataclass
+import torch
+from torch.nn import functional as F
+
+print("loading prints, and that must not get into the answers")
+
+@dataclass
+class GPTConfig:
+    block_size: int
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    dropout: float
+    bias: bool
+
+class GPT(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(config.vocab_size, config.n_embd)
+        self.head = torch.nn.Linear(config.n_embd, config.vocab_size, bias=config.bias)
+
+    def forward(self, x, y):
+        logits = self.head(self.embedding(x))
+        return logits, F.cross_entropy(logits.view(-1, logits.size(-1)), y.reshape(-1))
+
+    def configure_optimizers(self, weight_decay, lr, betas, device_type):
+        return torch.optim.AdamW(self.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+"""
+
+# What a checkout of llm.c offers, as far as it is used here: a program that says how long its updates took.
+TRAIN_GPT2_LIKE = r"""
+#include <stdio.h>
+#include <unistd.h>
+int main() {
+    int B = 4; // batch size
+    int T = 64; // sequence length
+    for (int step = 0; step <= 40; step++) {
+        usleep(2000);
+        printf("step %d: train loss %f (took %f ms)\n", step, 1.0 / (step + 1), (double)(B * T));
+    }
+}
+"""
+MAKEFILE_LIKE = "$(info ✓ OpenMP found)\ntrain_gpt2: train_gpt2.c\n\t$(CC) $< -o $@\n"
+
+
+@pytest.fixture
+def nanogpt(tmp_path: Path) -> Path:
+    folder = tmp_path / "nanoGPT"
+    folder.mkdir()
+    (folder / "model.py").write_text(NANOGPT_LIKE, encoding="utf-8")
+    return folder
+
+
+def found(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert result.returncode == 0, result.stderr
+    value = json.loads(result.stdout)
+    assert {"benchmark", "time", "nudge", "machine", "settings", "limits", "contenders", "comparisons"} <= value.keys()
+    assert set(value["limits"]) == {"float32_flops_per_s", "bfloat16_flops_per_s", "read_bytes_per_s"}
+    for contender in value["contenders"]:
+        if not contender["absent"]:
+            assert contender["version"]
+            assert contender["peak_bytes"] > 1e6
+            for figure in contender["figures"].values():
+                assert figure["low"] <= figure["median"] <= figure["high"]
+                assert len(figure["rounds"]) == value["rounds"]
+    return value
+
+
+def measured(value: dict[str, Any]) -> list[str]:
+    return [contender["name"] for contender in value["contenders"] if not contender["absent"]]
+
+
+@pytest.mark.slow
+def test_train(nudge: Nudge, nanogpt: Path):
+    peers = [option for name in ("nanoGPT float32", "transformers float32", "llm.c") for option in ("--peer", name)]
+    args = ("--recipe", "llm_viz", "--batch", "2", "--rounds", "2", "--turn", "0.01", "--nanogpt", str(nanogpt), *peers)
+    value = found(nudge("bench", "train", *args, "--json"))
+    assert measured(value) == ["nudge", "nanoGPT float32", "transformers float32"]
+    assert value["contenders"][-1]["absent"] == contests.LLMC_ABSENT
+    assert value["settings"]["batch"] == 2
+    assert [(c["ours"], c["peer"]) for c in value["comparisons"]] == [
+        ("nudge", "nanoGPT float32"),
+        ("nudge", "transformers float32"),
+    ]
+    assert all(0 < c["share_of_limit"] < 1 for c in value["contenders"] if not c["absent"])
+
+
+@pytest.mark.slow
+def test_decode(nudge: Nudge, tmp_path: Path):
+    """Every contender writes what ours writes: they compute the same network."""
+    picture = [] if importlib.util.find_spec("matplotlib") is None else ["--plot", str(tmp_path / "decode.svg")]
+    args = ("--recipe", "tiny", "--prompt", "8", "--tokens", "4", "--dtype", "float32", "--rounds", "1")
+    value = found(nudge("bench", "decode", *args, "--json", *picture))
+    assert measured(value)[:2] == ["nudge float32", "transformers float32"]
+    for contender in value["contenders"]:
+        if contender["absent"]:
+            assert contender["absent"].startswith("not installed: pip install")
+        else:
+            assert contender["agreement"] == 1.0
+            assert {"ms_per_token", "prefill_ms"} <= contender["figures"].keys()
+    assert (tmp_path / "decode.svg").exists() == bool(picture)
+
+
+@pytest.mark.slow
+def test_tokenize(nudge: Nudge, tmp_path: Path):
+    text = Path(random.__file__).read_text(encoding="utf-8") + "한국어 문장 🙂\n\n  two  spaces"
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    value = found(nudge("bench", "tokenize", "text.txt", "--cores", "1", "--rounds", "1", "--json"))
+    assert measured(value) == ["nudge 1 core", "tiktoken 1 core", "tokenizers 1 core"]
+    assert [contender["agreement"] for contender in value["contenders"]] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.slow
+def test_time_to_loss(nudge: Nudge, nanogpt: Path, tmp_path: Path):
+    (tmp_path / "text.txt").write_text(" ".join(random.Random(0).choices(["ab", "cde", "f"], k=3000)), encoding="utf-8")
+    args = ("--text", "text.txt", "--target", "1.8", "--every", "10", "--rounds", "1", "--nanogpt", str(nanogpt))
+    small = (
+        "--set",
+        "model.n_layer=1",
+        "--set",
+        "model.n_embd=16",
+        "--set",
+        "train.steps=60",
+        "--peer",
+        "nanoGPT tuned",
+    )
+    value = found(nudge("bench", "time-to-loss", *args, *small, "--nanogpt-steps", "120", "--json"))
+    assert measured(value) == ["nudge tiny", "nanoGPT tuned"]
+    for contender in value["contenders"]:
+        ((*_, (updates, seconds, loss)),) = contender["output"]
+        assert updates % 10 == 0
+        assert seconds > 0
+        assert (loss <= 1.8) == bool(contender["figures"]["reached"]["median"])
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("train", "--recipe", "gpt9"), "unknown recipe"),
+        (("train", "--peer", "nanogtp"), "no peer 'nanogtp'"),
+        (("train", "--nanogpt", "nowhere"), "there is no "),
+        (("decode", "--recipe", "llm_viz"), "do not fit the context of 11"),
+        (("decode", "--recipe", "tiny", "--tokens", "4", "--plot", "bars.gif"), ".png or .svg"),
+        (("tokenize", "nowhere.txt"), "nowhere.txt"),
+        (("time-to-loss",), "--text"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(nudge: Nudge, args: tuple[str, ...], said: str):
+    result = nudge("bench", *args)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+def contender(name: str, function: str, **settings: Any) -> Contender:
+    """A contender of this file's own."""
+    return Contender(name=name, prepare=f"bench_players:{function}", options={"work": "w"}, **settings)
+
+
+@pytest.fixture
+def players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Contenders that write down when they play."""
+    log = tmp_path / "log"
+    source = f"""
+        import os, sys
+        from nudge.bench.rounds import NotHereError
+        def steady(work):
+            def play():
+                print("noise on standard output")
+                open({str(log)!r}, "a").write("steady ")
+                return {{"tokens_per_s": 2.0, "output": "x"}}
+            return "1.0", play
+        def other(work):
+            def play():
+                open({str(log)!r}, "a").write("other ")
+                return {{"tokens_per_s": 1.0}}
+            return "2.0", play
+        def refuses(work):
+            raise NotHereError("this needs a different machine")
+        def falls(work):
+            rounds = iter([1.0, 1.0])
+            return "3.0", lambda: {{"tokens_per_s": next(rounds)}}
+        def dies(work):
+            def play():
+                print("last words", file=sys.stderr, flush=True)
+                os._exit(9)
+            return "4.0", play
+    """
+    lines = source.splitlines()
+    (tmp_path / "bench_players.py").write_text("\n".join(line[8:] for line in lines), encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path) + ":" + str(Path(samples.__file__).parents[2]))
+    return log
+
+
+def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
+    everybody = [
+        contender("steady", "steady"),
+        contender("missing", "steady", needs=("no_such_package", "no-such-package")),
+        contender("refuses", "refuses"),
+        contender("falls", "falls"),
+        contender("dies", "dies"),
+        contender("other", "other"),
+    ]
+    events = list(take_turns(everybody, 2, threads=1))
+    assert players.read_text().split() == ["steady", "other", *["steady", "other"] * 2]
+    absent = {event.contender.name: (event.why, event.began) for event in events if isinstance(event, Absent)}
+    assert absent == {
+        "missing": ("not installed: pip install no-such-package", False),
+        "refuses": ("this needs a different machine", False),
+        "falls": ("StopIteration: ", True),
+        "dies": ("its process ended with 9: last words", False),
+    }
+    assert [event.version for event in events if isinstance(event, Prepared)] == ["1.0", "3.0", "2.0"]
+    outputs = [event.output for event in events if isinstance(event, Turn) and event.contender.name == "steady"]
+    assert outputs == ["x", "x"]
+
+
+def test_a_known_ratio_and_its_interval():
+    """Rounds that share their noise: the ratio is exact, however much both vary."""
+    noise = random.Random(1)
+    theirs = [100 * noise.uniform(0.5, 2) for _ in range(9)]
+    exact = samples.ratio([1.5 * value for value in theirs], theirs)
+    assert exact.ratio == exact.low == pytest.approx(1.5)
+    assert exact.high == pytest.approx(1.5)
+
+
+def test_an_interval_holds_the_true_ratio_about_as_often_as_it_says():
+    noise = random.Random(2)
+    inside = 0
+    for _ in range(60):
+        theirs = [100 * noise.lognormvariate(0, 0.1) for _ in range(15)]
+        found = samples.ratio([2 * 100 * noise.lognormvariate(0, 0.1) for _ in theirs], theirs)
+        assert found.low <= found.ratio <= found.high
+        inside += found.low <= 2 <= found.high
+    assert inside >= 50
+
+
+def test_of_few_rounds_the_interval_is_the_range():
+    assert samples.ratio([2.0, 6.0, 4.0], [1.0, 2.0, 2.0]) == samples.Ratio(2.0, 2.0, 3.0)
+    assert samples.spread([3.0, 1.0, 2.0]) == samples.Spread(2.0, 1.0, 3.0)
+
+
+def report(measure: contests.Measure, figures: dict[str, list[dict[str, float]]], **settings: Any) -> reports.Report:
+    """A report of made-up rounds; who is called nudge is ours."""
+    everybody = tuple(
+        Contender(name=name, prepare="", options={}, ours=name.startswith("nudge"), group=name.partition("/")[2])
+        for name in figures
+    )
+    contest = contests.Contest(name="train", title="", measures=(measure,), contenders=everybody, **settings)
+    made = reports.Report(contest, contests.machine(threads=1, device=None))
+    for one in everybody:
+        for number, values in enumerate(figures[one.name]):
+            made.add(Turn(one, number, values, 10))
+    return made
+
+
+def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
+    reached = {"reached": 1.0, "updates": 7.0, "loss": 1.25}
+    missed = {"reached": 0.0, "updates": 9.0, "loss": 2.5}
+    made = report(
+        contests.SECONDS,
+        {"nudge": [{"seconds": 1.0, **reached}], "peer": [{"seconds": 2.0, **missed}], "nobody": []},
+        also=(contests.Measure("updates", "updates", 0),),
+    )
+    made.add(Absent(made.contest.contenders[-1], "not installed: pip install nobody"))
+    limits = {"float32_flops_per_s": 1e12, "bfloat16_flops_per_s": 2e12, "read_bytes_per_s": 3e10}
+    made.add(Turn(made.machine, 0, limits, 10))
+    machine = {"gpu": None, "processor": "a processor", "threads": 1, "pytorch": torch.__version__}
+    benchtable.show(made.as_dict({"machine": machine, "rounds": 1}))
+    said = capsys.readouterr().out
+    for words in (
+        "matrix products 2,000 GFLOP/s in bfloat16, 1,000 in float32; reading memory 30.0 GB/s",
+        "nudge beside peer",
+        "2.00x",
+        "fewer than 5 rounds",
+        "peer missed the target in 1 of 1 runs: counted with its whole recipe's time, which favours it",
+        "nobody: not installed: pip install nobody",
+    ):
+        assert words in said
+
+
+def test_times_as_fast_is_above_one_when_ours_takes_less_time():
+    (compared,) = report(
+        contests.MS_PER_TOKEN, {"nudge": [{"ms_per_token": 2.0}] * 5, "peer": [{"ms_per_token": 3.0}] * 5}
+    ).comparisons()
+    assert compared["ratio"] == pytest.approx(1.5)
+
+
+def test_groups_compare_within_and_the_best_with_the_best():
+    made = report(
+        contests.TOKENS_PER_S,
+        {name: [{"tokens_per_s": speed}] for name, speed in (("nudge/a", 2), ("x/a", 1), ("nudge/b", 3), ("y/b", 5))},
+    )
+    pairs = [(c["ours"], c["peer"], c["ratio"]) for c in made.comparisons()]
+    assert pairs == [("nudge/a", "x/a", 2), ("nudge/b", "y/b", 0.6)]
+    made = report(
+        contests.TOKENS_PER_S,
+        {name: [{"tokens_per_s": speed}] for name, speed in (("nudge/a", 4), ("x/a", 1), ("nudge/b", 3), ("y/b", 5))},
+    )
+    assert ("nudge/a", "y/b", 0.8) in [(c["ours"], c["peer"], c["ratio"]) for c in made.comparisons()]
+
+
+def test_a_target_that_ours_misses_is_no_comparison():
+    missed = {"nudge": [{"seconds": 1.0, "reached": 0.0}], "peer": [{"seconds": 3.0, "reached": 1.0}]}
+    assert report(contests.SECONDS, missed).comparisons() == []
+    reached = {"nudge": [{"seconds": 1.0, "reached": 1.0}], "peer": [{"seconds": 3.0, "reached": 0.0}]}
+    assert report(contests.SECONDS, reached).comparisons()[0]["ratio"] == 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_a_picture_is_written(tmp_path: Path, suffix: str):
+    pytest.importorskip("matplotlib", reason="the extra 'bench' brings matplotlib")
+    made = report(contests.TOKENS_PER_S, {"nudge": [{"tokens_per_s": 2.0}], "peer": [{"tokens_per_s": 1.0}]})
+    machine = {"gpu": None, "processor": "a processor", "threads": 1}
+    pictures.draw(made.as_dict({"machine": machine, "rounds": 1}), tmp_path / f"bars{suffix}")
+    data = (tmp_path / f"bars{suffix}").read_bytes()
+    assert data.startswith(b"\x89PNG") if suffix == ".png" else b"<svg" in data
+
+
+def test_a_picture_without_matplotlib_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MachineError) as error:
+        pictures.check(tmp_path / "bars.png")
+    assert "pip install matplotlib" in error.value.hint
+    with pytest.raises(ConfigError, match="no folder"):
+        pictures.check(tmp_path / "nowhere" / "bars.png")
+
+
+def test_a_checkpoint_for_llmc_has_every_parameter(tmp_path: Path):
+    model = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=16, vocab_size=200)
+    llmc.write_checkpoint(tmp_path / "model.bin", model)
+    padding = (256 - 200) * 8
+    assert (tmp_path / "model.bin").stat().st_size == 1024 + 4 * (parameter_counts(model).total + padding)
+    llmc.write_tokens(tmp_path / "tokens.bin", 200, 100)
+    assert (tmp_path / "tokens.bin").stat().st_size == 1024 + 2 * 100
+    with pytest.raises(NotHereError, match="65,535"):
+        llmc.write_tokens(tmp_path / "tokens.bin", 100_000, 100)
+
+
+@pytest.mark.skipif(not (shutil.which("make") and shutil.which("cc")), reason="needs make and a C compiler")
+def test_llmc_is_built_for_the_batch_and_stopped_between_its_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "llm.c"
+    (folder / "llmc").mkdir(parents=True)
+    (folder / "train_gpt2.c").write_text(TRAIN_GPT2_LIKE, encoding="utf-8")
+    (folder / "Makefile").write_text(MAKEFILE_LIKE, encoding="utf-8")
+    monkeypatch.setenv("CC", "cc")
+    llmc.build(folder, tmp_path / "home", batch=3, context=5)
+    program = llmc.Program(tmp_path / "home")
+    try:
+        steps = []
+        for _ in range(6):
+            assert program.updates(3) == [15.0, 15.0, 15.0]  # B x T, so it was built for them
+            steps.append(program.step)
+        assert steps == [4, 8, 12, 16, 4, 8]  # begun anew before the 20th, and nothing ran between the turns
+        assert peak_bytes(program.process.pid) > 0
+    finally:
+        program.process.kill()
+        program.process.wait()
+    (folder / "train_gpt2.c").write_text("int main() { return 0; }", encoding="utf-8")
+    with pytest.raises(NotHereError, match="does not set B"):
+        llmc.build(folder, tmp_path / "home2", batch=3, context=5)
+
+
+def test_merges_found_from_ranks_give_the_ranks_back():
+    vocabulary = ranks.find("gpt2")[:3000]
+    pairs = tokenizing.merged_pairs(vocabulary)
+    assert [left + right for left, right in pairs] == vocabulary[256:]
+    known = set(vocabulary)
+    assert all(left in known and right in known for left, right in pairs)
+
+
+def test_the_text_is_split_as_a_run_splits_it(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("ab" * 50, encoding="utf-8")
+    train, val, n_chars = characters(tmp_path / "text.txt", val_share=Config().data.val_share)
+    assert (len(train), len(val), n_chars) == (90, 10, 2)
+    assert torch.equal(val, torch.tensor([0, 1] * 5))
+
+
+def test_nanogpts_learning_rate_warms_up_and_falls_to_a_tenth():
+    config = Config(train=NANOGPT_TRAIN).train
+    rates = [nanogpt_lr(step, config) for step in range(config.steps + 1)]
+    assert rates[0] == pytest.approx(config.lr / 101)
+    assert max(rates) == rates[100] == pytest.approx(config.lr)
+    assert rates[-1] == pytest.approx(config.lr / 10)
+    assert median(rates[100:]) == pytest.approx(0.55 * config.lr, rel=0.01)
+
+
+def test_asking_for_contenders_imports_no_torch():
+    code = "import sys, nudge.bench.contests, nudge.bench.turns, nudge.bench.reports; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
