@@ -1,0 +1,167 @@
+"""The fast decoder of a CPU: one new token is one call of nudge/native/decode.c; many at once go through oneDNN.
+
+    prompt, T tokens ----> forward (PyTorch, all T at once) -- keys, values --+
+    next token ----------> nudge_token (C, one call) <------------------------+--> logits [1, V]
+    B sequences, a token each --> forward (PyTorch), attention in C (nudge_attend) --> logits [B, V]
+
+nudge/model/gpt.py is the readable twin and computes the same when this cannot be had.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nudge.infer.weights import CSequence, DType, Weights
+from nudge.model.gpt import GPT, Cache
+
+MAX_BATCH = 64
+
+
+class Reader(Protocol):
+    """A network and the keys and values of the tokens that it has read."""
+
+    n_tokens: int
+
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        """Read tokens; return the logits [1, V] of the one after them, as float32 on the CPU."""
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+
+
+class PlainReader:
+    """The readable twin: model/gpt.py and its cache, on any device."""
+
+    def __init__(self, network: GPT, room: int) -> None:
+        self.network, self.room = network, room
+        self.clear()
+
+    @property
+    def n_tokens(self) -> int:
+        return self._cache.n_tokens
+
+    def clear(self) -> None:
+        self._cache = Cache(self.network, room=self.room)
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        tokens = torch.tensor([ids], device=self.network.wte.weight.device)
+        return self.network.logits(self.network.hidden(tokens, self._cache)[:, -1]).float().cpu()
+
+
+class Decoder:
+    """One sequence: `feed` reads one token in C, several in one pass of PyTorch.
+
+    `room` is the number of tokens it can hold. Threads are PyTorch's (torch.set_num_threads); any number of them gives
+    the same logits, bit for bit. Different decoders of the same weights may be used by different Python threads.
+    """
+
+    def __init__(self, weights: Weights | GPT, dtype: DType = "float32", *, room: int | None = None) -> None:
+        self.weights = weights if isinstance(weights, Weights) else Weights(weights, dtype)
+        config = self.weights.config
+        room = min(room or config.block_size, config.block_size)
+        shape = (config.n_layer, config.n_head, room, config.n_embd // config.n_head)
+        self.k = torch.empty(shape, dtype=self.weights.torch_dtype)
+        self.v = torch.empty(shape, dtype=self.weights.torch_dtype)
+        self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), room, 0)
+
+    @property
+    def n_tokens(self) -> int:
+        return self.c.n_tokens
+
+    def clear(self) -> None:
+        self.c.n_tokens = 0
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        """Read tokens; return the logits [1, V] of the one after them, as float32."""
+        self._check(ids)
+        if len(ids) == 1:
+            return self._token(ids[0])
+        x = forward(self.weights, embed(self.weights, ids, range(self.n_tokens, self.n_tokens + len(ids))), self._attend)
+        self.c.n_tokens += len(ids)
+        return head(self.weights, x[-1:])
+
+    def _check(self, ids: Sequence[int]) -> None:
+        """C would read and write beyond its tables."""
+        assert ids, "no token to read"
+        assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
+        assert 0 <= min(ids) and max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
+
+    def _token(self, token: int) -> Tensor:
+        kernels, model, n_threads = self.weights.kernels, ctypes.byref(self.weights.c), torch.get_num_threads()
+        memory = torch.empty(kernels.nudge_workspace(model, self.c.room, n_threads))
+        logits = torch.empty(1, self.weights.config.vocab_size)
+        kernels.nudge_token(
+            model, ctypes.byref(self.c), token, memory.data_ptr(), logits.data_ptr(), n_threads
+        )
+        self.c.n_tokens += 1
+        return logits
+
+    def _attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Attention of T new tokens: qkv [T, 3C] -> [T, C]; their keys and values are kept."""
+        T, n_all = qkv.size(0), self.n_tokens + qkv.size(0)
+        q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
+        self.k[layer, :, self.n_tokens : n_all] = k
+        self.v[layer, :, self.n_tokens : n_all] = v
+        k, v = self.k[layer, :, :n_all], self.v[layer, :, :n_all]
+        mask = None if n_all == T else torch.ones(T, n_all, dtype=torch.bool).tril(n_all - T)
+        y = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, is_causal=mask is None)
+        return y[0].transpose(0, 1).reshape(T, -1)
+
+
+@torch.inference_mode()
+def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
+    """One new token for each of several sequences of the same weights, of any lengths: logits [B, V], float32.
+
+    The weights are read once for all of them, so B tokens take hardly longer than one as long as B is small.
+    """
+    weights = decoders[0].weights
+    for decoder, id_ in zip(decoders, ids, strict=True):
+        decoder._check([id_])
+    config, n_threads = weights.config, torch.get_num_threads()
+    sequences = (ctypes.POINTER(CSequence) * len(decoders))(*(ctypes.pointer(decoder.c) for decoder in decoders))
+    longest = max(decoder.c.room for decoder in decoders)
+    scores = torch.empty(n_threads, longest)
+
+    def attend(layer: int, qkv: Tensor) -> Tensor:
+        qkv, y = qkv.float(), torch.empty(len(decoders), config.n_embd)
+        weights.kernels.nudge_attend(
+            ctypes.byref(weights.c),
+            *(sequences, len(decoders), layer),
+            *(qkv.data_ptr(), scores.data_ptr(), longest, y.data_ptr(), n_threads),
+        )
+        return y.to(weights.torch_dtype)
+
+    x = embed(weights, ids, [decoder.n_tokens for decoder in decoders])
+    x = forward(weights, x, attend, pack=len(decoders) > 1)
+    for decoder in decoders:
+        decoder.c.n_tokens += 1
+    return head(weights, x, pack=len(decoders) > 1)
+
+
+def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
+    """The residual stream [M, C] of tokens at positions, float32 whatever the weights are."""
+    return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
+
+
+def forward(
+    weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor], *, pack: bool = False
+) -> Tensor:
+    """All layers for M tokens: x [M, C] -> [M, C]. `attend(layer, qkv)` is the only place where they meet."""
+    for i, layer in enumerate(weights.layers):
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
+        x = x + layer.attn_proj.of(attend(i, layer.c_attn.of(h, pack=pack)), pack=pack)
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.torch_dtype)
+        x = x + layer.mlp_proj.of(layer.c_fc.of(h, gelu=True, pack=pack), pack=pack)
+    return x
+
+
+def head(weights: Weights, x: Tensor, *, pack: bool = False) -> Tensor:
+    """x [M, C] -> logits [M, V], float32."""
+    h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.torch_dtype)
+    return weights.head.of(h, pack=pack).float()
