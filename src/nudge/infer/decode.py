@@ -19,6 +19,7 @@ from nudge.infer.weights import CSequence, DType, Weights
 from nudge.model.gpt import GPT, Cache
 
 MAX_BATCH = 64
+QUERIES = 128  # tokens of a prompt that attend in one go
 
 
 class Reader(Protocol):
@@ -82,7 +83,9 @@ class Decoder:
         self._check(ids)
         if len(ids) == 1:
             return self._token(ids[0])
-        x = forward(self.weights, embed(self.weights, ids, range(self.n_tokens, self.n_tokens + len(ids))), self._attend)
+        x = forward(
+            self.weights, embed(self.weights, ids, range(self.n_tokens, self.n_tokens + len(ids))), self._attend
+        )
         self.c.n_tokens += len(ids)
         return head(self.weights, x[-1:])
 
@@ -96,9 +99,7 @@ class Decoder:
         kernels, model, n_threads = self.weights.kernels, ctypes.byref(self.weights.c), torch.get_num_threads()
         memory = torch.empty(kernels.nudge_workspace(model, self.c.room, n_threads))
         logits = torch.empty(1, self.weights.config.vocab_size)
-        kernels.nudge_token(
-            model, ctypes.byref(self.c), token, memory.data_ptr(), logits.data_ptr(), n_threads
-        )
+        kernels.nudge_token(model, ctypes.byref(self.c), token, memory.data_ptr(), logits.data_ptr(), n_threads)
         self.c.n_tokens += 1
         return logits
 
@@ -108,10 +109,8 @@ class Decoder:
         q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
         self.k[layer, :, self.n_tokens : n_all] = k
         self.v[layer, :, self.n_tokens : n_all] = v
-        k, v = self.k[layer, :, :n_all], self.v[layer, :, :n_all]
-        mask = None if n_all == T else torch.ones(T, n_all, dtype=torch.bool).tril(n_all - T)
-        y = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask, is_causal=mask is None)
-        return y[0].transpose(0, 1).reshape(T, -1)
+        y = causal_attention(q, self.k[layer, :, :n_all], self.v[layer, :, :n_all])
+        return y.transpose(0, 1).reshape(T, -1)
 
 
 @torch.inference_mode()
@@ -144,14 +143,29 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
     return head(weights, x, pack=len(decoders) > 1)
 
 
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each of the T newest tokens looks at itself and all before: q [H, T, K], k and v [H, T_all, K] -> [H, T, K].
+
+    Queries in groups, which spares most of the half that they may not see: in bfloat16 about twice as fast on a CPU as
+    PyTorch's scaled_dot_product_attention.
+    """
+    T, n_before = q.size(1), k.size(1) - q.size(1)
+    q, y = q * q.size(2) ** -0.5, torch.empty_like(q)
+    hidden = torch.ones(QUERIES, QUERIES, dtype=torch.bool).triu(1)
+    for start in range(0, T, QUERIES):
+        end = min(T, start + QUERIES)
+        scores = torch.bmm(q[:, start:end], k[:, : n_before + end].transpose(1, 2))
+        scores[:, :, n_before + start :].masked_fill_(hidden[: end - start, : end - start], -torch.inf)
+        y[:, start:end] = torch.bmm(scores.softmax(-1), v[:, : n_before + end])
+    return y
+
+
 def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
     """The residual stream [M, C] of tokens at positions, float32 whatever the weights are."""
     return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
 
 
-def forward(
-    weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor], *, pack: bool = False
-) -> Tensor:
+def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor], *, pack: bool = False) -> Tensor:
     """All layers for M tokens: x [M, C] -> [M, C]. `attend(layer, qkv)` is the only place where they meet."""
     for i, layer in enumerate(weights.layers):
         h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)

@@ -24,6 +24,7 @@
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
 enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
+enum { AT_ONCE = 8 };         /* tokens whose values attention mixes in one go */
 enum { SPINS = 2000 };         /* some tens of microseconds, longer than threads usually wait for each other */
 
 typedef struct {
@@ -56,6 +57,7 @@ typedef struct {
 
 typedef float floats __attribute__((vector_size(64))); /* 16 lanes: compilers split them where registers are shorter */
 typedef uint32_t words __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
 
 static inline floats load(const float *p) {
     floats v;
@@ -309,30 +311,39 @@ static void product(const Matrix *m, int64_t type, const Activations *a, float *
         for (int64_t row = first; row < last; row++) y[row] = gelu(y[row]);
 }
 
-static inline float cached(const void *kept, int64_t i, int half) {
-    return half ? from_bfloat16(((const uint16_t *)kept)[i]) : ((const float *)kept)[i];
+/* Number i of what a cache keeps (or 16 of them), which is float32 or, if `half`, bfloat16. */
+static inline float kept(const void *cache, int64_t i, int half) {
+    return half ? from_bfloat16(((const uint16_t *)cache)[i]) : ((const float *)cache)[i];
 }
 
-static inline void keep(void *kept, int64_t at, const float *values, int64_t n, int half) {
+static inline floats kept16(const void *cache, int64_t i, int half) {
+    if (!half) return load((const float *)cache + i);
+    halves narrow;
+    memcpy(&narrow, (const uint16_t *)cache + i, sizeof narrow);
+    return (floats)(__builtin_convertvector(narrow, words) << 16);
+}
+
+static inline void keep(void *cache, int64_t at, const float *values, int64_t n, int half) {
     for (int64_t i = 0; i < n; i++) {
-        if (half) ((uint16_t *)kept)[at + i] = to_bfloat16(values[i]);
-        else ((float *)kept)[at + i] = values[i];
+        if (half) ((uint16_t *)cache)[at + i] = to_bfloat16(values[i]);
+        else ((float *)cache)[at + i] = values[i];
     }
 }
 
 /* One head of one new token: keep its key and value, compare the query with all keys, mix the values.
- * q, k, v [K] -> y [K]. Inlined twice, so that `half` is a constant and the loops become vector code. */
+ * q, k, v [K] -> y [K]. Inlined twice, so that `half` is a constant. */
 static inline __attribute__((always_inline)) void attend(
     const Sequence *s, int64_t start, int64_t K, const float *q, const float *k, const float *v, float *scores,
     float *y, int half) {
-    int64_t now = s->n_tokens;
+    int64_t now = s->n_tokens, whole = K / 16 * 16; /* the channels that come in sixteens, then the others */
     keep(s->k, start + now * K, k, K, half);
     keep(s->v, start + now * K, v, K, half);
     float scale = 1.0f / sqrtf((float)K), largest = -INFINITY, sum = 0;
     for (int64_t t = 0; t <= now; t++) {
-        float score = 0;
-#pragma omp simd reduction(+ : score)
-        for (int64_t i = 0; i < K; i++) score += q[i] * cached(s->k, start + t * K + i, half);
+        floats products = {0};
+        for (int64_t i = 0; i < whole; i += 16) products += load(q + i) * kept16(s->k, start + t * K + i, half);
+        float score = sum_lanes(products);
+        for (int64_t i = whole; i < K; i++) score += q[i] * kept(s->k, start + t * K + i, half);
         scores[t] = score * scale;
         largest = scores[t] > largest ? scores[t] : largest;
     }
@@ -342,17 +353,16 @@ static inline __attribute__((always_inline)) void attend(
         sum += scores[t];
     }
     memset(y, 0, (size_t)K * sizeof *y);
-    int64_t t = 0;
-    for (; t + 4 <= now + 1; t += 4) { /* four tokens at a time: y is read and written a quarter as often */
-        int64_t at = start + t * K;
-#pragma omp simd
-        for (int64_t i = 0; i < K; i++)
-            y[i] += (scores[t] * cached(s->v, at + i, half) + scores[t + 1] * cached(s->v, at + K + i, half)) +
-                    (scores[t + 2] * cached(s->v, at + 2 * K + i, half) + scores[t + 3] * cached(s->v, at + 3 * K + i, half));
+    for (int64_t t = 0; t <= now; t += AT_ONCE) { /* y is read and written once for several tokens */
+        int64_t end = now + 1 - t < AT_ONCE ? now + 1 : t + AT_ONCE;
+        for (int64_t i = 0; i < whole; i += 16) {
+            floats mixed = load(y + i);
+            for (int64_t u = t; u < end; u++) mixed += scores[u] * kept16(s->v, start + u * K + i, half);
+            memcpy(y + i, &mixed, sizeof mixed);
+        }
+        for (int64_t i = whole; i < K; i++)
+            for (int64_t u = t; u < end; u++) y[i] += scores[u] * kept(s->v, start + u * K + i, half);
     }
-    for (; t <= now; t++)
-#pragma omp simd
-        for (int64_t i = 0; i < K; i++) y[i] += scores[t] * cached(s->v, start + t * K + i, half);
     for (int64_t i = 0; i < K; i++) y[i] /= sum;
 }
 
@@ -367,7 +377,7 @@ static void attend_head(
 
 static void embed(const Model *m, int64_t token, int64_t position, float *x) {
     int64_t C = m->n_embd, from = token * C;
-    for (int64_t i = 0; i < C; i++) x[i] = cached(m->wte, from + i, m->type != FLOAT32) + m->wpe[position * C + i];
+    for (int64_t i = 0; i < C; i++) x[i] = kept(m->wte, from + i, m->type != FLOAT32) + m->wpe[position * C + i];
 }
 
 /* What one thread does for a token. Between two barriers a thread reads only what was finished before the first. */
