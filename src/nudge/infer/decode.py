@@ -18,14 +18,15 @@ from torch import Tensor
 from nudge.infer.weights import CSequence, DType, Weights
 from nudge.model.gpt import GPT, Cache
 
-MAX_BATCH = 64
 QUERIES = 128  # tokens of a prompt that attend in one go
 
 
 class Reader(Protocol):
     """A network and the keys and values of the tokens that it has read."""
 
-    n_tokens: int
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were read."""
 
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Read tokens; return the logits [1, V] of the one after them, as float32 on the CPU."""
@@ -65,17 +66,17 @@ class Decoder:
         self.weights = weights if isinstance(weights, Weights) else Weights(weights, dtype)
         config = self.weights.config
         room = min(room or config.block_size, config.block_size)
-        shape = (config.n_layer, config.n_head, room, config.n_embd // config.n_head)
-        self.k = torch.empty(shape, dtype=self.weights.torch_dtype)
-        self.v = torch.empty(shape, dtype=self.weights.torch_dtype)
-        self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), room, 0)
+        self._shape = (config.n_layer, config.n_head, room, config.n_embd // config.n_head)
+        self.clear()
 
     @property
     def n_tokens(self) -> int:
         return self.c.n_tokens
 
     def clear(self) -> None:
-        self.c.n_tokens = 0
+        """Forget all tokens, and give their memory back."""
+        self.k, self.v = (torch.empty(self._shape, dtype=self.weights.torch_dtype) for _ in range(2))
+        self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), self._shape[2], 0)
 
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
@@ -93,7 +94,8 @@ class Decoder:
         """C would read and write beyond its tables."""
         assert ids, "no token to read"
         assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
-        assert 0 <= min(ids) and max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
+        assert min(ids) >= 0, "an id outside of the vocabulary"
+        assert max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
 
     def _token(self, token: int) -> Tensor:
         kernels, model, n_threads = self.weights.kernels, ctypes.byref(self.weights.c), torch.get_num_threads()
@@ -111,36 +113,6 @@ class Decoder:
         self.v[layer, :, self.n_tokens : n_all] = v
         y = causal_attention(q, self.k[layer, :, :n_all], self.v[layer, :, :n_all])
         return y.transpose(0, 1).reshape(T, -1)
-
-
-@torch.inference_mode()
-def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
-    """One new token for each of several sequences of the same weights, of any lengths: logits [B, V], float32.
-
-    The weights are read once for all of them, so B tokens take hardly longer than one as long as B is small.
-    """
-    weights = decoders[0].weights
-    for decoder, id_ in zip(decoders, ids, strict=True):
-        decoder._check([id_])
-    config, n_threads = weights.config, torch.get_num_threads()
-    sequences = (ctypes.POINTER(CSequence) * len(decoders))(*(ctypes.pointer(decoder.c) for decoder in decoders))
-    longest = max(decoder.c.room for decoder in decoders)
-    scores = torch.empty(n_threads, longest)
-
-    def attend(layer: int, qkv: Tensor) -> Tensor:
-        qkv, y = qkv.float(), torch.empty(len(decoders), config.n_embd)
-        weights.kernels.nudge_attend(
-            ctypes.byref(weights.c),
-            *(sequences, len(decoders), layer),
-            *(qkv.data_ptr(), scores.data_ptr(), longest, y.data_ptr(), n_threads),
-        )
-        return y.to(weights.torch_dtype)
-
-    x = embed(weights, ids, [decoder.n_tokens for decoder in decoders])
-    x = forward(weights, x, attend, pack=len(decoders) > 1)
-    for decoder in decoders:
-        decoder.c.n_tokens += 1
-    return head(weights, x, pack=len(decoders) > 1)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

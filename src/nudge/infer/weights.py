@@ -6,9 +6,10 @@ network goes on working. int8 comes on top of bfloat16, which prompts and batche
 """
 
 import ctypes
+import dataclasses
 import mmap
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,10 @@ from torch import Tensor
 
 from nudge import native
 from nudge.config import ModelConfig
+from nudge.infer import DTYPES
 from nudge.model.gpt import GPT
 
 DType = Literal["float32", "bfloat16", "int8"]
-DTYPES: tuple[DType, ...] = get_args(DType)
 GROUP = 64  # as in decode.c: activations that share a scale, and what rows of int8 are padded to
 HUGE_PAGE = 2 << 20
 PACKED_ROWS = 16  # oneDNN's packed layout is chosen for this many sequences at once
@@ -72,12 +73,15 @@ class CSequence(ctypes.Structure):
 
 
 def supports(config: ModelConfig) -> str | None:
-    """Why the kernels cannot compute this network, in a few words; None: they can. They know plain GPT-2 only."""
-    plain = ModelConfig()
-    sizes = {"n_layer", "n_head", "n_embd", "block_size", "vocab_size"}
-    for name in ModelConfig.__dataclass_fields__:
-        if name not in sizes and getattr(config, name) != getattr(plain, name):
-            return f"the kernels know plain GPT-2 only, not {name}={getattr(config, name)!r}"
+    """Why the kernels cannot compute this network, in a few words; None: they can.
+
+    They know plain GPT-2 of any size: every switch that ModelConfig may have beside the sizes must be at its default.
+    """
+    sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    for switch in dataclasses.fields(config):
+        value = getattr(config, switch.name)
+        if switch.name not in sizes and value != switch.default:
+            return f"they know plain GPT-2 only, not {switch.name}={value!r}"
     return None
 
 
@@ -108,8 +112,8 @@ class Matrix:
                 self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACKED_ROWS)
             weight = self._packed
         # Not F.linear, which takes MKL for float32: on AMD's processors MKL leaves half of their speed unused.
-        then = ("gelu", [], "tanh") if gelu else ("none", [], "")
-        return torch.ops.mkldnn._linear_pointwise(x, weight, self._low_bias, *then)
+        then, form = ("gelu", "tanh") if gelu else ("none", "")
+        return torch.ops.mkldnn._linear_pointwise(x, weight, self._low_bias, then, [], form)
 
 
 def onednn_multiplies(dtype: torch.dtype) -> bool:
@@ -140,7 +144,7 @@ class Layer:
 class Weights:
     """What decoding reads. It takes the network's parameters over: they become views of this, of dtype `torch_dtype`.
 
-    Raises: native.UnavailableError, before anything is changed, if the kernels cannot be had or do not know the network.
+    Raises: native.UnavailableError, before anything is changed, if the kernels cannot be had or know no such network.
     """
 
     def __init__(self, network: GPT, dtype: DType = "float32") -> None:
@@ -182,6 +186,17 @@ class Weights:
             self.head.weight.data_ptr(),
             self.wpe.data_ptr(),
         )
+
+
+def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
+    """A network's weights for the fast decoder; or None, the network itself in `dtype`, and why, in one line."""
+    try:
+        return Weights(network, dtype), None
+    except native.UnavailableError as error:
+        if dtype != "float32":
+            network.to(torch.bfloat16)
+        instead = " in bfloat16 instead of int8" if dtype == "int8" else ""
+        return None, f"plain PyTorch decodes{instead}, not the compiled kernels: {error}"
 
 
 def kernels(network: GPT) -> ctypes.CDLL:
