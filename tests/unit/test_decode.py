@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import dis
+import json
 import math
 import os
 import platform
@@ -276,32 +277,52 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.path
 
 
-def sample(run: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "nudge", "sample", str(run), "--temperature", "0", "--max-tokens", "50"]
-    return subprocess.run(
-        [*command, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+LOAD_EVERY_TYPE = """
+import json, sys
+from nudge.infer import DTYPES, engine
+for dtype in DTYPES:
+    model = engine.load(sys.argv[1], device="cpu", dtype=dtype)
+    print(json.dumps([model.notes, model.generate("ab", max_tokens=50, temperature=0)]))
+"""
+
+
+def in_another_process(run: Path, **environment: str) -> list[tuple[list[str], str]]:
+    """Notes and text of each type of weights under other settings of the compiler."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD_EVERY_TYPE, run], env={**os.environ, **environment}, capture_output=True, check=True
     )
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_without_a_compiler_plain_pytorch_decodes_and_says_so(run: Path, dtype: DType) -> None:
-    fast, plain = sample(run, "--dtype", dtype), sample(run, "--dtype", dtype, CC="/nonexistent/cc")
-    assert "plain PyTorch" not in fast.stderr
-    note = plain.stderr.splitlines()[0]
-    assert note.startswith("plain PyTorch decodes")
-    assert "/nonexistent/cc" in note
-    assert ("in bfloat16 instead of int8" in note) == (dtype == "int8")
-    if dtype == "float32":
-        assert plain.stdout == fast.stdout
+def here(run: Path, dtype: DType) -> str:
+    return engine.load(run, device="cpu", dtype=dtype).generate("ab", max_tokens=50, temperature=0)
+
+
+def test_without_a_compiler_plain_pytorch_decodes_and_says_so(run: Path) -> None:
+    loaded = in_another_process(run, CC="/nonexistent/cc")
+    for notes, _ in loaded:
+        assert len(notes) == 1
+        assert notes[0].startswith("plain PyTorch decodes")
+        assert "/nonexistent/cc" in notes[0]
+    assert ["in bfloat16 instead of int8" in notes[0] for notes, _ in loaded] == [False, False, True]
+    assert loaded[0][1] == here(run, "float32")
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86-64 level")
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64"])
 def test_a_processor_without_avx_512(run: Path, level: str) -> None:
-    older = sample(run, CFLAGS=f"-march={level}")
-    assert "plain PyTorch" not in older.stderr
-    assert older.stdout == sample(run).stdout
-    assert sample(run, "--dtype", "int8", CFLAGS=f"-march={level}").stdout == sample(run, "--dtype", "int8").stdout
+    older = in_another_process(run, CFLAGS=f"-march={level}")
+    assert all(notes == [] for notes, _ in older)
+    assert older[0][1] == here(run, "float32")
+    assert older[2][1] == here(run, "int8")
+
+
+def test_the_command_says_in_one_line_that_the_kernels_are_not_there(run: Path) -> None:
+    command = [sys.executable, "-m", "nudge", "sample", run, "--dtype", "int8", "--max-tokens", "3"]
+    environment = {**os.environ, "CC": "/nonexistent/cc"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1
+    assert "plain PyTorch decodes in bfloat16 instead of int8" in done.stderr
 
 
 def test_a_dtype_that_does_not_exist(run: Path) -> None:
