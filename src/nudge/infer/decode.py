@@ -1,8 +1,7 @@
-"""The fast decoder of a CPU: one new token is one call of nudge/native/decode.c; many at once go through oneDNN.
+"""The fast decoder of a CPU: a new token is one call of nudge/native/decode.c; a prompt goes through oneDNN.
 
-    prompt, T tokens ----> forward (PyTorch, all T at once) -- keys, values --+
-    next token ----------> nudge_token (C, one call) <------------------------+--> logits [1, V]
-    B sequences, a token each --> forward (PyTorch), attention in C (nudge_attend) --> logits [B, V]
+    prompt, T tokens ------------------> forward (PyTorch, all T at once) -- keys, values --+
+    next token, of one text or many ---> nudge_tokens (C, one call) <-----------------------+--> logits [n, V]
 
 nudge/model/gpt.py is the readable twin and computes the same when this cannot be had.
 """
@@ -18,6 +17,7 @@ from torch import Tensor
 from nudge.infer.weights import CSequence, DType, Weights
 from nudge.model.gpt import GPT, Cache
 
+MAX_TEXTS = 64  # as in decode.c
 QUERIES = 128  # tokens of a prompt that attend in one go
 
 
@@ -81,29 +81,21 @@ class Decoder:
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Read tokens; return the logits [1, V] of the one after them, as float32."""
-        self._check(ids)
+        self.check(ids)
         if len(ids) == 1:
-            return self._token(ids[0])
+            return feed_each([self], ids)
         x = forward(
             self.weights, embed(self.weights, ids, range(self.n_tokens, self.n_tokens + len(ids))), self._attend
         )
         self.c.n_tokens += len(ids)
         return head(self.weights, x[-1:])
 
-    def _check(self, ids: Sequence[int]) -> None:
+    def check(self, ids: Sequence[int]) -> None:
         """C would read and write beyond its tables."""
         assert ids, "no token to read"
         assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
         assert min(ids) >= 0, "an id outside of the vocabulary"
         assert max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
-
-    def _token(self, token: int) -> Tensor:
-        kernels, model, n_threads = self.weights.kernels, ctypes.byref(self.weights.c), torch.get_num_threads()
-        memory = torch.empty(kernels.nudge_workspace(model, self.c.room, n_threads))
-        logits = torch.empty(1, self.weights.config.vocab_size)
-        kernels.nudge_token(model, ctypes.byref(self.c), token, memory.data_ptr(), logits.data_ptr(), n_threads)
-        self.c.n_tokens += 1
-        return logits
 
     def _attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Attention of T new tokens: qkv [T, 3C] -> [T, C]; their keys and values are kept."""
@@ -113,6 +105,30 @@ class Decoder:
         self.v[layer, :, self.n_tokens : n_all] = v
         y = causal_attention(q, self.k[layer, :, :n_all], self.v[layer, :, :n_all])
         return y.transpose(0, 1).reshape(T, -1)
+
+
+@torch.inference_mode()
+def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
+    """One new token for each of up to MAX_TEXTS sequences of the same weights, of any lengths: logits [n, V], float32.
+
+    Bit for bit what each of them gives alone; but the weights come from memory once for all.
+    """
+    weights, n_threads, n = decoders[0].weights, torch.get_num_threads(), len(decoders)
+    assert n == len(ids) <= MAX_TEXTS, f"{len(ids)} tokens for {n} sequences, at most {MAX_TEXTS}"
+    assert all(decoder.weights is weights for decoder in decoders), "sequences of different weights"
+    for decoder, id_ in zip(decoders, ids, strict=True):
+        decoder.check([id_])
+    longest = max(decoder.c.room for decoder in decoders)
+    sequences = (ctypes.POINTER(CSequence) * n)(*(ctypes.pointer(decoder.c) for decoder in decoders))
+    memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c), n, longest, n_threads))
+    logits = torch.empty(n, weights.config.vocab_size)
+    weights.kernels.nudge_tokens(
+        *(ctypes.byref(weights.c), sequences, (ctypes.c_int64 * n)(*ids), n, longest),
+        *(memory.data_ptr(), logits.data_ptr(), n_threads),
+    )
+    for decoder in decoders:
+        decoder.c.n_tokens += 1
+    return logits
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -137,17 +153,17 @@ def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Ten
     return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
 
 
-def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor], *, pack: bool = False) -> Tensor:
-    """All layers for M tokens: x [M, C] -> [M, C]. `attend(layer, qkv)` is the only place where they meet."""
+def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """All layers for T tokens: x [T, C] -> [T, C]. `attend(layer, qkv)` is the only place where they meet."""
     for i, layer in enumerate(weights.layers):
         h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
-        x = x + layer.attn_proj.of(attend(i, layer.c_attn.of(h, pack=pack)), pack=pack)
+        x = x + layer.attn_proj.of(attend(i, layer.c_attn.of(h)))
         h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.torch_dtype)
-        x = x + layer.mlp_proj.of(layer.c_fc.of(h, gelu=True, pack=pack), pack=pack)
+        x = x + layer.mlp_proj.of(layer.c_fc.of(h, gelu=True))
     return x
 
 
-def head(weights: Weights, x: Tensor, *, pack: bool = False) -> Tensor:
+def head(weights: Weights, x: Tensor) -> Tensor:
     """x [M, C] -> logits [M, V], float32."""
     h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.torch_dtype)
-    return weights.head.of(h, pack=pack).float()
+    return weights.head.of(h).float()

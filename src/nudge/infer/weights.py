@@ -2,7 +2,7 @@
 
 A matrix is kept as rows of one output each, [n_out, n_in], because a thread then reads memory in one go. There is one
 copy: the network's own parameters become views of it (transposed, so that their shape stays [n_in, n_out]) and the
-network goes on working. int8 comes on top of bfloat16, which prompts and batches are read with.
+network goes on working. int8 comes on top of bfloat16, which prompts are read with.
 """
 
 import ctypes
@@ -23,7 +23,6 @@ from nudge.model.gpt import GPT
 DType = Literal["float32", "bfloat16", "int8"]
 GROUP = 64  # as in decode.c: activations that share a scale, and what rows of int8 are padded to
 HUGE_PAGE = 2 << 20
-PACKED_ROWS = 16  # oneDNN's packed layout is chosen for this many sequences at once
 
 
 class CMatrix(ctypes.Structure):
@@ -86,7 +85,7 @@ def supports(config: ModelConfig) -> str | None:
 
 
 class Matrix:
-    """A product y = x W^T + bias, ready for one token (decode.c) and for several (PyTorch).
+    """A product y = x W^T + bias, ready for decode.c and, with the many tokens of a prompt, for PyTorch.
 
     `weight` [n_out, n_in] is float32 or bfloat16; `int8` are its rows as (128 + the number, scale of each row).
     """
@@ -94,26 +93,20 @@ class Matrix:
     def __init__(self, weight: Tensor, bias: Tensor | None, int8: tuple[Tensor, Tensor] | None) -> None:
         self.weight, self.bias, self.int8 = weight, bias, int8
         self._low_bias = None if bias is None else bias.to(weight.dtype)
-        self._packed: Tensor | None = None
 
     def c(self) -> CMatrix:
         n_out, n_in = self.weight.shape
         weight, scale = self.int8 or (self.weight, None)
         return CMatrix(weight.data_ptr(), address(scale), address(self.bias), n_in, n_out)
 
-    def of(self, x: Tensor, *, gelu: bool = False, pack: bool = False) -> Tensor:
-        """x [M, n_in] -> [M, n_out], of the weight's type. `pack`: keep the weight in oneDNN's own layout beside it."""
+    def of(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """x [M, n_in] -> [M, n_out], of the weight's type."""
         if not onednn_multiplies(x.dtype):
             y = F.linear(x, self.weight, self._low_bias)
             return F.gelu(y, approximate="tanh") if gelu else y
-        weight = self.weight
-        if pack and x.dtype == torch.bfloat16:
-            if self._packed is None:
-                self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, PACKED_ROWS)
-            weight = self._packed
         # Not F.linear, which takes MKL for float32: on AMD's processors MKL leaves half of their speed unused.
         then, form = ("gelu", "tanh") if gelu else ("none", "")
-        return torch.ops.mkldnn._linear_pointwise(x, weight, self._low_bias, then, [], form)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self._low_bias, then, [], form)
 
 
 def onednn_multiplies(dtype: torch.dtype) -> bool:
@@ -207,18 +200,10 @@ def kernels(network: GPT) -> ctypes.CDLL:
     if reason:
         raise native.UnavailableError(reason)
     library = native.load("decode")
-    library.nudge_workspace.restype = ctypes.c_int64
-    library.nudge_workspace.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32]
-    library.nudge_token.restype = None
-    library.nudge_token.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64),
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32),
-    ]
-    library.nudge_attend.restype = None
-    library.nudge_attend.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64),
-        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int32),
-    ]
+    pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+    library.nudge_workspace.restype, library.nudge_workspace.argtypes = number, [pointer, number, number, threads]
+    library.nudge_tokens.restype = None
+    library.nudge_tokens.argtypes = [pointer, pointer, pointer, number, number, pointer, pointer, threads]
     return library
 
 

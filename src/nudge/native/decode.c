@@ -1,4 +1,4 @@
-/* The next token of a GPT-2 on a CPU, in one call: every layer, every head, on all threads.
+/* The next token of a GPT-2 on a CPU, in one call: every layer, every head, on all threads; of one text or of many.
  *
  * A single new token multiplies every weight with one number once. So the time is the time to read the weights from
  * memory, and all that a program can do is not to wait for anything else:
@@ -7,9 +7,10 @@
  *     bias, GELU or the residual addition to its own rows while they are warm;
  *   - what is cheap (LayerNorm, rounding the activations) every thread computes for itself instead of waiting for it;
  *   - fewer bytes: weights as float32, bfloat16 or int8 with a scale per row.
- * A row is always summed in the same order by one thread, so the result does not depend on the number of threads.
+ * Many texts at once share the reading: a row that has arrived is multiplied with the activations of all of them.
  *
- * nudge/model/gpt.py is the readable twin; nudge/infer/weights.py fills these structs, nudge/infer/decode.py calls.
+ * A row is summed in one order whoever does it, so the result depends neither on the number of threads nor on what else
+ * is in the batch. nudge/model/gpt.py is the readable twin; nudge/infer/weights.py fills these structs, decode.py calls.
  */
 #include <math.h>
 #include <omp.h>
@@ -24,6 +25,8 @@
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
 enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
+enum { TEXTS = 4 };            /* texts whose activations a row is multiplied with in one go */
+enum { MAX_TEXTS = 64 };       /* texts in one call */
 enum { AT_ONCE = 8 };         /* tokens whose values attention mixes in one go */
 enum { SPINS = 2000 };         /* some tens of microseconds, longer than threads usually wait for each other */
 
@@ -121,17 +124,17 @@ static inline float gelu(float u) { /* tanh form, as in GPT-2: u/2 (1 + tanh t) 
 
 /* ---- one row of weights times the activations ------------------------------------------------------------------ */
 
-/* Activations as the type of weights wants them. Every thread has its own. */
+/* The activations of one text, as the type of weights wants them. */
 typedef struct {
     float *values;   /* what LayerNorm wrote, float32 */
     uint16_t *half;  /* bfloat16 */
     int8_t *bytes;   /* int8 in groups, the last one padded with zeros */
     float *scale;    /* of each group */
-    float offset;    /* what the weights' 128 adds to every dot product */
+    float *offset;   /* what the weights' 128 adds to every dot product */
 } Activations;
 
 static void round_to_int8(Activations *a, const float *x, int64_t n) {
-    a->offset = 0;
+    float offset = 0;
     for (int64_t g = 0; g * GROUP < n; g++) {
         int64_t size = n - g * GROUP < GROUP ? n - g * GROUP : GROUP;
         const float *from = x + g * GROUP;
@@ -151,8 +154,9 @@ static void round_to_int8(Activations *a, const float *x, int64_t n) {
         }
         memset(to + size, 0, (size_t)(GROUP - size));
         a->scale[g] = largest / 127.0f + nothing;
-        a->offset += a->scale[g] * 128.0f * (float)sum;
+        offset += a->scale[g] * 128.0f * (float)sum;
     }
+    *a->offset = offset;
 }
 
 /* x [n] -> the form in which `dot` reads it. */
@@ -163,69 +167,88 @@ static void prepare(Activations *a, const float *x, int64_t n, int64_t type) {
     if (type == INT8) round_to_int8(a, x, n);
 }
 
-static inline float dot_float32(const float *w, const float *x, int64_t n) {
-    floats a = {0}, b = {0}, c = {0}, d = {0}; /* four sums: an addition takes four cycles, and can start in each */
+/* The product of one row w [n] with the activations of `count` texts -> y [count]. `count` is 1 or TEXTS, a constant
+ * where this is inlined, so that the sums stay in registers. Each product has several sums, as an addition takes four
+ * cycles and one can start in every cycle. */
+static inline __attribute__((always_inline)) void dot_float32(
+    const float *w, const Activations *x, int64_t n, int count, float *y) {
+    floats sum[TEXTS][4] = {0};
     int64_t i = 0;
-    for (; i + 64 <= n; i += 64) {
-        a += load(w + i) * load(x + i);
-        b += load(w + i + 16) * load(x + i + 16);
-        c += load(w + i + 32) * load(x + i + 32);
-        d += load(w + i + 48) * load(x + i + 48);
+    for (; i + 64 <= n; i += 64)
+        for (int part = 0; part < 4; part++) {
+            floats weights = load(w + i + 16 * part);
+            for (int j = 0; j < count; j++) sum[j][part] += weights * load(x[j].values + i + 16 * part);
+        }
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < count; j++) sum[j][0] += load(w + i) * load(x[j].values + i);
+    for (int j = 0; j < count; j++) {
+        y[j] = sum_lanes((sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3]));
+        for (int64_t k = i; k < n; k++) y[j] += w[k] * x[j].values[k];
     }
-    for (; i + 16 <= n; i += 16) a += load(w + i) * load(x + i);
-    float sum = sum_lanes((a + b) + (c + d));
-    for (; i < n; i++) sum += w[i] * x[i];
-    return sum;
 }
 
-static inline float dot_bfloat16(const uint16_t *w, const uint16_t *x, int64_t n) {
-    floats a = {0}, b = {0}, c = {0}, d = {0};
-    int64_t i = 0;
-    for (; i + 64 <= n; i += 64) {
+/* The sum plus 32 products of bfloat16. */
+static inline floats add_products(floats sum, words w, words x) {
 #ifdef __AVX512BF16__
-        a = (floats)_mm512_dpbf16_ps((__m512)a, (__m512bh)load_words(w + i), (__m512bh)load_words(x + i));
-        b = (floats)_mm512_dpbf16_ps((__m512)b, (__m512bh)load_words(w + i + 32), (__m512bh)load_words(x + i + 32));
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
 #else
-        /* A word holds two numbers; bfloat16 is the upper half of float32, so shifting or masking widens one of them. */
-        words w0 = load_words(w + i), x0 = load_words(x + i), w1 = load_words(w + i + 32), x1 = load_words(x + i + 32);
-        a += (floats)(w0 << 16) * (floats)(x0 << 16);
-        b += (floats)(w0 & 0xffff0000u) * (floats)(x0 & 0xffff0000u);
-        c += (floats)(w1 << 16) * (floats)(x1 << 16);
-        d += (floats)(w1 & 0xffff0000u) * (floats)(x1 & 0xffff0000u);
+    /* A word holds two numbers; bfloat16 is the upper half of float32, so shifting or masking widens one of them. */
+    sum += (floats)(w << 16) * (floats)(x << 16);
+    return sum + (floats)(w & 0xffff0000u) * (floats)(x & 0xffff0000u);
 #endif
+}
+
+static inline __attribute__((always_inline)) void dot_bfloat16(
+    const uint16_t *w, const Activations *x, int64_t n, int count, float *y) {
+    floats sum[TEXTS][2] = {0};
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        for (int part = 0; part < 2; part++) {
+            words weights = load_words(w + i + 32 * part);
+            for (int j = 0; j < count; j++)
+                sum[j][part] = add_products(sum[j][part], weights, load_words(x[j].half + i + 32 * part));
+        }
+    for (int j = 0; j < count; j++) {
+        y[j] = sum_lanes(sum[j][0] + sum[j][1]);
+        for (int64_t k = i; k < n; k++) y[j] += from_bfloat16(w[k]) * from_bfloat16(x[j].half[k]);
     }
-    float sum = sum_lanes((a + b) + (c + d));
-    for (; i < n; i++) sum += from_bfloat16(w[i]) * from_bfloat16(x[i]);
-    return sum;
 }
 
 /* Integers within a group, float32 from group to group. */
-static inline float dot_int8(const uint8_t *w, const Activations *x, int64_t n_groups) {
+static inline __attribute__((always_inline)) void dot_int8(
+    const uint8_t *w, const Activations *x, int64_t n_groups, int count, float *y) {
 #ifdef __AVX512VNNI__
-    floats a = {0};
+    floats sum[TEXTS] = {0};
     for (int64_t g = 0; g < n_groups; g++) {
-        __m512i products = _mm512_dpbusd_epi32(
-            _mm512_setzero_si512(), _mm512_loadu_si512(w + g * GROUP), _mm512_loadu_si512(x->bytes + g * GROUP));
-        a += (floats)_mm512_cvtepi32_ps(products) * x->scale[g];
+        __m512i weights = _mm512_loadu_si512(w + g * GROUP), zero = _mm512_setzero_si512();
+        for (int j = 0; j < count; j++) {
+            __m512i products = _mm512_dpbusd_epi32(zero, weights, _mm512_loadu_si512(x[j].bytes + g * GROUP));
+            sum[j] += (floats)_mm512_cvtepi32_ps(products) * x[j].scale[g];
+        }
     }
-    return sum_lanes(a) - x->offset;
+    for (int j = 0; j < count; j++) y[j] = sum_lanes(sum[j]) - *x[j].offset;
 #else
-    float sum = 0;
-    for (int64_t g = 0; g < n_groups; g++) {
-        int32_t products = 0;
+    for (int j = 0; j < count; j++) {
+        y[j] = -*x[j].offset;
+        for (int64_t g = 0; g < n_groups; g++) {
+            int32_t products = 0;
 #pragma omp simd reduction(+ : products)
-        for (int i = 0; i < GROUP; i++) products += (int32_t)w[g * GROUP + i] * x->bytes[g * GROUP + i];
-        sum += (float)products * x->scale[g];
+            for (int i = 0; i < GROUP; i++) products += (int32_t)w[g * GROUP + i] * x[j].bytes[g * GROUP + i];
+            y[j] += (float)products * x[j].scale[g];
+        }
     }
-    return sum - x->offset;
 #endif
 }
 
-static inline float dot(const Matrix *m, int64_t type, const Activations *x, int64_t row) {
-    if (type == FLOAT32) return dot_float32((const float *)m->weight + row * m->n_in, x->values, m->n_in);
-    if (type == BFLOAT16) return dot_bfloat16((const uint16_t *)m->weight + row * m->n_in, x->half, m->n_in);
-    int64_t n_groups = (m->n_in + GROUP - 1) / GROUP;
-    return dot_int8((const uint8_t *)m->weight + row * n_groups * GROUP, x, n_groups) * m->scale[row];
+static inline __attribute__((always_inline)) void dot(
+    const Matrix *m, int64_t type, const Activations *x, int64_t row, int count, float *y) {
+    int64_t n = m->n_in, n_groups = (n + GROUP - 1) / GROUP;
+    if (type == FLOAT32) dot_float32((const float *)m->weight + row * n, x, n, count, y);
+    if (type == BFLOAT16) dot_bfloat16((const uint16_t *)m->weight + row * n, x, n, count, y);
+    if (type == INT8) {
+        dot_int8((const uint8_t *)m->weight + row * n_groups * GROUP, x, n_groups, count, y);
+        for (int j = 0; j < count; j++) y[j] *= m->scale[row];
+    }
 }
 
 /* ---- the threads of a token ------------------------------------------------------------------------------------ */
@@ -259,29 +282,50 @@ static void meet(Barrier *barrier, int team) {
     }
 }
 
-/* What the threads share, and what belongs to one of them: slices of the workspace that Python allocates. */
+/* The tokens that are read together: one of each of n texts. */
 typedef struct {
-    float *x, *qkv, *mixed, *hidden; /* [C] the residual stream, [3C], [C] what attention found, [4C] */
-    float *scores;                   /* [room], this thread's */
-    Activations a;                   /* this thread's */
+    const Sequence *const *sequences; /* [n] */
+    const int64_t *tokens;            /* [n] */
+    int64_t n, longest;               /* the most room of a sequence */
+} Batch;
+
+/* What the threads share, and what belongs to one of them: slices of the memory that Python allocates. */
+typedef struct {
+    float *x, *qkv, *mixed, *hidden; /* [n, C] the residual stream, [n, 3C], [n, C] what attention found, [n, 4C] */
+    float *activations;              /* a slice for each text: all threads' or, for a single text, this thread's */
+    float *scores;                   /* [longest], this thread's */
 } Workspace;
 
-static int64_t whole_groups(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
+static int64_t whole_lines(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
 
-static int64_t own_floats(const Model *m, int64_t room) { /* values, half, bytes, scale, scores: each on its own line */
-    int64_t wide = whole_groups(4 * m->n_embd);
-    return wide + wide / 2 + wide / 4 + whole_groups(wide / GROUP) + whole_groups(room);
+static int64_t activation_floats(const Model *m) { /* values, half, bytes, offset and scale */
+    int64_t wide = whole_lines(4 * m->n_embd);
+    return wide + wide / 2 + wide / 4 + whole_lines(wide / GROUP + 1);
 }
 
-static Workspace workspace(const Model *m, int64_t room, float *memory, int id) {
-    int64_t C = whole_groups(m->n_embd), wide = whole_groups(4 * m->n_embd);
-    float *own = memory + 9 * C + id * own_floats(m, room);
-    Workspace w = {.x = memory, .qkv = memory + C, .mixed = memory + 4 * C, .hidden = memory + 5 * C};
-    w.a.values = own;
-    w.a.half = (uint16_t *)(own + wide);
-    w.a.bytes = (int8_t *)(own + wide + wide / 2);
-    w.a.scale = own + wide + wide / 2 + wide / 4;
-    w.scores = w.a.scale + whole_groups(wide / GROUP);
+static Activations activations_of(const Model *m, const Workspace *w, int64_t text) {
+    int64_t wide = whole_lines(4 * m->n_embd);
+    float *start = w->activations + text * activation_floats(m);
+    Activations a = {.values = start, .half = (uint16_t *)(start + wide), .bytes = (int8_t *)(start + wide + wide / 2)};
+    a.offset = start + wide + wide / 2 + wide / 4;
+    a.scale = a.offset + 1;
+    return a;
+}
+
+static int64_t shared_floats(const Model *m, int64_t n) {
+    return n * whole_lines(9 * m->n_embd) + (n > 1 ? n * activation_floats(m) : 0);
+}
+
+static int64_t own_floats(const Model *m, int64_t n, int64_t longest) {
+    return (n > 1 ? 0 : activation_floats(m)) + whole_lines(longest);
+}
+
+static Workspace workspace(const Model *m, const Batch *batch, float *memory, int id) {
+    int64_t C = m->n_embd, n = batch->n;
+    float *own = memory + shared_floats(m, n) + id * own_floats(m, n, batch->longest);
+    Workspace w = {.x = memory, .qkv = memory + n * C, .mixed = memory + 4 * n * C, .hidden = memory + 5 * n * C};
+    w.activations = n > 1 ? memory + n * whole_lines(9 * C) : own;
+    w.scores = n > 1 ? own : own + activation_floats(m);
     return w;
 }
 
@@ -300,15 +344,26 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
 
 enum { STORE, ADD, GELU };
 
-/* This thread's rows of y = W a + bias, or y += W a + bias, or y = gelu(W a + bias). */
-static void product(const Matrix *m, int64_t type, const Activations *a, float *y, int then, int id, int team) {
+/* This thread's rows of y = W a + bias, or y += W a + bias, or y = gelu(W a + bias), for n texts: y [n, n_out]. */
+static void product(
+    const Matrix *m, int64_t type, const Activations *a, int64_t n, float *y, int then, int id, int team) {
     int64_t first = m->n_out * id / team, last = m->n_out * (id + 1) / team;
     for (int64_t row = first; row < last; row++) {
-        float sum = dot(m, type, a, row) + (m->bias ? m->bias[row] : 0.0f);
-        y[row] = then == ADD ? y[row] + sum : sum;
+        float bias = m->bias ? m->bias[row] : 0.0f;
+        for (int64_t text = 0, count; text < n; text += count) {
+            float sums[TEXTS];
+            count = n - text < TEXTS ? 1 : TEXTS;
+            if (count == 1) dot(m, type, a + text, row, 1, sums);
+            else dot(m, type, a + text, row, TEXTS, sums);
+            for (int64_t j = 0; j < count; j++) {
+                float *to = y + (text + j) * m->n_out + row;
+                *to = then == ADD ? *to + (sums[j] + bias) : sums[j] + bias;
+            }
+        }
     }
     if (then == GELU)
-        for (int64_t row = first; row < last; row++) y[row] = gelu(y[row]);
+        for (int64_t text = 0; text < n; text++)
+            for (int64_t row = first; row < last; row++) y[text * m->n_out + row] = gelu(y[text * m->n_out + row]);
 }
 
 /* Number i of what a cache keeps (or 16 of them), which is float32 or, if `half`, bfloat16. */
@@ -380,67 +435,87 @@ static void embed(const Model *m, int64_t token, int64_t position, float *x) {
     for (int64_t i = 0; i < C; i++) x[i] = kept(m->wte, from + i, m->type != FLOAT32) + m->wpe[position * C + i];
 }
 
-/* What one thread does for a token. Between two barriers a thread reads only what was finished before the first. */
-static void part(const Model *m, const Sequence *s, Workspace w, int64_t token, float *logits, Barrier *barrier, int id,
-                 int team) {
-    int64_t C = m->n_embd, H = m->n_head;
-    if (id == 0) embed(m, token, s->n_tokens, w.x);
-    meet(barrier, team);
+/* What one thread does. Between two barriers a thread reads only what was finished before the first. */
+typedef struct {
+    const Model *m;
+    const Batch *batch;
+    Workspace w;
+    Activations *a; /* [n] */
+    Barrier *barrier;
+    int id, team;
+} Worker;
+
+static void meet_all(const Worker *t) { meet(t->barrier, t->team); }
+
+/* Activations for the next product: LayerNorm of x [n, width] if there is one, in the weights' type. A single text is
+ * prepared by every thread for itself; of many texts each thread prepares some, and then they meet. */
+static void activate(const Worker *t, const float *x, int64_t width, const float *weight, const float *bias) {
+    int64_t n = t->batch->n;
+    for (int64_t text = n > 1 ? t->id : 0; text < n; text += n > 1 ? t->team : 1) {
+        const float *from = x + text * width;
+        if (weight) layer_norm(from, weight, bias, t->a[text].values, width);
+        prepare(&t->a[text], weight ? t->a[text].values : from, width, t->m->type);
+    }
+    if (n > 1) meet_all(t);
+}
+
+static void multiply(const Worker *t, const Matrix *matrix, float *y, int then) {
+    product(matrix, t->m->type, t->a, t->batch->n, y, then, t->id, t->team);
+    meet_all(t);
+}
+
+static void work(const Worker *t, float *logits) {
+    const Model *m = t->m;
+    const Workspace *w = &t->w;
+    int64_t C = m->n_embd, H = m->n_head, n = t->batch->n;
+    for (int64_t text = t->id; text < n; text += t->team)
+        embed(m, t->batch->tokens[text], t->batch->sequences[text]->n_tokens, w->x + text * C);
+    meet_all(t);
     for (int64_t i = 0; i < m->n_layer; i++) {
         const Layer *layer = &m->layers[i];
-        layer_norm(w.x, layer->ln_1_weight, layer->ln_1_bias, w.a.values, C);
-        prepare(&w.a, w.a.values, C, m->type);
-        product(&layer->c_attn, m->type, &w.a, w.qkv, STORE, id, team);
-        meet(barrier, team);
-        for (int64_t h = H * id / team; h < H * (id + 1) / team; h++)
-            attend_head(m, s, i, h, w.qkv, w.scores, w.mixed);
-        meet(barrier, team);
-        prepare(&w.a, w.mixed, C, m->type);
-        product(&layer->attn_proj, m->type, &w.a, w.x, ADD, id, team);
-        meet(barrier, team);
-        layer_norm(w.x, layer->ln_2_weight, layer->ln_2_bias, w.a.values, C);
-        prepare(&w.a, w.a.values, C, m->type);
-        product(&layer->c_fc, m->type, &w.a, w.hidden, GELU, id, team);
-        meet(barrier, team);
-        prepare(&w.a, w.hidden, 4 * C, m->type);
-        product(&layer->mlp_proj, m->type, &w.a, w.x, ADD, id, team);
-        meet(barrier, team);
+        activate(t, w->x, C, layer->ln_1_weight, layer->ln_1_bias);
+        multiply(t, &layer->c_attn, w->qkv, STORE);
+        for (int64_t task = t->id; task < n * H; task += t->team) {
+            int64_t text = task / H;
+            attend_head(
+                m, t->batch->sequences[text], i, task % H, w->qkv + text * 3 * C, w->scores, w->mixed + text * C);
+        }
+        meet_all(t);
+        activate(t, w->mixed, C, NULL, NULL);
+        multiply(t, &layer->attn_proj, w->x, ADD);
+        activate(t, w->x, C, layer->ln_2_weight, layer->ln_2_bias);
+        multiply(t, &layer->c_fc, w->hidden, GELU);
+        activate(t, w->hidden, 4 * C, NULL, NULL);
+        multiply(t, &layer->mlp_proj, w->x, ADD);
     }
-    if (!logits) return;
-    layer_norm(w.x, m->ln_f_weight, m->ln_f_bias, w.a.values, C);
-    prepare(&w.a, w.a.values, C, m->type);
-    product(&m->head, m->type, &w.a, logits, STORE, id, team);
+    activate(t, w->x, C, m->ln_f_weight, m->ln_f_bias);
+    multiply(t, &m->head, logits, STORE);
 }
 
 /* ---- what Python calls ------------------------------------------------------------------------------------------ */
 
-/* Floats of workspace for this many threads. */
-int64_t nudge_workspace(const Model *m, int64_t room, int32_t n_threads) {
-    return 9 * whole_groups(m->n_embd) + n_threads * own_floats(m, room);
+/* Floats of memory for n texts at once. */
+int64_t nudge_workspace(const Model *m, int64_t n, int64_t longest, int32_t n_threads) {
+    return shared_floats(m, n) + n_threads * own_floats(m, n, longest);
 }
 
-/* Read one token: its keys and values go to position n_tokens of the sequence (Python then counts it), and the scores
- * of the token after it to logits [V], unless that is NULL. `memory` is a workspace that starts on a cache line. */
-void nudge_token(const Model *m, const Sequence *s, int64_t token, float *memory, float *logits, int32_t n_threads) {
+/* Read one token of each of n texts (at most MAX_TEXTS): keys and values go to position n_tokens of their sequences
+ * (Python then counts them), and the scores of the tokens after them to logits [n, V]. `memory` is nudge_workspace
+ * floats that start on a cache line, `longest` the most room of a sequence. */
+void nudge_tokens(const Model *m, const Sequence *const *sequences, const int64_t *tokens, int64_t n, int64_t longest,
+                  float *memory, float *logits, int32_t n_threads) {
+    const Batch batch = {sequences, tokens, n, longest};
     Barrier barrier = {0};
     int useful = (int)(m->n_embd / ROWS_PER_THREAD);
 #pragma omp parallel num_threads(n_threads)
     {
         int id = omp_get_thread_num(), team = omp_get_num_threads();
         if (team > useful) team = useful > 1 ? useful : 1;
-        if (id < team) part(m, s, workspace(m, s->room, memory, id), token, logits, &barrier, id, team);
-    }
-}
-
-/* Attention of one new token in each of several sequences: qkv [n, 3C] -> y [n, C]. PyTorch does the rest of a layer,
- * as with several tokens a weight that was read is used several times. `scores` [n_threads, longest room]. */
-void nudge_attend(const Model *m, const Sequence *const *sequences, int64_t n, int64_t layer, const float *qkv,
-                  float *scores, int64_t longest, float *y, int32_t n_threads) {
-    int64_t C = m->n_embd, H = m->n_head;
-#pragma omp parallel for num_threads(n_threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < n * H; task++) {
-        int64_t row = task / H;
-        float *own = scores + omp_get_thread_num() * longest;
-        attend_head(m, sequences[row], layer, task % H, qkv + row * 3 * C, own, y + row * C);
+        if (id < team) {
+            Activations a[MAX_TEXTS];
+            Worker worker = {m, &batch, workspace(m, &batch, memory, id), a, &barrier, id, team};
+            for (int64_t text = 0; text < n; text++) a[text] = activations_of(m, &worker.w, text);
+            work(&worker, logits);
+        }
     }
 }
