@@ -27,6 +27,7 @@ enum { GROUP = 64 };           /* int8: activations that share a scale; rows of 
 enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
 enum { TEXTS = 4 };            /* texts whose activations a row is multiplied with in one go */
 enum { MAX_TEXTS = 64 };       /* texts in one call */
+enum { ROWS_BYTES = 65536 };   /* of weights that stay in the cache while all texts are multiplied with them */
 enum { AT_ONCE = 8 };         /* tokens whose values attention mixes in one go */
 enum { SPINS = 2000 };         /* some tens of microseconds, longer than threads usually wait for each other */
 
@@ -344,22 +345,28 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
 
 enum { STORE, ADD, GELU };
 
-/* This thread's rows of y = W a + bias, or y += W a + bias, or y = gelu(W a + bias), for n texts: y [n, n_out]. */
+static inline __attribute__((always_inline)) void one_row(
+    const Matrix *m, int64_t type, const Activations *a, int64_t row, int64_t text, int count, float *y, int then) {
+    float sums[TEXTS], bias = m->bias ? m->bias[row] : 0.0f;
+    dot(m, type, a + text, row, count, sums);
+    for (int j = 0; j < count; j++) {
+        float *to = y + (text + j) * m->n_out + row;
+        *to = then == ADD ? *to + (sums[j] + bias) : sums[j] + bias;
+    }
+}
+
+/* This thread's rows of y = W a + bias, or y += W a + bias, or y = gelu(W a + bias), for n texts: y [n, n_out].
+ * A few rows at a time, so that they stay in the cache while one group of texts after the other meets them. */
 static void product(
     const Matrix *m, int64_t type, const Activations *a, int64_t n, float *y, int then, int id, int team) {
     int64_t first = m->n_out * id / team, last = m->n_out * (id + 1) / team;
-    for (int64_t row = first; row < last; row++) {
-        float bias = m->bias ? m->bias[row] : 0.0f;
-        for (int64_t text = 0, count; text < n; text += count) {
-            float sums[TEXTS];
-            count = n - text < TEXTS ? 1 : TEXTS;
-            if (count == 1) dot(m, type, a + text, row, 1, sums);
-            else dot(m, type, a + text, row, TEXTS, sums);
-            for (int64_t j = 0; j < count; j++) {
-                float *to = y + (text + j) * m->n_out + row;
-                *to = then == ADD ? *to + (sums[j] + bias) : sums[j] + bias;
-            }
-        }
+    int64_t at_once = 1 + ROWS_BYTES / (m->n_in * (type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1));
+    for (int64_t start = first; start < last; start += at_once) {
+        int64_t end = start + at_once < last ? start + at_once : last;
+        for (int64_t text = 0; text + TEXTS <= n; text += TEXTS)
+            for (int64_t row = start; row < end; row++) one_row(m, type, a, row, text, TEXTS, y, then);
+        for (int64_t text = n / TEXTS * TEXTS; text < n; text++)
+            for (int64_t row = start; row < end; row++) one_row(m, type, a, row, text, 1, y, then);
     }
     if (then == GELU)
         for (int64_t text = 0; text < n; text++)
