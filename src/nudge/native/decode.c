@@ -347,7 +347,7 @@ enum { STORE, ADD, GELU };
 
 static inline __attribute__((always_inline)) void one_row(
     const Matrix *m, int64_t type, const Activations *a, int64_t row, int64_t text, int count, float *y, int then) {
-    float sums[TEXTS], bias = m->bias ? m->bias[row] : 0.0f;
+    float sums[TEXTS] = {0}, bias = m->bias ? m->bias[row] : 0.0f;
     dot(m, type, a + text, row, count, sums);
     for (int j = 0; j < count; j++) {
         float *to = y + (text + j) * m->n_out + row;
