@@ -25,7 +25,7 @@
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
 enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
-enum { TEXTS = 4 };            /* texts whose activations a row is multiplied with in one go */
+enum { TEXTS = 4 };            /* texts whose activations a row is multiplied with in one go; sum_each counts on 4 */
 enum { MAX_TEXTS = 64 };       /* texts in one call */
 enum { ROWS_BYTES = 65536 };   /* of weights that stay in the cache while all texts are multiplied with them */
 enum { AT_ONCE = 8 };         /* tokens whose values attention mixes in one go */
@@ -62,6 +62,9 @@ typedef struct {
 typedef float floats __attribute__((vector_size(64))); /* 16 lanes: compilers split them where registers are shorter */
 typedef uint32_t words __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
+typedef float eight __attribute__((vector_size(32)));
+typedef float four __attribute__((vector_size(16)));
+typedef uint32_t four_words __attribute__((vector_size(16)));
 
 static inline floats load(const float *p) {
     floats v;
@@ -75,16 +78,39 @@ static inline words load_words(const uint16_t *p) {
     return v;
 }
 
-static inline float sum_lanes(floats v) { /* halves onto halves: 4 additions, where a loop would wait for 15 */
-    typedef float eight __attribute__((vector_size(32)));
-    typedef float four __attribute__((vector_size(16)));
+/* Sixteen lanes to four, halves onto halves. */
+static inline four fold(floats v) {
     eight a[2];
     memcpy(a, &v, sizeof a);
     a[0] += a[1];
     four b[2];
     memcpy(b, a, sizeof b);
-    b[0] += b[1];
-    return (b[0][0] + b[0][2]) + (b[0][1] + b[0][3]);
+    return b[0] + b[1];
+}
+
+static inline float sum_lanes(floats v) {
+    four a = fold(v);
+    return (a[0] + a[1]) + (a[2] + a[3]);
+}
+
+#ifdef __clang__
+#define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (four_words){i, j, k, l})
+#endif
+
+/* The sums of 1 or TEXTS vectors -> y, in sum_lanes' order. Together they take half as many instructions, which is a
+ * good part of a batch's time when rows are short. */
+static inline void sum_each(const floats *v, int count, float *y) {
+    if (count == 1) {
+        y[0] = sum_lanes(v[0]);
+        return;
+    }
+    four a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
+    four ab = PICK(a, b, 0, 4, 2, 6) + PICK(a, b, 1, 5, 3, 7); /* a0 + a1, b0 + b1, a2 + a3, b2 + b3 */
+    four cd = PICK(c, d, 0, 4, 2, 6) + PICK(c, d, 1, 5, 3, 7);
+    four all = PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
+    memcpy(y, &all, sizeof all);
 }
 
 static inline float from_bits(uint32_t bits) {
@@ -182,10 +208,11 @@ static inline __attribute__((always_inline)) void dot_float32(
         }
     for (; i + 16 <= n; i += 16)
         for (int j = 0; j < count; j++) sum[j][0] += load(w + i) * load(x[j].values + i);
-    for (int j = 0; j < count; j++) {
-        y[j] = sum_lanes((sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3]));
-        for (int64_t k = i; k < n; k++) y[j] += w[k] * x[j].values[k];
-    }
+    floats sums[TEXTS] = {0};
+    for (int j = 0; j < count; j++) sums[j] = (sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3]);
+    sum_each(sums, count, y);
+    for (; i < n; i++)
+        for (int j = 0; j < count; j++) y[j] += w[i] * x[j].values[i];
 }
 
 /* The sum plus 32 products of bfloat16. */
@@ -209,10 +236,11 @@ static inline __attribute__((always_inline)) void dot_bfloat16(
             for (int j = 0; j < count; j++)
                 sum[j][part] = add_products(sum[j][part], weights, load_words(x[j].half + i + 32 * part));
         }
-    for (int j = 0; j < count; j++) {
-        y[j] = sum_lanes(sum[j][0] + sum[j][1]);
-        for (int64_t k = i; k < n; k++) y[j] += from_bfloat16(w[k]) * from_bfloat16(x[j].half[k]);
-    }
+    floats sums[TEXTS] = {0};
+    for (int j = 0; j < count; j++) sums[j] = sum[j][0] + sum[j][1];
+    sum_each(sums, count, y);
+    for (; i < n; i++)
+        for (int j = 0; j < count; j++) y[j] += from_bfloat16(w[i]) * from_bfloat16(x[j].half[i]);
 }
 
 /* Integers within a group, float32 from group to group. */
@@ -227,7 +255,8 @@ static inline __attribute__((always_inline)) void dot_int8(
             sum[j] += (floats)_mm512_cvtepi32_ps(products) * x[j].scale[g];
         }
     }
-    for (int j = 0; j < count; j++) y[j] = sum_lanes(sum[j]) - *x[j].offset;
+    sum_each(sum, count, y);
+    for (int j = 0; j < count; j++) y[j] -= *x[j].offset;
 #else
     for (int j = 0; j < count; j++) {
         y[j] = -*x[j].offset;
