@@ -10,6 +10,7 @@ from torch import Tensor
 from nudge import recipes
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
+from nudge.infer.decode import Decoder
 from nudge.model.formats import huggingface
 from nudge.model.gpt import GPT, Cache, init_weights
 
@@ -121,6 +122,15 @@ def greedy(network: GPT, start: Tensor, n_tokens: int) -> list[int]:
     return drawn
 
 
+def compiled_greedy(network: GPT, start: Tensor, n_tokens: int) -> list[int]:
+    """The same through the kernels of a CPU, which take the network's weights over."""
+    decoder, ids, drawn = Decoder(network), start[0].tolist(), []
+    for _ in range(n_tokens):
+        ids = [int(decoder.feed(ids).argmax())]
+        drawn += ids
+    return drawn
+
+
 def test_greedy_tokens_are_identical(tmp_path: Path) -> None:
     config = ModelConfig(n_layer=2, n_head=4, n_embd=32, block_size=128, vocab_size=61)
     network = ours_random(config)
@@ -139,6 +149,7 @@ def test_greedy_tokens_are_identical(tmp_path: Path) -> None:
     ours = greedy(network, start, 120)
     assert ours == theirs[0, 5:].tolist()
     assert len(set(ours)) > 10, "a network that says one word forever proves little"
+    assert compiled_greedy(network, start, 120) == ours
 
 
 def gradients(network: GPT, model: "transformers.GPT2LMHeadModel") -> dict[str, tuple[Tensor, Tensor]]:
@@ -195,7 +206,35 @@ def test_full_size_gpt2_small_both_ways(tmp_path: Path) -> None:
     for context in (torch.tensor([[50256]]), tokens):
         assert_same_logits(network, model, context)
     del network
-    assert_same_logits(to_ours(model, tmp_path / "theirs"), model, tokens)
+    network = to_ours(model, tmp_path / "theirs")
+    assert_same_logits(network, model, tokens)
+    with torch.no_grad():
+        theirs = model(tokens[:, :60]).logits[0]
+    decoder = Decoder(network)
+    ours = torch.cat([decoder.feed([token]) for token in tokens[0, :60].tolist()])
+    assert (ours - theirs).abs().max() < 1e-4
+    assert ours.argmax(-1).tolist() == theirs.argmax(-1).tolist()
+
+
+@pytest.mark.slow
+def test_greedy_tokens_of_a_full_size_gpt2_small(tmp_path: Path) -> None:
+    network = GPT(recipes.recipe("gpt2_small").model)
+    init_weights(network, seed=1)
+    with torch.no_grad():
+        network.wpe.weight.mul_(20)
+    model = to_theirs(network, tmp_path)
+    start = random_tokens(network.config, 7, batch=1)
+    theirs = model.generate(
+        start,
+        attention_mask=torch.ones_like(start),
+        max_new_tokens=50,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    ours = compiled_greedy(network, start, 50)
+    assert ours == theirs[0, 7:].tolist()
+    assert len(set(ours)) > 10, "a network that says one word forever proves little"
 
 
 VOCAB = Path(__file__).parents[3] / "shared" / "data"

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from nudge.cli.visible import visible
+from nudge.infer import DTYPES
 
 if TYPE_CHECKING:
-    from nudge.infer.engine import LanguageModel, TextStream
+    from nudge.infer.engine import LanguageModel
+    from nudge.infer.streams import TextStream
+    from nudge.infer.weights import DType
 
 
 @click.command()
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, help="Same seed, same text.")
 @click.option("--num", default=1, type=click.IntRange(min=1), help="Samples to write, from seeds SEED, SEED+1, ...")
 @click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated.")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], help="What weights are kept in; fewer bits are faster."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
 def sample(
     source: str | None,
@@ -33,6 +39,7 @@ def sample(
     seed: int,
     num: int,
     stop: tuple[str, ...],
+    dtype: "DType",
     as_json: bool,
 ) -> None:
     """Write text with a trained model.
@@ -47,7 +54,7 @@ def sample(
     """
     from nudge.infer import engine
 
-    model = engine.load(source)
+    model = engine.load(source, dtype=dtype)
     for note in model.notes:
         click.echo(note, err=True)
     prompt = _read_prompt(prompt)

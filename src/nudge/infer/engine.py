@@ -2,18 +2,16 @@
 
     prompt -> [eot] + tokens -> prefill (all at once) -> logits of the next token -> draw -> decode (one by one) -> text
 
-The keys and values of what was read are kept (nudge.model.gpt.Cache), so a new token costs one position.
+The keys and values of what was read are kept, so a new token costs one position. On a CPU with a C compiler that is
+the work of decode.py; everywhere else of model/gpt.py and its cache.
 """
 
-import codecs
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import Tensor
 
 from nudge import checkpoint as checkpoints
 from nudge import config as configs
@@ -21,137 +19,14 @@ from nudge.checkpoint import Checkpoint
 from nudge.config import SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError
-from nudge.infer import sampling
-from nudge.model.gpt import GPT, Cache
+from nudge.errors import CheckpointError, ConfigError, nearest
+from nudge.infer import DTYPES, decode
+from nudge.infer.batch import finish
+from nudge.infer.streams import Context, TextStream, TokenStream
+from nudge.infer.weights import DType, Weights, take_over
+from nudge.model.gpt import GPT
 
 DEFAULT_MAX_TOKENS = 200
-
-
-class Context:
-    """The tokens the network sees now, at most block_size, and their keys and values."""
-
-    def __init__(self, network: GPT, *, room: int | None = None) -> None:
-        self.network = network
-        self.room = min(room or network.config.block_size, network.config.block_size)
-        self.ids: list[int] = []
-        self.cache = Cache(network, room=self.room)
-        self.slid = False
-
-    @torch.inference_mode()
-    def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read new tokens; return the logits [1, V] of the token after them, as float32 on the CPU.
-
-        When the context is full the window slides: the newest half of it is kept and read again. GPT-2's positions
-        are absolute and part of every key, so the keys of a token that moves to another position cannot be shifted;
-        keeping only half makes that second reading rare.
-        """
-        self.ids += ids
-        if len(self.ids) > self.room:
-            self.slid = True
-            self.ids = self.ids[-max(1, self.room // 2) :]
-            self.cache = Cache(self.network, room=self.room)
-            ids = self.ids
-        tokens = torch.tensor([ids], device=self.network.wte.weight.device)
-        return self.network.logits(self.network.hidden(tokens, self.cache)[:, -1]).float().cpu()
-
-
-class TokenStream(Iterator[int]):
-    """The tokens that are drawn after `ids`, one by one.
-
-    `slid` tells whether the oldest tokens had to be forgotten; `ended` why there are no more (None: there may be).
-    """
-
-    def __init__(
-        self,
-        network: GPT,
-        ids: Sequence[int],
-        sample: SampleConfig,
-        *,
-        n_known: int,
-        eot: int,
-        ends_with_document: bool = True,
-    ) -> None:
-        self.n_tokens = 0
-        self._end = eot if ends_with_document else None
-        self.ended: Literal["length", "end of text"] | None = None
-        self._context = Context(network, room=len(ids) + sample.max_tokens)
-        self._tokens = self._draw(ids, sample, n_known)
-
-    @property
-    def slid(self) -> bool:
-        return self._context.slid
-
-    def __next__(self) -> int:
-        return next(self._tokens)
-
-    def _draw(self, ids: Sequence[int], sample: SampleConfig, n_known: int) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(sample.seed)
-        while self.n_tokens < sample.max_tokens:
-            logits = self._context.feed(ids)[:, :n_known]  # an imported vocabulary may be padded with rows for no token
-            probs = sampling.probabilities(
-                logits, temperature=sample.temperature, top_k=sample.top_k, top_p=sample.top_p
-            )
-            token = int(sampling.draw(probs, generator))
-            if token == self._end:
-                self.ended = "end of text"
-                return
-            self.n_tokens += 1
-            yield token
-            ids = [token]
-        self.ended = "length"
-
-
-class TextStream(Iterator[str]):
-    """The text of a token stream, piece by piece. A piece is never half a character nor part of a stop string.
-
-    `slid`, `ended` and `n_tokens` are those of the token stream; `ended` may also be "stop".
-    """
-
-    def __init__(self, tokens: TokenStream, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
-        self.tokens = tokens
-        self._stopped = False
-        self._pieces = self._decode(tokenizer, stop)
-
-    @property
-    def slid(self) -> bool:
-        return self.tokens.slid
-
-    @property
-    def n_tokens(self) -> int:
-        return self.tokens.n_tokens
-
-    @property
-    def ended(self) -> Literal["length", "end of text", "stop"] | None:
-        return "stop" if self._stopped else self.tokens.ended
-
-    def __next__(self) -> str:
-        return next(self._pieces)
-
-    def _decode(self, tokenizer: Tokenizer, stop: Sequence[str]) -> Iterator[str]:
-        # Bytes that can no longer become a character turn into U+FFFD; those that still may wait for the next token.
-        # What waits when the tokens end is dropped: it is the beginning of a character that was not finished.
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        held = ""  # may be the beginning of a stop string
-        for token in self.tokens:
-            held += decoder.decode(tokenizer.decode_bytes([token]))
-            found = [position for text in stop if (position := held.find(text)) >= 0]
-            if found:
-                self._stopped = True
-                held = held[: min(found)]
-                break
-            n_ready = len(held) - _overlap(held, stop)
-            if n_ready:
-                yield held[:n_ready]
-                held = held[n_ready:]
-        if held:
-            yield held
-
-
-def _overlap(text: str, stop: Sequence[str]) -> int:
-    """How many of the last characters of `text` begin one of the stop strings."""
-    longest = max((len(s) for s in stop), default=1) - 1
-    return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stop)), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +34,8 @@ class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
     `path` is where it was loaded from; `notes` are words for the person: damaged files that were passed over, a
-    checkpoint that was not verified.
+    checkpoint that was not verified, why decoding is not as fast as it can be. `weights` are the network's for the fast
+    decoder of a CPU; without them the plain network decodes.
     """
 
     network: GPT
@@ -168,6 +44,7 @@ class LanguageModel:
     verified: bool = False
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    weights: Weights | None = None
 
     def generate(
         self,
@@ -204,9 +81,7 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
     ) -> TextStream:
         """What `generate` returns, in pieces as they are made. Raises: ConfigError, at once."""
-        stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-        if "" in stops:
-            raise ConfigError("a stop string must not be empty", "leave it out to stop at nothing")
+        stops = _stops(stop)
         tokens = self.tokens(
             self.prompt_ids(prompt),
             max_tokens=max_tokens,
@@ -216,6 +91,34 @@ class LanguageModel:
             seed=seed,
         )
         return TextStream(tokens, self.tokenizer, stops)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        stop: str | Sequence[str] | None = None,
+    ) -> list[str]:
+        """What `generate` writes after each of several prompts, the first with `seed`, the second with seed + 1, ...
+
+        On a CPU up to 64 are read together: each weight comes from memory once for all of them. The numbers that a
+        text is drawn with then differ in the last digits, so two nearly equal tokens may change places.
+
+        Raises: ConfigError as `generate` does.
+        """
+        stops, all_ids = _stops(stop), [self.prompt_ids(prompt) for prompt in prompts]
+        samples = [
+            SampleConfig(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed + i)
+            for i in range(len(prompts))
+        ]
+        for ids, sample in zip(all_ids, samples, strict=True):
+            self._check(ids, sample)
+        tokens = (self._draw(ids, sample) for ids, sample in zip(all_ids, samples, strict=True))
+        return finish(TextStream(stream, self.tokenizer, stops) for stream in tokens)
 
     def tokens(
         self,
@@ -232,9 +135,30 @@ class LanguageModel:
         Raises: ConfigError as `generate` does, and for ids that are none of the vocabulary.
         """
         sample = SampleConfig(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        self._check(ids, sample)
+        return self._draw(ids, sample)
+
+    def _check(self, ids: Sequence[int], sample: SampleConfig) -> None:
         configs.check_sampling(sample)
         _check_ids(ids, self.network.config)
-        return TokenStream(self.network, list(ids), sample, n_known=self.tokenizer.vocab_size, eot=self.tokenizer.eot)
+
+    def _draw(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
+        room = min(len(ids) + sample.max_tokens, self.network.config.block_size)
+        return TokenStream(
+            Context(self.reader(room), room),
+            ids,
+            sample,
+            n_known=self.tokenizer.vocab_size,
+            eot=self.tokenizer.eot,
+            ends_with_document=ends_with_document,
+        )
+
+    def reader(self, room: int | None = None) -> decode.Reader:
+        """What reads tokens and gives the logits of the next one, with room for so many (block_size if left out)."""
+        room = min(room or self.network.config.block_size, self.network.config.block_size)
+        if self.weights is None:
+            return decode.PlainReader(self.network, room)
+        return decode.Decoder(self.weights, room=room)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens that the network reads for a prompt: the end-of-text token that starts a document, then the text.
@@ -243,6 +167,13 @@ class LanguageModel:
         """
         ids = self.tokenizer.encode(prompt)
         return ids if len(ids) >= self.network.config.block_size else [self.tokenizer.eot, *ids]
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if "" in stops:
+        raise ConfigError("a stop string must not be empty", "leave it out to stop at nothing")
+    return stops
 
 
 def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
@@ -265,10 +196,7 @@ def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> st
     GPT has no dropout, so there is no training mode to leave and come back to.
     """
     model = LanguageModel(network, tokenizer)
-    ids = model.prompt_ids(sample.prompt or "")
-    tokens = TokenStream(
-        network, ids, sample, n_known=tokenizer.vocab_size, eot=tokenizer.eot, ends_with_document=False
-    )
+    tokens = model._draw(model.prompt_ids(sample.prompt or ""), sample, ends_with_document=False)
     documents: list[list[int]] = [[]]
     for token in tokens:
         if token == tokenizer.eot:
@@ -278,26 +206,36 @@ def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> st
     return "\n".join(tokenizer.decode(document) for document in documents)
 
 
-def load(source: str | os.PathLike[str] | None = None, *, device: str | None = None) -> LanguageModel:
+def load(
+    source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType | None = None
+) -> LanguageModel:
     """The model that SOURCE names: a run folder, a checkpoint file, an imported folder, or (left out) the newest run.
 
-    `device` is the GPU if there is one, else the CPU.
+    `device` is the GPU if there is one, else the CPU. `dtype` is the type its weights are kept in: float32 (exact, the
+    default), bfloat16 (half the memory and about half the time of a token) or int8 (about a quarter of the time).
 
-    Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other.
+    Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other; ConfigError
+    for another dtype.
     """
+    dtype = dtype or "float32"
+    if dtype not in DTYPES:
+        raise ConfigError(f"weights cannot be {dtype!r}", nearest(dtype, DTYPES))
     checkpoint = checkpoints.find(source)
     tokenizer = tokenizers.load(checkpoints.tokenizer_path(checkpoint))
     check_tokenizer(checkpoint, tokenizer)
     notes = checkpoint.notes
     if not checkpoint.verified:
         notes += (f"{checkpoint.path.name} is not verified: no SHA-256 of it was recorded",)
+    network = network_of(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    weights, note = take_over(network, dtype)
     return LanguageModel(
-        network=network_of(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu")),
+        network=network,
         tokenizer=tokenizer,
         step=checkpoint.step,
         verified=checkpoint.verified,
         path=checkpoint.path,
-        notes=notes,
+        notes=(*notes, note) if note else notes,
+        weights=weights,
     )
 
 
