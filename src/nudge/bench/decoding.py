@@ -20,6 +20,7 @@ from nudge.bench.limits import synchronize
 from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.bench.training import huggingface_config
 from nudge.config import ModelConfig
+from nudge.infer.weights import DType
 from nudge.model.gpt import GPT, init_weights
 
 Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next token
@@ -38,7 +39,7 @@ def save_weights(network: GPT, work: Path) -> None:
     safetensors.torch.save_file(state, work / WEIGHTS)
 
 
-def own(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
+def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device: str, **prompt: Any) -> Prepared:
     """Our decoder."""
     torch.set_num_threads(threads)
     with torch.device("meta"):

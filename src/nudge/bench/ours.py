@@ -13,7 +13,8 @@ from nudge.config import Config
 from nudge.data.encoding import Group, group_documents
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
-from nudge.infer.engine import Context
+from nudge.infer.decode import Decoder, PlainReader, feed_each
+from nudge.infer.weights import DType, take_over
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.probe import probe
 from nudge.train.start import fit_to_machine
@@ -48,20 +49,29 @@ def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
     return once
 
 
-def reader(network: GPT, dtype: str, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:
+def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:
     """A way to begin a new context: what it returns reads ids [B, T] and gives the logits [B, V] of the next token.
 
-    Raises: NotImplementedError for a dtype or a batch that the engine does not know yet.
+    Raises: NotImplementedError for what cannot be had here; the text says why.
     """
-    if dtype not in ("float32", "bfloat16"):
-        raise NotImplementedError(f"nudge does not decode in {dtype} yet")
-    if batch > 1:
-        raise NotImplementedError("nudge does not decode more than one sequence at a time yet")
-    network = network.to(getattr(torch, dtype))
+    weights, note = take_over(network, dtype)
+    if weights is None and (batch > 1 or dtype == "int8"):
+        raise NotImplementedError(note or "nudge's kernels for decoding are for a CPU")
+    if weights is None:
+        network = network.to(getattr(torch, dtype))
 
     def begin() -> Callable[[Tensor], Tensor]:
-        context = Context(network, room=room)
-        return lambda ids: context.feed(ids[0].tolist())
+        if weights is None:
+            plain = PlainReader(network, room)
+            return lambda ids: plain.feed(ids[0].tolist())
+        decoders = [Decoder(weights, room=room) for _ in range(batch)]
+
+        def read(ids: Tensor) -> Tensor:
+            if ids.size(1) == 1:
+                return feed_each(decoders, ids[:, 0].tolist())
+            return torch.cat([decoder.feed(row.tolist()) for decoder, row in zip(decoders, ids, strict=True)])
+
+        return read
 
     return begin
 
