@@ -13,7 +13,7 @@ from nudge.config import Config
 from nudge.data.encoding import Group, group_documents
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
-from nudge.infer.decode import Decoder, PlainReader, feed_each
+from nudge.infer.decode import Decoder, PlainReader, feed_each, feed_prompts
 from nudge.infer.weights import DType, take_over
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.probe import probe
@@ -69,7 +69,7 @@ def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[],
         def read(ids: Tensor) -> Tensor:
             if ids.size(1) == 1:
                 return feed_each(decoders, ids[:, 0].tolist())
-            return torch.cat([decoder.feed(row.tolist()) for decoder, row in zip(decoders, ids, strict=True)])
+            return feed_prompts(decoders, ids.tolist())
 
         return read
 

@@ -1,12 +1,16 @@
 """Several sequences decoded together: each weight is read from memory once for all of them."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import Tensor
 
-from nudge.infer.decode import MAX_TEXTS, Decoder, feed_each
+from nudge.infer.decode import MAX_TEXTS, Decoder, feed_each, feed_prompts
 from nudge.infer.streams import TextStream
+
+PROMPT_TOKENS = 1024
+
+_Waiting = tuple[int, Decoder, Sequence[int]]  # the number of a stream, its decoder, the tokens to read
 
 
 def finish(streams: Iterable[TextStream]) -> list[str]:
@@ -29,17 +33,33 @@ def finish(streams: Iterable[TextStream]) -> list[str]:
 
 
 def _read(streams: Sequence[TextStream]) -> list[Tensor]:
-    """The logits [1, V] of each stream's next token. Prompts are read one by one: each of them is many tokens."""
+    """The logits [1, V] of each stream's next token."""
     read: dict[int, Tensor] = {}
-    together: list[tuple[int, Decoder, int]] = []
+    one: list[_Waiting] = []
+    many: list[_Waiting] = []
     for i, stream in enumerate(streams):
-        context, pending = stream.tokens.context, stream.tokens.pending
-        ids = context.admit(pending)
-        if len(ids) == 1 and isinstance(context.reader, Decoder):
-            together.append((i, context.reader, ids[0]))
+        context = stream.tokens.context
+        ids = context.admit(stream.tokens.pending)
+        if isinstance(context.reader, Decoder):
+            (one if len(ids) == 1 else many).append((i, context.reader, ids))
         else:
             read[i] = context.reader.feed(ids)
-    if together:
-        logits = feed_each([decoder for _, decoder, _ in together], [id_ for *_, id_ in together])
-        read.update({i: logits[row : row + 1] for row, (i, *_) in enumerate(together)})
+    if one:
+        logits = feed_each([decoder for _, decoder, _ in one], [ids[0] for *_, ids in one])
+        read.update(zip([i for i, *_ in one], logits.split(1), strict=True))
+    for group in _groups(many):
+        logits = feed_prompts([decoder for _, decoder, _ in group], [ids for *_, ids in group])
+        read.update(zip([i for i, *_ in group], logits.split(1), strict=True))
     return [read[i] for i in range(len(streams))]
+
+
+def _groups(prompts: list[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Prompts that are read in one pass: about PROMPT_TOKENS together, which fill the machine and fit its memory."""
+    group: list[_Waiting] = []
+    for prompt in prompts:
+        if group and sum(len(ids) for *_, ids in (*group, prompt)) > PROMPT_TOKENS:
+            yield group
+            group = []
+        group.append(prompt)
+    if group:
+        yield group

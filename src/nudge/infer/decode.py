@@ -81,14 +81,7 @@ class Decoder:
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
         """Read tokens; return the logits [1, V] of the one after them, as float32."""
-        self.check(ids)
-        if len(ids) == 1:
-            return feed_each([self], ids)
-        x = forward(
-            self.weights, embed(self.weights, ids, range(self.n_tokens, self.n_tokens + len(ids))), self._attend
-        )
-        self.c.n_tokens += len(ids)
-        return head(self.weights, x[-1:])
+        return feed_each([self], ids) if len(ids) == 1 else feed_prompts([self], [ids])
 
     def check(self, ids: Sequence[int]) -> None:
         """C would read and write beyond its tables."""
@@ -97,7 +90,7 @@ class Decoder:
         assert min(ids) >= 0, "an id outside of the vocabulary"
         assert max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
 
-    def _attend(self, layer: int, qkv: Tensor) -> Tensor:
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
         """Attention of T new tokens: qkv [T, 3C] -> [T, C]; their keys and values are kept."""
         T, n_all = qkv.size(0), self.n_tokens + qkv.size(0)
         q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
@@ -129,6 +122,24 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
     for decoder in decoders:
         decoder.c.n_tokens += 1
     return logits
+
+
+@torch.inference_mode()
+def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Several tokens for each of some sequences of the same weights, all in one pass: logits [n, V], float32."""
+    weights, lengths = decoders[0].weights, [len(ids) for ids in prompts]
+    for decoder, ids in zip(decoders, prompts, strict=True):
+        decoder.check(ids)
+    positions = [p for d, n in zip(decoders, lengths, strict=True) for p in range(d.n_tokens, d.n_tokens + n)]
+
+    def attend(layer: int, qkv: Tensor) -> Tensor:
+        parts = zip(decoders, qkv.split(lengths), strict=True)
+        return torch.cat([decoder.attend(layer, part) for decoder, part in parts])
+
+    x = forward(weights, embed(weights, [id_ for ids in prompts for id_ in ids], positions), attend)
+    for decoder, n in zip(decoders, lengths, strict=True):
+        decoder.c.n_tokens += n
+    return head(weights, x[torch.tensor(lengths).cumsum(0) - 1])
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
