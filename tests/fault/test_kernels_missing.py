@@ -91,7 +91,7 @@ def test_a_cache_that_cannot_be_written_costs_only_the_compilation(expected: lis
 
 def test_a_damaged_library_in_the_cache_is_compiled_anew(tmp_path: Path, expected: list[float]) -> None:
     three_updates(tmp_path)
-    (library,) = (tmp_path / "kernels").glob("train-*.so")
+    (library,) = (tmp_path / "kernels").glob("layers-*.so")
     whole = library.stat().st_size
     library.write_bytes(b"not a library")
     result = three_updates(tmp_path)
@@ -108,7 +108,7 @@ def test_an_older_processor(tmp_path: Path, expected: list[float]) -> None:
 
 
 def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
-    code = "import torch; from nudge.train.kernels import Kernels; Kernels(torch.bfloat16); print('good')"
+    code = "import torch; from nudge.native.kernels import Kernels; Kernels(torch.bfloat16); print('good')"
     environment = {**os.environ, "NUDGE_CACHE": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)

@@ -28,6 +28,7 @@ from nudge.infer.decode import Decoder, PlainReader, causal_attention, feed_each
 from nudge.infer.engine import LanguageModel
 from nudge.infer.weights import GROUP, DType, Weights, onednn_multiplies, quantize, supports, take_over
 from nudge.model.gpt import GPT, init_weights
+from nudge.native.kernels import Kernels
 
 BYTES = tokenizers.get("bytes")
 SPEAKS_BYTES = ModelConfig(n_layer=2, n_head=3, n_embd=48, block_size=24, vocab_size=BYTES.vocab_size)
@@ -127,7 +128,7 @@ def test_attention_of_a_prompt_is_pytorchs(n_new: int, n_all: int) -> None:
     q, k, v = torch.randn(3, n_new, 7), torch.randn(3, n_all, 7), torch.randn(3, n_all, 7)
     seen = torch.ones(n_new, n_all, dtype=torch.bool).tril(n_all - n_new)
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    assert torch.allclose(causal_attention(q, k, v), expected, atol=1e-5)
+    assert torch.allclose(causal_attention(Kernels(q.dtype), q, k, v), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -19,6 +19,7 @@ from nudge import native
 from nudge.config import ModelConfig
 from nudge.infer import DTYPES
 from nudge.model.gpt import GPT
+from nudge.native.kernels import Kernels
 
 DType = Literal["float32", "bfloat16", "int8"]
 GROUP = 64  # as in decode.c: activations that share a scale, and what rows of int8 are padded to
@@ -144,6 +145,7 @@ class Weights:
         self.kernels = kernels(network)
         self.config, self.dtype = network.config, dtype
         self.torch_dtype = torch.float32 if dtype == "float32" else torch.bfloat16
+        self.prompt_kernels = Kernels(self.torch_dtype)
         sizes = [2 * p.numel() for p in network.parameters() if p.dim() == 2]
         place = _arena(sum(size * self.torch_dtype.itemsize // 2 + 64 for size in sizes))
         vectors = {name: p.detach().float().clone() for name, p in network.named_parameters() if p.dim() == 1}

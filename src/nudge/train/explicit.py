@@ -3,7 +3,7 @@
 It is the mathematics of nudge.model.gpt under autograd (tests/unit/test_explicit.py: every gradient agrees), and the
 plainest answer to "what is an update?". Why it is faster: products write into buffers that are kept, a gradient is
 written once and straight to where the optimizer reads it, what lies between two products is one pass over memory
-(nudge/native/train.c), and the logits of all tokens never exist at once.
+(nudge/native/layers.c), and the logits of all tokens never exist at once.
 
     real     the dtype of products (bfloat16 where the processor has it). Weights are kept in float32 and once more in
              real. So are the two streams that every layer adds to, x forward and its gradient dx backward: kept in
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from nudge.config import TrainConfig
 from nudge.model.gpt import GPT
+from nudge.native.kernels import Kernels
 from nudge.train.flat import FlatOptimizer, FlatParameters
-from nudge.train.kernels import Kernels
 from nudge.train.optimizer import State
 
 LOGIT_ROWS = 1024  # at once: B*T rows of 50,257 numbers fit no laptop, and more rows are no faster

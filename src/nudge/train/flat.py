@@ -14,8 +14,8 @@ from torch import Tensor
 from nudge.config import TrainConfig
 from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT
+from nudge.native.kernels import Kernels
 from nudge.train import muon
-from nudge.train.kernels import Kernels
 from nudge.train.optimizer import EPS, State, is_hidden_matrix
 
 ALIGNED = 64  # numbers

@@ -13,9 +13,9 @@ from torch import Tensor
 from nudge.config import Config, TrainConfig
 from nudge.model.gpt import GPT
 from nudge.native import UnavailableError
+from nudge.native.kernels import Kernels
 from nudge.train.evaluation import compute_in
 from nudge.train.explicit import ExplicitUpdate
-from nudge.train.kernels import Kernels
 from nudge.train.optimizer import Optimizer, State
 
 

@@ -1,4 +1,4 @@
-/* What a training step of GPT-2 computes beside its matrix products, each in one pass over memory.
+/* What GPT-2 computes between its matrix products, forward, backward and in the optimizer: each one pass over memory.
 
    Legend: N rows (B*T tokens), C channels, T tokens of a window, H heads, K channels of a head, V vocabulary.
    `real` is what matrix products read and write: bfloat16 if BF16 is defined, else float. Sums are always float.

@@ -1,6 +1,6 @@
-"""The C kernels of the fast step (nudge/native/train.c) as functions of contiguous tensors, in the order of the C.
+"""The C kernels between the products of GPT-2 (nudge/native/layers.c) as functions of contiguous tensors.
 
-What each one computes stands beside the C: `kernels.gelu(N, C, x, bias, y)` is its `gelu`.
+What each one computes stands beside the C: `kernels.gelu(N, C, x, bias, y)` is its `gelu`, arguments in the same order.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ class Kernels:
     """The kernels for products in float32 or bfloat16. Raises: UnavailableError where they cannot be compiled."""
 
     def __init__(self, real: torch.dtype) -> None:
-        library = native.load("train", *(["BF16"] if real == torch.bfloat16 else []))
+        library = native.load("layers", *(["BF16"] if real == torch.bfloat16 else []))
         self._functions = {name: library[name] for name in SIGNATURES}
         for name, function in self._functions.items():
             function.argtypes = [ARGUMENTS[kind] for kind in SIGNATURES[name]]
