@@ -2,6 +2,8 @@
 
     tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
 
+The switches of ModelConfig (rotary, qk_norm, relu2, rms_norm, zero_init) replace a piece each; GPT-2 has none of them.
+
 Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
 The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
 """
@@ -65,19 +67,42 @@ class Cache:
         return self.layers[0].n_tokens
 
 
+class Rotation:
+    """Positions as angles: queries and keys are turned by their position, so that a score depends on the distance only.
+
+    Channel i is paired with channel i + K/2, and pair i turns by 10000^(-2i/K) per token. Source: Su et al. 2021.
+    """
+
+    def __init__(self, start: int, n_tokens: int, K: int, device: torch.device) -> None:
+        speed = 10_000.0 ** (torch.arange(K // 2, device=device) * (-2 / K))
+        angle = torch.arange(start, start + n_tokens, device=device)[:, None] * speed  # [T, K/2]
+        self.cos, self.sin = angle.cos(), angle.sin()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [B, H, T, K], turned; in float32, because bfloat16 cannot tell far positions apart."""
+        a, b = x.float().chunk(2, dim=-1)
+        return torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1)
+
+
 class Attention(nn.Module):
     """Each token looks back at the tokens before it and takes over what it finds there."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_head = config.n_head
+        self.qk_norm = config.qk_norm
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
         """x [B, T, C] -> [B, T, C]; with a cache, x holds only the tokens that are new."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.qk_norm:  # Source: Henry et al. 2020
+            q, k = (F.rms_norm(x.float(), x.shape[-1:], eps=1e-5) for x in (q, k))
+        if rotation is not None:
+            q, k = rotation(q), rotation(k)
+        q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k.to(cache.k.dtype), v.to(cache.v.dtype))
             q = q.to(k.dtype)
@@ -100,11 +125,18 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.relu2 = config.relu2  # Source: So et al. 2021
         self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
+        x = self.c_fc(x)
+        return self.c_proj(F.relu(x).square() if self.relu2 else F.gelu(x, approximate="tanh"))
+
+
+def _norm(config: ModelConfig) -> nn.Module:
+    """RMSNorm (Source: Zhang & Sennrich 2019) neither subtracts the mean nor adds a bias."""
+    return nn.RMSNorm(config.n_embd, eps=1e-5) if config.rms_norm else nn.LayerNorm(config.n_embd)
 
 
 class Block(nn.Module):
@@ -112,13 +144,13 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd)
+        self.ln_1 = _norm(config)
         self.attn = Attention(config)
-        self.ln_2 = nn.LayerNorm(config.n_embd)
+        self.ln_2 = _norm(config)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), cache)
+    def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache, rotation)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -129,9 +161,10 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head: tied
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        if not config.rotary:
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.ln_f = _norm(config)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
@@ -141,9 +174,13 @@ class GPT(nn.Module):
         start = cache.n_tokens if cache else 0
         T = tokens.size(1)
         assert 0 < T <= self.config.block_size - start, f"{start} + {T} tokens, room {self.config.block_size}"
-        x = self.wte(tokens) + self.wpe(torch.arange(start, start + T, device=tokens.device))
+        x, rotation = self.wte(tokens), None
+        if self.config.rotary:
+            rotation = Rotation(start, T, self.config.n_embd // self.config.n_head, tokens.device)
+        else:
+            x = x + self.wpe(torch.arange(start, start + T, device=tokens.device))
         for i, block in enumerate(self.blocks):
-            x = block(x, cache.layers[i] if cache else None)
+            x = block(x, cache.layers[i] if cache else None, rotation)
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -165,10 +202,10 @@ def init_weights(model: GPT, seed: int) -> None:
     """Random parameters as OpenAI drew them; the same seed gives the same ones on every device.
 
     Normal with 0.02 (positions 0.01), residual projections scaled by 1/sqrt(2L) so that the residual stream does not
-    grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
+    grow with depth (or 0: `zero_init`); biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
     """
     generator = torch.Generator().manual_seed(seed)
-    residual_std = 0.02 / math.sqrt(2 * model.config.n_layer)
+    residual_std = 0.0 if model.config.zero_init else 0.02 / math.sqrt(2 * model.config.n_layer)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             parameter.fill_(1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)

@@ -21,14 +21,15 @@ class ParameterCounts:
 
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts:
-    """Parameters of a GPT-2 of these sizes, weights and biases."""
+    """Parameters of a network of these sizes, weights and biases."""
     L, C = model.n_layer, model.n_embd
+    norm = C if model.rms_norm else 2 * C
     return ParameterCounts(
         wte=model.vocab_size * C,
-        wpe=model.block_size * C,
+        wpe=0 if model.rotary else model.block_size * C,
         attention=L * (C * 3 * C + 3 * C + C * C + C),
         mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
-        norms=L * 4 * C + 2 * C,
+        norms=(2 * L + 1) * norm,
     )
 
 

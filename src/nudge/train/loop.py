@@ -48,7 +48,7 @@ class Trainer:
         self.dataset = dataset
         self.folder = folder
         self.device = network.wte.weight.device
-        self.optimizer = Optimizer(network, config.train)
+        self.optimizer = Optimizer(network, config.train, config.machine.dtype or "float32")
         self.batches = make_batches(config, dataset)
         self.step = 0  # updates made
         self.skipped_in_a_row = 0

@@ -90,7 +90,7 @@ def rehearse(config: Config, batches: Batches) -> Rehearsal:
     network = GPT(config.model)
     init_weights(network, seed=0)
     network.to(device)
-    optimizer = Optimizer(network, config.train)
+    optimizer = Optimizer(network, config.train, dtype)
     x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
 
     def one_pass() -> None:

@@ -1,0 +1,118 @@
+"""Muon: orthogonalized momentum (Source: Jordan et al. 2024, and Liu et al. 2025 for the scale).
+
+An update is the momentum of a matrix with all its singular values made about equal, so that directions which are rare in the
+gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few odd polynomials
+p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value towards 1 with products only.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+Polynomial = tuple[float, float, float]  # a, b, c
+
+JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
+# The best approximations of 1, one after the other: of degree 5 on [0.003, 1], then on what the last one made of it, 2%
+# wider for rounding errors (Source: Amsel et al. 2025). They bring it to [0.78, 1.22], as close as Jordan's five do.
+POLAR: tuple[Polynomial, ...] = (
+    (8.3837, -24.7659, 18.3571),
+    (3.9690, -2.8424, 0.5167),
+    (3.4626, -2.4982, 0.4802),
+    (2.4910, -1.7800, 0.4060),
+)
+POLAR_3: tuple[Polynomial, ...] = (
+    (8.0934, -23.6204, 17.4462), (3.5779, -2.5779, 0.4886), (2.6461, -1.9024, 0.4183)
+)
+POLAR_5: tuple[Polynomial, ...] = (
+(8.4703, -25.1081, 18.6293), (4.1026, -2.9311, 0.5262), (3.8958, -2.7935, 0.5115), (3.2656, -2.36, 0.4657), (2.285, -1.6102, 0.3893)
+)
+STEPS = POLAR
+MOMENTUM = 0.95
+STACK_NUMBERS = 2**22  # small matrices share a product, large ones would only need more memory at once
+
+
+def orthogonalize(update: Tensor, steps: Sequence[Polynomial] = STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Matrices [S, n, m] with the singular vectors of `update` and singular values of about 1, in `dtype`."""
+    tall = update.size(-2) > update.size(-1)
+    X = update.mT if tall else update
+    X = (X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)).to(dtype)
+    gram = X @ X.mT
+    bound = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)  # of the squares of the singular values
+    X, gram = X / bound.sqrt(), gram / bound
+    for i, (a, b, c) in enumerate(steps):
+        if i > 0:
+            gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
+class Muon:
+    """Nesterov momentum, orthogonalized, with decoupled weight decay; matrices of one shape are computed together.
+
+    The scale 0.2 sqrt(max(n, m)) gives an update the size that AdamW's has, in either layout of the matrix.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        weight_decay: float,
+        dtype: torch.dtype,
+        steps: Sequence[Polynomial] = STEPS,
+    ) -> None:
+        self.weight_decay = weight_decay
+        self.dtype = dtype
+        self.steps = steps
+        self.stacks = _stacks(parameters)
+        self.momentum: list[Tensor] = []  # [matrices, n, m] of each stack; made at the first step
+
+    @torch.no_grad()
+    def step(self, lr: float, finite: Tensor) -> None:
+        """Update the parameters, or leave them and the momentum as they are where `finite` (a bool) is False."""
+        if not self.momentum:
+            self._make_momentum()
+        go = finite.float()
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            # What is not finite must not even be multiplied by 0.
+            gradient = torch.stack([_gradient(p) for p in parameters]).masked_fill_(~finite, 0.0)
+            momentum.lerp_(gradient, (1 - MOMENTUM) * go)
+            update = orthogonalize(gradient.lerp_(momentum, MOMENTUM), self.steps, self.dtype)
+            update = update.float().mul_(go * (lr * 0.2 * math.sqrt(max(update.shape[-2:]))))
+            torch._foreach_mul_(parameters, 1 - go * (lr * self.weight_decay))
+            torch._foreach_sub_(parameters, update.unbind(0))
+
+    def state(self) -> dict[Parameter, dict[str, Tensor]]:
+        """The momentum of each parameter, as it is in memory; nothing before the first step."""
+        return {
+            parameter: {"momentum_buffer": buffer}
+            for parameters, momentum in zip(self.stacks, self.momentum, strict=False)
+            for parameter, buffer in zip(parameters, momentum.unbind(0), strict=True)
+        }
+
+    def load(self, state: dict[Parameter, dict[str, Tensor]]) -> None:
+        """Copy the momentum in."""
+        self._make_momentum()
+        for parameter, ours in self.state().items():
+            ours["momentum_buffer"].copy_(state[parameter]["momentum_buffer"])
+
+    def _make_momentum(self) -> None:
+        self.momentum = [torch.zeros_like(torch.stack([p.data for p in parameters])) for parameters in self.stacks]
+
+
+def _stacks(parameters: Iterable[Parameter]) -> list[list[Parameter]]:
+    """Parameters of one shape together, but no more than STACK_NUMBERS numbers."""
+    by_shape: dict[torch.Size, list[Parameter]] = {}
+    for parameter in parameters:
+        by_shape.setdefault(parameter.shape, []).append(parameter)
+    stacks = []
+    for shape, alike in by_shape.items():
+        size = max(1, STACK_NUMBERS // shape.numel())
+        stacks += [alike[start : start + size] for start in range(0, len(alike), size)]
+    return stacks
+
+
+def _gradient(parameter: Parameter) -> Tensor:
+    assert parameter.grad is not None, "every parameter takes part in every update"
+    return parameter.grad
