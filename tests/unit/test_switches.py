@@ -13,6 +13,7 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import Context
 from nudge.model import sizes
 from nudge.model.gpt import GPT, Cache, Rotation, init_weights
+from nudge.recipes import RECIPES, recipe
 
 GPT2 = ModelConfig(n_layer=2, n_head=4, n_embd=32, block_size=24, vocab_size=61)
 SWITCHES = [entry.name for entry in dataclasses.fields(ModelConfig) if isinstance(getattr(GPT2, entry.name), bool)]
@@ -58,6 +59,7 @@ def test_parameters_are_counted_exactly(config: ModelConfig) -> None:
     counts = sizes.parameter_counts(config)
     assert counts.total == sum(parameter.numel() for parameter in network.parameters())
     assert counts.norms == sum(p.numel() for name, p in network.named_parameters() if "ln_" in name)
+    assert counts.head == sum(p.numel() for name, p in network.named_parameters() if name.startswith("head"))
     assert counts.wpe == sum(p.numel() for name, p in network.named_parameters() if name.startswith("wpe"))
 
 
@@ -137,6 +139,11 @@ def test_rotary_needs_pairs_of_channels() -> None:
     with pytest.raises(ConfigError, match="pairs"):
         configs.check(odd)
     configs.check(dataclasses.replace(odd, model=ModelConfig(n_head=4, n_embd=12)))
+
+
+def test_only_modern_is_no_gpt2() -> None:
+    assert [name for name in RECIPES if not recipe(name).model.is_gpt2] == ["modern"]
+    assert {name for name in SWITCHES if getattr(recipe("tiny").model, name)} == set()
 
 
 def test_a_config_without_the_switches_is_a_gpt2() -> None:

@@ -43,8 +43,9 @@ class Context:
         """Read new tokens; return the logits [1, V] of the token after them, as float32 on the CPU.
 
         When the context is full the window slides: the newest half of it is kept and read again. GPT-2's positions
-        are absolute and part of every key, so the keys of a token that moves to another position cannot be shifted;
-        keeping only half makes that second reading rare.
+        are absolute and part of every key, so the keys of a token that moves to another position cannot be shifted
+        (and with rotary ones, what a key says still depends on the tokens that were forgotten); keeping only half
+        makes that second reading rare.
         """
         self.ids += ids
         if len(self.ids) > self.room:

@@ -2,7 +2,7 @@
 
     tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
 
-The switches of ModelConfig (rotary, qk_norm, relu2, rms_norm, zero_init) replace a piece each; GPT-2 has none of them.
+The switches of ModelConfig (rotary, qk_norm, relu2, ...) replace a piece each; GPT-2 has none of them.
 
 Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
 The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
@@ -160,11 +160,13 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head: tied
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head, if tied
         if not config.rotary:
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = _norm(config)
+        if config.untied:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
@@ -185,7 +187,7 @@ class GPT(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [.., C] -> a score for each token of the vocabulary [.., V]; softmax makes them probabilities."""
-        return F.linear(hidden, self.wte.weight)
+        return F.linear(hidden, self.head.weight if self.config.untied else self.wte.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [B, T] -> logits [B, T, V]: at each position, the prediction of the token after it."""
@@ -202,13 +204,16 @@ def init_weights(model: GPT, seed: int) -> None:
     """Random parameters as OpenAI drew them; the same seed gives the same ones on every device.
 
     Normal with 0.02 (positions 0.01), residual projections scaled by 1/sqrt(2L) so that the residual stream does not
-    grow with depth (or 0: `zero_init`); biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
+    grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
     """
     generator = torch.Generator().manual_seed(seed)
-    residual_std = 0.0 if model.config.zero_init else 0.02 / math.sqrt(2 * model.config.n_layer)
+    config = model.config
+    stds = {"wpe.weight": 0.01, "c_proj.weight": 0.0 if config.zero_init else 0.02 / math.sqrt(2 * config.n_layer)}
+    if config.untied:  # what a token is stays loud in the residual stream, and the first logits are still 0
+        stds |= {"wte.weight": 1.0, "head.weight": 0.0}
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             parameter.fill_(1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
         else:
-            std = 0.01 if name.startswith("wpe") else residual_std if name.endswith("c_proj.weight") else 0.02
+            std = next((std for end, std in stds.items() if name.endswith(end)), 0.02)
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

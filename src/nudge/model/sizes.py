@@ -7,17 +7,18 @@ from nudge.config import ModelConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterCounts:
-    """Parameters by component. The output head is tied to `wte` and counted once."""
+    """Parameters by component. A head that is tied to `wte` is counted there."""
 
     wte: int
     wpe: int
     attention: int  # all layers
     mlp: int
     norms: int
+    head: int = 0
 
     @property
     def total(self) -> int:
-        return self.wte + self.wpe + self.attention + self.mlp + self.norms
+        return self.wte + self.wpe + self.attention + self.mlp + self.norms + self.head
 
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts:
@@ -30,11 +31,12 @@ def parameter_counts(model: ModelConfig) -> ParameterCounts:
         attention=L * (C * 3 * C + 3 * C + C * C + C),
         mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
         norms=(2 * L + 1) * norm,
+        head=model.vocab_size * C if model.untied else 0,
     )
 
 
 def matmul_parameters(model: ModelConfig) -> int:
-    """Parameters that take part in matrix products: the blocks' matrices, and the tied head once."""
+    """Parameters that take part in matrix products: the blocks' matrices and the head."""
     return model.n_layer * 12 * model.n_embd**2 + model.vocab_size * model.n_embd
 
 

@@ -1,12 +1,12 @@
 """Muon: orthogonalized momentum (Source: Jordan et al. 2024, and Liu et al. 2025 for the scale).
 
-An update is the momentum of a matrix with all its singular values made about equal, so that directions which are rare in the
-gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few odd polynomials
+An update is the momentum of a matrix with all its singular values made about equal: directions that are rare in the
+gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few polynomials
 p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value towards 1 with products only.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -23,13 +23,15 @@ POLAR: tuple[Polynomial, ...] = (
     (3.4626, -2.4982, 0.4802),
     (2.4910, -1.7800, 0.4060),
 )
-POLAR_3: tuple[Polynomial, ...] = (
-    (8.0934, -23.6204, 17.4462), (3.5779, -2.5779, 0.4886), (2.6461, -1.9024, 0.4183)
-)
+POLAR_3: tuple[Polynomial, ...] = ((8.0934, -23.6204, 17.4462), (3.5779, -2.5779, 0.4886), (2.6461, -1.9024, 0.4183))
 POLAR_5: tuple[Polynomial, ...] = (
-(8.4703, -25.1081, 18.6293), (4.1026, -2.9311, 0.5262), (3.8958, -2.7935, 0.5115), (3.2656, -2.36, 0.4657), (2.285, -1.6102, 0.3893)
+    (8.4703, -25.1081, 18.6293),
+    (4.1026, -2.9311, 0.5262),
+    (3.8958, -2.7935, 0.5115),
+    (3.2656, -2.36, 0.4657),
+    (2.285, -1.6102, 0.3893),
 )
-STEPS = POLAR
+STEPS = POLAR_3
 MOMENTUM = 0.95
 STACK_NUMBERS = 2**22  # small matrices share a product, large ones would only need more memory at once
 
@@ -80,10 +82,10 @@ class Muon:
             momentum.lerp_(gradient, (1 - MOMENTUM) * go)
             update = orthogonalize(gradient.lerp_(momentum, MOMENTUM), self.steps, self.dtype)
             update = update.float().mul_(go * (lr * 0.2 * math.sqrt(max(update.shape[-2:]))))
-            torch._foreach_mul_(parameters, 1 - go * (lr * self.weight_decay))
-            torch._foreach_sub_(parameters, update.unbind(0))
+            for parameter, change in zip(parameters, update, strict=True):
+                parameter.mul_(1 - go * (lr * self.weight_decay)).sub_(change)
 
-    def state(self) -> dict[Parameter, dict[str, Tensor]]:
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
         """The momentum of each parameter, as it is in memory; nothing before the first step."""
         return {
             parameter: {"momentum_buffer": buffer}
@@ -91,11 +93,12 @@ class Muon:
             for parameter, buffer in zip(parameters, momentum.unbind(0), strict=True)
         }
 
-    def load(self, state: dict[Parameter, dict[str, Tensor]]) -> None:
+    def load(self, state: Mapping[Parameter, dict[str, Tensor]]) -> None:
         """Copy the momentum in."""
         self._make_momentum()
-        for parameter, ours in self.state().items():
-            ours["momentum_buffer"].copy_(state[parameter]["momentum_buffer"])
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            for parameter, buffer in zip(parameters, momentum, strict=True):
+                buffer.copy_(state[parameter]["momentum_buffer"])
 
     def _make_momentum(self) -> None:
         self.momentum = [torch.zeros_like(torch.stack([p.data for p in parameters])) for parameters in self.stacks]

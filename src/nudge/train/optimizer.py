@@ -54,7 +54,7 @@ class Optimizer:
 
     def state(self) -> State:
         """The moments by parameter name, as they are in memory (not copied)."""
-        moments = {**self.adamw.state, **self.muon.state()}
+        moments: dict[Tensor, dict[str, Tensor]] = {**self.adamw.state, **self.muon.state()}
         return {name: dict(moments[p]) for name, p in self.names.items() if p in moments}
 
     def load_state(self, state: State) -> None:
