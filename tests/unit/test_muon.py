@@ -90,10 +90,15 @@ def test_several_updates_are_those_of_pytorch(dtype: torch.dtype) -> None:
         assert (ours - theirs).norm() / (theirs - start).norm() < 0.02
 
 
-def test_three_steps_go_where_pytorchs_five_go() -> None:
-    matrix = with_singular_values((64, 256), [1.1**-i for i in range(64)])
-    fast, usual = orthogonalize(matrix[None]), orthogonalize(matrix[None], muon.JORDAN)
-    assert torch.nn.functional.cosine_similarity(fast.flatten(), usual.flatten(), dim=0) > 0.95
+def test_three_steps_come_as_close_as_pytorchs_five() -> None:
+    """As a direction, to the polar factor that both approximate."""
+    matrix = with_singular_values((64, 256), [1.05**-i for i in range(64)])
+    U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    cosines = [
+        torch.nn.functional.cosine_similarity((U @ Vh).flatten(), orthogonalize(matrix[None], steps).flatten(), dim=0)
+        for steps in (muon.STEPS, muon.JORDAN)
+    ]
+    assert min(cosines) > 0.97
 
 
 def test_an_update_has_the_size_that_adamw_gives_it() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -99,6 +100,36 @@ def test_a_window_that_slides_is_read_anew(config: ModelConfig) -> None:
     assert context.slid
     with torch.no_grad():
         torch.testing.assert_close(logits, network(torch.tensor([context.ids]))[:, -1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_is_kept_for_the_backward_pass_is_in_the_forecast(config: ModelConfig, dtype: str) -> None:
+    def kept(n_layer: int, batch: int) -> int:
+        network = fresh(dataclasses.replace(config, n_layer=n_layer))
+        weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+        saved: dict[int, Tensor] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            saved[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
+
+        x = tokens(24, batch)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
+        ):
+            network.loss(x, x)
+        return sum(saved[at].untyped_storage().nbytes() for at in saved.keys() - weights)
+
+    def forecast(n_layer: int, batch: int) -> int:
+        model = dataclasses.replace(config, n_layer=n_layer)
+        return sizes.training_bytes(model, micro_tokens=24 * batch, dtype=dtype)
+
+    def of_a_layer_and_a_window(count: Callable[[int, int], int]) -> int:
+        return count(4, 8) - count(2, 8) - count(4, 4) + count(2, 4)
+
+    measured, expected = of_a_layer_and_a_window(kept), of_a_layer_and_a_window(forecast)
+    assert 0.6 * expected < measured < expected
 
 
 def test_only_the_start_of_the_residual_branches_is_zero() -> None:

@@ -66,6 +66,7 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
     if low:
         state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
     per_channel = 52 if low else 68
+    per_channel += (16 if model.rotary or model.qk_norm else 0) + (8 if model.rms_norm else 0)  # in float32
     per_logit = 14 if low else 12
     activations = micro_tokens * (model.n_layer * model.n_embd * per_channel + model.vocab_size * per_logit)
     return state + activations
