@@ -12,10 +12,12 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nudge import config as configs
@@ -35,18 +37,31 @@ COMMON: dict[str, Any] = {
     "model": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64},
     "train": {"steps": 300, "batch_tokens": 12 * 64, "optimizer": "muon", "warmup_steps": 20},
 }
-FULL = ("rotary", "qk_norm", "relu2", "rms_norm", "untied", "zero_init")
-# Only here: what was measured and left out of the package, or has one value there.
-TRIALS = ("no_bias", "ns", "embed_norm", "wte_std", "ln_f", "adam_lr", "hidden_std")
+FULL = ("rotary", "untied", "zero_init")
+# Only here: what was measured and left out of the package.
+TRIALS = ("qk_norm", "relu2", "rms_norm", "no_bias", "no_gain", "hidden_std", "ns")
+POLAR_4 = (
+    (8.3837, -24.7659, 18.3571),
+    (3.9690, -2.8424, 0.5167),
+    (3.4626, -2.4982, 0.4802),
+    (2.4910, -1.7800, 0.4060),
+)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
     """PyTorch's own, written out: on CPUs its kernel takes several times as long for short contexts in bfloat16."""
+    if "qk_norm" in now:  # turning a vector does not change its size, so this may come after
+        q, k = (F.rms_norm(x.float(), x.shape[-1:], eps=1e-5).to(v.dtype) for x in (q, k))
     future = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).triu(1)
     return (q @ k.mT * q.size(-1) ** -0.5).masked_fill(future, -torch.inf).softmax(-1) @ v
 
 
-torch.nn.functional.scaled_dot_product_attention = attention
+def activation(x: Tensor, approximate: str, gelu: Callable[..., Tensor] = F.gelu) -> Tensor:
+    return F.relu(x).square() if "relu2" in now else gelu(x, approximate=approximate)
+
+
+now: dict[str, str] = {}  # the settings of the run under way
+F.scaled_dot_product_attention, F.gelu = attention, activation
 
 
 def make_config(settings: dict[str, str], dataset: Dataset, seed: int) -> Config:
@@ -60,33 +75,29 @@ def make_config(settings: dict[str, str], dataset: Dataset, seed: int) -> Config
     return configs.override(config, {"seed": seed, "model": {"vocab_size": dataset.tokenizer.vocab_size}})
 
 
+def trial(config: Config, settings: dict[str, str]) -> GPT:
+    """A fresh network with what the package does not have."""
+    network = GPT(config.model)
+    for module in [network, *network.blocks] if "rms_norm" in settings else []:
+        for name in [name for name, _ in module.named_children() if name.startswith("ln_")]:
+            setattr(module, name, torch.nn.RMSNorm(config.model.n_embd, eps=1e-5))
+    init_weights(network, config.seed)
+    for name, parameter in network.named_parameters():
+        if ("no_bias" in settings and name.endswith("bias")) or ("no_gain" in settings and "ln_" in name):
+            parameter.requires_grad_(False)
+        if name.endswith(("c_attn.weight", "c_fc.weight")):
+            parameter.data.mul_(float(settings.get("hidden_std", 0.02)) / 0.02)
+    return network
+
+
 def run(settings: dict[str, str], dataset: Dataset, seed: int, dtype: str) -> dict[str, Any]:
     config = make_config(settings, dataset, seed)
     configs.check(config)
-    network = GPT(config.model)
-    init_weights(network, seed)
-    for name, parameter in network.named_parameters():
-        if "no_bias" in settings and name.endswith("bias"):
-            parameter.requires_grad_(False)
-    if "embed_norm" in settings:
-        network.wte.register_forward_hook(lambda module, args, x: torch.nn.functional.rms_norm(x, x.shape[-1:]))
-    with torch.no_grad():
-        network.wte.weight.mul_(float(settings.get("wte_std", 1.0)))
-        for name, parameter in network.named_parameters():
-            if "hidden_std" in settings and name.endswith(("c_attn.weight", "c_fc.weight")):
-                parameter.mul_(float(settings["hidden_std"]) / 0.02)
-        network.ln_f.weight.mul_(float(settings.get("ln_f", 1.0)))
+    now.clear()
+    now.update(settings)
+    network = trial(config, settings)
     optimizer = Optimizer(network, config.train, dtype)
-    optimizer.muon.steps = getattr(muon, settings.get("ns", "STEPS"))
-    adam_lr = float(settings.get("adam_lr", config.train.lr)) / config.train.lr
-    step = optimizer.adamw.step
-
-    def adamw_step():
-        for group in optimizer.adamw.param_groups:
-            group["lr"] *= adam_lr
-        step()
-
-    optimizer.adamw.step = adamw_step
+    optimizer.muon.steps = {"5": muon.JORDAN, "4": POLAR_4, "3": muon.STEPS}[settings.get("ns", "3")]
     batches, yes = make_batches(config, dataset), torch.tensor(True)
     step_s = []
     for done in range(config.train.steps):

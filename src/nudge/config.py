@@ -31,9 +31,6 @@ class ModelConfig:
     block_size: int = 64
     vocab_size: int = 4096
     rotary: bool = False  # positions turn queries and keys, instead of wpe
-    qk_norm: bool = False  # queries and keys of unit size
-    relu2: bool = False  # the square of ReLU, instead of GELU
-    rms_norm: bool = False  # instead of LayerNorm
     untied: bool = False  # an output head of its own that begins at 0, so that wte can begin large
     zero_init: bool = False  # residual projections begin at 0: a fresh network passes its input on; still a GPT-2
 
@@ -45,7 +42,7 @@ class ModelConfig:
     @property
     def departures(self) -> tuple[str, ...]:
         """The switches that make another architecture of it."""
-        return tuple(name for name in ("rotary", "qk_norm", "relu2", "rms_norm", "untied") if getattr(self, name))
+        return tuple(name for name in ("rotary", "untied") if getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
     tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
 
-The switches of ModelConfig (rotary, qk_norm, relu2, ...) replace a piece each; GPT-2 has none of them.
+The switches of ModelConfig (rotary, untied, zero_init) replace a piece each; GPT-2 has none of them.
 
 Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
 The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
@@ -79,9 +79,9 @@ class Rotation:
         self.cos, self.sin = angle.cos(), angle.sin()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x [B, H, T, K], turned; in float32, because bfloat16 cannot tell far positions apart."""
+        """x [B, H, T, K], turned; float32 inside, because bfloat16 cannot tell far positions apart."""
         a, b = x.float().chunk(2, dim=-1)
-        return torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1)
+        return torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -90,7 +90,6 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.n_head = config.n_head
-        self.qk_norm = config.qk_norm
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
@@ -98,11 +97,8 @@ class Attention(nn.Module):
         """x [B, T, C] -> [B, T, C]; with a cache, x holds only the tokens that are new."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.qk_norm:  # Source: Henry et al. 2020
-            q, k = (F.rms_norm(x.float(), x.shape[-1:], eps=1e-5) for x in (q, k))
         if rotation is not None:
             q, k = rotation(q), rotation(k)
-        q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k.to(cache.k.dtype), v.to(cache.v.dtype))
             q = q.to(k.dtype)
@@ -125,18 +121,11 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.relu2 = config.relu2  # Source: So et al. 2021
         self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.c_fc(x)
-        return self.c_proj(F.relu(x).square() if self.relu2 else F.gelu(x, approximate="tanh"))
-
-
-def _norm(config: ModelConfig) -> nn.Module:
-    """RMSNorm (Source: Zhang & Sennrich 2019) neither subtracts the mean nor adds a bias."""
-    return nn.RMSNorm(config.n_embd, eps=1e-5) if config.rms_norm else nn.LayerNorm(config.n_embd)
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))
 
 
 class Block(nn.Module):
@@ -144,9 +133,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.ln_1 = _norm(config)
+        self.ln_1 = nn.LayerNorm(config.n_embd)
         self.attn = Attention(config)
-        self.ln_2 = _norm(config)
+        self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
@@ -164,7 +153,7 @@ class GPT(nn.Module):
         if not config.rotary:
             self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = _norm(config)
+        self.ln_f = nn.LayerNorm(config.n_embd)
         if config.untied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 

@@ -24,13 +24,12 @@ class ParameterCounts:
 def parameter_counts(model: ModelConfig) -> ParameterCounts:
     """Parameters of a network of these sizes, weights and biases."""
     L, C = model.n_layer, model.n_embd
-    norm = C if model.rms_norm else 2 * C
     return ParameterCounts(
         wte=model.vocab_size * C,
         wpe=0 if model.rotary else model.block_size * C,
         attention=L * (C * 3 * C + 3 * C + C * C + C),
         mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
-        norms=(2 * L + 1) * norm,
+        norms=L * 4 * C + 2 * C,
         head=model.vocab_size * C if model.untied else 0,
     )
 
@@ -66,7 +65,7 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str) -> int:
     if low:
         state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
     per_channel = 52 if low else 68
-    per_channel += (16 if model.rotary or model.qk_norm else 0) + (8 if model.rms_norm else 0)  # in float32
+    per_channel += 16 if model.rotary else 0  # queries and keys are turned in float32
     per_logit = 14 if low else 12
     activations = micro_tokens * (model.n_layer * model.n_embd * per_channel + model.vocab_size * per_logit)
     return state + activations

@@ -15,23 +15,14 @@ from torch.nn import Parameter
 Polynomial = tuple[float, float, float]  # a, b, c
 
 JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
-# The best approximations of 1, one after the other: of degree 5 on [0.003, 1], then on what the last one made of it, 2%
-# wider for rounding errors (Source: Amsel et al. 2025). They bring it to [0.78, 1.22], as close as Jordan's five do.
-POLAR: tuple[Polynomial, ...] = (
-    (8.3837, -24.7659, 18.3571),
-    (3.9690, -2.8424, 0.5167),
-    (3.4626, -2.4982, 0.4802),
-    (2.4910, -1.7800, 0.4060),
+# The best approximations of 1, one after the other (Source: Amsel et al. 2025; theirs are for five steps or more): of
+# degree 5 on [0.01, 1], then on what the last one made of it, 2% wider for rounding errors. What was in [0.01, 1] comes
+# to [0.72, 1.28]: three steps learn as well as Jordan's five. docs/decisions/0004-modern.md.
+STEPS: tuple[Polynomial, ...] = (
+    (8.0934, -23.6204, 17.4462),
+    (3.5779, -2.5779, 0.4886),
+    (2.6461, -1.9024, 0.4183),
 )
-POLAR_3: tuple[Polynomial, ...] = ((8.0934, -23.6204, 17.4462), (3.5779, -2.5779, 0.4886), (2.6461, -1.9024, 0.4183))
-POLAR_5: tuple[Polynomial, ...] = (
-    (8.4703, -25.1081, 18.6293),
-    (4.1026, -2.9311, 0.5262),
-    (3.8958, -2.7935, 0.5115),
-    (3.2656, -2.36, 0.4657),
-    (2.285, -1.6102, 0.3893),
-)
-STEPS = POLAR_3
 MOMENTUM = 0.95
 STACK_NUMBERS = 2**22  # small matrices share a product, large ones would only need more memory at once
 
