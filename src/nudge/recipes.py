@@ -49,7 +49,8 @@ def modern() -> Config:
     What each is worth, and what else was tried: docs/decisions/0004-modern.md. It is no GPT-2: it cannot be exported.
     """
     base = tiny()
-    return replace(base, recipe="modern", model=replace(base.model, rotary=True, untied=True, zero_init=True))
+    model = replace(base.model, rotary=True, untied=True, zero_init=True)
+    return replace(base, recipe="modern", model=model, train=replace(base.train, schedule="wsd"))
 
 
 def mini_24k() -> Config:
