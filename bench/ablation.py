@@ -3,9 +3,9 @@
     python bench/ablation.py TEXT [--tokenizer chars] [--field document] [--out results.jsonl] [--seeds 3] SETUP ...
     python bench/ablation.py --table results.jsonl
 
-A setup is `base` (GPT-2) or `full` (the switches of `modern`) with settings, such as `full,lr=0.02,untied=false,qk_norm`, on
-top of the common ones: 4 layers, 4 heads, 128 channels, 64 tokens. Runs that the results hold are not made again. The loss is that of the whole
-validation text, in nats per token, after the last update.
+A setup is `base` (GPT-2) or `full` (the switches of `modern`) with settings, such as `full,lr=0.02,untied=false`, over
+of the common ones: 4 layers, 4 heads, 128 channels, 64 tokens. Runs that the results hold are not made again. The loss
+is that of the whole validation text, in nats per token, after the last update.
 """
 
 import argparse
