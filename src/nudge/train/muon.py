@@ -17,7 +17,7 @@ Polynomial = tuple[float, float, float]  # a, b, c
 JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
 # The best approximations of 1, one after the other (Source: Amsel et al. 2025; theirs are for five steps or more): of
 # degree 5 on [0.01, 1], then on what the last one made of it, 2% wider for rounding errors. What was in [0.01, 1] comes
-# to [0.72, 1.28]: three steps learn as well as Jordan's five. docs/decisions/0004-modern.md.
+# to [0.72, 1.28]: three steps learn almost as well as Jordan's five. docs/decisions/0004-modern.md.
 STEPS: tuple[Polynomial, ...] = (
     (8.0934, -23.6204, 17.4462),
     (3.5779, -2.5779, 0.4886),
