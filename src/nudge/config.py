@@ -20,13 +20,29 @@ from nudge.errors import ConfigError, nearest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The sizes of a GPT-2 (names as in OpenAI's code; Source: Radford et al. 2019)."""
+    """The sizes of a GPT-2 (names as in OpenAI's code; Source: Radford et al. 2019), and what departs from it.
+
+    Every switch is off in GPT-2. What each is worth was measured: docs/decisions/0004-modern.md.
+    """
 
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 256
     block_size: int = 64
     vocab_size: int = 4096
+    rotary: bool = False  # positions turn queries and keys, instead of wpe
+    untied: bool = False  # an output head of its own that begins at 0, so that wte can begin large
+    zero_init: bool = False  # residual projections begin at 0: a fresh network passes its input on; still a GPT-2
+
+    @property
+    def is_gpt2(self) -> bool:
+        """Whether this is GPT-2's own architecture, which other programs and the fast paths know."""
+        return not self.departures
+
+    @property
+    def departures(self) -> tuple[str, ...]:
+        """The switches that make another architecture of it."""
+        return tuple(name for name in ("rotary", "untied") if getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +266,11 @@ def check(config: Config) -> None:
         raise ConfigError(
             f"model.n_embd {model.n_embd} is not divisible by model.n_head {model.n_head}",
             f"each head gets n_embd / n_head channels: try --set model.n_embd={divisible}",
+        )
+    if model.rotary and model.n_embd // model.n_head % 2:
+        raise ConfigError(
+            f"model.rotary turns pairs of channels, and a head has {model.n_embd // model.n_head}",
+            "choose n_embd and n_head so that n_embd / n_head is even, or --set model.rotary=false",
         )
     _require(train.steps >= 0, "train.steps", "0 or more", train.steps)
     _require(train.minutes is None or 0 < train.minutes < math.inf, "train.minutes", "above 0", train.minutes)

@@ -1,5 +1,6 @@
 """Hugging Face folders that are damaged, hostile or of another network: one clear error each, and nothing written."""
 
+import dataclasses
 import json
 import os
 import socket
@@ -272,6 +273,23 @@ def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
     (out / "mine.txt").unlink()
     exchange.import_huggingface(str(folder), out)
     assert (out / "ckpt.pt").is_symlink()
+
+
+@pytest.mark.parametrize("switch", ["rotary", "untied"])
+def test_only_a_gpt2_is_exported(switch: str, tmp_path: Path) -> None:
+    other = GPT(dataclasses.replace(CONFIG, **{switch: True}))
+    with pytest.raises(FormatError, match=f"no GPT-2, its config has {switch}") as caught:
+        exchange.export_huggingface(engine.LanguageModel(other, BYTES), tmp_path / "out")
+    assert "nudge train" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpt2_that_began_at_zero_is_exported(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, zero_init=True)
+    model = GPT(config)
+    init_weights(model, seed=0)
+    exchange.export_huggingface(engine.LanguageModel(model, BYTES), tmp_path / "out")
+    assert huggingface.read(tmp_path / "out")[0] == CONFIG
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:

@@ -119,28 +119,9 @@ def test_only_matrices_decay() -> None:
 
 def test_muon_takes_the_hidden_matrices_and_nothing_else() -> None:
     network, optimizer = make("muon")
-    assert optimizer.muon is not None
-    taken = {id(p) for p in optimizer.muon.param_groups[0]["params"]}
-    names = {name for name, p in network.named_parameters() if id(p) in taken}
+    train(network, optimizer, range(1))
+    names = {name for name, moments in optimizer.state().items() if moments.keys() == {"momentum_buffer"}}
+    rest = {name for name, moments in optimizer.state().items() if moments.keys() == {"step", "exp_avg", "exp_avg_sq"}}
+    assert names | rest == dict(network.named_parameters()).keys()
     ends = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
     assert names == {f"blocks.{i}.{end}" for i in range(2) for end in ends}
-
-
-@pytest.mark.parametrize("shape", [(16, 48), (16, 64), (64, 16), (16, 16)])
-def test_muon_makes_the_same_update_in_either_layout(shape: tuple[int, int]) -> None:
-    """GPT-2 stores [in, out], PyTorch [out, in]: the scaling we chose must not depend on which."""
-    generator = torch.Generator().manual_seed(0)
-    weight, gradient = (torch.randn(shape, generator=generator) for _ in range(2))
-    ours, theirs = torch.nn.Parameter(weight.clone()), torch.nn.Parameter(weight.t().clone())
-    ours.grad, theirs.grad = gradient.clone(), gradient.t().clone()
-    for parameter in (ours, theirs):
-        torch.optim.Muon([parameter], lr=0.1, adjust_lr_fn="match_rms_adamw").step()
-    moved = (ours - weight).norm()
-    # Newton-Schulz runs in bfloat16 and rounds differently in the two layouts.
-    assert (ours - theirs.t()).norm() / moved < 0.02
-    original = torch.nn.Parameter(weight.clone()), torch.nn.Parameter(weight.t().clone())
-    for parameter, grad in zip(original, (gradient, gradient.t()), strict=True):
-        parameter.grad = grad.clone()
-        torch.optim.Muon([parameter], lr=0.1, adjust_lr_fn="original").step()
-    if shape[0] != shape[1]:  # ... which the usual scaling would not give
-        assert (original[0] - original[1].t()).norm() / (original[0] - weight).norm() > 0.1

@@ -50,7 +50,7 @@ def test_the_closed_form_counts_the_module_itself(name: str) -> None:
     with torch.device("meta"):
         network = GPT(model)
     counts = sizes.parameter_counts(model)
-    by_component = dict.fromkeys(("wte", "wpe", "attention", "mlp", "norms"), 0)
+    by_component = dict.fromkeys(("wte", "wpe", "attention", "mlp", "norms", "head"), 0)
     for parameter_name, parameter in network.named_parameters():
         component = next(
             component
@@ -60,6 +60,7 @@ def test_the_closed_form_counts_the_module_itself(name: str) -> None:
                 ("norms", "ln_"),
                 ("wte", "wte"),
                 ("wpe", "wpe"),
+                ("head", "head"),
             )
             if part in parameter_name
         )

@@ -23,7 +23,7 @@ from nudge.train.update import make_update
 
 def fitted(config: Config) -> Config:
     """The config as `nudge train` fixes it on this machine: device, dtype, threads, update and sequences per pass."""
-    return fit_to_machine(config, probe(config.machine))
+    return fit_to_machine(config, probe(config.machine, config.model))
 
 
 def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:

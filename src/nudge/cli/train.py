@@ -35,7 +35,10 @@ class Count(click.ParamType[int]):
 
 @click.command()
 @click.option(
-    "--recipe", default="tiny", metavar="NAME", help="tiny, mini_24k, gpt2_small, gpt2_medium, gpt2_large, gpt2_xl."
+    "--recipe",
+    default="tiny",
+    metavar="NAME",
+    help="tiny, modern, mini_24k, gpt2_small, gpt2_medium, gpt2_large, gpt2_xl.",
 )
 @click.option(
     "--data",

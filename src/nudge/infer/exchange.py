@@ -44,7 +44,8 @@ def import_huggingface(source: str, out: Path) -> Checkpoint:
 def export_huggingface(model: LanguageModel, out: Path) -> None:
     """Write a folder that `transformers` reads, with nudge's own tokenizer beside it so that nothing is lost.
 
-    Raises: ConfigError if `out` is not free; MachineError if it cannot be written.
+    Raises: FormatError if the network is no GPT-2; ConfigError if `out` is not free; MachineError if it cannot be
+    written.
     """
     with files.new_folder(out) as temporary:
         network = model.network

@@ -2,6 +2,8 @@
 
     tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
 
+The switches of ModelConfig (rotary, untied, zero_init) replace a piece each; GPT-2 has none of them.
+
 Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
 The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
 """
@@ -65,6 +67,23 @@ class Cache:
         return self.layers[0].n_tokens
 
 
+class Rotation:
+    """Positions as angles: queries and keys are turned by their position, so that a score depends on the distance only.
+
+    Channel i is paired with channel i + K/2, and pair i turns by 10000^(-2i/K) per token. Source: Su et al. 2021.
+    """
+
+    def __init__(self, start: int, n_tokens: int, K: int, device: torch.device) -> None:
+        speed = 10_000.0 ** (torch.arange(K // 2, device=device) * (-2 / K))
+        angle = torch.arange(start, start + n_tokens, device=device)[:, None] * speed  # [T, K/2]
+        self.cos, self.sin = angle.cos(), angle.sin()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [B, H, T, K], turned; float32 inside, because bfloat16 cannot tell far positions apart."""
+        a, b = x.float().chunk(2, dim=-1)
+        return torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Each token looks back at the tokens before it and takes over what it finds there."""
 
@@ -74,10 +93,12 @@ class Attention(nn.Module):
         self.c_attn = Linear(config.n_embd, 3 * config.n_embd)  # q, k and v in one product
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
         """x [B, T, C] -> [B, T, C]; with a cache, x holds only the tokens that are new."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotation is not None:
+            q, k = rotation(q), rotation(k)
         if cache is not None:
             k, v = cache.append(k.to(cache.k.dtype), v.to(cache.v.dtype))
             q = q.to(k.dtype)
@@ -117,8 +138,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(config.n_embd)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), cache)
+    def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), cache, rotation)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -128,10 +149,13 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head: tied
-        self.wpe = nn.Embedding(config.block_size, config.n_embd)
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head, if tied
+        if not config.rotary:
+            self.wpe = nn.Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
+        if config.untied:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
@@ -141,14 +165,23 @@ class GPT(nn.Module):
         start = cache.n_tokens if cache else 0
         T = tokens.size(1)
         assert 0 < T <= self.config.block_size - start, f"{start} + {T} tokens, room {self.config.block_size}"
-        x = self.wte(tokens) + self.wpe(torch.arange(start, start + T, device=tokens.device))
+        x, rotation = self.wte(tokens), None
+        if self.config.rotary:
+            rotation = Rotation(start, T, self.config.n_embd // self.config.n_head, tokens.device)
+        else:
+            x = x + self.wpe(torch.arange(start, start + T, device=tokens.device))
         for i, block in enumerate(self.blocks):
-            x = block(x, cache.layers[i] if cache else None)
+            x = block(x, cache.layers[i] if cache else None, rotation)
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """hidden [.., C] -> a score for each token of the vocabulary [.., V]; softmax makes them probabilities."""
-        return F.linear(hidden, self.wte.weight)
+        return F.linear(hidden, self.head_weight)
+
+    @property
+    def head_weight(self) -> Tensor:
+        """[V, C]"""
+        return self.head.weight if self.config.untied else self.wte.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens [B, T] -> logits [B, T, V]: at each position, the prediction of the token after it."""
@@ -158,7 +191,7 @@ class GPT(nn.Module):
         """Mean of -ln p(target) over all B*T positions, in nats, as float32. Shapes: both [B, T]; targets: -1 skips."""
         V = self.config.vocab_size
         # On a GPU products with rows of whole cache lines are faster by a quarter: 50,257 -> 50,304 (as nanoGPT does).
-        weight = F.pad(self.wte.weight, (0, 0, 0, -V % 64))
+        weight = F.pad(self.head_weight, (0, 0, 0, -V % 64))
         logits = F.linear(self.hidden(tokens), weight)[..., :V].float()
         return F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), ignore_index=-1)
 
@@ -171,10 +204,13 @@ def init_weights(model: GPT, seed: int) -> None:
     grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
     """
     generator = torch.Generator().manual_seed(seed)
-    residual_std = 0.02 / math.sqrt(2 * model.config.n_layer)
+    config = model.config
+    stds = {"wpe.weight": 0.01, "c_proj.weight": 0.0 if config.zero_init else 0.02 / math.sqrt(2 * config.n_layer)}
+    if config.untied:  # what a token is stays loud in the residual stream, and the first logits are still 0
+        stds |= {"wte.weight": 1.0, "head.weight": 0.0}
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
             parameter.fill_(1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
         else:
-            std = 0.01 if name.startswith("wpe") else residual_std if name.endswith("c_proj.weight") else 0.02
+            std = next((std for end, std in stds.items() if name.endswith(end)), 0.02)
             parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))

@@ -7,33 +7,35 @@ from nudge.config import ModelConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterCounts:
-    """Parameters by component. The output head is tied to `wte` and counted once."""
+    """Parameters by component. A head that is tied to `wte` is counted there."""
 
     wte: int
     wpe: int
     attention: int  # all layers
     mlp: int
     norms: int
+    head: int = 0
 
     @property
     def total(self) -> int:
-        return self.wte + self.wpe + self.attention + self.mlp + self.norms
+        return self.wte + self.wpe + self.attention + self.mlp + self.norms + self.head
 
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts:
-    """Parameters of a GPT-2 of these sizes, weights and biases."""
+    """Parameters of a network of these sizes, weights and biases."""
     L, C = model.n_layer, model.n_embd
     return ParameterCounts(
         wte=model.vocab_size * C,
-        wpe=model.block_size * C,
+        wpe=0 if model.rotary else model.block_size * C,
         attention=L * (C * 3 * C + 3 * C + C * C + C),
         mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
         norms=L * 4 * C + 2 * C,
+        head=model.vocab_size * C if model.untied else 0,
     )
 
 
 def matmul_parameters(model: ModelConfig) -> int:
-    """Parameters that take part in matrix products: the blocks' matrices, and the tied head once."""
+    """Parameters that take part in matrix products: the blocks' matrices and the head."""
     return model.n_layer * 12 * model.n_embd**2 + model.vocab_size * model.n_embd
 
 
@@ -64,6 +66,7 @@ def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: b
     if low:
         state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
     per_channel = 52 if low else 68
+    per_channel += 16 if model.rotary else 0  # queries and keys are turned in float32
     per_logit = 14 if low else 12
     activations = micro_tokens * (model.n_layer * model.n_embd * per_channel + model.vocab_size * per_logit)
     return state + activations

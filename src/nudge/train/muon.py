@@ -1,24 +1,117 @@
-"""Muon's heart."""
+"""Muon: orthogonalized momentum (Source: Jordan et al. 2024, and Liu et al. 2025 for the scale).
+
+An update is the momentum of a matrix with all its singular values made about equal: directions that are rare in the
+gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few polynomials
+p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value towards 1 with products only.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
+Polynomial = tuple[float, float, float]  # a, b, c
+
+JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
+# The best approximations of 1, one after the other (Source: Amsel et al. 2025; theirs are for five steps or more): of
+# degree 5 on [0.01, 1], then on what the last one made of it, 2% wider for rounding errors. What was in [0.01, 1] comes
+# to [0.72, 1.28]: three steps learn almost as well as Jordan's five. docs/decisions/0004-modern.md.
+STEPS: tuple[Polynomial, ...] = (
+    (8.0934, -23.6204, 17.4462),
+    (3.5779, -2.5779, 0.4886),
+    (2.6461, -1.9024, 0.4183),
+)
 MOMENTUM = 0.95
+STACK_NUMBERS = 2**22  # small matrices share a product, large ones would only need more memory at once
 
 
-def scale(n_in: int, n_out: int) -> float:
-    """AdamW's."""
-    return 0.2 * max(n_in, n_out) ** 0.5
+def scale(n: int, m: int) -> float:
+    """What an orthogonalized [n, m] is multiplied with to have the size of AdamW's updates, in either layout."""
+    return 0.2 * math.sqrt(max(n, m))
 
 
-def orthogonalize(update: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """Newton-Schulz."""
-    x = update.to(dtype)
-    if transposed := x.size(-2) > x.size(-1):
-        x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        a = x @ x.mT
-        b = torch.baddbmm(a, a, a, beta=-4.7750, alpha=2.0315)
-        x = torch.baddbmm(x, b, x, beta=3.4445)
-    return x.mT if transposed else x
+def orthogonalize(update: Tensor, steps: Sequence[Polynomial] = STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Matrices [S, n, m] with the singular vectors of `update` and singular values of about 1, in `dtype`."""
+    tall = update.size(-2) > update.size(-1)
+    X = update.mT if tall else update
+    X = (X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)).to(dtype)
+    gram = X @ X.mT
+    bound = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)  # of the squares of the singular values
+    X, gram = X / bound.sqrt(), gram / bound
+    for i, (a, b, c) in enumerate(steps):
+        if i > 0:
+            gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
+class Muon:
+    """Nesterov momentum, orthogonalized, with decoupled weight decay; matrices of one shape are computed together.
+
+    The readable twin of what nudge.train.flat does with C kernels.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        weight_decay: float,
+        dtype: torch.dtype,
+        steps: Sequence[Polynomial] = STEPS,
+    ) -> None:
+        self.weight_decay = weight_decay
+        self.dtype = dtype
+        self.steps = steps
+        self.stacks = _stacks(parameters)
+        self.momentum: list[Tensor] = []  # [matrices, n, m] of each stack; made at the first step
+
+    @torch.no_grad()
+    def step(self, lr: float, finite: Tensor) -> None:
+        """Update the parameters, or leave them and the momentum as they are where `finite` (a bool) is False."""
+        if not self.momentum:
+            self._make_momentum()
+        go = finite.float()
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            # What is not finite must not even be multiplied by 0.
+            gradient = torch.stack([_gradient(p) for p in parameters]).masked_fill_(~finite, 0.0)
+            momentum.lerp_(gradient, (1 - MOMENTUM) * go)
+            update = orthogonalize(gradient.lerp_(momentum, MOMENTUM), self.steps, self.dtype)
+            update = update.float().mul_(go * (lr * scale(*update.shape[-2:])))
+            for parameter, change in zip(parameters, update, strict=True):
+                parameter.mul_(1 - go * (lr * self.weight_decay)).sub_(change)
+
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """The momentum of each parameter, as it is in memory; nothing before the first step."""
+        return {
+            parameter: {"momentum_buffer": buffer}
+            for parameters, momentum in zip(self.stacks, self.momentum, strict=False)
+            for parameter, buffer in zip(parameters, momentum.unbind(0), strict=True)
+        }
+
+    def load(self, state: Mapping[Parameter, dict[str, Tensor]]) -> None:
+        """Copy the momentum in."""
+        self._make_momentum()
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            for parameter, buffer in zip(parameters, momentum, strict=True):
+                buffer.copy_(state[parameter]["momentum_buffer"])
+
+    def _make_momentum(self) -> None:
+        self.momentum = [torch.zeros_like(torch.stack([p.data for p in parameters])) for parameters in self.stacks]
+
+
+def _stacks(parameters: Iterable[Parameter]) -> list[list[Parameter]]:
+    """Parameters of one shape together, but no more than STACK_NUMBERS numbers."""
+    by_shape: dict[torch.Size, list[Parameter]] = {}
+    for parameter in parameters:
+        by_shape.setdefault(parameter.shape, []).append(parameter)
+    stacks = []
+    for shape, alike in by_shape.items():
+        size = max(1, STACK_NUMBERS // shape.numel())
+        stacks += [alike[start : start + size] for start in range(0, len(alike), size)]
+    return stacks
+
+
+def _gradient(parameter: Parameter) -> Tensor:
+    assert parameter.grad is not None, "every parameter takes part in every update"
+    return parameter.grad

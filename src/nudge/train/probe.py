@@ -10,7 +10,7 @@ from statistics import median
 import psutil
 import torch
 
-from nudge.config import MachineConfig
+from nudge.config import MachineConfig, ModelConfig
 from nudge.errors import MachineError
 from nudge.train.update import why_not_fast
 
@@ -32,8 +32,8 @@ class Machine:
     reasons: tuple[str, ...]
 
 
-def probe(machine: MachineConfig) -> Machine:
-    """Measure (about half a second on a CPU) and decide what the config leaves open.
+def probe(machine: MachineConfig, model: ModelConfig | None = None) -> Machine:
+    """Measure (about half a second on a CPU) and decide what the config leaves open. `model` None: a GPT-2.
 
     Raises: MachineError for a device that is not there.
     """
@@ -43,7 +43,7 @@ def probe(machine: MachineConfig) -> Machine:
     peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
     ratio = peaks["bfloat16"] / peaks["float32"]
     dtype = machine.dtype or ("bfloat16" if ratio >= WORTHWHILE else "float32")
-    update, why = _update(machine, device, dtype)
+    update, why = _update(machine, device, dtype, model)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Machine(
         device=str(device),
@@ -63,11 +63,11 @@ def probe(machine: MachineConfig) -> Machine:
     )
 
 
-def _update(machine: MachineConfig, device: torch.device, dtype: str) -> tuple[str, str]:
+def _update(machine: MachineConfig, device: torch.device, dtype: str, model: ModelConfig | None) -> tuple[str, str]:
     """How updates are computed, and why. Raises: MachineError if the fast way was asked for and cannot be had."""
     if machine.update in ("compiled", "eager"):
         return machine.update, "as asked"
-    obstacle = why_not_fast(device.type, dtype)
+    obstacle = why_not_fast(device.type, dtype, model)
     if obstacle is None:
         return "fast", "as asked" if machine.update else "written out, with C kernels compiled here"
     if machine.update == "fast":

@@ -52,7 +52,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
     config = _fit_to_data(config, dataset)
-    machine = probe(config.machine)
+    machine = probe(config.machine, config.model)
     config = fit_to_machine(config, machine)
     _set_up(config.machine)
     batches = make_batches(config, dataset)
@@ -327,7 +327,9 @@ def _as_before(config: Config, written: dict[str, Any]) -> tuple[Config, Machine
     What cannot be had any more (a run that moved to a machine without a compiler) is replaced, and said.
     """
     machine = Machine(**{**written, "reasons": tuple(written["reasons"])})
-    if machine.update == "fast" and (obstacle := why_not_fast(config.machine.device or "cpu", machine.dtype)):
+    if machine.update == "fast" and (
+        obstacle := why_not_fast(config.machine.device or "cpu", machine.dtype, config.model)
+    ):
         config = replace(config, machine=replace(config.machine, update="eager"))
         note = f"update eager from here on, no longer bit for bit as it began: {obstacle}"
         return config, replace(machine, update="eager"), (note,)

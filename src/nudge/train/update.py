@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nudge.config import Config, TrainConfig
+from nudge.config import Config, ModelConfig, TrainConfig
 from nudge.model.gpt import GPT
 from nudge.native import UnavailableError
 from nudge.native.kernels import Kernels
@@ -50,7 +50,7 @@ class AutogradUpdate:
     def __init__(self, network: GPT, train: TrainConfig, dtype: str, *, compiled: bool = False) -> None:
         self.network, self.train, self.dtype = network, train, dtype
         self.device = network.wte.weight.device
-        self.optimizer = Optimizer(network, train)
+        self.optimizer = Optimizer(network, train, dtype)
         self._loss = torch.compile(network.loss, dynamic=False) if compiled else network.loss
 
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float) -> Tensor:
@@ -88,8 +88,10 @@ def make_update(network: GPT, config: Config) -> Update:
     return AutogradUpdate(network, config.train, dtype, compiled=how == "compiled")
 
 
-def why_not_fast(device: str, dtype: str) -> str | None:
+def why_not_fast(device: str, dtype: str, model: ModelConfig | None = None) -> str | None:
     """Why the fast update cannot be had here, in a few words; None if it can. Compiles the kernels if need be."""
+    if model and not model.is_gpt2:
+        return f"the fast update knows plain GPT-2 only, not {' and '.join(model.departures)}"
     if device != "cpu":
         return f"the fast update is for a CPU, not for {device}"
     try:

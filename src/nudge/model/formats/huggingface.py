@@ -81,7 +81,16 @@ def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
-    """Fill `folder` with what `GPT2LMHeadModel.from_pretrained` reads, and with our tokenizer. Raises: OSError."""
+    """Fill `folder` with what `GPT2LMHeadModel.from_pretrained` reads, and with our tokenizer.
+
+    Raises: FormatError if the network is none; OSError.
+    """
+    if not config.is_gpt2:
+        raise FormatError(
+            f"this network is no GPT-2, its config has {', '.join(config.departures)}: other programs would compute "
+            "something else with its weights",
+            "a model that can be exported is trained without these, for example: nudge train --recipe tiny",
+        )
     described = {
         "architectures": ["GPT2LMHeadModel"],
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
