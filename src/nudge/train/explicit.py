@@ -64,7 +64,7 @@ class ExplicitUpdate:
         self.flat = FlatParameters(network, train, real)
         self.optimizer = FlatOptimizer(self.flat, train, self.kernels)
         flat, names = self.flat, self.flat.shapes
-        self.bias = {name: flat.view(flat.weights, name) for name in names}  # biases and norms: read in float32
+        self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
         self.weight = {name: flat.view(flat.real, name, padded=True) for name in names}
         self.grad = {name: flat.view(flat.grads, name, padded=True) for name in names}
         self.earlier: Tensor | None = None  # gradients of the passes before the last, in float32
@@ -126,7 +126,7 @@ class ExplicitUpdate:
         """tokens [B, T] -> what the backward pass needs of each block, and the final norm."""
         self.kernels.use_threads(torch.get_num_threads())
         B, T = tokens.shape
-        x = (self.bias["wte.weight"][tokens] + self.bias["wpe.weight"][:T]).view(B * T, -1)
+        x = (self.exact["wte.weight"][tokens] + self.exact["wpe.weight"][:T]).view(B * T, -1)
         add, add_bias = None, None
         layers: list[Layer] = []
         for i in range(self.config.n_layer):
@@ -139,7 +139,7 @@ class ExplicitUpdate:
         self, i: int, x: Tensor, add: Tensor | None, add_bias: Tensor | None, B: int
     ) -> tuple[Layer, Tensor, Tensor]:
         """One block. What the MLP before it adds to the stream (`add` + its bias) is added in the norm, in one pass."""
-        k, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.bias
+        k, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
         (N, C), H = x.shape, self.config.n_head
         T, K = N // B, C // H
         ln_1 = self._norm(name + "ln_1", x, add, add_bias)
@@ -179,13 +179,14 @@ class ExplicitUpdate:
             self._buffer(name + ".mean", (N,), torch.float32),
             self._buffer(name + ".rstd", (N,), torch.float32),
         )
-        weight, bias = self.bias[name + ".weight"], self.bias[name + ".bias"]
+        weight, bias = self.exact[name + ".weight"], self.exact[name + ".bias"]
         self.kernels.residual_norm(N, C, x, add, add_bias, weight, bias, norm.x, norm.y, norm.mean, norm.rstd)
         return norm
 
     def _head(self, y: Tensor, targets: Tensor, share: float, *, backward: bool = True) -> tuple[Tensor, Tensor]:
         """The loss, and its gradient by y [N, C]. Some rows of logits at a time, which become their own gradient."""
         N, wte = len(y), self.weight["wte.weight"]
+        assert targets.max() < self.config.vocab_size, "a target outside of the vocabulary"  # C would not notice
         scale = share / max(1, int((targets >= 0).sum()))
         losses = self._buffer("losses", (N,), torch.float32)
         dy, dwte = self._buffer("dy", y.shape), self.grad["wte.weight"]
@@ -255,7 +256,7 @@ class ExplicitUpdate:
             norm.x,
             norm.mean,
             norm.rstd,
-            self.bias[norm.name + ".weight"],
+            self.exact[norm.name + ".weight"],
             dx,
             dx_real,
             self.grad[norm.name + ".weight"],
