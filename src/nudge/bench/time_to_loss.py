@@ -19,7 +19,7 @@ from torch import Tensor
 
 import nudge
 from nudge.bench.rounds import Prepared, checkout
-from nudge.bench.training import nanogpt_module, nanogpt_optimizer
+from nudge.bench.training import nanogpt_module, nanogpt_optimizer, nanogpt_sizes
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict, override
 from nudge.data.split import Split
 from nudge.events import Evaluation, Event, Step
@@ -71,7 +71,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
     torch.set_num_threads(threads)
     train, val, n_chars = characters(Path(text), val_share=Config().data.val_share)
     config = dataclasses.replace(NANOGPT_TRAIN, lr=lr, steps=steps)
-    sizes = dataclasses.asdict(dataclasses.replace(NANOGPT_MODEL, vocab_size=n_chars))
+    sizes = nanogpt_sizes(dataclasses.replace(NANOGPT_MODEL, vocab_size=n_chars))
     module = nanogpt_module(folder)
 
     def learn(seed: int) -> Progress:

@@ -54,7 +54,7 @@ def nanogpt(
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     module = nanogpt_module(folder)
-    model = module.GPT(module.GPTConfig(**_nanogpt_sizes(run.model), bias=True, dropout=0.0)).to(device)
+    model = module.GPT(module.GPTConfig(**nanogpt_sizes(run.model), bias=True, dropout=0.0)).to(device)
     optimizer = nanogpt_optimizer(model, run.train, "cuda" if fused else device.type)
     forward = torch.compile(model) if compiled else model
 
@@ -120,7 +120,8 @@ def huggingface_config(model: ModelConfig) -> Any:
     )
 
 
-def _nanogpt_sizes(model: ModelConfig) -> dict[str, int]:
+def nanogpt_sizes(model: ModelConfig) -> dict[str, int]:
+    """The sizes by nanoGPT's names, which are ours."""
     return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
 
 
