@@ -98,7 +98,7 @@ def interrupted() -> NoReturn:
     """Exit after Control-C. A library's thread that is busy in C cannot be asked to end, and an orderly exit under it
     aborts; then the process ends at once (what had to be undone was undone on the way here).
     """
-    if any(thread.daemon for thread in threading.enumerate()):
+    if any(thread.name == "busy in C" for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)

@@ -72,7 +72,7 @@ class _Task(threading.Thread):
     """A function in a thread of its own, which dies with the program."""
 
     def __init__(self, function: Callable[[], Tokenizer]) -> None:
-        super().__init__(daemon=True)
+        super().__init__(daemon=True, name="busy in C")  # nudge.cli looks for this name
         self._function = function
         self._tokenizer: Tokenizer | None = None
         self._error: BaseException | None = None

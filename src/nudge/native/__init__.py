@@ -106,7 +106,7 @@ def _version(compiler: str) -> str:
 def _loaded_openmp() -> Path | None:
     """The OpenMP runtime in this process (GNU's, LLVM's and Intel's all answer to GNU's names), if it can be told."""
     with contextlib.suppress(OSError):
-        found = re.search(r"\S*/lib(?:g|i|)omp[^/\s]*\.so\S*", Path("/proc/self/maps").read_text())
+        found = re.search(r"/.*/lib(?:g|i|)omp[^/\n]*\.so.*", Path("/proc/self/maps").read_text())
         return Path(found[0]) if found else None
     return None
 
