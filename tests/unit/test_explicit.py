@@ -122,6 +122,7 @@ def test_a_run_may_go_on_the_other_way(optimizer: str, first: str, second: str) 
 def test_state_of_another_optimizer_is_refused() -> None:
     muon = ExplicitUpdate(make(), TrainConfig(optimizer="muon"), torch.float32)
     adamw = ExplicitUpdate(make(), TrainConfig(optimizer="adamw"), torch.float32)
+    losses(adamw, 1)
     with pytest.raises(CheckpointError, match="no optimizer state for"):
         muon.load_state(adamw.state())
 

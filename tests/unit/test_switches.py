@@ -11,7 +11,8 @@ from torch import Tensor
 from nudge import config as configs
 from nudge.config import Config, ModelConfig
 from nudge.errors import ConfigError
-from nudge.infer.engine import Context
+from nudge.infer.decode import PlainReader
+from nudge.infer.streams import Context
 from nudge.model import sizes
 from nudge.model.gpt import GPT, Cache, Rotation, init_weights
 from nudge.recipes import RECIPES, recipe
@@ -94,7 +95,7 @@ def test_the_cache_gives_the_logits_of_the_whole_forward(config: ModelConfig, ch
 
 def test_a_window_that_slides_is_read_anew(config: ModelConfig) -> None:
     network = outspoken(config)
-    context, ids = Context(network), tokens(40, batch=1)[0].tolist()
+    context, ids = Context(PlainReader(network, config.block_size), config.block_size), tokens(40, batch=1)[0].tolist()
     for token in ids:
         logits = context.feed([token])
     assert context.slid

@@ -133,7 +133,10 @@ class FlatOptimizer:
         )
 
     def state(self) -> State:
-        """The moments by parameter name, as views; the same names as those of the plain optimizer."""
+        """The moments by parameter name, as views, with the plain optimizer's names; nothing before the first step."""
+        return self._views() if self.n_steps else {}
+
+    def _views(self) -> State:
         state: State = {}
         for group in self.flat.groups:
             for name in group.names:
@@ -147,7 +150,7 @@ class FlatOptimizer:
 
     def load_state(self, state: State) -> None:
         """Go on from `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
-        for name, ours in self.state().items():
+        for name, ours in self._views().items():
             if not state:
                 break
             if ours.keys() != state.get(name, {}).keys():
