@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from nudge.config import TrainConfig
-from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT
 from nudge.native.kernels import Kernels
 from nudge.train import muon
-from nudge.train.optimizer import EPS, State, is_hidden_matrix
+from nudge.train.optimizer import EPS, State, is_hidden_matrix, moments_of
 
 ALIGNED = 64  # numbers
 
@@ -150,15 +149,10 @@ class FlatOptimizer:
 
     def load_state(self, state: State) -> None:
         """Go on from `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
+        if not state:
+            return
         for name, ours in self._views().items():
-            if not state:
-                break
-            if ours.keys() != state.get(name, {}).keys():
-                raise CheckpointError(
-                    f"the checkpoint has no optimizer state for {name}",
-                    "start a new run from its weights: nudge train --init",
-                )
-            for key, value in state[name].items():
+            for key, value in moments_of(state, name, by_muon="momentum_buffer" in ours).items():
                 if key == "step":
                     self.n_steps = int(value)
                 else:

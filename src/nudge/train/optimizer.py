@@ -62,18 +62,23 @@ class Optimizer:
         if not state:
             return
         for name, parameter in self.names.items():
-            moments = state.get(name, {})
-            expected = {"momentum_buffer"} if name in self.hidden else {"step", "exp_avg", "exp_avg_sq"}
-            if moments.keys() != expected:
-                raise CheckpointError(
-                    f"the checkpoint has no optimizer state for {name}",
-                    "start a new run from its weights: nudge train --init",
-                )
+            moments = moments_of(state, name, by_muon=name in self.hidden)
             if name not in self.hidden:
                 self.adamw.state[parameter] = {
                     key: value.to(parameter.device, copy=True) for key, value in moments.items()
                 }
         self.muon.load({p: state[name] for name, p in self.hidden.items()})
+
+
+def moments_of(state: State, name: str, *, by_muon: bool) -> dict[str, Tensor]:
+    """What a checkpoint keeps for one parameter. Raises: CheckpointError if another optimizer wrote it."""
+    moments = state.get(name, {})
+    if moments.keys() != ({"momentum_buffer"} if by_muon else {"step", "exp_avg", "exp_avg_sq"}):
+        raise CheckpointError(
+            f"the checkpoint has no optimizer state for {name}",
+            "start a new run from its weights: nudge train --init",
+        )
+    return moments
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
