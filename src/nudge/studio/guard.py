@@ -1,0 +1,137 @@
+"""Who may talk to the studio: checked on every request and every websocket, before any page sees it.
+
+A page on the internet can make a browser send requests to 127.0.0.1. It cannot choose the Host header that goes with
+its own name (DNS rebinding), nor hide the Origin it comes from (cross-site). So both are checked, and behind an address
+that other machines can reach a token is asked for besides.
+"""
+
+import hmac
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+COOKIE = "nudge_token"
+_HEADERS = [
+    # Everything comes from this server; NiceGUI writes its own scripts and styles into the page.
+    (
+        b"content-security-policy",
+        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        b"img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """An ASGI application around another one: refuses strangers with 403 and sends those without a token away with 401.
+
+    `host` is the address that is listened on. `token` None: nobody is asked for one (loopback only).
+    """
+
+    def __init__(self, app: App, *, host: str, token: str | None) -> None:
+        self.app = app
+        self.token = token
+        self.names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self.loopback_only = is_loopback(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):  # starting and ending
+            await self.app(scope, receive, send)
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if reason := self.refusal(headers.get(b"host", ""), headers.get(b"origin")):
+            await _answer(scope, send, 403, reason)
+        elif self._has_token(headers.get(b"cookie", "")):
+            await self.app(scope, receive, _with_headers(send))
+        elif scope["type"] == "http" and (place := self._place_after_token(scope)) is not None:
+            cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+            await _answer(scope, send, 303, "", (b"location", place.encode()), (b"set-cookie", cookie.encode()))
+        else:
+            await _answer(scope, send, 401, "this studio asks for its token: open the address with ?token=...")
+
+    def refusal(self, host: str, origin: str | None) -> str:
+        """Why a request with this Host and Origin is refused; '' if it is not."""
+        name = _name(host)
+        if not self._is_ours(name):
+            return f"this studio does not answer to the name {name[:100]!r}"
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return "this studio does not answer to other web sites"
+        return ""
+
+    def _is_ours(self, name: str) -> bool:
+        if name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback_only  # nobody can rebind an address that is no name
+
+    def _has_token(self, cookie: str) -> bool:
+        return self.token is None or _same(_cookie(cookie), self.token)
+
+    def _place_after_token(self, scope: Scope) -> str | None:
+        """Where to go on without the token in the address, if the address holds the right one."""
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        if not _same(dict(query).get("token", ""), self.token or ""):
+            return None
+        rest = urlencode([(key, value) for key, value in query if key != "token"])
+        path = "/" + scope["path"].lstrip("/")  # "//elsewhere" would be another machine
+        return path + (f"?{rest}" if rest else "")
+
+
+def _name(host: str) -> str:
+    """The host of a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _cookie(header: str) -> str:
+    try:
+        found = SimpleCookie(header).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _same(given: str, wanted: str) -> bool:
+    return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+        await send(message)
+
+    return sending
+
+
+async def _answer(scope: Scope, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the client gets a 403
+        return
+    plain = (b"content-type", b"text/plain; charset=utf-8")
+    await send({"type": "http.response.start", "status": status, "headers": [plain, *headers, *_HEADERS]})
+    await send({"type": "http.response.body", "body": text.encode()})

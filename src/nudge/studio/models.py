@@ -1,0 +1,106 @@
+"""The models that are open: read once, shared by all pages, the least recently used closed first."""
+
+import dataclasses
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+from nudge import checkpoint
+from nudge.checkpoint import RunFolder
+from nudge.errors import CheckpointError, RunError
+from nudge.infer import engine
+from nudge.infer.engine import LanguageModel
+from nudge.look import Nudge, Trace, trace  # TEMP
+from nudge.model.gpt import GPT
+
+MODELS_BYTES = 4_000_000_000  # weights of all open models
+TRACE_BYTES = 256_000_000  # intermediate values of each
+N_TRACES = 4
+
+
+@dataclass(slots=True, kw_only=True)
+class Opened:
+    """A model of a run at one step, and what was asked of it. Used in the worker's thread."""
+
+    run: str
+    model: LanguageModel
+    nudges: int = 0  # updates that a person kept; they are in this memory only
+    original: LanguageModel | None = None  # as it is on disk, when nudges are kept
+    traces: "OrderedDict[tuple[int, ...], Trace]" = dataclasses.field(default_factory=OrderedDict)
+
+    @property
+    def step(self) -> int:
+        return self.model.step
+
+    @property
+    def network(self) -> GPT:
+        return self.model.network
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(p.numel() * p.element_size() for p in self.network.parameters())
+
+    def trace(self, tokens: tuple[int, ...]) -> Trace:
+        """Every value of the forward pass over these tokens, computed when it is asked for."""
+        found = self.traces.pop(tokens, None) or trace(self.network, tokens, cap_bytes=TRACE_BYTES // N_TRACES)
+        self.traces[tokens] = found
+        while len(self.traces) > N_TRACES:
+            self.traces.popitem(last=False)
+        return found
+
+    def keep(self, nudge: Nudge) -> None:
+        """Go on with the weights after that update, in memory: no file changes."""
+        network = GPT(self.network.config)
+        network.load_state_dict(nudge.weights, strict=True, assign=True)
+        self.original = self.original or self.model
+        self.model = dataclasses.replace(self.model, network=network.eval(), weights=None)
+        self.nudges += 1
+        self.traces.clear()
+
+    def discard(self) -> None:
+        """Back to the weights on disk."""
+        if self.original is not None:
+            self.model, self.original, self.nudges = self.original, None, 0
+            self.traces.clear()
+
+
+class Models:
+    """The models of a folder of runs. Only files inside of it are opened."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self._opened: OrderedDict[tuple[str, Path, int], Opened] = OrderedDict()
+
+    def folder(self, run: str) -> RunFolder:
+        """The run folder of that name. Raises: RunError for a name that is none of ours."""
+        path = self.runs / run
+        inside = path.resolve().is_relative_to(self.runs.resolve()) and len(Path(run).parts) == 1
+        if run in ("", ".", "..") or not inside or not path.is_dir():
+            raise RunError(f"there is no run named {run!r} under {self.runs}", "choose one of the list at the top")
+        return RunFolder(path)
+
+    def steps(self, run: str) -> list[int]:
+        """The updates whose checkpoints are there, the first one first."""
+        return [int(path.stem.removeprefix("step_")) for path in reversed(checkpoint.paths(self.folder(run)))]
+
+    def open(self, run: str, step: int | None = None) -> Opened:
+        """The model of a run after `step` updates, or the newest that verifies. Raises: NudgeError's children."""
+        folder = self.folder(run)
+        source = folder.path if step is None else folder.checkpoints / f"step_{step:08d}.pt"
+        file = self._file(folder, source)
+        key = (run, file, file.stat().st_mtime_ns)
+        if key not in self._opened:
+            self._opened[key] = Opened(run=run, model=engine.load(source))
+        self._opened.move_to_end(key)
+        while len(self._opened) > 1 and sum(opened.n_bytes for opened in self._opened.values()) > MODELS_BYTES:
+            self._opened.popitem(last=False)
+        return self._opened[key]
+
+    def _file(self, folder: RunFolder, source: Path) -> Path:
+        """The file that will be read first, which must lie under the runs folder whatever links there are."""
+        file = (folder.ckpt if source == folder.path else source).resolve()
+        if not file.is_file():
+            raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
+        if not file.is_relative_to(self.runs.resolve()):
+            raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
+        return file

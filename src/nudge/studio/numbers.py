@@ -1,0 +1,99 @@
+"""Numbers as a person writes them, in English and Korean. NaN and infinity are said, not hidden."""
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def whole(value: float) -> str:
+    """1234567 -> 1,234,567"""
+    return f"{round(value):,}".replace("-", MINUS)
+
+
+def count(value: float, language: str = "en") -> str:
+    """19961856 -> 19.96 M, in Korean 1,996만: what can be read at a glance."""
+    units = ((1e8, "억"), (1e4, "만")) if language == "ko" else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    for size, unit in units:
+        if abs(value) >= size:
+            return significant(value / size, 4 if language == "ko" else 3, grouped=True) + unit
+    return whole(value)
+
+
+def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
+    """0.0123456 -> 0.0123, 1234.5 -> 1,235: so many significant digits, never more than the value has whole ones."""
+    if not math.isfinite(value):
+        return special(value)
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -4 or (magnitude > 6 and not grouped):
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+    text = f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+    if float(text.replace(",", "")) == 10 ** (magnitude + 1):  # 9.996 became 10.00
+        text = f"{value:,.{max(0, digits - 2 - magnitude)}f}"
+    return text.replace("-", MINUS)
+
+
+def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
+    """-0.314 -> −0.31, with a plus sign where the direction matters."""
+    if not math.isfinite(value):
+        return special(value)
+    text = f"{value:{'+' if sign else ''},.{decimals}f}"
+    if float(text.replace(",", "")) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def percent(share: float) -> str:
+    """0.31234 -> 31.2%, 0.00031 -> 0.031%, 1e-9 -> < 0.0001%."""
+    if not math.isfinite(share):
+        return special(share)
+    value = 100 * share
+    if value == 0:
+        return "0%"
+    if value < 0.0001:
+        return "< 0.0001%"
+    if value >= 99.95:
+        return "100%" if share == 1 or value >= 99.9995 else f"{math.floor(value * 100) / 100:.2f}%"
+    decimals = 1 if value >= 10 else 2 if value >= 0.1 else 3 if value >= 0.01 else 4
+    return f"{value:.{decimals}f}%"
+
+
+def points(change: float) -> str:
+    """A change of a share in percentage points: 0.0145 -> +1.45."""
+    value = 100 * change
+    return fixed(value, 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3, sign=True)
+
+
+def size(n_bytes: float) -> str:
+    """239600000 -> 240 MB"""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n_bytes >= unit:
+            return f"{significant(n_bytes / unit, 3, grouped=True)} {name}"
+    return f"{n_bytes:,.0f} B"
+
+
+def duration(seconds: float, language: str = "en") -> str:
+    """95 -> 1 min 35 s, 5400 -> 1 h 30 min"""
+    day, hour, minute, second = ("일", "시간", "분", "초") if language == "ko" else (" d", " h", " min", " s")
+    if not math.isfinite(seconds):
+        return special(seconds)
+    if seconds < 0.9995:
+        return f"{significant(1000 * seconds, 2, grouped=True)} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f}{second}"
+    rounded = round(seconds)
+    parts = [
+        (rounded // 86400, day),
+        (rounded // 3600 % 24, hour),
+        (rounded // 60 % 60, minute),
+        (rounded % 60, second),
+    ]
+    first = next(index for index, (value, _) in enumerate(parts) if value)
+    return " ".join(f"{value}{unit}" for value, unit in parts[first : first + 2] if value)
+
+
+def special(value: float) -> str:
+    """NaN, ∞ and −∞ by their names."""
+    return "NaN" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"

@@ -1,0 +1,129 @@
+"""`nudge studio` as a server: the pages' addresses, what is remembered of a browser, and who is let in."""
+
+import copy
+import importlib
+import logging
+import warnings
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+from nicegui import app, ui
+from nicegui.language import Language
+
+from nudge import __version__, checkpoint
+from nudge.errors import ConfigError, MachineError
+from nudge.studio import visit as visits
+from nudge.studio import words
+from nudge.studio.guard import Guard, is_loopback
+from nudge.studio.models import Models
+from nudge.studio.shell import PAGES
+from nudge.studio.visit import House
+from nudge.studio.worker import Worker
+
+_QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "ko": "ko-KR"}
+_YEAR_S = 365 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where the studio listens. `token`: what a browser must show; None: nothing."""
+
+    host: str = "127.0.0.1"
+    port: int = 8300
+    token: str | None = None
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+
+
+def serve(runs: Path, address: Address) -> None:
+    """Serve the pages about the runs under `runs` until the process is told to end.
+
+    Raises: ConfigError for an address that other machines reach without a token; MachineError if it is taken.
+    """
+    if not is_loopback(address.host) and not address.token:
+        raise ConfigError(
+            f"{address.host} can be reached by other machines, and nothing would keep strangers out",
+            "add --token SECRET, or leave --host out and use an ssh tunnel",
+        )
+    if address.token is not None and not (address.token.isascii() and address.token.isalnum()):
+        raise ConfigError("a token is made of letters and digits", "for example: --token $(openssl rand -hex 16)")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Guard(_application(runs), host=address.host, token=address.token),
+            host=address.host,
+            port=address.port,
+            log_level="warning",
+            timeout_graceful_shutdown=2,
+        )
+    )
+    # NiceGUI looks for its server among all objects that there are, and some of PyTorch's warn when they are looked at.
+    warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
+    try:
+        server.run()
+    except SystemExit as error:  # how uvicorn says that it could not listen
+        raise MachineError(
+            f"cannot listen on {address.host}:{address.port}", "is it taken? give --port another number"
+        ) from error
+
+
+def _application(runs: Path) -> FastAPI:
+    logging.getLogger("nicegui").setLevel(logging.ERROR)
+    house = House(models=Models(runs), worker=Worker())
+    for name in PAGES:
+        _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
+    app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
+    ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
+    outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    outer.get("/")(lambda: RedirectResponse("/train"))
+    outer.get("/set")(_remember)
+    ui.run_with(
+        outer,
+        title="nudge studio",
+        tailwind=False,
+        binding_refresh_interval=None,  # nothing is bound: a page that nobody touches costs nothing
+        reconnect_timeout=30,
+        show_welcome_message=False,
+        favicon=_FAVICON,
+    )
+    return outer
+
+
+def _add_page(house: House, name: str, module: ModuleType) -> None:
+    async def show(request: Request) -> Response | None:
+        visit = visits.begin(house, name, request)
+        if visit.run is None and (newest := checkpoint.run_folders(house.models.runs)):
+            return RedirectResponse(visit.href(run=newest[0].name))
+        client = ui.context.client
+        client.page = copy.copy(client.page)  # NiceGUI shares it among all visits
+        client.page.language = _QUASAR_LANGUAGES[visit.language]
+        client.page.dark = {"dark": True, "light": False}.get(visit.theme)  # None: as the browser is
+        ui.page_title(f"{visit.t(f'nav.{name}')} · nudge")
+        module.build(visit)
+        return None
+
+    ui.page(f"/{name}")(show)
+
+
+def _remember(request: Request, back: str = "/", language: str = "", theme: str = "") -> Response:
+    """Keep a choice in the browser and go back to the page."""
+    place = "/" + back.lstrip("/\\")  # on this server, whatever was asked for
+    response = RedirectResponse(place, status_code=303)
+    for key, value, known in (("language", language, words.LANGUAGES), ("theme", theme, ("light", "dark"))):
+        if value in known:
+            response.set_cookie(f"nudge_{key}", value, max_age=_YEAR_S, httponly=True, samesite="lax")
+    return response
+
+
+_FAVICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 28 28'><rect width='28' height='28' rx='8' fill='#E07A10'/>"
+    "<circle cx='10' cy='18' r='4' fill='#231400'/><path d='M14.5 13.5 20 8M15.6 7.6h4.8v4.8' stroke='#231400' "
+    "stroke-width='2.2' fill='none' stroke-linecap='round' stroke-linejoin='round'/></svg>"
+)

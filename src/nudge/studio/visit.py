@@ -1,0 +1,113 @@
+"""One person looking at one page: the language, the theme, the run that is looked at, and the way to the worker."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+
+from fastapi import Request
+from nicegui import ui
+
+from nudge.errors import NudgeError
+from nudge.studio import words
+from nudge.studio.models import Models, Opened
+from nudge.studio.words import Words
+from nudge.studio.worker import SupersededError, Worker
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(slots=True)
+class House:
+    """What all visits share."""
+
+    models: Models
+    worker: Worker
+
+
+@dataclass(slots=True, kw_only=True)
+class Visit:
+    """What a page is built from. `t` says things in the person's language."""
+
+    house: House
+    page: str
+    t: Words
+    theme: str  # light, dark, or "" for the browser's
+    query: dict[str, str]
+    banner: Any = None  # where messages appear
+    _key: object = field(default_factory=object)
+
+    @property
+    def language(self) -> str:
+        return self.t.language
+
+    @property
+    def run(self) -> str | None:
+        """The run that is looked at: the address says which."""
+        return self.query.get("run")
+
+    @property
+    def step(self) -> int | None:
+        """The checkpoint's step, if the address says one; else the newest is meant."""
+        text = self.query.get("step", "")
+        return int(text) if text.isdecimal() and len(text) <= 8 else None
+
+    def href(self, page: str | None = None, **changes: str | int | None) -> str:
+        """The address of a page about the same run; `changes` replace parts of the query, None takes them away."""
+        query: dict[str, str | int] = {key: self.query[key] for key in ("run", "step") if key in self.query}
+        query |= {key: value for key, value in changes.items() if value is not None}
+        query = {key: value for key, value in query.items() if key not in changes or changes[key] is not None}
+        return f"/{page or self.page}" + (f"?{urlencode(query)}" if query else "")
+
+    async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
+        """Let the worker call `function`. With a `key`, only the newest question of this visit by that name counts."""
+        name = None if key is None else (id(self._key), key)
+        return await self.house.worker.ask(function, *args, key=name, **settings)
+
+    async def open_model(self) -> Opened:
+        """The model that the address names. Raises: NudgeError's children."""
+        assert self.run is not None, "a page without a run shows a message instead"
+        return await self.ask(self.house.models.open, self.run, self.step)
+
+    def handle(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """An event handler whose errors are said on the page, and whose outdated questions are forgotten."""
+
+        async def handled(*args: Any) -> None:
+            try:
+                answer = function(*args)
+                if hasattr(answer, "__await__"):
+                    await answer
+            except SupersededError:
+                return
+            except NudgeError as error:
+                self.say(error)
+
+        return handled
+
+    def say(self, error: NudgeError) -> None:
+        """Show what went wrong and what to do, at the top of the page; the page goes on."""
+        from nudge.studio import kit
+
+        self.banner.clear()
+        with self.banner:
+            kit.message(error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close"))
+
+
+def begin(house: House, page: str, request: Request) -> Visit:
+    """The visit that a request begins."""
+    language = request.cookies.get("nudge_language", "")
+    if language not in words.LANGUAGES:
+        language = words.preferred(request.headers.get("accept-language", ""))
+    theme = request.cookies.get("nudge_theme", "")
+    return Visit(
+        house=house,
+        page=page,
+        t=Words(language),
+        theme=theme if theme in ("light", "dark") else "",
+        query=dict(request.query_params),
+    )
+
+
+def after(seconds: float, function: Callable[..., Any]) -> None:
+    """Do something once the page is connected."""
+    ui.timer(seconds, function, once=True)

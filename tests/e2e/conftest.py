@@ -1,0 +1,140 @@
+"""The studio as people meet it: a process of its own, and a real Chromium that opens its pages."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+# Debian calls it chromium; NUDGE_CHROMIUM names another place.
+CHROMIUM = os.environ.get("NUDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@dataclass(frozen=True)
+class Studio:
+    """A studio that runs, and the folder of its runs."""
+
+    url: str
+    runs: Path
+    process: subprocess.Popen[str]
+
+
+@contextmanager
+def serving(runs: Path, *options: str) -> Iterator[Studio]:
+    """`nudge studio` on a free port, until the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "nudge", "studio", str(runs), "--port", str(port), *options]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_it_answers(url, process)
+        yield Studio(url, runs, process)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _wait_until_it_answers(url: str, process: subprocess.Popen[str]) -> None:
+    for _ in range(600):
+        if process.poll() is not None:
+            pytest.fail(f"the studio ended at once: {process.stdout.read() if process.stdout else ''}")
+        try:
+            urllib.request.urlopen(f"{url}/set", timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail("the studio did not answer in a minute")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs with one small model, really trained: 60 updates on text with Korean and hostile words in it."""
+    folder = tmp_path_factory.mktemp("trained")
+    text = folder / "text.txt"
+    lines = (
+        "구글에서 시니어 엔지니어를 채용합니다.",
+        "The little dog ran to the edge of the water.",
+        "<b>bold</b> & co.",
+    )
+    text.write_text("\n".join(lines[n % 3] + f" {n}" for n in range(6000)), encoding="utf-8")
+    sizes = ("n_layer=2", "n_head=2", "n_embd=32", "block_size=32")
+    settings = [part for size in sizes for part in ("--set", f"model.{size}")]
+    command = [sys.executable, "-m", "nudge", "train", "--data", str(text), "--tokenizer", "bpe-500", "--steps", "60"]
+    command += ["--save-every", "20", "--eval-every", "20", *settings, "--run", str(folder / "runs" / "small")]
+    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained runs that a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs", symlinks=True))
+
+
+@pytest.fixture
+def studio(runs: Path) -> Iterator[Studio]:
+    """A studio for this test alone."""
+    with serving(runs) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_studio(trained: Path) -> Iterator[Studio]:
+    """One studio for all tests that only look."""
+    with serving(trained) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.fail("there is no Chromium: install Debian's package chromium, or name one with NUDGE_CHROMIUM")
+    with sync_playwright() as playwright:
+        # No sandbox: it needs rights that a container rarely has, and the pages are our own.
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visitor(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a page as one more person: `visitor(url, locale="ko-KR", color_scheme="dark")`.
+
+    Nothing may go wrong in the page, and nothing may leave the machine: both are checked when the test ends.
+    """
+    contexts: list[BrowserContext] = []
+    wrong: list[str] = []
+
+    def visit(url: str, **settings: object) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, "locale": "en-US", **settings})  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
+        page.on("console", lambda said: wrong.append(f"console: {said.text}") if said.type == "error" else None)
+        page.on("request", lambda request: _is_local(request.url) or wrong.append(f"left the machine: {request.url}"))
+        page.goto(url)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not wrong, wrong
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:"))
