@@ -1,0 +1,167 @@
+"""How tokens are shown: one by itself, and a sequence of them as whole characters and whole words.
+
+A byte-level vocabulary may cut a character into several tokens: most Korean syllables of GPT-2's are two or three. One
+of them alone has no text; together they are a syllable, which is what a person wants to see.
+"""
+
+import codecs
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, groupby
+from typing import Literal
+
+from nudge.data.tokenizer import Tokenizer
+from nudge.data.visible import shown
+
+Kind = Literal["text", "special", "empty", "part", "bytes"]
+Words = Callable[..., str]
+_LONGEST = 4  # bytes of a character
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A token as a person can read it.
+
+    Kinds: `text`; `special`, whose label is its name; `empty`, an id without text; `part` of a character that its
+    neighbours complete; `bytes` that are no text. `hex` is its bytes, such as "EB 8A".
+    """
+
+    label: str
+    kind: Kind
+    id: int
+    hex: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Neighbouring tokens that make whole characters: the tokens from position `first` on.
+
+    `text` is theirs; a byte that belongs to no character is written <EB>. It is "" for a token without text.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    first: int
+
+    @property
+    def after(self) -> int:
+        """The position after the last token."""
+        return self.first + len(self.tokens)
+
+
+def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
+    """One token by itself: what is only a part of a character is shown as its bytes."""
+    data = bytes_of(tokenizer, token)
+    if not data:
+        return _without_text(tokenizer, token, words)
+    kind: Kind = "bytes" if any(map(_is_stray, data.decode("utf-8", "surrogateescape"))) else "text"
+    return Shown(label=shown(data), kind=kind, id=token, hex=_hex(data))
+
+
+def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[Shown, ...]:
+    """The tokens of a sequence: a part of a character is shown as the character and which of its bytes, 늘 1–2 of 3."""
+    return tuple(
+        _part(tokenizer, group, at, words) if len(group.tokens) > 1 else show(tokenizer, group.tokens[0], words)
+        for group in groups(tokenizer, ids)
+        for at in range(len(group.tokens))
+    )
+
+
+def groups(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
+    """The sequence cut into the fewest tokens that are whole characters. A token without text is always by itself."""
+    cut: list[Group] = []
+    for has_text, run in groupby(ids, key=lambda token: bool(bytes_of(tokenizer, token))):
+        first = cut[-1].after if cut else 0
+        if has_text:
+            cut += _whole_characters(tokenizer, tuple(run), first)
+        else:
+            cut += [Group(text="", tokens=(token,), first=first + at) for at, token in enumerate(run)]
+    return tuple(cut)
+
+
+def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
+    """The sequence cut into whole words, each with the space before it. A token without text is always by itself."""
+    folded: list[Group] = []
+    for group in groups(tokenizer, ids):
+        word = folded[-1].text if folded else ""
+        begins = not word or not group.text or (group.text[0].isspace() and not word.isspace())
+        if begins:
+            folded.append(group)
+        else:
+            folded[-1] = Group(text=word + group.text, tokens=folded[-1].tokens + group.tokens, first=folded[-1].first)
+    return tuple(folded)
+
+
+def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
+    """How many of the last tokens may still become a character with those that come: what a stream waits for."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in ids[-_LONGEST:]:
+        data = bytes_of(tokenizer, token)
+        decoder.decode(data or b"", final=not data)
+    n_waiting = len(decoder.getstate()[0])
+    for n in range(_LONGEST):
+        if n_waiting <= 0:
+            return n
+        n_waiting -= len(bytes_of(tokenizer, ids[-1 - n]) or b"")
+    return _LONGEST
+
+
+def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
+    """The bytes of a token; None for one without text. A network may know more ids than its tokenizer."""
+    return tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+
+
+def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) -> Iterator[Group]:
+    """Groups of tokens that all have text."""
+    pieces = [bytes_of(tokenizer, token) or b"" for token in ids]
+    characters = _characters(b"".join(pieces))
+    begin, text, n_bytes = 0, "", 0
+    for at, end in enumerate(accumulate(map(len, pieces))):
+        while n_bytes < end:
+            character, data = next(characters)
+            text += shown(data) if _is_stray(character) else character
+            n_bytes += len(data)
+        if n_bytes == end:
+            yield Group(text=text, tokens=ids[begin : at + 1], first=first + begin)
+            begin, text = at + 1, ""
+
+
+def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Each character and its bytes; a byte that is part of none by itself."""
+    for character in data.decode("utf-8", "surrogateescape"):
+        yield character, character.encode("utf-8", "surrogateescape")
+
+
+def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
+    """Token `at` of a group of several: it shares a character with the one before it or after it."""
+    pieces = [bytes_of(tokenizer, token) or b"" for token in group.tokens]
+    begin = sum(map(len, pieces[:at]))
+    end = begin + len(pieces[at])
+    label, position = "", 0
+    for _, data in _characters(b"".join(pieces)):
+        low, high = max(begin, position) - position, min(end, position + len(data)) - position
+        if high - low == len(data):
+            label += shown(data)
+        elif high > low:
+            which = str(high) if high - low == 1 else f"{low + 1}–{high}"
+            label += words("tokens.part", text=shown(data), which=which, n=len(data))
+        position += len(data)
+    return Shown(label=label, kind="part", id=group.tokens[at], hex=_hex(pieces[at]))
+
+
+def _without_text(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
+    if token == tokenizer.eot:
+        return Shown(label=words("tokens.end_of_text"), kind="special", id=token, hex="")
+    name = next((name for name, special in tokenizer.special.items() if special == token), None)
+    if name is not None:
+        return Shown(label=words("tokens.special", name=name.strip("<|>")), kind="special", id=token, hex="")
+    return Shown(label=words("tokens.empty"), kind="empty", id=token, hex="")
+
+
+def _is_stray(character: str) -> bool:
+    """A byte that is not UTF-8, as surrogateescape writes it."""
+    return "\udc80" <= character <= "\udcff"
+
+
+def _hex(data: bytes) -> str:
+    return data.hex(" ").upper()
