@@ -10,13 +10,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
-from nudge.model.gpt import GPT, Rotation
+from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
 _POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
@@ -113,6 +114,8 @@ class Trace:
     def peek(self, name: str, head: int | None = None) -> Tensor:
         """A stage, or one head of it, that is not kept unless it already was."""
         stage = self.stage(name)
+        if head is not None:
+            self._check_head(stage, head)
         for key in ((name, None), (name, head)):
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -122,25 +125,24 @@ class Trace:
     @torch.inference_mode()
     def scores(self, layer: int, head: int) -> Tensor:
         """[T, T]: query times key / sqrt(K), for all pairs; the pattern reads those at and below the diagonal."""
-        return self._keep(self._stage_of_head(layer, head, "scores"), head)
+        return self._keep(self._of_head(layer, head, "scores"), head)
 
     @torch.inference_mode()
     def pattern(self, layer: int, head: int) -> Tensor:
         """[T, T]: row t says how much token t takes from each token."""
-        return self._keep(self._stage_of_head(layer, head, "pattern"), head)
+        return self._keep(self._of_head(layer, head, "pattern"), head)
 
     @torch.inference_mode()
     def head_out(self, layer: int, head: int) -> Tensor:
         """[T, C]: what this head alone adds to the residual stream; all heads and the bias make `attn.out`."""
-        gathered = self.peek(self._stage_of_head(layer, head, "heads").name, head)
+        gathered = self.peek(self._of_head(layer, head, "heads").name, head)
         K = gathered.size(1)
-        return gathered @ self.network.blocks[layer].attn.c_proj.weight[head * K : (head + 1) * K]
+        return gathered @ block_of(self.network, layer).attn.c_proj.weight[head * K : (head + 1) * K]
 
     @torch.inference_mode()
     def logits(self, positions: Sequence[int]) -> Tensor:
         """[n, V] of n positions, without those of the others. Raises: ConfigError for a position outside 0 .. T-1."""
-        chosen = check_positions(self, positions)
-        return self._keep(self.stage("logits"), chosen) if chosen else self.peek("ln_f").new_empty(0, _V(self))
+        return self._keep(self.stage("logits"), check_positions(self, positions))
 
     @torch.inference_mode()
     def pooled(self, layer: int, head: int, size: int = 32) -> Tensor:
@@ -148,7 +150,7 @@ class Trace:
 
         The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
         """
-        stage = self._stage_of_head(layer, head, "pattern")
+        stage = self._of_head(layer, head, "pattern")
         cell = math.ceil(len(self.tokens) / _positive("size", size))
         return F.max_pool2d(self.peek(stage.name, head)[None], cell, ceil_mode=True)[0]
 
@@ -168,8 +170,7 @@ class Trace:
         else:
             if len(stage.shape) == 3:
                 head = head or 0
-                self._stage_of_head(stage.block or 0, head, "pattern")  # is there such a head?
-            values = self.peek(name, head).view(n_rows, n_columns)[::row_stride]
+            values = self.peek(name, head).reshape(n_rows, n_columns)[::row_stride]
         return Strip(values=values[:, ::column_stride].clone(), row_stride=row_stride, column_stride=column_stride)
 
     # What is kept.
@@ -236,7 +237,7 @@ class Trace:
             case "logits":
                 return network.logits(self.peek("ln_f"))
             case _:
-                hidden, out = self.peek("ln_f"), network.wte.weight.new_empty(T, _V(self))
+                hidden, out = self.peek("ln_f"), network.wte.weight.new_empty(T, network.config.vocab_size)
                 for start in range(0, T, _POSITIONS_AT_ONCE):
                     rows = slice(start, start + _POSITIONS_AT_ONCE)
                     out[rows] = network.logits(hidden[rows]).softmax(-1)
@@ -256,13 +257,13 @@ class Trace:
             x = self._kept[names[start], None]
             self._kept.move_to_end((names[start], None))
         for j in range(start, i):
-            x = self.network.blocks[j](x[None], None, self._rotation())[0]
+            x = block_of(self.network, j)(x[None], None, self._rotation())[0]
             self._store((names[j + 1], None), x)
         return x
 
     def _in_block(self, i: int, kind: str) -> Tensor:
         """The stages [T, C] and [T, 4C] of block i."""
-        block = self.network.blocks[i]
+        block = block_of(self.network, i)
 
         def before(kind: str) -> Tensor:
             return self.peek(f"blocks.{i}.{kind}")
@@ -309,7 +310,7 @@ class Trace:
     @torch.inference_mode()
     def unturned(self, layer: int, part: str, head: int) -> Tensor:
         """[T, K]: queries ("q"), keys ("k") or values ("v") of a head; with `rotary`, before they are turned."""
-        c_attn = self.network.blocks[layer].attn.c_attn
+        c_attn = block_of(self.network, layer).attn.c_attn
         columns = head_columns(self.network, part, head)
         return F.linear(self.peek(f"blocks.{layer}.ln_1"), c_attn.weight[:, columns].t(), c_attn.bias[columns])
 
@@ -322,12 +323,20 @@ class Trace:
     def _logits(self, positions: Sequence[int]) -> Tensor:
         return self.network.logits(self.peek("ln_f")[list(positions)])
 
-    def _stage_of_head(self, layer: int, head: int, kind: str) -> Stage:
-        config = self.network.config
-        for name, given, n in (("layer", layer, config.n_layer), ("head", head, config.n_head)):
-            if not 0 <= given < n:
-                raise ConfigError(f"{name} {given} is not in this network of {n}", f"choose from 0 .. {n - 1}")
-        return self._by_name[f"blocks.{layer}.attn.{kind}"]
+    def _of_head(self, layer: int, head: int, kind: str) -> Stage:
+        """The stage `kind` of a layer's attention, which has such a head."""
+        n_layer = self.network.config.n_layer
+        if not 0 <= layer < n_layer:
+            raise ConfigError(f"layer {layer} is not in this network of {n_layer}", f"choose from 0 .. {n_layer - 1}")
+        stage = self._by_name[f"blocks.{layer}.attn.{kind}"]
+        self._check_head(stage, head)
+        return stage
+
+    def _check_head(self, stage: Stage, head: int) -> None:
+        n_head = stage.shape[0] if len(stage.shape) == 3 else 0
+        if not 0 <= head < n_head:
+            hint = f"choose from 0 .. {n_head - 1}" if n_head else "leave out the head"
+            raise ConfigError(f"{stage.name} has {n_head} heads, got head {head}", hint)
 
 
 def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) -> Trace:
@@ -361,6 +370,11 @@ def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
     if strange is not None:
         raise ConfigError(f"position {strange} is not in this trace of {T} tokens", f"choose from 0 .. {T - 1}")
     return chosen
+
+
+def block_of(network: GPT, i: int) -> Block:
+    """Block i, with its type."""
+    return cast(Block, network.blocks[i])
 
 
 def head_columns(network: GPT, part: str, head: int) -> slice:
@@ -415,7 +429,3 @@ def _positive(name: str, value: int) -> int:
     if value < 1:
         raise ConfigError(f"{name} must be 1 or more, got {value}", "leave it out for the default")
     return value
-
-
-def _V(trace: Trace) -> int:  # noqa: N802
-    return trace.network.config.vocab_size
