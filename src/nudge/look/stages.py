@@ -245,7 +245,7 @@ class Trace:
 
     def _residual(self, i: int) -> Tensor:
         """The residual stream [T, C] before block i, from the nearest earlier place where it is kept."""
-        names = ["embedding", *(f"blocks.{j}.out" for j in range(i))]
+        names = [stream_before(j) for j in range(i + 1)]
         start = next((j for j in range(i, -1, -1) if (names[j], None) in self._kept), None)
         if start is None:
             x = self._outside("wte")
@@ -257,7 +257,7 @@ class Trace:
             x = self._kept[names[start], None]
             self._kept.move_to_end((names[start], None))
         for j in range(start, i):
-            x = block_of(self.network, j)(x[None], None, self._rotation())[0]
+            x = block_of(self.network, j)(x[None], None, self.rotation())[0]
             self._store((names[j + 1], None), x)
         return x
 
@@ -272,7 +272,7 @@ class Trace:
             case "ln_1":
                 return block.ln_1(self._residual(i))
             case "attn.out":
-                return block.attn(before("ln_1")[None], None, self._rotation())[0]
+                return block.attn(before("ln_1")[None], None, self.rotation())[0]
             case "mid":
                 return self._residual(i) + before("attn.out")
             case "ln_2":
@@ -293,7 +293,7 @@ class Trace:
             return self.peek(f"blocks.{i}.attn.{kind}", head)
 
         match kind.removeprefix("attn."):
-            case "q" | "k" as part if (rotation := self._rotation()) is not None:
+            case "q" | "k" as part if (rotation := self.rotation()) is not None:
                 return rotation(self.unturned(i, part, head))
             case "q" | "k" | "v" as part:
                 return self.unturned(i, part, head)
@@ -314,7 +314,8 @@ class Trace:
         columns = head_columns(self.network, part, head)
         return F.linear(self.peek(f"blocks.{layer}.ln_1"), c_attn.weight[:, columns].t(), c_attn.bias[columns])
 
-    def _rotation(self) -> Rotation | None:
+    def rotation(self) -> Rotation | None:
+        """What turns queries and keys by their position; None if the network has a position table."""
         config = self.network.config
         if not config.rotary:
             return None
@@ -375,6 +376,11 @@ def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
 def block_of(network: GPT, i: int) -> Block:
     """Block i, with its type."""
     return cast(Block, network.blocks[i])
+
+
+def stream_before(i: int) -> str:
+    """Which stage is the residual stream that block i reads; for i = L, what `ln_f` reads."""
+    return f"blocks.{i - 1}.out" if i else "embedding"
 
 
 def head_columns(network: GPT, part: str, head: int) -> slice:
