@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge import events
-from nudge.checkpoint import RunFolder
 from nudge.cli.live import clock, make_console
 from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
@@ -17,6 +16,7 @@ from nudge.infer.engine import LanguageModel, load
 from nudge.look.once import Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
 from nudge.plan import rental
+from nudge.runfolder import RunFolder
 from nudge.train.summary import Summary, summarize
 
 SHOWN_CHARACTERS = 160

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from nudge import files
-from nudge.checkpoint import RunFolder
 from nudge.data.batches import Window, val_windows
 from nudge.data.shards import open_dataset
 from nudge.data.sources import documents
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
+from nudge.runfolder import RunFolder
 
 TOKENS_AT_ONCE = 2048
 
