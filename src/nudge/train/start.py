@@ -154,6 +154,8 @@ def _fitting_prompt(dataset: Dataset) -> str:
 
     No prompt ends with a space: a space belongs to the token of the word after it.
     """
+    if records := dataset.manifest.records:  # a question that is held out
+        return dataset.tokenizer.decode(dataset.val.read(0, records.n_given).tolist())
     prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
     try:
         dataset.tokenizer.encode(prompt)

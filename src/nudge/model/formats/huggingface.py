@@ -96,8 +96,8 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
         "model_type": "gpt2",
         **{theirs: getattr(config, ours) for ours, (theirs, _) in _SIZES.items()},
-        "bos_token_id": tokenizer.eot,
-        "eos_token_id": tokenizer.eot,
+        "bos_token_id": tokenizer.eot if tokenizer.has_eot else None,
+        "eos_token_id": tokenizer.eot if tokenizer.has_eot else None,
         "dtype": "float32",
     }
     folder.mkdir(parents=True, exist_ok=True)
