@@ -133,19 +133,21 @@ def paths(folder: RunFolder) -> list[Path]:
     return sorted(folder.checkpoints.glob("step_" + "[0-9]" * 8 + ".pt"), reverse=True)
 
 
-def newest(folder: RunFolder) -> Checkpoint:
+def newest(folder: RunFolder, *, verify: bool = True) -> Checkpoint:
     """The newest checkpoint of a run that verifies; its `notes` name the damaged ones that were passed over.
+
+    Without `verify` it is the newest that can be opened, see `read`.
 
     Raises: CheckpointError if there is none.
     """
     notes: list[str] = []
     for path in paths(folder):
         try:
-            return _with_notes(read(path), notes)
+            return _with_notes(read(path, verify=verify), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} passed over: {error.message}")
     if folder.ckpt.is_file() and not folder.ckpt.is_symlink():
-        return _with_notes(read(folder.ckpt), notes)
+        return _with_notes(read(folder.ckpt, verify=verify), notes)
     found = "; ".join(notes) or f"no checkpoint in {folder.path}"
     raise CheckpointError(found, "is this the folder of a run? 'nudge runs' lists them")
 
@@ -154,16 +156,17 @@ def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
     return dataclasses.replace(checkpoint, notes=tuple(notes))
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, *, verify: bool = True) -> Checkpoint:
     """Read one checkpoint file; nothing in it is executed.
 
     A checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it); a file without one, such
-    as a copy on its own, is read but not `verified`.
+    as a copy on its own, is read but not `verified`. So is every file without `verify`, which saves reading all of it:
+    for who looks at names and shapes, never for who computes with the weights.
 
     Raises: CheckpointError if it is missing, damaged, not one of ours, or wants to run code.
     """
     path = path.resolve()
-    recorded = _recorded_sha256(path)
+    recorded = _recorded_sha256(path) if verify else set()
     if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
         raise CheckpointError(f"{path.name} is not a checkpoint, or only a piece of one", _FOREIGN_HINT)
     try:
@@ -223,19 +226,21 @@ def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
         raise CheckpointError(f"{path.name} is incomplete or damaged: {error}", _DAMAGED_HINT) from error
 
 
-def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs")) -> Checkpoint:
+def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs"), verify: bool = True) -> Checkpoint:
     """The checkpoint that SOURCE names: a run folder, a file, or (left out) the newest run under `runs/`.
+
+    `verify` as in `read`.
 
     Raises: CheckpointError if there is nothing to read.
     """
     if source is None:
-        return newest(RunFolder(newest_run(runs)))
+        return newest(RunFolder(newest_run(runs)), verify=verify)
     path = Path(source)
     if path.is_dir():
-        return newest(RunFolder(path))
+        return newest(RunFolder(path), verify=verify)
     if not path.exists():
         raise CheckpointError(f"no such run or checkpoint: {path}", "'nudge runs' lists the runs here")
-    return read(path)
+    return read(path, verify=verify)
 
 
 def tokenizer_path(checkpoint: Checkpoint) -> Path:
