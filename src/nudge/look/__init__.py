@@ -8,9 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nudge.look.arithmetic import Arithmetic as Arithmetic
+    from nudge.look.arithmetic import Term as Term
+    from nudge.look.arithmetic import explain as explain
     from nudge.look.knobs import Knobs as Knobs
     from nudge.look.knobs import Turned as Turned
     from nudge.look.knobs import turn as turn
+    from nudge.look.logit_lens import Lens as Lens
+    from nudge.look.logit_lens import lens as lens
     from nudge.look.once import Drift as Drift
     from nudge.look.once import Moved as Moved
     from nudge.look.once import Nudge as Nudge
@@ -20,12 +25,19 @@ if TYPE_CHECKING:
     from nudge.look.prediction import predict as predict
     from nudge.look.smallest import Line as Line
     from nudge.look.smallest import Logistic as Logistic
+    from nudge.look.stages import Stage as Stage
+    from nudge.look.stages import Strip as Strip
+    from nudge.look.stages import Trace as Trace
+    from nudge.look.stages import trace as trace
 
 _NAMES = {
+    "arithmetic": ("Arithmetic", "Term", "explain"),
     "knobs": ("Knobs", "Turned", "turn"),
+    "logit_lens": ("Lens", "lens"),
     "once": ("Drift", "Moved", "Nudge", "nudge_once"),
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
+    "stages": ("Stage", "Strip", "Trace", "trace"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
