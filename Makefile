@@ -11,14 +11,16 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 PINNED := pyproject.toml constraints.txt
 
-.PHONY: help train test check lint format docs constraints clean
+.PHONY: help train studio test check lint format docs screenshots constraints clean
 
 help:
 	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
+	@echo "make studio   the same, then open the runs in a browser: http://127.0.0.1:8300/"
 	@echo "make test     set everything up in $(VENV) and run all tests"
 	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
 	@echo "make format   let ruff format the code and mend what it can"
 	@echo "make docs     write docs/commands.md anew from the commands' own help"
+	@echo "make screenshots  take the pictures of the studio in docs/ anew (needs Chromium and Korean fonts)"
 	@echo "make clean    delete $(VENV) and what tools left behind; runs/ stays"
 	@echo
 	@echo 'PYTHON=python3.12         another Python (3.11 or newer)'
@@ -29,6 +31,9 @@ train: $(VENV)/.installed
 	@$(BIN)/python -m nudge train $(ARGS)
 	@echo
 	@echo "To type 'nudge' in this shell: source $(BIN)/activate"
+
+studio: $(VENV)/.installed
+	@$(BIN)/python -m nudge studio $(ARGS)
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -47,6 +52,9 @@ format: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/commands.py
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 # The stamps say what is installed; a changed pyproject.toml or constraints.txt is newer than they are.
 $(VENV)/.installed: $(PINNED) | $(BIN)/python

@@ -1,14 +1,4 @@
-"""A run folder: checkpoint files, their checksums, and the newest one that verifies.
-
-```
-runs/first/
-  run.json          the config with every choice filled in, the machine, the data
-  events.jsonl      what the run said
-  tokenizer.json    its vocabulary, self-contained
-  ckpt.pt           points to the newest checkpoint
-  checkpoints/      step_00000420.pt ..., index.jsonl with the SHA-256 of each
-  control           one word to the running process: pause, save, stop
-```
+"""The checkpoint files of a run folder (runfolder.py), their checksums, and the newest one that verifies.
 
 A checkpoint holds what the learning material says (model weights, optimizer state, step) and what exact resuming needs
 besides. A save that is cut off at any moment leaves the checkpoint before it intact: the bytes go to a temporary file,
@@ -16,26 +6,24 @@ are fsynced and renamed, and their checksum is in the index before they get thei
 `torch.load` notices almost no flipped bit (497 of 500 loaded silently in a trial).
 """
 
-import contextlib
 import dataclasses
 import os
 import pickle
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-import filelock
 import torch
 from torch import Tensor
 
 from nudge import config as configs
 from nudge import files
 from nudge.config import Config, SaveConfig
-from nudge.errors import CheckpointError, ConfigError, MachineError, RunError
+from nudge.errors import CheckpointError, ConfigError, MachineError
+from nudge.runfolder import RunFolder, newest_run
 
 FORMAT = "nudge checkpoint"
 VERSION = 1
@@ -72,43 +60,6 @@ class SavedFile:
     sha256: str
 
 
-class RunFolder:
-    """The paths of a run folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.run_json = path / "run.json"
-        self.events = path / "events.jsonl"
-        self.tokenizer = path / "tokenizer.json"
-        self.ckpt = path / "ckpt.pt"
-        self.checkpoints = path / "checkpoints"
-        self.index = self.checkpoints / "index.jsonl"
-        self.control = path / "control"
-
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; the operating system lets go of it however the process ends.
-
-        Raises: RunError if another process holds it.
-        """
-        lock = filelock.FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise RunError(
-                f"{self.path} is in use by another nudge process",
-                "wait for it to end, or give --run another folder",
-            ) from None
-        except OSError as error:
-            raise MachineError(
-                f"cannot write in {self.path}: {error.strerror}", "check the folder's permissions"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-
 def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
     """Write `checkpoints/step_N.pt` and make `ckpt.pt` point to it.
 
@@ -135,9 +86,11 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
             _append_to_index(folder, saved, checkpoint.step)
         files.point_to(folder.ckpt, path)
     except (OSError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
+        earlier = checkpoint.step > 0  # an import, and a run before its first update, have none to go on from
         raise MachineError(
-            f"could not save {path.name}: {_cause(error)} (the checkpoint before it is intact)",
-            f"make room on the disk or check the folder's permissions, then: nudge resume {folder.path}",
+            f"could not save {path.name}: {_cause(error)}" + " (the checkpoint before it is intact)" * earlier,
+            "make room on the disk or check the folder's permissions, then "
+            + (f"go on: nudge resume {folder.path}" if earlier else "type the same command again"),
         ) from error
     return saved
 
@@ -180,19 +133,21 @@ def paths(folder: RunFolder) -> list[Path]:
     return sorted(folder.checkpoints.glob("step_" + "[0-9]" * 8 + ".pt"), reverse=True)
 
 
-def newest(folder: RunFolder) -> Checkpoint:
+def newest(folder: RunFolder, *, verify: bool = True) -> Checkpoint:
     """The newest checkpoint of a run that verifies; its `notes` name the damaged ones that were passed over.
+
+    Without `verify` it is the newest that can be opened, see `read`.
 
     Raises: CheckpointError if there is none.
     """
     notes: list[str] = []
     for path in paths(folder):
         try:
-            return _with_notes(read(path), notes)
+            return _with_notes(read(path, verify=verify), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} passed over: {error.message}")
     if folder.ckpt.is_file() and not folder.ckpt.is_symlink():
-        return _with_notes(read(folder.ckpt), notes)
+        return _with_notes(read(folder.ckpt, verify=verify), notes)
     found = "; ".join(notes) or f"no checkpoint in {folder.path}"
     raise CheckpointError(found, "is this the folder of a run? 'nudge runs' lists them")
 
@@ -201,16 +156,17 @@ def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
     return dataclasses.replace(checkpoint, notes=tuple(notes))
 
 
-def read(path: Path) -> Checkpoint:
+def read(path: Path, *, verify: bool = True) -> Checkpoint:
     """Read one checkpoint file; nothing in it is executed.
 
     A checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it); a file without one, such
-    as a copy on its own, is read but not `verified`.
+    as a copy on its own, is read but not `verified`. So is every file without `verify`, which saves reading all of it:
+    for who looks at names and shapes, never for who computes with the weights.
 
     Raises: CheckpointError if it is missing, damaged, not one of ours, or wants to run code.
     """
     path = path.resolve()
-    recorded = _recorded_sha256(path)
+    recorded = _recorded_sha256(path) if verify else set()
     if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
         raise CheckpointError(f"{path.name} is not a checkpoint, or only a piece of one", _FOREIGN_HINT)
     try:
@@ -270,40 +226,21 @@ def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
         raise CheckpointError(f"{path.name} is incomplete or damaged: {error}", _DAMAGED_HINT) from error
 
 
-def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs")) -> Checkpoint:
+def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs"), verify: bool = True) -> Checkpoint:
     """The checkpoint that SOURCE names: a run folder, a file, or (left out) the newest run under `runs/`.
+
+    `verify` as in `read`.
 
     Raises: CheckpointError if there is nothing to read.
     """
     if source is None:
-        return newest(RunFolder(newest_run(runs)))
+        return newest(RunFolder(newest_run(runs)), verify=verify)
     path = Path(source)
     if path.is_dir():
-        return newest(RunFolder(path))
+        return newest(RunFolder(path), verify=verify)
     if not path.exists():
         raise CheckpointError(f"no such run or checkpoint: {path}", "'nudge runs' lists the runs here")
-    return read(path)
-
-
-def newest_run(runs: Path = Path("runs")) -> Path:
-    """The run folder that was written to last. Raises: CheckpointError if there is none."""
-    folders = run_folders(runs)
-    if not folders:
-        raise CheckpointError(f"no run under {runs}{os.sep}", "type 'nudge train' to make the first one")
-    return folders[0]
-
-
-def run_folders(runs: Path = Path("runs")) -> list[Path]:
-    """All run folders under `runs/`, the one written to last first."""
-    found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden one is still being imported
-    return sorted(found, key=_last_written, reverse=True)
-
-
-def _last_written(path: Path) -> float:
-    folder = RunFolder(path)
-    return max(
-        (file.stat().st_mtime for file in (folder.events, folder.index, folder.run_json) if file.exists()), default=0
-    )
+    return read(path, verify=verify)
 
 
 def tokenizer_path(checkpoint: Checkpoint) -> Path:

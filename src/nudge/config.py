@@ -45,6 +45,9 @@ class ModelConfig:
         return tuple(name for name in ("rotary", "untied") if getattr(self, name))
 
 
+SORTING = "builtin:sorting"  # a path that is no file: the examples of data/sorting.py
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """Which text is learned, and how it becomes tokens."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from nudge.config import (
+    SORTING,
     Config,
     DataConfig,
     EvalConfig,
@@ -20,12 +21,16 @@ from nudge.errors import ConfigError, nearest
 
 
 def llm_viz() -> Config:
-    """85,584 parameters: the smallest real network to look into (Source: the llm-viz page; it sorts three letters)."""
+    """85,584 parameters: the smallest real network to look into. It sorts six letters of A, B and C.
+
+    Sizes and task are those of the llm-viz page (Source: https://bbycroft.net/llm).
+    """
     return Config(
         recipe="llm_viz",
         model=ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3),
-        data=DataConfig(tokenizer="chars"),
+        data=DataConfig(paths=(SORTING,), tokenizer="chars"),
         train=TrainConfig(steps=2000, batch_tokens=64 * 11, optimizer="adamw", lr=1e-3, warmup_steps=50),
+        sample=SampleConfig(temperature=0.0),  # a question has one answer
     )
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from nudge import checkpoint
-from nudge.checkpoint import RunFolder
 from nudge.cli import main
+from nudge.runfolder import RunFolder
 
 SMALL = [
     f"--set={setting}"
@@ -242,12 +242,13 @@ def test_no_write_permission(here: Path) -> None:
     script = f"""
 import os
 from pathlib import Path
-from nudge import checkpoint, errors
+from nudge import errors
+from nudge.runfolder import RunFolder
 from nudge.train import start
 if os.getuid() == 0:
     os.setuid(65534)
 try:
-    start._make_folder(checkpoint.RunFolder(Path({str(locked)!r}) / "run"))
+    start._make_folder(RunFolder(Path({str(locked)!r}) / "run"))
 except errors.MachineError as error:
     print(error.message)
 """

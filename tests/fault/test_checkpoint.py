@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig, SaveConfig
 from nudge.errors import CheckpointError, RunError
 from nudge.model.gpt import GPT, init_weights
+from nudge.runfolder import RunFolder
 
 CONFIG = Config(model=ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=8, vocab_size=11))
 
@@ -185,8 +186,9 @@ FULL_DISK = """
     import torch
     from nudge import checkpoint as checkpoints
     from nudge.errors import MachineError
+    from nudge.runfolder import RunFolder
 
-    run = checkpoints.RunFolder(Path(sys.argv[1]))
+    run = RunFolder(Path(sys.argv[1]))
     later = checkpoints.newest(run)
     later = type(later)(step=2, config=later.config, model=later.model, optimizer=later.optimizer)
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
@@ -222,11 +224,12 @@ NO_PERMISSION = """
     from nudge import checkpoint as checkpoints
     from nudge.config import Config
     from nudge.errors import NudgeError
+    from nudge.runfolder import RunFolder
 
     torch.save({}, Path(sys.argv[1]) / "warm.pt")  # what torch imports on first use must be there before the change
     if os.geteuid() == 0:
         os.setuid(65534)  # permissions do not bind root
-    run = checkpoints.RunFolder(Path(sys.argv[1]) / "run")
+    run = RunFolder(Path(sys.argv[1]) / "run")
     try:
         if sys.argv[2] == "save":
             checkpoints.save(run, checkpoints.Checkpoint(step=2, config=Config(), model={"w": torch.zeros(2)}))
@@ -258,7 +261,7 @@ def test_a_folder_without_write_permission(run: RunFolder, what: str) -> None:
 HOLD = """
     import sys
     from pathlib import Path
-    from nudge.checkpoint import RunFolder
+    from nudge.runfolder import RunFolder
 
     with RunFolder(Path(sys.argv[1])).lock():
         print("held", flush=True)

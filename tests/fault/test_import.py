@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import socket
+import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -259,6 +261,42 @@ def test_their_tokenizer_is_of_another_kind(folder: Path, content: object) -> No
     with pytest.raises(FormatError, match=r"tokenizer\.json") as caught:
         huggingface.read_tokenizer(folder, CONFIG)
     assert caught.value.hint
+
+
+FULL_DISK = """
+    import resource, sys
+    import torch
+    from pathlib import Path
+    from nudge.errors import MachineError
+    from nudge.infer import exchange
+
+    # No file of this process grows beyond the limit: to a program this is what a full disk is.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+    try:
+        exchange.import_huggingface(sys.argv[1], Path(sys.argv[2]))
+    except MachineError as error:
+        print(error.message, error.hint, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
+def test_a_full_disk_leaves_nothing_behind_and_nothing_to_resume(folder: Path) -> None:
+    limit_bytes = 8_000  # more than the vocabulary, less than the weights
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(FULL_DISK),
+        str(folder),
+        str(folder.parent / "out"),
+        str(limit_bytes),
+    ]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    message, hint = ended.stdout.splitlines()
+    assert message == "could not save step_00000000.pt: File too large"
+    assert "make room on the disk" in hint
+    assert "resume" not in hint
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
 
 
 def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:

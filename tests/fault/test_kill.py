@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from nudge import checkpoint, events, files
-from nudge.checkpoint import RunFolder
 from nudge.cli import main
+from nudge.runfolder import RunFolder
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 KILLS = 50

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,12 +19,33 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(subprocess.check_output([sys.executable, "-c", script], text=True)))
 
 
-LIGHT = {"nudge", "nudge.config", "nudge.recipes", "nudge.events", "nudge.model.sizes"}
+LIGHT = {
+    "nudge",
+    "nudge.config",
+    "nudge.events",
+    "nudge.model.sizes",
+    "nudge.recipes",
+    "nudge.runfolder",
+    "nudge.train.listing",
+}
 
 
 @pytest.mark.parametrize("module", sorted(LIGHT | {f"nudge.cli.{module}" for module, _ in COMMANDS.values()}))
 def test_importing_is_light(module: str):
     assert not HEAVY & modules_after(f"import {module}")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_listing_runs_is_light(tmp_path: Path, options: list[str]):
+    (tmp_path / "first").mkdir()
+    for name in ("ckpt.pt", "run.json"):
+        (tmp_path / "first" / name).write_text('{"config": {"recipe": "tiny"}}')
+    listed = subprocess.check_output([sys.executable, "-m", "nudge", "runs", str(tmp_path), *options], text=True)
+    assert "tiny" in listed
+    command = f"from nudge.cli.runs import runs; runs([{str(tmp_path)!r}, *{options}], standalone_mode=False)"
+    assert not HEAVY & modules_after(
+        f"import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()): {command}"
+    )
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"], ["train", "--help"]])

@@ -1,13 +1,16 @@
 import json
+import threading
 from pathlib import Path
 
 import click.testing
+import filelock
 import pytest
 
 from nudge import events, files
-from nudge.checkpoint import RunFolder
-from nudge.cli.runs import describe, runs
+from nudge.cli.runs import runs
 from nudge.events import Evaluation, Started, Step, Stopped
+from nudge.runfolder import RunFolder
+from nudge.train.listing import describe
 
 
 def started(step: int = 0, steps: int = 3) -> Started:
@@ -78,6 +81,15 @@ def test_a_run_whose_lock_is_held_is_running(tmp_path: Path):
     with folder.lock():
         assert describe(folder).state == "running"
     assert describe(folder).state == "interrupted"
+
+
+def test_who_looks_whether_a_run_is_in_use_keeps_none_from_starting(tmp_path: Path):
+    folder = make_run(tmp_path / "x", started(), step(1))
+    looked = filelock.FileLock(tmp_path / "x" / ".lock", thread_local=False)
+    looked.acquire()
+    threading.Timer(0.01, looked.release).start()
+    with folder.lock():
+        assert folder.in_use()
 
 
 def test_what_is_known_of_a_run(tmp_path: Path):

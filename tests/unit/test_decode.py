@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nudge import checkpoint as checkpoints
 from nudge import native
-from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError
@@ -29,6 +29,7 @@ from nudge.infer.engine import LanguageModel
 from nudge.infer.weights import GROUP, DType, Weights, onednn_multiplies, quantize, supports, take_over
 from nudge.model.gpt import GPT, init_weights
 from nudge.native.kernels import Kernels
+from nudge.runfolder import RunFolder
 
 BYTES = tokenizers.get("bytes")
 SPEAKS_BYTES = ModelConfig(n_layer=2, n_head=3, n_embd=48, block_size=24, vocab_size=BYTES.vocab_size)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 import nudge
 from nudge import checkpoint, events
-from nudge.checkpoint import RunFolder
 from nudge.config import Config
 from nudge.errors import ConfigError, NudgeError
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.runfolder import RunFolder, newest_run
 from nudge.train import control
 from nudge.train.explicit import ExplicitUpdate
 from nudge.train.update import AutogradUpdate, why_not_fast
@@ -274,7 +274,7 @@ def test_a_new_folder_for_each_run(text: Path, tmp_path: Path, monkeypatch: pyte
     for _ in range(2):
         list(nudge.run(make(text, train={"steps": 1})))
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["tiny", "tiny-2"]
-    assert checkpoint.newest_run() == Path("runs/tiny-2")
+    assert newest_run() == Path("runs/tiny-2")
 
 
 def test_memory_and_disk_are_checked_first(text: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "resume": ("train", "Go on with a run from its newest checkpoint."),
     "sample": ("sample", "Write text with a trained model."),
     "eval": ("eval", "Measure the loss on text that was not trained on."),
+    "inspect": ("inspect", "Show what is inside a checkpoint: its parameters as a tree."),
     "data": ("data", "Prepare text as tokens, and look at what was prepared."),
     "tokenizer": ("tokenizer", "Train a vocabulary; turn text into tokens and back."),
     "import": ("formats", "Read a GPT-2 in another program's format."),

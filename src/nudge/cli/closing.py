@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge import events
-from nudge.checkpoint import RunFolder
 from nudge.cli.live import clock, make_console
 from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
@@ -17,6 +16,7 @@ from nudge.infer.engine import LanguageModel, load
 from nudge.look.once import Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
 from nudge.plan import rental
+from nudge.runfolder import RunFolder
 from nudge.train.summary import Summary, summarize
 
 SHOWN_CHARACTERS = 160
@@ -57,12 +57,12 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     block_size = model.network.config.block_size
     tokens = torch.from_numpy(dataset.val.read(0, min(len(dataset.val), block_size + 1)).astype("int64"))
     position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
-    context, target = tokens[:position], int(tokens[position])
+    context, target = tokens[:position].tolist(), int(tokens[position])
     nudge = nudge_once(model.network, context, target)
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
-    shown = visible(model.tokenizer.decode(context[-16:].tolist())).replace("\n", "⏎")
+    shown = visible(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
     console.print(Text.assemble(("  context  ", "dim"), "…", shown))
     console.print(
         Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))

@@ -213,7 +213,7 @@ class Interrupt:
         if self.signal:
             os._exit(128 + number)
         self.signal = number
-        from nudge.checkpoint import RunFolder
+        from nudge.runfolder import RunFolder
         from nudge.train import control
 
         control.tell(RunFolder(Path(self.run)), "stop")

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import filelock
 
-from nudge.config import DataConfig
-from nudge.data import shards, sources, vocabulary
+from nudge.config import SORTING, DataConfig
+from nudge.data import sorting, sources, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.encoding import encode_documents
 from nudge.data.ledger import Ledger
-from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, is_prepared, open_dataset, writing_to
+from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, check_key, is_prepared, open_dataset, writing_to
 from nudge.data.sources import TextFile
 from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import DataError
+from nudge.errors import DataError, TokenizerError
 from nudge.events import Preparing
 from nudge.files import cache_folder
 
@@ -42,14 +42,21 @@ def prepare(
     """
     if len(config.paths) == 1 and is_prepared(prepared := Path(config.paths[0]).expanduser()):
         return open_dataset(prepared)
+    if SORTING in config.paths:
+        return sorting.prepare(config, out)
     texts = sources.find(config.paths)
     source = yield from _read_source(config, texts)
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
+    if tokenizer and not tokenizer.has_eot:
+        raise TokenizerError(
+            f"the tokenizer {config.tokenizer} has no token that starts a document: it is for examples, not for text",
+            "choose another: bytes, chars, gpt2, bpe-N",
+        )
     key = _key(config, source, texts, tokenizer)
     folder = out or cache_folder() / "datasets" / key[:16]
     with writing_to(folder), filelock.FileLock(folder / ".lock", thread_local=False):
         if (folder / "manifest.json").exists():
-            _check_same(folder, key)
+            check_key(folder, key)
         else:
             work = _Preparation(config=config, texts=texts, source=source, tokenizer=tokenizer, key=key, folder=folder)
             yield from work.run(threads or _cores())
@@ -86,14 +93,6 @@ def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: T
         "val_share": config.val_share,
     }
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
-
-
-def _check_same(folder: Path, key: str) -> None:
-    if shards.read_manifest(folder).key != key:
-        raise DataError(
-            f"{folder} already holds tokens of other text or of another tokenizer",
-            "choose another folder with --out, or remove this one",
-        )
 
 
 def _cores() -> int:

@@ -8,7 +8,8 @@ train_000000.ends.npy  where documents end, counted from the start of the shard
 val_000000.bin ...
 ```
 
-Each document is the end-of-text token and then its text. Source: llm.c, dev/data/data_common.py.
+Each document is the end-of-text token and then its text; or the tokens are records, which have a length instead of a
+token that starts them (docs/decisions/0006-records.md). Source: llm.c, dev/data/data_common.py.
 """
 
 import bisect
@@ -86,6 +87,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Tokens that are examples of one length, one after another. The first `n_given` are the question: nobody could
+    predict them, so they are no targets."""
+
+    n_tokens: int
+    n_given: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """What manifest.json says. `key` names text, tokenizer and split: the same key, the same tokens."""
 
@@ -98,19 +108,31 @@ class Manifest:
     train: SplitManifest
     val: SplitManifest
     versions: dict[str, str]
+    records: Records | None = None  # None: documents
 
     def save(self, path: Path) -> None:
-        files.write_json(path, {"format": FORMAT, **asdict(self)})
+        value = {"format": FORMAT, **asdict(self)}
+        if self.records is None:  # a manifest of documents has no such line
+            del value["records"]
+        files.write_json(path, value)
 
 
 class Tokens:
     """The tokens of one split, memory-mapped over its shards and read as one circle."""
 
-    def __init__(self, folder: Path, name: SplitName, manifest: SplitManifest, dtype: npt.DTypeLike) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: SplitName,
+        manifest: SplitManifest,
+        dtype: npt.DTypeLike,
+        records: Records | None = None,
+    ) -> None:
         self.folder = folder
         self.name = name
         self.manifest = manifest
         self.dtype = np.dtype(dtype)
+        self.records = records
         self._shards = [_map(folder / shard.file, shard.n_tokens, self.dtype) for shard in manifest.shards]
         self._starts = [0, *np.cumsum([shard.n_tokens for shard in manifest.shards]).tolist()]
 
@@ -157,6 +179,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer and every shard: the same tokens, wherever they lie and however they were made."""
         parts = [self.manifest.tokenizer_sha256]
+        if records := self.manifest.records:  # the same tokens, cut elsewhere, are other data
+            parts.append(f"records {records.n_tokens} {records.n_given}")
         for split in (self.manifest.train, self.manifest.val):
             parts += ["split", *(shard.sha256 for shard in split.shards)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -193,8 +217,8 @@ def open_dataset(folder: Path) -> Dataset:
         dir=folder,
         manifest=manifest,
         tokenizer=tokenizer,
-        train=Tokens(folder, "train", manifest.train, dtype),
-        val=Tokens(folder, "val", manifest.val, dtype),
+        train=Tokens(folder, "train", manifest.train, dtype, manifest.records),
+        val=Tokens(folder, "val", manifest.val, dtype, manifest.records),
     )
 
 
@@ -214,9 +238,9 @@ def read_manifest(folder: Path) -> Manifest:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.pop("format") != FORMAT:
             raise ValueError("of another format")
-        manifest: Manifest = _from_json(Manifest, value)
+        manifest: Manifest = _from_json(Manifest, {"records": None, **value})
         for split in (manifest.train, manifest.val):
-            if split != SplitManifest.of(split.shards) or split.n_tokens < 1:
+            if split != SplitManifest.of(split.shards) or split.n_tokens < 1 or not _whole(split, manifest.records):
                 raise ValueError("its counts contradict each other")
     except FileNotFoundError:
         what = "is not there" if not folder.exists() else "has no manifest.json: it is not prepared, or not to the end"
@@ -224,6 +248,15 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a manifest of nudge or is damaged ({error})", _again(folder)) from error
     return manifest
+
+
+def check_key(folder: Path, key: str) -> None:
+    """Raises: DataError if a prepared folder was made from something else."""
+    if read_manifest(folder).key != key:
+        raise DataError(
+            f"{folder} already holds tokens of other text or of another tokenizer",
+            "choose another folder with --out, or remove this one",
+        )
 
 
 def token_dtype(vocab_size: int) -> npt.DTypeLike:
@@ -275,6 +308,10 @@ def writing_to(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _whole(split: SplitManifest, records: Records | None) -> bool:
+    return not records or (1 <= records.n_given < records.n_tokens and split.n_tokens % records.n_tokens == 0)
+
+
 def _map(path: Path, n_tokens: int, dtype: np.dtype[Any]) -> Tokens16or32:
     try:
         with path.open("rb") as file:
@@ -309,6 +346,8 @@ def _from_json(kind: Any, value: Any) -> Any:
             converted[name] = tuple(_from_json(element, item) if element is Shard else element(item) for item in inner)
         elif hint in (Source, SplitManifest):
             converted[name] = _from_json(hint, inner)
+        elif hint == Records | None:
+            converted[name] = None if inner is None else _from_json(Records, inner)
         else:
             converted[name] = inner
     return kind(**converted)

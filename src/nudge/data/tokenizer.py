@@ -1,7 +1,7 @@
 """Text to tokens and back: bytes, characters, or byte pairs (gpt2, cl100k, or a vocabulary of one's own).
 
-Every tokenizer has one special token, `<|endoftext|>`, that starts a document. Ordinary text never becomes it, whatever
-the text says. Text is a Python string in which a byte that is not UTF-8 stands as a lone surrogate (the standard
+Every tokenizer has one special token, `<|endoftext|>`, that starts a document (only one for examples without documents
+has none). Ordinary text never becomes it, whatever the text says. Text is a Python string in which a byte that is not UTF-8 stands as a lone surrogate (the standard
 `surrogateescape`), so that `decode_bytes(encode_bytes(data)) == data` for any data.
 """
 
@@ -66,6 +66,11 @@ class Tokenizer(abc.ABC):
     @property
     def vocab_size(self) -> int:
         return len(self._table)
+
+    @property
+    def has_eot(self) -> bool:
+        """Whether `eot` is a token of this vocabulary; else it is the id after its last."""
+        return self.eot < self.vocab_size
 
     @abc.abstractmethod
     def encode_array(self, text: str) -> Ids:
@@ -150,14 +155,14 @@ class ByteTokenizer(Tokenizer):
 
 
 class CharTokenizer(Tokenizer):
-    """One id per character of its own text, in Unicode order; the last is the end of text."""
+    """One id per character of its own text, in Unicode order; the last is the end of text, if there is one."""
 
     kind = "chars"
 
-    def __init__(self, characters: Iterable[str]) -> None:
+    def __init__(self, characters: Iterable[str], *, has_eot: bool = True) -> None:
         self.characters = sorted(characters)
         table = [to_bytes(character) for character in self.characters]
-        super().__init__("chars", [*table, None], eot=len(table))
+        super().__init__("chars", [*table, None] if has_eot else table, eot=len(table))
         codes = np.array([ord(character) for character in self.characters], dtype=np.int64)
         self._id_of = np.full(int(codes.max(initial=0)) + 2, -1, dtype=np.int64)  # the last: any character beyond
         self._id_of[codes] = np.arange(len(codes))
@@ -174,11 +179,11 @@ class CharTokenizer(Tokenizer):
         return ids.astype(np.uint32)
 
     def _content(self) -> dict[str, Any]:
-        return {"characters": self.characters}
+        return {"characters": self.characters} | ({} if self.has_eot else {"has_eot": False})
 
     @classmethod
     def _from_content(cls, name: str, content: dict[str, Any]) -> "CharTokenizer":
-        return cls(content["characters"])
+        return cls(content["characters"], has_eot=content.get("has_eot", True))
 
 
 class BpeTokenizer(Tokenizer):

@@ -8,7 +8,7 @@ the work of decode.py; everywhere else of model/gpt.py and its cache.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,7 +59,8 @@ class LanguageModel:
     ) -> str:
         """The text that the model writes after `prompt`, without it. Same seed, same text.
 
-        It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings.
+        It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings. A network
+        without an end-of-text token knows examples as long as its context, and ends with the token after a full one.
 
         Raises: ConfigError for a value no distribution can have, or a prompt longer than the context.
         """
@@ -143,7 +144,10 @@ class LanguageModel:
         _check_ids(ids, self.network.config)
 
     def _draw(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
-        room = min(len(ids) + sample.max_tokens, self.network.config.block_size)
+        block_size = self.network.config.block_size
+        if not self.tokenizer.has_eot:
+            sample = replace(sample, max_tokens=min(sample.max_tokens, block_size + 1 - len(ids)))
+        room = min(len(ids) + sample.max_tokens, block_size)
         return TokenStream(
             Context(self.reader(room), room),
             ids,
@@ -163,10 +167,17 @@ class LanguageModel:
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens that the network reads for a prompt: the end-of-text token that starts a document, then the text.
 
-        A prompt that fills the context to the last position goes without the end-of-text token.
+        A prompt that fills the context to the last position goes without the end-of-text token, and so does any
+        prompt of a network that has none. Raises: ConfigError if there is then nothing to read.
         """
         ids = self.tokenizer.encode(prompt)
-        return ids if len(ids) >= self.network.config.block_size else [self.tokenizer.eot, *ids]
+        if not ids and not self.tokenizer.has_eot:
+            raise ConfigError(
+                "this network has no token that starts a document: it needs a prompt",
+                f"give it some of its tokens, {self.tokenizer.decode(range(min(self.tokenizer.vocab_size, 9)))}",
+            )
+        starts = self.tokenizer.has_eot and len(ids) < self.network.config.block_size
+        return [self.tokenizer.eot, *ids] if starts else ids
 
 
 def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from nudge import checkpoint as checkpoints
 from nudge import files
-from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.checkpoint import Checkpoint
 from nudge.config import Config, DataConfig
 from nudge.errors import FormatError, MachineError
 from nudge.infer.engine import LanguageModel
 from nudge.model.formats import huggingface
+from nudge.runfolder import RunFolder
 
 HUB_TIMEOUT_S = 10
 

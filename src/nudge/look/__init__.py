@@ -1,1 +1,52 @@
-"""Opening the network."""
+"""Opening the network: what it predicts, what one update does to it, and what its parts are for.
+
+Each function is in the file that is named after what it looks at; a file is imported with the first name that is asked
+of it, so that the smallest networks need no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nudge.look.arithmetic import Arithmetic as Arithmetic
+    from nudge.look.arithmetic import Term as Term
+    from nudge.look.arithmetic import explain as explain
+    from nudge.look.knobs import Knobs as Knobs
+    from nudge.look.knobs import Turned as Turned
+    from nudge.look.knobs import turn as turn
+    from nudge.look.logit_lens import Lens as Lens
+    from nudge.look.logit_lens import lens as lens
+    from nudge.look.once import Drift as Drift
+    from nudge.look.once import Moved as Moved
+    from nudge.look.once import Nudge as Nudge
+    from nudge.look.once import nudge_once as nudge_once
+    from nudge.look.prediction import Candidate as Candidate
+    from nudge.look.prediction import Prediction as Prediction
+    from nudge.look.prediction import predict as predict
+    from nudge.look.smallest import Line as Line
+    from nudge.look.smallest import Logistic as Logistic
+    from nudge.look.stages import Stage as Stage
+    from nudge.look.stages import Strip as Strip
+    from nudge.look.stages import Trace as Trace
+    from nudge.look.stages import trace as trace
+
+_NAMES = {
+    "arithmetic": ("Arithmetic", "Term", "explain"),
+    "knobs": ("Knobs", "Turned", "turn"),
+    "logit_lens": ("Lens", "lens"),
+    "once": ("Drift", "Moved", "Nudge", "nudge_once"),
+    "prediction": ("Candidate", "Prediction", "predict"),
+    "smallest": ("Line", "Logistic"),
+    "stages": ("Stage", "Strip", "Trace", "trace"),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"nudge.look.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'nudge.look' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,62 +1,197 @@
 """One real update on one example: the right token gets a little more likely. That is all that training does."""
 
 import math
-from dataclasses import dataclass
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
+from nudge.errors import ConfigError, nearest
+from nudge.look.copies import with_parameters
+from nudge.look.prediction import check_context, check_finite, check_tokens, kl_divergence, scores
 from nudge.model.gpt import GPT
 
 FROM_3_TO_4_PERCENT = math.log(4 / 3)  # the lecture's example, as a change of the loss in nats
+ADAM_EPS = 1e-8
+
+Optimizer = Literal["sgd", "adamw"]
+OPTIMIZERS: tuple[Optimizer, ...] = typing.get_args(Optimizer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """A token and its probability before and after the update."""
+
+    token: int
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """How far the update moved the prediction after another context: KL(before || after), in nats."""
+
+    context: tuple[int, ...]
+    kl: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nudge:
-    """The target token before and after one step of gradient descent on it alone."""
+    """What one update on one example did. Losses are in nats.
+
+    Shapes: `before` and `after` [V], the probabilities of all tokens, float32, on the CPU. `weights` are all parameters
+    after the update, for whoever wants to keep them.
+    """
 
     target: int
     lr: float
-    probability_before: float
-    probability_after: float
-    rank_before: int  # 1: the most likely token
+    optimizer: Optimizer
+    before: Tensor = field(repr=False, compare=False)
+    after: Tensor = field(repr=False, compare=False)
+    loss_before: float
+    loss_after: float
+    rank_before: int  # 1: the likeliest token
     rank_after: int
-    predicted_loss_change: float  # -lr * |g|^2, in nats
-    loss_change: float
+    predicted_loss_change: float  # to first order: what the slope at the start promises
+    moved: tuple[Moved, ...]  # the tokens whose probability changed most, largest change first
+    relative_change: Mapping[str, float] = field(repr=False)  # |dW| / |W| of each parameter; inf if it was all zero
+    total_relative_change: float  # of all parameters as one vector
+    drift: tuple[Drift, ...]
+    weights: Mapping[str, Tensor] = field(repr=False, compare=False)
+
+    @property
+    def probability_before(self) -> float:
+        return self.before[self.target].item()
+
+    @property
+    def probability_after(self) -> float:
+        return self.after[self.target].item()
+
+    @property
+    def loss_change(self) -> float:
+        """What the update really did to the loss. Above 0: the step was too large, and went past the valley."""
+        return self.loss_after - self.loss_before
 
 
-def nudge_once(network: GPT, context: Tensor, target: int, lr: float | None = None) -> Nudge:
-    """Update on one example by gradient descent, on a copy: the network stays as it is.
+def nudge_once(
+    network: GPT,
+    context: Sequence[int],
+    target: int,
+    lr: float | None = None,
+    *,
+    optimizer: Optimizer = "sgd",
+    controls: Sequence[Sequence[int]] = (),
+    n_moved: int = 10,
+) -> Nudge:
+    """Update on one example, `target` after `context`, on a copy: the network stays as it is.
 
-    Shapes: context [T] token ids, 1 .. block_size of them. `lr` None: the rate at which the loss falls, to first order,
-    as it does when a probability rises from 3% to 4%.
+    "sgd" goes lr * gradient down. "adamw" is AdamW's very first step, from moments that are zero: after the correction
+    of their bias it is lr * g / (|g| + 1e-8), nearly the same length for every weight, without weight decay. `lr`
+    None: the rate at which the loss falls, to first order, as it does when a probability rises from 3% to 4%.
+
+    Shapes: context and each of `controls` 1 .. block_size ids, of a float32 network.
+
+    Raises: ConfigError for ids that do not fit the network, or a learning rate that is none or far too high;
+    CheckpointError if the network's scores are not numbers.
     """
-    parameters = {name: p.detach() for name, p in network.named_parameters()}
-
-    def scores(values: dict[str, Tensor]) -> Tensor:
-        return functional_call(network, values, (context[None],))[0, -1].float()
-
-    def loss(values: dict[str, Tensor]) -> Tensor:
-        return -scores(values).log_softmax(-1)[target]
-
-    gradient = torch.func.grad(loss)(parameters)
-    squared_norm = sum(g.double().square().sum().item() for g in gradient.values())
-    if lr is None:
-        lr = FROM_3_TO_4_PERCENT / max(squared_norm, 1e-30)
+    _check(network, context, target, lr, optimizer, controls)
+    copy = with_parameters(network, {name: p.detach() for name, p in network.named_parameters()})
+    logits_before = scores(copy, context)
+    check_finite(logits_before)
+    (-logits_before.log_softmax(-1)[target]).backward()
     with torch.no_grad():
-        before = scores(parameters).log_softmax(-1)
-        after = scores({name: p - lr * gradient[name] for name, p in parameters.items()}).log_softmax(-1)
+        direction, slope = _descent(copy, optimizer)
+        if lr is None:
+            lr = FROM_3_TO_4_PERCENT / max(slope, 1e-30)
+        weights, relative_change, total_relative_change = _step(network, direction, lr)
+        after = with_parameters(network, weights)
+        logits_after = scores(after, context)
+        if not logits_after.isfinite().all():
+            raise ConfigError(f"a step with learning rate {lr:g} makes the network overflow", "give a smaller one")
+        drift = tuple(
+            Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), scores(after, ids))) for ids in controls
+        )
+    logits = (logits_before.detach(), logits_after)
+    p_before, p_after = (row.softmax(-1) for row in logits)
+    losses = [-row.double().log_softmax(-1)[target].item() for row in logits]
+    ranks = [1 + int((row > row[target]).sum()) for row in logits]
     return Nudge(
         target=target,
         lr=lr,
-        probability_before=before[target].exp().item(),
-        probability_after=after[target].exp().item(),
-        rank_before=int((before > before[target]).sum()) + 1,
-        rank_after=int((after > after[target]).sum()) + 1,
-        predicted_loss_change=-lr * squared_norm,
-        loss_change=(before[target] - after[target]).item(),
+        optimizer=optimizer,
+        before=p_before,
+        after=p_after,
+        loss_before=losses[0],
+        loss_after=losses[1],
+        rank_before=ranks[0],
+        rank_after=ranks[1],
+        predicted_loss_change=-lr * slope,
+        moved=_most_moved(p_before, p_after, n_moved),
+        relative_change=relative_change,
+        total_relative_change=total_relative_change,
+        drift=drift,
+        weights=weights,
     )
+
+
+def _check(
+    network: GPT,
+    context: Sequence[int],
+    target: int,
+    lr: float | None,
+    optimizer: str,
+    controls: Sequence[Sequence[int]],
+) -> None:
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError(f"unknown optimizer {optimizer!r}", nearest(optimizer, OPTIMIZERS))
+    if lr is not None and not 0 <= lr < math.inf:
+        raise ConfigError(f"the learning rate must be 0 or a positive number, got {lr}", "0.001 is a good start")
+    for ids in (context, *controls):
+        check_context(ids, network.config)
+    check_tokens([target], network.config.vocab_size)
+
+
+def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]:
+    """Which way up is for each parameter, and how fast the loss falls, to first order, per unit of learning rate.
+
+    It takes the gradients out of `copy`: there is no need for a second tensor of the size of the network.
+    """
+    direction: dict[str, Tensor] = {}
+    slope = 0.0
+    for name, parameter in copy.named_parameters():
+        gradient, parameter.grad = parameter.grad, None
+        assert gradient is not None, f"{name} has no part in the prediction"
+        step = gradient if optimizer == "sgd" else gradient / (gradient.abs() + ADAM_EPS)
+        slope += torch.dot(gradient.flatten(), step.flatten()).item()
+        direction[name] = step
+    return direction, slope
+
+
+def _step(network: GPT, direction: dict[str, Tensor], lr: float) -> tuple[dict[str, Tensor], dict[str, float], float]:
+    """The parameters after the step (in the memory of `direction`), |dW| / |W| of each and of all together."""
+    relative: dict[str, float] = {}
+    squared_step = squared_weight = 0.0
+    for name, parameter in network.named_parameters():
+        step = direction[name].mul_(-lr)
+        lengths = step.norm().item(), parameter.norm().item()
+        relative[name] = _ratio(*lengths)
+        squared_step, squared_weight = squared_step + lengths[0] ** 2, squared_weight + lengths[1] ** 2
+        step.add_(parameter)
+    return direction, relative, math.sqrt(_ratio(squared_step, squared_weight))
+
+
+def _ratio(change: float, of: float) -> float:
+    """A bias that was all zero and moves has changed by infinitely much of what it was."""
+    return change / of if of else math.inf if change else 0.0
+
+
+def _most_moved(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
+    tokens = (after - before).abs().sort(descending=True, stable=True).indices[:n]
+    columns = tokens.tolist(), before[tokens].tolist(), after[tokens].tolist()
+    return tuple(Moved(token=token, before=p, after=q) for token, p, q in zip(*columns, strict=True))
 
 
 @torch.inference_mode()

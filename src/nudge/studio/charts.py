@@ -6,7 +6,10 @@ from typing import Any
 
 from nicegui import ui
 
-SANS = 'Inter, system-ui, -apple-system, "Segoe UI", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR", sans-serif'
+SANS = (
+    'Inter, system-ui, -apple-system, "Segoe UI", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", '
+    '"Noto Sans CJK KR", sans-serif'
+)
 _AXIS: dict[str, Any] = {
     "axisLine": {"show": False},
     "axisTick": {"show": False},

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nudge import checkpoint
-from nudge.checkpoint import RunFolder
 from nudge.errors import CheckpointError, RunError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
-from nudge.look import Nudge, Trace, trace  # TEMP
+from nudge.look import Nudge, Trace, trace
 from nudge.model.gpt import GPT
+from nudge.runfolder import RunFolder
 
 MODELS_BYTES = 4_000_000_000  # weights of all open models
 TRACE_BYTES = 256_000_000  # intermediate values of each
@@ -51,7 +51,7 @@ class Opened:
     def keep(self, nudge: Nudge) -> None:
         """Go on with the weights after that update, in memory: no file changes."""
         network = GPT(self.network.config)
-        network.load_state_dict(nudge.weights, strict=True, assign=True)
+        network.load_state_dict(dict(nudge.weights), assign=True)
         self.original = self.original or self.model
         self.model = dataclasses.replace(self.model, network=network.eval(), weights=None)
         self.nudges += 1

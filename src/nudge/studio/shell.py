@@ -9,7 +9,7 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import checkpoint
+from nudge import runfolder
 from nudge.errors import NudgeError
 from nudge.studio import numbers, words
 from nudge.studio.kit import box, icon, link, message, shape, svg, text
@@ -103,7 +103,7 @@ def _mark() -> None:
 
 def _run_chooser(visit: Visit) -> None:
     t = visit.t
-    names = [path.name for path in checkpoint.run_folders(visit.house.models.runs)]
+    names = [path.name for path in runfolder.run_folders(visit.house.models.runs)]
     if not names and visit.run is None:
         return
     with box("runchip", tag="button", type="button", aria_haspopup="menu", aria_label=t("ui.choose_run")):

@@ -4,8 +4,8 @@ import time
 from typing import Literal, get_args
 
 from nudge import files
-from nudge.checkpoint import RunFolder
 from nudge.errors import RunError, nearest
+from nudge.runfolder import RunFolder
 
 Word = Literal["pause", "resume", "save", "stop"]
 POLL_S = 0.2

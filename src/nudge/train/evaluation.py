@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from nudge import files
-from nudge.checkpoint import RunFolder
 from nudge.data.batches import Window, val_windows
-from nudge.data.shards import open_dataset
+from nudge.data.shards import Dataset, Tokens, open_dataset
 from nudge.data.sources import documents
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
+from nudge.model.gpt import GPT
+from nudge.runfolder import RunFolder
 
 TOKENS_AT_ONCE = 2048
 
@@ -51,11 +52,15 @@ def evaluate(
 
 def validation_windows(model: LanguageModel) -> Iterator[Window]:
     """The whole validation split of the run that a model comes from. Raises: DataError if there is none any more."""
+    return val_windows(run_dataset(model).val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
+
+
+def run_dataset(model: LanguageModel) -> Dataset:
+    """The prepared text of the run that a model comes from. Raises: DataError if there is none any more."""
     folder = RunFolder(model.path.parent.parent if model.path else Path())
     if not folder.run_json.exists():
         raise DataError("this model comes without its run's validation text", "name some text: nudge eval --data FILE")
-    dataset = open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
-    return val_windows(dataset.val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
+    return open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
 
 
 def text_windows(
@@ -63,11 +68,41 @@ def text_windows(
 ) -> Iterator[Window]:
     """Every document by itself: the end-of-text token that starts it, then its tokens, in windows of block_size."""
     block_size, tokenizer = model.network.config.block_size, model.tokenizer
+    if not tokenizer.has_eot:
+        raise DataError(
+            "this network has no token that starts a document: it cannot read other text than the examples of its run",
+            "leave --data out: those of its examples that were held out are then measured",
+        )
     for document in documents([str(path) for path in paths], field=field):
         ids = np.array([tokenizer.eot, *tokenizer.encode(document)], dtype=np.int64)
         for start in range(0, len(ids) - 1, block_size):
             window = ids[start : start + block_size + 1]
             yield window[:-1], window[1:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """How many records a network answers without a mistake."""
+
+    right: int
+    total: int
+
+
+@torch.inference_mode()
+def solved(network: GPT, records: Tokens) -> Solved:
+    """The records of a split whose answer is exactly what the network writes, always its likeliest token.
+
+    One pass over the right answer tells: as long as every token so far is right, it is what the network reads while it
+    writes too; and where the first one is wrong, so is the answer.
+    """
+    right = total = 0
+    windows = val_windows(records, network.config.block_size, vocab_size=network.config.vocab_size)
+    for group in _same_length(windows, TOKENS_AT_ONCE):
+        x, y = (torch.from_numpy(np.stack(arrays)).to(network.wte.weight.device) for arrays in zip(*group, strict=True))
+        likeliest = network(x).argmax(-1)
+        right += int(((likeliest == y) | (y < 0)).all(-1).sum())
+        total += len(y)
+    return Solved(right=right, total=total)
 
 
 def compute_in(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[object]:
@@ -87,16 +122,17 @@ def score(
 ) -> Score:
     """The loss over all targets of `windows`, about `at_once` tokens in a pass.
 
-    `loss`: tokens, targets [B, T] -> the mean over their positions.
+    `loss`: tokens, targets [B, T] -> the mean over their positions, without targets of -1.
     `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
     brings no bytes.
     """
     nats, tokens, text_bytes = 0.0, 0, 0
     for group in _same_length(windows, at_once):
         x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
-        nats += loss(x, y).double().item() * y.numel()
-        tokens += y.numel()
-        text_bytes += int(n_bytes[y.cpu().numpy()].sum())
+        targets = y[y >= 0]
+        nats += loss(x, y).double().item() * targets.numel()
+        tokens += targets.numel()
+        text_bytes += int(n_bytes[targets.cpu().numpy()].sum())
     mean = nats / max(tokens, 1)
     return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=tokens)
 

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from nudge import checkpoint, events
-from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.checkpoint import Checkpoint
 from nudge.config import Config
 from nudge.data.batches import Batches, Window, val_windows
 from nudge.data.shards import Dataset
 from nudge.events import Evaluation, RunEvent, Sample, Saved, Skipped, Step
 from nudge.infer.engine import write_sample
 from nudge.model.gpt import GPT
+from nudge.runfolder import RunFolder
 from nudge.train import control
 from nudge.train.evaluation import score
 from nudge.train.schedule import learning_rate

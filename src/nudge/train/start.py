@@ -14,7 +14,7 @@ import torch
 import nudge
 from nudge import checkpoint, events, files
 from nudge import config as configs
-from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.checkpoint import Checkpoint
 from nudge.config import Config, DataConfig, MachineConfig
 from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
@@ -23,6 +23,7 @@ from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, 
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
+from nudge.runfolder import RunFolder, newest_run
 from nudge.train import control, preflight
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.preflight import Rehearsal
@@ -82,7 +83,7 @@ def resume(
 
     Raises: NudgeError's children for what cannot go on: no checkpoint, other data, a folder in use.
     """
-    target = RunFolder(Path(folder) if folder else checkpoint.newest_run())
+    target = RunFolder(Path(folder) if folder else newest_run())
     if not target.run_json.exists():
         raise RunError(f"{target.path} holds no run", "'nudge runs' lists the runs here")
     with target.lock():
@@ -153,6 +154,8 @@ def _fitting_prompt(dataset: Dataset) -> str:
 
     No prompt ends with a space: a space belongs to the token of the word after it.
     """
+    if records := dataset.manifest.records:  # a question that is held out
+        return dataset.tokenizer.decode(dataset.val.read(0, records.n_given).tolist())
     prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
     try:
         dataset.tokenizer.encode(prompt)

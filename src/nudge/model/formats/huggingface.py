@@ -50,12 +50,8 @@ _SIZES = {  # ours, theirs, and what transformers takes if config.json says noth
     "block_size": ("n_positions", 1024),
     "vocab_size": ("vocab_size", GPT2_VOCAB_SIZE),
 }
-_WEIGHTS = (  # the first that is there is read
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")  # the first that is there is read
 _FETCH = "fetch the folder again"
 _TOKENIZER_HINT = "tokenizers of GPT-2's own kind can be imported"
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal triangle, which old files carry as a buffer
@@ -68,9 +64,9 @@ def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """
     config = _read_config(folder / "config.json")
     state: dict[str, Tensor] = {}
-    for path in _weight_files(folder):
+    for path in weight_files(folder):
         for name, tensor in _read_tensors(path).items():
-            ours = _our_name(name)
+            ours = our_name(name)
             if ours in state:
                 raise FormatError(f"{folder} holds {name} twice")
             if ours is not None:
@@ -96,8 +92,8 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
         "model_type": "gpt2",
         **{theirs: getattr(config, ours) for ours, (theirs, _) in _SIZES.items()},
-        "bos_token_id": tokenizer.eot,
-        "eos_token_id": tokenizer.eot,
+        "bos_token_id": tokenizer.eot if tokenizer.has_eot else None,
+        "eos_token_id": tokenizer.eot if tokenizer.has_eot else None,
         "dtype": "float32",
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -177,7 +173,7 @@ def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[
     return BpeTokenizer(name, tokens, pattern=GPT2_PATTERN, special=special)
 
 
-def _our_name(name: str) -> str | None:
+def our_name(name: str) -> str | None:
     """`transformer.h.0.ln_1.weight` (the prefix may be missing) -> `blocks.0.ln_1.weight`; None: not a parameter."""
     name = name.removeprefix("transformer.")
     if _MASKS.fullmatch(name):
@@ -234,7 +230,7 @@ def _read_text(path: Path) -> str:
         raise FormatError(f"{path} cannot be read: {error}", _FETCH) from error
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The file or the shards that hold the weights."""
     found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if found is None:
@@ -270,7 +266,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
         for name, tensor in tensors.items()
-        if not (isinstance(name, str) and _our_name(name) is None)
+        if not (isinstance(name, str) and our_name(name) is None)
     ):
         raise FormatError(f"{path} does not hold tensors of floating-point numbers by name")
     return tensors

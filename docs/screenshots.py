@@ -1,0 +1,106 @@
+"""Take the pictures of the studio anew: every page, in English and Korean, some of them dark, into docs/screenshots/.
+
+    python docs/screenshots.py [RUNS_DIR]
+
+RUNS_DIR holds a run named `tiny` and one named `korean`; without it, both are trained first, which takes minutes.
+The pictures are made with the Chromium that NUDGE_CHROMIUM names, or the one that is installed; Korean needs its fonts
+(Debian: fonts-noto-cjk).
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+OUT = Path(__file__).parent / "screenshots"
+KOREAN = "구글에서 시니어 엔지니어를 채용합니다.\n서울의 한 회사가 주니어 개발자를 찾습니다.\n오늘 본 영화는 정말 재미있었습니다.\n"
+WIDTH, HEIGHT = 1440, 900
+
+
+def nudge(*args: str) -> list[str]:
+    return [sys.executable, "-m", "nudge", *args]
+
+
+def train(runs: Path) -> None:
+    """A model of Python code, and a small one of Korean sentences."""
+    subprocess.run(nudge("train", "--run", str(runs / "tiny")), check=True)
+    text = runs / "korean.txt"
+    text.write_text(KOREAN * 2000, encoding="utf-8")
+    short = ("--steps", "200", "--tokenizer", "bpe-600", "--run", str(runs / "korean"))
+    subprocess.run(nudge("train", "--data", str(text), *short), check=True)
+
+
+@contextmanager
+def serving(runs: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(nudge("studio", str(runs), "--port", str(port)), stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{url}/set", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def take(browser: Browser, url: str, page: str, language: str, theme: str) -> None:
+    """One picture of a whole page, once nothing on it changes any more."""
+    run = "korean" if language == "ko" else "tiny"
+    context = browser.new_context(
+        viewport={"width": WIDTH, "height": HEIGHT}, locale=f"{language}-{language.upper()}", color_scheme=theme
+    )
+    tab = context.new_page()
+    tab.goto(f"{url}/{page}?run={run}")
+    PREPARE.get(page, lambda _: None)(tab)
+    tab.wait_for_timeout(2500)
+    name = page + ("-ko" if language == "ko" else "") + ("-dark" if theme == "dark" else "")
+    tab.screenshot(path=OUT / f"{name}.png", full_page=True)
+    print(f"{name}.png", flush=True)
+    context.close()
+
+
+# What a person would have done on the page before the picture.
+PREPARE: dict = {
+    "predict": lambda tab: tab.locator("button.q-btn.prim.full").click(timeout=60_000),
+}
+
+
+def main() -> None:
+    OUT.mkdir(exist_ok=True)
+    given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    with tempfile.TemporaryDirectory() as temporary:
+        runs = given or Path(temporary) / "runs"
+        if given is None:
+            runs.mkdir()
+            train(runs)
+        from nudge.studio.shell import PAGES
+
+        chromium = os.environ.get("NUDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+        with serving(runs) as url, sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox", "--font-render-hinting=none"]
+            )
+            for page in PAGES:
+                for language, theme in (("en", "light"), ("ko", "light"), ("en", "dark")):
+                    take(browser, url, page, language, theme)
+            browser.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,383 @@
+"""`nudge inspect`: what is inside a checkpoint, as a tree with numbers."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nudge.cli.visible import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from nudge.look.inspection import Weights
+    from nudge.look.parameters import Node
+    from nudge.look.values import Difference, Histogram, Neighbour
+
+    Nearest = list[tuple[int, str, tuple[tuple[Neighbour, str], ...]]]  # a token of the text, its text, its neighbours
+
+BAR = 10  # characters of a full bar
+BINS = 51
+ROWS = 7  # of a histogram, in lines
+EIGHTHS = " ▁▂▃▄▅▆▇█"
+PARTS_OF_A_BAR = " ▏▎▍▌▋▊▉█"
+COLORS = {"embedding": "dark_orange", "attention": "blue", "mlp": "cyan", "norm": "magenta", "head": "yellow"}
+MOST_MOVED = 10
+WIDE, WIDEST = 110, 150  # columns of a terminal from which more is said
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--tensor", "name", metavar="NAME", help="Statistics and histogram of one parameter.")
+@click.option("--neighbours", "text", metavar="TEXT", help="The tokens that lie nearest to those of TEXT in wte.")
+@click.option("--against", metavar="OTHER", help="How far each part moved from OTHER to SOURCE.")
+@click.option("--all", "every", is_flag=True, help="Open every block, not only the first.")
+@click.option("--verify/--no-verify", default=True, help="Compare the SHA-256, which reads all of the file.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+def inspect(
+    source: str | None,
+    name: str | None,
+    text: str | None,
+    against: str | None,
+    every: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Show what is inside a checkpoint: its parameters as a tree.
+
+    SOURCE is a run folder, a checkpoint, an imported folder, or a model.safetensors of a GPT-2 (or its folder); left
+    out, the newest run under runs/. Beside the parameters a checkpoint keeps what training needs to go on.
+
+    \b
+    Example:
+      nudge inspect runs/first
+      nudge inspect runs/first --tensor wte.weight
+      nudge inspect runs/first --neighbours "def"
+      nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
+    """
+    from nudge.look.inspection import weights
+    from nudge.look.values import difference
+
+    found = weights(source, verify=verify)
+    histogram = found.histogram(name, BINS) if name is not None else None
+    nearest = _nearest(found, text) if text is not None else None
+    moved = difference(weights(against, verify=verify), found) if against is not None else None
+    if as_json:
+        click.echo(json.dumps(_strict(_described(found, histogram, nearest, moved)), indent=2, ensure_ascii=False))
+        return
+    from nudge.cli.live import make_console
+
+    console = make_console()
+    _show_head(console, found)
+    if histogram is not None:
+        _show_histogram(console, found, histogram)
+    if nearest is not None:
+        _show_nearest(console, nearest)
+    if moved is not None:
+        _show_difference(console, against or "", moved)
+    if histogram is None and nearest is None and moved is None:
+        _show_tree(console, found, every)
+        _show_beside(console, found)
+
+
+def _nearest(found: "Weights", text: str) -> "Nearest":
+    """For each token of the text, those whose rows of wte are most alike."""
+    from nudge.errors import ConfigError
+    from nudge.look.values import neighbours
+
+    tokenizer, table = found.tokenizer(), found.tensor("wte.weight")
+    tokens = tokenizer.encode(text)
+    if not tokens:
+        raise ConfigError("no token to find neighbours of", 'for example --neighbours "the"')
+
+    def shown(token: int) -> str:
+        known = token < tokenizer.vocab_size and tokenizer.token_bytes(token) is not None
+        return tokenizer.decode([token]) if known else f"<{token}>"
+
+    return [
+        (token, shown(token), tuple((near, shown(near.token)) for near in neighbours(table, token)))
+        for token in dict.fromkeys(tokens)
+    ]
+
+
+def _described(
+    found: "Weights", histogram: "Histogram | None", nearest: "Nearest | None", moved: "Difference | None"
+) -> dict[str, Any]:
+    """Everything that was found, for a program."""
+    described: dict[str, Any] = {
+        "source": str(found.path),
+        "format": found.format,
+        "n_bytes": found.n_bytes,
+        "checksum": found.checksum,
+        "verified": found.verified,
+        "step": found.step,
+        "tokens_seen": found.tokens_seen,
+        "total": found.total,
+        "groups": found.groups,
+        "parameters": [{**dataclasses.asdict(p), "role": p.role} for p in found.parameters],
+        "stored": [{**dataclasses.asdict(stored), "role": stored.role} for stored in found.stored],
+        "config": found.config and dataclasses.asdict(found.config),
+        "notes": found.notes,
+    }
+    if histogram is not None:
+        described["tensor"] = dataclasses.asdict(histogram)
+    if nearest is not None:
+        described["neighbours"] = [
+            {
+                "token": token,
+                "text": text,
+                "nearest": [{"token": near.token, "text": its, "cosine": near.cosine} for near, its in found_near],
+            }
+            for token, text, found_near in nearest
+        ]
+    if moved is not None:
+        described["difference"] = dataclasses.asdict(moved)
+    return described
+
+
+def _strict(value: Any) -> Any:
+    """The value without NaN and infinity, which JSON does not have: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return _clean(value) if isinstance(value, str) else value
+
+
+def _clean(text: str) -> str:
+    """What can be printed: a name in a file may hold halves of characters."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _line(text: str) -> str:
+    """A name or a token as one visible line."""
+    return visible(_clean(text)).replace("\n", "⏎").replace("\t", "⇥")
+
+
+def _show_head(console: "Console", found: "Weights") -> None:
+    from rich.text import Text
+
+    facts = [f"{found.total:,} parameters in {len(found.parameters)} tensors", _bytes(found.n_bytes)]
+    facts.append(", ".join(sorted({parameter.dtype for parameter in found.parameters})) or "empty")
+    if found.step is not None:
+        facts.append(f"step {found.step:,}")
+    console.print(Text(_line(str(found.path)), style="bold"))
+    console.print(Text(" · ".join(facts)))
+    said = {"verified": "SHA-256 verified", "not recorded": "not verified: no SHA-256 of it was recorded"}
+    console.print(Text(said.get(found.checksum, "not verified: --no-verify"), style="dim"))
+    for note in found.notes:
+        console.print(Text(_line(note), style="yellow"))
+    renamed = next((p for p in found.parameters if p.stored_as != p.name and p.block is not None), None)
+    if renamed:
+        words = f"names are nudge's: {renamed.name} is {renamed.stored_as} in the file"
+        console.print(Text(words, style="dim"))
+    console.print()
+
+
+def _show_tree(console: "Console", found: "Weights", every: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    legend = Text()
+    for group, share in found.groups.items():
+        legend.append("■ ", style=COLORS.get(group, "dim")).append(f"{group} ").append(_percent(share), style="bold")
+        legend.append("   ")
+    console.print(legend)
+    console.print()
+    renamed = any(p.stored_as != p.name for p in found.parameters)
+    with_names = renamed and console.width >= WIDE
+    with_roles = console.width >= (WIDEST if renamed else WIDE)
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("name", no_wrap=True, overflow="ellipsis")
+    if with_names:
+        table.add_column("in the file", no_wrap=True, overflow="ellipsis")
+    if with_roles:
+        table.add_column("role", no_wrap=True, overflow="ellipsis", style="dim")
+    table.add_column("shape", justify="right", no_wrap=True)
+    table.add_column("count", justify="right", no_wrap=True, min_width=6)
+    table.add_column("share", no_wrap=True, min_width=BAR)
+    table.add_column("", justify="right", no_wrap=True, min_width=6)
+    for depth, node in _rows(found.tree, 0, every):
+        parameter = node.parameter
+        cells = [Text("  " * depth + _line(node.label), style="" if parameter else "bold")]
+        if with_names:
+            cells.append(Text(_line(parameter.stored_as) if parameter else ""))
+        if with_roles:
+            cells.append(Text(node.role))
+        color = COLORS.get(parameter.group, "dim") if parameter else "dim"
+        cells.append(Text(_shape(parameter.shape) if parameter else ""))
+        cells += [Text(_count(node.n)), Text(_bar(node.share), style=color), Text(_percent(node.share))]
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _rows(node: "Node", depth: int, every: bool) -> "Iterable[tuple[int, Node]]":
+    """The lines of the tree; of the blocks, which are alike, the first is open."""
+    yield depth, node
+    opened = False
+    for child in node.children:
+        if child.kind == "block" and opened and not every:
+            yield depth + 1, child
+        else:
+            yield from _rows(child, depth + 1, every)
+            opened = opened or child.kind == "block"
+
+
+def _show_beside(console: "Console", found: "Weights") -> None:
+    """What the file keeps beside the parameters."""
+    from rich.text import Text
+
+    rows = [
+        (stored.name, f"{_count(stored.n)} {stored.dtype}", _bytes(stored.n_bytes), stored.role)
+        for stored in found.stored
+    ]
+    console.print(
+        Text(
+            "\nAlso in this file" if rows or found.step is not None else "\nNothing else is in this file", style="bold"
+        )
+    )
+    grid = _grid(3)
+    for name, numbers, size, role in rows:
+        grid.add_row(Text("  " + _line(name)), Text(numbers), Text(size), Text(role, style="dim"))
+    if found.tokens_seen is not None and found.step is not None and found.config is not None:
+        batch = found.config.train.batch_tokens
+        model = found.config.model
+        grid.add_row(
+            "  updates",
+            f"{found.step:,}",
+            "",
+            Text(f"{_count(found.tokens_seen)} tokens seen, {batch:,} an update", style="dim"),
+        )
+        sizes = f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} channels, context {model.block_size:,}, {model.vocab_size:,} tokens"
+        grid.add_row("  config", Text(_line(found.config.recipe)), "", Text(sizes, style="dim"))
+    console.print(grid)
+
+
+def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram") -> None:
+    from rich.text import Text
+
+    parameter = found.parameter(histogram.name)
+    console.print(
+        Text.assemble((_line(parameter.name), "bold"), f"  {_shape(parameter.shape)}  ", (parameter.role, "dim"))
+    )
+    console.print()
+    for line in _columns(histogram.counts):
+        console.print(Text("  " + line, style="blue"))
+    low, high = (_number(edge) for edge in (histogram.edges[0], histogram.edges[-1]))
+    console.print(Text(f"  {low}{high:>{BINS - len(low)}}", style="dim"))
+    console.print()
+    grid = _grid(1)
+    for label, value in (
+        ("mean", histogram.mean),
+        ("spread", histogram.std),
+        ("lowest", histogram.low),
+        ("highest", histogram.high),
+        ("norm", histogram.norm),
+    ):
+        grid.add_row(Text(f"  {label}", style="dim"), _number(value))
+    grid.add_row(
+        Text("  not finite", style="dim"),
+        Text(f"{histogram.n_not_finite:,}", style="red bold" if histogram.n_not_finite else ""),
+    )
+    console.print(grid)
+    console.print(Text(f"counted over all {histogram.n:,} values", style="dim"))
+
+
+def _columns(counts: Sequence[int]) -> list[str]:
+    """A histogram as lines of block characters, the highest first; what is there at all is seen."""
+    most = max(max(counts), 1)
+    heights = [max(round(8 * ROWS * count / most), 1 if count else 0) for count in counts]
+    return ["".join(EIGHTHS[min(max(height - 8 * row, 0), 8)] for height in heights) for row in reversed(range(ROWS))]
+
+
+def _show_nearest(console: "Console", nearest: "Nearest") -> None:
+    from rich.text import Text
+
+    console.print(Text("Nearest tokens, by the angle between their rows of wte", style="bold"))
+    for token, text, near in nearest:
+        console.print(Text.assemble("\n  ", (repr(_line(text)), "bold"), (f"  token {token:,}", "dim")))
+        grid = _grid(3)
+        for neighbour, its in near:
+            cosine = neighbour.cosine
+            grid.add_row(
+                Text("    " + repr(_line(its))),
+                Text(f"{neighbour.token:,}", style="dim"),
+                Text(_bar(cosine), style="blue"),
+                f"{cosine:.2f}",
+            )
+        console.print(grid if near else Text("    its row is zero or not finite, and has no direction", style="yellow"))
+
+
+def _show_difference(console: "Console", against: str, moved: "Difference") -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble(("Moved", "bold"), " since ", _line(against), ("   |dW|/|W|", "dim")))
+    grid = _grid(2)
+    most = max((value for value in moved.parts.values() if math.isfinite(value)), default=0.0)
+    for part, value in moved.parts.items():
+        grid.add_row(Text(f"  {part}"), Text(_bar(value / most if most else 0.0), style="dark_orange"), _number(value))
+    grid.add_row(Text("  all", style="bold"), "", Text(_number(moved.total), style="bold"))
+    console.print(grid)
+    ranked = sorted(
+        moved.changes, key=lambda change: -change.relative if not math.isnan(change.relative) else -math.inf
+    )
+    console.print(Text("\nMoved most", style="bold"))
+    grid = _grid(2)
+    for change in ranked[:MOST_MOVED]:
+        largest = f"largest change of a value {_number(change.largest)}"
+        grid.add_row(Text(f"  {_line(change.name)}"), Text(_number(change.relative)), Text(largest, style="dim"))
+    console.print(grid)
+    for words, names in (
+        ("only there", moved.only_before),
+        ("only here", moved.only_after),
+        ("of another shape", [f"{name} {_shape(old)} -> {_shape(new)}" for name, old, new in moved.other_shape]),
+    ):
+        if names:
+            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+            console.print(Text(f"{words}: {', '.join(map(_line, names[:5]))}{more}", style="yellow"))
+
+
+def _grid(gap: int) -> "Table":
+    from rich.table import Table
+
+    return Table.grid(padding=(0, gap))
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"
+
+
+def _count(n: int) -> str:
+    """As a person writes it: 768, 98.3 k, 9.22 M."""
+    if n < 1000:
+        return str(n)
+    power = min(int(f"{n:.2e}".rpartition("e")[2]) // 3, 4)  # after rounding: 999,999 is 1.00 M
+    value = n / 1000**power
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {'kMBT'[power - 1]}"
+
+
+def _bytes(n: int) -> str:
+    return f"{_count(n)}B" if n >= 1000 else f"{n} B"
+
+
+def _percent(share: float) -> str:
+    if 0 < share < 0.001:
+        return "< 0.1%"
+    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
+
+
+def _bar(share: float) -> str:
+    """BAR characters for 1, to an eighth of one; what is there at all is seen."""
+    eighths = round(8 * BAR * min(max(share, 0.0), 1.0)) if math.isfinite(share) else 0
+    eighths = max(eighths, 1 if share > 0 else 0)
+    return "█" * (eighths // 8) + (PARTS_OF_A_BAR[eighths % 8] if eighths % 8 else "")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

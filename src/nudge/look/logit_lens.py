@@ -1,0 +1,73 @@
+"""What the network would say if it stopped after each block: the logit lens.
+
+The final norm and the output head read the residual stream where they never do in the network, after the embedding and
+after each block; only the last row is what it really says. Source: nostalgebraist 2020, "interpreting GPT: the logit
+lens".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nudge.errors import ConfigError
+from nudge.look.stages import Trace, check_positions, stream_before
+
+_POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lens:
+    """The k likeliest next tokens at each layer and position, likeliest first.
+
+    Shapes: `tokens` and `probabilities` [n_layers, n_positions, k]; `target_ranks` [n_layers, n_positions], 1 = the
+    likeliest, None without targets.
+    """
+
+    layers: tuple[str, ...]  # "embedding", "block 0", ..
+    positions: tuple[int, ...]
+    tokens: Tensor
+    probabilities: Tensor
+    target_ranks: Tensor | None
+
+
+@torch.inference_mode()
+def lens(
+    trace: Trace, *, k: int = 5, positions: Sequence[int] | None = None, targets: Sequence[int] | None = None
+) -> Lens:
+    """The logit lens at `positions`, by default all; only these are computed.
+
+    `targets`: for each position the token that really comes next. Raises: ConfigError for a k, position or target that
+    does not fit.
+    """
+    network = trace.network
+    V, L = network.config.vocab_size, network.config.n_layer
+    chosen = check_positions(trace, range(len(trace.tokens)) if positions is None else positions)
+    if not 1 <= k <= V:
+        raise ConfigError(f"k must be 1 .. {V}, got {k}", "leave it out for 5")
+    if targets is not None and (len(targets) != len(chosen) or not all(0 <= target < V for target in targets)):
+        raise ConfigError(
+            f"targets must be {len(chosen)} token ids of 0 .. {V - 1}, one per position, got {list(targets)}",
+            "give positions too if some have no next token: lens(trace, positions=range(n), targets=tokens[1 : n + 1])",
+        )
+    device = network.wte.weight.device
+    tokens = torch.empty(L + 1, len(chosen), k, dtype=torch.long, device=device)
+    probabilities = torch.empty(L + 1, len(chosen), k, device=device)
+    ranks = None if targets is None else torch.empty(L + 1, len(chosen), dtype=torch.long, device=device)
+    wanted = None if targets is None else torch.tensor(list(targets), dtype=torch.long, device=device)
+    for i in range(L + 1):
+        stream = trace.peek(stream_before(i))[list(chosen)]
+        for start in range(0, len(chosen), _POSITIONS_AT_ONCE):
+            some = slice(start, start + _POSITIONS_AT_ONCE)
+            logits = network.logits(network.ln_f(stream[some])).float()
+            probabilities[i, some], tokens[i, some] = logits.softmax(-1).topk(k)
+            if ranks is not None and wanted is not None:
+                ranks[i, some] = 1 + (logits > logits.gather(1, wanted[some, None])).sum(1)
+    return Lens(
+        layers=("embedding", *(f"block {i}" for i in range(L))),
+        positions=chosen,
+        tokens=tokens,
+        probabilities=probabilities,
+        target_ranks=ranks,
+    )

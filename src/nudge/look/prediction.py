@@ -1,0 +1,166 @@
+"""What a network says comes next: the probability of every token of its vocabulary, not only of the likeliest.
+
+Legend of shapes: C channels, V vocabulary of the network (an imported one may be larger than its tokenizer's).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nudge import config as configs
+from nudge.config import ModelConfig, SampleConfig
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import CheckpointError, ConfigError
+from nudge.infer import sampling
+from nudge.model.gpt import GPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A token that may come next."""
+
+    token: int
+    probability: float
+    rank: int  # 1: the likeliest; tokens that are equally likely share a rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The token after a context, as a distribution over the whole vocabulary.
+
+    Shapes: every tensor [V], float32, on the CPU. `probabilities` is what the network says, the softmax of its logits;
+    `sampled` is what a token is drawn with, after temperature, top-k and top-p.
+    """
+
+    context: tuple[int, ...]
+    logits: Tensor = field(repr=False, compare=False)
+    probabilities: Tensor = field(repr=False, compare=False)
+    sampled: Tensor = field(repr=False, compare=False)
+
+    def rank(self, token: int) -> int:
+        """1 + the number of tokens that are likelier."""
+        # By logits, which still differ where probabilities have become too small for a float32.
+        return 1 + int((self.logits > self.logits[self._known(token)]).sum())
+
+    def probability(self, token: int) -> float:
+        return self.probabilities[self._known(token)].item()
+
+    def loss(self, token: int) -> float:
+        """-ln of the token's probability, in nats; finite even where the probability is too small for a float32."""
+        return -self.logits.double().log_softmax(-1)[self._known(token)].item()
+
+    def top(self, k: int, *, sampled: bool = False) -> tuple[Candidate, ...]:
+        """The k likeliest tokens, equal ones in the order of their ids; `sampled`: among those that can be drawn."""
+        scores, probabilities = (self.sampled, self.sampled) if sampled else (self.logits, self.probabilities)
+        descending, tokens = scores.sort(descending=True, stable=True)
+        tokens = tokens[:k] if not sampled else tokens[:k][descending[:k] > 0]
+        ranks = 1 + torch.searchsorted(-descending, -scores[tokens])  # the number of strictly larger ones
+        columns = (tokens.tolist(), probabilities[tokens].tolist(), ranks.tolist())
+        return tuple(Candidate(token=t, probability=p, rank=r) for t, p, r in zip(*columns, strict=True))
+
+    def rest(self, k: int, *, sampled: bool = False) -> float:
+        """The probability that all tokens but the k likeliest have together."""
+        probabilities = self.sampled if sampled else self.probabilities
+        return probabilities.sort(descending=True).values[k:].double().sum().item()
+
+    @property
+    def entropy(self) -> float:
+        """How undecided the network is, in nats: 0 if it is certain, ln V if every token is as likely."""
+        log_probabilities = self.logits.double().log_softmax(-1)
+        return max(0.0, -(log_probabilities.exp() * log_probabilities).sum().item())
+
+    def by_rank(self) -> Tensor:
+        """The probabilities from the largest to the smallest. Shape: [V]."""
+        return self.probabilities.sort(descending=True).values
+
+    def _known(self, token: int) -> int:
+        check_tokens([token], len(self.logits))
+        return token
+
+
+def predict(
+    network: GPT,
+    tokenizer: Tokenizer,
+    context: Sequence[int],
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Prediction:
+    """What comes after `context`: 0 .. block_size ids, read as they are; none stands for the start of a document.
+
+    Raises: ConfigError for a context that does not fit the network, or a value that no distribution can have;
+    CheckpointError if the network's scores are not numbers.
+    """
+    configs.check_sampling(SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p))
+    context = tuple(context) or start_of_document(network, tokenizer)
+    check_context(context, network.config)
+    with torch.no_grad():
+        logits = scores(network, context)
+    check_finite(logits)
+    # As when text is written: rows that pad the vocabulary stand for no token and are never drawn.
+    known = logits[None, : tokenizer.vocab_size]
+    sampled = torch.zeros_like(logits)
+    sampled[: known.size(1)] = sampling.probabilities(known, temperature=temperature, top_k=top_k, top_p=top_p)[0]
+    return Prediction(context=context, logits=logits, probabilities=logits.softmax(-1), sampled=sampled)
+
+
+def scores(network: GPT, context: Sequence[int], *, head: Tensor | None = None) -> Tensor:
+    """The logits of the token after `context`, float32 on the CPU; gradients flow through.
+
+    Shapes: logits [V]; `head` [V, C] instead of the network's own. The head is computed for the last position only:
+    for all of them it would be a third of the work of GPT-2 small.
+    """
+    tokens = torch.tensor([context], device=network.wte.weight.device)
+    return F.linear(network.hidden(tokens)[0, -1], network.head_weight if head is None else head).float().cpu()
+
+
+def check_finite(logits: Tensor) -> None:
+    """Raises: CheckpointError if what a network says, as it was trained, are not numbers."""
+    if not logits.isfinite().all():
+        raise CheckpointError(
+            "the network's scores are not numbers (NaN or infinite): some of its weights are not, or far too large",
+            "its training diverged: look at an earlier checkpoint of the run",
+        )
+
+
+def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The context that an empty one stands for. Raises: ConfigError if the network does not know that token."""
+    if tokenizer.eot >= network.config.vocab_size:
+        raise ConfigError(
+            f"an empty context stands for the token that starts a document, {tokenizer.eot}, and this network knows "
+            f"only the tokens 0 .. {network.config.vocab_size - 1}",
+            "give at least one token",
+        )
+    return (tokenizer.eot,)
+
+
+def check_context(context: Sequence[int], config: ModelConfig) -> None:
+    """Raises: ConfigError if a network of these sizes cannot read these ids."""
+    if not context:
+        raise ConfigError("the context is empty, expected at least 1 token", "a document starts with tokenizer.eot")
+    if len(context) > config.block_size:
+        raise ConfigError(
+            f"the context has {len(context):,} tokens, this network reads at most {config.block_size:,}",
+            f"give the last {config.block_size:,} of them",
+        )
+    check_tokens(context, config.vocab_size)
+
+
+def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
+    """Raises: ConfigError for an id that is none of the vocabulary."""
+    strange = next((token for token in tokens if not 0 <= token < vocab_size), None)
+    if strange is not None:
+        raise ConfigError(
+            f"token {strange} is not in this network's vocabulary of {vocab_size:,}",
+            f"ids are 0 .. {vocab_size - 1}",
+        )
+
+
+def kl_divergence(before: Tensor, after: Tensor) -> float:
+    """KL(before || after) in nats, of two rows of logits [V]: what it costs to expect the one and get the other."""
+    p, q = before.double().log_softmax(-1), after.double().log_softmax(-1)
+    return max(0.0, (p.exp() * (p - q)).sum().item())  # rounding may put it a hair below 0

@@ -1,0 +1,91 @@
+"""A run folder and the folder of all runs: where things are, and who works there. No torch: a list comes at once.
+
+```
+runs/first/
+  run.json          the config with every choice filled in, the machine, the data
+  events.jsonl      what the run said
+  tokenizer.json    its vocabulary, self-contained
+  ckpt.pt           points to the newest checkpoint
+  checkpoints/      step_00000420.pt ..., index.jsonl with the SHA-256 of each
+  control           one word to the running process: pause, save, stop
+```
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from nudge.errors import CheckpointError, MachineError, RunError
+
+GLANCE_S = 0.2  # far longer than `in_use` holds a lock: who lists the runs keeps none from starting
+
+
+class RunFolder:
+    """The paths of a run folder, and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_json = path / "run.json"
+        self.events = path / "events.jsonl"
+        self.tokenizer = path / "tokenizer.json"
+        self.ckpt = path / "ckpt.pt"
+        self.checkpoints = path / "checkpoints"
+        self.index = self.checkpoints / "index.jsonl"
+        self.control = path / "control"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process; the operating system lets go of it however the process ends.
+
+        Raises: RunError if another process holds it; MachineError if the folder cannot be written in.
+        """
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=GLANCE_S)
+        except filelock.Timeout:
+            raise RunError(
+                f"{self.path} is in use by another nudge process",
+                "wait for it to end, or give --run another folder",
+            ) from None
+        except OSError as error:
+            raise MachineError(
+                f"cannot write in {self.path}: {error.strerror}", "check the folder's permissions"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def in_use(self) -> bool:
+        """Whether a process trains here: it holds the lock."""
+        try:
+            with filelock.FileLock(self.path / ".lock").acquire(timeout=0):
+                return False
+        except filelock.Timeout:
+            return True
+        except OSError:  # not ours to write in, so nobody trains here either
+            return False
+
+
+def newest_run(runs: Path = Path("runs")) -> Path:
+    """The run folder that was written to last. Raises: CheckpointError if there is none."""
+    folders = run_folders(runs)
+    if not folders:
+        raise CheckpointError(f"no run under {runs}{os.sep}", "type 'nudge train' to make the first one")
+    return folders[0]
+
+
+def run_folders(runs: Path = Path("runs")) -> list[Path]:
+    """All run folders under `runs/`, the one written to last first."""
+    found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden one is still being imported
+    return sorted(found, key=_last_written, reverse=True)
+
+
+def _last_written(path: Path) -> float:
+    folder = RunFolder(path)
+    return max(
+        (file.stat().st_mtime for file in (folder.events, folder.index, folder.run_json) if file.exists()), default=0
+    )

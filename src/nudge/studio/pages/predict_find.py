@@ -1,0 +1,122 @@
+"""Predict: finding a token of the vocabulary, and the curve of all of them by rank."""
+
+import math
+from typing import Any
+
+from nudge.data.tokenizer import Tokenizer
+from nudge.look import Prediction
+from nudge.studio import charts
+from nudge.studio.numbers import whole
+from nudge.studio.words import Words
+
+N_FOUND = 8
+N_POINTS = 400
+
+
+def find(tokenizer: Tokenizer, prediction: Prediction, wanted: str) -> list[int]:
+    """The tokens that a person may mean, the best first: `#3962` is an id, `·the` has a space before it.
+
+    A text that is one token is that token; then the same after a space; then what contains it, the likeliest first.
+    """
+    size = len(prediction.probabilities)
+    if wanted.startswith("#") and wanted[1:].isdecimal():
+        return [int(wanted[1:])] if int(wanted[1:]) < size else []
+    plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
+    exact = [ids[0] for form in (plain, f" {plain}") if len(ids := _encoded(tokenizer, form)) == 1]
+    part = plain.encode("utf-8", "ignore")
+    containing = [
+        token
+        for token in range(min(size, tokenizer.vocab_size))
+        if part and part in (tokenizer.token_bytes(token) or b"")
+    ]
+    containing.sort(key=lambda token: -prediction.probabilities[token].item())
+    return list(dict.fromkeys([*exact, *containing]))[:N_FOUND]
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    from nudge.errors import TokenizerError
+
+    try:
+        return tokenizer.encode(text)
+    except TokenizerError:  # a vocabulary of characters that has not all of them
+        return []
+
+
+def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> dict[str, Any]:
+    """The options of the chart: probability over rank, both logarithmic, through every token of the vocabulary.
+
+    Of V points those are drawn that a logarithmic axis can tell apart; the shape loses nothing.
+    """
+    by_rank = prediction.by_rank()
+    size = len(by_rank)
+    ranks = sorted({round(size ** (n / (N_POINTS - 1))) for n in range(N_POINTS)})
+    lowest = 10.0 ** max(-12, math.floor(math.log10(max(by_rank[-1].item(), 1e-12))))
+    points = [[rank, max(by_rank[rank - 1].item(), lowest)] for rank in ranks]
+    here = [prediction.rank(selected), max(prediction.probability(selected), lowest)]
+    uniform = 1 / size
+    near_right = here[0] > math.sqrt(size)
+    return {
+        "grid": {"left": 64, "right": 12, "top": 12, "bottom": 44},
+        "xAxis": charts.axis(
+            type="log",
+            min=1,
+            max=max(size, 2),
+            name=t("predict.rank"),
+            nameLocation="middle",
+            nameGap=28,
+            splitLine={"show": False},
+            axisLabel={":formatter": "v => v >= 1e6 ? v / 1e6 + 'M' : v >= 1000 ? v / 1000 + 'k' : v"},
+        ),
+        "yAxis": charts.axis(type="log", min=lowest, max=1, axisLabel={":formatter": _AS_PERCENT}),
+        "series": [
+            {"type": "line", "data": points, "showSymbol": False, "lineStyle": {"color": "var(--blue)", "width": 2}},
+            {
+                "type": "line",
+                "data": [[1, uniform], [size, uniform]],
+                "showSymbol": False,
+                "silent": True,
+                "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
+            },
+            {
+                "type": "scatter",
+                "data": [[1, uniform]],
+                "symbolSize": 1,
+                "silent": True,
+                "itemStyle": {"color": "transparent"},
+                "label": _label(t("predict.uniform", n=whole(size)), "right", offset=[0, 12], mono=False),
+            },
+            {
+                "type": "scatter",
+                "z": 5,
+                "data": [here],
+                "symbolSize": 11,
+                "itemStyle": {
+                    "opacity": 1,
+                    "color": "var(--accent)",
+                    "borderColor": "var(--surface)",
+                    "borderWidth": 2,
+                },
+                "label": _label(label, "left" if near_right else "right", offset=[0, -2], mono=True),
+            },
+        ],
+    }
+
+
+# 0.01 is 1%; every other decade is named.
+_AS_PERCENT = (
+    "v => { const e = Math.round(Math.log10(v)) + 2; if (e % 2) return '';"
+    " return e >= 0 ? Math.pow(10, e) + '%' : '0.' + '0'.repeat(-e - 1) + '1%'; }"
+)
+
+
+def _label(content: str, position: str, *, offset: list[int], mono: bool) -> dict[str, Any]:
+    """A label in a chart. Its text is taken as it is: braces would begin a template of ECharts'."""
+    return {
+        "show": True,
+        "formatter": content.replace("{", "\uff5b").replace("}", "\uff5d"),
+        "position": position,
+        "offset": offset,
+        "color": "var(--ink2)",
+        "fontSize": 12,
+        "fontFamily": "var(--mono)" if mono else charts.SANS,
+    }

@@ -1,0 +1,198 @@
+"""Predict: the card that makes one real update on a copy, and shows what it did."""
+
+import math
+from typing import TYPE_CHECKING
+
+from nicegui import ui
+
+from nudge.look import Nudge, nudge_once
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, button, card, choice, pairs, text
+
+if TYPE_CHECKING:
+    from nudge.studio.pages.predict import PredictPage
+
+RATES = {"sgd": (-4.0, 1.0, -2.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, where it begins
+N_MOVED = 6
+
+
+class NudgeCard:
+    """Target, learning rate and optimizer; below, before and after."""
+
+    def __init__(self, page: "PredictPage") -> None:
+        self.page, self.t, self.visit = page, page.t, page.visit
+        self.target: int | None = None
+        self.optimizer = "sgd"
+        self.done: Nudge | None = None
+        t = self.t
+        with card(t("nudge.title"), t("nudge.note")):
+            with box("grid halves"):
+                with box("fld"):
+                    text(t("nudge.target"), "l")
+                    self.target_text = text("", "target mono")
+                with box("fld"):
+                    text(t("nudge.optimizer"), "l")
+                    kinds = {"sgd": "SGD", "adamw": "AdamW"}
+                    choice(kinds, "sgd", self.visit.handle(self._choose), label=t("nudge.optimizer"), classes="wide")
+            with box("hs between", style="margin-top:16px"):
+                text(t("nudge.rate"), "s13 ink2 m")
+                self.rate_text = text("", "s13 num b")
+            low, high, start = RATES["sgd"]
+            self.slider = ui.slider(min=low, max=high, step=0.05, value=start, on_change=self._show_rate)
+            self.slider.props["aria-label"] = t("nudge.rate")
+            with box("hs between", style="margin-top:-4px"):
+                text(t("nudge.gentle"), "s11 ink3")
+                text(t("nudge.overshoots"), "s11 ink3")
+            button(t("nudge.once"), self.visit.handle(self._nudge), kind="prim full")
+            button(t("nudge.lecture"), self.visit.handle(self._as_in_the_lecture), kind="quiet small full")
+            self.result = box()
+            self.kept = box()
+        self._show_rate()
+        self._show_kept()
+
+    @property
+    def rate(self) -> float:
+        return float(10.0 ** float(self.slider.value))
+
+    def aim(self, token: int) -> None:
+        """Make a token the target. What was done to another one is no longer shown."""
+        self.target = token
+        shown = self.page.shown(token)
+        self.target_text.text = shown.label
+        if self.done is not None and self.done.target != token:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take away the result: it was about something else."""
+        self.done = None
+        self.result.clear()
+        self._show_kept()
+
+    def _show_rate(self, _: object = None) -> None:
+        self.rate_text.text = numbers.significant(self.rate, 2)
+
+    async def _choose(self, optimizer: str) -> None:
+        self.optimizer = optimizer
+        low, high, start = RATES[optimizer]
+        self.slider.props.update({"min": low, "max": high})
+        self.slider.value = start
+
+    async def _nudge(self) -> None:
+        await self._update(self.rate)
+
+    async def _as_in_the_lecture(self) -> None:
+        await self._update(None)
+
+    async def _update(self, lr: float | None) -> None:
+        assert self.target is not None, "there is a target as soon as there is a prediction"
+        opened = self.page.opened
+        self.done = await self.visit.ask(
+            nudge_once,
+            opened.network,
+            self.page.context,
+            self.target,
+            lr,
+            optimizer=self.optimizer,  # type: ignore[arg-type]
+            controls=self._controls(),
+            key="nudge",
+        )
+        low, high, _ = RATES[self.optimizer]
+        self.slider.value = min(high, max(low, math.log10(max(self.done.lr, 1e-12))))
+        self._show(self.done)
+
+    def _controls(self) -> list[tuple[int, ...]]:
+        """Three contexts that the update was not about: the start of a document, and two pieces of what is written."""
+        ids, begins = self.page.ids, self.page.begins
+        start = ids[:1]
+        body = ids[begins:]
+        pieces = (
+            start,
+            [*ids[:begins], *body[: max(1, len(body) // 4)]],
+            [*ids[:begins], *body[: max(2, len(body) // 2)]],
+        )
+        return [tuple(piece) for piece in pieces if piece and tuple(piece) != self.page.context]
+
+    def _show(self, done: Nudge) -> None:
+        t = self.t
+        self.result.clear()
+        with self.result:
+            box("hr", style="margin:20px 0 16px")
+            with box("ba"):
+                text("")
+                text(t("nudge.before"), "s12 ink3 right")
+                text("")
+                text(t("nudge.after"), "s12 ink3 right")
+                for name, before, after in (
+                    ("probability", numbers.percent(done.probability_before), numbers.percent(done.probability_after)),
+                    ("rank", numbers.whole(done.rank_before), numbers.whole(done.rank_after)),
+                    ("loss", numbers.fixed(done.loss_before), numbers.fixed(done.loss_after)),
+                ):
+                    text(t(f"nudge.{name}"), "s13 ink2")
+                    text(before, "bf")
+                    text("→", "ar", aria_hidden="true")
+                    text(after, "af acc")
+            self._show_change(done)
+            self._show_moved(done)
+            relative = numbers.percent(done.total_relative_change)
+            drift = max((drift.kl for drift in done.drift), default=math.nan)
+            with box(style="margin-top:16px"):
+                pairs(
+                    (t("nudge.moved_weights"), relative),
+                    (t("nudge.drift", n=len(done.drift)), f"KL {numbers.significant(drift, 2)}"),
+                )
+            with box("hs", style="margin-top:20px"):
+                button(t("nudge.keep"), self.visit.handle(self._keep), kind="ghost small gr")
+                button(t("nudge.discard"), self.visit.handle(self._discard), kind="ghost small gr")
+
+    def _show_change(self, done: Nudge) -> None:
+        t = self.t
+        text(t("nudge.change"), "b s13", style="margin:20px 0 8px")
+        if done.loss_change > 0:
+            text(t("nudge.too_far"), "tag bad", style="margin-bottom:8px")
+        largest = max(abs(done.predicted_loss_change), abs(done.loss_change)) or 1.0
+        formula = t("nudge.predicted") if done.optimizer == "adamw" else t("nudge.predicted_sgd")
+        for name, value, look in (
+            (formula, done.predicted_loss_change, "hatch"),
+            (t("nudge.actual"), done.loss_change, ""),
+        ):
+            with box("change"):
+                text(name, "s12 ink2")
+                with box(style="height:10px"):
+                    bar(abs(value) / largest, f"thin {look} {'bad' if value > 0 else ''}")
+                text(numbers.fixed(value, 2, sign=True), "s13 num right m")
+
+    def _show_moved(self, done: Nudge) -> None:
+        text(self.t("nudge.moved"), "b s13", style="margin:20px 0 8px")
+        changes = [(moved.token, moved.after - moved.before) for moved in done.moved[:N_MOVED]]
+        largest = max((abs(change) for _, change in changes), default=1.0) or 1.0
+        for token, change in changes:
+            width = f"width:{100 * abs(change) / largest:.1f}%"
+            with box("div2"):
+                text(self.page.shown(token).label, "mono s12 cut")
+                with box("mid"):
+                    if change < 0:
+                        box("neg", style=width)
+                with box():
+                    if change > 0:
+                        box("pos", style=width)
+                text(f"{numbers.points(change)} {self.t('nudge.points')}", "s12 num right nw")
+
+    async def _keep(self) -> None:
+        if self.done is not None:
+            await self.visit.ask(self.page.opened.keep, self.done)
+            await self.page.refresh()
+
+    async def _discard(self) -> None:
+        self.forget()
+
+    def _show_kept(self) -> None:
+        n = self.page.opened.nudges
+        self.kept.clear()
+        if n:
+            with self.kept, box("callout", style="margin-top:16px"):
+                text(self.t("nudge.kept", n=n))
+                button(self.t("nudge.back"), self.visit.handle(self._back), kind="ghost small")
+
+    async def _back(self) -> None:
+        await self.visit.ask(self.page.opened.discard)
+        await self.page.refresh()
