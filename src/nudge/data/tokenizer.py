@@ -60,6 +60,7 @@ class Tokenizer(abc.ABC):
     def __init__(self, name: str, table: Sequence[bytes | None], eot: int) -> None:
         self.name = name
         self.eot = eot
+        self.special = {EOT: eot}
         self._table = table  # the bytes of each id; None: a special token, or an id without text
 
     @property
@@ -190,9 +191,9 @@ class BpeTokenizer(Tokenizer):
     ) -> None:
         self.tokens = tokens
         self.pattern = pattern
-        self.special = special
         vocab_size = max(vocab_size, len(tokens), *(token + 1 for token in special.values()))
         super().__init__(name, [*tokens, *[None] * (vocab_size - len(tokens))], eot=special[EOT])
+        self.special = special
         ranked = {token: rank for rank, token in enumerate(tokens)}
         self._byte_ids = [ranked[bytes([byte])] for byte in range(256)]
         self._encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranked, special_tokens=special)
