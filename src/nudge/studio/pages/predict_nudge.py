@@ -92,7 +92,7 @@ class NudgeCard:
             self.page.context,
             self.target,
             lr,
-            optimizer=self.optimizer,  # type: ignore[arg-type]
+            optimizer=self.optimizer,
             controls=self._controls(),
             key="nudge",
         )
