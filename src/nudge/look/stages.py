@@ -20,7 +20,7 @@ from nudge.errors import ConfigError, nearest
 from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
-_POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
+POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
 
 ROLES = {
     "tokens": "The ids of the tokens that the network reads.",
@@ -75,11 +75,10 @@ class Trace:
     """One forward pass, opened. Made by `trace`; `trace[name]` gives a stage as a tensor without a batch axis.
 
     Kept are the stages and pieces that were asked for and the residual stream between the blocks, `cap_bytes` together
-    at most; what was not used for longest goes first and is computed again if need be. While a value is computed, one
-    or two heads' [T, T] or the stages it is made from come on top.
+    at most; what was not used for longest goes first and is computed again if need be.
 
-    What is returned may be what is kept, so it is for reading: PyTorch refuses to write into it ("Inplace update to
-    inference tensor") except through `.numpy()` or inside inference mode. `clone()` it to change it.
+    What is returned is the caller's own copy. Beyond the cap come, for the moment, this copy and what a value is made
+    from: a few stages, or the [T, T] of one head.
 
     The network is neither changed nor hooked into, so others may use it meanwhile; its weights must stay as they are
     as long as the trace is used. A trace itself is for one thread at a time.
@@ -105,14 +104,14 @@ class Trace:
             raise ConfigError(f"there is no stage {name!r} in this network", nearest(str(name), self._by_name))
         return self._by_name[name]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __getitem__(self, name: str) -> Tensor:
         """A whole stage, kept from now on. Raises: ConfigError if its name is unknown or it alone is beyond the cap."""
-        return self._keep(self.stage(name))
+        return self._keep(self.stage(name)).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def peek(self, name: str, head: int | None = None) -> Tensor:
-        """A stage, or one head of it, that is not kept unless it already was."""
+        """A stage, or one head of it, that is not kept unless it already was. To read only: it may be what is kept."""
         stage = self.stage(name)
         if head is not None:
             self._check_head(stage, head)
@@ -122,29 +121,29 @@ class Trace:
                 return self._kept[key] if head is None or key[1] is not None else self._kept[key][head]
         return self._compute(stage, head)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scores(self, layer: int, head: int) -> Tensor:
         """[T, T]: query times key / sqrt(K), for all pairs; the pattern reads those at and below the diagonal."""
-        return self._keep(self._of_head(layer, head, "scores"), head)
+        return self._keep(self._of_head(layer, head, "scores"), head).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pattern(self, layer: int, head: int) -> Tensor:
         """[T, T]: row t says how much token t takes from each token."""
-        return self._keep(self._of_head(layer, head, "pattern"), head)
+        return self._keep(self._of_head(layer, head, "pattern"), head).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def head_out(self, layer: int, head: int) -> Tensor:
         """[T, C]: what this head alone adds to the residual stream; all heads and the bias make `attn.out`."""
         gathered = self.peek(self._of_head(layer, head, "heads").name, head)
         K = gathered.size(1)
         return gathered @ block_of(self.network, layer).attn.c_proj.weight[head * K : (head + 1) * K]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, positions: Sequence[int]) -> Tensor:
         """[n, V] of n positions, without those of the others. Raises: ConfigError for a position outside 0 .. T-1."""
-        return self._keep(self.stage("logits"), check_positions(self, positions))
+        return self._keep(self.stage("logits"), check_positions(self, positions)).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pooled(self, layer: int, head: int, size: int = 32) -> Tensor:
         """[<= size, <= size]: a pattern in small, each cell the largest weight of the square it stands for.
 
@@ -154,7 +153,7 @@ class Trace:
         cell = math.ceil(len(self.tokens) / _positive("size", size))
         return F.max_pool2d(self.peek(stage.name, head)[None], cell, ceil_mode=True)[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
         """A stage in small: [<= rows, <= columns] of its values, evenly spaced. Not kept.
 
@@ -238,8 +237,8 @@ class Trace:
                 return network.logits(self.peek("ln_f"))
             case _:
                 hidden, out = self.peek("ln_f"), network.wte.weight.new_empty(T, network.config.vocab_size)
-                for start in range(0, T, _POSITIONS_AT_ONCE):
-                    rows = slice(start, start + _POSITIONS_AT_ONCE)
+                for start in range(0, T, POSITIONS_AT_ONCE):
+                    rows = slice(start, start + POSITIONS_AT_ONCE)
                     out[rows] = network.logits(hidden[rows]).softmax(-1)
                 return out
 
@@ -307,7 +306,7 @@ class Trace:
             case _:
                 return before("pattern") @ before("v")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def unturned(self, layer: int, part: str, head: int) -> Tensor:
         """[T, K]: queries ("q"), keys ("k") or values ("v") of a head; with `rotary`, before they are turned."""
         c_attn = block_of(self.network, layer).attn.c_attn
