@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from nudge.data.tokenizer import Tokenizer
     from nudge.look.inspection import Weights
     from nudge.look.parameters import Node
     from nudge.look.values import Difference, Histogram, Neighbour
@@ -94,14 +95,25 @@ def _nearest(found: "Weights", text: str) -> "Nearest":
     if not tokens:
         raise ConfigError("no token to find neighbours of", 'for example --neighbours "the"')
 
-    def shown(token: int) -> str:
-        known = token < tokenizer.vocab_size and tokenizer.token_bytes(token) is not None
-        return tokenizer.decode([token]) if known else f"<{token}>"
-
     return [
-        (token, shown(token), tuple((near, shown(near.token)) for near in neighbours(table, token)))
+        (
+            token,
+            _text(tokenizer, token),
+            tuple((near, _text(tokenizer, near.token)) for near in neighbours(table, token)),
+        )
         for token in dict.fromkeys(tokens)
     ]
+
+
+def _text(tokenizer: "Tokenizer", token: int) -> str:
+    """The text of a token; a piece of a character as its bytes, one without any text as its number."""
+    text = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+    if text is None:
+        return f"<{token}>"
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"<{byte:02x}>" for byte in text)
 
 
 def _described(

@@ -132,7 +132,7 @@ def _position(parameter: Parameter) -> tuple[int, int, int]:
 
 
 def tree_of(parameters: Sequence[Parameter]) -> Node:
-    """The tree of parameters that are in the tree's order."""
+    """The tree of parameters from `parameters_of`."""
     total = max(sum(parameter.n for parameter in parameters), 1)
     places: dict[tuple[Group, int | None], list[Parameter]] = {}
     for parameter in parameters:
