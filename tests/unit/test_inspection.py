@@ -178,10 +178,14 @@ def test_two_names_of_one_parameter_stay_two(tmp_path: Path) -> None:
     assert found.tensor("wte.weight")[0] == 1
 
 
-def test_an_unknown_name_comes_with_the_nearest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "hint"), [("wte.wieght", "'wte.weight'"), ("wpe", "'wpe.weight'"), ("zzzzzzz", "nudge inspect")]
+)
+def test_an_unknown_name_comes_with_the_nearest(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(CheckpointError) as caught:
-        weights(saved(tmp_path).path).tensor("wte.wieght")
-    assert "wte.weight" in caught.value.hint
+        weights(saved(tmp_path).path).tensor(name)
+    assert hint in caught.value.hint
+    assert len(caught.value.hint) < 300
 
 
 VALUES = st.lists(st.floats(width=32) | st.sampled_from([0.0, 1.0, math.inf, math.nan]), max_size=40)

@@ -258,8 +258,8 @@ def _show_beside(console: "Console", found: "Weights") -> None:
     for name, numbers, size, role in rows:
         grid.add_row(Text("  " + _line(name)), Text(numbers), Text(size), Text(role, style="dim"))
     if found.tokens_seen is not None and found.step is not None and found.config is not None:
-        model, batch = found.config.model, found.config.train.batch_tokens
-        tokens = f"{_count(found.tokens_seen)} tokens seen, {batch:,} an update"
+        model = found.config.model
+        tokens = f"{_count(found.tokens_seen)} tokens seen"
         sizes = f"n_layer {model.n_layer}, n_head {model.n_head}, n_embd {model.n_embd}"
         grid.add_row("  updates", f"{found.step:,}", "", Text(tokens, style="dim"))
         grid.add_row("  config", Text(_line(found.config.recipe)), "", Text(sizes, style="dim"))

@@ -1,6 +1,8 @@
 """The parameters of a network as a tree, from their names and shapes alone.
 
-model weights -> embedding (wte, wpe) / blocks.0 .. (attention, mlp, norms) / ln_f / head / other
+    model weights -> embedding (wte, wpe) / blocks.0 .. (attention, mlp, norms) / ln_f / head / other
+
+`head` is there if it is not tied to wte, `other` if there are names that GPT-2 does not have.
 """
 
 import math
