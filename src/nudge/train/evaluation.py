@@ -52,9 +52,7 @@ def evaluate(
 
 def validation_windows(model: LanguageModel) -> Iterator[Window]:
     """The whole validation split of the run that a model comes from. Raises: DataError if there is none any more."""
-    return val_windows(
-        run_dataset(model).val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size
-    )
+    return val_windows(run_dataset(model).val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
 
 
 def run_dataset(model: LanguageModel) -> Dataset:
