@@ -14,14 +14,13 @@ from nudge.cli.live import clock, make_console
 from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
-from nudge.look.once import Nudge, find_example, nudge_once
+from nudge.look.once import FROM_3_TO_4_PERCENT, Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
 from nudge.plan import rental
 from nudge.train.evaluation import solved
 from nudge.train.summary import Summary, summarize
 
 SHOWN_CHARACTERS = 160
-LEARNED = 0.99
 
 
 def show(run: Path) -> None:
@@ -61,7 +60,7 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
     context, target = tokens[:position], int(tokens[position])
     nudge = nudge_once(model.network, context, target)
-    if nudge.probability_before > LEARNED:  # of a task that is solved there is nothing left to learn
+    if -math.log(nudge.probability_before) < FROM_3_TO_4_PERCENT:  # less is left to learn than the nudge would take
         return
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
