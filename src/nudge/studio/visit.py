@@ -1,5 +1,6 @@
 """One person looking at one page: the language, the theme, the run that is looked at, and the way to the worker."""
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -72,6 +73,7 @@ class Visit:
     def handle(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """An event handler whose errors are said on the page, and whose outdated questions are forgotten."""
 
+        @functools.wraps(function)  # NiceGUI looks at the signature to know whether an event is wanted
         async def handled(*args: Any) -> None:
             try:
                 answer = function(*args)
