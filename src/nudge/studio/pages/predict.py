@@ -237,7 +237,7 @@ class PredictPage:
     def _curve_card(self) -> None:
         t = self.t
         with card(t("predict.by_rank"), classes="gr"):
-            self.curve = charts.chart({}, height=300, label=t("predict.by_rank"))
+            self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:
