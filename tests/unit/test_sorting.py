@@ -21,6 +21,7 @@ from nudge.data.shards import Dataset, Tokens, open_dataset
 from nudge.data.tokenizer import CharTokenizer
 from nudge.errors import ConfigError, DataError
 from nudge.infer.engine import LanguageModel, load
+from nudge.model.formats import huggingface
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.evaluation import evaluate, score, solved
 from nudge.train.start import resume
@@ -190,6 +191,14 @@ def test_the_text_ends_where_an_example_ends():
         assert not stream.slid
     assert len(model.generate("CBABBC", max_tokens=2)) == 2
     assert [len(text) for text in model.generate_batch(["CBABBC", "A"])] == [6, 11]
+
+
+def test_other_programs_are_told_that_there_is_no_such_token(tmp_path: Path):
+    huggingface.write(tmp_path / "hf", SIZES, network().state_dict(), LETTERS)
+    described = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert described["eos_token_id"] is described["bos_token_id"] is None
+    config, _ = huggingface.read(tmp_path / "hf")
+    assert huggingface.read_tokenizer(tmp_path / "hf", config).sha256 == LETTERS.sha256
 
 
 def test_nothing_to_start_from():

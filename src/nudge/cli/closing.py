@@ -95,7 +95,7 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
         )
         rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
     if dataset.manifest.records:
-        rows.append(("solved exactly", answers(model, dataset)))
+        rows.append(("solved exactly", _answers(model, dataset)))
     if dataset.is_python and summary.samples:
         rows.append(("looks like Python", _python_share(summary)))
     share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
@@ -120,7 +120,7 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
     console.print(table)
 
 
-def answers(model: LanguageModel, dataset: Dataset) -> str:
+def _answers(model: LanguageModel, dataset: Dataset) -> str:
     """How many of the records have exactly the right answer, in words."""
     val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
     return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
