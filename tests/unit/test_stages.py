@@ -166,10 +166,10 @@ def test_nothing_is_kept_that_was_not_asked_for() -> None:
     assert opened.held_bytes == 4 * config.block_size**2 + stream  # and the residual stream it was made from
     opened.pooled(0, 0)
     opened.head_out(0, 0)
-    opened.strip(name="blocks.0.mlp.post")
     opened.peek("blocks.0.mlp.post")
     assert opened.held_bytes == 4 * config.block_size**2 + stream
     opened.peek("probabilities")
+    opened.strip(name="logits")
     assert opened.held_bytes == 4 * config.block_size**2 + (config.n_layer + 1) * stream
 
 
@@ -259,6 +259,7 @@ def test_what_alone_is_beyond_the_cap_is_refused(ask: Callable[[Any], Tensor], h
     assert re.search(hint, error.value.hint)
     assert opened.logits([15]).shape == (1, 50)  # a piece goes
     assert opened.pooled(1, 1, size=4).shape == (4, 4)
+    assert opened.strip(name="blocks.1.mlp.pre").values.shape == (16, 128)
 
 
 def test_what_is_returned_is_the_caller_s_own() -> None:

@@ -150,26 +150,35 @@ class Trace:
         The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
         """
         stage = self._of_head(layer, head, "pattern")
-        cell = math.ceil(len(self.tokens) / _positive("size", size))
-        return F.max_pool2d(self.peek(stage.name, head)[None], cell, ceil_mode=True)[0]
+        T = len(self.tokens)
+        cell = math.ceil(T / _positive("size", size))
+        n, missing = math.ceil(T / cell), -T % cell
+        padded = F.pad(self.peek(stage.name, head), (0, missing, 0, missing))  # with 0: no weight is less
+        return padded.view(n, cell, n, cell).amax((1, 3))
 
     @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
-        """A stage in small: [<= rows, <= columns] of its values, evenly spaced. Not kept.
+        """A stage in small: [<= rows, <= columns] of its values, evenly spaced.
 
-        `head` chooses from a stage that has heads, head 0 by default. Raises: ConfigError as `trace[name]` does.
+        `head` chooses from a stage that has heads, head 0 by default. The stage (of logits and probabilities nothing)
+        is kept if the cap allows, because the next strip is mostly of a stage that is made from it.
+        Raises: ConfigError for an unknown name or head.
         """
         stage = self.stage(name)
-        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (stage.shape[0], 1)
+        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (len(self.tokens), 1)
         row_stride = math.ceil(n_rows / _positive("rows", rows))
         column_stride = math.ceil(n_columns / _positive("columns", columns))
         if stage.kind in ("logits", "probabilities"):  # the largest stages: only the rows that are shown
             values = self._logits(range(0, n_rows, row_stride))
             values = values.softmax(-1) if stage.kind == "probabilities" else values
         else:
-            if len(stage.shape) == 3:
-                head = head or 0
-            values = self.peek(name, head).reshape(n_rows, n_columns)[::row_stride]
+            if len(stage.shape) == 3 and head is None:
+                head = 0
+            if head is not None:
+                self._check_head(stage, head)
+            keep = _bytes(stage, head) <= self.cap_bytes
+            values = self._keep(stage, head) if keep else self.peek(name, head)
+            values = values.reshape(n_rows, n_columns)[::row_stride]
         return Strip(values=values[:, ::column_stride].clone(), row_stride=row_stride, column_stride=column_stride)
 
     # What is kept.
