@@ -149,12 +149,18 @@ class Trace:
 
         The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
         """
-        stage = self._of_head(layer, head, "pattern")
+        q, k = (self.peek(self._of_head(layer, head, part).name, head) for part in "qk")
         T = len(self.tokens)
         cell = math.ceil(T / _positive("size", size))
-        n, missing = math.ceil(T / cell), -T % cell
-        padded = F.pad(self.peek(stage.name, head), (0, missing, 0, missing))  # with 0: no weight is less
-        return padded.view(n, cell, n, cell).amax((1, 3))
+        n = math.ceil(T / cell)
+        out = q.new_zeros(n, n)
+        # One row of squares at a time: no [T, T], whose 4 MB blocks, with small results left lying between them, would
+        # also let the heap grow by far more than is alive; and no products with keys that are hidden.
+        for i in range(n):
+            start, end = i * cell, min((i + 1) * cell, T)
+            band = _shares(_scores(q[start:end], k[:end]), first=start)
+            out[i, : i + 1] = F.pad(band, (0, -end % cell)).view(end - start, -1, cell).amax((0, 2))  # 0: the least
+        return out
 
     @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
@@ -306,12 +312,9 @@ class Trace:
             case "q" | "k" | "v" as part:
                 return self.unturned(i, part, head)
             case "scores":
-                q, k = before("q"), before("k")
-                return q @ k.t() / math.sqrt(q.size(1))
+                return _scores(before("q"), before("k"))
             case "pattern":
-                scores = before("scores")
-                future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1)
-                return scores.masked_fill(future, -torch.inf).softmax(-1)
+                return _shares(before("scores"))
             case _:
                 return before("pattern") @ before("v")
 
@@ -379,6 +382,17 @@ def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
     if strange is not None:
         raise ConfigError(f"position {strange} is not in this trace of {T} tokens", f"choose from 0 .. {T - 1}")
     return chosen
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """q [n, K], k [m, K] -> [n, m]: how well each query fits each key."""
+    return q @ k.t() / math.sqrt(q.size(1))
+
+
+def _shares(scores: Tensor, first: int = 0) -> Tensor:
+    """The pattern of scores [n, m], whose first row is token `first`: what comes later is hidden, a row sums to 1."""
+    future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1 + first)
+    return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def block_of(network: GPT, i: int) -> Block:
