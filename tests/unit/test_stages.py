@@ -166,10 +166,10 @@ def test_nothing_is_kept_that_was_not_asked_for() -> None:
     assert opened.held_bytes == 4 * config.block_size**2 + stream  # and the residual stream it was made from
     opened.pooled(0, 0)
     opened.head_out(0, 0)
-    opened.strip(name="blocks.0.mlp.post")
     opened.peek("blocks.0.mlp.post")
     assert opened.held_bytes == 4 * config.block_size**2 + stream
     opened.peek("probabilities")
+    opened.strip(name="logits")
     assert opened.held_bytes == 4 * config.block_size**2 + (config.n_layer + 1) * stream
 
 
@@ -259,6 +259,7 @@ def test_what_alone_is_beyond_the_cap_is_refused(ask: Callable[[Any], Tensor], h
     assert re.search(hint, error.value.hint)
     assert opened.logits([15]).shape == (1, 50)  # a piece goes
     assert opened.pooled(1, 1, size=4).shape == (4, 4)
+    assert opened.strip(name="blocks.1.mlp.pre").values.shape == (16, 128)
 
 
 def test_what_is_returned_is_the_caller_s_own() -> None:
@@ -298,16 +299,15 @@ def test_the_network_stays_as_it_is() -> None:
     network.loss(torch.tensor([[1, 2]]), torch.tensor([[2, 3]])).backward()  # training goes on as before
 
 
-def test_pooled_is_the_largest_of_each_square() -> None:
-    config = SIZES["deep"]
-    opened = trace(random_network(config), random_tokens(config, 50))
-    pattern, small = opened.pattern(3, 5), opened.pooled(3, 5, size=16)
-    assert small.shape == (13, 13)  # squares of 4 x 4, the last of 2
-    for i, j in ((0, 0), (7, 2), (12, 12), (12, 3)):
-        assert small[i, j] == pattern[4 * i : 4 * i + 4, 4 * j : 4 * j + 4].max()
-    assert torch.equal(opened.pooled(3, 5, size=50), pattern)
-    assert opened.pooled(3, 5, size=1).item() == pattern.max()
-    assert trace(opened.network, [7]).pooled(0, 0).tolist() == [[1.0]]
+@pytest.mark.parametrize(
+    ("T", "size", "cell"), [(50, 16, 4), (50, 50, 1), (50, 1, 50), (64, 32, 2), (33, 32, 2), (1, 32, 1)]
+)
+def test_pooled_is_the_largest_of_each_square(T: int, size: int, cell: int) -> None:
+    opened = trace(random_network(SIZES["deep"]), random_tokens(SIZES["deep"], T))
+    pattern, starts = opened.pattern(3, 5), range(0, T, cell)
+    largest = [[pattern[i : i + cell, j : j + cell].max() for j in starts] for i in starts]
+    assert len(largest) <= size
+    assert_close(opened.pooled(3, 5, size=size), torch.tensor(largest), "pooled")
 
 
 def test_a_strip_says_what_it_leaves_out() -> None:

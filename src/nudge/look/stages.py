@@ -149,27 +149,42 @@ class Trace:
 
         The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
         """
-        stage = self._of_head(layer, head, "pattern")
-        cell = math.ceil(len(self.tokens) / _positive("size", size))
-        return F.max_pool2d(self.peek(stage.name, head)[None], cell, ceil_mode=True)[0]
+        q, k = (self.peek(self._of_head(layer, head, part).name, head) for part in "qk")
+        T = len(self.tokens)
+        cell = math.ceil(T / _positive("size", size))
+        n = math.ceil(T / cell)
+        out = q.new_zeros(n, n)
+        # One row of squares at a time: no [T, T], whose 4 MB blocks, with small results left lying between them, would
+        # also let the heap grow by far more than is alive; and no products with keys that are hidden.
+        for i in range(n):
+            start, end = i * cell, min((i + 1) * cell, T)
+            band = _shares(_scores(q[start:end], k[:end]), first=start)
+            out[i, : i + 1] = F.pad(band, (0, -end % cell)).view(end - start, -1, cell).amax((0, 2))  # 0: the least
+        return out
 
     @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
-        """A stage in small: [<= rows, <= columns] of its values, evenly spaced. Not kept.
+        """A stage in small: [<= rows, <= columns] of its values, evenly spaced.
 
-        `head` chooses from a stage that has heads, head 0 by default. Raises: ConfigError as `trace[name]` does.
+        `head` chooses from a stage that has heads, head 0 by default. The stage (of logits and probabilities nothing)
+        is kept if the cap allows, because the next strip is mostly of a stage that is made from it.
+        Raises: ConfigError for an unknown name or head.
         """
         stage = self.stage(name)
-        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (stage.shape[0], 1)
+        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (len(self.tokens), 1)
         row_stride = math.ceil(n_rows / _positive("rows", rows))
         column_stride = math.ceil(n_columns / _positive("columns", columns))
         if stage.kind in ("logits", "probabilities"):  # the largest stages: only the rows that are shown
             values = self._logits(range(0, n_rows, row_stride))
             values = values.softmax(-1) if stage.kind == "probabilities" else values
         else:
-            if len(stage.shape) == 3:
-                head = head or 0
-            values = self.peek(name, head).reshape(n_rows, n_columns)[::row_stride]
+            if len(stage.shape) == 3 and head is None:
+                head = 0
+            if head is not None:
+                self._check_head(stage, head)
+            keep = _bytes(stage, head) <= self.cap_bytes
+            values = self._keep(stage, head) if keep else self.peek(name, head)
+            values = values.reshape(n_rows, n_columns)[::row_stride]
         return Strip(values=values[:, ::column_stride].clone(), row_stride=row_stride, column_stride=column_stride)
 
     # What is kept.
@@ -297,12 +312,9 @@ class Trace:
             case "q" | "k" | "v" as part:
                 return self.unturned(i, part, head)
             case "scores":
-                q, k = before("q"), before("k")
-                return q @ k.t() / math.sqrt(q.size(1))
+                return _scores(before("q"), before("k"))
             case "pattern":
-                scores = before("scores")
-                future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1)
-                return scores.masked_fill(future, -torch.inf).softmax(-1)
+                return _shares(before("scores"))
             case _:
                 return before("pattern") @ before("v")
 
@@ -370,6 +382,17 @@ def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
     if strange is not None:
         raise ConfigError(f"position {strange} is not in this trace of {T} tokens", f"choose from 0 .. {T - 1}")
     return chosen
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """q [n, K], k [m, K] -> [n, m]: how well each query fits each key."""
+    return q @ k.t() / math.sqrt(q.size(1))
+
+
+def _shares(scores: Tensor, first: int = 0) -> Tensor:
+    """The pattern of scores [n, m], whose first row is token `first`: what comes later is hidden, a row sums to 1."""
+    future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1 + first)
+    return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def block_of(network: GPT, i: int) -> Block:
