@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from nudge.look.stages import Strip as Strip
     from nudge.look.stages import Trace as Trace
     from nudge.look.stages import trace as trace
+    from nudge.look.writing import Drawn as Drawn
+    from nudge.look.writing import watch as watch
 
 _NAMES = {
     "arithmetic": ("Arithmetic", "Term", "explain"),
@@ -38,6 +40,7 @@ _NAMES = {
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage", "Strip", "Trace", "trace"),
+    "writing": ("Drawn", "watch"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
