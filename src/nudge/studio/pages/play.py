@@ -13,7 +13,7 @@ from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
 from nudge.studio import numbers, shell
-from nudge.studio.kit import box, button, card, choice, pairs, text
+from nudge.studio.kit import box, button, card, choice, pairs
 from nudge.studio.kit import field as labelled
 from nudge.studio.models import Opened
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
@@ -85,12 +85,10 @@ class Play:
             self._build_settings()
         with box("grid play-grid"):
             with card(t("play.text"), t("play.text_note"), right=self._build_switch):
-                self.token = None
                 self.text = WrittenText(self.opened.model.tokenizer, t, lambda group: self.card.show(group))
                 self.legend = legend_of_bars(t)
-                self.state = text("", "play-state", role="status")
-                self.speed, self.ended, self.slid = pairs(
-                    (t("play.tokens_per_s"), "–"), (t("play.ended"), "–"), (t("play.window"), "–")
+                self.speed, self.status, self.window = pairs(
+                    (t("play.tokens_per_s"), "–"), (t("play.status"), "–"), (t("play.window"), "–")
                 )
             self.card = TokenCard(self.opened, t)
 
@@ -181,10 +179,9 @@ class Play:
         speed = numbers.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
         self.speed.set_text(t("play.speed", speed=speed))
         reason = (stream.ended or "stopped").replace(" ", "_") if over else "writing"
-        self.ended.set_text(t(f"play.reason.{reason}", n=n))
+        self.status.set_text(t(f"play.reason.{reason}", n=n))
         room = numbers.whole(self.opened.network.config.block_size)
-        self.slid.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
-        self.state.set_text(t(f"play.state.{'over' if over else 'writing'}"))
+        self.window.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
 
 
 def _whole(element: ui.number, name: str, otherwise: int) -> int:

@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.look import Drawn
-from nudge.studio import numbers, pictures
+from nudge.studio import pictures
 from nudge.studio.kit import box, text
 from nudge.studio.tokens import Group, groups, show
 from nudge.studio.words import Words
@@ -148,5 +148,5 @@ def legend_of_bars(t: Words) -> Element:
             with box("k"):
                 box("tk-bar", style=bar_style(10.0**decade))
                 at_most = "≤ " if decade == -DECADES else ""
-                text(at_most + numbers.percent(10.0**decade), "num", tag="span")
+                text(f"{at_most}{100 * 10.0**decade:g}%", "num", tag="span")
     return legend

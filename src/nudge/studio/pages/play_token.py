@@ -44,7 +44,9 @@ class TokenCard:
         detail(0)
 
     def _overview(self, labels: tuple[Shown, ...], written: Written) -> None:
-        rows = [(shown.label, numbers.percent(draw.probability)) for shown, draw in zip(labels, written.draws, strict=True)]
+        rows = [
+            (shown.label, numbers.percent(draw.probability)) for shown, draw in zip(labels, written.draws, strict=True)
+        ]
         pairs(*rows, (self._t("play.together"), numbers.percent(written.probability)))
 
     def _detail(self, shown: Shown, draw: Drawn) -> None:
@@ -73,19 +75,20 @@ class TokenCard:
             ]
             if draw.token not in [token for _, token, *_ in rows]:
                 rows.append((draw.rank, draw.token, draw.probability, draw.sampled))
+            longest = max(max(row[2:]) for row in rows)  # of the bars
             with box("play-rows"):
                 for rank, token, probability, sampled in rows:
-                    label = show(tokenizer, token, t).label
-                    self._row(rank, label, probability, sampled, chosen=token == draw.token)
-            rest = [1 - sum(row[n] for row in rows) for n in (2, 3)]
-            text(t("play.rest", true=numbers.percent(max(0.0, rest[0])), n=len(rows)), "s12 ink3")
-
-    def _row(self, rank: int, label: str, probability: float, sampled: float, *, chosen: bool) -> None:
-        with box(f"play-alt {'sel' if chosen else ''}"):
-            text(numbers.whole(rank), "r")
-            text(label, "t", title=label)
-            with box("two"):
-                bar(probability, "true")
-                bar(sampled, "drawn")
-            text(numbers.percent(probability), "p")
-            text(numbers.percent(sampled), "p acc")
+                    shown = show(tokenizer, token, t)
+                    with box(f"play-alt {'sel' if token == draw.token else ''}"):
+                        text(numbers.whole(rank), "r")
+                        text(shown.label, "t", title=shown.label)
+                        with box("two"):
+                            bar(probability / longest, "true")
+                            bar(sampled / longest, "drawn")
+                        text(numbers.percent(probability), "p blue")
+                        text(numbers.percent(sampled), "p acc")
+            rest, rest_sampled = (max(0.0, 1 - sum(row[column] for row in rows)) for column in (2, 3))
+            with box("play-alt rest"):
+                text(t("play.rest"), "ink2 s12")
+                text(numbers.percent(rest), "p blue")
+                text(numbers.percent(rest_sampled), "p acc")
