@@ -8,11 +8,11 @@ from urllib.parse import quote
 import pytest
 import torch
 from playwright.sync_api import Page, expect
+from tests.e2e.conftest import Studio
 
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.studio.numbers import percent
-from tests.e2e.conftest import Studio
 
 TEXT = "구글에서 시니어 엔지니어를"
 
@@ -22,9 +22,13 @@ def model(trained: Path) -> LanguageModel:
     return engine.load(trained / "small", device="cpu")
 
 
-def probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
+def logits(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        return model.network(torch.tensor([ids]))[0, -1].softmax(-1)
+        return model.network(torch.tensor([ids]))[0, -1]
+
+
+def probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
+    return logits(model, ids).softmax(-1)
 
 
 def test_every_number_is_the_networks(
@@ -32,7 +36,8 @@ def test_every_number_is_the_networks(
 ) -> None:
     page = visitor(f"{shared_studio.url}/predict?run=small&text={quote(TEXT)}")
     ids = model.prompt_ids(TEXT)
-    expected = probabilities(model, ids)
+    scores = logits(model, ids)
+    expected = scores.softmax(-1)
     top = expected.sort(descending=True, stable=True)
     rows = page.locator("button.pb")
     expect(rows).to_have_count(20)
@@ -46,7 +51,7 @@ def test_every_number_is_the_networks(
     expect(page.locator("dd").filter(has_text=f"8 of {len(expected)}")).to_be_visible()
 
     page.get_by_role("textbox", name="Find a token").fill(f"#{token + 1}")
-    rank = 1 + int((expected > expected[token + 1]).sum())
+    rank = 1 + int((scores > scores[token + 1]).sum())
     expect(page.locator("dd").filter(has_text=f"{rank} of {len(expected)}")).to_be_visible()
 
     slider = page.get_by_role("slider", name="Context")

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from nudge.look.values import Neighbour as Neighbour
     from nudge.look.values import difference as difference
     from nudge.look.values import neighbours as neighbours
+    from nudge.look.writing import Drawn as Drawn
+    from nudge.look.writing import watch as watch
 
 _NAMES = {
     "arithmetic": ("Arithmetic", "Term", "explain"),
@@ -52,6 +54,7 @@ _NAMES = {
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage", "Strip", "Trace", "trace"),
     "values": ("Change", "Difference", "Histogram", "Neighbour", "difference", "neighbours"),
+    "writing": ("Drawn", "watch"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
