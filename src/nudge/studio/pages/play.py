@@ -1,5 +1,6 @@
 """Play: the model writes, and every token says how likely it was."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from nudge.studio.pages.play_token import TokenCard
 from nudge.studio.tokens import n_unfinished
 from nudge.studio.visit import Visit
 
-PIECE_S = 0.08  # of writing, then other questions get their turn
+PIECE_S, PIECE_TOKENS = 0.08, 32  # of writing, whichever comes first; then other questions get their turn
 MAX_TOKENS = 1000  # that a page shows
 SETTINGS = SampleConfig(prompt="", max_tokens=DEFAULT_MAX_TOKENS, temperature=0.8, top_k=None, top_p=None, seed=0)
 
@@ -36,7 +37,7 @@ def build(visit: Visit) -> None:
         shell.with_model(visit, fill)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Writing:
     """One text while it is made. Its tokens are drawn in the worker's thread."""
 
@@ -61,7 +62,7 @@ class Writing:
     def go_on(self) -> None:
         """Draw for a moment, at least one token."""
         began = time.perf_counter()
-        for step in self.steps:
+        for step in itertools.islice(self.steps, PIECE_TOKENS):
             self.drawn.append(step)
             if time.perf_counter() - began > PIECE_S:
                 break
@@ -133,7 +134,7 @@ class Play:
             prompt=self.prompt.value or "",
             max_tokens=max_tokens,
             temperature=SETTINGS.temperature if self.temperature.value is None else float(self.temperature.value),
-            top_k=None if self.top_k.value is None else _whole(self.top_k, "top_k", 0),
+            top_k=None if self.top_k.value is None else _whole(self.top_k, "top_k", 50),
             top_p=None if self.top_p.value is None else float(self.top_p.value),
             seed=_whole(self.seed, "seed", SETTINGS.seed),
         )
@@ -188,6 +189,6 @@ def _whole(element: ui.number, name: str, otherwise: int) -> int:
     value: Any = element.value
     if value is None:
         return otherwise
-    if value != int(value):
-        raise ConfigError(f"{name} must be a whole number, not {value}", "leave the decimals out")
+    if value != int(value) or not 0 <= value < 2**53:  # beyond, a browser's numbers have gaps
+        raise ConfigError(f"{name} must be a whole number from 0 on, not {value}", f"for example {otherwise}")
     return int(value)

@@ -88,8 +88,11 @@ class WrittenText:
 
     def _token(self, written: Written, at: int) -> Element:
         label, classes = written.group.text, "tk"
+        first = show(self._tokenizer, written.group.tokens[0], self._t)
         if not label:
-            label, classes = show(self._tokenizer, written.group.tokens[0], self._t).label, "tk special"
+            label, classes = first.label, "tk special"
+        elif len(written.draws) == 1 and first.kind == "bytes":
+            classes = "tk raw"
         elif label.startswith("\n"):
             classes = "tk newline"
         # The whole character as it is: the browser sets Korean, accents and emoji as text.

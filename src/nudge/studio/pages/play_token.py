@@ -47,7 +47,11 @@ class TokenCard:
         rows = [
             (shown.label, numbers.percent(draw.probability)) for shown, draw in zip(labels, written.draws, strict=True)
         ]
-        pairs(*rows, (self._t("play.together"), numbers.percent(written.probability)))
+        values = pairs(*rows, (self._t("play.together"), numbers.percent(written.probability)))
+        for value, exact in zip(
+            values, (*(draw.probability for draw in written.draws), written.probability), strict=True
+        ):
+            value.props["title"] = f"{exact:.6g}"
 
     def _detail(self, shown: Shown, draw: Drawn) -> None:
         t = self._t
@@ -56,11 +60,13 @@ class TokenCard:
             text(shown.label, "t")
             text(t("play.id", id=shown.id), "i")
             text(shown.hex or "–", "y")
-        pairs(
+        probability, _, sampled = pairs(
             (t("play.probability"), numbers.percent(draw.probability)),
             (t("play.rank"), t("play.rank_of", rank=numbers.whole(draw.rank), V=numbers.whole(V))),
             (t("play.sampled"), numbers.percent(draw.sampled)),
         )
+        probability.props["title"] = f"{draw.probability:.6g}"  # with more digits than one reads at a glance
+        sampled.props["title"] = f"{draw.sampled:.6g}"
         box("hr")
         self._alternatives(draw)
 
