@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
 from nudge.look.copies import with_parameters
-from nudge.look.prediction import check_context, check_finite, check_tokens, kl_divergence, scores
+from nudge.look.prediction import check_context, check_finite, check_tokens, kl_divergence, loss_of, rank_of, scores
 from nudge.model.gpt import GPT
 
 FROM_3_TO_4_PERCENT = math.log(4 / 3)  # the lecture's example, as a change of the loss in nats
@@ -116,8 +116,8 @@ def nudge_once(
         )
     logits = (logits_before.detach(), logits_after)
     p_before, p_after = (row.softmax(-1) for row in logits)
-    losses = [-row.double().log_softmax(-1)[target].item() for row in logits]
-    ranks = [1 + int((row > row[target]).sum()) for row in logits]
+    losses = [loss_of(row, target) for row in logits]
+    ranks = [rank_of(row, target) for row in logits]
     return Nudge(
         target=target,
         lr=lr,
