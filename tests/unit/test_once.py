@@ -54,6 +54,12 @@ def test_too_high_a_rate_overshoots(network: GPT, optimizer: Optimizer, lr: floa
     assert huge.probability_after < huge.probability_before
 
 
+def test_a_network_whose_parameters_are_frozen(network: GPT) -> None:
+    expected = nudge_once(network, [1, 2, 3], target=7)
+    assert nudge_once(network.requires_grad_(False), [1, 2, 3], target=7) == expected
+    assert not any(p.requires_grad for p in network.parameters())
+
+
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_left_out_the_rate_turns_3_percent_into_4(network: GPT, optimizer: Optimizer) -> None:
     nudge = nudge_once(network, [1, 2, 3], target=7, optimizer=optimizer)

@@ -108,11 +108,13 @@ def nudge_once(
             lr = FROM_3_TO_4_PERCENT / max(slope, 1e-30)
         weights, relative_change, total_relative_change = _step(network, direction, lr)
         after = with_parameters(network, weights)
-        logits_after = scores(after, context)
-        if not logits_after.isfinite().all():
+        rows = [scores(after, ids) for ids in (context, *controls)]
+        if not all(row.isfinite().all() for row in rows):
             raise ConfigError(f"a step with learning rate {lr:g} makes the network overflow", "give a smaller one")
+        logits_after = rows[0]
         drift = tuple(
-            Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), scores(after, ids))) for ids in controls
+            Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), row))
+            for ids, row in zip(controls, rows[1:], strict=True)
         )
     logits = (logits_before.detach(), logits_after)
     p_before, p_after = (row.softmax(-1) for row in logits)
