@@ -167,7 +167,7 @@ def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None, f"{name} has no part in the prediction"
         step = gradient if optimizer == "sgd" else gradient / (gradient.abs() + ADAM_EPS)
-        slope += torch.dot(gradient.flatten(), step.flatten()).item()
+        slope += _dot(gradient, step)
         direction[name] = step
     return direction, slope
 
@@ -178,11 +178,16 @@ def _step(network: GPT, direction: dict[str, Tensor], lr: float) -> tuple[dict[s
     squared_step = squared_weight = 0.0
     for name, parameter in network.named_parameters():
         step = direction[name].mul_(-lr)
-        lengths = step.norm().item(), parameter.norm().item()
-        relative[name] = _ratio(*lengths)
-        squared_step, squared_weight = squared_step + lengths[0] ** 2, squared_weight + lengths[1] ** 2
+        squares = _dot(step, step), _dot(parameter, parameter)
+        relative[name] = math.sqrt(_ratio(*squares))
+        squared_step, squared_weight = squared_step + squares[0], squared_weight + squares[1]
         step.add_(parameter)
     return direction, relative, math.sqrt(_ratio(squared_step, squared_weight))
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    """The sum of a * b. Row by row: as one float32 sum of 38 million terms it was off by 0.2%."""
+    return (a * b).sum(-1).double().sum().item()
 
 
 def _ratio(change: float, of: float) -> float:
