@@ -90,7 +90,8 @@ def nudge_once(
 
     "sgd" goes lr * gradient down. "adamw" is AdamW's very first step, from moments that are zero: after the correction
     of their bias it is lr * g / (|g| + 1e-8), nearly the same length for every weight, without weight decay. `lr`
-    None: the rate at which the loss falls, to first order, as it does when a probability rises from 3% to 4%.
+    None: the rate at which the loss falls, to first order, as it does when a probability rises from 3% to 4%, or by
+    half where less than that is left.
 
     Shapes: context and each of `controls` 1 .. block_size ids, of a float32 network.
 
@@ -105,7 +106,8 @@ def nudge_once(
     with torch.no_grad():
         direction, slope = _descent(copy, optimizer)
         if lr is None:
-            lr = FROM_3_TO_4_PERCENT / max(slope, 1e-30)
+            left = -logits_before.double().log_softmax(-1)[target].item()
+            lr = min(FROM_3_TO_4_PERCENT, left / 2) / max(slope, 1e-30)
         weights, relative_change, total_relative_change = _step(network, direction, lr)
         after = with_parameters(network, weights)
         rows = [scores(after, ids) for ids in (context, *controls)]
