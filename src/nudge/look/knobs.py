@@ -72,10 +72,10 @@ class Turned:
             for token in dict.fromkeys(itertools.chain(*first))
         )
 
-    def rest(self, k: int) -> tuple[float, float]:
-        """What all tokens but those of `top(k)` have together: as trained, and as turned."""
+    def rest(self, tokens: Iterable[int]) -> tuple[float, float]:
+        """What all tokens but these have together: as trained, and as turned."""
         others = torch.ones_like(self.base, dtype=torch.bool)
-        others[[moved.token for moved in self.top(k)]] = False
+        others[list(tokens)] = False
         return self.base[others].double().sum().item(), self.changed[others].double().sum().item()
 
 

@@ -6,12 +6,13 @@ import time
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 
-from nudge.look import Knobs, Prediction, Turned, predict, turn
+from nudge.data.visible import shown
+from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.studio import numbers, shell
 from nudge.studio.kit import box, button, card, choice, message
 from nudge.studio.models import Opened
 from nudge.studio.pages.knobs_desk import Desk
-from nudge.studio.pages.knobs_heard import Distance, NextToken
+from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_smallest import smallest_networks
 from nudge.studio.pages.predict import example
@@ -79,7 +80,8 @@ class KnobsPage:
             with self.notes:
                 message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
         self.ids, self.base = tuple(ids[-room:]), None
-        self.next_token.after(written[-N_TAIL:] if len(written) <= N_TAIL else f"…{written[-N_TAIL:]}")
+        tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
+        self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.listen()
 
     async def _reset(self) -> None:
@@ -108,17 +110,18 @@ class KnobsPage:
     async def listen(self) -> None:
         """Ask the network with the knobs as they are. Of many questions the newest counts."""
         begun = time.perf_counter()
-        turned = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")
-        self.next_token.show(turned)
+        turned, top = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")
+        self.next_token.show(turned, top)
         self.distance.show(turned, self._moved(), took_s=time.perf_counter() - begun)
 
-    def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> Turned:
+    def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> tuple[Turned, tuple[Moved, ...]]:
         """In the worker's thread: what is said as trained is asked for once a text."""
         network, tokenizer = self.opened.network, self.opened.model.tokenizer
         base = self.base
         if base is None or base.context != ids:
             base = self.base = predict(network, tokenizer, ids)
-        return turn(network, tokenizer, ids, knobs, base=base)
+        turned = turn(network, tokenizer, ids, knobs, base=base)
+        return turned, turned.top(N_TOP)
 
     def _moved(self) -> str:
         """What is not as trained, in words: 2 blocks, 1 head, 1 muted."""

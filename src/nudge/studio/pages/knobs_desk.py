@@ -27,7 +27,7 @@ class Channel:
             self.mlp = Dial(turned, name="MLP", label=t("knobs.mlp_of", n=block))
             with box("fad"):
                 self.heads = [
-                    Dial(turned, kind="fader", name=str(head), label=t("knobs.head_of", head=head, n=block))
+                    Dial(turned, kind="fader", name=_number(head, n_head), label=t("knobs.head_of", head=head, n=block))
                     for head in range(n_head)
                 ]
             text(t("knobs.heads"), "s12 ink3")
@@ -116,4 +116,10 @@ class Desk:
 
 def _fader_px(n_head: int) -> int:
     """How wide a fader is: many heads have less room each, so that a block is not much wider than its dials."""
-    return 18 if n_head <= 6 else 14 if n_head <= 8 else 11
+    return 18 if n_head <= 6 else 14 if n_head <= 8 else 11 if n_head <= 16 else 9
+
+
+def _number(head: int, n_head: int) -> str:
+    """The number below a fader; where faders are narrow, every second or fifth has one."""
+    every = 1 if n_head <= 8 else 2 if n_head <= 16 else 5
+    return str(head) if head % every == 0 else ""

@@ -1,8 +1,9 @@
 """Knobs: what is heard. The next token as trained and as turned, and how far the two are apart."""
 
 import math
+from collections.abc import Sequence
 
-from nudge.look import Turned
+from nudge.look import Moved, Turned
 from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, legend, pairs, text
 from nudge.studio.models import Opened
@@ -19,36 +20,36 @@ class NextToken:
 
     def __init__(self, visit: Visit, opened: Opened) -> None:
         self.t, self.opened = visit.t, opened
-        with card(visit.t("knobs.next_token"), classes="gr"):
-            with box("hs between", style="margin:-8px 0 8px"):
-                legend(
-                    (visit.t("knobs.base"), "var(--muted-bar)", "square"),
-                    (visit.t("knobs.changed"), "var(--accent)", "square"),
-                )
-                self.note = text("", "s12 ink3 cut")
+        t = self.t
+
+        def colours() -> None:
+            legend((t("knobs.base"), "var(--muted-bar)", "square"), (t("knobs.changed"), "var(--accent)", "square"))
+
+        with card(t("knobs.next_token"), classes="gr", right=colours):
+            self.note = text("", "s12 ink3 cut", style="margin:-12px 0 8px")
             self.rows = box("two-bars", aria_live="off")
 
     def after(self, tail: str) -> None:
         """Say what it comes after."""
         self.note.text = self.t("knobs.after", text=tail) if tail else self.t("knobs.start")
 
-    def show(self, turned: Turned) -> None:
-        t, moved = self.t, turned.top(N_TOP)
-        largest = max(max(token.before, token.after) for token in moved)
+    def show(self, turned: Turned, top: Sequence[Moved]) -> None:
+        t = self.t
+        largest = max(max(moved.before, moved.after) for moved in top)
         self.rows.clear()
         with self.rows:
-            for place, token in enumerate(moved):
+            for place, moved in enumerate(top):
                 if place == N_TOP:
                     text(t("knobs.newcomers"), "s12 ink3 newcomers")
-                shown = show(self.opened.model.tokenizer, token.token, t)
+                shown = show(self.opened.model.tokenizer, moved.token, t)
                 with box("row"):
                     text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
-                    _compare(token.before, token.after, largest, self.t)
-            before, after = turned.rest(N_TOP)
+                    _compare(moved.before, moved.after, largest, t)
+            before, after = turned.rest(moved.token for moved in top)
             box("hr", style="margin:8px 0")
             with box("row rest"):
                 text(t("knobs.rest"), "s13")
-                _compare(before, after, max(before, after, largest), self.t)
+                _compare(before, after, max(before, after, largest), t)
 
 
 def _compare(before: float, after: float, largest: float, t: Words) -> None:
@@ -58,7 +59,8 @@ def _compare(before: float, after: float, largest: float, t: Words) -> None:
     text(numbers.percent(before), "p a", title=t("knobs.base"))
     text(numbers.percent(after), "p b", title=t("knobs.changed"))
     change = numbers.points(after - before)
-    text(change, f"d {'up' if change.startswith('+') else 'down' if change != '0' else ''}", title=t("knobs.points"))
+    way = "up" if change.startswith("+") else "down" if change.startswith(numbers.MINUS) else ""
+    text(change if way else "–", f"d {way}", title=t("knobs.points"))
 
 
 class Distance:
@@ -67,7 +69,7 @@ class Distance:
     def __init__(self, t: Words) -> None:
         self.t = t
         with card(t("knobs.distance")):
-            with box("hs", style="align-items:baseline"):
+            with box("hs wrap", style="align-items:baseline"):
                 self.kl = text("0.000", "num kl", aria_live="polite")
                 text(t("knobs.kl_note"), "s13 ink2")
             with box("bar kl-bar"):

@@ -123,8 +123,8 @@ class AnyParameter:
             del self.weights[key]
         await self._changed()
 
-    async def _forget_weights(self) -> None:
-        self.weights.clear()
+    async def _forget_the_rest(self) -> None:
+        self.weights = dict(list(self.weights.items())[:N_SHOWN])
         await self._changed()
 
     def reset(self) -> None:
@@ -151,10 +151,10 @@ class AnyParameter:
             for name, factor in self.factors.items():
                 self._pick(f"{name} × {numbers.fixed(factor)}", partial(self._forget, name))
             for (name, where), value in list(self.weights.items())[:N_SHOWN]:
-                label = f"{name}[{', '.join(map(str, where))}] = {numbers.significant(value, 4)}"
+                label = f"{name}[{', '.join(map(str, where))}] = {value:.6g}".replace("-", numbers.MINUS)
                 self._pick(label, partial(self._forget, (name, where)))
             if (n_more := len(self.weights) - N_SHOWN) > 0:
-                self._pick(self.t("knobs.more_weights", n=numbers.whole(n_more)), self._forget_weights)
+                self._pick(self.t("knobs.more_weights", n=numbers.whole(n_more)), self._forget_the_rest)
 
     def _pick(self, label: str, forget: Callable[[], Any]) -> None:
         said = self.t("knobs.forget", name=label)
@@ -167,7 +167,7 @@ class AnyParameter:
             if not config.untied:
                 text(t("knobs.two_knobs"), "s13 ink2")
             if not config.rotary:  # which turns keys by their position, biases too
-                text(t("knobs.key_bias", value=numbers.significant(LOUD, 2)), "s13 ink2")
+                text(t("knobs.key_bias", value=numbers.whole(LOUD)), "s13 ink2")
                 with box("hs wrap"):
                     button(t("knobs.set_keys"), self.visit.handle(partial(self._biases, 1)), kind="ghost small")
                     button(t("knobs.set_queries"), self.visit.handle(partial(self._biases, 0)), kind="ghost small")

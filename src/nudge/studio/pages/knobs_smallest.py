@@ -1,8 +1,9 @@
 """Knobs: the two smallest networks. Two or three dials that are all there is, and the step that training takes."""
 
 import math
-from typing import Any
+from collections.abc import Callable
 
+import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
@@ -22,7 +23,7 @@ def smallest_networks(visit: Visit) -> None:
         NeuronCard(visit)
 
 
-def _slider(label: str, low: float, high: float, value: float, changed: Any) -> ui.slider:
+def _slider(label: str, low: float, high: float, value: float, changed: Callable[[], None] | None = None) -> ui.slider:
     """A slider with its name before it and its value behind."""
     with box("sl"):
         text(label, "s13 ink2")
@@ -32,7 +33,8 @@ def _slider(label: str, low: float, high: float, value: float, changed: Any) -> 
 
     def show() -> None:
         shown.text = numbers.fixed(float(slider.value))
-        changed()
+        if changed:
+            changed()
 
     slider.on_value_change(show)
     return slider
@@ -43,7 +45,7 @@ class LineCard:
 
     def __init__(self, visit: Visit) -> None:
         t, line = visit.t, Line()
-        with card(t("knobs.line"), "y = W·x + b"):
+        with card(t("knobs.line"), "y = W·x + b", "line-net"):
             with box("small-net"):
                 with box("hs dials"):
                     self.W = Dial(self.show, name="W", label="W", low=-2, high=2, rest=line.W, sign="")
@@ -51,7 +53,6 @@ class LineCard:
                 with box("gr"):
                     self.x = _slider("x", -4, 4, 2.0, self.show)
                     self.target = _slider(t("knobs.target"), -4, 4, 2.0, self.show)
-                    self.rate = _slider(t("knobs.rate"), 0.01, 0.25, 0.05, self.show)
                     self.sum, self.y, self.loss = pairs(("W·x + b", ""), ("y", ""), (t("knobs.squared"), ""))
                 with svg(8, 8, "plot"):
                     _axes()
@@ -61,7 +62,8 @@ class LineCard:
                     self.point = shape("circle", r=0.17, fill="var(--accent)")
             with box("hs step"):
                 button(t("knobs.step"), self.step, kind="prim")
-                self.done = text("", "s12 ink2 num", aria_live="polite")
+                self.rate = _slider(t("knobs.rate"), 0.01, 0.25, 0.05)
+            self.done = text("", "done s12 ink2 num", aria_live="polite")
         self.show()
 
     @property
@@ -99,6 +101,7 @@ class NeuronCard:
     def __init__(self, visit: Visit) -> None:
         t = visit.t
         start = {"w0": 3.0, "w1": -2.25, "w2": 0.75}
+        self.target = 0
         with card(t("knobs.neuron"), "y = 1 / (1 + exp(−(w0·x1 + w1·x2 + w2)))"):
             with box("small-net"):
                 with box("hs dials"):
@@ -109,7 +112,6 @@ class NeuronCard:
                 with box("gr"):
                     self.x1 = _slider("x1", -1, 1, 0.6, self.show)
                     self.x2 = _slider("x2", -1, 1, -0.2, self.show)
-                    self.rate = _slider(t("knobs.rate"), 0.1, 4.1, 1.0, self.show)
                     self.sum, self.y, self.loss = pairs((t("knobs.sum"), ""), ("y", ""), (t("knobs.loss"), ""))
                 with box("map"):
                     with box("field"):
@@ -121,10 +123,10 @@ class NeuronCard:
                         text("1", "s11 ink3 num")
             with box("hs step"):
                 button(t("knobs.step"), self.step, kind="prim")
-                self.target = 0
                 kinds = {"0": t("knobs.no"), "1": t("knobs.yes")}
                 choice(kinds, "0", self.aim, label=t("knobs.target"))
-                self.done = text("", "s12 ink2 num", aria_live="polite")
+                self.rate = _slider(t("knobs.rate"), 0.1, 4.1, 1.0)
+            self.done = text("", "done s12 ink2 num", aria_live="polite")
         self.show()
 
     @property
@@ -156,7 +158,8 @@ class NeuronCard:
         self.point.style(f"left:{50 * (1 + x1):.1f}%;top:{50 * (1 - x2):.1f}%")
         across = [-1 + 2 * column / (COLUMNS - 1) for column in range(COLUMNS)]
         down = [1 - 2 * row / (ROWS - 1) for row in range(ROWS)]
-        self.picture.props["src"] = pictures.sizes_png([[network.y(a, b) for a in across] for b in down])
+        values = np.array([[network.y(a, b) for a in across] for b in down])
+        self.picture.props["src"] = pictures.sizes_png(values)
 
 
 def _axes() -> None:
