@@ -127,4 +127,4 @@ class KnobsPage:
         """What is not as trained, in words: 2 blocks, 1 head, 1 muted."""
         counts = {**self.desk.moved, **self.parameters.moved}
         parts = [self.t(f"knobs.moved.{name}", n=numbers.whole(n)) for name, n in counts.items() if n]
-        return ", ".join(parts) or self.t("knobs.moved.none")
+        return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or self.t("knobs.moved.none")
