@@ -78,7 +78,7 @@ class Distance:
             with box("hs between"):
                 for power in range(round(math.log10(SCALE[0])), round(math.log10(SCALE[1])) + 1):
                     text(numbers.significant(10.0**power, 1), "s11 ink3 num")
-            self.exact = text("", "s12 ink3", style="margin-top:12px")
+            self.exact = text("", "exact s12 ink3", style="margin-top:12px")
             with box(style="margin-top:12px"):
                 self.moved, self.took = pairs((t("knobs.moved.label"), "–"), (t("knobs.answer"), "–"))
 
