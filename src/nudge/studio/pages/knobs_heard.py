@@ -46,11 +46,12 @@ class NextToken:
                 with box("row"):
                     text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
                     _compare(moved.before, moved.after, largest, t)
-            before, after = turned.rest(moved.token for moved in top)
-            box("hr", style="margin:8px 0")
-            with box("row rest"):
-                text(t("knobs.rest"), "s13")
-                _compare(before, after, max(before, after, largest), t)
+            if len(top) < len(turned.base):
+                before, after = turned.rest(moved.token for moved in top)
+                box("hr", style="margin:8px 0")
+                with box("row rest"):
+                    text(t("knobs.rest"), "s13")
+                    _compare(before, after, max(before, after), t)
 
 
 def _compare(before: float, after: float, largest: float, t: Words) -> None:

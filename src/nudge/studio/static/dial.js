@@ -43,6 +43,7 @@ export default {
     name: String,
     label: String, // for those who do not see it
   },
+  emits: ["turn"],
   data() {
     return { value: this.start, grip: null };
   },
