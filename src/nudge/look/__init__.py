@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from nudge.look.once import Moved as Moved
     from nudge.look.once import Nudge as Nudge
     from nudge.look.once import nudge_once as nudge_once
+    from nudge.look.patterns import Habit as Habit
+    from nudge.look.patterns import fold as fold
+    from nudge.look.patterns import fold_rows as fold_rows
+    from nudge.look.patterns import habit as habit
+    from nudge.look.patterns import shrink as shrink
     from nudge.look.prediction import Candidate as Candidate
     from nudge.look.prediction import Prediction as Prediction
     from nudge.look.prediction import predict as predict
@@ -35,6 +40,7 @@ _NAMES = {
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
     "once": ("Drift", "Moved", "Nudge", "nudge_once"),
+    "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage", "Strip", "Trace", "trace"),

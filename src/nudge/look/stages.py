@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
+from nudge.look.patterns import shrink
 from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
@@ -146,13 +147,21 @@ class Trace:
 
     @torch.inference_mode()
     def pooled(self, layer: int, head: int, size: int = 32) -> Tensor:
-        """[<= size, <= size]: a pattern in small, each cell the largest weight of the square it stands for.
+        """[<= size, <= size]: a pattern in small, each cell the largest weight of a square (see `shrink`). Not kept."""
+        return shrink(self.peek(self._of_head(layer, head, "pattern").name, head), size)
 
-        The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
-        """
-        stage = self._of_head(layer, head, "pattern")
-        cell = math.ceil(len(self.tokens) / _positive("size", size))
-        return F.max_pool2d(self.peek(stage.name, head)[None], cell, ceil_mode=True)[0]
+    @torch.inference_mode()
+    def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
+        """The smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
+        stage = self.stage(name)
+        if stage.kind not in ("logits", "probabilities"):
+            low, high = self.peek(name, head).aminmax()
+            return low.item(), high.item()
+        pieces = []
+        for start in range(0, len(self.tokens), _POSITIONS_AT_ONCE):  # never all of [T, V]
+            logits = self._logits(range(start, min(start + _POSITIONS_AT_ONCE, len(self.tokens))))
+            pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
+        return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
 
     @torch.inference_mode()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:

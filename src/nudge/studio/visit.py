@@ -1,5 +1,6 @@
 """One person looking at one page: the language, the theme, the run that is looked at, and the way to the worker."""
 
+import functools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ class Visit:
     t: Words
     theme: str  # light, dark, or "" for the browser's
     query: dict[str, str]
+    bar: Any = None  # at the top of the page
     banner: Any = None  # where messages appear
     _key: object = field(default_factory=object)
 
@@ -72,6 +74,7 @@ class Visit:
     def handle(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """An event handler whose errors are said on the page, and whose outdated questions are forgotten."""
 
+        @functools.wraps(function)  # NiceGUI reads from the signature whether the event is wanted
         async def handled(*args: Any) -> None:
             try:
                 answer = function(*args)
