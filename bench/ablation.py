@@ -28,10 +28,10 @@ from nudge.data.shards import Dataset
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train import muon
-from nudge.train.evaluation import compute_in, score
+from nudge.train.evaluation import score
 from nudge.train.loop import make_batches
-from nudge.train.optimizer import Optimizer
 from nudge.train.schedule import learning_rate
+from nudge.train.update import AutogradUpdate
 
 COMMON: dict[str, Any] = {
     "model": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64},
@@ -96,22 +96,18 @@ def run(settings: dict[str, str], dataset: Dataset, seed: int, dtype: str) -> di
     now.clear()
     now.update(settings)
     network = trial(config, settings)
-    optimizer = Optimizer(network, config.train, dtype)
-    optimizer.muon.steps = {"5": muon.JORDAN, "4": POLAR_4, "3": muon.STEPS}[settings.get("ns", "3")]
-    batches, yes = make_batches(config, dataset), torch.tensor(True)
+    update = AutogradUpdate(network, config.train, dtype)
+    update.optimizer.muon.steps = {"5": muon.JORDAN, "4": POLAR_4, "3": muon.STEPS}[settings.get("ns", "3")]
+    batches = make_batches(config, dataset)
     step_s = []
     for done in range(config.train.steps):
         begun = time.process_time()
         x, y = (torch.from_numpy(array) for array in batches(done))
-        with compute_in(torch.device("cpu"), dtype):
-            loss = network.loss(x, y)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), config.train.grad_clip)
-        optimizer.step(learning_rate(config.train, done), yes)
-        optimizer.zero_grad()
+        loss = update.forward_backward(x, y, 1.0)
+        update.step(learning_rate(config.train, done), loss)
         step_s.append(time.process_time() - begun)
     windows = val_windows(dataset.val, config.model.block_size, vocab_size=config.model.vocab_size)
-    result = score(network, windows, n_bytes=dataset.tokenizer.n_bytes, dtype=dtype)
+    result = score(update.loss, windows, n_bytes=dataset.tokenizer.n_bytes, device=update.device)
     flops = sizes.training_flops_per_token(config.model) * config.train.batch_tokens
     return {
         "loss": result.loss,

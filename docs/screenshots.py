@@ -22,11 +22,16 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 OUT = Path(__file__).parent / "screenshots"
-KOREAN = "구글에서 시니어 엔지니어를 채용합니다.\n서울의 한 회사가 주니어 개발자를 찾습니다.\n오늘 본 영화는 정말 재미있었습니다.\n"
+SENTENCES = (
+    "구글에서 시니어 엔지니어를 채용합니다.\n",
+    "서울의 한 회사가 주니어 개발자를 찾습니다.\n",
+    "오늘 본 영화는 정말 재미있었습니다.\n",
+)
 WIDTH, HEIGHT = 1440, 900
 
 
 def nudge(*args: str) -> list[str]:
+    """The command line of `nudge` with these arguments."""
     return [sys.executable, "-m", "nudge", *args]
 
 
@@ -34,13 +39,14 @@ def train(runs: Path) -> None:
     """A model of Python code, and a small one of Korean sentences."""
     subprocess.run(nudge("train", "--run", str(runs / "tiny")), check=True)
     text = runs / "korean.txt"
-    text.write_text(KOREAN * 2000, encoding="utf-8")
+    text.write_text("".join(SENTENCES) * 2000, encoding="utf-8")
     short = ("--steps", "200", "--tokenizer", "bpe-600", "--run", str(runs / "korean"))
     subprocess.run(nudge("train", "--data", str(text), *short), check=True)
 
 
 @contextmanager
 def serving(runs: Path) -> Iterator[str]:
+    """A studio on a free port, until the block ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -82,6 +88,7 @@ PREPARE: dict = {
 
 
 def main() -> None:
+    """Take all pictures."""
     OUT.mkdir(exist_ok=True)
     given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as temporary:

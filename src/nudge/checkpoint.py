@@ -89,8 +89,7 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
         earlier = checkpoint.step > 0  # an import, and a run before its first update, have none to go on from
         raise MachineError(
             f"could not save {path.name}: {_cause(error)}" + " (the checkpoint before it is intact)" * earlier,
-            "make room on the disk or check the folder's permissions, then "
-            + (f"go on: nudge resume {folder.path}" if earlier else "type the same command again"),
+            "make room on the disk or check the folder's permissions" + f", then: nudge resume {folder.path}" * earlier,
         ) from error
     return saved
 

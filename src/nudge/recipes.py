@@ -29,8 +29,8 @@ def llm_viz() -> Config:
         recipe="llm_viz",
         model=ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3),
         data=DataConfig(paths=(SORTING,), tokenizer="chars"),
-        train=TrainConfig(steps=2000, batch_tokens=64 * 11, optimizer="adamw", lr=1e-3, warmup_steps=50),
-        sample=SampleConfig(temperature=0.0),  # a question has one answer
+        train=TrainConfig(steps=200, batch_tokens=64 * 11, optimizer="adamw", lr=1e-3, warmup_steps=20),
+        eval=EvalConfig(every=20),
     )
 
 

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge import checkpoint as checkpoints
-from nudge import native
 from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
@@ -359,9 +358,3 @@ def test_a_trained_network_predicts_as_well_with_fewer_bits() -> None:
     assert losses["float32"] < 2.7, "it has not learned"
     assert abs(losses["bfloat16"] - losses["float32"]) < 0.002
     assert abs(losses["int8"] - losses["float32"]) < 0.01
-
-
-def test_the_kernels_compile_without_a_warning(tmp_path: Path) -> None:
-    source = Path(native.__file__).with_name("decode.c")
-    flags = [*native.FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror", "-Wno-psabi"]
-    subprocess.run(["cc", *flags, "-c", "-o", tmp_path / "decode.o", source], check=True)

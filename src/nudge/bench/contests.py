@@ -8,7 +8,7 @@ from typing import Any
 
 from nudge import config as configs
 from nudge.bench.turns import Contender
-from nudge.config import Config, ModelConfig
+from nudge.config import Config, ModelConfig, TrainConfig
 from nudge.errors import ConfigError, nearest
 from nudge.model import sizes
 
@@ -16,6 +16,17 @@ DTYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
 UPDATE_TOKENS = 4096  # of an update, unless told otherwise
 NANOGPT_ABSENT = "not given: --nanogpt DIR, a checkout of nanoGPT"
 LLMC_ABSENT = "not given: --llmc DIR, a checkout of llm.c"
+
+# README.md of nanoGPT, "I only have a macbook": 4 layers, 4 heads, 128 channels, context 64, batch 12, no dropout.
+NANOGPT_MODEL = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64)
+NANOGPT_TRAIN = TrainConfig(
+    batch_tokens=12 * 64, lr=1e-3, steps=2000, warmup_steps=100, weight_decay=0.1, beta1=0.9, beta2=0.99
+)
+
+
+def shape(model: ModelConfig, *more: str) -> dict[str, int]:
+    """The sizes of a network by the names that nanoGPT and we share, without the vocabulary's."""
+    return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", *more)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +195,7 @@ def decoding(
     contenders = []
     for dtype in dtypes:
         options = {
-            "model": {key: getattr(model, key) for key in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")},
+            "model": shape(model, "vocab_size"),
             "work": str(work),
             "dtype": dtype,
             "threads": threads,
@@ -266,7 +277,8 @@ def time_to_loss(
     contenders = [
         Contender(name=f"nudge {config.recipe}", prepare="nudge.bench.time_to_loss:own", options=own, ours=True)
     ]
-    for name, lr, steps in (("as shipped", 1e-3, 2000), ("tuned", tuned_lr, tuned_steps)):
+    shipped = NANOGPT_TRAIN
+    for name, lr, steps in (("as shipped", shipped.lr, shipped.steps), ("tuned", tuned_lr, tuned_steps)):
         contenders.append(
             Contender(
                 name=f"nanoGPT {name}",
@@ -275,7 +287,6 @@ def time_to_loss(
                 absent="" if nanogpt else NANOGPT_ABSENT,
             )
         )
-    model = config.model
     return Contest(
         name="time-to-loss",
         title=f"time to a loss of {target:g} nats per character on {text.name}",
@@ -284,9 +295,9 @@ def time_to_loss(
         contenders=tuple(contenders),
         settings={
             **shared,
-            "nanogpt": {"lr": [1e-3, tuned_lr], "steps": [2000, tuned_steps]},
+            "nanogpt": {"lr": [shipped.lr, tuned_lr], "steps": [shipped.steps, tuned_steps]},
             "recipe": config.recipe,
             "steps": config.train.steps,
-            "model": {key: getattr(model, key) for key in ("n_layer", "n_head", "n_embd", "block_size")},
+            "model": shape(config.model),
         },
     )

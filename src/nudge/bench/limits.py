@@ -1,19 +1,17 @@
 """What this machine can do at best: matrix products and reading memory, measured in turns beside the contenders."""
 
-import contextlib
 import ctypes
-import mmap
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import psutil
 import torch
-from torch import Tensor
 
 from nudge import native
 from nudge.bench.rounds import Prepared
 from nudge.config import MachineConfig
+from nudge.native.memory import huge_pages
 from nudge.train.probe import probe
 
 SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
@@ -58,7 +56,11 @@ def _reader(device: torch.device) -> Callable[[], float]:
     """Bytes per second of the best reading of a buffer that no cache holds, by all threads."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     n_bytes = max(1, min(1 << 30, free // 4) >> 21) << 21  # whole pages
-    buffer = (_huge_pages(n_bytes) if device.type == "cpu" else torch.empty(n_bytes // 4, device=device)).fill_(1)
+    if device.type == "cpu":
+        buffer = huge_pages(n_bytes).view(torch.float32)
+    else:
+        buffer = torch.empty(n_bytes // 4, device=device)
+    buffer.fill_(1)
     ways: list[Callable[[], object]] = [buffer.sum]
     if device.type == "cpu":
         try:
@@ -68,15 +70,6 @@ def _reader(device: torch.device) -> Callable[[], float]:
         except native.UnavailableError:
             pass  # PyTorch's own sum must do
     return lambda: n_bytes / min(_seconds(way, device) for way in ways)
-
-
-def _huge_pages(n_bytes: int) -> Tensor:
-    """Memory for float32 in pages of 2 MB, where the system has them: looking up small ones takes time."""
-    memory = mmap.mmap(-1, n_bytes)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(memory, dtype=torch.float32)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 import nudge
+from nudge.bench.contests import NANOGPT_MODEL, NANOGPT_TRAIN, shape
 from nudge.bench.rounds import Prepared, checkout
-from nudge.bench.training import nanogpt_module, nanogpt_optimizer, nanogpt_sizes
-from nudge.config import Config, ModelConfig, TrainConfig, from_dict, override
+from nudge.bench.training import nanogpt_module, nanogpt_optimizer, plain_update
+from nudge.config import Config, TrainConfig, from_dict, override
 from nudge.data.split import Split
 from nudge.events import Evaluation, Event, Step
 from nudge.train.start import run
@@ -29,9 +30,6 @@ Progress = Generator[
     tuple[int, float, float], None, None
 ]  # updates made, seconds they took, loss on the validation text
 
-# README.md of nanoGPT, "I only have a macbook": 4 layers, 4 heads, 128 channels, context 64, batch 12, no dropout.
-NANOGPT_MODEL = ModelConfig(n_layer=4, n_head=4, n_embd=128, block_size=64)
-NANOGPT_TRAIN = TrainConfig(batch_tokens=12 * 64, warmup_steps=100, weight_decay=0.1, beta1=0.9, beta2=0.99)
 EVALUATE_AT_ONCE = 256  # windows
 
 
@@ -71,7 +69,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
     torch.set_num_threads(threads)
     train, val, n_chars = characters(Path(text), val_share=Config().data.val_share)
     config = dataclasses.replace(NANOGPT_TRAIN, lr=lr, steps=steps)
-    sizes = nanogpt_sizes(dataclasses.replace(NANOGPT_MODEL, vocab_size=n_chars))
+    sizes = {**shape(NANOGPT_MODEL), "vocab_size": n_chars}
     module = nanogpt_module(folder)
 
     def learn(seed: int) -> Progress:
@@ -80,10 +78,13 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
         optimizer = nanogpt_optimizer(model, config, "cpu")
         model(*_batch(train))[1].backward()  # what is done for the first time is not timed
         optimizer.zero_grad(set_to_none=True)
+        update = plain_update(lambda x, y: model(x, y)[1], model, optimizer, config, torch.device("cpu"), "float32")
         seconds = 0.0
         for done in range(steps):
             begun = time.perf_counter()
-            _nanogpt_update(model, optimizer, train, nanogpt_lr(done, config))
+            for group in optimizer.param_groups:
+                group["lr"] = nanogpt_lr(done, config)
+            update(*_batch(train))
             seconds += time.perf_counter() - begun
             if (done + 1) % every == 0 or done + 1 == steps:
                 yield done + 1, seconds, _validation_loss(model, val)
@@ -106,15 +107,6 @@ def nanogpt_lr(done: int, config: TrainConfig) -> float:
         return config.lr * (done + 1) / (config.warmup_steps + 1)
     share = (done - config.warmup_steps) / (config.steps - config.warmup_steps)
     return config.lr * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def _nanogpt_update(model: Any, optimizer: torch.optim.Optimizer, tokens: Tensor, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    model(*_batch(tokens))[1].backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), NANOGPT_TRAIN.grad_clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def _batch(tokens: Tensor) -> tuple[Tensor, Tensor]:

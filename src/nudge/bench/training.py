@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import nudge
-from nudge.bench import ours
+from nudge.bench import contests, ours
 from nudge.bench.limits import synchronize
 from nudge.bench.rounds import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
@@ -54,14 +54,14 @@ def nanogpt(
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     module = nanogpt_module(folder)
-    model = module.GPT(module.GPTConfig(**nanogpt_sizes(run.model), bias=True, dropout=0.0)).to(device)
+    model = module.GPT(module.GPTConfig(**contests.shape(run.model, "vocab_size"), bias=True, dropout=0.0)).to(device)
     optimizer = nanogpt_optimizer(model, run.train, "cuda" if fused else device.type)
     forward = torch.compile(model) if compiled else model
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return forward(x, y)[1]
 
-    update = _plain_update(loss, model, optimizer, run.train, device, dtype)
+    update = plain_update(loss, model, optimizer, run.train, device, dtype)
     return checkout("nanoGPT", folder), _repeated(update, run, device, batch, turn_s)
 
 
@@ -82,7 +82,7 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
     def loss(x: Tensor, y: Tensor) -> Tensor:
         return model(input_ids=x, labels=x, use_cache=False).loss  # it moves the labels by one itself
 
-    update = _plain_update(loss, model, optimizer, train, device, dtype)
+    update = plain_update(loss, model, optimizer, train, device, dtype)
     return f"transformers {hf.__version__}", _repeated(update, run, device, batch, turn_s)
 
 
@@ -120,17 +120,12 @@ def huggingface_config(model: ModelConfig) -> Any:
     )
 
 
-def nanogpt_sizes(model: ModelConfig) -> dict[str, int]:
-    """The sizes by nanoGPT's names, which are ours."""
-    return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
-
-
 def _device(config: Config) -> torch.device:
     """Where the probe sends ours, too."""
     return torch.device(config.machine.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-def _plain_update(
+def plain_update(
     loss: Update,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,

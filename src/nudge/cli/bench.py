@@ -230,8 +230,7 @@ def time_to_loss(
     from nudge.bench import contests
 
     _must_exist(text, nanogpt)
-    same_sizes = {"model": {"n_layer": 4, "n_head": 4, "n_embd": 128, "block_size": 64}}
-    config = configs.override(recipes.recipe(recipe), same_sizes)
+    config = configs.override(recipes.recipe(recipe), {"model": contests.shape(contests.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
         contest = contests.time_to_loss(

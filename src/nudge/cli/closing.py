@@ -13,10 +13,11 @@ from nudge.cli.live import clock, make_console
 from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
-from nudge.look.once import Nudge, find_example, nudge_once
+from nudge.look.once import FROM_3_TO_4_PERCENT, Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
 from nudge.plan import rental
 from nudge.runfolder import RunFolder
+from nudge.train.evaluation import solved
 from nudge.train.summary import Summary, summarize
 
 SHOWN_CHARACTERS = 160
@@ -59,6 +60,8 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
     context, target = tokens[:position].tolist(), int(tokens[position])
     nudge = nudge_once(model.network, context, target)
+    if -math.log(nudge.probability_before) < FROM_3_TO_4_PERCENT:  # less is left to learn than the nudge would take
+        return
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
@@ -91,6 +94,8 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
             ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens")
         )
         rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
+    if dataset.manifest.records:
+        rows.append(("solved exactly", _answers(model, dataset)))
     if dataset.is_python and summary.samples:
         rows.append(("looks like Python", _python_share(summary)))
     share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
@@ -113,6 +118,12 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
         table.add_row(Text(name, style="dim"), words)
     console.print()
     console.print(table)
+
+
+def _answers(model: LanguageModel, dataset: Dataset) -> str:
+    """How many of the records have exactly the right answer, in words."""
+    val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
+    return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
 
 
 def _short(hours: float) -> str:

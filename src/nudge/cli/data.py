@@ -10,7 +10,7 @@ import click
 from nudge.config import DataConfig
 
 if TYPE_CHECKING:
-    from nudge.data.shards import Dataset, SplitManifest
+    from nudge.data.shards import Dataset, Records, SplitManifest
 
 
 @click.group()
@@ -85,12 +85,15 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
         return
     source = manifest.source
     paths = ", ".join(source.paths) or f"the standard library of Python {manifest.versions['python']}"
+    size = (
+        f"{source.n_files:,} files, {source.n_bytes / 1e6:,.1f} MB" if source.n_files else f"{source.n_bytes:,} bytes"
+    )
     lines = {
         "folder": str(dataset.dir),
-        "text": f"{paths} ({source.n_files:,} files, {source.n_bytes / 1e6:,.1f} MB)",
+        "text": f"{paths} ({size})",
         "tokenizer": f"{manifest.tokenizer}, {manifest.vocab_size:,} symbols, SHA-256 {manifest.tokenizer_sha256[:12]}",
-        "training": _counts(manifest.train),
-        "validation": _counts(manifest.val),
+        "training": _counts(manifest.train, manifest.records),
+        "validation": _counts(manifest.val, manifest.records),
         "fingerprint": dataset.fingerprint[:12],
     }
     if note:
@@ -99,7 +102,10 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
         click.echo(f"{name:12} {words}")
 
 
-def _counts(split: "SplitManifest") -> str:
+def _counts(split: "SplitManifest", records: "Records | None") -> str:
+    if records:
+        n, length = split.n_tokens // records.n_tokens, records.n_tokens
+        return f"{split.n_tokens:,} tokens: {n:,} examples of {length}, the first {records.n_given} of which are given"
     return (
         f"{split.n_tokens:,} tokens in {split.n_documents:,} documents, {split.text_bytes / 1e6:,.2f} MB of text, "
         f"{split.text_bytes / max(split.text_tokens, 1):.2f} bytes per token"

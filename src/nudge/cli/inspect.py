@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from nudge.data.tokenizer import Tokenizer
     from nudge.look.inspection import Weights
     from nudge.look.parameters import Node
     from nudge.look.values import Difference, Histogram, Neighbour
@@ -94,14 +95,25 @@ def _nearest(found: "Weights", text: str) -> "Nearest":
     if not tokens:
         raise ConfigError("no token to find neighbours of", 'for example --neighbours "the"')
 
-    def shown(token: int) -> str:
-        known = token < tokenizer.vocab_size and tokenizer.token_bytes(token) is not None
-        return tokenizer.decode([token]) if known else f"<{token}>"
-
     return [
-        (token, shown(token), tuple((near, shown(near.token)) for near in neighbours(table, token)))
+        (
+            token,
+            _text(tokenizer, token),
+            tuple((near, _text(tokenizer, near.token)) for near in neighbours(table, token)),
+        )
         for token in dict.fromkeys(tokens)
     ]
+
+
+def _text(tokenizer: "Tokenizer", token: int) -> str:
+    """The text of a token; a piece of a character as its bytes, one without any text as its number."""
+    text = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+    if text is None:
+        return f"<{token}>"
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"<{byte:02x}>" for byte in text)
 
 
 def _described(
@@ -246,15 +258,10 @@ def _show_beside(console: "Console", found: "Weights") -> None:
     for name, numbers, size, role in rows:
         grid.add_row(Text("  " + _line(name)), Text(numbers), Text(size), Text(role, style="dim"))
     if found.tokens_seen is not None and found.step is not None and found.config is not None:
-        batch = found.config.train.batch_tokens
         model = found.config.model
-        grid.add_row(
-            "  updates",
-            f"{found.step:,}",
-            "",
-            Text(f"{_count(found.tokens_seen)} tokens seen, {batch:,} an update", style="dim"),
-        )
-        sizes = f"{model.n_layer} layers, {model.n_head} heads, {model.n_embd} channels, context {model.block_size:,}, {model.vocab_size:,} tokens"
+        tokens = f"{_count(found.tokens_seen)} tokens seen"
+        sizes = f"n_layer {model.n_layer}, n_head {model.n_head}, n_embd {model.n_embd}"
+        grid.add_row("  updates", f"{found.step:,}", "", Text(tokens, style="dim"))
         grid.add_row("  config", Text(_line(found.config.recipe)), "", Text(sizes, style="dim"))
     console.print(grid)
 
@@ -275,7 +282,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
     grid = _grid(1)
     for label, value in (
         ("mean", histogram.mean),
-        ("spread", histogram.std),
+        ("std", histogram.std),
         ("lowest", histogram.low),
         ("highest", histogram.high),
         ("norm", histogram.norm),
@@ -286,7 +293,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
         Text(f"{histogram.n_not_finite:,}", style="red bold" if histogram.n_not_finite else ""),
     )
     console.print(grid)
-    console.print(Text(f"counted over all {histogram.n:,} values", style="dim"))
+    console.print(Text(f"counted over all {histogram.n:,} values\n", style="dim"))
 
 
 def _columns(counts: Sequence[int]) -> list[str]:
@@ -312,6 +319,7 @@ def _show_nearest(console: "Console", nearest: "Nearest") -> None:
                 f"{cosine:.2f}",
             )
         console.print(grid if near else Text("    its row is zero or not finite, and has no direction", style="yellow"))
+    console.print()
 
 
 def _show_difference(console: "Console", against: str, moved: "Difference") -> None:
@@ -324,15 +332,21 @@ def _show_difference(console: "Console", against: str, moved: "Difference") -> N
         grid.add_row(Text(f"  {part}"), Text(_bar(value / most if most else 0.0), style="dark_orange"), _number(value))
     grid.add_row(Text("  all", style="bold"), "", Text(_number(moved.total), style="bold"))
     console.print(grid)
-    ranked = sorted(
-        moved.changes, key=lambda change: -change.relative if not math.isnan(change.relative) else -math.inf
-    )
     console.print(Text("\nMoved most", style="bold"))
     grid = _grid(2)
+    ranked = sorted(
+        (change for change in moved.changes if math.isfinite(change.relative)), key=lambda change: -change.relative
+    )
     for change in ranked[:MOST_MOVED]:
         largest = f"largest change of a value {_number(change.largest)}"
         grid.add_row(Text(f"  {_line(change.name)}"), Text(_number(change.relative)), Text(largest, style="dim"))
     console.print(grid)
+    from_zero = sum(change.relative == math.inf for change in moved.changes)
+    not_finite = sum(math.isnan(change.relative) for change in moved.changes)
+    if from_zero:
+        console.print(Text(f"beside them, {from_zero:,} that were zero are not any more", style="dim"))
+    if not_finite:
+        console.print(Text(f"{not_finite:,} hold values that are not finite", style="red"))
     for words, names in (
         ("only there", moved.only_before),
         ("only here", moved.only_after),
@@ -353,17 +367,17 @@ def _shape(shape: Sequence[int]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
 
 
-def _count(n: int) -> str:
+def _count(n: int, units: str = "kMBT") -> str:
     """As a person writes it: 768, 98.3 k, 9.22 M."""
     if n < 1000:
         return str(n)
-    power = min(int(f"{n:.2e}".rpartition("e")[2]) // 3, 4)  # after rounding: 999,999 is 1.00 M
+    power = min(int(f"{n:.2e}".rpartition("e")[2]) // 3, len(units))  # after rounding: 999,999 is 1.00 M
     value = n / 1000**power
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {'kMBT'[power - 1]}"
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {units[power - 1]}"
 
 
 def _bytes(n: int) -> str:
-    return f"{_count(n)}B" if n >= 1000 else f"{n} B"
+    return f"{_count(n, 'kMGT')}{'B' if n >= 1000 else ' B'}"
 
 
 def _percent(share: float) -> str:
@@ -380,4 +394,4 @@ def _bar(share: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.1f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return f"{value:,.1f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")

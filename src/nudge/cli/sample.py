@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nudge.cli.prompts import clean, read_prompt
 from nudge.cli.visible import visible
 from nudge.infer import DTYPES
 
@@ -57,7 +58,7 @@ def sample(
     model = engine.load(source, dtype=dtype)
     for note in model.notes:
         click.echo(note, err=True)
-    prompt = _read_prompt(prompt)
+    prompt = read_prompt(prompt)
     slid = False
     for number in range(num):
         if number and not as_json:
@@ -83,23 +84,9 @@ def sample(
         )
 
 
-def _read_prompt(prompt: str) -> str:
-    """The prompt, from standard input if it is "-"; the newline that ends a pipe's last line is not part of it."""
-    if prompt != "-":
-        return prompt
-    # Bytes that are not UTF-8 stay what they are, as Python already does with the command line's.
-    text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _clean(prompt: str) -> str:
-    """The prompt as it can be printed."""
-    return prompt.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
-
-
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
-    terminal, prompt = sys.stdout.isatty(), _clean(prompt)
+    terminal, prompt = sys.stdout.isatty(), clean(prompt)
     sys.stdout.write(click.style(visible(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
     for piece in stream:
@@ -115,7 +102,7 @@ def _write_json(model: "LanguageModel", stream: "TextStream", prompt: str, seed:
         "step": model.step,
         "verified": model.verified,
         "seed": seed,
-        "prompt": _clean(prompt),
+        "prompt": clean(prompt),
         "text": "".join(stream),
         "tokens": stream.n_tokens,
         "ended": stream.ended,

@@ -86,8 +86,10 @@ def val_windows(
 
 
 def check_windows(tokens: Tokens, block_size: int, name: str = "") -> None:
-    """Raises: DataError if a split does not hold one window: block_size inputs and the target after them; ConfigError if
-    a window is not a record."""
+    """Whether windows of block_size inputs and the target after them can be cut.
+
+    Raises: DataError if a split does not hold one; ConfigError if a record is no such window.
+    """
     if tokens.records and tokens.records.n_tokens != block_size + 1:
         raise ConfigError(
             f"each example in {tokens.folder} has {tokens.records.n_tokens} tokens, a window has {block_size + 1:,} "

@@ -50,7 +50,7 @@ def prepare(
     if tokenizer and not tokenizer.has_eot:
         raise TokenizerError(
             f"the tokenizer {config.tokenizer} has no token that starts a document: it is for examples, not for text",
-            "choose another: bytes, chars, gpt2, bpe-N",
+            f"its examples are --data {SORTING}; text takes bytes, chars, gpt2 or bpe-N",
         )
     key = _key(config, source, texts, tokenizer)
     folder = out or cache_folder() / "datasets" / key[:16]

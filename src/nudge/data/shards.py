@@ -338,7 +338,7 @@ def _from_json(kind: Any, value: Any) -> Any:
     hints = typing.get_type_hints(kind)
     if set(value) != set(hints):
         raise ValueError(f"expected {', '.join(hints)}")
-    converted = {}
+    converted: dict[str, Any] = {}
     for name, hint in hints.items():
         inner = value[name]
         if typing.get_origin(hint) is tuple:

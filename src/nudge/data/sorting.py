@@ -3,8 +3,8 @@
     C B A B B C A B B B C C
     the question|the answer
 
-There are 729 questions. The task is the one of the llm-viz page (Source: https://bbycroft.net/llm), and its examples are
-records: all of one length, without a token between them, each learned from its own beginning.
+There are 729 questions. The task is the one of the llm-viz page (Source: https://bbycroft.net/llm), and its examples
+are records: all of one length, without a token between them, each learned from its own beginning.
 """
 
 import hashlib
@@ -32,6 +32,7 @@ from nudge.data.shards import (
 )
 from nudge.data.split import hash_number
 from nudge.data.tokenizer import CharTokenizer
+from nudge.data.vocabulary import is_learned
 from nudge.errors import ConfigError
 from nudge.files import cache_folder
 
@@ -69,9 +70,10 @@ def _own_tokenizer(config: DataConfig) -> CharTokenizer:
     tokenizer = CharTokenizer(LETTERS, has_eot=False)
     if config.paths != (SORTING,):
         raise ConfigError(f"{SORTING} cannot be mixed with other text", f"give one of them: --data {SORTING}")
-    if config.tokenizer != "chars" and tokenizers.get(config.tokenizer).sha256 != tokenizer.sha256:
+    given = config.tokenizer
+    if given != "chars" and (is_learned(given) or tokenizers.get(given).sha256 != tokenizer.sha256):
         raise ConfigError(
-            f"{SORTING} has a vocabulary of its own, the letters {', '.join(LETTERS)}; got {config.tokenizer}",
+            f"{SORTING} has a vocabulary of its own, the letters {', '.join(LETTERS)}; got {given}",
             "give --tokenizer chars",
         )
     return tokenizer

@@ -1,8 +1,9 @@
 """Text to tokens and back: bytes, characters, or byte pairs (gpt2, cl100k, or a vocabulary of one's own).
 
-Every tokenizer has one special token, `<|endoftext|>`, that starts a document (only one for examples without documents
-has none). Ordinary text never becomes it, whatever the text says. Text is a Python string in which a byte that is not UTF-8 stands as a lone surrogate (the standard
-`surrogateescape`), so that `decode_bytes(encode_bytes(data)) == data` for any data.
+Every tokenizer has one special token, `<|endoftext|>`, that starts a document (only one that is for examples without
+documents has none). Ordinary text never becomes it, whatever the text says. Text is a Python string in which a byte
+that is not UTF-8 stands as a lone surrogate (the standard `surrogateescape`), so that
+`decode_bytes(encode_bytes(data)) == data` for any data.
 """
 
 import abc

@@ -45,8 +45,12 @@ class TokenStream(Iterator[int]):
     """The tokens that are drawn after `ids`, one by one.
 
     `ended` tells why there are no more (None: there may be). `pending` are the tokens that the network must read before
-    `draw` can choose the next: `next()` does both, and who reads for several streams at once calls `draw`.
+    `draw` can choose the next: `next()` does both, and who reads for several streams at once calls `draw`. `drawn` is
+    the last choice, be it the end of the text, and `probabilities` [1, V] what it was drawn from.
     """
+
+    drawn: int
+    probabilities: Tensor
 
     def __init__(
         self,
@@ -81,13 +85,13 @@ class TokenStream(Iterator[int]):
     def draw(self, logits: Tensor) -> int | None:
         """The next token by its logits [1, V]; None where the document ends."""
         sample = self._sample
-        probs = sampling.probabilities(
+        self.probabilities = sampling.probabilities(
             logits[:, : self._n_known],  # an imported vocabulary may be padded with rows for no token
             temperature=sample.temperature,
             top_k=sample.top_k,
             top_p=sample.top_p,
         )
-        token = int(sampling.draw(probs, self._generator))
+        self.drawn = token = int(sampling.draw(self.probabilities, self._generator))
         if token == self._end:
             self.ended = "end of text"
             return None

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from nudge.look.arithmetic import Arithmetic as Arithmetic
     from nudge.look.arithmetic import Term as Term
     from nudge.look.arithmetic import explain as explain
+    from nudge.look.inspection import Stored as Stored
+    from nudge.look.inspection import Weights as Weights
+    from nudge.look.inspection import weights as weights
     from nudge.look.knobs import Knobs as Knobs
     from nudge.look.knobs import Turned as Turned
     from nudge.look.knobs import turn as turn
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from nudge.look.once import Moved as Moved
     from nudge.look.once import Nudge as Nudge
     from nudge.look.once import nudge_once as nudge_once
+    from nudge.look.parameters import Node as Node
+    from nudge.look.parameters import Parameter as Parameter
     from nudge.look.patterns import Habit as Habit
     from nudge.look.patterns import fold as fold
     from nudge.look.patterns import fold_rows as fold_rows
@@ -34,16 +39,28 @@ if TYPE_CHECKING:
     from nudge.look.stages import Strip as Strip
     from nudge.look.stages import Trace as Trace
     from nudge.look.stages import trace as trace
+    from nudge.look.values import Change as Change
+    from nudge.look.values import Difference as Difference
+    from nudge.look.values import Histogram as Histogram
+    from nudge.look.values import Neighbour as Neighbour
+    from nudge.look.values import difference as difference
+    from nudge.look.values import neighbours as neighbours
+    from nudge.look.writing import Drawn as Drawn
+    from nudge.look.writing import watch as watch
 
 _NAMES = {
     "arithmetic": ("Arithmetic", "Term", "explain"),
+    "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
     "once": ("Drift", "Moved", "Nudge", "nudge_once"),
+    "parameters": ("Node", "Parameter"),
     "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage", "Strip", "Trace", "trace"),
+    "values": ("Change", "Difference", "Histogram", "Neighbour", "difference", "neighbours"),
+    "writing": ("Drawn", "watch"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 

@@ -102,7 +102,7 @@ class _Made:
     formula: str | None = None  # the one of its kind
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def explain(trace: Trace, name: str, index: Sequence[int], *, n_terms: int = 8) -> Arithmetic:
     """How the number at `index` of a stage was made.
 
@@ -164,7 +164,7 @@ def _outside(trace: Trace, kind: str, at: tuple[int, ...], n_terms: int) -> _Mad
             return _softmax("logit", network.logits(trace.peek("ln_f")[t]), c)
 
 
-def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, int], n_terms: int) -> _Made:
+def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
     """A number of a stage [T, C] or [T, 4C] of block i."""
     block, (t, c) = block_of(trace.network, i), at
     match kind:
@@ -190,7 +190,7 @@ def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, int], n_terms: int
             return _products("unit", x, proj.weight[:, c], bias=proj.bias[c], n_terms=n_terms)
 
 
-def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, int, int], n_terms: int) -> _Made:
+def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
     """A number of attention in block i, in one head."""
     head, t, last = at
 

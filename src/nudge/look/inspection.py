@@ -5,6 +5,7 @@ file may be larger than the memory.
 """
 
 import contextlib
+import difflib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,8 +109,11 @@ class Weights:
         for parameter in self.parameters:
             if name in (parameter.name, parameter.stored_as):
                 return parameter
+        names = [parameter.name for parameter in self.parameters]
+        close = [known for known in names if name in known] or difflib.get_close_matches(name, names, n=3)
         raise CheckpointError(
-            f"{self.path.name} has no parameter {name!r}", nearest(name, (p.name for p in self.parameters))
+            f"{self.path.name} has no parameter {name!r}",
+            nearest(close[0], close[:3]) if close else f"'nudge inspect {self.path} --all' lists them",
         )
 
     def tensor(self, name: str) -> Tensor:

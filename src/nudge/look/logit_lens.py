@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from nudge.errors import ConfigError
-from nudge.look.stages import Trace, check_positions, stream_before
-
-_POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
+from nudge.look.stages import POSITIONS_AT_ONCE, Trace, check_positions, stream_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +30,7 @@ class Lens:
     target_ranks: Tensor | None
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def lens(
     trace: Trace, *, k: int = 5, positions: Sequence[int] | None = None, targets: Sequence[int] | None = None
 ) -> Lens:
@@ -58,8 +56,8 @@ def lens(
     wanted = None if targets is None else torch.tensor(list(targets), dtype=torch.long, device=device)
     for i in range(L + 1):
         stream = trace.peek(stream_before(i))[list(chosen)]
-        for start in range(0, len(chosen), _POSITIONS_AT_ONCE):
-            some = slice(start, start + _POSITIONS_AT_ONCE)
+        for start in range(0, len(chosen), POSITIONS_AT_ONCE):
+            some = slice(start, start + POSITIONS_AT_ONCE)
             logits = network.logits(network.ln_f(stream[some])).float()
             probabilities[i, some], tokens[i, some] = logits.softmax(-1).topk(k)
             if ranks is not None and wanted is not None:

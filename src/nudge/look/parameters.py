@@ -1,6 +1,8 @@
 """The parameters of a network as a tree, from their names and shapes alone.
 
-model weights -> embedding (wte, wpe) / blocks.0 .. (attention, mlp, norms) / ln_f / head / other
+    model weights -> embedding (wte, wpe) / blocks.0 .. (attention, mlp, norms) / ln_f / head / other
+
+`head` is there if it is not tied to wte, `other` if there are names that GPT-2 does not have.
 """
 
 import math
@@ -11,7 +13,7 @@ from typing import Literal
 
 Group = Literal["embedding", "attention", "mlp", "norm", "head", "other"]
 
-# The kinds of parameters in the network's order: the group of each, and what it does in one sentence.
+# The kinds of parameters in the tree's order: the group of each, and what it does in one sentence.
 _KINDS: dict[str, tuple[Group, str]] = {
     "wte.weight": ("embedding", "one row per token; turned round, it is also the head"),
     "wte.weight.untied": ("embedding", "one row per token"),
@@ -43,11 +45,11 @@ ROLES: Mapping[str, str] = {
     "norms": "bring every vector to one size",
     "ln_f": "the last norm, before the head",
     "head": "vectors become scores of the next token",
-    "exp_avg": "AdamW's first moment: the mean of recent gradients",
-    "exp_avg_sq": "AdamW's second moment: the mean of their squares",
-    "momentum_buffer": "Muon's momentum: the mean of recent gradients",
-    "step": "updates that AdamW counted, for each parameter",
-    "mask": "causal masks: which token may see which; nothing learned",
+    "exp_avg": "AdamW: mean of recent gradients",
+    "exp_avg_sq": "AdamW: mean of their squares",
+    "momentum_buffer": "Muon: mean of recent gradients",
+    "step": "AdamW: updates it counted",
+    "mask": "who may see whom; nothing learned",
 }
 _ORDER = list(_KINDS)
 _IN_BLOCK = re.compile(r"blocks\.(0|[1-9][0-9]{0,3})\.((?:attn|mlp|ln_[12])\..+)", re.S)
@@ -90,7 +92,7 @@ class Node:
 
 
 def parameters_of(found: Iterable[tuple[str, str, tuple[int, ...], str]]) -> tuple[Parameter, ...]:
-    """From (our name, the file's, shape, dtype) of each, in the network's order."""
+    """From (our name, the file's, shape, dtype) of each, in the tree's order."""
     listed = list(found)
     total = sum(math.prod(shape) for _, _, shape, _ in listed)
     untied = any(name == "head.weight" for name, _, _, _ in listed)
@@ -132,7 +134,7 @@ def _position(parameter: Parameter) -> tuple[int, int, int]:
 
 
 def tree_of(parameters: Sequence[Parameter]) -> Node:
-    """The tree of parameters that are in the network's order."""
+    """The tree of parameters from `parameters_of`."""
     total = max(sum(parameter.n for parameter in parameters), 1)
     places: dict[tuple[Group, int | None], list[Parameter]] = {}
     for parameter in parameters:

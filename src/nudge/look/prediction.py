@@ -145,7 +145,7 @@ def check_context(context: Sequence[int], config: ModelConfig) -> None:
     if len(context) > config.block_size:
         raise ConfigError(
             f"the context has {len(context):,} tokens, this network reads at most {config.block_size:,}",
-            f"give the last {config.block_size:,} of them",
+            f"give its end, the last {config.block_size:,} tokens",
         )
     check_tokens(context, config.vocab_size)
 

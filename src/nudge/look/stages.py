@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
-from nudge.look.patterns import shrink
 from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
-_POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
+POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
 
 ROLES = {
     "tokens": "The ids of the tokens that the network reads.",
@@ -76,11 +75,10 @@ class Trace:
     """One forward pass, opened. Made by `trace`; `trace[name]` gives a stage as a tensor without a batch axis.
 
     Kept are the stages and pieces that were asked for and the residual stream between the blocks, `cap_bytes` together
-    at most; what was not used for longest goes first and is computed again if need be. While a value is computed, one
-    or two heads' [T, T] or the stages it is made from come on top.
+    at most; what was not used for longest goes first and is computed again if need be.
 
-    What is returned may be what is kept, so it is for reading: PyTorch refuses to write into it ("Inplace update to
-    inference tensor") except through `.numpy()` or inside inference mode. `clone()` it to change it.
+    What is returned is the caller's own copy. Beyond the cap come, for the moment, this copy and what a value is made
+    from: a few stages, or the [T, T] of one head.
 
     The network is neither changed nor hooked into, so others may use it meanwhile; its weights must stay as they are
     as long as the trace is used. A trace itself is for one thread at a time.
@@ -106,14 +104,14 @@ class Trace:
             raise ConfigError(f"there is no stage {name!r} in this network", nearest(str(name), self._by_name))
         return self._by_name[name]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __getitem__(self, name: str) -> Tensor:
         """A whole stage, kept from now on. Raises: ConfigError if its name is unknown or it alone is beyond the cap."""
-        return self._keep(self.stage(name))
+        return self._keep(self.stage(name)).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def peek(self, name: str, head: int | None = None) -> Tensor:
-        """A stage, or one head of it, that is not kept unless it already was."""
+        """A stage, or one head of it, that is not kept unless it already was. To read only: it may be what is kept."""
         stage = self.stage(name)
         if head is not None:
             self._check_head(stage, head)
@@ -123,34 +121,48 @@ class Trace:
                 return self._kept[key] if head is None or key[1] is not None else self._kept[key][head]
         return self._compute(stage, head)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def scores(self, layer: int, head: int) -> Tensor:
         """[T, T]: query times key / sqrt(K), for all pairs; the pattern reads those at and below the diagonal."""
-        return self._keep(self._of_head(layer, head, "scores"), head)
+        return self._keep(self._of_head(layer, head, "scores"), head).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pattern(self, layer: int, head: int) -> Tensor:
         """[T, T]: row t says how much token t takes from each token."""
-        return self._keep(self._of_head(layer, head, "pattern"), head)
+        return self._keep(self._of_head(layer, head, "pattern"), head).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def head_out(self, layer: int, head: int) -> Tensor:
         """[T, C]: what this head alone adds to the residual stream; all heads and the bias make `attn.out`."""
         gathered = self.peek(self._of_head(layer, head, "heads").name, head)
         K = gathered.size(1)
         return gathered @ block_of(self.network, layer).attn.c_proj.weight[head * K : (head + 1) * K]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, positions: Sequence[int]) -> Tensor:
         """[n, V] of n positions, without those of the others. Raises: ConfigError for a position outside 0 .. T-1."""
-        return self._keep(self.stage("logits"), check_positions(self, positions))
+        return self._keep(self.stage("logits"), check_positions(self, positions)).clone()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def pooled(self, layer: int, head: int, size: int = 32) -> Tensor:
-        """[<= size, <= size]: a pattern in small, each cell the largest weight of a square (see `shrink`). Not kept."""
-        return shrink(self.peek(self._of_head(layer, head, "pattern").name, head), size)
+        """[<= size, <= size]: a pattern in small, each cell the largest weight of the square it stands for.
 
-    @torch.inference_mode()
+        The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
+        """
+        q, k = (self.peek(self._of_head(layer, head, part).name, head) for part in "qk")
+        T = len(self.tokens)
+        cell = math.ceil(T / _positive("size", size))
+        n = math.ceil(T / cell)
+        out = q.new_zeros(n, n)
+        # One row of squares at a time: no [T, T], whose 4 MB blocks, with small results left lying between them, would
+        # also let the heap grow by far more than is alive; and no products with keys that are hidden.
+        for i in range(n):
+            start, end = i * cell, min((i + 1) * cell, T)
+            band = _shares(_scores(q[start:end], k[:end]), first=start)
+            out[i, : i + 1] = F.pad(band, (0, -end % cell)).view(end - start, -1, cell).amax((0, 2))  # 0: the least
+        return out
+
+    @torch.no_grad()
     def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
         """The smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
         stage = self.stage(name)
@@ -163,23 +175,29 @@ class Trace:
             pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
         return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
-        """A stage in small: [<= rows, <= columns] of its values, evenly spaced. Not kept.
+        """A stage in small: [<= rows, <= columns] of its values, evenly spaced.
 
-        `head` chooses from a stage that has heads, head 0 by default. Raises: ConfigError as `trace[name]` does.
+        `head` chooses from a stage that has heads, head 0 by default. The stage (of logits and probabilities nothing)
+        is kept if the cap allows, because the next strip is mostly of a stage that is made from it.
+        Raises: ConfigError for an unknown name or head.
         """
         stage = self.stage(name)
-        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (stage.shape[0], 1)
+        n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (len(self.tokens), 1)
         row_stride = math.ceil(n_rows / _positive("rows", rows))
         column_stride = math.ceil(n_columns / _positive("columns", columns))
         if stage.kind in ("logits", "probabilities"):  # the largest stages: only the rows that are shown
             values = self._logits(range(0, n_rows, row_stride))
             values = values.softmax(-1) if stage.kind == "probabilities" else values
         else:
-            if len(stage.shape) == 3:
-                head = head or 0
-            values = self.peek(name, head).reshape(n_rows, n_columns)[::row_stride]
+            if len(stage.shape) == 3 and head is None:
+                head = 0
+            if head is not None:
+                self._check_head(stage, head)
+            keep = _bytes(stage, head) <= self.cap_bytes
+            values = self._keep(stage, head) if keep else self.peek(name, head)
+            values = values.reshape(n_rows, n_columns)[::row_stride]
         return Strip(values=values[:, ::column_stride].clone(), row_stride=row_stride, column_stride=column_stride)
 
     # What is kept.
@@ -247,8 +265,8 @@ class Trace:
                 return network.logits(self.peek("ln_f"))
             case _:
                 hidden, out = self.peek("ln_f"), network.wte.weight.new_empty(T, network.config.vocab_size)
-                for start in range(0, T, _POSITIONS_AT_ONCE):
-                    rows = slice(start, start + _POSITIONS_AT_ONCE)
+                for start in range(0, T, POSITIONS_AT_ONCE):
+                    rows = slice(start, start + POSITIONS_AT_ONCE)
                     out[rows] = network.logits(hidden[rows]).softmax(-1)
                 return out
 
@@ -307,16 +325,13 @@ class Trace:
             case "q" | "k" | "v" as part:
                 return self.unturned(i, part, head)
             case "scores":
-                q, k = before("q"), before("k")
-                return q @ k.t() / math.sqrt(q.size(1))
+                return _scores(before("q"), before("k"))
             case "pattern":
-                scores = before("scores")
-                future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1)
-                return scores.masked_fill(future, -torch.inf).softmax(-1)
+                return _shares(before("scores"))
             case _:
                 return before("pattern") @ before("v")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def unturned(self, layer: int, part: str, head: int) -> Tensor:
         """[T, K]: queries ("q"), keys ("k") or values ("v") of a head; with `rotary`, before they are turned."""
         c_attn = block_of(self.network, layer).attn.c_attn
@@ -380,6 +395,17 @@ def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
     if strange is not None:
         raise ConfigError(f"position {strange} is not in this trace of {T} tokens", f"choose from 0 .. {T - 1}")
     return chosen
+
+
+def _scores(q: Tensor, k: Tensor) -> Tensor:
+    """q [n, K], k [m, K] -> [n, m]: how well each query fits each key."""
+    return q @ k.t() / math.sqrt(q.size(1))
+
+
+def _shares(scores: Tensor, first: int = 0) -> Tensor:
+    """The pattern of scores [n, m], whose first row is token `first`: what comes later is hidden, a row sums to 1."""
+    future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1 + first)
+    return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def block_of(network: GPT, i: int) -> Block:

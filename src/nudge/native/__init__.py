@@ -42,10 +42,12 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
     Raises: UnavailableError.
     """
     source = Path(__file__).with_name(f"{name}.c")
+    # All headers count, whoever includes them: they are few and seldom change.
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
     command = [*_compiler(), *FLAGS, *(f"-D{define}" for define in defines), *shlex.split(os.environ.get("CFLAGS", ""))]
     runtime = _loaded_openmp()
     key = hashlib.sha256(
-        repr((source.read_bytes(), command, _version(command[0]), str(runtime), _instruction_set())).encode()
+        repr((texts, command, _version(command[0]), str(runtime), _instruction_set())).encode()
     ).hexdigest()
     library = cache_folder() / "kernels" / f"{name}-{key[:16]}.so"
     with contextlib.suppress(OSError):  # not there, or damaged: it is compiled anew

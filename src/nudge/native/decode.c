@@ -22,6 +22,8 @@
 #include <immintrin.h>
 #endif
 
+#include "numbers.h"
+
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
 enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
@@ -113,40 +115,9 @@ static inline void sum_each(const floats *v, int count, float *y) {
     memcpy(y, &all, sizeof all);
 }
 
-static inline float from_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static inline float from_bfloat16(uint16_t x) { return from_bits((uint32_t)x << 16); }
-
-/* To the nearest, ties to even. Infinities stay, and so does every NaN that arithmetic makes. */
-static inline uint16_t to_bfloat16(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x) return 0x7fc0;
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-/* exp(x) to 2e-7 relative, without a branch, so that loops over it become vector code: 2^n times a Taylor series. */
-static inline float exp_(float x) {
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f; /* adding 1.5 * 2^23 rounds to a whole number */
-    float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;   /* ln 2 in two parts */
-    float p = 1.0f / 720;
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r * r + r + 1.0f;
-    return p * from_bits((uint32_t)((int32_t)n + 127) << 23);
-}
-
 static inline float gelu(float u) { /* tanh form, as in GPT-2: u/2 (1 + tanh t) = u / (1 + exp(-2t)) */
-    float t = 0.797884561f * (u + 0.044715f * u * u * u);
-    return u / (1.0f + exp_(-2.0f * t));
+    float x = -2.0f * 0.797884561f * (u + 0.044715f * u * u * u);
+    return u / (1.0f + exponential(x > 88.0f ? 88.0f : x));
 }
 
 /* ---- one row of weights times the activations ------------------------------------------------------------------ */
@@ -440,7 +411,7 @@ static inline __attribute__((always_inline)) void attend(
     }
 #pragma omp simd reduction(+ : sum)
     for (int64_t t = 0; t <= now; t++) {
-        scores[t] = exp_(scores[t] - largest);
+        scores[t] = exponential(scores[t] - largest);
         sum += scores[t];
     }
     memset(y, 0, (size_t)K * sizeof *y);

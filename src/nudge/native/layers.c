@@ -15,19 +15,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "numbers.h"
+
 typedef int64_t i64;
 
 #ifdef BF16
-typedef uint16_t real; /* the upper half of a float */
-typedef union { uint32_t bits; float value; } word;
-static inline float get(real x) { return ((word){.bits = (uint32_t)x << 16}).value; }
-static inline real put(float x) { /* to the nearest, ties to even */
-    uint32_t bits = ((word){.value = x}).bits;
-    return (real)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+typedef uint16_t real;
+static inline float get(real x) { return from_bfloat16(x); }
+static inline real put(float x) { return nearest_bfloat16(x); }
 #else
 typedef float real;
-typedef union { uint32_t bits; float value; } word;
 static inline float get(real x) { return x; }
 static inline real put(float x) { return x; }
 #endif
@@ -41,22 +38,6 @@ static inline real put(float x) { return x; }
 
 static int threads = 1;
 void use_threads(i64 n) { threads = (int)n; }
-
-/* e^x for x <= 88, to 2e-7 of its value, in a form that compilers turn into vector instructions. NaN stays NaN. */
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x; /* not fmaxf, which would lose a NaN */
-    float n = rintf(x * 1.44269504f);
-    float r = fmaf(n, -0.693359375f, x); /* ln 2 in two parts: x - n ln 2 without cancellation */
-    r = fmaf(n, 2.12194440e-4f, r);
-    float p = 1.9875691e-4f;
-    p = fmaf(p, r, 1.3981999e-3f);
-    p = fmaf(p, r, 8.3334519e-3f);
-    p = fmaf(p, r, 4.1665795e-2f);
-    p = fmaf(p, r, 1.6666665e-1f);
-    p = fmaf(p, r, 5.0e-1f);
-    p = fmaf(p * r, r, r) + 1.0f;
-    return p * ((word){.bits = (uint32_t)((int32_t)n + 127) << 23}).value;
-}
 
 static inline float hyperbolic_tangent(float x) {
     float e = exponential(-2.0f * fabsf(x));

@@ -74,7 +74,7 @@ class Visit:
     def handle(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """An event handler whose errors are said on the page, and whose outdated questions are forgotten."""
 
-        @functools.wraps(function)  # NiceGUI reads from the signature whether the event is wanted
+        @functools.wraps(function)  # NiceGUI looks at the signature to know whether an event is wanted
         async def handled(*args: Any) -> None:
             try:
                 answer = function(*args)

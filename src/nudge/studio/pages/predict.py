@@ -1,6 +1,7 @@
 """Predict: text in, a probability for every token of the vocabulary out; and one real update on one example."""
 
 import time
+from collections.abc import Sequence
 from functools import partial
 
 from nicegui import ui
@@ -11,7 +12,7 @@ from nudge.studio.kit import bar, box, card, choice, icon, message, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.predict_find import find, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
-from nudge.studio.tokens import Group, Shown, groups, show
+from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
 
 N_BARS = 20
@@ -148,27 +149,27 @@ class PredictPage:
         self.length_text.text = self.t("predict.of_tokens", n=numbers.whole(self.length), total=numbers.whole(total))
         self.chips.clear()
         with self.chips:
+            shown = show_each(self.tokenizer, self.ids, self.t)
             for group in groups(self.tokenizer, self.ids):
-                self._chip_group(group, n_read)
+                self._chip_group(group, shown, n_read)
             with box("chip next"):
                 text("?", "t")
                 text(self.t("predict.next"), "i")
                 text(self.t("predict.position", n=numbers.whole(n_read)), "y")
 
-    def _chip_group(self, group: Group, n_read: int) -> None:
+    def _chip_group(self, group: Group, shown: Sequence[Shown], n_read: int) -> None:
         if len(group.tokens) == 1:
-            self._chip(group.tokens[0], read=group.first < n_read)
+            self._chip(shown[group.first], read=group.first < n_read)
             return
         with box("syl"):
             with box("in"):
-                for offset, token in enumerate(group.tokens):
-                    self._chip(token, read=group.first + offset < n_read)
+                for at in range(group.first, group.after):
+                    self._chip(shown[at], read=at < n_read)
             box("brk")
             n_bytes = len(group.text.encode("utf-8", "replace"))
             text(self.t("predict.syllable", text=group.text, bytes=n_bytes, tokens=len(group.tokens)), "s11 blue nw")
 
-    def _chip(self, token: int, *, read: bool) -> None:
-        shown = self.shown(token)
+    def _chip(self, shown: Shown, *, read: bool) -> None:
         with box("chip" if read else "chip off"):
             text(shown.label, f"t {shown.kind}")
             text(numbers.whole(shown.id), "i")
@@ -236,7 +237,7 @@ class PredictPage:
     def _curve_card(self) -> None:
         t = self.t
         with card(t("predict.by_rank"), classes="gr"):
-            self.curve = charts.chart({}, height=300, label=t("predict.by_rank"))
+            self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:

@@ -65,7 +65,10 @@ def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> d
             nameLocation="middle",
             nameGap=28,
             splitLine={"show": False},
-            axisLabel={":formatter": "v => v >= 1e6 ? v / 1e6 + 'M' : v >= 1000 ? v / 1000 + 'k' : v"},
+            axisLabel={
+                "showMaxLabel": False,
+                ":formatter": "v => v >= 1e6 ? v / 1e6 + 'M' : v >= 1000 ? v / 1000 + 'k' : v",
+            },
         ),
         "yAxis": charts.axis(type="log", min=lowest, max=1, axisLabel={":formatter": _AS_PERCENT}),
         "series": [

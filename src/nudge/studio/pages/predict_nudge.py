@@ -12,7 +12,7 @@ from nudge.studio.kit import bar, box, button, card, choice, pairs, text
 if TYPE_CHECKING:
     from nudge.studio.pages.predict import PredictPage
 
-RATES = {"sgd": (-4.0, 1.0, -2.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, where it begins
+RATES = {"sgd": (-4.0, 1.0, -3.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, where it begins
 N_MOVED = 6
 
 
@@ -34,6 +34,7 @@ class NudgeCard:
                     text(t("nudge.optimizer"), "l")
                     kinds = {"sgd": "SGD", "adamw": "AdamW"}
                     choice(kinds, "sgd", self.visit.handle(self._choose), label=t("nudge.optimizer"), classes="wide")
+            text(t("nudge.choose"), "s12 ink3", style="margin-top:8px")
             with box("hs between", style="margin-top:16px"):
                 text(t("nudge.rate"), "s13 ink2 m")
                 self.rate_text = text("", "s13 num b")
@@ -92,7 +93,7 @@ class NudgeCard:
             self.page.context,
             self.target,
             lr,
-            optimizer=self.optimizer,  # type: ignore[arg-type]
+            optimizer=self.optimizer,
             controls=self._controls(),
             key="nudge",
         )

@@ -1,0 +1,184 @@
+"""`nudge once`: one real update on one example, and what it does."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from nudge.infer.engine import LanguageModel
+    from nudge.look.once import Nudge, Optimizer
+
+# Prompts that have nothing to do with the example, to see what else one update moves: the start of a document and the
+# first two of these that the vocabulary can write.
+CONTROLS = ("The ", "def main(", "그는 ", "1, 2, 3, ", "a", "0")
+N_CONTROLS = 3
+N_PARAMETERS = 5  # shown; --json has all
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
+@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, read exactly as given.")
+@click.option("--target", metavar="TEXT|ID", required=True, help="The token that shall come next.")
+@click.option("--lr", type=float, help="Learning rate. [default: one that turns 3% into about 4%]")
+@click.option(
+    "--optimizer",
+    type=click.Choice(["sgd", "adamw"]),
+    default="sgd",
+    help="Gradient descent, or AdamW's first step.",
+)
+@click.option(
+    "--control", multiple=True, metavar="TEXT", help="A prompt on which the drift is measured; may be repeated."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def once(
+    source: str | None,
+    prompt: str,
+    ids: str | None,
+    target: str,
+    lr: float | None,
+    optimizer: "Optimizer",
+    control: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Do one real update on one example, on a copy, and see what it changes.
+
+    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. Nothing is
+    written. A learning rate that is too high makes the loss rise instead of fall: try it.
+
+    \b
+    Example:
+      nudge once --prompt "import" --target " os"
+      nudge once runs/first --prompt "def" --target 32 --lr 10
+      nudge once --prompt "import" --target " os" --optimizer adamw --json
+    """
+    from nudge.cli.prompts import one_token, prompt_context, read_context
+    from nudge.infer import engine
+    from nudge.look.once import nudge_once
+    from nudge.look.prediction import start_of_document
+
+    model = engine.load(source)
+    for note in model.notes:
+        click.echo(note, err=True)
+    token = one_token(model, target)
+    context = read_context(model, prompt, ids) or start_of_document(model.network, model.tokenizer)
+    controls = [prompt_context(model, text) for text in control] or default_controls(model, context)
+    nudge = nudge_once(model.network, context, token, lr, optimizer=optimizer, controls=controls)
+    if as_json:
+        click.echo(json.dumps(_as_json(model, nudge, context), ensure_ascii=False, allow_nan=False))
+    else:
+        _show(model, nudge, context)
+
+
+def default_controls(model: "LanguageModel", context: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Up to N_CONTROLS prompts that the model can read and that are not the example itself."""
+    from nudge.cli.prompts import prompt_context
+    from nudge.errors import NudgeError
+    from nudge.look.prediction import check_context
+
+    controls: list[tuple[int, ...]] = []
+    for text in ("", *CONTROLS):
+        try:
+            ids = prompt_context(model, text)
+            check_context(ids, model.network.config)
+        except NudgeError:  # a character that the vocabulary lacks, or a context of a token or two
+            continue
+        if ids != context and ids not in controls:
+            controls.append(ids)
+    return controls[:N_CONTROLS]
+
+
+def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> dict[str, Any]:
+    from nudge.data.visible import shown_token
+
+    def text(token: int) -> str:
+        return shown_token(model.tokenizer, token)
+
+    def strict(number: float) -> float | None:  # JSON has no infinity
+        return number if math.isfinite(number) else None
+
+    return {
+        "source": str(model.path),
+        "step": model.step,
+        "context": list(context),
+        "target": {"token": nudge.target, "text": text(nudge.target)},
+        "optimizer": nudge.optimizer,
+        "lr": nudge.lr,
+        "probability": {"before": nudge.probability_before, "after": nudge.probability_after},
+        "rank": {"before": nudge.rank_before, "after": nudge.rank_after},
+        "loss": {"before": nudge.loss_before, "after": nudge.loss_after},
+        "loss_change": {"predicted": strict(nudge.predicted_loss_change), "actual": nudge.loss_change},
+        "moved": [
+            {"token": moved.token, "text": text(moved.token), "before": moved.before, "after": moved.after}
+            for moved in nudge.moved
+        ],
+        "relative_change": {name: strict(change) for name, change in nudge.relative_change.items()},
+        "total_relative_change": strict(nudge.total_relative_change),
+        "drift": [{"context": list(drift.context), "kl": drift.kl} for drift in nudge.drift],
+    }
+
+
+def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> None:
+    from rich.text import Text
+
+    from nudge.cli.live import make_console
+    from nudge.cli.predict import percent
+    from nudge.cli.prompts import shown_context
+    from nudge.data.visible import shown_token
+
+    def token(number: int) -> str:
+        return shown_token(model.tokenizer, number)
+
+    console = make_console()
+    rule = "gradient descent" if nudge.optimizer == "sgd" else "AdamW's first step"
+    console.print(Text.assemble(("One update", "bold"), f" on one example: {rule}, learning rate {nudge.lr:.3g}"))
+    console.print(Text.assemble(("  after   ", "dim"), shown_context(model, context)))
+    console.print(Text.assemble(("  target  ", "dim"), (token(nudge.target), "bold"), (f"  id {nudge.target}", "dim")))
+    console.print()
+    rows = [
+        ("probability", percent(nudge.probability_before), percent(nudge.probability_after)),
+        ("rank", f"{nudge.rank_before:,}", f"{nudge.rank_after:,}"),
+        ("loss", f"{nudge.loss_before:.4f}", f"{nudge.loss_after:.4f}"),
+    ]
+    console.print(_table(("", "before", "after"), rows))
+    predicted, actual = nudge.predicted_loss_change, nudge.loss_change
+    console.print(f"The slope predicts a change of the loss by {predicted:+.4g} nats; it is {actual:+.4g}.")
+    if actual > 0:
+        console.print("The step went past the valley: try a smaller learning rate.", style="bold red")
+    console.print("\nWhat moved most", style="bold")
+    rows = [(token(moved.token), percent(moved.before), percent(moved.after)) for moved in nudge.moved]
+    console.print(_table(("token", "before", "after"), rows))
+    console.print(Text.assemble(("\nHow far the weights moved", "bold"), "  |dW| / |W|"))
+    console.print(_table(("parameter", ""), _largest_changes(nudge)))
+    console.print(
+        Text.assemble(("\nWhat it does elsewhere", "bold"), "  KL(before || after) on other prompts, in nats")
+    )
+    console.print(_table(("after", ""), [(shown_context(model, d.context), f"{d.kl:.2g}") for d in nudge.drift]))
+    console.print("\nThis was a copy: the model is as it was.", style="dim")
+
+
+def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
+    """All parameters together, and those that moved furthest. What was all zero has no size to compare with."""
+    finite = {name: change for name, change in nudge.relative_change.items() if math.isfinite(change)}
+    largest = sorted(finite, key=finite.__getitem__, reverse=True)[:N_PARAMETERS]
+    return [
+        ("all together", f"{nudge.total_relative_change:.2g}"),
+        *((name, f"{finite[name]:.2g}") for name in largest),
+    ]
+
+
+def _table(header: tuple[str, ...], rows: list[Any]) -> "Table":
+    """Words on the left, numbers on the right of their columns."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
+    for row in rows:
+        table.add_row(*map(Text, row))  # not as markup: a token may say [bold]
+    return table

@@ -1,0 +1,150 @@
+"""`nudge predict`: what a model says comes next."""
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from nudge.infer.engine import LanguageModel
+    from nudge.look.prediction import Prediction
+
+BAR_CELLS = 28
+EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
+@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, read exactly as given.")
+@click.option("--top", default=20, type=click.IntRange(min=1), help="Tokens to list, the likeliest first.")
+@click.option(
+    "--token", "asked", multiple=True, metavar="TEXT|ID", help="Show this token and its rank too; may be repeated."
+)
+@click.option("--temperature", default=1.0, help="0: always the likeliest token; above 1: wilder.")
+@click.option("--top-k", type=int, help="Draw among the K likeliest tokens only.")
+@click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(
+    source: str | None,
+    prompt: str,
+    ids: str | None,
+    top: int,
+    asked: tuple[str, ...],
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    as_json: bool,
+) -> None:
+    """Show what a model says comes next: every token with its probability.
+
+    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. Without a prompt
+    it shows what starts a document. Temperature, top-k and top-p change what is drawn, never what the model says.
+
+    \b
+    Example:
+      nudge predict --prompt "def"
+      nudge predict runs/first --prompt "import" --token " os" --top 5
+      nudge predict --ids 91,860,287 --temperature 0.8 --top-k 40 --json
+    """
+    from nudge.cli.prompts import one_token, read_context
+    from nudge.infer import engine
+    from nudge.look import prediction as predictions
+
+    model = engine.load(source)
+    for note in model.notes:
+        click.echo(note, err=True)
+    tokens = [one_token(model, text) for text in asked]
+    predictions.check_tokens(tokens, model.network.config.vocab_size)
+    prediction = predictions.predict(
+        model.network,
+        model.tokenizer,
+        read_context(model, prompt, ids),
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+    )
+    if as_json:
+        click.echo(json.dumps(_as_json(model, prediction, top, tokens), ensure_ascii=False, allow_nan=False))
+    else:
+        _show(model, prediction, top, tokens, drawn=temperature != 1 or top_k is not None or top_p is not None)
+
+
+def _as_json(model: "LanguageModel", prediction: "Prediction", top: int, tokens: list[int]) -> dict[str, Any]:
+    listed = [candidate.token for candidate in prediction.top(top)]
+    V = len(prediction.probabilities)
+    return {
+        "source": str(model.path),
+        "step": model.step,
+        "context": list(prediction.context),
+        "vocab_size": V,
+        "top": [_row(model, prediction, token) for token in listed],
+        "rest": {"tokens": V - len(listed), "probability": prediction.rest(top)},
+        "entropy": prediction.entropy,
+        "tokens": [_row(model, prediction, token) for token in tokens],
+    }
+
+
+def _row(model: "LanguageModel", prediction: "Prediction", token: int) -> dict[str, Any]:
+    from nudge.data.visible import shown_token
+
+    return {
+        "token": token,
+        "text": shown_token(model.tokenizer, token),
+        "rank": prediction.rank(token),
+        "probability": prediction.probability(token),
+        "drawn_with": prediction.sampled[token].item(),
+    }
+
+
+def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: list[int], *, drawn: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from nudge.cli.live import make_console
+    from nudge.cli.prompts import shown_context
+
+    console = make_console()
+    console.print(Text.assemble(("after  ", "dim"), shown_context(model, prediction.context)))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("token", max_width=32, no_wrap=True)
+    table.add_column("id", justify="right", style="dim")
+    table.add_column("probability", justify="right")
+    table.add_column("drawn with" if drawn else "", justify="right")
+    table.add_column("")
+    listed = [candidate.token for candidate in prediction.top(top)]
+    largest = prediction.probability(listed[0])
+    others = [token for token in tokens if token not in listed]
+    for token in (*listed, *others):
+        if others and token == others[0]:
+            table.add_section()
+        row = _row(model, prediction, token)
+        table.add_row(
+            f"{row['rank']:,}",
+            Text(row["text"], style="bold reverse" if token in tokens else "bold"),
+            str(token),
+            percent(row["probability"]),
+            (percent(row["drawn_with"]) if row["drawn_with"] else "never") if drawn else "",
+            Text(bar(row["probability"] / largest), style="dark_orange"),
+        )
+    console.print(table)
+    n_rest = len(prediction.probabilities) - len(listed)
+    console.print(f"\nthe rest of the vocabulary: {n_rest:,} tokens, {percent(prediction.rest(top))}")
+    n_even = math.exp(prediction.entropy)
+    even = f"{n_even:,.0f}" if n_even >= 9.95 else f"{n_even:.1f}"
+    console.print(f"entropy {prediction.entropy:.3f} nats: like choosing evenly among {even} tokens")
+
+
+def percent(probability: float) -> str:
+    """12.34%; what would be 0.00% with the digits that it has."""
+    if probability == 0 or probability >= 0.00005:
+        return f"{probability:.2%}"
+    return f"{100 * probability:.0e}%"
+
+
+def bar(share: float) -> str:
+    """A bar of so much of BAR_CELLS, to an eighth of a cell; anything above 0 can be seen."""
+    eighths = max(round(share * BAR_CELLS * 8), share > 0)
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -1,0 +1,100 @@
+"""The card of the Play page that tells all about the chosen token: what it is, how likely, what else could be."""
+
+from nudge.look import Drawn
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, card, choice, legend, pairs, text
+from nudge.studio.models import Opened
+from nudge.studio.pages.play_text import Written
+from nudge.studio.tokens import Shown, show, show_each
+from nudge.studio.words import Words
+
+
+class TokenCard:
+    """What the network said where the chosen token was drawn."""
+
+    def __init__(self, opened: Opened, t: Words) -> None:
+        self._opened, self._t = opened, t
+        with card(t("play.token"), classes="play-token"):
+            self._place = box("stack", aria_live="polite")
+        self.clear()
+
+    def clear(self) -> None:
+        self._place.clear()
+        with self._place:
+            text(self._t("play.choose"), "ink2")
+
+    def show(self, written: Written) -> None:
+        """Tell about these tokens: one, or the several that make a character."""
+        t, tokenizer = self._t, self._opened.model.tokenizer
+        labels = show_each(tokenizer, written.group.tokens, t)
+        self._place.clear()
+        with self._place:
+            if len(labels) > 1:
+                text(t("play.several", text=written.group.text, n=len(labels)), "s13 ink2")
+                self._overview(labels, written)
+                names = {str(at): shown.label for at, shown in enumerate(labels)}
+                choice(names, "0", lambda key: detail(int(key)), label=t("play.which"), classes="wrap")
+            place = box("stack")
+
+        def detail(at: int) -> None:
+            place.clear()
+            with place:
+                self._detail(labels[at], written.draws[at])
+
+        detail(0)
+
+    def _overview(self, labels: tuple[Shown, ...], written: Written) -> None:
+        rows = [
+            (shown.label, numbers.percent(draw.probability)) for shown, draw in zip(labels, written.draws, strict=True)
+        ]
+        values = pairs(*rows, (self._t("play.together"), numbers.percent(written.probability)))
+        for value, exact in zip(
+            values, (*(draw.probability for draw in written.draws), written.probability), strict=True
+        ):
+            value.props["title"] = f"{exact:.6g}"
+
+    def _detail(self, shown: Shown, draw: Drawn) -> None:
+        t = self._t
+        V = self._opened.network.config.vocab_size
+        with box("hs"), box("chip next"):
+            text(shown.label, "t")
+            text(t("play.id", id=shown.id), "i")
+            text(shown.hex or "–", "y")
+        probability, _, sampled = pairs(
+            (t("play.probability"), numbers.percent(draw.probability)),
+            (t("play.rank"), t("play.rank_of", rank=numbers.whole(draw.rank), V=numbers.whole(V))),
+            (t("play.sampled"), numbers.percent(draw.sampled)),
+        )
+        probability.props["title"] = f"{draw.probability:.6g}"  # with more digits than one reads at a glance
+        sampled.props["title"] = f"{draw.sampled:.6g}"
+        box("hr")
+        self._alternatives(draw)
+
+    def _alternatives(self, draw: Drawn) -> None:
+        t, tokenizer = self._t, self._opened.model.tokenizer
+        with box("stack play-alternatives"):
+            text(t("play.likeliest"), "b")
+            legend((t("play.true"), "var(--blue)", "square"), (t("play.drawn_from"), "var(--accent)", "square"))
+            rows = [
+                (candidate.rank, candidate.token, candidate.probability, sampled)
+                for candidate, sampled in zip(draw.likeliest, draw.likeliest_sampled, strict=True)
+            ]
+            if draw.token not in [token for _, token, *_ in rows]:
+                rows.append((draw.rank, draw.token, draw.probability, draw.sampled))
+            longest = max(max(row[2:]) for row in rows)  # of the bars
+            with box("play-rows"):
+                for rank, token, probability, sampled in rows:
+                    shown = show(tokenizer, token, t)
+                    with box(f"play-alt {'sel' if token == draw.token else ''}"):
+                        text(numbers.whole(rank), "r")
+                        text(shown.label, "t", title=shown.label)
+                        with box("two"):
+                            bar(probability / longest, "true")
+                            bar(sampled / longest, "drawn")
+                        text(numbers.percent(probability), "p blue")
+                        text(numbers.percent(sampled), "p acc")
+            rest, rest_sampled = (max(0.0, 1 - sum(row[column] for row in rows)) for column in (2, 3))
+            with box("play-alt rest"):
+                text(t("play.rest"), "ink2 s12")
+                text(numbers.percent(rest), "p blue")
+                text(numbers.percent(rest_sampled), "p acc")

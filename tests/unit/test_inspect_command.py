@@ -1,0 +1,187 @@
+"""`nudge inspect`: the tree on a terminal and in a log, and the same for a program."""
+
+import io
+import json
+import math
+from pathlib import Path
+
+import click.testing
+import pytest
+import safetensors.torch
+import torch
+from rich.console import Console
+
+from nudge import checkpoint as checkpoints
+from nudge.checkpoint import Checkpoint, RunFolder
+from nudge.cli import inspect as command
+from nudge.config import Config, ModelConfig
+from nudge.data import tokenizer as tokenizers
+from nudge.errors import CheckpointError, ConfigError
+from nudge.look.inspection import weights
+from nudge.model.gpt import GPT, init_weights
+
+CONFIG = Config(model=ModelConfig(n_layer=3, n_head=2, n_embd=8, block_size=6, vocab_size=257))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder, network = RunFolder(tmp_path / "run"), GPT(CONFIG.model)
+    tokenizers.get("bytes").save(folder.tokenizer)
+    for step in (0, 7):
+        init_weights(network, seed=step)
+        moments = {name: {"exp_avg": p.detach()} for name, p in network.named_parameters()}
+        state = network.state_dict()
+        checkpoints.save(folder, Checkpoint(step=step, config=CONFIG, model=state, optimizer=moments))
+    return folder
+
+
+def inspected(*args: object) -> str:
+    result = click.testing.CliRunner().invoke(command.inspect, [str(arg) for arg in args], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.output
+
+
+def shown(token: int) -> str:
+    """Of the tokenizer of bytes."""
+    return chr(token) if token < 128 else f"<{token:02x}>" if token < 256 else "<256>"
+
+
+def strictly(text: str) -> dict:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def on_a_terminal(run: Path, width: int) -> str:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    found = weights(run)
+    command._show_head(console, found)
+    command._show_tree(console, found, every=True)
+    command._show_beside(console, found)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_tree_opens_the_first_block(run: RunFolder) -> None:
+    said = inspected(run.path)
+    assert "SHA-256 verified" in said
+    assert "step 7" in said
+    assert said.count("attn.c_attn.weight") == 1
+    assert [line.split()[0] for line in said.splitlines() if line.startswith("  blocks.")] == [
+        f"blocks.{i}" for i in range(3)
+    ]
+    assert inspected(run.path, "--all").count("attn.c_attn.weight") == 3
+    assert "exp_avg" in said
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_names_and_numbers_are_never_cut(run: RunFolder, width: int) -> None:
+    lines = on_a_terminal(run.path, width).splitlines()
+    assert all(len(line) <= width for line in lines)
+    (line,) = (line for line in lines if "wte.weight" in line)
+    for cell in ("[257, 8]", "2.06 k", "%"):
+        assert cell in line
+    assert ("one row per token" in line) == (width >= command.WIDE)
+
+
+def test_without_the_checksum(run: RunFolder) -> None:
+    assert "not verified: --no-verify" in inspected(run.path, "--no-verify")
+    assert strictly(inspected(run.path, "--no-verify", "--json"))["checksum"] == "not checked"
+
+
+def test_everything_for_a_program(run: RunFolder) -> None:
+    before = run.checkpoints / "step_00000000.pt"
+    asked = ("--tensor", "wte.weight", "--neighbours", "ab", "--against", before)
+    said = strictly(inspected(run.path, "--json", *asked))
+    found = weights(run.path)
+    assert said["total"] == found.total
+    assert [p["name"] for p in said["parameters"]] == [p.name for p in found.parameters]
+    assert (said["step"], said["verified"], said["config"]["model"]["n_layer"]) == (7, True, 3)
+    assert sum(said["tensor"]["counts"]) == said["tensor"]["n"] == 257 * 8
+    assert [near["token"] for near in said["neighbours"]] == [97, 98]
+    nearest = said["neighbours"][0]["nearest"]
+    assert len(nearest) == 8
+    assert {near["text"] for near in nearest} == {shown(near["token"]) for near in nearest}
+    assert said["difference"]["parts"]["wte"] == pytest.approx(math.sqrt(2), rel=0.1)  # two independent draws
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    safetensors.torch.save_file({"w": torch.tensor([math.nan, math.inf])}, path)
+    said = strictly(inspected(path, "--json", "--tensor", "w", "--against", path))
+    assert (said["tensor"]["mean"], said["tensor"]["n_not_finite"]) == (None, 2)
+    assert said["difference"]["changes"][0]["relative"] is None
+    assert "not finite" in inspected(path, "--tensor", "w")
+
+
+def test_the_difference_in_words(run: RunFolder, tmp_path: Path) -> None:
+    said = inspected(run.path, "--against", run.checkpoints / "step_00000000.pt")
+    assert all(part in said for part in ("wte", "wpe", "attention", "mlp", "norms"))
+    other = tmp_path / "other.safetensors"
+    safetensors.torch.save_file({"wte.weight": torch.ones(3, 8), "mine": torch.ones(1)}, other)
+    said = inspected(run.path, "--against", other)
+    assert "only there: mine" in said
+    assert "of another shape: wte.weight [3, 8] -> [257, 8]" in said
+
+
+def test_what_a_file_says_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    path, hostile = tmp_path / "a.safetensors", "\x1b[2J[bold]x[/nothing]\nsecond"
+    safetensors.torch.save_file({hostile: torch.ones(2)}, path)
+    for args in ((), ("--tensor", hostile), ("--against", path)):
+        said = inspected(path, *args)
+        assert "\x1b" not in said
+        assert "␛[2J[bold]x[/nothing]⏎second" in said
+
+
+def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
+    for args, error in (
+        (("--tensor", "wte"), CheckpointError),
+        (("--neighbours", ""), ConfigError),
+        (("--against", tmp_path / "nothing"), CheckpointError),
+    ):
+        with pytest.raises(error) as caught:
+            inspected(run.path, *args)
+        assert caught.value.hint
+    run.tokenizer.unlink()
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+        inspected(run.path, "--neighbours", "a")
+
+
+@pytest.mark.parametrize(
+    ("n", "written"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1.00 k"),
+        (9_996, "10.0 k"),
+        (98_304, "98.3 k"),
+        (99_960, "100 k"),
+        (999_999, "1.00 M"),
+        (9_216_000, "9.22 M"),
+        (124_439_808, "124 M"),
+        (174_600_000_000, "175 B"),
+        (10**16, "10000 T"),
+    ],
+)
+def test_counts_as_a_person_writes_them(n: int, written: str) -> None:
+    assert command._count(n) == written
+
+
+@pytest.mark.parametrize(
+    ("share", "bar", "percent"),
+    [
+        (0.0, "", "0.0%"),
+        (1e-9, "▏", "< 0.1%"),
+        (0.05, "▌", "5.0%"),
+        (0.4625, "████▋", "46%"),
+        (1.0, "██████████", "100%"),
+    ],
+)
+def test_shares_are_seen(share: float, bar: str, percent: str) -> None:
+    assert (command._bar(share), command._percent(share)) == (bar, percent)
+
+
+def test_a_histogram_is_as_high_as_its_lines() -> None:
+    lines = command._columns([0, 1, 700, 1400])
+    assert len(lines) == command.ROWS
+    assert ["".join(column).strip() for column in zip(*lines, strict=True)] == ["", "▁", "▄███", "███████"]
