@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nudge.look.arithmetic import Arithmetic as Arithmetic
     from nudge.look.arithmetic import Term as Term
     from nudge.look.arithmetic import explain as explain
+    from nudge.look.arithmetic import explain_fold as explain_fold
     from nudge.look.inspection import Stored as Stored
     from nudge.look.inspection import Weights as Weights
     from nudge.look.inspection import weights as weights
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from nudge.look.writing import watch as watch
 
 _NAMES = {
-    "arithmetic": ("Arithmetic", "Term", "explain"),
+    "arithmetic": ("Arithmetic", "Term", "explain", "explain_fold"),
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),

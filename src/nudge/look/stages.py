@@ -170,8 +170,8 @@ class Trace:
             low, high = self.peek(name, head).aminmax()
             return low.item(), high.item()
         pieces = []
-        for start in range(0, len(self.tokens), _POSITIONS_AT_ONCE):  # never all of [T, V]
-            logits = self._logits(range(start, min(start + _POSITIONS_AT_ONCE, len(self.tokens))))
+        for start in range(0, len(self.tokens), POSITIONS_AT_ONCE):  # never all of [T, V]
+            logits = self._logits(range(start, min(start + POSITIONS_AT_ONCE, len(self.tokens))))
             pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
         return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
 

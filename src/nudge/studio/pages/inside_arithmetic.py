@@ -12,20 +12,20 @@ _DIGITS = 4
 
 
 def written(formula: str) -> str:
-    """A formula of the library with the signs of print: × for *, √ for sqrt."""
+    """A formula of the library with the signs of print, which need no language: × for *, √ for sqrt, Σ for a sum."""
     for plain, sign in _SIGNS:
         formula = formula.replace(plain, sign)
-    return formula
+    return re.sub(r"sum over (\w+) of ", r"Σ_\1 ", formula)
 
 
 def with_numbers(made: Arithmetic) -> str:
     """The formula with the numbers that went in; "" for a long sum, whose terms are listed instead."""
-    at = {term.label: _number(term.value) for term in made.terms}
+    at = {term.label: _inner(term.value) for term in made.terms}
     match made.operation:
         case "norm":
             return f"({at['x']} − {at['mean']}) / √({at['var']} + {at['eps']}) × {at['w']} + {at['b']}"
         case "softmax":
-            return f"e^({_number(made.terms[0].value)} − {at['largest']}) / {at['sum']}"
+            return f"e^({_inner(made.terms[0].value)} − {at['largest']}) / {at['sum']}"
         case "gelu":
             x = at["x"]
             return f"0.5 × {x} × (1 + tanh(√(2 / π) × ({x} + 0.044715 × {x}³)))"
@@ -57,7 +57,7 @@ def _show_terms(made: Arithmetic, t: Words, token_labels: list[str]) -> None:
     n_rest = made.n_terms - len(made.terms)
     with box("terms"):
         for term in made.terms:
-            factors = " × ".join(map(_number, term.factors))
+            factors = " × ".join(map(_inner, term.factors))
             _show_term(term_label(term, t, token_labels), factors, term.value, largest)
         if n_rest:
             _show_term(t("inside.rest", n=whole(n_rest)), "", made.rest, largest, look="hatch")
@@ -95,3 +95,8 @@ def term_label(term: Term, t: Words, token_labels: list[str]) -> str:
 
 def _number(value: float) -> str:
     return significant(value, _DIGITS)
+
+
+def _inner(value: float) -> str:
+    """A number in the middle of a formula."""
+    return f"({_number(value)})" if value < 0 else _number(value)

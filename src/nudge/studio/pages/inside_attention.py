@@ -34,6 +34,7 @@ class AttentionCard:
                     for head in range(config.n_head):
                         text(t("inside.head_n", n=0) if not head and config.n_head < 9 else head, "s12 ink3 nw mid")
                     self.thumbs = [self._layer(i) for i in range(config.n_layer)]
+                text(t("inside.wall_hint"), "s12 ink3 hint")
             self.head_view = HeadView(page)
         self.head_view.add_arithmetic()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from nudge.look import Arithmetic, Habit, Term, Trace, explain, fold, fold_rows, habit, shrink
+from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
 from nudge.studio import numbers
 from nudge.studio.kit import box, card, choice, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
@@ -39,6 +39,7 @@ class HeadView:
         self.page, self.t = page, page.t
         self.words = False  # folded to whole words
         self.seen: Seen | None = None
+        self.last = (0, 0)  # the cell that is shown
         t, handle = self.t, page.visit.handle
         with box("head-view"):
             with box("hs wrap", style="gap:8px"):
@@ -129,17 +130,12 @@ class HeadView:
         assert self.seen is not None
         n = len(self.seen.pattern)
         square = math.ceil(n / SIDE)
-        if square > 1 and (row, column) != self._neighbour(row, column):
+        if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # not by an arrow key
             top, left = row // square * square, column // square * square
             part = self.seen.pattern[top : top + square, left : left + square]
             down, right = divmod(int(part.argmax()), part.size(1))
             row, column = top + down, left + right
         await self._look_at(row, min(row, column))
-
-    def _neighbour(self, row: int, column: int) -> tuple[int, int] | None:
-        """The cell itself if the arrow keys came there from the last one, which they do a cell at a time."""
-        was_row, was_column = self.last
-        return (row, column) if abs(row - was_row) + abs(column - was_column) <= 1 else None
 
     async def _look_at(self, row: int, column: int) -> None:
         self.last = (row, column)
@@ -220,18 +216,4 @@ def _arithmetic(trace: Trace, layer: int, head: int, row: int, column: int) -> t
 
 
 def _folded(trace: Trace, layer: int, head: int, sizes: tuple[int, ...], row: int, column: int) -> Arithmetic:
-    pattern = trace.pattern(layer, head)
-    first = sum(sizes[:column])
-    taken = fold_rows(pattern, sizes)[row, first : first + sizes[column]]
-    terms = tuple(
-        Term(label=f"token {first + i}", value=value, index=first + i) for i, value in enumerate(taken.tolist())
-    )
-    return Arithmetic(
-        name=f"blocks.{layer}.attn.pattern",
-        index=(head, row, column),
-        value=taken.sum().item(),
-        operation="sum",
-        formula="sum over tokens of mean over rows",
-        terms=terms,
-        n_terms=len(terms),
-    )
+    return explain_fold(trace, layer, head, sizes, (row, column))
