@@ -1,6 +1,7 @@
 """Inside: every value of one forward pass, from tokens to probabilities."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from nudge.studio.worker import SupersededError
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
 Answer = TypeVar("Answer")
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def build(visit: Visit) -> None:
@@ -127,10 +129,12 @@ class InsidePage:
                 message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
             ids = ids[-room:]
         self.trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
-        self.labels = [token.label for token in show_each(self.tokenizer, ids, self.t)]
+        self.labels = told_apart([token.label for token in show_each(self.tokenizer, ids, self.t)])
         words = words_of(self.tokenizer, ids)
         self.word_sizes = tuple(len(word.tokens) for word in words)
-        self.word_labels = [shown(word.text.encode()) if word.text else self.labels[word.first] for word in words]
+        self.word_labels = told_apart(
+            [shown(word.text.encode()) if word.text else self.labels[word.first] for word in words]
+        )
         await self.pipeline.show()
         await self.attention.show()
         await self.lens.show()
@@ -145,3 +149,9 @@ class InsidePage:
         if trace is not self.trace:
             raise SupersededError
         return answer
+
+
+def told_apart(labels: list[str]) -> list[str]:
+    """The labels; those that are there several times with their position: the₁ dog the₃."""
+    n_times = Counter(labels)
+    return [label + str(at).translate(_SUBSCRIPTS) if n_times[label] > 1 else label for at, label in enumerate(labels)]

@@ -7,7 +7,14 @@ from nudge.studio.kit import bar, box, text
 from nudge.studio.numbers import significant, whole
 from nudge.studio.words import Words
 
-_SIGNS = ((" * ", " × "), ("sqrt(", "√("), (" - ", " \N{MINUS SIGN} "), ("-b", "\N{MINUS SIGN}b"))
+_SIGNS = (
+    (" * ", " × "),
+    ("sqrt(", "√("),
+    (" - ", " \N{MINUS SIGN} "),
+    ("^3", "³"),
+    (" pi)", " π)"),
+    ("-b", "\N{MINUS SIGN}b"),
+)
 _DIGITS = 4
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from nicegui import ui
+from nicegui.element import Element
 
 from nudge.look import Lens, Trace, lens
 from nudge.studio import numbers
@@ -27,6 +28,7 @@ class LensCard:
         self.first = 0  # of the positions that are shown
         self.chosen: tuple[int, int] | None = None  # layer, position
         self.found: Lens | None = None
+        self.cells: dict[tuple[int, int], Element] = {}
         t = self.t
         with card(t("inside.lens"), t("inside.lens_note"), classes="gr", right=self._window):
             self.grid = box("lens")
@@ -62,6 +64,7 @@ class LensCard:
     def _draw(self, found: Lens) -> None:
         n = len(found.positions)
         self.grid.clear()
+        self.cells.clear()
         self.grid.style(f"grid-template-columns:minmax(64px,max-content) repeat({n},minmax(0,1fr))")
         with self.grid:
             text("")
@@ -100,13 +103,17 @@ class LensCard:
             title=numbers.percent(probability),
             aria_label=said,
         )
+        self.cells[layer, position] = cell
         cell.on("click", self.page.visit.handle(partial(self._detail, layer, position)))
 
     def _detail(self, layer: int, position: int) -> None:
         """The likeliest tokens of one cell, and the rank of the one that really came."""
         assert self.found is not None, "a cell is of a lens"
         t, found = self.t, self.found
+        if self.chosen in self.cells:
+            self.cells[self.chosen].classes(remove="on").props["aria-pressed"] = "false"
         self.chosen = (layer, position)
+        self.cells[self.chosen].classes("on").props["aria-pressed"] = "true"
         column = position - found.positions[0]
         probabilities = found.probabilities[layer, column].tolist()
         self.detail.clear()
