@@ -40,6 +40,8 @@ class HeadView:
         self.words = False  # folded to whole words
         self.seen: Seen | None = None
         self.last = (0, 0)  # the cell that is shown
+        self.row = 0  # the one whose weights are said
+        self.labelled: list[str] = []  # what is written along the sides
         t, handle = self.t, page.visit.handle
         with box("head-view"):
             with box("hs wrap", style="gap:8px"):
@@ -82,18 +84,19 @@ class HeadView:
             share = numbers.percent(seen.habit.share)
             self.tag.text = t(f"inside.habit.{seen.habit.kind}", share=share)
             self.tag.props["title"] = t("inside.habit_rule")
-        self._show_labels()
+        if self.labelled != self.labels:
+            self._show_labels()
+            self.row = n - 1
         self.cells.show(seen.picture, n, n, alt=t("inside.map_of", layer=layer, head=head, n=n))
         notes = [t("inside.fold_note")] if self.words else []
         if n > SIDE:
             notes.append(t("inside.map_small", n=math.ceil(n / SIDE)))
         self.note.text = " ".join(notes)
-        row = n - 1
-        await self._look_at(row, int(seen.pattern[row].argmax()))
+        await self._row(self.row)  # the same as before if only the head is another
 
     def _show_labels(self) -> None:
         """Along both sides, as many as there is room for."""
-        labels = self.labels
+        self.labelled = labels = self.labels
         every = math.ceil(LABEL_HEIGHT * len(labels) / SIDE)
         self.left.clear()
         self.above.clear()
@@ -111,7 +114,7 @@ class HeadView:
         """Say where a token looks."""
         if self.seen is None or row >= len(self.seen.pattern):
             return
-        n, labels = len(self.labels), self.labels
+        self.row, labels, n = row, self.labels, len(self.labels)
         weights = self.seen.pattern[row, : row + 1]
         best = weights.topk(min(N_LOOKED_AT, row + 1))
         looked_at = (
