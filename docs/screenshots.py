@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 OUT = Path(__file__).parent / "screenshots"
 SENTENCES = (
@@ -73,7 +73,8 @@ def take(browser: Browser, url: str, page: str, language: str, theme: str) -> No
     )
     tab = context.new_page()
     tab.goto(f"{url}/{page}?run={run}")
-    PREPARE.get(page, lambda _: None)(tab)
+    if page in PREPARE:
+        PREPARE[page](tab)
     tab.wait_for_timeout(2500)
     name = page + ("-ko" if language == "ko" else "") + ("-dark" if theme == "dark" else "")
     tab.screenshot(path=OUT / f"{name}.png", full_page=True)
@@ -82,9 +83,19 @@ def take(browser: Browser, url: str, page: str, language: str, theme: str) -> No
 
 
 # What a person would have done on the page before the picture.
-PREPARE: dict = {
-    "predict": lambda tab: tab.locator("button.q-btn.prim.full").click(timeout=60_000),
-}
+def nudge_once(tab: Page) -> None:
+    """Make an update on Predict."""
+    tab.locator("button.q-btn.prim.full").click(timeout=60_000)
+
+
+def write(tab: Page) -> None:
+    """Let the model write on Play, and look at one of its tokens."""
+    tab.locator(".play-buttons .prim").click(timeout=60_000)
+    tab.wait_for_timeout(3000)
+    tab.locator(".tk").nth(4).click()
+
+
+PREPARE = {"predict": nudge_once, "play": write}
 
 
 def main() -> None:

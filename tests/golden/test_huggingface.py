@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.networks import random_network
 from torch import Tensor
 
 from nudge import recipes
@@ -28,20 +29,6 @@ TINY = [
 @pytest.fixture(params=TINY, ids=["2x32", "one-token", "llm_viz"])
 def config(request: pytest.FixtureRequest) -> ModelConfig:
     return request.param
-
-
-def ours_random(config: ModelConfig, *, spread: float = 10.0) -> GPT:
-    """Random weights, larger than fresh ones and with biases, so that no part of the network hides near zero."""
-    network = GPT(config)
-    init_weights(network, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.empty_like(parameter).normal_(0.0, 0.3, generator=generator))
-            else:
-                parameter.mul_(spread)
-    return network
 
 
 def to_theirs(network: GPT, folder: Path) -> "transformers.GPT2LMHeadModel":
@@ -89,7 +76,7 @@ def assert_same_logits(network: GPT, model: "transformers.GPT2LMHeadModel", toke
 
 
 def test_logits_of_our_network_in_transformers(config: ModelConfig, tmp_path: Path) -> None:
-    network = ours_random(config)
+    network = random_network(config, spread=10.0)
     model = to_theirs(network, tmp_path)
     for tokens in contexts(config):
         assert_same_logits(network, model, tokens)
@@ -104,7 +91,7 @@ def test_logits_of_their_network_in_ours(config: ModelConfig, activation: str, t
 
 
 def test_there_and_back_again_is_bit_for_bit_the_same(config: ModelConfig, tmp_path: Path) -> None:
-    network = ours_random(config)
+    network = random_network(config, spread=10.0)
     huggingface.write(tmp_path, config, network.state_dict(), LETTERS)
     config_again, state = huggingface.read(tmp_path)
     assert config_again == config
@@ -133,9 +120,7 @@ def compiled_greedy(network: GPT, start: Tensor, n_tokens: int) -> list[int]:
 
 def test_greedy_tokens_are_identical(tmp_path: Path) -> None:
     config = ModelConfig(n_layer=2, n_head=4, n_embd=32, block_size=128, vocab_size=61)
-    network = ours_random(config)
-    with torch.no_grad():
-        network.wpe.weight.mul_(20)  # what is said depends on the position, so it does not settle on one word
+    network = random_network(config, spread=10.0, positions=20.0)
     model = to_theirs(network, tmp_path)
     start = random_tokens(config, 5, batch=1)
     theirs = model.generate(
@@ -163,7 +148,7 @@ def gradients(network: GPT, model: "transformers.GPT2LMHeadModel") -> dict[str, 
 
 def test_every_gradient(tmp_path: Path) -> None:
     config = TINY[0]
-    network = ours_random(config, spread=5.0)
+    network = random_network(config, spread=5.0)
     model = to_theirs(network, tmp_path)
     window = random_tokens(config, config.block_size + 1, batch=3)
     x, y = window[:, :-1], window[:, 1:]
@@ -179,7 +164,7 @@ def test_every_gradient(tmp_path: Path) -> None:
 def test_ten_losses_of_adamw(tmp_path: Path) -> None:
     """torch's AdamW with its defaults on both sides; nudge's own parameter groups are tested with the optimizer."""
     config = TINY[0]
-    network = ours_random(config, spread=3.0)
+    network = random_network(config, spread=3.0)
     model = to_theirs(network, tmp_path)
     window = random_tokens(config, config.block_size + 1, batch=4)
     x, y = window[:, :-1], window[:, 1:]

@@ -16,7 +16,7 @@ V, BLOCK_SIZE = 40, 8
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
-    std=st.sampled_from([0.02, 0.2, 0.8]),
+    std=st.sampled_from([0.02, 0.1, 0.2]),
     context=st.lists(st.integers(0, V - 1), min_size=1, max_size=BLOCK_SIZE),
     target=st.integers(0, V - 1),
 )
@@ -26,5 +26,5 @@ def test_the_targets_probability_rises(
     network = GPT(ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=BLOCK_SIZE, vocab_size=V))
     init_weights(network, seed)
     torch.nn.init.normal_(network.wte.weight, std=std, generator=torch.Generator().manual_seed(seed))
-    nudge = nudge_once(network.double(), context, target, lr=1e-6, optimizer=optimizer)
-    assert nudge.loss_after < nudge.loss_before
+    nudge = nudge_once(network, context, target, lr=1e-4, optimizer=optimizer)
+    assert nudge.probability_after > nudge.probability_before

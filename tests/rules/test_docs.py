@@ -1,13 +1,18 @@
 """Documentation that is true: its commands run, its tables agree with the code, its links lead somewhere."""
 
+import contextlib
 import dataclasses
 import json
 import re
 import runpy
 import shlex
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,6 +90,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def type_in(folder: Path, command: str) -> None:
+    if command == "nudge studio":
+        return open_studio(folder)
     result = subprocess.run(
         ["bash", "-c", f'PATH="$PWD/bin:$PATH"; set -o pipefail; {command}'],
         cwd=folder,
@@ -95,6 +102,28 @@ def type_in(folder: Path, command: str) -> None:
         timeout=300,
     )
     assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}\n{result.stderr}"
+
+
+def open_studio(folder: Path) -> None:
+    """`nudge studio` does not end by itself: it must answer, and end by Control-C."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(folder / "bin" / "nudge"), "studio", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/train", timeout=5) as answer,
+        ):
+            assert b"nudge" in answer.read()
+            break
+        assert process.poll() is None, "it ended at once"
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert "Traceback" not in said
+    assert process.returncode in (0, 130), said
 
 
 def made(target: str) -> str:
@@ -125,6 +154,18 @@ def test_the_python_of_the_readme_works(newcomer: Path):
     assert LONG in example
     (newcomer / "example.py").write_text(example.replace(LONG, SHORT), encoding="utf-8")
     type_in(newcomer, f"{shlex.quote(sys.executable)} example.py")
+
+
+@pytest.mark.slow
+def test_the_python_of_the_page_on_looking_inside_works(newcomer: Path):
+    if not (newcomer / "runs" / "tiny").exists():
+        type_in(newcomer, "nudge train --run runs/tiny")
+    example = "\n".join(fences(ROOT / "docs" / "look.md", "python"))
+    for size in ("layer=0, head=1", "mlp={0: 0.5}, heads={(1, 2): 0.0}"):
+        assert size in example
+    small = example.replace("heads={(1, 2): 0.0}", "heads={(0, 1): 0.0}")  # the network of these tests has one block
+    (newcomer / "look.py").write_text(small, encoding="utf-8")
+    type_in(newcomer, f"{shlex.quote(sys.executable)} look.py")
 
 
 def test_both_readmes_say_the_same():

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from tests import networks
 from torch import Tensor
 
 from nudge import checkpoint as checkpoints
@@ -43,18 +44,7 @@ SIZES = [
 
 
 def random_network(config: ModelConfig) -> GPT:
-    """Random weights, larger than fresh ones and with biases, so that no part of the network hides near zero."""
-    network = GPT(config)
-    init_weights(network, seed=1)
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            if parameter.dim() == 1:
-                parameter.add_(torch.empty_like(parameter).normal_(0.0, 0.3, generator=generator))
-            else:
-                parameter.mul_(5)
-        network.wpe.weight.mul_(10)  # so that what is said depends on the position
-    return network.eval()
+    return networks.random_network(config, spread=5.0, positions=10.0)
 
 
 def random_ids(config: ModelConfig, n_tokens: int | None = None) -> list[int]:

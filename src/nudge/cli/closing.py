@@ -13,7 +13,7 @@ from nudge.cli.live import clock, make_console
 from nudge.cli.visible import visible
 from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
-from nudge.look.once import FROM_3_TO_4_PERCENT, Nudge, find_example, nudge_once
+from nudge.look.once import Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
 from nudge.plan import rental
 from nudge.runfolder import RunFolder
@@ -60,8 +60,6 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
     context, target = tokens[:position].tolist(), int(tokens[position])
     nudge = nudge_once(model.network, context, target)
-    if -math.log(nudge.probability_before) < FROM_3_TO_4_PERCENT:  # less is left to learn than the nudge would take
-        return
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )

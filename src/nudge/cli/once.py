@@ -48,7 +48,7 @@ def once(
     """Do one real update on one example, on a copy, and see what it changes.
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. Nothing is
-    written. A learning rate that is too high makes the loss rise instead of fall: try it.
+    written. A small learning rate does what the slope of the loss predicts; far too high a one overshoots.
 
     \b
     Example:
@@ -149,6 +149,8 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     console.print(f"The slope predicts a change of the loss by {predicted:+.4g} nats; it is {actual:+.4g}.")
     if actual > 0:
         console.print("The step went past the valley: try a smaller learning rate.", style="bold red")
+    elif abs(actual - predicted) > abs(predicted) / 2:
+        console.print("So long a step is no longer what the slope says: try a smaller learning rate.", style="red")
     console.print("\nWhat moved most", style="bold")
     rows = [(token(moved.token), percent(moved.before), percent(moved.after)) for moved in nudge.moved]
     console.print(_table(("token", "before", "after"), rows))

@@ -1,11 +1,12 @@
 """What a person gives a model to read: text from the command line or standard input, token ids, one token."""
 
+import re
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from nudge.errors import ConfigError
+from nudge.errors import ConfigError, TokenizerError
 
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
@@ -37,10 +38,10 @@ def read_context(model: "LanguageModel", prompt: str, ids: str | None) -> tuple[
     if prompt:
         raise ConfigError("a prompt and ids were given, expected one of them", "leave out --prompt or --ids")
     words = ids.replace(",", " ").split()
-    strange = next((word for word in words if not word.isdecimal()), None)
+    strange = next((word for word in words if _id(word) is None), None)
     if strange is not None:
         raise ConfigError(f"{strange!r} is not a token id", "ids are numbers with commas between: --ids 91,860,287")
-    return tuple(map(int, words))
+    return tuple(int(word) for word in words)
 
 
 def prompt_context(model: "LanguageModel", prompt: str) -> tuple[int, ...]:
@@ -57,29 +58,29 @@ def one_token(model: "LanguageModel", text: str) -> int:
     """
     from nudge.data.visible import shown_token
 
-    tokenizer = model.tokenizer
-    if text.isdecimal():
-        token = int(text)
-        # Ids of a padded vocabulary are none of the tokenizer's; whether the network knows them it says itself.
-        same = tokenizer.vocab_size > token and tokenizer.token_bytes(token) == text.encode()
-        if not same and (written := _single(model, text)) is not None:
+    token = _id(text)
+    if token is not None:
+        if (written := _single(model, text)) not in (None, token):
             click.echo(f"{text} is read as an id; the token with the text {text!r} has the id {written}", err=True)
         return token
-    tokens = tokenizer.encode(text)
-    if len(tokens) != 1:
-        listed = ", ".join(f"{token} ({shown_token(tokenizer, token)})" for token in tokens[:8])
+    tokens = model.tokenizer.encode(text)
+    if not tokens:
+        raise ConfigError("an empty text is no token", "give some text, or an id")
+    if len(tokens) > 1:
+        listed = ", ".join(f"{token} ({shown_token(model.tokenizer, token)})" for token in tokens[:8])
         more = ", ..." if len(tokens) > 8 else ""
         raise ConfigError(
-            f"{clean(text)!r} is {len(tokens)} tokens of this vocabulary, expected one"
-            + f": {listed}{more}" * bool(tokens),
-            f"give the id of one of them, such as {tokens[0]}" if tokens else "give some text, or an id",
+            f"{clean(text)!r} is {len(tokens)} tokens of this vocabulary, expected one: {listed}{more}",
+            f"give the id of one of them, such as {tokens[0]}",
         )
     return tokens[0]
 
 
-def _single(model: "LanguageModel", text: str) -> int | None:
-    from nudge.errors import TokenizerError
+def _id(word: str) -> int | None:
+    return int(word) if re.fullmatch("[0-9]{1,18}", word) else None
 
+
+def _single(model: "LanguageModel", text: str) -> int | None:
     try:
         tokens = model.tokenizer.encode(text)
     except TokenizerError:

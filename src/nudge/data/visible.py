@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 _SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 _CONTROLS = {chr(code): chr(0x2400 + code) for code in range(32)} | {"\x7f": "\u2421"}
-_STRAY = re.compile("[\udc80-\udcff]+")  # bytes that are not UTF-8, as surrogateescape writes them
+_STRAY = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, as surrogateescape writes them
 
 
 def shown(data: bytes) -> str:
@@ -19,10 +19,12 @@ def shown(data: bytes) -> str:
     themselves: what is shown as · was a space.
     """
     text = data.decode("utf-8", "surrogateescape")
-    parts = _STRAY.sub(lambda stray: _hex(stray[0].encode("utf-8", "surrogateescape")), text)
-    if parts and unicodedata.combining(parts[0]):
-        parts = "◌" + parts  # an accent needs something to stand on
-    return "".join(map(_seen, parts))
+    base = "◌" if text and unicodedata.combining(text[0]) else ""  # an accent needs something to stand on
+    parts = _STRAY.split(text)  # text, stray bytes, text, ...
+    return base + "".join(
+        _hex(part.encode("utf-8", "surrogateescape")) if at % 2 else "".join(map(_seen, part))
+        for at, part in enumerate(parts)
+    )
 
 
 def shown_token(tokenizer: "Tokenizer", token: int) -> str:

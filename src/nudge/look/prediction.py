@@ -42,15 +42,14 @@ class Prediction:
 
     def rank(self, token: int) -> int:
         """1 + the number of tokens that are likelier."""
-        # By logits, which still differ where probabilities have become too small for a float32.
-        return 1 + int((self.logits > self.logits[self._known(token)]).sum())
+        return rank_of(self.logits, self._known(token))
 
     def probability(self, token: int) -> float:
         return self.probabilities[self._known(token)].item()
 
     def loss(self, token: int) -> float:
         """-ln of the token's probability, in nats; finite even where the probability is too small for a float32."""
-        return -self.logits.double().log_softmax(-1)[self._known(token)].item()
+        return loss_of(self.logits, self._known(token))
 
     def top(self, k: int, *, sampled: bool = False) -> tuple[Candidate, ...]:
         """The k likeliest tokens, equal ones in the order of their ids; `sampled`: among those that can be drawn."""
@@ -158,6 +157,16 @@ def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
             f"token {strange} is not in this network's vocabulary of {vocab_size:,}",
             f"ids are 0 .. {vocab_size - 1}",
         )
+
+
+def rank_of(logits: Tensor, token: int) -> int:
+    """1 + the number of likelier tokens: by logits, which still differ where probabilities are too small to."""
+    return 1 + int((logits > logits[token]).sum())
+
+
+def loss_of(logits: Tensor, token: int) -> float:
+    """-ln of a token's probability, in nats."""
+    return abs(logits.double().log_softmax(-1)[token].item())  # abs: 0, not -0
 
 
 def kl_divergence(before: Tensor, after: Tensor) -> float:

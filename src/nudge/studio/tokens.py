@@ -154,7 +154,7 @@ def _without_text(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
         return Shown(label=words("tokens.end_of_text"), kind="special", id=token, hex="")
     name = next((name for name, special in tokenizer.special.items() if special == token), None)
     if name is not None:
-        return Shown(label=words("tokens.special", name=name.strip("<|>")), kind="special", id=token, hex="")
+        return Shown(label=f"⟨{name.strip('<|>')}⟩", kind="special", id=token, hex="")
     return Shown(label=words("tokens.empty"), kind="empty", id=token, hex="")
 
 

@@ -176,7 +176,7 @@ class Play:
 
     def _say_state(self, writing: Writing, *, over: bool = False) -> None:
         t, stream = self.t, writing.stream
-        n = numbers.whole(len(writing.drawn))
+        n = numbers.whole(stream.n_tokens)
         speed = numbers.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
         self.speed.set_text(t("play.speed", speed=speed))
         reason = (stream.ended or "stopped").replace(" ", "_") if over else "writing"
