@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.look import fold, fold_rows, habit, shrink
+from nudge.look import explain_fold, fold, fold_rows, habit, shrink, trace
+from nudge.model.gpt import GPT, init_weights
 
 
 def causal(weights: Tensor) -> Tensor:
@@ -62,3 +64,29 @@ def test_shrink_keeps_the_largest_of_a_square() -> None:
     assert small[1, 0] == pattern[2:4, 0:2].max()
     with pytest.raises(ConfigError, match="size must be 1 or more"):
         shrink(pattern, 0)
+
+
+def test_explain_fold_adds_up_to_the_folded_cell() -> None:
+    config = ModelConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=8)
+    network = GPT(config)
+    init_weights(network, 0)
+    opened = trace(network.eval(), [1, 2, 3, 4, 5, 6])
+    sizes = (1, 3, 2)
+    made = explain_fold(opened, 1, 0, sizes, (2, 1), n_terms=2)
+    assert math.isclose(made.value, fold(opened.pattern(1, 0), sizes)[2, 1].item(), rel_tol=1e-5)
+    assert math.isclose(made.recomputed, made.value, rel_tol=1e-5)
+    assert {term.index for term in made.terms} < {1, 2, 3}
+    assert made.n_terms == 3
+    with pytest.raises(ConfigError, match="there are 3 words"):
+        explain_fold(opened, 1, 0, sizes, (2, 3))
+
+
+def test_extremes_are_of_the_whole_stage() -> None:
+    config = ModelConfig(vocab_size=11, block_size=128, n_layer=1, n_head=2, n_embd=8)
+    network = GPT(config)
+    init_weights(network, 0)
+    opened = trace(network.eval(), [n % 11 for n in range(100)])  # more than the positions that are computed at once
+    for name in ("embedding", "blocks.0.attn.q", "logits", "probabilities"):
+        values = opened[name]
+        assert opened.extremes(name) == pytest.approx((values.min().item(), values.max().item()), rel=1e-5)
+    assert opened.extremes("blocks.0.attn.q", 1)[1] == opened["blocks.0.attn.q"][1].max().item()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
 
 N_POSITIONS = 8
-_BRIGHT = 0.5  # luminance, above which dark letters are easier to read
+_BRIGHT = 0.18  # luminance, from which black has more contrast than white
 
 
 class LensCard:
@@ -152,5 +152,5 @@ def _look(trace: Trace, positions: range) -> Lens:
 def colours(probability: float) -> tuple[str, str]:
     """A background for a probability, and letters that can be read on it."""
     red, green, blue = (int(part) for part in cividis(np.array([probability]))[0, :3])
-    luminance = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
-    return f"rgb({red},{green},{blue})", "#1D1B18" if luminance > _BRIGHT else "#fff"
+    luminance = float(np.dot((0.2126, 0.7152, 0.0722), (np.array([red, green, blue]) / 255) ** 2.2))
+    return f"rgb({red},{green},{blue})", "#000" if luminance > _BRIGHT else "#fff"

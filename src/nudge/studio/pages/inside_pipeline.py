@@ -172,7 +172,7 @@ class Row:
         t, handle = pipeline.t, pipeline.page.visit.handle
         self.line, self.in_block = line, in_block
         config = pipeline.config
-        sizes = {"heads": config.n_head, "C": whole(config.n_embd), "wide": whole(4 * config.n_embd), "n": block}
+        sizes = {"heads": config.n_head, "C": whole(config.n_embd), "F": whole(4 * config.n_embd), "n": block}
         self.label = t(f"inside.row.{line.key}", **sizes)
         details = t(f"inside.detail.{line.key}", **sizes)
         self.button = box(
