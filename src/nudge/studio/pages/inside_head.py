@@ -18,7 +18,7 @@ from nudge.studio.pictures import Values, sizes_png
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
 
-SIDE = 304  # pixels of the map; with more tokens than this a cell of the picture stands for several
+SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
 LABEL_HEIGHT = 15  # pixels that a label needs
 N_LOOKED_AT = 3
 

@@ -1,6 +1,6 @@
 """Inside: a stage that is open: its role, its shape, its values, and how one of them was made."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pictures import Values, signs_png, sizes_png
 from nudge.studio.tokens import show
+from nudge.studio.words import Words
 
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
@@ -70,7 +71,8 @@ class StagePanel:
         self._show_facts("…")
         await self._cell(self.cells.row, self.cells.column)
         low, high = await self.page.ask(_extremes, self.name, self.head, key="extremes")
-        self._show_facts(t("inside.from_to", low=significant(low), high=significant(high)))
+        ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
+        self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
 
     def _show_facts(self, extremes: str) -> None:
         t, shape = self.t, self.stage.shape
@@ -147,11 +149,11 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
     return signs_png(values, float(np.quantile(np.abs(values), _SATURATED)))
 
 
-def which_values(strip: Strip, stage: Stage, t: Any) -> str:
+def which_values(strip: Strip, stage: Stage, t: Words) -> str:
     """What of the stage the picture shows, if it is not all."""
-    rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
     if stage.kind == "tokens":
-        return rows if strip.row_stride > 1 else str(t("inside.all_shown"))
+        return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
+    rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
     if strip.row_stride == strip.column_stride == 1:
         return f"{t('inside.all_shown')} {rows}"
     n = whole(strip.column_stride)
