@@ -29,6 +29,7 @@ class StagePanel:
         self.name = row.line.stages[0]
         self.head = page.head
         self.strip: Strip | None = None
+        self.trace: Trace | None = None  # that the strip is of
         t, handle = self.t, page.visit.handle
         with box("panel"):
             if len(row.line.stages) > 1:
@@ -58,19 +59,23 @@ class StagePanel:
 
     async def show(self) -> None:
         """The values of the stage, then how the chosen one was made, then the range of all."""
-        t, stage = self.t, self.stage
+        t, stage, asked = self.t, self.stage, (self.name, self.head)
         has_heads = len(stage.shape) == 3
         self.role.text = t(f"inside.role.{stage.kind}")
         self.heads.set_visibility(has_heads)
         strip, source = await self.page.ask(look, self.name, self.head, key="stage")
-        self.strip = strip
+        if asked != (self.name, self.head):  # another one was chosen meanwhile
+            return
+        self.strip, self.trace = strip, self.page.trace
         n_rows, n_columns = strip.values.shape if stage.kind != "tokens" else strip.values.T.shape
         self.cells.element.style(f"height:{min(20, max(6, 200 // n_rows)) * n_rows}px")
         self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
         self.which.text = which_values(strip, stage, t)
         self._show_facts("…")
         await self._cell(self.cells.row, self.cells.column)
-        low, high = await self.page.ask(_extremes, self.name, self.head, key="extremes")
+        low, high = await self.page.ask(_extremes, *asked, key="extremes")
+        if asked != (self.name, self.head):
+            return
         ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
         self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
 
@@ -86,20 +91,20 @@ class StagePanel:
             )
 
     async def _cell(self, row: int, column: int) -> None:
-        assert self.strip is not None, "a cell is of a strip"
-        index = self._index(row, column)
+        if self.strip is None or self.trace is not self.page.trace:  # a strip of another text is still shown
+            return
+        index = self._index(self.strip, row, column)
         made = await self.page.ask(_explain, self.name, index, key="cell")
         self.made.clear()
         with self.made:
             show_arithmetic(made, self.t, self.page.labels, place=self._place(made))
 
-    def _index(self, row: int, column: int) -> tuple[int, ...]:
+    def _index(self, strip: Strip, row: int, column: int) -> tuple[int, ...]:
         """Where in the stage a cell of the picture is."""
-        assert self.strip is not None
         n_axes = len(self.stage.shape)
         if n_axes == 1:
-            return (column * self.strip.row_stride,)
-        index = (row * self.strip.row_stride, column * self.strip.column_stride)
+            return (column * strip.row_stride,)
+        index = (row * strip.row_stride, column * strip.column_stride)
         return (self.head, *index) if n_axes == 3 else index
 
     def _place(self, made: Arithmetic) -> str:
