@@ -24,7 +24,9 @@ PAGES = ("train", "predict", "inside", "knobs", "weights", "play")  # in the ord
 def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator[Element]:
     """The page around what is built in it. `actions` puts buttons at the right of the title."""
     t = visit.t
-    _bar(visit)
+    link(t("ui.skip"), "#content", "skip")
+    visit.bar = box("top", tag="header")
+    show_bar(visit)
     with box("page", tag="main", id="content"):
         with box("head"):
             with box("gr"):
@@ -72,10 +74,11 @@ def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
     after(0, load)
 
 
-def _bar(visit: Visit) -> None:
+def show_bar(visit: Visit) -> None:
+    """The bar at the top, about the run and the step that are looked at now."""
     t = visit.t
-    link(t("ui.skip"), "#content", "skip")
-    with box("top", tag="header"):
+    visit.bar.clear()
+    with visit.bar:
         with link("", visit.href("train"), "brand", aria_label="nudge"):
             _mark()
             text("nudge", tag="span")

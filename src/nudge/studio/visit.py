@@ -35,6 +35,7 @@ class Visit:
     t: Words
     theme: str  # light, dark, or "" for the browser's
     query: dict[str, str]
+    bar: Any = None  # at the top of the page
     banner: Any = None  # where messages appear
     _key: object = field(default_factory=object)
 
