@@ -40,6 +40,7 @@ class Visit:
     theme: str  # light, dark, or "" for the browser's
     query: dict[str, str]
     banner: Any = None  # where messages appear
+    subtitle: Any = None  # the line below the title
     _key: object = field(default_factory=object)
 
     @property

@@ -278,12 +278,11 @@ class Watched:
         self._show_notices(state, launch)
         self._show_buttons(state, launch)
         self.show_curves()
-        self.about.text = self._about(state)
+        self.page.visit.subtitle.text = self._about(state)
 
     def _build(self) -> None:
         assert self.folder is not None
         with self.curves:
-            self.about = text("", "s13 ink2 about")
             self.stats = Stats(self.t)
             with box("card", tag="section"):
                 self.chart = LossChart(self.t)

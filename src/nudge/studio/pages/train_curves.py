@@ -13,6 +13,7 @@ from nudge.studio.words import Words
 LEFT, RIGHT = 48, 16  # of the chart's grids; the scrubber below has the same
 N_SPARK = 20  # buckets
 N_SKIPPED = 400  # marks in the chart
+LABEL_PX = 48  # half of a cursor's label
 _WIDTH, _HEIGHT = 160, 24
 
 
@@ -48,7 +49,7 @@ class Stats:
             log.speed, "–" if speed is None else numbers.significant(speed, 3, grouped=True), t("train.per_s")
         )
         n_skipped = len(log.skipped)
-        unit = t("train.n_skipped", n=numbers.whole(n_skipped)) if n_skipped else ""
+        unit = t("train.n_nan", n=numbers.whole(n_skipped)) if n_skipped else ""
         self.grad_norm.show(log.grad_norm, _three(log.grad_norm.last), unit)
         self.grad_norm.unit.classes(add="bad" if n_skipped else "", remove="" if n_skipped else "bad")
 
@@ -134,7 +135,8 @@ class LossChart:
             "lr": log.lr.points(),
         }
         values = [value for _, value in raw if value is not None]
-        options = _changing_options(self.t, steps, n_vocab, max(values, default=1.0), cursor, cursor_label)
+        options = _changing_options(steps, n_vocab, max(values, default=1.0), cursor, cursor_label)
+        options["series"].append({"id": "validation", "symbolSize": 8 if len(log.evaluations) <= 40 else 5})
         self._send(series, options)
         self.note.text = self.t("train.drawn", n=numbers.whole(len(log.loss.steps)), drawn=numbers.whole(len(raw)))
 
@@ -164,7 +166,8 @@ def _skipped_marks(log: RunLog, ln_v: float | None) -> list[tuple[int, float]]:
 
 
 def _options(t: Words) -> dict[str, Any]:
-    line = {"type": "line", "data": [], "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
+    """What stays. No data: NiceGUI may set these options again, and would put it in the place of what has grown."""
+    line = {"type": "line", "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
     quiet = {"show": False}
     return {
         "grid": [
@@ -221,7 +224,6 @@ def _options(t: Words) -> dict[str, Any]:
                 "id": "validation",
                 "name": t("train.tested"),
                 "z": 5,
-                "data": [],
                 "symbolSize": 8,
                 "itemStyle": {
                     "opacity": 1,
@@ -235,7 +237,6 @@ def _options(t: Words) -> dict[str, Any]:
                 "id": "skipped",
                 "name": t("train.skipped_mark"),
                 "z": 6,
-                "data": [],
                 "symbol": "path://M1 0 5 4 9 0 10 1 6 5 10 9 9 10 5 6 1 10 0 9 4 5 0 1z",
                 "symbolSize": 10,
                 "itemStyle": {"opacity": 1, "color": "var(--bad)"},
@@ -244,7 +245,7 @@ def _options(t: Words) -> dict[str, Any]:
                 **line,
                 "id": "guess",
                 "name": t("train.guess"),
-                "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
+                "lineStyle": {"opacity": 0},  # it is there so that the axis reaches to it; its mark is what is seen
                 "tooltip": quiet,
             },
             {
@@ -262,7 +263,7 @@ def _options(t: Words) -> dict[str, Any]:
 
 
 def _changing_options(
-    t: Words, steps: int, n_vocab: int | None, highest: float, cursor: int | None, cursor_label: str
+    steps: int, n_vocab: int | None, highest: float, cursor: int | None, cursor_label: str
 ) -> dict[str, Any]:
     """What changes along a run: how long it is, the label of the guess, where the cursor is."""
     ln_v = math.log(n_vocab) if n_vocab else None
@@ -280,6 +281,8 @@ def _changing_options(
         "distance": 4,
     }
     place = [] if cursor is None else [{"xAxis": cursor}]
+    share = (cursor or 0) / steps
+    label["offset"] = [LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06, 0]  # not over the edge
     # A spike of a run that breaks would press the rest of the curve flat: the axis ends at four random guesses.
     most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
     guess = {"show": True, "position": "insideEndTop", "color": "var(--ink2)", "fontSize": 12, "distance": 4}
@@ -296,7 +299,7 @@ def _changing_options(
                 "markLine": {
                     **still,
                     "data": [{"yAxis": ln_v}] if ln_v else [],
-                    "lineStyle": {"opacity": 0},
+                    "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
                     "label": guess,
                 },
             },

@@ -38,6 +38,7 @@ class Form:
         self.visit, self.launcher, self.started, self.t = visit, launcher, started, visit.t
         self.busy = False  # another run is going on, so that measuring would disturb it
         self._touched = False
+        self._filling = False
         self._changes = 0
         t = self.t
         with card(t("train.new_run"), classes="form") as whole:
@@ -75,16 +76,15 @@ class Form:
 
     def _forecast_place(self) -> None:
         t = self.t
-        with box("hs between", style="margin-bottom:10px"):
+        with box("hs between forecast-head"):
             text(t("train.forecast"), "b s13", tag="h3")
-            self.how = text("", "s12 ink3", aria_live="polite")
+            self.how = text("", "s12 ink3 right", aria_live="polite")
+            self.measure_button = button(t("train.measure"), self.visit.handle(self._measure), kind="quiet small")
         self.time, self.speed, self.memory = pairs(
             (t("train.time"), "–"), (t("train.speed"), "–"), (t("train.memory"), "–"), classes="forecast"
         )
         with box("bar", style="margin-top:12px"):
             self.share = bar(0, style="background:var(--accent)")
-        self.measure_button = button(t("train.measure"), self.visit.handle(self._measure), kind="quiet small")
-        self.measure_button.set_visibility(False)
 
     # What the person does.
 
@@ -93,11 +93,13 @@ class Form:
         values = configs.to_dict(config) | {
             f"train.{name}": value for name, value in configs.to_dict(config)["train"].items()
         }
+        self._filling = True
         for name, (setting, written) in _NUMBERS.items():
             self.entries[name].value = written(values[setting])
         own = "train.data_own" if config.data.paths else "train.data_default"
         self.data.props["placeholder"] = self.t(own)
         self.name.value = self.launcher.free_name(config.recipe)
+        self._filling = False
 
     def _other_recipe(self) -> None:
         self._fill(recipe(self.recipe.value))
@@ -113,6 +115,8 @@ class Form:
             await self._rest(self._changes)
 
     def _changed(self) -> None:
+        if self._filling:
+            return
         self._touched = True
         self._changes += 1
         changes = self._changes

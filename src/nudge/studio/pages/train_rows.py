@@ -11,7 +11,7 @@ from nudge.studio.runlog import N_ROWS, Row, RunLog
 from nudge.studio.words import Words
 
 Cell = tuple[str, str]  # text, classes
-_COLUMNS = ("step", "loss_short", "change", "norm_short", "lr", "per_s")
+_COLUMNS = ("step_short", "loss_short", "change", "norm_short", "lr_short", "per_s")
 
 
 class Rows:
@@ -21,11 +21,12 @@ class Rows:
         self.t = t
         self._epoch = self._version = -1
         updates, note = t("train.updates"), t("train.updates_note", path=path, n=N_ROWS)
-        with card(updates, note), box("log updates", role="table", aria_label=updates, tabindex=0) as self.table:
-            with box("names", role="row"):
-                for number, name in enumerate(_COLUMNS):
-                    text(t(f"train.{name}"), "h right" if number else "h", role="columnheader")
-                text("", "h", role="columnheader", aria_label=t("train.events"))
+        with card(updates, note):
+            self.table = box("log updates", role="table", aria_label=updates, tabindex=0)
+        with self.table, box("names", role="row"):
+            for number, name in enumerate(_COLUMNS):
+                text(t(f"train.{name}"), "h right" if number else "h", role="columnheader")
+            text("", "h", role="columnheader", aria_label=t("train.events"))
 
     def show(self, log: RunLog) -> None:
         """Send the lines that are new or changed."""

@@ -35,20 +35,20 @@ window.nudgeTrain = (() => {
   function log(id, rows, most, fresh) {
     const table = getHtmlElement(id);
     if (!table) { setTimeout(() => log(id, rows, most, fresh), 30); return; }
-    if (fresh) table.querySelectorAll(".row").forEach((row) => row.remove());
+    if (fresh) table.querySelectorAll(".update").forEach((row) => row.remove());
     for (const [step, cells, tags] of rows) {
       const row = document.createElement("div");
-      row.className = "row";
+      row.className = "update";
       row.setAttribute("role", "row");
       row.dataset.step = step;
       for (const [text, kind] of cells) add(row, "div", text, kind).setAttribute("role", "cell");
       const last = add(row, "div", "", "tags");
       for (const [text, kind] of tags) add(last, "span", text, `tag ${kind}`);
-      const first = table.querySelector(".row");
+      const first = table.querySelector(".update");
       if (first?.dataset.step === row.dataset.step) first.replaceWith(row);
       else table.insertBefore(row, first);
     }
-    const all = table.querySelectorAll(".row");
+    const all = table.querySelectorAll(".update");
     for (let at = most; at < all.length; at++) all[at].remove();
   }
 
