@@ -152,7 +152,7 @@ class TrainPage:
         log.catch_up()
         return Line(
             name=path.name,
-            state=state_of(folder, log.step, log.started, log.stopped),
+            state=_state(folder, log),
             step=log.step,
             steps=log.started.steps if log.started else None,
             n_skipped=len(log.skipped),
@@ -206,9 +206,7 @@ class Watched:
         assert self.log is not None
         assert self.folder is not None
         await asyncio.to_thread(self.log.catch_up)
-        state = state_of(self.folder, self.log.step, self.log.started, self.log.stopped)
-        if state == "running" and _word(self.folder) == "pause":
-            state = "paused"  # type: ignore[assignment]
+        state = _state(self.folder, self.log)
         if launch and not launch.alive and not launch.error:
             self.page.house.launcher.forget(self.name)
             launch = None
@@ -339,11 +337,15 @@ class Watched:
             self.page.show_buttons()
 
 
-def _word(folder: RunFolder) -> str:
+def _state(folder: RunFolder, log: RunLog) -> str:
+    """What became of a run, and whether it was told to pause."""
+    state = state_of(folder, log.step, log.started, log.stopped)
+    if state != "running":
+        return state
     try:
-        return folder.control.read_text(encoding="utf-8").strip()
+        return "paused" if folder.control.read_text(encoding="utf-8").strip() == "pause" else state
     except OSError:
-        return ""
+        return state
 
 
 def _read_config(folder: RunFolder) -> Config | None:
