@@ -20,6 +20,7 @@ from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
 from nudge.studio.guard import Guard, is_loopback
+from nudge.studio.launch import Launcher
 from nudge.studio.models import Models
 from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
@@ -76,7 +77,7 @@ def serve(runs: Path, address: Address) -> None:
 
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
-    house = House(models=Models(runs), worker=Worker())
+    house = House(models=Models(runs), worker=Worker(), launcher=Launcher(runs))
     for name in PAGES:
         _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))

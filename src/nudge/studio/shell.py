@@ -31,7 +31,7 @@ def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator
         with box("head"):
             with box("gr"):
                 text(t(f"{visit.page}.title"), "h", tag="h1")
-                text(t(f"{visit.page}.sub"), "sub")
+                visit.subtitle = text(t(f"{visit.page}.sub"), "sub")
             if actions:
                 with box("hs"):
                     actions()

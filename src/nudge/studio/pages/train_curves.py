@@ -1,0 +1,307 @@
+"""Train: the numbers of a run with a small curve each, and the chart of its losses."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nudge.studio import charts, numbers
+from nudge.studio.kit import box, legend, shape, svg, text
+from nudge.studio.runlog import Curve, Point, RunLog
+from nudge.studio.words import Words
+
+LEFT, RIGHT = 48, 16  # of the chart's grids; the scrubber below has the same
+N_SPARK = 20  # buckets
+N_SKIPPED = 400  # marks in the chart
+LABEL_PX = 48  # half of a cursor's label
+_WIDTH, _HEIGHT = 160, 24
+
+
+class Stats:
+    """Step, losses, speed and gradient norm."""
+
+    def __init__(self, t: Words) -> None:
+        self.t = t
+        with box("stats"):
+            with box("stat"):
+                text(t("train.step"), "eyebrow")
+                with box("v"):
+                    self.step = text("", tag="span", data_stat="step")
+                    self.of_steps = text("", "u", tag="span")
+                with box("bar", style="margin-top:16px"):
+                    self.done = box(style="width:0;background:var(--accent)")
+            self.loss = _Stat(t("train.loss"), "loss", "var(--accent)")
+            self.validation = _Stat(t("train.validation"), "validation", "var(--blue)")
+            self.speed = _Stat(t("train.speed"), "speed", "var(--ink3)")
+            self.grad_norm = _Stat(t("train.grad_norm"), "grad_norm", "var(--ink3)")
+
+    def show(self, log: RunLog) -> None:
+        """The newest values."""
+        t, steps = self.t, log.started.steps if log.started else 0
+        self.step.text = numbers.whole(log.step)
+        self.of_steps.text = f"/ {numbers.whole(steps)}"
+        self.done.style(f"width:{100 * min(1.0, log.step / steps) if steps else 0:.1f}%")
+        self.loss.show(log.loss, _three(log.loss.last), t("train.nats"), drawn=log.loss.smooth())
+        tested = t("train.at_step", step=numbers.whole(log.validation.steps[-1])) if log.validation.steps else ""
+        self.validation.show(log.validation, _three(log.validation.last), tested)
+        speed = log.speed.last
+        self.speed.show(
+            log.speed, "–" if speed is None else numbers.significant(speed, 3, grouped=True), t("train.per_s")
+        )
+        n_skipped = len(log.skipped)
+        unit = t("train.n_nan", n=numbers.whole(n_skipped)) if n_skipped else ""
+        self.grad_norm.show(log.grad_norm, _three(log.grad_norm.last), unit)
+        self.grad_norm.unit.classes(add="bad" if n_skipped else "", remove="" if n_skipped else "bad")
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else numbers.significant(value, 3)
+
+
+class _Stat:
+    def __init__(self, label: str, name: str, color: str) -> None:
+        with box("stat"):
+            text(label, "eyebrow")
+            with box("v"):
+                self.value = text("–", tag="span", data_stat=name)
+                self.unit = text("", "u", tag="span")
+            with svg(_WIDTH, _HEIGHT, "spark") as drawing:
+                drawing.props["preserveAspectRatio"] = "none"
+                self.line = shape(
+                    "path", fill="none", stroke=color, stroke_width=1.5, vector_effect="non-scaling-stroke"
+                )
+
+    def show(self, curve: Curve, value: str, unit: str, drawn: Sequence[Point] | None = None) -> None:
+        self.value.text, self.unit.text = value, unit
+        not_finite = curve.last is not None and not math.isfinite(curve.last)
+        self.value.classes(add="bad" if not_finite else "", remove="" if not_finite else "bad")
+        path = _path(curve.few(N_SPARK) if drawn is None else drawn[:: max(1, len(drawn) // 80)])
+        if self.line.props.get("d") != path:
+            self.line.props["d"] = path
+
+
+def _path(points: Sequence[Point]) -> str:
+    """The points as a line that fills its place; it breaks where a value is not finite."""
+    values = [value for _, value in points if value is not None]
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    first, last = points[0][0], points[-1][0]
+    parts, pen_down = [], False
+    for step, value in points:
+        if value is not None:
+            x = (step - first) / (last - first) * _WIDTH
+            y = _HEIGHT - 2 - (value - low) / ((high - low) or 1.0) * (_HEIGHT - 4)
+            parts.append(f"{'L' if pen_down else 'M'}{x:.1f} {y:.1f}")
+        pen_down = value is not None
+    return " ".join(parts)
+
+
+class LossChart:
+    """Losses and learning rate over the updates, with a cursor. Only what changed since the last time is sent."""
+
+    def __init__(self, t: Words) -> None:
+        self.t = t
+        self._sent: dict[str, Sequence[Any]] = {}
+        self._options: dict[str, Any] = {}
+
+        def keys() -> None:
+            legend(
+                (t("train.smooth"), "var(--accent)", ""),
+                (t("train.each"), "color-mix(in srgb,var(--accent) 40%,transparent)", ""),
+                (t("train.tested"), "var(--blue)", "dot"),
+                (t("train.skipped_mark"), "var(--bad)", "cross"),
+                (t("train.guess"), "var(--ink3)", "dash"),
+            )
+
+        with box("ch"):
+            text(t("train.loss_title"), "ct", tag="h2")
+            self.note = text("", "s12 ink3")
+            box("gr")
+            keys()
+        self.chart = charts.chart(_options(t), height=340, label=t("train.chart"))
+
+    def show(self, log: RunLog, n_vocab: int | None, cursor: int | None, cursor_label: str) -> None:
+        """Send what is new."""
+        steps = max(1, log.started.steps if log.started else log.step)
+        raw, smooth = log.loss.points(), log.loss.smooth()
+        ln_v = math.log(n_vocab) if n_vocab else None
+        series: dict[str, Sequence[Any]] = {
+            "raw": raw,
+            "smooth": [(step, value and round(value, 4)) for step, value in smooth],
+            "validation": log.validation.points(),
+            "skipped": _skipped_marks(log, ln_v),
+            "guess": [(0, ln_v), (steps, ln_v)] if ln_v else [],
+            "lr": log.lr.points(),
+        }
+        values = [value for _, value in raw if value is not None]
+        options = _changing_options(steps, n_vocab, max(values, default=1.0), cursor, cursor_label)
+        options["series"].append({"id": "validation", "symbolSize": 8 if len(log.evaluations) <= 40 else 5})
+        self._send(series, options)
+        self.note.text = self.t("train.drawn", n=numbers.whole(len(log.loss.steps)), drawn=numbers.whole(len(raw)))
+
+    def _send(self, series: Mapping[str, Sequence[Any]], options: dict[str, Any]) -> None:
+        changes = []
+        for name, points in series.items():
+            before = self._sent.get(name, ())
+            same = 0
+            while same < min(len(before), len(points)) and before[same] == points[same]:
+                same += 1
+            if same < len(points) or same < len(before):
+                changes.append([name, same, points[same:]])
+        if changes or options != self._options:
+            new_options = None if options == self._options else options
+            said = json.dumps([self.chart.id, changes, new_options], allow_nan=False)
+            self.chart.client.run_javascript(f"nudgeTrain.grow(...{said})")
+        self._sent, self._options = dict(series), options
+
+
+def _skipped_marks(log: RunLog, ln_v: float | None) -> list[tuple[int, float]]:
+    """Where updates were skipped, as high as the loss was before: a NaN has no height of its own."""
+    marks = []
+    for step in list(log.skipped)[-N_SKIPPED:]:
+        before = log.loss.before(step)
+        marks.append((step, ln_v or 1.0 if before is None else before))
+    return marks
+
+
+def _options(t: Words) -> dict[str, Any]:
+    """What stays. No data: NiceGUI may set these options again, and would put it in the place of what has grown."""
+    line = {"type": "line", "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
+    quiet = {"show": False}
+    return {
+        "grid": [
+            {"left": LEFT, "right": RIGHT, "top": 32, "bottom": 96},
+            {"left": LEFT, "right": RIGHT, "height": 36, "bottom": 28},
+        ],
+        "tooltip": {
+            "show": True,
+            "trigger": "axis",
+            "backgroundColor": "#1D1B18",
+            "borderWidth": 0,
+            "textStyle": {"color": "#fff", "fontSize": 12},
+            ":valueFormatter": "v => v == null ? 'NaN' : (+(+v).toPrecision(4)).toString()",
+        },
+        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
+        "xAxis": [
+            charts.axis(type="value", min=0, axisLabel=quiet, splitLine=quiet, gridIndex=0),
+            charts.axis(
+                type="value",
+                min=0,
+                splitLine=quiet,
+                gridIndex=1,
+                axisLabel={":formatter": "v => v.toLocaleString('en')"},
+            ),
+        ],
+        "yAxis": [
+            charts.axis(type="value", scale=True, gridIndex=0, splitNumber=4),
+            charts.axis(
+                type="value",
+                min=0,
+                gridIndex=1,
+                splitNumber=1,
+                axisLabel={":formatter": "v => v === 0 ? '0' : v.toExponential(0).replace('+', '')"},
+            ),
+        ],
+        "series": [
+            {
+                **line,
+                "id": "raw",
+                "name": t("train.each"),
+                "lineStyle": {"width": 1, "color": "var(--accent)", "opacity": 0.4},
+                "itemStyle": {"color": "#F59B38"},
+            },
+            {
+                **line,
+                "id": "smooth",
+                "name": t("train.smooth"),
+                "lineStyle": {"width": 2.25, "color": "var(--accent)"},
+                "itemStyle": {"color": "#E07A10"},
+                "tooltip": quiet,
+            },
+            {
+                "type": "scatter",
+                "id": "validation",
+                "name": t("train.tested"),
+                "z": 5,
+                "symbolSize": 8,
+                "itemStyle": {
+                    "opacity": 1,
+                    "color": "var(--blue)",
+                    "borderColor": "var(--surface)",
+                    "borderWidth": 1.5,
+                },
+            },
+            {
+                "type": "scatter",
+                "id": "skipped",
+                "name": t("train.skipped_mark"),
+                "z": 6,
+                "symbol": "path://M1 0 5 4 9 0 10 1 6 5 10 9 9 10 5 6 1 10 0 9 4 5 0 1z",
+                "symbolSize": 10,
+                "itemStyle": {"opacity": 1, "color": "var(--bad)"},
+            },
+            {
+                **line,
+                "id": "guess",
+                "name": t("train.guess"),
+                "lineStyle": {"opacity": 0},  # it is there so that the axis reaches to it; its mark is what is seen
+                "tooltip": quiet,
+            },
+            {
+                **line,
+                "id": "lr",
+                "name": t("train.lr"),
+                "xAxisIndex": 1,
+                "yAxisIndex": 1,
+                "lineStyle": {"width": 1.25, "color": "var(--ink3)"},
+                "itemStyle": {"color": "#9D968B"},
+                "areaStyle": {"color": "var(--sunken)", "opacity": 1},
+            },
+        ],
+    }
+
+
+def _changing_options(
+    steps: int, n_vocab: int | None, highest: float, cursor: int | None, cursor_label: str
+) -> dict[str, Any]:
+    """What changes along a run: how long it is, the label of the guess, where the cursor is."""
+    ln_v = math.log(n_vocab) if n_vocab else None
+    solid = {"color": "var(--ink)", "type": "solid", "width": 1.25}
+    label = {
+        "show": True,
+        "position": "end",
+        "formatter": cursor_label,
+        "color": "var(--surface)",
+        "backgroundColor": "var(--ink)",
+        "borderRadius": 6,
+        "padding": [4, 8, 4, 8],
+        "fontSize": 12,
+        "fontWeight": 600,
+        "distance": 4,
+    }
+    place = [] if cursor is None else [{"xAxis": cursor}]
+    share = (cursor or 0) / steps
+    label["offset"] = [LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06, 0]  # not over the edge
+    # A spike of a run that breaks would press the rest of the curve flat: the axis ends at four random guesses.
+    most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
+    guess = {"show": True, "position": "insideEndTop", "color": "var(--ink2)", "fontSize": 12, "distance": 4}
+    guess["formatter"] = f"ln {numbers.whole(n_vocab)} = {numbers.fixed(ln_v)}" if n_vocab and ln_v else ""
+    still = {"symbol": "none", "silent": True, "animation": False}
+    return {
+        "xAxis": [{"max": steps}, {"max": steps}],
+        "yAxis": [{"max": most}, {}],
+        "series": [
+            {"id": "smooth", "markLine": {**still, "data": place, "lineStyle": solid, "label": label}},
+            {"id": "lr", "markLine": {**still, "data": place, "lineStyle": solid, "label": {"show": False}}},
+            {
+                "id": "guess",
+                "markLine": {
+                    **still,
+                    "data": [{"yAxis": ln_v}] if ln_v else [],
+                    "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
+                    "label": guess,
+                },
+            },
+        ],
+    }
