@@ -45,7 +45,7 @@ class AttentionCard:
         text("1", "s12 ink3")
 
     def _layer(self, layer: int) -> list[Element]:
-        text(self.t("inside.block", n=layer), "s12 ink3 nw")
+        text(self.t("inside.block", n=layer), "s12 ink3 nw of")
         thumbs = []
         for head in range(self.page.opened.network.config.n_head):
             # A button that is a picture: one element instead of two, which 144 of them are glad of.

@@ -204,7 +204,11 @@ class HeadView:
         made = await self.page.ask(_folded, layer, head, sizes, row, column, key="pattern cell")
         self.made.clear()
         with self.made:
-            text(self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]), "s13 ink2")
+            text(
+                self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]),
+                "s13 ink2",
+                style="margin-bottom:8px",
+            )
             place = numbers.percent(made.value)
             show_arithmetic(made, self.t, self.page.labels, place=place)
 

@@ -73,7 +73,7 @@ class LensCard:
             for position in found.positions:
                 text(self.page.labels[position], "s12 ink3 mono cut over", title=str(position))
             for layer, name in enumerate(found.layers):
-                text(self._layer(layer), "s12 ink3 nw beside", title=name)
+                text(self._layer(layer), "s12 ink3 nw layer", title=name)
                 for column in range(n):
                     self._cell(found, layer, column)
         L, last = len(found.layers) - 1, n - 1

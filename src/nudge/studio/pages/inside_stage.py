@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nudge.studio.pages.inside_pipeline import Row
 
 ROWS, COLUMNS = 32, 96
+SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
 _SATURATED = 0.99  # of the values are drawn as they are; a few outliers would make all others pale
 
 
@@ -119,7 +120,7 @@ class StagePanel:
             parts.append(f"“{show(self.page.tokenizer, last, t).label}”")
         elif kind != "tokens":
             parts.append(t("inside.term.unit" if kind in ("mlp.pre", "mlp.post") else "inside.term.channel", n=last))
-        if kind in ("attn.pattern", "probabilities"):
+        if kind in SIZES:
             parts.append(percent(made.value))
         return " · ".join(parts)
 
@@ -149,9 +150,14 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
     values: Values = strip.values.float().cpu().numpy()
     if stage.kind == "tokens":
         return sizes_png(values.T, trace.network.config.vocab_size - 1)
-    if stage.kind in ("attn.pattern", "probabilities"):
+    if stage.kind in SIZES:
         return sizes_png(values, float(values.max()))
-    return signs_png(values, float(np.quantile(np.abs(values), _SATURATED)))
+    return signs_png(values, strongest(strip))
+
+
+def strongest(strip: Strip) -> float:
+    """From which size on the colour is the full one: beyond it lie the largest 1%."""
+    return float(np.quantile(np.abs(strip.values.float().cpu().numpy()), _SATURATED))
 
 
 def which_values(strip: Strip, stage: Stage, t: Words) -> str:
@@ -159,10 +165,13 @@ def which_values(strip: Strip, stage: Stage, t: Words) -> str:
     if stage.kind == "tokens":
         return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
     rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
-    if strip.row_stride == strip.column_stride == 1:
-        return f"{t('inside.all_shown')} {rows}"
-    n = whole(strip.column_stride)
-    return f"{t('inside.all_columns') if strip.column_stride == 1 else t('inside.nth_column', n=n)} {rows}"
+    if strip.column_stride > 1:
+        columns = t("inside.nth_column", n=whole(strip.column_stride))
+    else:
+        columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
+    if stage.kind in SIZES:
+        return f"{columns} {rows}"
+    return f"{columns} {rows} {t('inside.full_colour', n=significant(strongest(strip), 2))}"
 
 
 def _short(name: str) -> str:
