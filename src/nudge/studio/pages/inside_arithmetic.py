@@ -70,9 +70,6 @@ def _show_terms(made: Arithmetic, t: Words, token_labels: list[str]) -> None:
             _show_term(t("inside.rest", n=whole(n_rest)), "", made.rest, largest, look="hatch")
         with box("term total"):
             text(t("inside.total"), "s12 m")
-            text("", "s12")
-            text("", "s12")
-            text("", "s12")
             text(_number(made.value), "s12 num right b")
 
 
