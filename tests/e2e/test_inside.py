@@ -224,6 +224,12 @@ def test_a_network_without_a_start_of_documents(tmp_path: Path, visitor: Callabl
     command += ["--run", str(tmp_path / "sorter")]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
     with serving(tmp_path) as studio:
+        page = visitor(f"{studio.url}/inside?run=sorter&text=")
+        expect(page.locator(".message.bad")).to_contain_text("no token that starts a document")
+        page.get_by_role("textbox").fill("C")  # one token
+        expect(page.locator(".message.bad")).to_have_count(0)
+        expect(page.locator(".lens button")).to_have_count(4)
+
         page = visitor(f"{studio.url}/inside", locale="ko-KR", color_scheme="dark")
         expect(page.locator(".lens button").first).to_be_visible(timeout=20_000)
         expect(page.locator(".thumb")).to_have_count(9)

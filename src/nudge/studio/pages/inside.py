@@ -40,13 +40,12 @@ def build(visit: Visit) -> None:
 class InsidePage:
     """One person's view: a text inside a model, and the head that is open."""
 
-    trace: Trace
-
     def __init__(self, visit: Visit, opened: Opened) -> None:
         self.visit, self.opened, self.t = visit, opened, visit.t
         self.tokenizer = opened.model.tokenizer
         self.layer, self.head = opened.network.config.n_layer // 2, 0
         self.written = ""
+        self._trace: Trace | None = None
         self.labels: list[str] = []  # of the tokens
         self.word_labels: list[str] = []
         self.word_sizes: tuple[int, ...] = ()  # tokens of each word
@@ -66,7 +65,14 @@ class InsidePage:
             with box("stack"):
                 self.attention = AttentionCard(self)
                 self.lens = LensCard(self)
-        await self._read(first)
+        await self.visit.handle(self._read)(first)  # whatever is wrong with the text, the page stays and says so
+
+    @property
+    def trace(self) -> Trace:
+        """The forward pass that is looked at. Raises: SupersededError before there is one."""
+        if self._trace is None:
+            raise SupersededError
+        return self._trace
 
     def _text_row(self, first: str) -> None:
         t = self.t
@@ -128,7 +134,7 @@ class InsidePage:
             with self.notes:
                 message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
             ids = ids[-room:]
-        self.trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
+        self._trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
         self.labels = told_apart([token.label for token in show_each(self.tokenizer, ids, self.t)])
         words = words_of(self.tokenizer, ids)
         self.word_sizes = tuple(len(word.tokens) for word in words)
@@ -146,7 +152,7 @@ class InsidePage:
         """
         trace = self.trace
         answer = await self.visit.ask(function, trace, *args, key=key)
-        if trace is not self.trace:
+        if trace is not self._trace:
             raise SupersededError
         return answer
 

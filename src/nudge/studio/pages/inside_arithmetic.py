@@ -15,7 +15,7 @@ _SIGNS = (
     (" pi)", " π)"),
     ("-b", "\N{MINUS SIGN}b"),
 )
-_DIGITS = 4
+_DIGITS, _FACTOR_DIGITS = 4, 3
 
 
 def written(formula: str) -> str:
@@ -49,7 +49,7 @@ def show_arithmetic(made: Arithmetic, t: Words, token_labels: list[str], *, plac
             text(place, "s12 ink2 cut gr")
             text(f"{made.name}[{', '.join(map(str, made.index))}]", "mono s12 ink3 nw")
         with box("hs wrap", style="align-items:baseline;gap:4px 12px"):
-            text(significant(made.value, _DIGITS), "value num", aria_live="polite")
+            text(_number(made.value), "value num", aria_live="polite")
             text(f"= {written(made.formula)}", "mono s12 ink2")
         if numbers := with_numbers(made):
             text(f"= {numbers}", "mono s12 numbers")
@@ -64,7 +64,7 @@ def _show_terms(made: Arithmetic, t: Words, token_labels: list[str]) -> None:
     n_rest = made.n_terms - len(made.terms)
     with box("terms"):
         for term in made.terms:
-            factors = " × ".join(map(_inner, term.factors))
+            factors = " × ".join(_inner(factor, _FACTOR_DIGITS) for factor in term.factors)
             _show_term(term_label(term, t, token_labels), factors, term.value, largest)
         if n_rest:
             _show_term(t("inside.rest", n=whole(n_rest)), "", made.rest, largest, look="hatch")
@@ -73,7 +73,7 @@ def _show_terms(made: Arithmetic, t: Words, token_labels: list[str]) -> None:
             text("", "s12")
             text("", "s12")
             text("", "s12")
-            text(significant(made.value, _DIGITS), "s12 num right b")
+            text(_number(made.value), "s12 num right b")
 
 
 def _show_term(label: str, factors: str, value: float, largest: float, *, look: str = "") -> None:
@@ -87,7 +87,7 @@ def _show_term(label: str, factors: str, value: float, largest: float, *, look: 
         with box("side"):
             if value > 0:
                 bar(share, f"plus {look}")
-        text(significant(value, _DIGITS), "s12 num right nw")
+        text(_number(value), "s12 num right nw")
 
 
 def term_label(term: Term, t: Words, token_labels: list[str]) -> str:
@@ -104,6 +104,6 @@ def _number(value: float) -> str:
     return significant(value, _DIGITS)
 
 
-def _inner(value: float) -> str:
+def _inner(value: float, digits: int = _DIGITS) -> str:
     """A number in the middle of a formula."""
-    return f"({_number(value)})" if value < 0 else _number(value)
+    return f"({significant(value, digits)})" if value < 0 else significant(value, digits)

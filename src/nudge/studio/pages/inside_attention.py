@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
 
 N_AT_ONCE = 64  # tokens up to which the whole wall is one question: 144 heads take a tenth of a second
-WIDTH, SMALLEST, LARGEST = 264, 20, 56  # pixels of a row of heads, and of one
+WIDTH, SMALLEST, LARGEST, GAP = 304, 16, 56, 4  # pixels of a row of heads, of one, and between two
 
 
 class AttentionCard:
@@ -27,7 +27,7 @@ class AttentionCard:
         note = t("inside.wall_note", blocks=config.n_layer, heads=config.n_head)
         with card(t("inside.wall"), note, right=self._scale), box("attention"):
             with box("wall-place"):
-                side = min(LARGEST, max(SMALLEST, WIDTH // config.n_head))
+                side = min(LARGEST, max(SMALLEST, WIDTH // config.n_head - GAP))
                 columns = f"grid-template-columns:max-content repeat({config.n_head},{side}px)"
                 with box("wall", style=columns):
                     text("")
@@ -45,7 +45,7 @@ class AttentionCard:
         text("1", "s12 ink3")
 
     def _layer(self, layer: int) -> list[Element]:
-        text(self.t("inside.block", n=layer), "s12 ink3 nw")
+        text(self.t("inside.block", n=layer), "s12 ink3 nw of")
         thumbs = []
         for head in range(self.page.opened.network.config.n_head):
             # A button that is a picture: one element instead of two, which 144 of them are glad of.

@@ -42,7 +42,8 @@ class Cells:
         self.element.on("click", handle(self._clicked), js_handler=_PLACE)
         self.element.on("keydown", handle(self._pressed), js_handler=_KEY)
         if hovered is not None:
-            self.element.on("mousemove", handle(lambda event: hovered(self._in_rows(event.args))), js_handler=_ROW)
+            row_of = handle(lambda event: hovered(self._in_rows(event.args)))
+            self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
 
     def show(self, source: str, n_rows: int, n_columns: int, *, alt: str) -> None:
         """Another picture; the chosen cell stays where it was as far as there is such a cell."""

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,7 @@ from nudge.studio.pictures import Values, sizes_png
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
 
-SIDE = 304  # pixels of the map; with more tokens than this a cell of the picture stands for several
+SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
 LABEL_HEIGHT = 15  # pixels that a label needs
 N_LOOKED_AT = 3
 
@@ -27,6 +27,8 @@ N_LOOKED_AT = 3
 class Seen:
     """A head's pattern [N, N], of tokens or of words, its picture, and what the head does."""
 
+    trace: Trace
+    words: bool
     pattern: Tensor
     picture: str
     habit: Habit | None
@@ -77,6 +79,8 @@ class HeadView:
         t, layer, head = self.t, self.page.layer, self.page.head
         sizes = self.page.word_sizes if self.words else None
         seen = await self.page.ask(see, layer, head, sizes, key="head")
+        if (layer, head, self.words) != (self.page.layer, self.page.head, seen.words):  # chosen meanwhile
+            return
         self.seen, n = seen, len(seen.pattern)
         self.title.text = t("inside.block_head", layer=layer, head=head)
         self.tag.set_visibility(seen.habit is not None)
@@ -112,7 +116,7 @@ class HeadView:
 
     def _hovered(self, row: int) -> None:
         """Say where a token looks."""
-        if self.seen is None or row >= len(self.seen.pattern):
+        if not self._is_current(self.seen):
             return
         self.row, labels, n = row, self.labels, len(self.labels)
         weights = self.seen.pattern[row, : row + 1]
@@ -124,13 +128,19 @@ class HeadView:
         self.sentence.text = self.t("inside.looks", token=labels[row], list=", ".join(looked_at))
         self.outline.style(f"top:{100 * row / n:.4f}%;height:{100 / n:.4f}%;width:{100 * (row + 1) / n:.4f}%")
 
+    def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
+        """Whether what is shown is of the text, and folded as, it is now; else the next answer is on its way."""
+        return seen is not None and seen.trace is self.page.trace and seen.words == self.words
+
     async def _row(self, row: int) -> None:
-        assert self.seen is not None
+        if not self._is_current(self.seen):
+            return
         await self._look_at(row, int(self.seen.pattern[row].argmax()))
 
     async def _cell(self, row: int, column: int) -> None:
         """A cell that was pointed at. Where a pixel stands for several, the largest of them is meant."""
-        assert self.seen is not None
+        if not self._is_current(self.seen):
+            return
         n = len(self.seen.pattern)
         square = math.ceil(n / SIDE)
         if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # not by an arrow key
@@ -194,7 +204,11 @@ class HeadView:
         made = await self.page.ask(_folded, layer, head, sizes, row, column, key="pattern cell")
         self.made.clear()
         with self.made:
-            text(self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]), "s13 ink2")
+            text(
+                self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]),
+                "s13 ink2",
+                style="margin-bottom:8px",
+            )
             place = numbers.percent(made.value)
             show_arithmetic(made, self.t, self.page.labels, place=place)
 
@@ -203,7 +217,13 @@ def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> S
     """A head's pattern, folded to words of so many tokens each if `sizes` are given."""
     pattern = trace.pattern(layer, head)
     shown = pattern if sizes is None else fold(pattern, sizes)
-    return Seen(pattern=shown, picture=sizes_png(masked(shrink(shown, SIDE))), habit=habit(pattern))
+    return Seen(
+        trace=trace,
+        words=sizes is not None,
+        pattern=shown,
+        picture=sizes_png(masked(shrink(shown, SIDE))),
+        habit=habit(pattern),
+    )
 
 
 def masked(pattern: Tensor) -> Values:

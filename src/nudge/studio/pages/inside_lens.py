@@ -28,6 +28,7 @@ class LensCard:
         self.first = 0  # of the positions that are shown
         self.chosen: tuple[int, int] | None = None  # layer, position
         self.found: Lens | None = None
+        self.trace: Trace | None = None  # that it was found in
         self.cells: dict[tuple[int, int], Element] = {}
         t = self.t
         with card(t("inside.lens"), t("inside.lens_note"), classes="gr", right=self._window):
@@ -58,8 +59,9 @@ class LensCard:
     async def _ask(self) -> None:
         T = len(self.page.trace.tokens)
         positions = range(self.first, min(T, self.first + N_POSITIONS))
-        self.found = await self.page.ask(_look, positions, key="lens")
-        self._draw(self.found)
+        found = await self.page.ask(_look, positions, key="lens")
+        self.found, self.trace = found, self.page.trace
+        self._draw(found)
 
     def _draw(self, found: Lens) -> None:
         n = len(found.positions)
@@ -71,7 +73,7 @@ class LensCard:
             for position in found.positions:
                 text(self.page.labels[position], "s12 ink3 mono cut over", title=str(position))
             for layer, name in enumerate(found.layers):
-                text(self._layer(layer), "s12 ink3 nw beside", title=name)
+                text(self._layer(layer), "s12 ink3 nw layer", title=name)
                 for column in range(n):
                     self._cell(found, layer, column)
         L, last = len(found.layers) - 1, n - 1
@@ -108,7 +110,8 @@ class LensCard:
 
     def _detail(self, layer: int, position: int) -> None:
         """The likeliest tokens of one cell, and the rank of the one that really came."""
-        assert self.found is not None, "a cell is of a lens"
+        if self.found is None or self.trace is not self.page.trace:  # of another text, which is still shown
+            return
         t, found = self.t, self.found
         if self.chosen in self.cells:
             self.cells[self.chosen].classes(remove="on").props["aria-pressed"] = "false"

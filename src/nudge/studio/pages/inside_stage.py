@@ -1,6 +1,6 @@
 """Inside: a stage that is open: its role, its shape, its values, and how one of them was made."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pictures import Values, signs_png, sizes_png
 from nudge.studio.tokens import show
+from nudge.studio.words import Words
 
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
     from nudge.studio.pages.inside_pipeline import Row
 
 ROWS, COLUMNS = 32, 96
+SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
 _SATURATED = 0.99  # of the values are drawn as they are; a few outliers would make all others pale
 
 
@@ -28,6 +30,7 @@ class StagePanel:
         self.name = row.line.stages[0]
         self.head = page.head
         self.strip: Strip | None = None
+        self.trace: Trace | None = None  # that the strip is of
         t, handle = self.t, page.visit.handle
         with box("panel"):
             if len(row.line.stages) > 1:
@@ -57,20 +60,25 @@ class StagePanel:
 
     async def show(self) -> None:
         """The values of the stage, then how the chosen one was made, then the range of all."""
-        t, stage = self.t, self.stage
+        t, stage, asked = self.t, self.stage, (self.name, self.head)
         has_heads = len(stage.shape) == 3
         self.role.text = t(f"inside.role.{stage.kind}")
         self.heads.set_visibility(has_heads)
         strip, source = await self.page.ask(look, self.name, self.head, key="stage")
-        self.strip = strip
+        if asked != (self.name, self.head):  # another one was chosen meanwhile
+            return
+        self.strip, self.trace = strip, self.page.trace
         n_rows, n_columns = strip.values.shape if stage.kind != "tokens" else strip.values.T.shape
         self.cells.element.style(f"height:{min(20, max(6, 200 // n_rows)) * n_rows}px")
         self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
         self.which.text = which_values(strip, stage, t)
         self._show_facts("…")
         await self._cell(self.cells.row, self.cells.column)
-        low, high = await self.page.ask(_extremes, self.name, self.head, key="extremes")
-        self._show_facts(t("inside.from_to", low=significant(low), high=significant(high)))
+        low, high = await self.page.ask(_extremes, *asked, key="extremes")
+        if asked != (self.name, self.head):
+            return
+        ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
+        self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
 
     def _show_facts(self, extremes: str) -> None:
         t, shape = self.t, self.stage.shape
@@ -84,20 +92,20 @@ class StagePanel:
             )
 
     async def _cell(self, row: int, column: int) -> None:
-        assert self.strip is not None, "a cell is of a strip"
-        index = self._index(row, column)
+        if self.strip is None or self.trace is not self.page.trace:  # a strip of another text is still shown
+            return
+        index = self._index(self.strip, row, column)
         made = await self.page.ask(_explain, self.name, index, key="cell")
         self.made.clear()
         with self.made:
             show_arithmetic(made, self.t, self.page.labels, place=self._place(made))
 
-    def _index(self, row: int, column: int) -> tuple[int, ...]:
+    def _index(self, strip: Strip, row: int, column: int) -> tuple[int, ...]:
         """Where in the stage a cell of the picture is."""
-        assert self.strip is not None
         n_axes = len(self.stage.shape)
         if n_axes == 1:
-            return (column * self.strip.row_stride,)
-        index = (row * self.strip.row_stride, column * self.strip.column_stride)
+            return (column * strip.row_stride,)
+        index = (row * strip.row_stride, column * strip.column_stride)
         return (self.head, *index) if n_axes == 3 else index
 
     def _place(self, made: Arithmetic) -> str:
@@ -112,7 +120,7 @@ class StagePanel:
             parts.append(f"“{show(self.page.tokenizer, last, t).label}”")
         elif kind != "tokens":
             parts.append(t("inside.term.unit" if kind in ("mlp.pre", "mlp.post") else "inside.term.channel", n=last))
-        if kind in ("attn.pattern", "probabilities"):
+        if kind in SIZES:
             parts.append(percent(made.value))
         return " · ".join(parts)
 
@@ -142,20 +150,28 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
     values: Values = strip.values.float().cpu().numpy()
     if stage.kind == "tokens":
         return sizes_png(values.T, trace.network.config.vocab_size - 1)
-    if stage.kind in ("attn.pattern", "probabilities"):
+    if stage.kind in SIZES:
         return sizes_png(values, float(values.max()))
-    return signs_png(values, float(np.quantile(np.abs(values), _SATURATED)))
+    return signs_png(values, strongest(strip))
 
 
-def which_values(strip: Strip, stage: Stage, t: Any) -> str:
+def strongest(strip: Strip) -> float:
+    """From which size on the colour is the full one: beyond it lie the largest 1%."""
+    return float(np.quantile(np.abs(strip.values.float().cpu().numpy()), _SATURATED))
+
+
+def which_values(strip: Strip, stage: Stage, t: Words) -> str:
     """What of the stage the picture shows, if it is not all."""
-    rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
     if stage.kind == "tokens":
-        return rows if strip.row_stride > 1 else str(t("inside.all_shown"))
-    if strip.row_stride == strip.column_stride == 1:
-        return f"{t('inside.all_shown')} {rows}"
-    n = whole(strip.column_stride)
-    return f"{t('inside.all_columns') if strip.column_stride == 1 else t('inside.nth_column', n=n)} {rows}"
+        return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
+    rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
+    if strip.column_stride > 1:
+        columns = t("inside.nth_column", n=whole(strip.column_stride))
+    else:
+        columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
+    if stage.kind in SIZES:
+        return f"{columns} {rows}"
+    return f"{columns} {rows} {t('inside.full_colour', n=significant(strongest(strip), 2))}"
 
 
 def _short(name: str) -> str:
