@@ -102,8 +102,9 @@ class Launcher:
         self._children = [child for child in self._children if child.poll() is None]  # no zombies stay
         try:
             with path.open("rb") as log:
-                log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()
+                before = max(0, path.stat().st_size - _TAIL_BYTES)
+                log.seek(before)
+                lines = log.read().decode(errors="replace").split("\n")[1 if before else 0 :]
         except OSError:
             return None
         alive = self._is_alive(path)
@@ -214,8 +215,10 @@ def _last_preparing(lines: Sequence[str]) -> Preparing | None:
 
 
 def _why(lines: Sequence[str]) -> tuple[str, str]:
-    """The error and the hint that the command line ended with, or the last line of what else it said."""
-    error = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
-    hint = next((line.removeprefix(" hint: ") for line in reversed(lines) if line.startswith(" hint: ")), "")
-    said = [line for line in lines if line.strip() and not line.startswith("{")]
-    return error or (said[-1] if said else ""), hint
+    """The error and the hint that the command line ended with, or what else a process said last that came to no end."""
+    told = [line for line in lines if line.strip()]
+    error = next((line.removeprefix("error: ") for line in reversed(told) if line.startswith("error: ")), "")
+    hint = next((line.removeprefix(" hint: ") for line in reversed(told) if line.startswith(" hint: ")), "")
+    if not error and told and not told[-1].startswith("{"):
+        error = told[-1]
+    return error, hint

@@ -178,7 +178,7 @@ class RunLog:
                 new = file.read()
             whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
             self._offset += whole
-            for line in new[:whole].splitlines():
+            for line in new[:whole].split(b"\n"):
                 self._take_line(line)
             return whole > 0
 
