@@ -20,6 +20,7 @@ from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, S
 
 N_BUCKETS = 640  # at most three points of each are drawn, and the first and the last: below 2,000 in all
 N_ROWS = 200
+_LINES_AT_ONCE = 500
 
 Point = tuple[int, float | None]  # None: not a finite number
 
@@ -134,10 +135,13 @@ class RunLog:
 
     `version` grows with every event; `epoch` when something that was shown is no longer so: a resumed run makes the
     updates after its checkpoint anew, and what was lost with them is forgotten here.
+
+    Whoever looks at it holds `lock`, since another thread may be reading on.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = threading.Lock()
         self.version = self.epoch = 0
         self._reading = threading.Lock()
         self._file = 0  # its inode
@@ -160,6 +164,14 @@ class RunLog:
         """Updates made, the skipped ones with them."""
         return self.loss.steps[-1] if self.loss.steps else self.started.step if self.started else 0
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the remaining updates take at the speed of the last ones; None if nothing tells."""
+        recent = self.speed.values[-50:]
+        if not recent or self.started is None or self.stopped:
+            return None
+        return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
+
     def catch_up(self) -> bool:
         """Read what was appended since the last time; whether there was anything."""
         with self._reading:
@@ -169,7 +181,8 @@ class RunLog:
                 return False
             if stat.st_ino != self._file or stat.st_size < self._offset:  # another file took its place
                 if self._offset:
-                    self._forget()
+                    with self.lock:
+                        self._forget()
                 self._file = stat.st_ino
             if stat.st_size == self._offset:
                 return False
@@ -178,8 +191,11 @@ class RunLog:
                 new = file.read()
             whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
             self._offset += whole
-            for line in new[:whole].split(b"\n"):
-                self._take_line(line)
+            lines = new[:whole].split(b"\n")
+            for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
+                with self.lock:
+                    for line in lines[first : first + _LINES_AT_ONCE]:
+                        self._take_line(line)
             return whole > 0
 
     def _take_line(self, line: bytes) -> None:
