@@ -79,7 +79,10 @@ class Curve:
         return self.steps[place], value if math.isfinite(value) else None
 
     def smooth(self) -> list[Point]:
-        """The mean of a window around a step, centred so that it does not lag; one point per bucket and the last."""
+        """The mean of a window around a step, centred so that it does not lag; one point per bucket and the last.
+
+        At the end the window is narrow and not centred, else the newest point would be a single noisy value.
+        """
         if not self.steps:
             return []
         values = np.array(self.values)
@@ -88,8 +91,10 @@ class Curve:
         counts = np.concatenate([[0], np.cumsum(finite)])
         last = len(values) - 1
         places = np.unique(np.append(np.arange(0, last + 1, self.width), last))
-        radius = np.minimum(8 * self.width, np.minimum(places, last - places))
-        total, n = (whole[places + radius + 1] - whole[places - radius] for whole in (sums, counts))
+        after = np.maximum(last - places, 3 * self.width)
+        radius = np.minimum(8 * self.width, np.minimum(places, after))
+        ends = np.minimum(places + radius, last) + 1
+        total, n = (whole[ends] - whole[places - radius] for whole in (sums, counts))
         return [
             (self.steps[place], float(sum_ / count) if count else None)
             for place, sum_, count in zip(places.tolist(), total, n, strict=True)
