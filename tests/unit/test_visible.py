@@ -1,11 +1,13 @@
-"""Tokens as a person can read them."""
+"""Tokens and text of a model as a person can read them: what would be obeyed or not be seen is made visible."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.visible import shown, shown_token
+from nudge.data.visible import readable, shown, shown_token
 
 
 @pytest.mark.parametrize(
@@ -45,13 +47,6 @@ def test_the_special_tokens_of_a_published_vocabulary(shared_data: Path) -> None
     assert shown_token(tokenizer, 100258) == "<|fim_prefix|>"
     assert shown_token(tokenizer, 100261) == "<id 100261>"  # an id that the vocabulary leaves out
     assert shown_token(tokenizer, 3962) == "·Post"
-"""Text of a model is shown as it is, and what would be obeyed or not be seen is made visible."""
-
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from nudge.data.visible import readable
 
 
 @pytest.mark.parametrize(

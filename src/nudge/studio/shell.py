@@ -29,7 +29,7 @@ def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator
     link(t("ui.skip"), "#content", "skip")
     visit.bar = box("top", tag="header")
     show_bar(visit)
-    with box("page", tag="main", id="content"):
+    with box(f"page {visit.page}-page", tag="main", id="content"):
         with box("head"):
             with box("gr"):
                 text(t(f"{visit.page}.title"), "h", tag="h1")
