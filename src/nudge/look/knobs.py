@@ -7,6 +7,7 @@ turned network shares all that is not turned with the network itself, which is n
 Legend of shapes: C channels, K channels of a head, V vocabulary.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,8 @@ from torch import Tensor
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, nearest
 from nudge.look.copies import with_parameters
-from nudge.look.prediction import check_context, check_finite, kl_divergence, scores, start_of_document
+from nudge.look.once import Moved
+from nudge.look.prediction import Prediction, check_context, kl_divergence, predict, scores, start_of_document
 from nudge.model.gpt import GPT
 
 HEAD = "head"  # [V, C]. In a GPT-2 it is the same matrix as wte, but what reads and what writes are two knobs.
@@ -57,15 +59,52 @@ class Turned:
     changed: Tensor = field(repr=False, compare=False)
     kl: float  # KL(base || changed), in nats
 
+    @property
+    def same(self) -> bool:
+        """Whether every probability is the same, bit for bit."""
+        return torch.equal(self.base, self.changed)
+
+    def top(self, k: int) -> tuple[Moved, ...]:
+        """The k likeliest tokens as trained, then those of the k likeliest as turned that are not among them."""
+        first = (p.sort(descending=True, stable=True).indices[:k].tolist() for p in (self.base, self.changed))
+        return tuple(
+            Moved(token=token, before=self.base[token].item(), after=self.changed[token].item())
+            for token in dict.fromkeys(itertools.chain(*first))
+        )
+
+    def rest(self, tokens: Iterable[int]) -> tuple[float, float]:
+        """What all tokens but these have together: as trained, and as turned."""
+        others = torch.ones_like(self.base, dtype=torch.bool)
+        others[list(tokens)] = False
+        return self.base[others].double().sum().item(), self.changed[others].double().sum().item()
+
+
+def parameters(network: GPT) -> dict[str, Tensor]:
+    """What `Knobs.parameters` and `Knobs.weights` accept: every parameter by its name, and "head"; as trained."""
+    named = {name: p.detach() for name, p in network.named_parameters() if name != "head.weight"}
+    return {**named, HEAD: network.head_weight.detach()}
+
 
 def names(network: GPT) -> tuple[str, ...]:
-    """What `Knobs.parameters` and `Knobs.weights` accept: every parameter by its name, and "head"."""
-    return tuple(_parameters(network))
+    """The names of `parameters`."""
+    return tuple(parameters(network))
+
+
+def value(network: GPT, name: str, index: tuple[int, ...]) -> float:
+    """One number of a parameter, as trained. Raises: ConfigError for a name or an index that the network has not."""
+    trained = parameters(network)
+    name = _known(name, trained)
+    _check_index(name, index, trained[name].shape)
+    return trained[name][index].item()
 
 
 @torch.no_grad()
-def turn(network: GPT, tokenizer: Tokenizer, context: Sequence[int], knobs: Knobs) -> Turned:
+def turn(
+    network: GPT, tokenizer: Tokenizer, context: Sequence[int], knobs: Knobs, *, base: Prediction | None = None
+) -> Turned:
     """What comes after `context` with the knobs turned, beside what comes as trained. The network stays as it is.
+
+    `base` is what `predict` said of this network and this context, if that is known: it saves half of the time.
 
     Raises: ConfigError for a context that does not fit the network, a part that it has not, or knobs turned so far that
     its scores are no longer numbers; CheckpointError if they are not even as trained.
@@ -73,27 +112,26 @@ def turn(network: GPT, tokenizer: Tokenizer, context: Sequence[int], knobs: Knob
     context = tuple(context) or start_of_document(network, tokenizer)
     check_context(context, network.config)
     values = _values(network, knobs)
-    base = scores(network, context)
-    check_finite(base)
+    if base is None:
+        base = predict(network, tokenizer, context)
+    elif base.context != context:
+        raise ConfigError("the base is about another context", "give what predict says of this one, or none")
     changed = scores(with_parameters(network, values), context, head=values.get(HEAD, network.head_weight))
     if not changed.isfinite().all():
         raise ConfigError("turned so far, the network's scores are no longer numbers", "turn the knobs back a little")
-    return Turned(base=base.softmax(-1), changed=changed.softmax(-1), kl=kl_divergence(base, changed))
-
-
-def _parameters(network: GPT) -> dict[str, Tensor]:
-    parameters = {name: p.detach() for name, p in network.named_parameters() if name != "head.weight"}
-    return {**parameters, HEAD: network.head_weight.detach()}
+    return Turned(base=base.probabilities, changed=changed.softmax(-1), kl=kl_divergence(base.logits, changed))
 
 
 def _values(network: GPT, knobs: Knobs) -> dict[str, Tensor]:
     """The parameters that are not as trained, by name. One whose knobs are all at 1 is not among them."""
-    trained = _parameters(network)
+    trained = parameters(network)
     values: dict[str, Tensor] = {}
-    for (name, index), value in knobs.weights.items():
+    for (name, index), number in knobs.weights.items():
         name = _known(name, trained)
         _check_index(name, index, trained[name].shape)
-        values.setdefault(name, trained[name].clone())[index] = _number(value, f"{name}[{', '.join(map(str, index))}]")
+        if name not in values:
+            values[name] = trained[name].clone()
+        values[name][index] = _number(number, f"{name}[{', '.join(map(str, index))}]")
 
     def scale(name: str, factor: float | Tensor) -> None:
         values[name] = values.get(name, trained[name]) * factor

@@ -36,14 +36,14 @@ class Logistic:
     w2: float = 0.0
 
     def y(self, x1: float, x2: float) -> float:
-        z = self._score(x1, x2)
+        z = self.score(x1, x2)
         if z < 0:  # the same number, without an exp that overflows
             return math.exp(z) / (1 + math.exp(z))
         return 1 / (1 + math.exp(-z))
 
     def loss(self, x: tuple[float, float], target: int) -> float:
         """-ln of the probability that it gives the target, 1 (yes) or 0 (no), in nats."""
-        z = self._score(*x) if target else -self._score(*x)
+        z = self.score(*x) if target else -self.score(*x)
         return max(-z, 0.0) + math.log1p(math.exp(-abs(z)))
 
     def step(self, x: tuple[float, float], target: int, lr: float) -> "Logistic":
@@ -51,5 +51,6 @@ class Logistic:
         slope = self.y(*x) - target  # of the loss, by the sum inside exp
         return Logistic(w0=self.w0 - lr * slope * x[0], w1=self.w1 - lr * slope * x[1], w2=self.w2 - lr * slope)
 
-    def _score(self, x1: float, x2: float) -> float:
+    def score(self, x1: float, x2: float) -> float:
+        """The sum inside exp: above 0 is rather a yes."""
         return self.w0 * x1 + self.w1 * x2 + self.w2

@@ -52,8 +52,7 @@ class Launcher:
 
     def check_name(self, name: str) -> None:
         """Raises: ConfigError for a name that is no folder's, or is taken."""
-        if not name or name.startswith(".") or len(Path(name).parts) != 1 or not name.isprintable() or "\\" in name:
-            raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
+        self._path(name)
         launch = self.look(name)
         if (self.runs / name).exists() or (launch and launch.alive):
             raise ConfigError(f"there is a run named {name!r} already", "choose another name")
@@ -98,13 +97,14 @@ class Launcher:
 
     def look(self, name: str) -> Launch | None:
         """The process that was last started for a run of that name, if there was one."""
-        path = self._path(name)
         self._children = [child for child in self._children if child.poll() is None]  # no zombies stay
         try:
+            path = self._path(name)
             with path.open("rb") as log:
-                log.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                lines = log.read().decode(errors="replace").splitlines()
-        except OSError:
+                before = max(0, path.stat().st_size - _TAIL_BYTES)
+                log.seek(before)
+                lines = log.read().decode(errors="replace").split("\n")[1 if before else 0 :]
+        except (OSError, ConfigError):
             return None
         alive = self._is_alive(path)
         error, hint = ("", "") if alive else _why(lines)
@@ -112,8 +112,12 @@ class Launcher:
 
     def names(self) -> list[str]:
         """The runs that were started but have no folder yet, the newest first."""
-        found = sorted((self.runs / FOLDER).glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-        return [path.stem for path in found if not (self.runs / path.stem / "run.json").exists()]
+        found = []
+        for path in (self.runs / FOLDER).glob("*.log"):
+            with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+                if not (self.runs / path.stem / "run.json").exists():
+                    found.append((path.stat().st_mtime, path.stem))
+        return [name for _, name in sorted(found, reverse=True)]
 
     def forget(self, name: str) -> None:
         """Its error was read."""
@@ -129,6 +133,9 @@ class Launcher:
         self.forget(name)
 
     def _path(self, name: str) -> Path:
+        """The file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
+        if not name or name.startswith(".") or len(Path(name).parts) != 1 or not name.isprintable() or "\\" in name:
+            raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
         return self.runs / FOLDER / f"{name}.log"
 
     @staticmethod
@@ -214,8 +221,10 @@ def _last_preparing(lines: Sequence[str]) -> Preparing | None:
 
 
 def _why(lines: Sequence[str]) -> tuple[str, str]:
-    """The error and the hint that the command line ended with, or the last line of what else it said."""
-    error = next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), "")
-    hint = next((line.removeprefix(" hint: ") for line in reversed(lines) if line.startswith(" hint: ")), "")
-    said = [line for line in lines if line.strip() and not line.startswith("{")]
-    return error or (said[-1] if said else ""), hint
+    """The error and the hint that the command line ended with, or what else a process said last that came to no end."""
+    told = [line for line in lines if line.strip()]
+    error = next((line.removeprefix("error: ") for line in reversed(told) if line.startswith("error: ")), "")
+    hint = next((line.removeprefix(" hint: ") for line in reversed(told) if line.startswith(" hint: ")), "")
+    if not error and told and not told[-1].startswith("{"):
+        error = told[-1]
+    return error, hint

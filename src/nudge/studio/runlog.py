@@ -20,6 +20,7 @@ from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, S
 
 N_BUCKETS = 640  # at most three points of each are drawn, and the first and the last: below 2,000 in all
 N_ROWS = 200
+_LINES_AT_ONCE = 500
 
 Point = tuple[int, float | None]  # None: not a finite number
 
@@ -78,7 +79,10 @@ class Curve:
         return self.steps[place], value if math.isfinite(value) else None
 
     def smooth(self) -> list[Point]:
-        """The mean of a window around a step, centred so that it does not lag; one point per bucket and the last."""
+        """The mean of a window around a step, centred so that it does not lag; one point per bucket and the last.
+
+        At the end the window is narrow and not centred, else the newest point would be a single noisy value.
+        """
         if not self.steps:
             return []
         values = np.array(self.values)
@@ -87,8 +91,10 @@ class Curve:
         counts = np.concatenate([[0], np.cumsum(finite)])
         last = len(values) - 1
         places = np.unique(np.append(np.arange(0, last + 1, self.width), last))
-        radius = np.minimum(8 * self.width, np.minimum(places, last - places))
-        total, n = (whole[places + radius + 1] - whole[places - radius] for whole in (sums, counts))
+        after = np.maximum(last - places, 3 * self.width)
+        radius = np.minimum(8 * self.width, np.minimum(places, after))
+        ends = np.minimum(places + radius, last) + 1
+        total, n = (whole[ends] - whole[places - radius] for whole in (sums, counts))
         return [
             (self.steps[place], float(sum_ / count) if count else None)
             for place, sum_, count in zip(places.tolist(), total, n, strict=True)
@@ -134,10 +140,13 @@ class RunLog:
 
     `version` grows with every event; `epoch` when something that was shown is no longer so: a resumed run makes the
     updates after its checkpoint anew, and what was lost with them is forgotten here.
+
+    Whoever looks at it holds `lock`, since another thread may be reading on.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.lock = threading.Lock()
         self.version = self.epoch = 0
         self._reading = threading.Lock()
         self._file = 0  # its inode
@@ -160,6 +169,14 @@ class RunLog:
         """Updates made, the skipped ones with them."""
         return self.loss.steps[-1] if self.loss.steps else self.started.step if self.started else 0
 
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the remaining updates take at the speed of the last ones; None if nothing tells."""
+        recent = self.speed.values[-50:]
+        if not recent or self.started is None or self.stopped:
+            return None
+        return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
+
     def catch_up(self) -> bool:
         """Read what was appended since the last time; whether there was anything."""
         with self._reading:
@@ -169,7 +186,8 @@ class RunLog:
                 return False
             if stat.st_ino != self._file or stat.st_size < self._offset:  # another file took its place
                 if self._offset:
-                    self._forget()
+                    with self.lock:
+                        self._forget()
                 self._file = stat.st_ino
             if stat.st_size == self._offset:
                 return False
@@ -178,8 +196,11 @@ class RunLog:
                 new = file.read()
             whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
             self._offset += whole
-            for line in new[:whole].splitlines():
-                self._take_line(line)
+            lines = new[:whole].split(b"\n")
+            for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
+                with self.lock:
+                    for line in lines[first : first + _LINES_AT_ONCE]:
+                        self._take_line(line)
             return whole > 0
 
     def _take_line(self, line: bytes) -> None:

@@ -1,16 +1,130 @@
-"""Knobs."""
+"""Knobs: a network as a mixing desk. Turn a part of it up, down or off, and see what it then says comes next."""
 
-from nudge.studio import shell
-from nudge.studio.kit import text
+import dataclasses
+import time
+
+from nicegui import ui
+from nicegui.events import KeyEventArguments
+
+from nudge.data.visible import shown
+from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
+from nudge.studio import numbers, shell
+from nudge.studio.kit import box, button, card, choice, message
 from nudge.studio.models import Opened
+from nudge.studio.pages.knobs_desk import Desk
+from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
+from nudge.studio.pages.knobs_parameters import AnyParameter
+from nudge.studio.pages.knobs_smallest import smallest_networks
+from nudge.studio.pages.predict import example
 from nudge.studio.visit import Visit
+
+N_TAIL = 24  # characters of the text that stand beside "Next token"
 
 
 def build(visit: Visit) -> None:
     """Build the page."""
 
-    def fill(opened: Opened) -> None:
-        text(opened.run)
+    async def fill(opened: Opened) -> None:
+        await KnobsPage(visit, opened).build()
 
     with shell.page(visit):
         shell.with_model(visit, fill)
+
+
+class KnobsPage:
+    """One person's view: a text, the knobs, and what comes next as trained (A) and as turned (B)."""
+
+    def __init__(self, visit: Visit, opened: Opened) -> None:
+        self.visit, self.opened, self.t = visit, opened, visit.t
+        self.ids: tuple[int, ...] = ()
+        self.base: Prediction | None = None  # of these ids; it stays while knobs are turned
+
+    async def build(self) -> None:
+        first = self.visit.query.get("text")
+        if first is None:
+            first = await self.visit.ask(example, self.opened)
+        self._text_card(first)
+        listen = self.visit.handle(self.listen)
+        with box("knobs-grid"):
+            self.desk = Desk(self.visit, self.opened.network.config, listen)
+            with box("stack heard") as self.heard:
+                self.distance = Distance(self.t)
+                self.next_token = NextToken(self.visit, self.opened)
+            self.parameters = AnyParameter(self.visit, self.opened, listen)
+        smallest_networks(self.visit)
+        ui.keyboard(self._key, repeating=False, ignore=["input", "textarea", "select"])
+        await self._read(first)
+
+    def _text_card(self, first: str) -> None:
+        t = self.t
+        with card(classes="tight"):
+            with box("hs knobs-text"):
+                with box("fill gr"):
+                    area = ui.textarea(value=first, on_change=self.visit.handle(self._typed))
+                    area.props("outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000")
+                    area.props["aria-label"] = t("knobs.text")
+                sides = {"a": t("knobs.side_a"), "b": t("knobs.side_b")}
+                self.show_side = choice(sides, "b", self._show, label=t("knobs.compare"))
+                button(t("knobs.reset"), self.visit.handle(self._reset), icon="restart_alt")
+            self.notes = box("notes")
+
+    # What the person does.
+
+    async def _typed(self, event: object) -> None:
+        await self._read(str(getattr(event, "value", "") or ""))
+
+    async def _read(self, written: str) -> None:
+        ids, room = self.opened.model.prompt_ids(written), self.opened.network.config.block_size
+        self.notes.clear()
+        if len(ids) > room:
+            with self.notes:
+                message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
+        self.ids, self.base = tuple(ids[-room:]), None
+        tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
+        self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
+        await self.listen()
+
+    async def _reset(self) -> None:
+        self.desk.reset()
+        self.parameters.reset()
+        await self.listen()
+
+    def _key(self, event: KeyEventArguments) -> None:
+        """As long as A is held, the base is shown."""
+        if event.key.name.lower() == "a" and not (event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt):
+            side = "a" if event.action.keydown else "b"
+            self.show_side(side)
+            self._show(side)
+
+    def _show(self, side: str) -> None:
+        self.heard.classes(add="side-a" if side == "a" else "", remove="" if side == "a" else "side-a")
+
+    # What the network says.
+
+    @property
+    def knobs(self) -> Knobs:
+        """All knobs of the page as they are now."""
+        factors, weights = dict(self.parameters.factors), dict(self.parameters.weights)
+        return dataclasses.replace(self.desk.knobs, parameters=factors, weights=weights)
+
+    async def listen(self) -> None:
+        """Ask the network with the knobs as they are. Of many questions the newest counts."""
+        begun = time.perf_counter()
+        turned, top = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")
+        self.next_token.show(turned, top)
+        self.distance.show(turned, self._moved(), took_s=time.perf_counter() - begun)
+
+    def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> tuple[Turned, tuple[Moved, ...]]:
+        """In the worker's thread: what is said as trained is asked for once a text."""
+        network, tokenizer = self.opened.network, self.opened.model.tokenizer
+        base = self.base
+        if base is None or base.context != ids:
+            base = self.base = predict(network, tokenizer, ids)
+        turned = turn(network, tokenizer, ids, knobs, base=base)
+        return turned, turned.top(N_TOP)
+
+    def _moved(self) -> str:
+        """What is not as trained, in words: 2 blocks, 1 head, 1 muted."""
+        counts = {**self.desk.moved, **self.parameters.moved}
+        parts = [self.t(f"knobs.moved.{name}", n=numbers.whole(n)) for name, n in counts.items() if n]
+        return ", ".join(parts) or self.t("knobs.moved.none")

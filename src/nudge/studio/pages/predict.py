@@ -226,7 +226,11 @@ class PredictPage:
 
     async def _search(self, event: object) -> None:
         wanted = str(getattr(event, "value", "") or "")
-        tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find") if wanted else []
+        tokens: list[int] = []
+        if wanted and self.prediction is not None:
+            likelihood = self.prediction.probabilities
+            size = len(likelihood)
+            tokens = await self.visit.ask(find, self.tokenizer, wanted, size=size, likelihood=likelihood, key="find")
         self.found.clear()
         with self.found:
             for token in tokens:

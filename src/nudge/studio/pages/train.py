@@ -10,8 +10,8 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import __version__, files, runfolder
 from nudge import config as configs
-from nudge import files, runfolder
 from nudge.config import Config
 from nudge.data.visible import readable
 from nudge.errors import NudgeError
@@ -25,6 +25,7 @@ from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_rows import Rows
 from nudge.studio.runlog import RunLog
 from nudge.studio.visit import Visit, after
+from nudge.studio.words import Words
 from nudge.train import control
 from nudge.train.listing import state_of
 
@@ -35,7 +36,7 @@ N_LISTED = 50
 
 def build(visit: Visit) -> None:
     """Build the page."""
-    ui.add_head_html('<script src="/static/train.js"></script>')
+    ui.add_head_html(f'<script src="/static/train.js?v={__version__}"></script>')
     TrainPage(visit)
 
 
@@ -150,13 +151,14 @@ class TrainPage:
         folder = RunFolder(path)
         log = self.house.logs.of(folder.events)
         log.catch_up()
-        return Line(
-            name=path.name,
-            state=_state(folder, log),
-            step=log.step,
-            steps=log.started.steps if log.started else None,
-            n_skipped=len(log.skipped),
-        )
+        with log.lock:
+            return Line(
+                name=path.name,
+                state=_state(folder, log),
+                step=log.step,
+                steps=log.started.steps if log.started else None,
+                n_skipped=len(log.skipped),
+            )
 
     def _show_list(self, lines: list[Line]) -> None:
         t = self.t
@@ -176,7 +178,7 @@ class TrainPage:
                 text(t("ui.no_run"), "ink3 s13")
 
 
-_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad", "unreadable": "bad"}
+_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad"}
 
 
 class Watched:
@@ -285,20 +287,25 @@ class Watched:
             with box("card", tag="section"):
                 self.chart = LossChart(self.t)
                 self.film = Film(self.t, self.show_curves)
+                self.chart.chart.on("place", lambda event: self.film.place(int(event.args)))
             self.rows = Rows(self.t, readable(str(self.folder.events)))
 
     def show_curves(self) -> None:
         """Everything that is drawn, as it is now."""
         assert self.log is not None
+        with self.log.lock:
+            self._show_curves(self.log)
+
+    def _show_curves(self, log: RunLog) -> None:
         assert self.stats is not None
-        self.stats.show(self.log)
-        self.film.show(self.log)
+        self.stats.show(log)
+        self.film.show(log)
         cursor = self.film.cursor
-        loss = None if cursor is None else self.log.loss.at(cursor)
+        loss = None if cursor is None else log.loss.at(cursor)
         where = "" if cursor is None else self.t("ui.step", step=numbers.whole(cursor))
         label = where if loss is None else f"{where} · {numbers.fixed(loss)}"
-        self.chart.show(self.log, self._config.model.vocab_size if self._config else None, cursor, label)
-        self.rows.show(self.log)
+        self.chart.show(log, self._config.model.vocab_size if self._config else None, cursor, label)
+        self.rows.show(log)
 
     def _about(self, state: str) -> str:
         assert self.log is not None
@@ -307,14 +314,18 @@ class Watched:
             return t(f"train.state.{state}")
         parts = [
             readable(self.name),
+            *([_data(self._config, t)] if self._config else []),
             t("train.n_params", n=numbers.count(started.n_params, t.language)),
             t("train.machine", device=started.device, dtype=started.dtype, threads=started.threads),
             t(f"train.state.{state}"),
         ]
+        if state == "running" and (left_s := self.log.left_s):
+            parts.append(t("train.left", time=numbers.duration(left_s, t.language)))
         return " · ".join(parts)
 
     def _show_notices(self, state: str, launch: Launch | None) -> None:
         assert self.log is not None
+        assert self.folder is not None
         t, stopped = self.t, self.log.stopped
         self.notices.clear()
         with self.notices:
@@ -323,7 +334,7 @@ class Watched:
             elif launch and launch.error:
                 forget = self.page.visit.handle(lambda: self.page.house.launcher.forget(self.name))
                 message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))
-            elif state == "unreadable":
+            elif self._config is None and self.folder.run_json.exists():
                 message(t("train.unreadable"), kind="bad")
 
     def _show_buttons(self, state: str, launch: Launch | None) -> None:
@@ -346,6 +357,16 @@ def _state(folder: RunFolder, log: RunLog) -> str:
         return "paused" if folder.control.read_text(encoding="utf-8").strip() == "pause" else state
     except OSError:
         return state
+
+
+def _data(config: Config, t: Words) -> str:
+    """What the run learns from."""
+    paths = config.data.paths
+    if not paths:
+        return t("train.data_default")
+    if paths == (configs.SORTING,):
+        return t("train.sorting")
+    return readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
 
 
 def _read_config(folder: RunFolder) -> Config | None:

@@ -10,7 +10,11 @@ from nudge.studio.kit import box, legend, shape, svg, text
 from nudge.studio.runlog import Curve, Point, RunLog
 from nudge.studio.words import Words
 
-LEFT, RIGHT = 48, 16  # of the chart's grids; the scrubber below has the same
+LEFT, RIGHT = 48, 24  # of the chart's grids; the scrubber below has the same
+_TOOLTIP = """all => [all[0].axisValue.toLocaleString("en"), ...all.map((one) => {
+  const value = one.value[1];
+  return `${one.seriesName}  ${value == null ? "NaN" : +(+value).toPrecision(4)}`;
+})].join("\\n")"""
 N_SPARK = 20  # buckets
 N_SKIPPED = 400  # marks in the chart
 LABEL_PX = 48  # half of a cursor's label
@@ -169,18 +173,17 @@ def _options(t: Words) -> dict[str, Any]:
     """What stays. No data: NiceGUI may set these options again, and would put it in the place of what has grown."""
     line = {"type": "line", "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
     quiet = {"show": False}
+    # Both grids begin and end where the scrubber does, whatever their labels need.
+    grid = {"left": LEFT, "right": RIGHT, "outerBoundsMode": "none"}
     return {
-        "grid": [
-            {"left": LEFT, "right": RIGHT, "top": 32, "bottom": 96},
-            {"left": LEFT, "right": RIGHT, "height": 36, "bottom": 28},
-        ],
+        "grid": [{**grid, "top": 32, "bottom": 96}, {**grid, "height": 36, "bottom": 28}],
         "tooltip": {
             "show": True,
             "trigger": "axis",
             "backgroundColor": "#1D1B18",
             "borderWidth": 0,
             "textStyle": {"color": "#fff", "fontSize": 12},
-            ":valueFormatter": "v => v == null ? 'NaN' : (+(+v).toPrecision(4)).toString()",
+            ":formatter": _TOOLTIP,
         },
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "xAxis": [
@@ -209,14 +212,12 @@ def _options(t: Words) -> dict[str, Any]:
                 "id": "raw",
                 "name": t("train.each"),
                 "lineStyle": {"width": 1, "color": "var(--accent)", "opacity": 0.4},
-                "itemStyle": {"color": "#F59B38"},
             },
             {
                 **line,
                 "id": "smooth",
                 "name": t("train.smooth"),
                 "lineStyle": {"width": 2.25, "color": "var(--accent)"},
-                "itemStyle": {"color": "#E07A10"},
                 "tooltip": quiet,
             },
             {
@@ -255,7 +256,6 @@ def _options(t: Words) -> dict[str, Any]:
                 "xAxisIndex": 1,
                 "yAxisIndex": 1,
                 "lineStyle": {"width": 1.25, "color": "var(--ink3)"},
-                "itemStyle": {"color": "#9D968B"},
                 "areaStyle": {"color": "var(--sunken)", "opacity": 1},
             },
         ],
@@ -285,7 +285,8 @@ def _changing_options(
     label["offset"] = [LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06, 0]  # not over the edge
     # A spike of a run that breaks would press the rest of the curve flat: the axis ends at four random guesses.
     most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
-    guess = {"show": True, "position": "insideEndTop", "color": "var(--ink2)", "fontSize": 12, "distance": 4}
+    side = "insideStartTop" if share > 0.75 else "insideEndTop"  # where the cursor is not
+    guess = {"show": True, "position": side, "color": "var(--ink2)", "fontSize": 12, "distance": 4}
     guess["formatter"] = f"ln {numbers.whole(n_vocab)} = {numbers.fixed(ln_v)}" if n_vocab and ln_v else ""
     still = {"symbol": "none", "silent": True, "animation": False}
     return {

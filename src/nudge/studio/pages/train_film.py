@@ -77,13 +77,14 @@ class Film:
         # Our own setting of the slider comes back here as well: then it is where the cursor is already.
         if event.value is None or not self._steps or event.value == self.cursor:
             return
-        self._place(int(event.value))
+        self.place(int(event.value))
 
     def _move(self, frames: int) -> None:
         if self._steps:
-            self._place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
+            self.place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
 
-    def _place(self, step: int) -> None:
+    def place(self, step: int) -> None:
+        """Look at the sample nearest to that step, and stay there."""
         self.placed = step
         self.moved()
 
@@ -117,7 +118,7 @@ class Film:
             if on:
                 frame.props["aria-current"] = "true"
             else:
-                frame.on("click", lambda: self._place(sample.step))
+                frame.on("click", lambda: self.place(sample.step))
             with box("st"):
                 text(t("ui.step", step=numbers.whole(sample.step)), tag="span")
                 loss = self.log.loss.at(sample.step) if self.log else None

@@ -7,10 +7,20 @@ window.nudgeTrain = (() => {
     kept.drawing = false;
     const chart = getElement(id)?.chart;
     if (!chart) { later(id, 30); return; }
+    if (!kept.listening) { kept.listening = true; listen(id, chart); }
     const series = Object.entries(kept.points).map(([name, data]) => ({ id: name, data }));
     chart.setOption({ series });
     for (const options of kept.options.splice(0)) chart.setOption(options);
     getElement(id).$el.dataset.points = Math.max(0, ...Object.values(kept.points).map((points) => points.length));
+  }
+
+  // A click anywhere in the chart places the cursor.
+  function listen(id, chart) {
+    chart.getZr().on("click", ({ offsetX, offsetY }) => {
+      const place = [offsetX, offsetY];
+      if (!chart.containPixel({ gridIndex: 0 }, place) && !chart.containPixel({ gridIndex: 1 }, place)) return;
+      getElement(id).$emit("place", Math.round(chart.convertFromPixel({ gridIndex: 0 }, place)[0]));
+    });
   }
 
   function later(id, milliseconds) {

@@ -1,0 +1,96 @@
+"""Knobs: what is heard. The next token as trained and as turned, and how far the two are apart."""
+
+import math
+from collections.abc import Sequence
+
+from nudge.look import Moved, Turned
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, card, legend, pairs, text
+from nudge.studio.models import Opened
+from nudge.studio.tokens import show
+from nudge.studio.visit import Visit
+from nudge.studio.words import Words
+
+N_TOP = 10
+SCALE = (0.001, 10.0)  # nats: the ends of the bar of KL
+
+
+class NextToken:
+    """Two bars for each of the likeliest tokens. Those of the base keep their places; newcomers stand below."""
+
+    def __init__(self, visit: Visit, opened: Opened) -> None:
+        self.t, self.opened = visit.t, opened
+        t = self.t
+
+        def colours() -> None:
+            legend((t("knobs.base"), "var(--muted-bar)", "square"), (t("knobs.changed"), "var(--accent)", "square"))
+
+        with card(t("knobs.next_token"), classes="gr", right=colours):
+            self.note = text("", "s12 ink3 cut", style="margin:-12px 0 8px")
+            self.rows = box("two-bars", aria_live="off")
+
+    def after(self, tail: str) -> None:
+        """Say what it comes after."""
+        self.note.text = self.t("knobs.after", text=tail) if tail else self.t("knobs.start")
+
+    def show(self, turned: Turned, top: Sequence[Moved]) -> None:
+        t = self.t
+        largest = max(max(moved.before, moved.after) for moved in top)
+        self.rows.clear()
+        with self.rows:
+            for place, moved in enumerate(top):
+                if place == N_TOP:
+                    text(t("knobs.newcomers"), "s12 ink3 newcomers")
+                shown = show(self.opened.model.tokenizer, moved.token, t)
+                with box("row"):
+                    text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
+                    _compare(moved.before, moved.after, largest, t)
+            before, after = turned.rest(moved.token for moved in top)
+            box("hr", style="margin:8px 0")
+            with box("row rest"):
+                text(t("knobs.rest"), "s13")
+                _compare(before, after, max(before, after, largest), t)
+
+
+def _compare(before: float, after: float, largest: float, t: Words) -> None:
+    with box("bars"):
+        bar(before / largest, "base")
+        bar(after / largest, "changed")
+    text(numbers.percent(before), "p a", title=t("knobs.base"))
+    text(numbers.percent(after), "p b", title=t("knobs.changed"))
+    change = numbers.points(after - before)
+    way = "up" if change.startswith("+") else "down" if change.startswith(numbers.MINUS) else ""
+    text(change if way else "–", f"d {way}", title=t("knobs.points"))
+
+
+class Distance:
+    """KL from the base to what is changed, what was turned, and how long the answer took."""
+
+    def __init__(self, t: Words) -> None:
+        self.t = t
+        with card(t("knobs.distance")):
+            with box("hs wrap", style="align-items:baseline"):
+                self.kl = text("0.000", "num kl", aria_live="polite")
+                text(t("knobs.kl_note"), "s13 ink2")
+            with box("bar kl-bar"):
+                self.bar = box()
+            with box("hs between"):
+                for power in range(round(math.log10(SCALE[0])), round(math.log10(SCALE[1])) + 1):
+                    text(numbers.significant(10.0**power, 1), "s11 ink3 num")
+            self.exact = text("", "s12 ink3", style="margin-top:12px")
+            with box(style="margin-top:12px"):
+                self.moved, self.took = pairs((t("knobs.moved.label"), "–"), (t("knobs.answer"), "–"))
+
+    def show(self, turned: Turned, moved: str, *, took_s: float) -> None:
+        t, (low, high) = self.t, SCALE
+        self.kl.text = numbers.fixed(turned.kl, 3)
+        share = math.log(max(turned.kl, low) / low) / math.log(high / low)
+        self.bar.style(f"width:{100 * min(1.0, share):.2f}%;background:var(--accent)")
+        if turned.same:
+            self.exact.text = t("knobs.same")
+        elif turned.kl < low / 2:  # what is shown as 0.000
+            self.exact.text = t("knobs.nearly", n=numbers.significant(turned.kl, 2))
+        else:
+            self.exact.text = t("knobs.measured")
+        self.moved.text = moved
+        self.took.text = t("knobs.took", took=numbers.duration(took_s, t.language))

@@ -1,0 +1,176 @@
+"""Knobs: the two smallest networks. Two or three dials that are all there is, and the step that training takes."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from nicegui import ui
+from nicegui.element import Element
+
+from nudge.look import Line, Logistic
+from nudge.studio import numbers, pictures
+from nudge.studio.dial import Dial
+from nudge.studio.kit import box, button, card, choice, image, pairs, shape, svg, text
+from nudge.studio.visit import Visit
+
+COLUMNS, ROWS = 56, 36  # of the picture of y over x1 and x2
+
+
+def smallest_networks(visit: Visit) -> None:
+    """The learning material's line and the lecture's neuron, side by side."""
+    with box("grid same smallest"):
+        LineCard(visit)
+        NeuronCard(visit)
+
+
+def _slider(label: str, low: float, high: float, value: float, changed: Callable[[], None] | None = None) -> ui.slider:
+    """A slider with its name before it and its value behind."""
+    with box("sl"):
+        text(label, "s13 ink2")
+        slider = ui.slider(min=low, max=high, step=(high - low) / 40, value=value)
+        slider.props["aria-label"] = label
+        shown = text(numbers.fixed(value), "s13 num right")
+
+    def show() -> None:
+        shown.text = numbers.fixed(float(slider.value))
+        if changed:
+            changed()
+
+    slider.on_value_change(show)
+    return slider
+
+
+class LineCard:
+    """y = W*x + b, and one step towards a target."""
+
+    def __init__(self, visit: Visit) -> None:
+        t, line = visit.t, Line()
+        with card(t("knobs.line"), "y = W·x + b", "line-net"):
+            with box("small-net"):
+                with box("hs dials"):
+                    self.W = Dial(self.show, name="W", label="W", low=-2, high=2, rest=line.W, sign="")
+                    self.b = Dial(self.show, name="b", label="b", low=-2, high=2, rest=line.b, sign="")
+                with box("gr"):
+                    self.x = _slider("x", -4, 4, 2.0, self.show)
+                    self.target = _slider(t("knobs.target"), -4, 4, 2.0, self.show)
+                    self.sum, self.y, self.loss = pairs(("W·x + b", ""), ("y", ""), (t("knobs.squared"), ""))
+                with svg(8, 8, "plot"):
+                    _axes()
+                    self.error = shape("line", stroke="var(--ink3)", stroke_width=0.05, stroke_dasharray="0.12 0.1")
+                    self.line = shape("line", stroke="var(--blue)", stroke_width=0.08)
+                    self.wanted = shape("circle", r=0.17, fill="var(--surface)", stroke="var(--ink)", stroke_width=0.07)
+                    self.point = shape("circle", r=0.17, fill="var(--accent)")
+            with box("hs step"):
+                button(t("knobs.step"), self.step, kind="prim")
+                self.rate = _slider(t("knobs.rate"), 0.01, 0.25, 0.05)
+            self.done = text("", "done s12 ink2 num", aria_live="polite")
+        self.show()
+
+    @property
+    def network(self) -> Line:
+        return Line(W=self.W.value, b=self.b.value)
+
+    def step(self) -> None:
+        x, target = float(self.x.value), float(self.target.value)
+        before = self.network
+        after = before.step(x, target, float(self.rate.value))
+        if not math.isfinite(after.W + after.b):
+            return
+        self.W.set(after.W)
+        self.b.set(after.b)
+        self.show()
+        self.done.text = _from_to("W", before.W, after.W) + " · " + _from_to("b", before.b, after.b)
+
+    def show(self) -> None:
+        network, x, target = self.network, float(self.x.value), float(self.target.value)
+        y = network.y(x)
+        values = [numbers.fixed(value) for value in (network.W, x, network.b)]
+        self.sum.text = f"{values[0]} · {values[1]} + {values[2]}"
+        self.y.text = numbers.fixed(y, 3)
+        self.loss.text = numbers.significant(network.loss(x, target), 3)
+        self.done.text = ""
+        _place(self.line, x1=0, y1=4 - network.y(-4), x2=8, y2=4 - network.y(4))
+        _place(self.error, x1=4 + x, y1=4 - y, x2=4 + x, y2=4 - target)
+        _place(self.point, cx=4 + x, cy=4 - y)
+        _place(self.wanted, cx=4 + x, cy=4 - target)
+
+
+class NeuronCard:
+    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))) over a square of inputs, and one step towards yes or no."""
+
+    def __init__(self, visit: Visit) -> None:
+        t = visit.t
+        start = {"w0": 3.0, "w1": -2.25, "w2": 0.75}
+        self.target = 0
+        with card(t("knobs.neuron"), "y = 1 / (1 + exp(−(w0·x1 + w1·x2 + w2)))"):
+            with box("small-net"):
+                with box("hs dials"):
+                    self.dials = {
+                        name: Dial(self.show, name=name, label=name, low=-5, high=5, rest=value, step=0.25, sign="")
+                        for name, value in start.items()
+                    }
+                with box("gr"):
+                    self.x1 = _slider("x1", -1, 1, 0.6, self.show)
+                    self.x2 = _slider("x2", -1, 1, -0.2, self.show)
+                    self.sum, self.y, self.loss = pairs((t("knobs.sum"), ""), ("y", ""), (t("knobs.loss"), ""))
+                with box("map"):
+                    with box("field"):
+                        self.picture = image("", "px", alt=t("knobs.map"))
+                        self.point = box("at")
+                    with box("hs between"):
+                        text("−1", "s11 ink3 num")
+                        text("x1 →, x2 ↑", "s11 ink3")
+                        text("1", "s11 ink3 num")
+            with box("hs step"):
+                button(t("knobs.step"), self.step, kind="prim")
+                kinds = {"0": t("knobs.no"), "1": t("knobs.yes")}
+                choice(kinds, "0", self.aim, label=t("knobs.target"))
+                self.rate = _slider(t("knobs.rate"), 0.1, 4.1, 1.0)
+            self.done = text("", "done s12 ink2 num", aria_live="polite")
+        self.show()
+
+    @property
+    def network(self) -> Logistic:
+        return Logistic(**{name: dial.value for name, dial in self.dials.items()})
+
+    @property
+    def inputs(self) -> tuple[float, float]:
+        return float(self.x1.value), float(self.x2.value)
+
+    def aim(self, target: str) -> None:
+        self.target = int(target)
+        self.show()
+
+    def step(self) -> None:
+        before, x = self.network, self.inputs
+        after = before.step(x, self.target, float(self.rate.value))
+        for name, dial in self.dials.items():
+            dial.set(getattr(after, name))
+        self.show()
+        self.done.text = _from_to("y", before.y(*x), after.y(*x))
+
+    def show(self) -> None:
+        network, (x1, x2) = self.network, self.inputs
+        self.sum.text = numbers.fixed(network.score(x1, x2), 3)
+        self.y.text = numbers.fixed(network.y(x1, x2), 3)
+        self.loss.text = numbers.significant(network.loss((x1, x2), self.target), 3)
+        self.done.text = ""
+        self.point.style(f"left:{50 * (1 + x1):.1f}%;top:{50 * (1 - x2):.1f}%")
+        across = [-1 + 2 * column / (COLUMNS - 1) for column in range(COLUMNS)]
+        down = [1 - 2 * row / (ROWS - 1) for row in range(ROWS)]
+        values = np.array([[network.y(a, b) for a in across] for b in down])
+        self.picture.props["src"] = pictures.sizes_png(values)
+
+
+def _axes() -> None:
+    for x1, y1, x2, y2 in ((0, 4, 8, 4), (4, 0, 4, 8)):
+        shape("line", x1=x1, y1=y1, x2=x2, y2=y2, stroke="var(--line2)", stroke_width=0.04)
+
+
+def _place(element: Element, **places: float) -> None:
+    for name, place in places.items():
+        element.props[name] = round(min(1e4, max(-1e4, place)), 3)
+
+
+def _from_to(name: str, before: float, after: float) -> str:
+    return f"{name} {numbers.fixed(before, 3)} → {numbers.fixed(after, 3)}"
