@@ -154,13 +154,17 @@ class Launcher:
         """A forecast that was made before: the seed, the number of steps and the learning rate change nothing."""
         return self._forecasts.get(_question(config))
 
-    async def forecast(self, config: Config) -> Forecast:
-        """Rehearse in a process of its own, one at a time. Raises: NudgeError's children."""
+    async def forecast(self, config: Config, *, keep: bool = True) -> Forecast:
+        """Rehearse in a process of its own, one at a time, and remember it unless something disturbs it.
+
+        Raises: NudgeError's children.
+        """
         async with self._one_at_a_time:
             question = _question(config)
-            if question not in self._forecasts:
-                self._forecasts[question] = from_json(await _ask(question))
-            return self._forecasts[question]
+            found = self._forecasts.get(question) or from_json(await _ask(question))
+            if keep:
+                self._forecasts[question] = found
+            return found
 
 
 def _arguments(config: Config) -> list[str]:

@@ -163,7 +163,7 @@ class Form:
         self.measure_button.set_visibility(False)
         self.how.text = self.t("train.measuring")
         try:
-            found = await self.launcher.forecast(config)
+            found = await self.launcher.forecast(config, keep=not self.busy)
         except NudgeError as error:
             if changes == self._changes:
                 self._show_forecast(config, None)
@@ -183,6 +183,8 @@ class Form:
         about = "{}" if found.measured else t("train.about")
         took = numbers.duration(found.took_s, t.language)
         self.how.text = t("train.rehearsed", took=took) if found.measured else t("train.computed")
+        if self.busy and found is not self.launcher.known_forecast(config):
+            self.how.text = t("train.disturbed")
         self.time.text = about.format(numbers.duration(found.total_s(config), t.language))
         speed = numbers.significant(found.tokens_per_s(config), 3, grouped=True)
         self.speed.text = about.format(t("train.tokens_per_s", n=speed))
