@@ -12,7 +12,7 @@ from torch import Tensor
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError
-from nudge.look import Knobs, knobs, turn
+from nudge.look import Knobs, knobs, predict, turn
 from nudge.look.copies import with_parameters
 from nudge.look.prediction import kl_divergence
 from nudge.model.gpt import GPT, init_weights
@@ -207,3 +207,39 @@ def test_no_context_is_the_start_of_a_document() -> None:
     assert torch.equal(turn(network, BYTES, [], Knobs()).base, turn(network, BYTES, [BYTES.eot], Knobs()).base)
     with pytest.raises(ConfigError, match="17 tokens"):
         turn(network, BYTES, [0] * 17, Knobs())
+
+
+def test_the_likeliest_of_both_and_the_rest() -> None:
+    network = make()
+    turned = turn(network, BYTES, CONTEXT, Knobs(mlp={0: 0.0, 1: -1.0}))
+    top = turned.top(4)
+    tokens = [moved.token for moved in top]
+    by_base, by_changed = (p.sort(descending=True).indices[:4].tolist() for p in (turned.base, turned.changed))
+    assert tokens == by_base + [token for token in by_changed if token not in by_base]
+    assert len(tokens) > 4, "this example shows no newcomer"
+    assert [moved.before for moved in top] == turned.base[tokens].tolist()
+    assert [moved.after for moved in top] == turned.changed[tokens].tolist()
+    before, after = turned.rest(tokens)
+    assert before == pytest.approx(1 - sum(moved.before for moved in top), abs=1e-6)
+    assert after == pytest.approx(1 - sum(moved.after for moved in top), abs=1e-6)
+    assert not turned.same
+
+
+def test_a_base_that_is_known_is_not_asked_for_again() -> None:
+    network = make()
+    base, turned_up = predict(network, BYTES, CONTEXT), Knobs(attention={0: 2.0})
+    alone, told = (turn(network, BYTES, CONTEXT, turned_up, base=known) for known in (None, base))
+    assert torch.equal(alone.changed, told.changed)
+    assert (told.base is base.probabilities, told.kl) == (True, alone.kl)
+    assert turn(network, BYTES, CONTEXT, Knobs(), base=base).same
+    with pytest.raises(ConfigError, match="another context"):
+        turn(network, BYTES, CONTEXT[1:], turned_up, base=base)
+
+
+def test_one_value_as_trained() -> None:
+    network = make()
+    assert knobs.value(network, "wte.weight", (9, 3)) == network.wte.weight[9, 3].item()
+    assert knobs.value(network, "head", (9, 3)) == network.wte.weight[9, 3].item()
+    for name, index in (("wte.weight", (9,)), ("wte.weight", (257, 0)), ("wte.wait", (0, 0))):
+        with pytest.raises(ConfigError):
+            knobs.value(network, name, index)

@@ -24,6 +24,7 @@ def test_the_logistic_steps_as_pytorch_says() -> None:
     w = torch.tensor([neuron.w0, neuron.w1, neuron.w2], dtype=torch.float64, requires_grad=True)
     for target in (0, 1):
         z = w[0] * x[0] + w[1] * x[1] + w[2]
+        assert neuron.score(*x) == z.item()
         assert neuron.y(*x) == pytest.approx(torch.sigmoid(z).item())
         loss = torch.nn.functional.binary_cross_entropy_with_logits(z, torch.tensor(float(target), dtype=z.dtype))
         assert neuron.loss(x, target) == pytest.approx(loss.item())

@@ -90,8 +90,8 @@ class KnobsPage:
         await self.listen()
 
     def _key(self, event: KeyEventArguments) -> None:
-        """As long as A is held, the base is shown."""
-        if event.key.name.lower() == "a" and not (event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt):
+        """As long as A is held, whatever language it types, the base is shown."""
+        if event.key.code == "KeyA" and not (event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt):
             side = "a" if event.action.keydown else "b"
             self.show_side(side)
             self._show(side)
@@ -111,6 +111,7 @@ class KnobsPage:
         """Ask the network with the knobs as they are. Of many questions the newest counts."""
         begun = time.perf_counter()
         turned, top = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")
+        self.visit.banner.clear()  # what was wrong with the knobs is so no longer
         self.next_token.show(turned, top)
         self.distance.show(turned, self._moved(), took_s=time.perf_counter() - begun)
 
@@ -127,4 +128,4 @@ class KnobsPage:
         """What is not as trained, in words: 2 blocks, 1 head, 1 muted."""
         counts = {**self.desk.moved, **self.parameters.moved}
         parts = [self.t(f"knobs.moved.{name}", n=numbers.whole(n)) for name, n in counts.items() if n]
-        return ", ".join(parts) or self.t("knobs.moved.none")
+        return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or self.t("knobs.moved.none")

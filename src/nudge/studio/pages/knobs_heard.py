@@ -13,6 +13,7 @@ from nudge.studio.words import Words
 
 N_TOP = 10
 SCALE = (0.001, 10.0)  # nats: the ends of the bar of KL
+ROUNDING = 1e-10  # nats: logits that differ by float32's rounding, 1e-6 or so, are by its square apart
 
 
 class NextToken:
@@ -77,7 +78,7 @@ class Distance:
             with box("hs between"):
                 for power in range(round(math.log10(SCALE[0])), round(math.log10(SCALE[1])) + 1):
                     text(numbers.significant(10.0**power, 1), "s11 ink3 num")
-            self.exact = text("", "s12 ink3", style="margin-top:12px")
+            self.exact = text("", "exact s12 ink3", style="margin-top:12px")
             with box(style="margin-top:12px"):
                 self.moved, self.took = pairs((t("knobs.moved.label"), "–"), (t("knobs.answer"), "–"))
 
@@ -89,7 +90,8 @@ class Distance:
         if turned.same:
             self.exact.text = t("knobs.same")
         elif turned.kl < low / 2:  # what is shown as 0.000
-            self.exact.text = t("knobs.nearly", n=numbers.significant(turned.kl, 2))
+            key = "knobs.rounding" if turned.kl < ROUNDING else "knobs.more_exactly"
+            self.exact.text = t(key, n=numbers.significant(turned.kl, 2))
         else:
             self.exact.text = t("knobs.measured")
         self.moved.text = moved

@@ -10,7 +10,7 @@ from nudge.errors import ConfigError
 from nudge.look import knobs
 from nudge.studio import numbers
 from nudge.studio.dial import Dial
-from nudge.studio.kit import box, button, card, field, text
+from nudge.studio.kit import box, button, card, field, message, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
 
@@ -61,6 +61,7 @@ class AnyParameter:
                 self.value.on("keydown.enter", self.visit.handle(self._set))
             button(t("knobs.set"), self.visit.handle(self._set))
         self.note = text("", "s12 ink3")
+        self.wrong = box()
 
     # What the person does.
 
@@ -75,6 +76,7 @@ class AnyParameter:
         self._show_trained()
 
     def _show_trained(self, _: object = None) -> None:
+        self.wrong.clear()
         shape = " × ".join(numbers.whole(size) for size in self.shapes[self.name])
         try:
             trained = numbers.significant(knobs.value(self.opened.network, self.name, self._where()), 4)
@@ -90,13 +92,23 @@ class AnyParameter:
         await self._turned()
 
     async def _set(self) -> None:
-        where, wanted = self._where(), str(self.value.value or "").replace(numbers.MINUS, "-")
-        knobs.value(self.opened.network, self.name, where)  # says what is wrong with the index
+        self.wrong.clear()
         try:
-            self.weights[self.name, where] = float(wanted)
+            where, value = self._where(), self._value()
+            knobs.value(self.opened.network, self.name, where)  # says whether there is such an index
+        except ConfigError as error:
+            with self.wrong:  # beside the fields: the top of the page may be out of sight
+                message(error.message, error.hint, kind="bad")
+        else:
+            self.weights[self.name, where] = value
+            await self._changed()
+
+    def _value(self) -> float:
+        written = str(self.value.value or "").replace(numbers.MINUS, "-")
+        try:
+            return float(written)
         except ValueError:
-            raise ConfigError(self.t("knobs.no_number", text=wanted), self.t("knobs.no_number_hint")) from None
-        await self._changed()
+            raise ConfigError(self.t("knobs.no_number", text=written), self.t("knobs.no_number_hint")) from None
 
     def _where(self) -> tuple[int, ...]:
         """The index as it is written: 3, 17"""
