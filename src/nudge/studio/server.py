@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlencode
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -101,7 +102,7 @@ def _add_page(house: House, name: str, module: ModuleType) -> None:
     async def show(request: Request) -> Response | None:
         visit = visits.begin(house, name, request)
         if visit.run is None and (newest := runfolder.run_folders(house.models.runs)):
-            return RedirectResponse(visit.href(run=newest[0].name))
+            return RedirectResponse(f"/{name}?{urlencode({**visit.query, 'run': newest[0].name})}")
         client = ui.context.client
         client.page = copy.copy(client.page)  # NiceGUI shares it among all visits
         client.page.language = _QUASAR_LANGUAGES[visit.language]
