@@ -128,6 +128,7 @@ _KINDS: dict[str, type[Any]] = {
     for kind in (Preparing, Started, Step, Evaluation, Sample, Saved, Skipped, Stopped)
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_FIELDS = {kind: frozenset(entry.name for entry in dataclasses.fields(kind)) for kind in _NAMES}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -144,8 +145,8 @@ def from_json(line: Mapping[str, Any]) -> Event | None:
     kind = _KINDS.get(line.get("event", ""))
     if kind is None:
         return None
-    values = {entry.name: line[entry.name] for entry in dataclasses.fields(kind) if entry.name in line}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    known = _FIELDS[kind]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in line.items() if key in known}
     values.update(dict.fromkeys(line.get("not_finite", ()), math.nan))
     event: Event = kind(**values)
     return event

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,9 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[str]) -> None:
             pytest.fail(f"the studio ended at once: {process.stdout.read() if process.stdout else ''}")
         try:
             urllib.request.urlopen(f"{url}/set", timeout=5).close()
+            return
+        except urllib.error.HTTPError as error:  # it asks for a token: it is there
+            error.close()
             return
         except OSError:
             time.sleep(0.1)

@@ -1,11 +1,13 @@
-"""Tokens as a person can read them."""
+"""Tokens and text of a model as a person can read them: what would be obeyed or not be seen is made visible."""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.visible import shown, shown_token
+from nudge.data.visible import readable, shown, shown_token
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,29 @@ def test_the_special_tokens_of_a_published_vocabulary(shared_data: Path) -> None
     assert shown_token(tokenizer, 100258) == "<|fim_prefix|>"
     assert shown_token(tokenizer, 100261) == "<id 100261>"  # an id that the vocabulary leaves out
     assert shown_token(tokenizer, 3962) == "·Post"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def f():\n\treturn 1", "def f():\n\treturn 1"),
+        ("어느 날\u3000", "어느 날\u3000"),
+        ("a\x00b\x1b[31m", "a\u2400b\u241b[31m"),
+        ("\u202egnirts", "<E2 80 AE>gnirts"),
+        ("\u200b", "<E2 80 8B>"),
+        ("\udc80", "<ED B2 80>"),
+        ("half \ufffd", "half \ufffd"),
+        ("<b>&amp;", "<b>&amp;"),
+        ("·", "·"),
+    ],
+)
+def test_readable(text: str, expected: str) -> None:
+    assert readable(text) == expected
+
+
+@given(st.text())
+def test_readable_text_can_always_be_sent(text: str) -> None:
+    shown = readable(text)
+    shown.encode("utf-8")
+    assert not any(ord(character) < 32 and character not in "\n\t" for character in shown)
+    assert readable(shown) == shown

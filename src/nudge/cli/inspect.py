@@ -28,7 +28,7 @@ EIGHTHS = " ▁▂▃▄▅▆▇█"
 PARTS_OF_A_BAR = " ▏▎▍▌▋▊▉█"
 COLORS = {"embedding": "dark_orange", "attention": "blue", "mlp": "cyan", "norm": "magenta", "head": "yellow"}
 MOST_MOVED = 10
-WIDE, WIDEST = 110, 150  # columns of a terminal from which more is said
+WIDE, WIDEST = 126, 160  # columns of a terminal from which more is said
 
 
 @click.command()

@@ -38,11 +38,24 @@ def shown_token(tokenizer: "Tokenizer", token: int) -> str:
     return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
 
 
+def readable(text: str) -> str:
+    """Whole text as it is, but for characters that are obeyed or cannot be seen, which are shown.
+
+    What a model writes may hold any character: one that turns the direction of writing, a terminal's commands, half a
+    character.
+    """
+    return "".join(character if _is_plain(character) else _seen(character) for character in text)
+
+
+def _is_plain(character: str) -> bool:
+    return character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs"
+
+
 def _seen(character: str) -> str:
     if sign := _SIGNS.get(character) or _CONTROLS.get(character):
         return sign
     if character in _SIGNS.values() or character == "\ufffd" or not character.isprintable():
-        return _hex(character.encode("utf-8"))
+        return _hex(character.encode("utf-8", "surrogatepass"))
     return character
 
 

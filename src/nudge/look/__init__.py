@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from nudge.look.arithmetic import Arithmetic as Arithmetic
     from nudge.look.arithmetic import Term as Term
     from nudge.look.arithmetic import explain as explain
+    from nudge.look.arithmetic import explain_fold as explain_fold
     from nudge.look.inspection import Stored as Stored
     from nudge.look.inspection import Weights as Weights
     from nudge.look.inspection import weights as weights
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from nudge.look.once import nudge_once as nudge_once
     from nudge.look.parameters import Node as Node
     from nudge.look.parameters import Parameter as Parameter
+    from nudge.look.patterns import Habit as Habit
+    from nudge.look.patterns import fold as fold
+    from nudge.look.patterns import fold_rows as fold_rows
+    from nudge.look.patterns import habit as habit
+    from nudge.look.patterns import shrink as shrink
     from nudge.look.prediction import Candidate as Candidate
     from nudge.look.prediction import Prediction as Prediction
     from nudge.look.prediction import predict as predict
@@ -44,12 +50,13 @@ if TYPE_CHECKING:
     from nudge.look.writing import watch as watch
 
 _NAMES = {
-    "arithmetic": ("Arithmetic", "Term", "explain"),
+    "arithmetic": ("Arithmetic", "Term", "explain", "explain_fold"),
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
     "once": ("Drift", "Moved", "Nudge", "nudge_once"),
     "parameters": ("Node", "Parameter"),
+    "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage", "Strip", "Trace", "trace"),

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import LayerNorm
 
 from nudge.errors import ConfigError
+from nudge.look.patterns import fold_rows
 from nudge.look.stages import Stage, Trace, block_of, head_columns, stream_before
 from nudge.model.gpt import Rotation
 
@@ -135,6 +136,33 @@ def explain(trace: Trace, name: str, index: Sequence[int], *, n_terms: int = 8) 
     )
 
 
+@torch.no_grad()
+def explain_fold(
+    trace: Trace, layer: int, head: int, sizes: Sequence[int], index: tuple[int, int], *, n_terms: int = 8
+) -> Arithmetic:
+    """How a cell of a pattern that is folded to words was made: what each token of the one word gives to the other.
+
+    `sizes` as in `fold`; `index`: the row's and the column's word. Raises: ConfigError for sizes that do not fit the
+    trace, or a word that is not among them.
+    """
+    row, column = index
+    if not (0 <= row < len(sizes) and 0 <= column < len(sizes)):
+        raise ConfigError(f"there are {len(sizes)} words, got {list(index)}", "give the row's word, then the column's")
+    first = sum(sizes[:column])
+    taken = fold_rows(trace.pattern(layer, head), sizes)[row, first : first + sizes[column]]
+    made = _products("token", taken, first=first, n_terms=n_terms)
+    return Arithmetic(
+        name=f"fold(blocks.{layer}.attn.pattern)",
+        index=(head, row, column),
+        value=taken.sum().item(),
+        operation="sum",
+        formula="sum over tokens of mean over rows",
+        terms=made.terms,
+        rest=made.rest,
+        n_terms=len(taken),
+    )
+
+
 def _value(trace: Trace, stage: Stage, at: tuple[int, ...]) -> float:
     if stage.kind in ("logits", "probabilities"):  # one row, not all of [T, V]
         logits = trace.network.logits(trace.peek("ln_f")[at[0]])
@@ -223,16 +251,16 @@ def _added(trace: Trace, names: tuple[str, ...], at: tuple[int, ...], formula: s
     return _Made(terms=tuple(Term(label=name, value=trace.peek(name)[at].item()) for name in names), formula=formula)
 
 
-def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = None) -> _Made:
+def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = None, first: int = 0) -> _Made:
     """The sum over n of the products of `factors` [n], the largest by size one by one, and the bias. In float64."""
     columns = torch.stack([factor.double() for factor in factors])  # [n_factors, n]
     products = columns.prod(0)
     order = products.abs().argsort(descending=True, stable=True)
     terms = [
         Term(
-            label=f"{label} {j}",
+            label=f"{label} {first + j}",
             value=products[j].item(),
-            index=j,
+            index=first + j,
             factors=tuple(columns[:, j].tolist()) if len(factors) > 1 else (),
         )
         for j in order[:n_terms].tolist()

@@ -163,6 +163,19 @@ class Trace:
         return out
 
     @torch.no_grad()
+    def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
+        """The smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
+        stage = self.stage(name)
+        if stage.kind not in ("logits", "probabilities"):
+            low, high = self.peek(name, head).aminmax()
+            return low.item(), high.item()
+        pieces = []
+        for start in range(0, len(self.tokens), POSITIONS_AT_ONCE):  # never all of [T, V]
+            logits = self._logits(range(start, min(start + POSITIONS_AT_ONCE, len(self.tokens))))
+            pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
+        return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
+
+    @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
         """A stage in small: [<= rows, <= columns] of its values, evenly spaced.
 

@@ -85,9 +85,8 @@ class Models:
 
     def open(self, run: str, step: int | None = None) -> Opened:
         """The model of a run after `step` updates, or the newest that verifies. Raises: NudgeError's children."""
-        folder = self.folder(run)
-        source = folder.path if step is None else folder.checkpoints / f"step_{step:08d}.pt"
-        file = self._file(folder, source)
+        source = self.checked(run, step)
+        file = (RunFolder(source).ckpt if step is None else source).resolve()
         key = (run, file, file.stat().st_mtime_ns)
         if key not in self._opened:
             self._opened[key] = Opened(run=run, model=engine.load(source))
@@ -96,11 +95,16 @@ class Models:
             self._opened.popitem(last=False)
         return self._opened[key]
 
-    def _file(self, folder: RunFolder, source: Path) -> Path:
-        """The file that will be read first, which must lie under the runs folder whatever links there are."""
-        file = (folder.ckpt if source == folder.path else source).resolve()
+    def checked(self, run: str, step: int | None = None) -> Path:
+        """The run's folder, or its checkpoint after `step` updates: what it leads to lies under the runs folder.
+
+        Raises: RunError for a run, CheckpointError for a step that is not there.
+        """
+        folder = self.folder(run)
+        source = folder.path if step is None else folder.checkpoints / f"step_{step:08d}.pt"
+        file = (folder.ckpt if step is None else source).resolve()
         if not file.is_file():
             raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
         if not file.is_relative_to(self.runs.resolve()):
             raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
-        return file
+        return source

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlencode
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
@@ -20,6 +21,7 @@ from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
 from nudge.studio.guard import Guard, is_loopback
+from nudge.studio.launch import Launcher
 from nudge.studio.models import Models
 from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
@@ -76,7 +78,7 @@ def serve(runs: Path, address: Address) -> None:
 
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
-    house = House(models=Models(runs), worker=Worker())
+    house = House(models=Models(runs), worker=Worker(), launcher=Launcher(runs))
     for name in PAGES:
         _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
@@ -100,7 +102,7 @@ def _add_page(house: House, name: str, module: ModuleType) -> None:
     async def show(request: Request) -> Response | None:
         visit = visits.begin(house, name, request)
         if visit.run is None and (newest := runfolder.run_folders(house.models.runs)):
-            return RedirectResponse(visit.href(run=newest[0].name))
+            return RedirectResponse(f"/{name}?{urlencode({**visit.query, 'run': newest[0].name})}")
         client = ui.context.client
         client.page = copy.copy(client.page)  # NiceGUI shares it among all visits
         client.page.language = _QUASAR_LANGUAGES[visit.language]

@@ -2,8 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from nicegui import ui
@@ -17,6 +17,8 @@ from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
 
+Found = TypeVar("Found")
+
 PAGES = ("train", "predict", "inside", "knobs", "weights", "play")  # in the order of the bar
 
 
@@ -24,12 +26,14 @@ PAGES = ("train", "predict", "inside", "knobs", "weights", "play")  # in the ord
 def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator[Element]:
     """The page around what is built in it. `actions` puts buttons at the right of the title."""
     t = visit.t
-    _bar(visit)
-    with box("page", tag="main", id="content"):
+    link(t("ui.skip"), "#content", "skip")
+    visit.bar = box("top", tag="header")
+    show_bar(visit)
+    with box(f"page {visit.page}-page", tag="main", id="content"):
         with box("head"):
             with box("gr"):
                 text(t(f"{visit.page}.title"), "h", tag="h1")
-                text(t(f"{visit.page}.sub"), "sub")
+                visit.subtitle = text(t(f"{visit.page}.sub"), "sub")
             if actions:
                 with box("hs"):
                     actions()
@@ -39,9 +43,14 @@ def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator
 
 
 def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
-    """Open the model that the address names, then let `fill` build what shows it.
+    """Open the model that the address names, then let `fill` build what shows it."""
+    loading(visit, visit.open_model, fill)
 
-    Opening takes the time that reading a checkpoint takes, so the page comes first. Whatever goes wrong is said.
+
+def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[Found], Any]) -> None:
+    """Wait for `get()`, then let `fill` build what shows it.
+
+    Reading a checkpoint takes its time, so the page comes first. Whatever goes wrong is said.
     """
     t = visit.t
     if visit.run is None:
@@ -56,10 +65,10 @@ def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
 
     async def load() -> None:
         try:
-            opened = await visit.open_model()
+            found = await get()
             place.clear()
             with place:
-                built = fill(opened)
+                built = fill(found)
                 if inspect.isawaitable(built):
                     await built
         except SupersededError:
@@ -72,10 +81,11 @@ def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
     after(0, load)
 
 
-def _bar(visit: Visit) -> None:
+def show_bar(visit: Visit) -> None:
+    """The bar at the top, about the run and the step that are looked at now."""
     t = visit.t
-    link(t("ui.skip"), "#content", "skip")
-    with box("top", tag="header"):
+    visit.bar.clear()
+    with visit.bar:
         with link("", visit.href("train"), "brand", aria_label="nudge"):
             _mark()
             text("nudge", tag="span")

@@ -11,7 +11,9 @@ from nicegui import ui
 
 from nudge.errors import NudgeError
 from nudge.studio import words
+from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
+from nudge.studio.runlog import RunLogs
 from nudge.studio.words import Words
 from nudge.studio.worker import SupersededError, Worker
 
@@ -24,6 +26,8 @@ class House:
 
     models: Models
     worker: Worker
+    launcher: Launcher
+    logs: RunLogs = field(default_factory=RunLogs)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,7 +39,9 @@ class Visit:
     t: Words
     theme: str  # light, dark, or "" for the browser's
     query: dict[str, str]
+    bar: Any = None  # at the top of the page
     banner: Any = None  # where messages appear
+    subtitle: Any = None  # the line below the title
     _key: object = field(default_factory=object)
 
     @property

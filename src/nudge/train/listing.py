@@ -7,8 +7,9 @@ from typing import Literal
 
 from nudge import events, files
 from nudge.errors import NudgeError
+from nudge.events import Started, Stopped
 from nudge.runfolder import RunFolder, run_folders
-from nudge.train.summary import Summary, summarize
+from nudge.train.summary import summarize
 
 State = Literal["running", "finished", "interrupted", "diverged", "imported", "unreadable"]
 
@@ -40,7 +41,7 @@ def describe(folder: RunFolder) -> RunLine:
     state: State
     try:
         recipe = files.read_json(folder.run_json)["config"]["recipe"] if folder.run_json.exists() else None
-        state = _state(folder, summary)
+        state = state_of(folder, summary.steps, summary.started, summary.stopped)
     except (NudgeError, KeyError, TypeError):
         recipe, state = None, "unreadable"
     written_s, n_bytes = _on_disk(folder.path)
@@ -57,15 +58,15 @@ def describe(folder: RunFolder) -> RunLine:
     )
 
 
-def _state(folder: RunFolder, summary: Summary) -> State:
-    started, stopped = summary.started, summary.stopped
+def state_of(folder: RunFolder, step: int, started: Started | None, stopped: Stopped | None) -> State:
+    """What became of a run that made `step` updates, by the last that it said of its start and its end."""
     if not folder.run_json.exists():
         return "imported"
     if folder.in_use():
         return "running"
-    if stopped and stopped.reason == "diverged" and stopped.step >= summary.steps:
+    if stopped and stopped.reason == "diverged" and stopped.step >= step:
         return "diverged"
-    return "finished" if started and summary.steps >= started.steps else "interrupted"
+    return "finished" if started and step >= started.steps else "interrupted"
 
 
 def _on_disk(folder: Path) -> tuple[float, int]:

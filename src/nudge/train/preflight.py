@@ -10,7 +10,7 @@ import torch
 
 from nudge import checkpoint
 from nudge.config import Config
-from nudge.data.batches import Batches
+from nudge.data.batches import Window
 from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
@@ -87,7 +87,7 @@ class Rehearsal:
         return max(1, int((seconds - fixed) / each))
 
 
-def rehearse(config: Config, batches: Batches) -> Rehearsal:
+def rehearse(config: Config, batches: Callable[[int], Window]) -> Rehearsal:
     """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
     device = torch.device(config.machine.device or "cpu")
     micro_batch = config.train.micro_batch or 1

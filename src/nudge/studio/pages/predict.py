@@ -17,6 +17,7 @@ from nudge.studio.visit import Visit
 
 N_BARS = 20
 SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
+_UNSORTED = (2, 1, 0, 1, 1, 2)
 
 
 def build(visit: Visit) -> None:
@@ -30,8 +31,11 @@ def build(visit: Visit) -> None:
 
 
 def example(opened: Opened) -> str:
-    """A text to begin with: what the model itself writes."""
-    return opened.model.generate(max_tokens=12, seed=1).rstrip()
+    """A text to begin with: what the model itself writes. One that cannot start a document is given a few tokens."""
+    model = opened.model
+    start = "" if model.tokenizer.has_eot else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
+    room = model.network.config.block_size - len(start)
+    return start + model.generate(start, max_tokens=min(12, room), seed=1).rstrip()
 
 
 class PredictPage:
@@ -222,7 +226,11 @@ class PredictPage:
 
     async def _search(self, event: object) -> None:
         wanted = str(getattr(event, "value", "") or "")
-        tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find") if wanted else []
+        tokens: list[int] = []
+        if wanted and self.prediction is not None:
+            likelihood = self.prediction.probabilities
+            size = len(likelihood)
+            tokens = await self.visit.ask(find, self.tokenizer, wanted, size=size, likelihood=likelihood, key="find")
         self.found.clear()
         with self.found:
             for token in tokens:

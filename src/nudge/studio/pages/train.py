@@ -1,16 +1,171 @@
-"""Train."""
+"""Train: start a run, watch it learn, and tell it to pause, save and stop.
 
-from nudge.studio import shell
-from nudge.studio.kit import text
-from nudge.studio.models import Opened
-from nudge.studio.visit import Visit
+The page follows the run's events file, whoever started the run.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from nicegui import ui
+
+from nudge import __version__, runfolder
+from nudge.data.visible import readable
+from nudge.runfolder import RunFolder
+from nudge.studio import numbers, shell
+from nudge.studio.kit import box, button, card, link, text
+from nudge.studio.pages.train_form import Form
+from nudge.studio.pages.train_run import Watched, watched_state
+from nudge.studio.visit import Visit, after
+from nudge.train import control
+
+POLL_S = 1.0
+LIST_EVERY = 3  # polls
+N_LISTED = 50
 
 
 def build(visit: Visit) -> None:
     """Build the page."""
+    ui.add_head_html(f'<script src="/static/train.js?v={__version__}"></script>')
+    TrainPage(visit)
 
-    def fill(opened: Opened) -> None:
-        text(opened.run)
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A run in the list."""
+
+    name: str
+    state: str  # as nudge.train.listing has it, or preparing, failed
+    step: int = 0
+    steps: int | None = None
+    n_skipped: int = 0
+
+
+class TrainPage:
+    """One person's view of the folder of runs, and of one of them."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.t, self.house = visit, visit.t, visit.house
+        self.run = visit.run
+        self.watched: Watched | None = None
+        self._polls = 0
+        self._listed: list[Line] | None = None
+        with shell.page(visit, actions=self._actions), box("grid same train"):
+            with box("stack"):
+                self.form = Form(
+                    visit, self.house.launcher, lambda name: ui.navigate.to(visit.href(run=name, step=None))
+                )
+                with card(self.t("train.runs"), classes="gr"):
+                    self.list = box("runs-list")
+            self.place = box("stack run")
+        after(0, self._first)
+
+    def _actions(self) -> None:
+        t, handle = self.t, self.visit.handle
+        self.buttons = {
+            "save": button(t("train.save"), handle(lambda: self._tell("save")), icon="save"),
+            "pause": button(t("train.pause"), handle(lambda: self._tell("pause")), icon="pause"),
+            "resume": button(t("train.resume"), handle(lambda: self._tell("resume")), icon="play_arrow"),
+            "stop": button(t("train.stop"), handle(lambda: self._tell("stop")), icon="stop"),
+            "go_on": button(t("train.go_on"), handle(self._go_on), icon="play_arrow"),
+            "cancel": button(t("train.cancel"), handle(self._cancel), icon="close"),
+        }
+        for element in self.buttons.values():
+            element.set_visibility(False)
+
+    def show_buttons(self, *names: str) -> None:
+        """Only these."""
+        for name, element in self.buttons.items():
+            element.set_visibility(name in names)
+            element.set_enabled(True)
+
+    async def _first(self) -> None:
+        with self.place:
+            if self.run is not None:
+                self.watched = Watched(self.visit, self.run, self.show_buttons)
+            else:
+                with box("card empty"):
+                    text(self.t("ui.no_run"), "ct", tag="h2")
+                    text(self.t("ui.no_run_hint"), "ink2")
+        await self._poll()
+        with self.place:
+            ui.timer(POLL_S, self._poll, immediate=False)
+        if self.run is None:
+            await self.form.begin()
+
+    async def _poll(self) -> None:
+        """Look whether anything is new. What did not change is not sent."""
+        if self.watched:
+            await self.watched.look()
+        if self._polls % LIST_EVERY == 0:
+            lines = await asyncio.to_thread(self._lines)
+            self.form.busy = any(line.state in ("running", "preparing") for line in lines)
+            if lines != self._listed:
+                self._listed = lines
+                self._show_list(lines)
+        self._polls += 1
+
+    # What the person asks of the run.
+
+    def _tell(self, word: control.Word) -> None:
+        if self.watched is None or self.run is None:
+            return
+        control.tell(self.house.models.folder(self.run), word)
+        self.watched.asked()
+        for name, element in self.buttons.items():  # until the run is seen to have heard
+            element.set_enabled(word == "save" and name != "save")
+
+    def _go_on(self) -> None:
+        if self.run is not None:
+            self.house.launcher.resume(self.house.models.folder(self.run).path.name)
+            self.show_buttons()
+
+    def _cancel(self) -> None:
+        if self.run is not None:
+            self.house.launcher.end(self.run)
+            ui.navigate.to("/train")
+
+    # The list of runs.
+
+    def _lines(self) -> list[Line]:
+        """The runs, those that are only being prepared first, then the one written to last."""
+        launcher = self.house.launcher
+        starting = [
+            Line(name=name, state="preparing" if launch.alive else "failed")
+            for name in launcher.names()
+            if (launch := launcher.look(name))
+        ]
+        return starting + [self._line(path) for path in runfolder.run_folders(self.house.models.runs)[:N_LISTED]]
+
+    def _line(self, path: Path) -> Line:
+        folder = RunFolder(path)
+        log = self.house.logs.of(folder.events)
+        log.catch_up()
+        with log.lock:
+            return Line(
+                name=path.name,
+                state=watched_state(folder, log),
+                step=log.step,
+                steps=log.started.steps if log.started else None,
+                n_skipped=len(log.skipped),
+            )
+
+    def _show_list(self, lines: list[Line]) -> None:
+        t = self.t
+        self.list.clear()
+        with self.list:
+            for line in lines:
+                here = {"aria_current": "true"} if line.name == self.run else {}
+                with link("", self.visit.href(run=line.name, step=None), "run-line", **here):
+                    with box("vs gr"):
+                        text(readable(line.name), "m s13 cut")
+                        if line.steps is not None:
+                            text(f"{numbers.whole(line.step)} / {numbers.whole(line.steps)}", "s12 ink3 num")
+                    if line.n_skipped:
+                        text("NaN", "tag bad", title=t("train.n_skipped", n=numbers.whole(line.n_skipped)))
+                    text(t(f"train.state.{line.state}"), f"tag {_COLORS.get(line.state, '')}")
+            if not lines:
+                text(t("ui.no_run"), "ink3 s13")
+
+
+_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad"}

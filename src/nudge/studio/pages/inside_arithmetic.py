@@ -1,0 +1,106 @@
+"""Inside: how one number was made, with the numbers that made it."""
+
+import re
+
+from nudge.look import Arithmetic, Term
+from nudge.studio.kit import bar, box, text
+from nudge.studio.numbers import significant, whole
+from nudge.studio.words import Words
+
+_SIGNS = (
+    (" * ", " × "),
+    ("sqrt(", "√("),
+    (" - ", " \N{MINUS SIGN} "),
+    ("^3", "³"),
+    (" pi)", " π)"),
+    ("-b", "\N{MINUS SIGN}b"),
+)
+_DIGITS, _FACTOR_DIGITS = 4, 3
+
+
+def written(formula: str) -> str:
+    """A formula of the library with the signs of print, which need no language: × for *, √ for sqrt, Σ for a sum."""
+    for plain, sign in _SIGNS:
+        formula = formula.replace(plain, sign)
+    return re.sub(r"sum over (\w+) of ", r"Σ_\1 ", formula)
+
+
+def with_numbers(made: Arithmetic) -> str:
+    """The formula with the numbers that went in; "" for a long sum, whose terms are listed instead."""
+    at = {term.label: _inner(term.value) for term in made.terms}
+    match made.operation:
+        case "norm":
+            return f"({at['x']} − {at['mean']}) / √({at['var']} + {at['eps']}) × {at['w']} + {at['b']}"
+        case "softmax":
+            return f"e^({_inner(made.terms[0].value)} − {at['largest']}) / {at['sum']}"
+        case "gelu":
+            x = at["x"]
+            return f"0.5 × {x} × (1 + tanh(√(2 / π) × ({x} + 0.044715 × {x}³)))"
+        case "sum" if 1 < made.n_terms <= 2 and len(made.terms) == made.n_terms:
+            return " + ".join(at.values())
+        case _:
+            return ""
+
+
+def show_arithmetic(made: Arithmetic, t: Words, token_labels: list[str], *, place: str) -> None:
+    """The value, where it is, its formula, and the terms of a sum as bars."""
+    with box("made"):
+        with box("hs between"):
+            text(place, "s12 ink2 cut gr")
+            text(f"{made.name}[{', '.join(map(str, made.index))}]", "mono s12 ink3 nw")
+        with box("hs wrap", style="align-items:baseline;gap:4px 12px"):
+            text(_number(made.value), "value num", aria_live="polite")
+            text(f"= {written(made.formula)}", "mono s12 ink2")
+        if numbers := with_numbers(made):
+            text(f"= {numbers}", "mono s12 numbers")
+        if made.operation == "hidden":
+            text(t("inside.hidden"), "s12 ink2")
+        if made.operation == "sum" and made.n_terms > 1:
+            _show_terms(made, t, token_labels)
+
+
+def _show_terms(made: Arithmetic, t: Words, token_labels: list[str]) -> None:
+    largest = max(*(abs(term.value) for term in made.terms), abs(made.rest)) or 1.0
+    n_rest = made.n_terms - len(made.terms)
+    with box("terms"):
+        for term in made.terms:
+            factors = " × ".join(_inner(factor, _FACTOR_DIGITS) for factor in term.factors)
+            _show_term(term_label(term, t, token_labels), factors, term.value, largest)
+        if n_rest:
+            _show_term(t("inside.rest", n=whole(n_rest)), "", made.rest, largest, look="hatch")
+        with box("term total"):
+            text(t("inside.total"), "s12 m")
+            text(_number(made.value), "s12 num right b")
+
+
+def _show_term(label: str, factors: str, value: float, largest: float, *, look: str = "") -> None:
+    share = abs(value) / largest
+    with box("term"):
+        text(label, "s12 ink2 cut")
+        text(factors, "mono s11 ink3 cut right")
+        with box("left"):
+            if value < 0:
+                bar(share, f"minus {look}")
+        with box("side"):
+            if value > 0:
+                bar(share, f"plus {look}")
+        text(_number(value), "s12 num right nw")
+
+
+def term_label(term: Term, t: Words, token_labels: list[str]) -> str:
+    """What a term is called: `channel 12` in the person's language, a token by its text, a stage by its name."""
+    kind = re.sub(r" \d+$", "", term.label)
+    if kind == "token" and term.index is not None and term.index < len(token_labels):
+        return f"{term.index} “{token_labels[term.index]}”"
+    if t.has(f"inside.term.{kind}"):
+        return t(f"inside.term.{kind}", n=term.index)
+    return term.label
+
+
+def _number(value: float) -> str:
+    return significant(value, _DIGITS)
+
+
+def _inner(value: float, digits: int = _DIGITS) -> str:
+    """A number in the middle of a formula."""
+    return f"({significant(value, digits)})" if value < 0 else significant(value, digits)

@@ -1,0 +1,80 @@
+"""Inside: a picture of values in which a cell is chosen, by a click or with the arrow keys."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nudge.studio.kit import box, image
+
+# Where in the picture something happened, as shares of its height and width.
+_PLACE = (
+    "(e) => { const r = e.currentTarget.getBoundingClientRect();"
+    " emit([(e.clientY - r.top) / r.height, (e.clientX - r.left) / r.width]); }"
+)
+# The row under the pointer, whenever it is another one.
+_ROW = (
+    "(e) => { const place = e.currentTarget, r = place.getBoundingClientRect();"
+    " const row = Math.floor((e.clientY - r.top) / r.height * place.dataset.rows);"
+    " if (place.row !== row) { place.row = row; emit(row); } }"
+)
+_KEY = "(e) => { if (/^(Arrow|Home$|End$)/.test(e.key)) { e.preventDefault(); emit(e.key); } }"
+_STEPS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
+
+
+class Cells:
+    """`chosen(row, column)` is called with the cell; `hovered(row)` with the row under the pointer."""
+
+    def __init__(
+        self,
+        chosen: Callable[[int, int], Any],
+        *,
+        label: str,
+        handle: Callable[..., Any],
+        hovered: Callable[[int], Any] | None = None,
+    ) -> None:
+        self.chosen = chosen
+        self.n_rows = self.n_columns = 1
+        self.row = self.column = 0
+        # An application: it has keys of its own, and what they choose is said by the live text beside it.
+        self.element = box("cells", tabindex=0, role="application", aria_label=label)
+        with self.element:
+            self.picture = image("", "px", alt="")
+            self.cursor = box("cursor")
+        self.element.on("click", handle(self._clicked), js_handler=_PLACE)
+        self.element.on("keydown", handle(self._pressed), js_handler=_KEY)
+        if hovered is not None:
+            row_of = handle(lambda event: hovered(self._in_rows(event.args)))
+            self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
+
+    def show(self, source: str, n_rows: int, n_columns: int, *, alt: str) -> None:
+        """Another picture; the chosen cell stays where it was as far as there is such a cell."""
+        self.n_rows, self.n_columns = n_rows, n_columns
+        self.picture.props.update({"src": source, "alt": alt})
+        self.element.props["data-rows"] = n_rows
+        self.move(self.row, self.column)
+
+    def move(self, row: int, column: int) -> None:
+        """Mark a cell."""
+        self.row = min(max(0, row), self.n_rows - 1)
+        self.column = min(max(0, column), self.n_columns - 1)
+        high, wide = 100 / self.n_rows, 100 / self.n_columns
+        self.cursor.style(
+            f"top:{self.row * high:.4f}%;left:{self.column * wide:.4f}%;height:{high:.4f}%;width:{wide:.4f}%"
+        )
+
+    def _in_rows(self, row: Any) -> int:
+        return min(max(0, int(row)), self.n_rows - 1)
+
+    def _clicked(self, event: Any) -> Any:
+        down, right = event.args
+        return self._choose(int(down * self.n_rows), int(right * self.n_columns))
+
+    def _pressed(self, event: Any) -> Any:
+        key = str(event.args)
+        if key in ("Home", "End"):
+            return self._choose(self.row, 0 if key == "Home" else self.n_columns - 1)
+        down, right = _STEPS.get(key, (0, 0))
+        return self._choose(self.row + down, self.column + right)
+
+    def _choose(self, row: int, column: int) -> Any:
+        self.move(row, column)
+        return self.chosen(self.row, self.column)

@@ -1,0 +1,242 @@
+"""Inside: one attention head in large. A token's row says where it looks; a cell opens to its arithmetic."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeGuard
+
+import numpy as np
+from torch import Tensor
+
+from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
+from nudge.studio import numbers
+from nudge.studio.kit import box, card, choice, text
+from nudge.studio.pages.inside_arithmetic import show_arithmetic
+from nudge.studio.pages.inside_cells import Cells
+from nudge.studio.pictures import Values, sizes_png
+
+if TYPE_CHECKING:
+    from nudge.studio.pages.inside import InsidePage
+
+SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
+LABEL_HEIGHT = 15  # pixels that a label needs
+N_LOOKED_AT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A head's pattern [N, N], of tokens or of words, its picture, and what the head does."""
+
+    trace: Trace
+    words: bool
+    pattern: Tensor
+    picture: str
+    habit: Habit | None
+
+
+class HeadView:
+    """The map of a head with its labels, and the card about one of its cells."""
+
+    def __init__(self, page: "InsidePage") -> None:
+        self.page, self.t = page, page.t
+        self.words = False  # folded to whole words
+        self.seen: Seen | None = None
+        self.last = (0, 0)  # the cell that is shown
+        self.row = 0  # the one whose weights are said
+        self.labelled: list[str] = []  # what is written along the sides
+        t, handle = self.t, page.visit.handle
+        with box("head-view"):
+            with box("hs wrap", style="gap:8px"):
+                self.title = text("", "b s13", tag="h3")
+                self.tag = text("", "tag bl")
+            kinds = {"tokens": t("inside.tokens"), "words": t("inside.words")}
+            choice(kinds, "tokens", handle(self._fold), label=t("inside.fold"), classes="fold")
+            with box("map", style=f"--side:{SIDE}px"):
+                self.above = box("above")
+                self.left = box("beside")
+                self.cells = Cells(self._cell, label=t("inside.map"), handle=handle, hovered=self._hovered)
+                with self.cells.element:
+                    self.outline = box("outline")
+            self.sentence = text("", "s13 ink2 looks", aria_live="polite")
+            self.note = text("", "s12 ink3")
+
+    def add_arithmetic(self) -> None:
+        """The card below."""
+        with card(self.t("inside.made")) as self.card:
+            self.place = text("", "s12 ink3 cut", style="margin:-12px 0 16px")
+            self.made = box()
+
+    @property
+    def labels(self) -> list[str]:
+        return self.page.word_labels if self.words else self.page.labels
+
+    async def _fold(self, kind: str) -> None:
+        self.words = kind == "words"
+        await self.show()
+
+    async def show(self) -> None:
+        """The head that is chosen, over the trace that is looked at."""
+        t, layer, head = self.t, self.page.layer, self.page.head
+        sizes = self.page.word_sizes if self.words else None
+        seen = await self.page.ask(see, layer, head, sizes, key="head")
+        if (layer, head, self.words) != (self.page.layer, self.page.head, seen.words):  # chosen meanwhile
+            return
+        self.seen, n = seen, len(seen.pattern)
+        self.title.text = t("inside.block_head", layer=layer, head=head)
+        self.tag.set_visibility(seen.habit is not None)
+        if seen.habit is not None:
+            share = numbers.percent(seen.habit.share)
+            self.tag.text = t(f"inside.habit.{seen.habit.kind}", share=share)
+            self.tag.props["title"] = t("inside.habit_rule")
+        if self.labelled != self.labels:
+            self._show_labels()
+            self.row = n - 1
+        self.cells.show(seen.picture, n, n, alt=t("inside.map_of", layer=layer, head=head, n=n))
+        notes = [t("inside.fold_note")] if self.words else []
+        if n > SIDE:
+            notes.append(t("inside.map_small", n=math.ceil(n / SIDE)))
+        self.note.text = " ".join(notes)
+        await self._row(self.row)  # the same as before if only the head is another
+
+    def _show_labels(self) -> None:
+        """Along both sides, as many as there is room for."""
+        self.labelled = labels = self.labels
+        every = math.ceil(LABEL_HEIGHT * len(labels) / SIDE)
+        self.left.clear()
+        self.above.clear()
+        for at in range(0, len(labels), every):
+            middle = 100 * (at + 0.5) / len(labels)
+            with self.above:
+                text(labels[at], "mono s11 ink2 cut", style=f"left:{middle:.3f}%", aria_hidden="true")
+            with self.left:
+                label = text(labels[at], "mono s11 cut", tag="button", type="button", style=f"top:{middle:.3f}%")
+                for event in ("mouseenter", "focus"):
+                    label.on(event, self.page.visit.handle(partial(self._hovered, at)), args=[])
+                label.on("click", self.page.visit.handle(partial(self._row, at)), args=[])
+
+    def _hovered(self, row: int) -> None:
+        """Say where a token looks."""
+        if not self._is_current(self.seen):
+            return
+        self.row, labels, n = row, self.labels, len(self.labels)
+        weights = self.seen.pattern[row, : row + 1]
+        best = weights.topk(min(N_LOOKED_AT, row + 1))
+        looked_at = (
+            f"{labels[at]} {numbers.percent(weight)}"
+            for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        )
+        self.sentence.text = self.t("inside.looks", token=labels[row], list=", ".join(looked_at))
+        self.outline.style(f"top:{100 * row / n:.4f}%;height:{100 / n:.4f}%;width:{100 * (row + 1) / n:.4f}%")
+
+    def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
+        """Whether what is shown is of the text, and folded as, it is now; else the next answer is on its way."""
+        return seen is not None and seen.trace is self.page.trace and seen.words == self.words
+
+    async def _row(self, row: int) -> None:
+        if not self._is_current(self.seen):
+            return
+        await self._look_at(row, int(self.seen.pattern[row].argmax()))
+
+    async def _cell(self, row: int, column: int) -> None:
+        """A cell that was pointed at. Where a pixel stands for several, the largest of them is meant."""
+        if not self._is_current(self.seen):
+            return
+        n = len(self.seen.pattern)
+        square = math.ceil(n / SIDE)
+        if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # not by an arrow key
+            top, left = row // square * square, column // square * square
+            part = self.seen.pattern[top : top + square, left : left + square]
+            down, right = divmod(int(part.argmax()), part.size(1))
+            row, column = top + down, left + right
+        await self._look_at(row, min(row, column))
+
+    async def _look_at(self, row: int, column: int) -> None:
+        self.last = (row, column)
+        self.cells.move(row, column)
+        self._hovered(row)
+        labels = self.labels
+        self.place.text = self.t(
+            "inside.from_to_token",
+            layer=self.page.layer,
+            head=self.page.head,
+            row=labels[row],
+            column=labels[column],
+        )
+        layer, head = self.page.layer, self.page.head
+        if self.words:
+            await self._show_folded(layer, head, row, column)
+        else:
+            await self._show_cell(layer, head, row, column)
+
+    async def _show_cell(self, layer: int, head: int, row: int, column: int) -> None:
+        """query . key, / sqrt(K), e^, share."""
+        t = self.t
+        score, share = await self.page.ask(_arithmetic, layer, head, row, column, key="pattern cell")
+        at = {term.label: term.value for term in share.terms}
+        config = self.page.opened.network.config
+        K = config.n_embd // config.n_head
+        self.made.clear()
+        with self.made:
+            with box("steps"):
+                for label, value, look in (
+                    (t("inside.query_key", n=K), numbers.significant(score.value * math.sqrt(K), 4), ""),
+                    (t("inside.divided", n=K), numbers.significant(score.value, 4), ""),
+                    (t("inside.power"), numbers.significant(math.exp(score.value - at["largest"]), 3), ""),
+                    (t("inside.share"), numbers.percent(share.value), "acc"),
+                ):
+                    with box("vs"):
+                        text(label, "s12 ink3")
+                        text(value, f"num step {look}")
+            text(
+                t(
+                    "inside.softmax_note",
+                    largest=numbers.significant(at["largest"], 4),
+                    sum=numbers.significant(at["sum"], 4),
+                ),
+                "s12 ink3",
+                style="margin:12px 0 16px",
+            )
+            show_arithmetic(score, t, self.page.labels, place=t("inside.products", n=K))
+
+    async def _show_folded(self, layer: int, head: int, row: int, column: int) -> None:
+        """The tokens of the word that is looked at, each with what the tokens of this word take from it."""
+        sizes = self.page.word_sizes
+        made = await self.page.ask(_folded, layer, head, sizes, row, column, key="pattern cell")
+        self.made.clear()
+        with self.made:
+            text(
+                self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]),
+                "s13 ink2",
+                style="margin-bottom:8px",
+            )
+            place = numbers.percent(made.value)
+            show_arithmetic(made, self.t, self.page.labels, place=place)
+
+
+def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> Seen:
+    """A head's pattern, folded to words of so many tokens each if `sizes` are given."""
+    pattern = trace.pattern(layer, head)
+    shown = pattern if sizes is None else fold(pattern, sizes)
+    return Seen(
+        trace=trace,
+        words=sizes is not None,
+        pattern=shown,
+        picture=sizes_png(masked(shrink(shown, SIDE))),
+        habit=habit(pattern),
+    )
+
+
+def masked(pattern: Tensor) -> Values:
+    """The future is not there: above the diagonal a picture is transparent."""
+    values: Values = pattern.float().cpu().numpy().copy()
+    values[np.triu_indices(len(values), 1)] = np.nan
+    return values
+
+
+def _arithmetic(trace: Trace, layer: int, head: int, row: int, column: int) -> tuple[Arithmetic, Arithmetic]:
+    at, name = (head, row, column), f"blocks.{layer}.attn"
+    return explain(trace, f"{name}.scores", at), explain(trace, f"{name}.pattern", at)
+
+
+def _folded(trace: Trace, layer: int, head: int, sizes: tuple[int, ...], row: int, column: int) -> Arithmetic:
+    return explain_fold(trace, layer, head, sizes, (row, column))

@@ -1,0 +1,178 @@
+"""Inside: a stage that is open: its role, its shape, its values, and how one of them was made."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nudge.look import Arithmetic, Stage, Strip, Trace, explain
+from nudge.studio.kit import box, choice, pairs, text
+from nudge.studio.numbers import percent, significant, whole
+from nudge.studio.pages.inside_arithmetic import show_arithmetic
+from nudge.studio.pages.inside_cells import Cells
+from nudge.studio.pictures import Values, signs_png, sizes_png
+from nudge.studio.tokens import show
+from nudge.studio.words import Words
+
+if TYPE_CHECKING:
+    from nudge.studio.pages.inside import InsidePage
+    from nudge.studio.pages.inside_pipeline import Row
+
+ROWS, COLUMNS = 32, 96
+SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
+_SATURATED = 0.99  # of the values are drawn as they are; a few outliers would make all others pale
+
+
+class StagePanel:
+    """What opens under a row of the pipeline."""
+
+    def __init__(self, page: "InsidePage", row: "Row") -> None:
+        self.page, self.row, self.t = page, row, page.t
+        self.name = row.line.stages[0]
+        self.head = page.head
+        self.strip: Strip | None = None
+        self.trace: Trace | None = None  # that the strip is of
+        t, handle = self.t, page.visit.handle
+        with box("panel"):
+            if len(row.line.stages) > 1:
+                names = {name: _short(name) for name in row.line.stages}
+                choice(names, self.name, handle(self._choose), label=t("inside.value_of", name=row.label))
+            self.role = text("", "s13 ink2")
+            with box("hs", style="gap:8px") as self.heads:
+                text(t("inside.head"), "s12 ink2 m")
+                numbers = {str(head): str(head) for head in range(page.opened.network.config.n_head)}
+                choice(numbers, str(self.head), handle(self._choose_head), label=t("inside.head"), classes="wrap tiny")
+            self.facts = box()
+            self.cells = Cells(self._cell, label=t("inside.cells"), handle=handle)
+            self.which = text("", "s12 ink3")
+            self.made = box()
+
+    async def _choose(self, name: str) -> None:
+        self.name = name
+        await self.show()
+
+    async def _choose_head(self, head: str) -> None:
+        self.head = int(head)
+        await self.show()
+
+    @property
+    def stage(self) -> Stage:
+        return self.page.trace.stage(self.name)
+
+    async def show(self) -> None:
+        """The values of the stage, then how the chosen one was made, then the range of all."""
+        t, stage, asked = self.t, self.stage, (self.name, self.head)
+        has_heads = len(stage.shape) == 3
+        self.role.text = t(f"inside.role.{stage.kind}")
+        self.heads.set_visibility(has_heads)
+        strip, source = await self.page.ask(look, self.name, self.head, key="stage")
+        if asked != (self.name, self.head):  # another one was chosen meanwhile
+            return
+        self.strip, self.trace = strip, self.page.trace
+        n_rows, n_columns = strip.values.shape if stage.kind != "tokens" else strip.values.T.shape
+        self.cells.element.style(f"height:{min(20, max(6, 200 // n_rows)) * n_rows}px")
+        self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
+        self.which.text = which_values(strip, stage, t)
+        self._show_facts("…")
+        await self._cell(self.cells.row, self.cells.column)
+        low, high = await self.page.ask(_extremes, *asked, key="extremes")
+        if asked != (self.name, self.head):
+            return
+        ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
+        self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
+
+    def _show_facts(self, extremes: str) -> None:
+        t, shape = self.t, self.stage.shape
+        self.facts.clear()
+        with self.facts:
+            pairs(
+                (t("inside.name"), self.name),
+                (t("inside.shape"), f"[{', '.join(map(whole, shape))}]"),
+                (t("inside.range"), extremes),
+                classes="facts",
+            )
+
+    async def _cell(self, row: int, column: int) -> None:
+        if self.strip is None or self.trace is not self.page.trace:  # a strip of another text is still shown
+            return
+        index = self._index(self.strip, row, column)
+        made = await self.page.ask(_explain, self.name, index, key="cell")
+        self.made.clear()
+        with self.made:
+            show_arithmetic(made, self.t, self.page.labels, place=self._place(made))
+
+    def _index(self, strip: Strip, row: int, column: int) -> tuple[int, ...]:
+        """Where in the stage a cell of the picture is."""
+        n_axes = len(self.stage.shape)
+        if n_axes == 1:
+            return (column * strip.row_stride,)
+        index = (row * strip.row_stride, column * strip.column_stride)
+        return (self.head, *index) if n_axes == 3 else index
+
+    def _place(self, made: Arithmetic) -> str:
+        """The index in words: which token, which channel."""
+        t, kind = self.t, self.stage.kind
+        *head, token, last = made.index if len(made.index) > 1 else (made.index[0], 0)
+        parts = [t("inside.head_n", n=head[0])] if head else []
+        parts.append(t("inside.token_n", n=token, token=self.page.labels[token]))
+        if kind in ("attn.scores", "attn.pattern"):
+            parts.append(t("inside.looks_at", n=last, token=self.page.labels[last]))
+        elif kind in ("logits", "probabilities"):
+            parts.append(f"“{show(self.page.tokenizer, last, t).label}”")
+        elif kind != "tokens":
+            parts.append(t("inside.term.unit" if kind in ("mlp.pre", "mlp.post") else "inside.term.channel", n=last))
+        if kind in SIZES:
+            parts.append(percent(made.value))
+        return " · ".join(parts)
+
+
+def look(trace: Trace, name: str, head: int) -> tuple[Strip, str]:
+    """The values of a stage that are shown when it is open, and their picture."""
+    stage = trace.stage(name)
+    rows = COLUMNS if stage.kind == "tokens" else ROWS  # the ids lie side by side
+    strip = trace.strip(name, rows=rows, columns=COLUMNS, head=_head_of(stage, head))
+    return strip, picture(stage, strip, trace)
+
+
+def _extremes(trace: Trace, name: str, head: int) -> tuple[float, float]:
+    return trace.extremes(name, _head_of(trace.stage(name), head))
+
+
+def _head_of(stage: Stage, head: int) -> int | None:
+    return head if len(stage.shape) == 3 else None
+
+
+def _explain(trace: Trace, name: str, index: tuple[int, ...]) -> Arithmetic:
+    return explain(trace, name, index)
+
+
+def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
+    """Sizes by cividis, values of both signs by hue."""
+    values: Values = strip.values.float().cpu().numpy()
+    if stage.kind == "tokens":
+        return sizes_png(values.T, trace.network.config.vocab_size - 1)
+    if stage.kind in SIZES:
+        return sizes_png(values, float(values.max()))
+    return signs_png(values, strongest(strip))
+
+
+def strongest(strip: Strip) -> float:
+    """From which size on the colour is the full one: beyond it lie the largest 1%."""
+    return float(np.quantile(np.abs(strip.values.float().cpu().numpy()), _SATURATED))
+
+
+def which_values(strip: Strip, stage: Stage, t: Words) -> str:
+    """What of the stage the picture shows, if it is not all."""
+    if stage.kind == "tokens":
+        return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
+    rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
+    if strip.column_stride > 1:
+        columns = t("inside.nth_column", n=whole(strip.column_stride))
+    else:
+        columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
+    if stage.kind in SIZES:
+        return f"{columns} {rows}"
+    return f"{columns} {rows} {t('inside.full_colour', n=significant(strongest(strip), 2))}"
+
+
+def _short(name: str) -> str:
+    return name.rsplit(".", 1)[-1]

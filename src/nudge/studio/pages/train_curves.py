@@ -1,0 +1,226 @@
+"""Train: the chart of losses and learning rate, which grows in the browser."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nudge.studio import charts, numbers
+from nudge.studio.kit import box, legend, text
+from nudge.studio.runlog import RunLog
+from nudge.studio.words import Words
+
+LEFT, RIGHT = 48, 24  # of the chart's grids; the scrubber below has the same
+_TOOLTIP = """all => [all[0].axisValue.toLocaleString("en"), ...all.map((one) => {
+  const value = one.value[1];
+  return `${one.seriesName}  ${value == null ? "NaN" : +(+value).toPrecision(4)}`;
+})].join("\\n")"""
+N_SKIPPED = 400  # marks in the chart
+LABEL_PX = 48  # half of a cursor's label
+
+
+class LossChart:
+    """Losses and learning rate over the updates, with a cursor. Only what changed since the last time is sent."""
+
+    def __init__(self, t: Words) -> None:
+        self.t = t
+        self._sent: dict[str, Sequence[Any]] = {}
+        self._options: dict[str, Any] = {}
+
+        def keys() -> None:
+            legend(
+                (t("train.smooth"), "var(--accent)", ""),
+                (t("train.each"), "color-mix(in srgb,var(--accent) 40%,transparent)", ""),
+                (t("train.tested"), "var(--blue)", "dot"),
+                (t("train.skipped_mark"), "var(--bad)", "cross"),
+                (t("train.guess"), "var(--ink3)", "dash"),
+            )
+
+        with box("ch"):
+            text(t("train.loss_title"), "ct", tag="h2")
+            self.note = text("", "s12 ink3")
+            box("gr")
+            keys()
+        self.chart = charts.chart(_options(t), height=340, label=t("train.chart"))
+
+    def show(self, log: RunLog, n_vocab: int | None, cursor: int | None, cursor_label: str) -> None:
+        """Send what is new."""
+        steps = max(1, log.started.steps if log.started else log.step)
+        raw, smooth = log.loss.points(), log.loss.smooth()
+        ln_v = math.log(n_vocab) if n_vocab else None
+        series: dict[str, Sequence[Any]] = {
+            "raw": raw,
+            "smooth": [(step, value and round(value, 4)) for step, value in smooth],
+            "validation": log.validation.points(),
+            "skipped": _skipped_marks(log, ln_v),
+            "guess": [(0, ln_v), (steps, ln_v)] if ln_v else [],
+            "lr": log.lr.points(),
+        }
+        values = [value for _, value in raw if value is not None]
+        options = _changing_options(steps, n_vocab, max(values, default=1.0), cursor, cursor_label)
+        options["series"].append({"id": "validation", "symbolSize": 8 if len(log.evaluations) <= 40 else 5})
+        self._send(series, options)
+        self.note.text = self.t("train.drawn", n=numbers.whole(len(log.loss.steps)), drawn=numbers.whole(len(raw)))
+
+    def _send(self, series: Mapping[str, Sequence[Any]], options: dict[str, Any]) -> None:
+        changes = []
+        for name, points in series.items():
+            before = self._sent.get(name, ())
+            same = 0
+            while same < min(len(before), len(points)) and before[same] == points[same]:
+                same += 1
+            if same < len(points) or same < len(before):
+                changes.append([name, same, points[same:]])
+        if changes or options != self._options:
+            new_options = None if options == self._options else options
+            said = json.dumps([self.chart.id, changes, new_options], allow_nan=False)
+            self.chart.client.run_javascript(f"nudgeTrain.grow(...{said})")
+        self._sent, self._options = dict(series), options
+
+
+def _skipped_marks(log: RunLog, ln_v: float | None) -> list[tuple[int, float]]:
+    """Where updates were skipped, as high as the loss was before: a NaN has no height of its own."""
+    marks = []
+    for step in list(log.skipped)[-N_SKIPPED:]:
+        before = log.loss.before(step)
+        marks.append((step, ln_v or 1.0 if before is None else before))
+    return marks
+
+
+def _options(t: Words) -> dict[str, Any]:
+    """What stays. No data: NiceGUI may set these options again, and would put it in the place of what has grown."""
+    line = {"type": "line", "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
+    quiet = {"show": False}
+    # Both grids begin and end where the scrubber does, whatever their labels need.
+    grid = {"left": LEFT, "right": RIGHT, "outerBoundsMode": "none"}
+    return {
+        "grid": [{**grid, "top": 32, "bottom": 96}, {**grid, "height": 36, "bottom": 28}],
+        "tooltip": {
+            "show": True,
+            "trigger": "axis",
+            "backgroundColor": "#1D1B18",
+            "borderWidth": 0,
+            "textStyle": {"color": "#fff", "fontSize": 12},
+            ":formatter": _TOOLTIP,
+        },
+        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
+        "xAxis": [
+            charts.axis(type="value", min=0, axisLabel=quiet, splitLine=quiet, gridIndex=0),
+            charts.axis(
+                type="value",
+                min=0,
+                splitLine=quiet,
+                gridIndex=1,
+                axisLabel={":formatter": "v => v.toLocaleString('en')"},
+            ),
+        ],
+        "yAxis": [
+            charts.axis(type="value", scale=True, gridIndex=0, splitNumber=4),
+            charts.axis(
+                type="value",
+                min=0,
+                gridIndex=1,
+                splitNumber=1,
+                axisLabel={":formatter": "v => v === 0 ? '0' : v.toExponential(0).replace('+', '')"},
+            ),
+        ],
+        "series": [
+            {
+                **line,
+                "id": "raw",
+                "name": t("train.each"),
+                "lineStyle": {"width": 1, "color": "var(--accent)", "opacity": 0.4},
+            },
+            {
+                **line,
+                "id": "smooth",
+                "name": t("train.smooth"),
+                "lineStyle": {"width": 2.25, "color": "var(--accent)"},
+                "tooltip": quiet,
+            },
+            {
+                "type": "scatter",
+                "id": "validation",
+                "name": t("train.tested"),
+                "z": 5,
+                "symbolSize": 8,
+                "itemStyle": {
+                    "opacity": 1,
+                    "color": "var(--blue)",
+                    "borderColor": "var(--surface)",
+                    "borderWidth": 1.5,
+                },
+            },
+            {
+                "type": "scatter",
+                "id": "skipped",
+                "name": t("train.skipped_mark"),
+                "z": 6,
+                "symbol": "path://M1 0 5 4 9 0 10 1 6 5 10 9 9 10 5 6 1 10 0 9 4 5 0 1z",
+                "symbolSize": 10,
+                "itemStyle": {"opacity": 1, "color": "var(--bad)"},
+            },
+            {
+                **line,
+                "id": "guess",
+                "name": t("train.guess"),
+                "lineStyle": {"opacity": 0},  # it is there so that the axis reaches to it; its mark is what is seen
+                "tooltip": quiet,
+            },
+            {
+                **line,
+                "id": "lr",
+                "name": t("train.lr"),
+                "xAxisIndex": 1,
+                "yAxisIndex": 1,
+                "lineStyle": {"width": 1.25, "color": "var(--ink3)"},
+                "areaStyle": {"color": "var(--sunken)", "opacity": 1},
+            },
+        ],
+    }
+
+
+def _changing_options(
+    steps: int, n_vocab: int | None, highest: float, cursor: int | None, cursor_label: str
+) -> dict[str, Any]:
+    """What changes along a run: how long it is, the label of the guess, where the cursor is."""
+    ln_v = math.log(n_vocab) if n_vocab else None
+    solid = {"color": "var(--ink)", "type": "solid", "width": 1.25}
+    label = {
+        "show": True,
+        "position": "end",
+        "formatter": cursor_label,
+        "color": "var(--surface)",
+        "backgroundColor": "var(--ink)",
+        "borderRadius": 6,
+        "padding": [4, 8, 4, 8],
+        "fontSize": 12,
+        "fontWeight": 600,
+        "distance": 4,
+    }
+    place = [] if cursor is None else [{"xAxis": cursor}]
+    share = (cursor or 0) / steps
+    label["offset"] = [LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06, 0]  # not over the edge
+    # A spike of a run that breaks would press the rest of the curve flat: the axis ends at four random guesses.
+    most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
+    side = "insideStartTop" if share > 0.75 else "insideEndTop"  # where the cursor is not
+    guess = {"show": True, "position": side, "color": "var(--ink2)", "fontSize": 12, "distance": 4}
+    guess["formatter"] = f"ln {numbers.whole(n_vocab)} = {numbers.fixed(ln_v)}" if n_vocab and ln_v else ""
+    still = {"symbol": "none", "silent": True, "animation": False}
+    return {
+        "xAxis": [{"max": steps}, {"max": steps}],
+        "yAxis": [{"max": most}, {}],
+        "series": [
+            {"id": "smooth", "markLine": {**still, "data": place, "lineStyle": solid, "label": label}},
+            {"id": "lr", "markLine": {**still, "data": place, "lineStyle": solid, "label": {"show": False}}},
+            {
+                "id": "guess",
+                "markLine": {
+                    **still,
+                    "data": [{"yAxis": ln_v}] if ln_v else [],
+                    "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
+                    "label": guess,
+                },
+            },
+        ],
+    }

@@ -1,0 +1,126 @@
+"""Train: what the model wrote along the run, from the same prompt and seed, as a strip of frames."""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from nudge.data.visible import readable
+from nudge.events import Sample
+from nudge.studio import numbers
+from nudge.studio.kit import box, button, text
+from nudge.studio.pages.train_curves import LEFT, RIGHT
+from nudge.studio.runlog import RunLog
+from nudge.studio.words import Words
+
+N_FRAMES = 5
+N_CHARACTERS = 600  # of a frame
+
+
+class Film:
+    """The frames around a cursor. It follows the run until a person places it; then only a person moves it."""
+
+    def __init__(self, t: Words, moved: Callable[[], None]) -> None:
+        self.t = t
+        self.moved = moved
+        self.placed: int | None = None  # the step a person chose; None: the newest
+        self.log: RunLog | None = None
+        self._steps: list[int] = []
+        self._shown: Any = None
+        with box("plain scrub", style=f"margin:0 {RIGHT}px 0 {LEFT}px"):
+            self.slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._slid)
+            self.slider.props["aria-label"] = t("train.scrub")
+        with box("hs film-head"):
+            text(t("train.samples"), "b s13", tag="h3")
+            self.about = text("", "s12 ink3 cut gr")
+            text(t("train.keys"), "s12 ink3 nw")
+            self.follow = button(t("train.follow"), self._follow, kind="quiet small", icon="last_page")
+        self.frames = box("film", tabindex=0, role="group", aria_label=t("train.samples"))
+        self.frames.on("keydown.left.prevent", lambda: self._move(-1))
+        self.frames.on("keydown.right.prevent", lambda: self._move(1))
+
+    @property
+    def cursor(self) -> int | None:
+        """The step that is looked at."""
+        return self._steps[self._at] if self._steps else None
+
+    @property
+    def _at(self) -> int:
+        """Which sample: the nearest to the place."""
+        if self.placed is None:
+            return len(self._steps) - 1
+        after = min(bisect_left(self._steps, self.placed), len(self._steps) - 1)
+        before = max(0, after - 1)
+        return min(before, after, key=lambda at: abs(self._steps[at] - (self.placed or 0)))
+
+    def show(self, log: RunLog) -> None:
+        """The frames as they are now."""
+        self.log = log
+        self._steps = sorted(log.samples)
+        most = max(1, log.started.steps if log.started else log.step)
+        if self.slider.props["max"] != most:
+            self.slider.props["max"] = most
+        if len(self._steps) > 1:
+            self.slider.props["step"] = self._steps[1] - self._steps[0]
+        self.slider.set_enabled(bool(self._steps))
+        self.follow.set_visibility(self.placed is not None)
+        self._set_slider()
+        self._show_frames()
+
+    def _set_slider(self) -> None:
+        value = self.cursor or 0
+        if self.slider.value != value:
+            self.slider.value = value
+
+    def _slid(self, event: Any) -> None:
+        # Our own setting of the slider comes back here as well: then it is where the cursor is already.
+        if event.value is None or not self._steps or event.value == self.cursor:
+            return
+        self.place(int(event.value))
+
+    def _move(self, frames: int) -> None:
+        if self._steps:
+            self.place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
+
+    def place(self, step: int) -> None:
+        """Look at the sample nearest to that step, and stay there."""
+        self.placed = step
+        self.moved()
+
+    def _follow(self) -> None:
+        self.placed = None
+        self.moved()
+
+    def _show_frames(self) -> None:
+        assert self.log is not None
+        at = self._at
+        first = max(0, min(at - N_FRAMES // 2, len(self._steps) - N_FRAMES))
+        shown = [self.log.samples[step] for step in self._steps[first : first + N_FRAMES]]
+        state = (shown, at)
+        if state == self._shown:
+            return
+        self._shown = state
+        self.frames.clear()
+        with self.frames:
+            for sample in shown:
+                self._frame(sample, on=sample.step == self.cursor)
+            if not shown:
+                text(self.t("train.no_samples"), "ink3 s13")
+        if shown:
+            one = shown[0]
+            quoted = readable(one.prompt).replace("\n", "⏎") or self.t("train.document_start")
+            self.about.text = self.t("train.prompt", prompt=quoted, seed=one.seed)
+
+    def _frame(self, sample: Sample, *, on: bool) -> None:
+        t = self.t
+        with box("frame on" if on else "frame", data_step=sample.step) as frame:
+            if on:
+                frame.props["aria-current"] = "true"
+            else:
+                frame.on("click", lambda: self.place(sample.step))
+            with box("st"):
+                text(t("ui.step", step=numbers.whole(sample.step)), tag="span")
+                loss = self.log.loss.at(sample.step) if self.log else None
+                text("" if loss is None else numbers.fixed(loss), tag="span")
+            text(readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")

@@ -1,0 +1,228 @@
+"""Train: the form of a new run, and what it will take."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nicegui import ui
+
+from nudge import config as configs
+from nudge.config import Config
+from nudge.data import sources
+from nudge.data.shards import is_prepared
+from nudge.errors import ConfigError, NudgeError
+from nudge.model import sizes
+from nudge.recipes import RECIPES, recipe
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, button, card, field, message, pairs, text
+from nudge.studio.launch import Launcher
+from nudge.studio.visit import Visit
+from nudge.train.forecast import Forecast
+
+REST_S = 0.8  # a form that nobody changes for so long is measured
+_NUMBERS: dict[
+    str, tuple[str, Callable[[Any], str]]
+] = {  # fields of the form: (the setting, how its default is written)
+    "steps": ("train.steps", numbers.whole),
+    "seed": ("seed", str),
+    "batch_tokens": ("train.batch_tokens", numbers.whole),
+    "lr": ("train.lr", "{:g}".format),
+}
+
+
+class Form:
+    """What a person wants to train. `started` is called with the name of a run that begins."""
+
+    def __init__(self, visit: Visit, launcher: Launcher, started: Callable[[str], None]) -> None:
+        self.visit, self.launcher, self.started, self.t = visit, launcher, started, visit.t
+        self.busy = False  # another run is going on, so that measuring would disturb it
+        self._touched = False
+        self._filling = False
+        self._changes = 0
+        t = self.t
+        with card(t("train.new_run"), classes="form") as whole:
+            with box("vs", style="gap:16px"):
+                self._fields()
+            box("hr", style="margin:24px 0 16px")
+            self._forecast_place()
+            self.wrong = box("wrong", aria_live="polite")
+            button(t("train.start"), visit.handle(self._start), kind="prim full")
+        self._fill(recipe(self.recipe.value))
+        whole.on("focusin", self._first_touch)
+
+    def _fields(self) -> None:
+        t = self.t
+        options = {name: f"{name} · {numbers.count(_n_params(name), t.language)}" for name in RECIPES}
+        with field(t("train.recipe")):
+            self.recipe = ui.select(options, value="tiny", on_change=self._other_recipe).props("outlined dense")
+            self.recipe.props["aria-label"] = t("train.recipe")
+        with field(t("train.data")):
+            self.data = self._entry("data", "maxlength=4000 spellcheck=false clearable")
+        self.data_note = text("", "s12 ink3 data-note")
+        self.entries: dict[str, ui.input] = {}
+        with box("grid halves"):
+            for name in _NUMBERS:
+                with field(t(f"train.{name}")):
+                    self.entries[name] = self._entry(name, "maxlength=24")
+        with field(t("train.name")):
+            self.name = self._entry("name", "maxlength=100 spellcheck=false")
+
+    def _entry(self, name: str, props: str) -> ui.input:
+        entry = ui.input(on_change=self._changed).props(f"outlined dense debounce=200 {props}")
+        entry.props["aria-label"] = self.t(f"train.{name}")
+        entry.props["name"] = name
+        return entry
+
+    def _forecast_place(self) -> None:
+        t = self.t
+        with box("hs between forecast-head"):
+            text(t("train.forecast"), "b s13", tag="h3")
+            self.how = text("", "s12 ink3 right", aria_live="polite")
+            self.measure_button = button(t("train.measure"), self.visit.handle(self._measure), kind="quiet small")
+        self.time, self.speed, self.memory = pairs(
+            (t("train.time"), "–"), (t("train.speed"), "–"), (t("train.memory"), "–"), classes="forecast"
+        )
+        with box("bar", style="margin-top:12px"):
+            self.share = bar(0, style="background:var(--accent)")
+
+    # What the person does.
+
+    def _fill(self, config: Config) -> None:
+        """The recipe's own values."""
+        values = configs.to_dict(config) | {
+            f"train.{name}": value for name, value in configs.to_dict(config)["train"].items()
+        }
+        self._filling = True
+        for name, (setting, written) in _NUMBERS.items():
+            self.entries[name].value = written(values[setting])
+        own = "train.data_own" if config.data.paths else "train.data_default"
+        self.data.props["placeholder"] = self.t(own)
+        self.name.value = self.launcher.free_name(config.recipe)
+        self._filling = False
+
+    def _other_recipe(self) -> None:
+        self._fill(recipe(self.recipe.value))
+        self._changed()
+
+    def _first_touch(self) -> None:
+        if not self._touched:
+            self._changed()
+
+    async def begin(self) -> None:
+        """With no run to look at, the form is what a person came for."""
+        if not self._touched:
+            await self._rest(self._changes)
+
+    def _changed(self) -> None:
+        if self._filling:
+            return
+        self._touched = True
+        self._changes += 1
+        changes = self._changes
+        with self.wrong.client.content:
+            ui.timer(REST_S, lambda: self._rest(changes), once=True)
+
+    def config(self) -> Config:
+        """The form as a config. Raises: ConfigError."""
+        written = {name: _plain(entry.value) for name, entry in self.entries.items()}
+        settings = [f"{_NUMBERS[name][0]}={value}" for name, value in written.items()]
+        empty = next((name for name, value in written.items() if not value), None)
+        if empty:
+            raise ConfigError(self.t("train.empty_field", name=self.t(f"train.{empty}")), self.t("train.empty_hint"))
+        config = configs.override(recipe(self.recipe.value), configs.parse_settings(settings))
+        if path := (self.data.value or "").strip():
+            config = configs.override(config, {"data": {"paths": (path,)}})
+        configs.check(config)
+        return config
+
+    async def _rest(self, changes: int) -> None:
+        """The form rests: say what is wrong with it, else what it would take."""
+        if changes != self._changes:
+            return
+        self.wrong.clear()
+        try:
+            config = self.config()
+            self.launcher.check_name((self.name.value or "").strip())
+            self.data_note.text = ""
+            self.data_note.text = await asyncio.to_thread(_found, config, self.visit)
+            self._show_forecast(config, self.launcher.known_forecast(config))
+            if self.launcher.known_forecast(config) is None and not self.busy:
+                await self._measure()
+        except NudgeError as error:
+            if changes == self._changes:
+                self._say(error)
+
+    def _say(self, error: NudgeError) -> None:
+        self.wrong.clear()
+        with self.wrong:
+            message(error.message, error.hint, kind="bad")
+
+    async def _measure(self) -> None:
+        config, changes = self.config(), self._changes
+        self.measure_button.set_visibility(False)
+        self.how.text = self.t("train.measuring")
+        try:
+            found = await self.launcher.forecast(config, keep=not self.busy)
+        except NudgeError as error:
+            if changes == self._changes:
+                self._show_forecast(config, None)
+                self._say(error)
+            return
+        if changes == self._changes:
+            self._show_forecast(config, found)
+
+    def _show_forecast(self, config: Config, found: Forecast | None) -> None:
+        t = self.t
+        self.measure_button.set_visibility(found is None)
+        if found is None:
+            self.how.text = t("train.not_measured") if self.busy else ""
+            self.time.text = self.speed.text = self.memory.text = "–"
+            self.share.style("width:0")
+            return
+        about = "{}" if found.measured else t("train.about")
+        took = numbers.duration(found.took_s, t.language)
+        self.how.text = t("train.rehearsed", took=took) if found.measured else t("train.computed")
+        if self.busy and found is not self.launcher.known_forecast(config):
+            self.how.text = t("train.disturbed")
+        self.time.text = about.format(numbers.duration(found.total_s(config), t.language))
+        speed = numbers.significant(found.tokens_per_s(config), 3, grouped=True)
+        self.speed.text = about.format(t("train.tokens_per_s", n=speed))
+        needed, free = numbers.size(found.needed_bytes), numbers.size(found.free_bytes)
+        self.memory.text = t("train.of_memory", needed=needed, free=free)
+        self.share.style(f"width:{min(100.0, 100 * found.needed_bytes / max(1, found.free_bytes)):.1f}%")
+
+    async def _start(self) -> None:
+        name = (self.name.value or "").strip()
+        self.wrong.clear()
+        try:
+            config = self.config()
+            self.launcher.check_name(name)
+            await asyncio.to_thread(_found, config, self.visit)  # text that is not there is told at once
+            self.launcher.start(name, config)
+        except NudgeError as error:
+            self._changes += 1  # what a rest would say does not wipe it away
+            self._say(error)
+            return
+        self.started(name)
+
+
+def _n_params(name: str) -> int:
+    return sizes.parameter_counts(recipe(name).model).total
+
+
+def _plain(value: str | None) -> str:
+    """A number as it was typed, without the commas between its thousands."""
+    return (value or "").replace(",", "").replace("_", "").strip()
+
+
+def _found(config: Config, visit: Visit) -> str:
+    """What text there is. Raises: DataError if there is none."""
+    paths = config.data.paths
+    if paths == recipe(config.recipe).data.paths:
+        return ""
+    if is_prepared(Path(paths[0]).expanduser()):
+        return visit.t("train.data_prepared")
+    texts = sources.find(paths)
+    n_bytes = sum(file.n_bytes for file in texts)
+    return visit.t("train.data_found", n=numbers.whole(len(texts)), size=numbers.size(n_bytes))

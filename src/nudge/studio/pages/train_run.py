@@ -1,0 +1,231 @@
+"""Train: the run that is looked at, from its text being prepared to its last update."""
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from nicegui import ui
+
+from nudge import config as configs
+from nudge import files
+from nudge.config import Config
+from nudge.data.visible import readable
+from nudge.errors import NudgeError
+from nudge.runfolder import RunFolder
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, button, message, text
+from nudge.studio.launch import Launch
+from nudge.studio.pages.train_curves import LossChart
+from nudge.studio.pages.train_film import Film
+from nudge.studio.pages.train_rows import Rows
+from nudge.studio.pages.train_stats import Stats
+from nudge.studio.runlog import RunLog
+from nudge.studio.visit import Visit
+from nudge.studio.words import Words
+from nudge.train.listing import state_of
+
+
+class Buttons(Protocol):
+    """Shows those of the page's buttons that can be pressed now."""
+
+    def __call__(self, *names: str) -> None: ...
+
+
+class Watched:
+    """The run that is looked at: from its text being prepared to its last update."""
+
+    def __init__(self, visit: Visit, name: str, show_buttons: Buttons) -> None:
+        self.visit, self.name, self.t, self.show_buttons = visit, name, visit.t, show_buttons
+        self.launcher = visit.house.launcher
+        self.folder: RunFolder | None = None
+        self.log: RunLog | None = None
+        self._config: Config | None = None
+        self._seen: object = None  # what was shown last
+        self.notices = box("notices")
+        self.progress = box("progress")
+        self.curves = box("stack")
+        self.stats: Stats | None = None
+
+    def asked(self) -> None:
+        """The run was told something: look at its state anew, whatever was seen."""
+        self._seen = None
+
+    async def look(self) -> None:
+        """One look at the files: cheap if nothing changed."""
+        launch = self.launcher.look(self.name)
+        if not self._open():
+            self._show_launch(launch)
+            return
+        assert self.log is not None
+        assert self.folder is not None
+        await asyncio.to_thread(self.log.catch_up)
+        state = watched_state(self.folder, self.log)
+        if launch and not launch.alive and not launch.error:
+            self.launcher.forget(self.name)
+            launch = None
+        seen = (state, self.log.version, self.log.epoch, launch)
+        if seen != self._seen:
+            await self._show(state, launch)
+            self._seen = seen
+
+    def _open(self) -> bool:
+        """Whether there is a run that has begun. Opened as every run is: only under the folder of runs."""
+        if self.log is not None:
+            return True
+        models = self.visit.house.models
+        if not (models.runs / self.name / "run.json").exists() and self.launcher.look(self.name):
+            return False
+        try:
+            self.folder = models.folder(self.name)
+        except NudgeError as error:
+            if self._seen != error.message:
+                self._seen = error.message
+                self.visit.say(error)
+            return False
+        if self.folder.events.exists() and not self.folder.events.resolve().is_relative_to(models.runs.resolve()):
+            return False
+        self.log = self.visit.house.logs.of(self.folder.events)
+        return True
+
+    # Before there is a run.
+
+    def _show_launch(self, launch: Launch | None) -> None:
+        if launch is None or launch == self._seen:
+            return
+        self._seen = launch
+        t = self.t
+        self.progress.clear()
+        with self.progress, box("card empty preparing"):
+            text(readable(self.name), "ct", tag="h2")
+            if launch.alive:
+                self.show_buttons("cancel")
+                with box("hs"):
+                    ui.spinner(size="20px", color=None)
+                    text(self._doing(launch), "ink2", aria_live="polite")
+                if launch.preparing:
+                    with box("bar", style="width:100%"):
+                        bar(launch.preparing.done / max(1, launch.preparing.total), style="background:var(--accent)")
+            else:
+                self.show_buttons()
+                message(launch.error or t("train.ended"), launch.hint, kind="bad")
+                button(t("train.forget"), self.visit.handle(self._forget))
+
+    def _forget(self) -> None:
+        self.launcher.forget(self.name)
+        ui.navigate.to("/train")
+
+    def _doing(self, launch: Launch) -> str:
+        if launch.preparing is None:
+            return self.t("train.starting")
+        done, total = numbers.size(launch.preparing.done), numbers.size(launch.preparing.total)
+        return self.t(f"train.preparing.{launch.preparing.what}", done=done, total=total)
+
+    # The run.
+
+    async def _show(self, state: str, launch: Launch | None) -> None:
+        assert self.log is not None
+        assert self.folder is not None
+        if self._config is None:
+            self._config = await asyncio.to_thread(_read_config, self.folder)
+        self.progress.clear()
+        if self.stats is None:
+            self._build()
+        self._show_notices(state, launch)
+        self._show_buttons(state, launch)
+        self.show_curves()
+        self.visit.subtitle.text = self._about(state)
+
+    def _build(self) -> None:
+        assert self.folder is not None
+        with self.curves:
+            self.stats = Stats(self.t)
+            with box("card", tag="section"):
+                self.chart = LossChart(self.t)
+                self.film = Film(self.t, self.show_curves)
+                self.chart.chart.on("place", lambda event: self.film.place(int(event.args)))
+            self.rows = Rows(self.t, readable(str(self.folder.events)))
+
+    def show_curves(self) -> None:
+        """Everything that is drawn, as it is now."""
+        assert self.log is not None
+        with self.log.lock:
+            self._show_curves(self.log)
+
+    def _show_curves(self, log: RunLog) -> None:
+        assert self.stats is not None
+        self.stats.show(log)
+        self.film.show(log)
+        cursor = self.film.cursor
+        loss = None if cursor is None else log.loss.at(cursor)
+        where = "" if cursor is None else self.t("ui.step", step=numbers.whole(cursor))
+        label = where if loss is None else f"{where} · {numbers.fixed(loss)}"
+        self.chart.show(log, self._config.model.vocab_size if self._config else None, cursor, label)
+        self.rows.show(log)
+
+    def _about(self, state: str) -> str:
+        assert self.log is not None
+        t, started = self.t, self.log.started
+        if started is None:
+            return t(f"train.state.{state}")
+        parts = [
+            readable(self.name),
+            *([_data(self._config, t)] if self._config else []),
+            t("train.n_params", n=numbers.count(started.n_params, t.language)),
+            t("train.machine", device=started.device, dtype=started.dtype, threads=started.threads),
+            t(f"train.state.{state}"),
+        ]
+        if state == "running" and (left_s := self.log.left_s):
+            parts.append(t("train.left", time=numbers.duration(left_s, t.language)))
+        return " · ".join(parts)
+
+    def _show_notices(self, state: str, launch: Launch | None) -> None:
+        assert self.log is not None
+        assert self.folder is not None
+        t, stopped = self.t, self.log.stopped
+        self.notices.clear()
+        with self.notices:
+            if state == "diverged" and stopped:
+                message(t("train.diverged", step=numbers.whole(stopped.step)), stopped.hint, kind="bad")
+            elif launch and launch.error:
+                forget = self.visit.handle(lambda: self.launcher.forget(self.name))
+                message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))
+            elif self._config is None and self.folder.run_json.exists():
+                message(t("train.unreadable"), kind="bad")
+
+    def _show_buttons(self, state: str, launch: Launch | None) -> None:
+        if state == "running":
+            self.show_buttons("save", "pause", "stop")
+        elif state == "paused":
+            self.show_buttons("resume", "stop")
+        elif state == "interrupted" and not (launch and launch.alive):
+            self.show_buttons("go_on")
+        else:
+            self.show_buttons()
+
+
+def watched_state(folder: RunFolder, log: RunLog) -> str:
+    """What became of a run, and whether it was told to pause."""
+    state = state_of(folder, log.step, log.started, log.stopped)
+    if state != "running":
+        return state
+    try:
+        return "paused" if folder.control.read_text(encoding="utf-8").strip() == "pause" else state
+    except OSError:
+        return state
+
+
+def _data(config: Config, t: Words) -> str:
+    """What the run learns from."""
+    paths = config.data.paths
+    if not paths:
+        return t("train.data_default")
+    if paths == (configs.SORTING,):
+        return t("train.sorting")
+    return readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
+
+
+def _read_config(folder: RunFolder) -> Config | None:
+    try:
+        return configs.from_dict(files.read_json(folder.run_json)["config"])
+    except (NudgeError, KeyError, TypeError):
+        return None

@@ -1,0 +1,192 @@
+"""Train: a run is started, watched, told to pause and to stop, and looked back on, in a real browser."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from tests.e2e.conftest import Studio, serving
+
+from nudge import events
+from nudge.events import Event, Sample, Skipped, Step, Stopped
+from nudge.studio import numbers
+from nudge.studio.words import texts
+
+WORDS = texts("en")
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 1 + 1 }} \u202e\x1b[31m"
+
+
+def entry(page: Page, name: str) -> Locator:
+    """A field of the form."""
+    return page.locator(f"input[name={name}]")
+
+
+def stat(page: Page, name: str) -> Locator:
+    return page.locator(f"[data-stat={name}]")
+
+
+def number(of: Locator) -> int:
+    return int(of.inner_text().replace(",", ""))
+
+
+def n_points(page: Page) -> int:
+    return int(page.locator(".nicegui-echart").get_attribute("data-points") or 0)
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=WORDS[f"train.{name}"], exact=True).click()
+
+
+def said(folder: Path) -> list[Event]:
+    return list(events.read(folder / "events.jsonl"))
+
+
+def append(folder: Path, *told: Event) -> None:
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(events.to_json(event)) + "\n" for event in told)
+
+
+@pytest.fixture
+def empty_studio(tmp_path: Path) -> Iterator[Studio]:
+    with serving(tmp_path / "runs") as running:
+        yield running
+
+
+def test_a_run_from_the_form_to_its_end(empty_studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
+    lines = [f"{n} {HOSTILE}" for n in range(4000)]
+    (tmp_path / "hostile.txt").write_text("\n".join(lines), encoding="utf-8")
+    page = visitor(f"{empty_studio.url}/train")
+    expect(page.locator(".runs-list")).to_contain_text(WORDS["ui.no_run"])
+
+    # What is wrong is told, and nothing starts.
+    entry(page, "steps").fill("many")
+    expect(page.locator(".wrong")).to_contain_text("'train.steps' must be a whole number")
+    entry(page, "steps").fill("3,000")
+    entry(page, "data").fill(str(tmp_path / "hostil.txt"))
+    press(page, "start")
+    expect(page.locator(".wrong")).to_contain_text("did you mean 'hostile.txt'?")
+    entry(page, "data").fill(str(tmp_path / "hostile.txt"))
+    entry(page, "name").fill("../elsewhere")
+    press(page, "start")
+    expect(page.locator(".wrong")).to_contain_text("is not a name for a run")
+    assert list(tmp_path.glob("runs/*")) == []
+
+    # What it would take is measured.
+    entry(page, "name").fill("mine")
+    entry(page, "batch_tokens").fill("128")
+    expect(page.locator(".forecast dd").first).to_contain_text(re.compile("min|s"), timeout=90_000)
+    expect(page.locator(".form")).to_contain_text(re.compile("from a .* rehearsal"))
+
+    press(page, "start")
+    expect(page).to_have_url(re.compile("run=mine"))
+    expect(stat(page, "step")).to_have_text(re.compile("[1-9]"), timeout=120_000)
+    before, drawn = number(stat(page, "step")), n_points(page)
+    expect(stat(page, "step")).not_to_have_text(f"{before:,}")
+    page.wait_for_function(f"+document.querySelector('.nicegui-echart').dataset.points > {drawn}")
+    expect(page.locator(".run-line[aria-current]")).to_contain_text(WORDS["train.state.running"])
+
+    # Samples hold whatever the text holds, and are text.
+    expect(page.locator(".frame")).not_to_have_count(0)
+    assert page.evaluate("document.querySelectorAll('.frame script, .frame img').length") == 0
+
+    # Paused: no more updates; it goes on when told.
+    press(page, "pause")
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.paused"])
+    paused = number(stat(page, "step"))
+    page.reload()  # the same again
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.paused"])
+    expect(stat(page, "step")).to_have_text(f"{paused:,}")
+    press(page, "resume")
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.running"])
+    expect(stat(page, "step")).not_to_have_text(f"{paused:,}")
+
+    # A placed cursor stays where it is, however much comes after.
+    expect(page.locator(".frame")).to_have_count(5, timeout=120_000)
+    page.locator(".frame").first.click()
+    chosen = page.locator(".frame.on").get_attribute("data-step")
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".frame.on")).not_to_have_attribute("data-step", chosen or "")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".frame.on")).to_have_attribute("data-step", chosen or "")
+    now = number(stat(page, "step"))
+    page.wait_for_function(
+        f"+document.querySelector('[data-stat=step]').textContent.replace(',', '') > {now + 25}", timeout=120_000
+    )
+    expect(page.locator(".frame.on")).to_have_attribute("data-step", chosen or "")
+    press(page, "follow")
+    expect(page.locator(".frame.on")).not_to_have_attribute("data-step", chosen or "")
+
+    press(page, "save")
+    expect(page.locator(".updates .tag.bl").filter(has_text="saved").first).to_be_attached(timeout=30_000)
+    press(page, "stop")
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.interrupted"], timeout=30_000)
+    last = said(empty_studio.runs / "mine")[-1]
+    assert isinstance(last, Stopped)
+    assert last.reason == "interrupted"
+    expect(stat(page, "step")).to_have_text(f"{last.step:,}")
+    press(page, "go_on")
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.running"], timeout=60_000)
+    press(page, "stop")
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.interrupted"], timeout=30_000)
+
+
+def test_an_error_before_there_is_a_run_is_shown(
+    empty_studio: Studio, visitor: Callable[..., Page], tmp_path: Path
+) -> None:
+    (tmp_path / "short.txt").write_text("too short", encoding="utf-8")
+    page = visitor(f"{empty_studio.url}/train")
+    entry(page, "data").fill(str(tmp_path / "short.txt"))
+    entry(page, "name").fill("short")
+    press(page, "start")
+    expect(page.locator(".preparing .message.bad")).to_be_visible(timeout=60_000)
+    assert page.locator(".preparing .message.bad .ink2").inner_text()  # what to do
+    page.reload()
+    expect(page.locator(".preparing .message.bad")).to_be_visible()
+    press(page, "forget")
+    expect(page.locator(".runs-list")).to_contain_text(WORDS["ui.no_run"])
+
+
+def test_what_a_run_said_is_what_is_shown(studio: Studio, visitor: Callable[..., Page]) -> None:
+    folder = studio.runs / "small"
+    told = said(folder)
+    steps = [event for event in told if isinstance(event, Step)]
+    samples = [event for event in told if isinstance(event, Sample)]
+    page, other = visitor(f"{studio.url}/train?run=small"), visitor(f"{studio.url}/train?run=small", locale="ko-KR")
+    for one in (page, other):
+        expect(stat(one, "step")).to_have_text("60")
+        expect(stat(one, "loss")).to_have_text(numbers.significant(steps[-1].loss, 3))
+        expect(one.locator(".updates .update")).to_have_count(61)
+        expect(one.locator(".frame")).to_have_count(len(samples))
+    expect(page.locator(".updates .update").first).to_contain_text(f"{steps[-1].loss:.3f}")
+    page.wait_for_function("document.querySelector('.nicegui-echart').dataset.points == 60")
+
+    # More comes, with a NaN and with hostile text; both pages show it.
+    place = page.locator(".frame").nth(1)
+    place.click()
+    skipped = Skipped(step=61, time=1.0, loss=math.nan, grad_norm=math.inf, in_a_row=1)
+    more = Sample(step=62, time=1.0, prompt="", text=HOSTILE, seed=0)
+    append(folder, skipped, Step(**{**_values(steps[-1]), "step": 62}), more)
+    for one, said_by in ((page, WORDS), (other, texts("ko"))):
+        expect(stat(one, "step")).to_have_text("62")
+        expect(one.locator(".updates .tag.bad").first).to_have_text(said_by["train.skipped_loss"])
+        expect(one.locator(".run-line[aria-current] .tag.bad")).to_have_text("NaN")
+        expect(one.locator(".stat .u.bad")).to_have_text("1 × NaN")
+    expect(page.locator(".frame.on")).to_have_attribute("data-step", "20")
+    hostile = other.locator(".frame.on .tx")
+    expect(hostile).to_contain_text(
+        "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 1 + 1 }} <E2 80 AE>\u241b[31m"
+    )
+
+    # A run whose newest loss is no number says so.
+    append(folder, Skipped(step=63, time=1.0, loss=math.nan, grad_norm=math.nan, in_a_row=1))
+    append(folder, Stopped(step=63, time=1.0, reason="diverged", hint="a smaller learning rate"))
+    expect(stat(page, "loss")).to_have_text("NaN")
+    expect(page.locator(".notices .message.bad")).to_contain_text("a smaller learning rate")
+
+
+def _values(event: Step) -> dict[str, float]:
+    return {name: getattr(event, name) for name in Step.__slots__}

@@ -1,0 +1,130 @@
+"""Processes that the studio starts: their names, what they are asked, and what they left behind."""
+
+import asyncio
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nudge.cli import train as commands
+from nudge.config import Config
+from nudge.errors import ConfigError, MachineError
+from nudge.events import Preparing
+from nudge.recipes import RECIPES, recipe
+from nudge.studio.launch import FOLDER, Launcher, _arguments
+from nudge.train import forecast as forecasts
+
+SMALL = recipe("tiny", model={"n_layer": 1, "n_head": 1, "n_embd": 16, "block_size": 8}, train={"batch_tokens": 16})
+
+
+@pytest.fixture
+def launcher(tmp_path: Path) -> Launcher:
+    (tmp_path / "runs" / FOLDER).mkdir(parents=True)
+    return Launcher(tmp_path / "runs")
+
+
+def leave(launcher: Launcher, name: str, *lines: str) -> None:
+    """What a process that is gone left behind."""
+    (launcher.runs / FOLDER / f"{name}.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "../up", "a/b", "/etc", "a\\b", "a\nb", "\x00"])
+def test_a_name_never_leads_elsewhere(launcher: Launcher, name: str) -> None:
+    with pytest.raises(ConfigError):
+        launcher.start(name, recipe("tiny"))
+    with pytest.raises(ConfigError):
+        launcher.forget(name)
+    assert launcher.look(name) is None
+    assert list(launcher.runs.iterdir()) == [launcher.runs / FOLDER]
+
+
+def test_a_file_outside_is_not_looked_at(launcher: Launcher) -> None:
+    (launcher.runs.parent / "secret.log").write_text("error: secret\n", encoding="utf-8")
+    assert launcher.look("../../secret") is None
+
+
+def test_names_that_are_taken(launcher: Launcher) -> None:
+    (launcher.runs / "tiny").mkdir()
+    leave(launcher, "tiny-2")
+    assert launcher.free_name("tiny") == "tiny-3"
+    assert launcher.free_name("modern") == "modern"
+    with pytest.raises(ConfigError, match="already"):
+        launcher.check_name("tiny")
+
+
+def command_line(config: Config) -> Config:
+    """The config that `nudge train` makes of the arguments."""
+    context = commands.train.make_context("train", [f"--recipe={config.recipe}", *_arguments(config)])
+    options = {key: value for key, value in context.params.items() if key not in ("as_json", "folder", "more_data")}
+    return commands.make_config(paths=options.pop("data"), **options)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_process_is_asked_for_just_that_config(name: str) -> None:
+    base = recipe(name)
+    assert command_line(base) == base
+    changes = {
+        "seed": 7,
+        "data": {"paths": ("--help", "a b; rm -rf /")},
+        "train": {"steps": 3, "lr": 2.5e-4, "batch_tokens": 4 * base.model.block_size},
+    }
+    changed = recipe(name, **changes)
+    assert command_line(changed) == changed
+
+
+def test_why_a_process_ended(launcher: Launcher) -> None:
+    leave(launcher, "a", '{"event": "preparing"}', "error: there is no x", " hint: check the path")
+    told = launcher.look("a")
+    assert told is not None
+    assert (told.alive, told.error, told.hint) == (False, "there is no x", "check the path")
+    leave(launcher, "a", "Traceback (most recent call last):", "RuntimeError: of something")
+    told = launcher.look("a")
+    assert told is not None
+    assert told.error == "RuntimeError: of something"
+    leave(launcher, "a", "Warning: of something", *['{"event": "step", "x": "' + "y" * 100 + '"}'] * 1000)
+    told = launcher.look("a")
+    assert told is not None
+    assert not told.error  # it came to an end, and a line that the reading began in is no error
+    launcher.forget("a")
+    assert launcher.look("a") is None
+    assert launcher.names() == []
+
+
+def test_what_it_is_at(launcher: Launcher) -> None:
+    leave(launcher, "a", json.dumps({"event": "preparing", "what": "tokens", "done": 5, "total": 9}))
+    told = launcher.look("a")
+    assert told is not None
+    assert told.preparing == Preparing(what="tokens", done=5, total=9)
+    assert launcher.names() == ["a"]
+
+
+def test_another_process_with_its_number_is_not_it(launcher: Launcher) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        leave(launcher, "a", "{}")
+        (launcher.runs / FOLDER / "a.json").write_text(json.dumps({"pid": other.pid, "born": 1.0}), encoding="utf-8")
+        told = launcher.look("a")
+        assert told is not None
+        assert not told.alive
+        launcher.end("a")
+        assert other.poll() is None
+        other.communicate(b"\n")
+
+
+def test_a_forecast_is_rehearsed_in_a_process_of_its_own(launcher: Launcher) -> None:
+    found = asyncio.run(launcher.forecast(SMALL))
+    assert found.measured
+    assert found.needed_bytes < found.free_bytes
+    assert found.tokens_per_s(SMALL) == pytest.approx(16 / found.rehearsal.step_s)
+    longer = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, steps=2 * SMALL.train.steps), seed=3)
+    assert launcher.known_forecast(longer) is found
+    assert 1.5 < found.total_s(longer) / found.total_s(SMALL) < 2.5
+    wider = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, batch_tokens=32))
+    assert launcher.known_forecast(wider) is None
+
+
+def test_what_does_not_fit_is_told() -> None:
+    with pytest.raises(MachineError, match="GB of memory"):
+        forecasts.forecast(recipe("gpt3"))

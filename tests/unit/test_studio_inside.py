@@ -1,0 +1,82 @@
+"""What the page about the inside of a network says, without a browser."""
+
+import math
+
+import pytest
+
+from nudge.config import ModelConfig
+from nudge.look import Arithmetic, explain, trace
+from nudge.look.stages import ROLES
+from nudge.model.gpt import GPT, init_weights
+from nudge.studio.pages.inside import told_apart
+from nudge.studio.pages.inside_arithmetic import with_numbers, written
+from nudge.studio.pages.inside_lens import colours
+from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
+from nudge.studio.words import texts
+
+
+def network(*, rotary: bool = False) -> GPT:
+    config = ModelConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=8, rotary=rotary)
+    model = GPT(config)
+    init_weights(model, 0)
+    return model.eval()
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_the_pipeline_leads_to_every_stage_once(rotary: bool) -> None:
+    opened = trace(network(rotary=rotary), [1, 2, 3])
+    lines = [*before_blocks(rotary=rotary), *of_block(0), *of_block(1), *AFTER_BLOCKS]
+    named = [stage for line in lines for stage in line.stages]
+    assert sorted(named) == sorted(stage.name for stage in opened.stages)
+
+
+def test_roles_are_the_librarys() -> None:
+    said = texts("en")
+    assert {kind: said[f"inside.role.{kind}"] for kind in ROLES} == ROLES
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("embedding", (2, 1)),
+        ("blocks.0.ln_1", (2, 3)),
+        ("blocks.1.attn.pattern", (1, 2, 0)),
+        ("blocks.0.mlp.post", (1, 5)),
+        ("blocks.1.out", (0, 7)),
+        ("ln_f", (1, 1)),
+        ("probabilities", (2, 10)),
+    ],
+)
+def test_the_formula_with_its_numbers_gives_the_value(name: str, index: tuple[int, ...]) -> None:
+    made = explain(trace(network(), [1, 2, 3]), name, index)
+    formula = with_numbers(made)
+    for sign, python in (("×", "*"), ("−", "-"), ("√", "sqrt"), ("^", "**"), ("³", "**3"), ("π", "pi")):
+        formula = formula.replace(sign, python)
+    value = eval(formula, {"sqrt": math.sqrt, "tanh": math.tanh, "pi": math.pi, "e": math.e})
+    assert value == pytest.approx(made.value, rel=0.01, abs=1e-4)
+
+
+def test_a_long_sum_is_listed_and_not_written_out() -> None:
+    made: Arithmetic = explain(trace(network(), [1, 2, 3]), "blocks.0.mlp.out", (0, 0))
+    assert with_numbers(made) == ""
+    assert written(made.formula) == "Σ_c x[c] × w[c] + bias"
+    assert written("sum over k of query[k] * key[k] / sqrt(K)") == "Σ_k query[k] × key[k] / √(K)"
+
+
+def test_only_repeated_labels_get_their_position() -> None:
+    assert told_apart(["the", "dog", "the"]) == ["the₀", "dog", "the₂"]
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0])
+def test_letters_can_be_read_on_every_probability(probability: float) -> None:
+    """A contrast of 4.5 to 1. Source: WCAG 2.2, success criterion 1.4.3."""
+    background, letters = colours(probability)
+    below = [int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(",")]
+    above = {"#fff": [255, 255, 255], "#000": [0, 0, 0]}[letters]
+    lower, higher = sorted((luminance(below), luminance(above)))
+    assert (higher + 0.05) / (lower + 0.05) >= 4.5
+
+
+def luminance(colour: list[int]) -> float:
+    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
