@@ -8,6 +8,7 @@ from nicegui.events import KeyEventArguments
 
 from nudge.data.visible import shown
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
+from nudge.model.gpt import GPT
 from nudge.studio import numbers, shell
 from nudge.studio.kit import box, button, card, choice, message
 from nudge.studio.models import Opened
@@ -37,7 +38,7 @@ class KnobsPage:
     def __init__(self, visit: Visit, opened: Opened) -> None:
         self.visit, self.opened, self.t = visit, opened, visit.t
         self.ids: tuple[int, ...] = ()
-        self.base: Prediction | None = None  # of these ids; it stays while knobs are turned
+        self.base: tuple[GPT, Prediction] | None = None  # what that network said last; it stays while knobs are turned
 
     async def build(self) -> None:
         first = self.visit.query.get("text")
@@ -79,7 +80,7 @@ class KnobsPage:
         if len(ids) > room:
             with self.notes:
                 message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
-        self.ids, self.base = tuple(ids[-room:]), None
+        self.ids = tuple(ids[-room:])
         tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.listen()
@@ -109,23 +110,22 @@ class KnobsPage:
 
     async def listen(self) -> None:
         """Ask the network with the knobs as they are. Of many questions the newest counts."""
-        begun = time.perf_counter()
+        begun, moved = time.perf_counter(), self._moved()
         turned, top = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")
         self.visit.banner.clear()  # what was wrong with the knobs is so no longer
         self.next_token.show(turned, top)
-        self.distance.show(turned, self._moved(), took_s=time.perf_counter() - begun)
+        self.distance.show(turned, moved, took_s=time.perf_counter() - begun)
 
     def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> tuple[Turned, tuple[Moved, ...]]:
-        """In the worker's thread: what is said as trained is asked for once a text."""
+        """In the worker's thread: what is said as trained is asked for once a text, and after an update that is kept."""
         network, tokenizer = self.opened.network, self.opened.model.tokenizer
-        base = self.base
-        if base is None or base.context != ids:
-            base = self.base = predict(network, tokenizer, ids)
-        turned = turn(network, tokenizer, ids, knobs, base=base)
+        if self.base is None or self.base[0] is not network or self.base[1].context != ids:
+            self.base = network, predict(network, tokenizer, ids)
+        turned = turn(network, tokenizer, ids, knobs, base=self.base[1])
         return turned, turned.top(N_TOP)
 
     def _moved(self) -> str:
-        """What is not as trained, in words: 2 blocks, 1 head, 1 muted."""
+        """What is not as trained, in words: dials: 2, heads: 1."""
         counts = {**self.desk.moved, **self.parameters.moved}
         parts = [self.t(f"knobs.moved.{name}", n=numbers.whole(n)) for name, n in counts.items() if n]
         return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or self.t("knobs.moved.none")
