@@ -117,7 +117,7 @@ class KnobsPage:
         self.distance.show(turned, moved, took_s=time.perf_counter() - begun)
 
     def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> tuple[Turned, tuple[Moved, ...]]:
-        """In the worker's thread: what is said as trained is asked for once a text, and after an update that is kept."""
+        """In the worker's thread. What is said as trained is asked for once a text, or network if an update is kept."""
         network, tokenizer = self.opened.network, self.opened.model.tokenizer
         if self.base is None or self.base[0] is not network or self.base[1].context != ids:
             self.base = network, predict(network, tokenizer, ids)
