@@ -1,16 +1,280 @@
-"""Weights."""
+"""Weights: what is in a checkpoint: every parameter, its shape, its role and its values; and how far it moved."""
 
-from nudge.studio import shell
-from nudge.studio.kit import text
-from nudge.studio.models import Opened
-from nudge.studio.visit import Visit
+import asyncio
+from typing import Any
+
+from nicegui import background_tasks, ui
+
+from nudge.errors import CheckpointError, NudgeError
+from nudge.look import Stored, Weights
+from nudge.studio import numbers, shell
+from nudge.studio.kit import box, card, icon, link, message, text
+from nudge.studio.pages.weights_change import ChangeCard
+from nudge.studio.pages.weights_rows import RowCard
+from nudge.studio.pages.weights_tensor import ParameterCard
+from nudge.studio.pages.weights_tree import Tree, share_bar
+from nudge.studio.visit import Visit, after
+from nudge.studio.worker import SupersededError
+
+FIRST = "wte.weight"  # the parameter that is shown first
+LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
 
 
 def build(visit: Visit) -> None:
     """Build the page."""
+    page = WeightsPage(visit)
+    with shell.page(visit, actions=page.actions):
+        if visit.run is None and not visit.query.get("file"):
+            shell.with_model(visit, lambda opened: None)  # says that there is no run yet
+        else:
+            page.build()
 
-    def fill(opened: Opened) -> None:
-        text(opened.run)
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+class WeightsPage:
+    """One person's view: a file, and the parameter in it that is looked at."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.t, self.files = visit, visit.t, visit.house.weight_files
+        self.name = ""  # of the file that is shown
+        self.weights: Weights | None = None
+        self.chosen = FIRST
+        self.of_run: list[str] = []
+        self.seen: Any = None  # what the run's folder said when it was listed
+        self.passed_over: list[str] = []
+
+    def actions(self) -> None:
+        """What stands at the right of the title."""
+        with link("", "", "q-btn ghost as-link") as self.to_inside:
+            icon("arrow_forward", "on-left")
+            text(self.t("weights.to_inside"), tag="span")
+        self.to_inside.set_visibility(False)
+
+    def build(self) -> None:
+        """The places; they are filled when the file is read."""
+        with card(classes="tight"), box("hs wrap file-row"):
+            text(self.t("weights.step"), "s13 m")
+            with box("slw", style="width:280px") as self.slider_place:
+                self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
+                self.slider.props["aria-label"] = self.t("weights.step")
+            self.step_text = text("", "s13 num nw", aria_live="polite")
+            self.steps_note = text("", "s12 ink3")
+            box("gr")
+            text(self.t("weights.file"), "s13 m")
+            self.chooser = ui.select({}, on_change=self.visit.handle(self._picked)).props(
+                "outlined dense options-dense"
+            )
+            self.chooser.props["aria-label"] = self.t("weights.file")
+        self.notes = box("notes-top")
+        self.place = box("content")
+        after(0, self.visit.handle(self._begin))
+
+    # Which file.
+
+    async def _begin(self) -> None:
+        visit = self.visit
+        try:
+            await self._list()
+            ui.timer(LOOK_S, self._look_again)
+            if wanted := visit.query.get("file"):
+                await self.show(wanted)
+            elif visit.run is not None and visit.step is not None:
+                await self.show(self.files.of_step(visit.run, visit.step))
+            elif visit.run is not None:
+                name, self.passed_over = await visit.ask(self.files.newest, visit.run, key="file")
+                await self.show(name)
+        except SupersededError:
+            return
+        except NudgeError as error:
+            with self.place:
+                message(error.message, error.hint, kind="bad")
+                text(self.t("weights.choose_other"), "s13 ink2")
+
+    async def _list(self) -> None:
+        """Ask which files there are."""
+        run = self.visit.run
+        self.seen = self._stamp()
+        self.of_run = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
+        self.elsewhere = await asyncio.to_thread(self.files.elsewhere, run)
+        self._show_chooser()
+
+    def _stamp(self) -> int | None:
+        """What changes when the run saves or deletes a checkpoint."""
+        if self.visit.run is None:
+            return None
+        try:
+            return self.visit.house.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
+        except (OSError, NudgeError):
+            return None
+
+    async def _look_again(self) -> None:
+        if self._stamp() != self.seen:
+            await self._list()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All files, as they are called on the page: of this run the step is enough."""
+        return {name: self._label(name, short=True) for name in self.of_run} | {
+            name: self._label(name) for name in self.elsewhere if name not in self.of_run
+        }
+
+    def _label(self, name: str, *, short: bool = False) -> str:
+        step = _step_of(name)
+        if step is None:
+            return name
+        said = self.t("ui.step", step=numbers.whole(step))
+        return said if short else f"{name.partition('/')[0]} · {said}"
+
+    def _show_chooser(self) -> None:
+        n = len(self.of_run)
+        for element in (self.slider_place, self.step_text):
+            element.set_visibility(n > 0)
+        self.slider.props["max"] = max(1, n - 1)
+        self.slider.set_enabled(n > 1)
+        if self.name in self.of_run:
+            self.slider.value = self.of_run.index(self.name)
+        t = self.t
+        self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint") if n else ""
+        self.chooser.set_options(self.names, value=self.name if self.name in self.names else None)
+
+    async def _slid(self, event: object) -> None:
+        at = int(getattr(event, "value", 0))
+        if at < len(self.of_run) and self.of_run[at] != self.name:
+            await self._go_to(self.of_run[at])
+
+    async def _picked(self, event: object) -> None:
+        name = getattr(event, "value", None)
+        if name is not None and name != self.name:
+            await self._go_to(name)
+
+    async def _go_to(self, name: str) -> None:
+        try:
+            await self.show(name)
+        except CheckpointError:
+            self._show_chooser()  # back to what is shown
+            raise
+
+    # What is in it.
+
+    async def show(self, name: str) -> None:
+        """Show a file. Raises: CheckpointError; then the page is as it was."""
+        weights = await self.visit.ask(self.files.open, name, key="file")
+        before, self.name, self.weights = self.weights, name, weights
+        self.visit.banner.clear()
+        self._show_where()
+        if before is None or before.parameters != weights.parameters or before.stored != weights.stored:
+            self._build_content(weights)
+        self._show_facts(weights)
+        background_tasks.create(self._check(name))
+        await self.choose(self.chosen)
+        await self.row_card.show(name, weights)
+        await self.change_card.show(name, weights, self.names)
+
+    def _show_where(self) -> None:
+        """The file in the address, at the top, and in the choosers."""
+        assert self.weights is not None, "a file is shown"
+        query, step = self.visit.query, self.weights.step
+        run = self.name.partition("/")[0]
+        for key in ("file", "step"):
+            query.pop(key, None)
+        if self.weights.format == "nudge" and step is not None:
+            query |= {"run": run, "step": str(step)}
+            address = self.visit.href()
+            self.to_inside.props["href"] = self.visit.href("inside")
+        else:
+            address = self.visit.href(file=self.name)
+        self.to_inside.set_visibility(self.weights.format == "nudge")
+        shell.show_bar(self.visit)
+        ui.navigate.history.replace(address)
+        self.step_text.text = self.t("ui.step", step=numbers.whole(step)) if step is not None else ""
+        self._show_chooser()
+        self._show_about()
+
+    def _show_about(self) -> None:
+        assert self.weights is not None, "a file is shown"
+        t, weights = self.t, self.weights
+        dtypes = ", ".join(sorted({parameter.dtype for parameter in weights.parameters}))
+        facts = [self.name, numbers.size(weights.n_bytes), dtypes]
+        if weights.format == "nudge":
+            facts.append(t(f"weights.sum_{weights.checksum.replace(' ', '_')}"))
+        self.visit.subtitle.text = " · ".join(facts)
+        self.notes.clear()
+        with self.notes:
+            if self.passed_over:
+                message(t("weights.passed_over"), "; ".join(self.passed_over))
+
+    async def _check(self, name: str) -> None:
+        """Compare the checksum, beside everything else: it reads all of the file."""
+        assert self.weights is not None, "a file is shown"
+        if self.weights.checksum != "not checked":
+            return
+        try:
+            checked = await asyncio.to_thread(self.files.check, name)
+        except CheckpointError as error:
+            if name == self.name:
+                self.visit.say(error)
+            return
+        if name == self.name:
+            self.weights = checked
+            self._show_about()
+
+    def _build_content(self, weights: Weights) -> None:
+        t = self.t
+        self.place.clear()
+        with self.place, box("grid weights"):
+            with box("stack"):
+                n, tensors = numbers.whole(weights.total), numbers.whole(len(weights.parameters))
+                with card(t("weights.parameters"), t("weights.numbers_in", n=n, tensors=tensors)):
+                    share_bar(weights, self.visit)
+                    self.tree = Tree(weights, self.visit, self.choose)
+                    box("hr")
+                    text(t("weights.also"), "b s13", tag="h3", style="margin:0 0 8px")
+                    self.also = box("figures also", tag="dl")
+                self.change_card = ChangeCard(self.visit, self.choose)
+            with box("stack"):
+                self.parameter_card = ParameterCard(self.visit)
+                self.row_card = RowCard(self.visit)
+
+    def _show_facts(self, weights: Weights) -> None:
+        """What the file keeps beside the weights."""
+        t = self.t
+        self.also.clear()
+        with self.also:
+            for stored in weights.stored:
+                self._fact(*self._stored(stored))
+            if weights.step is not None:
+                self._fact(t("weights.updates"), numbers.whole(weights.step))
+            if weights.tokens_seen is not None:
+                seen = weights.tokens_seen
+                self._fact(t("weights.tokens_seen"), numbers.count(seen, t.language), title=numbers.whole(seen))
+            if not weights.stored and weights.step is None:
+                text(t("weights.nothing_else"), "s13 ink3")
+
+    def _stored(self, stored: Stored) -> tuple[str, str, str]:
+        label = f"weights.stored.{stored.name}"
+        name = self.t(label) if self.t.has(label) else stored.name
+        return name, numbers.count(stored.n, self.t.language), f"{stored.dtype} · {numbers.size(stored.n_bytes)}"
+
+    def _fact(self, name: str, value: str, note: str = "", **attributes: str) -> None:
+        with box():
+            text(name, "s12 ink3 cut", tag="dt", title=name)
+            text(value, "s13 num m", tag="dd", **attributes)
+            if note:
+                text(note, "s12 ink3 nw", tag="dd")
+
+    async def choose(self, parameter: str) -> None:
+        """Look at one parameter; at the first one if there is none of that name."""
+        assert self.weights is not None, "a file is shown"
+        named = {found.name: found for found in self.weights.parameters}
+        if not named:
+            return
+        found = named.get(parameter) or next(iter(named.values()))
+        self.chosen = found.name
+        self.tree.mark(found.name)
+        await self.parameter_card.show(self.name, self.weights, found)
+
+
+def _step_of(name: str) -> int | None:
+    """The step that a checkpoint's name says."""
+    stem = name.rpartition("/")[2].removesuffix(".pt")
+    number = stem.removeprefix("step_")
+    return int(number) if stem.startswith("step_") and number.isdecimal() else None
