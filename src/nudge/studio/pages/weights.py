@@ -51,19 +51,19 @@ class WeightsPage:
 
     def build(self) -> None:
         """The places; they are filled when the file is read."""
+        t = self.t
         with card(classes="tight"), box("hs wrap file-row"):
-            text(self.t("weights.step"), "s13 m")
-            with box("slw", style="width:280px") as self.slider_place:
-                self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
-                self.slider.props["aria-label"] = self.t("weights.step")
-            self.step_text = text("", "s13 num nw", aria_live="polite")
-            self.steps_note = text("", "s12 ink3")
-            box("gr")
-            text(self.t("weights.file"), "s13 m")
-            self.chooser = ui.select({}, on_change=self.visit.handle(self._picked)).props(
-                "outlined dense options-dense"
-            )
-            self.chooser.props["aria-label"] = self.t("weights.file")
+            with box("hs wrap file-row gr") as self.steps:
+                text(t("weights.step"), "s13 m")
+                with box("slw", style="width:280px"):
+                    self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
+                    self.slider.props["aria-label"] = t("weights.step")
+                self.step_text = text("", "s13 num nw", aria_live="polite")
+                self.steps_note = text("", "s12 ink3")
+            self.steps.set_visibility(False)
+            text(t("weights.file"), "s13 m")
+            self.chooser = ui.select({}, on_change=self.visit.handle(self._picked))
+            self.chooser.props("outlined dense options-dense").props["aria-label"] = t("weights.file")
         self.notes = box("notes-top")
         self.place = box("content")
         after(0, self.visit.handle(self._begin))
@@ -74,7 +74,7 @@ class WeightsPage:
         visit = self.visit
         try:
             await self._list()
-            ui.timer(LOOK_S, self._look_again)
+            ui.timer(LOOK_S, self.visit.handle(self._look_again))
             if wanted := visit.query.get("file"):
                 await self.show(wanted)
             elif visit.run is not None and visit.step is not None:
@@ -125,16 +125,16 @@ class WeightsPage:
         return said if short else f"{name.partition('/')[0]} · {said}"
 
     def _show_chooser(self) -> None:
-        n = len(self.of_run)
-        for element in (self.slider_place, self.step_text):
-            element.set_visibility(n > 0)
-        self.slider.props["max"] = max(1, n - 1)
-        self.slider.set_enabled(n > 1)
-        if self.name in self.of_run:
+        t, n = self.t, len(self.of_run)
+        is_step = self.name in self.of_run
+        self.steps.set_visibility(is_step)
+        if is_step:
+            self.slider.props["max"] = max(1, n - 1)
+            self.slider.set_enabled(n > 1)
             self.slider.value = self.of_run.index(self.name)
-        t = self.t
-        self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint") if n else ""
-        self.chooser.set_options(self.names, value=self.name if self.name in self.names else None)
+        self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint")
+        names = self.names | ({self.name: self._label(self.name)} if self.name not in self.names and self.name else {})
+        self.chooser.set_options(names, value=self.name or None)
 
     async def _slid(self, event: object) -> None:
         at = int(getattr(event, "value", 0))
@@ -160,7 +160,7 @@ class WeightsPage:
         weights = await self.visit.ask(self.files.open, name, key="file")
         before, self.name, self.weights = self.weights, name, weights
         self.visit.banner.clear()
-        self._show_where()
+        await self._show_where()
         if before is None or before.parameters != weights.parameters or before.stored != weights.stored:
             self._build_content(weights)
         self._show_facts(weights)
@@ -169,20 +169,20 @@ class WeightsPage:
         await self.row_card.show(name, weights)
         await self.change_card.show(name, weights, self.names)
 
-    def _show_where(self) -> None:
+    async def _show_where(self) -> None:
         """The file in the address, at the top, and in the choosers."""
         assert self.weights is not None, "a file is shown"
-        query, step = self.visit.query, self.weights.step
-        run = self.name.partition("/")[0]
+        query, step, run = self.visit.query, self.weights.step, _run_of(self.name)
+        is_another = run not in (None, self.visit.run)
         for key in ("file", "step"):
             query.pop(key, None)
-        if self.weights.format == "nudge" and step is not None:
-            query |= {"run": run, "step": str(step)}
-            address = self.visit.href()
+        if run is not None:
+            query |= {"run": run} | ({} if step is None else {"step": str(step)})
             self.to_inside.props["href"] = self.visit.href("inside")
-        else:
-            address = self.visit.href(file=self.name)
-        self.to_inside.set_visibility(self.weights.format == "nudge")
+        address = self.visit.href() if run is not None else self.visit.href(file=self.name)
+        self.to_inside.set_visibility(run is not None)
+        if is_another:
+            await self._list()
         shell.show_bar(self.visit)
         ui.navigate.history.replace(address)
         self.step_text.text = self.t("ui.step", step=numbers.whole(step)) if step is not None else ""
@@ -229,7 +229,7 @@ class WeightsPage:
                     box("hr")
                     text(t("weights.also"), "b s13", tag="h3", style="margin:0 0 8px")
                     self.also = box("figures also", tag="dl")
-                self.change_card = ChangeCard(self.visit, self.choose)
+                self.change_card = ChangeCard(self.visit, self.reveal)
             with box("stack"):
                 self.parameter_card = ParameterCard(self.visit)
                 self.row_card = RowCard(self.visit)
@@ -261,6 +261,11 @@ class WeightsPage:
             if note:
                 text(note, "s12 ink3 nw", tag="dd")
 
+    async def reveal(self, parameter: str) -> None:
+        """Look at a parameter that was named elsewhere on the page, and bring it into view."""
+        await self.choose(parameter)
+        self.tree.scroll_to(parameter)
+
     async def choose(self, parameter: str) -> None:
         """Look at one parameter; at the first one if there is none of that name."""
         assert self.weights is not None, "a file is shown"
@@ -278,3 +283,9 @@ def _step_of(name: str) -> int | None:
     stem = name.rpartition("/")[2].removesuffix(".pt")
     number = stem.removeprefix("step_")
     return int(number) if stem.startswith("step_") and number.isdecimal() else None
+
+
+def _run_of(name: str) -> str | None:
+    """The run that a file is a checkpoint of: RUN/checkpoints/step_N.pt, or RUN/ckpt.pt."""
+    run, _, place = name.partition("/")
+    return run if place == "ckpt.pt" or (place.startswith("checkpoints/") and _step_of(name) is not None) else None

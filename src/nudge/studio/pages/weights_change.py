@@ -22,7 +22,7 @@ class ChangeCard:
 
     def __init__(self, visit: Visit, choose: Any) -> None:
         self.visit, self.t, self.choose = visit, visit.t, choose
-        self.name = ""
+        self.name = self.shown = ""  # the file of the page, and what it is compared with
         self.other: str | None = None  # what a person chose
         self.names: dict[str, str] = {}  # of all files there are, as they are called on the page
         with card(classes="change-card"):
@@ -68,11 +68,12 @@ class ChangeCard:
             self.title.text = t("weights.compared", name=self.names[before])
         self.place.clear()
         with self.place:
-            with box("grid changes"):
-                self._show_parts(found)
-                self._show_most(found)
+            if found.changes:
+                with box("grid changes"):
+                    self._show_parts(found)
+                    self._show_most(found)
+                text(t("weights.compared_note"), "s12 ink3", style="margin-top:12px")
             self._show_misfits(found, self.names[before])
-            text(t("weights.compared_note"), "s12 ink3", style="margin-top:12px")
 
     def _show_parts(self, found: Difference) -> None:
         t = self.t

@@ -12,6 +12,7 @@ from nudge.look import Neighbour, Weights, neighbours
 from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, icon, image, text
 from nudge.studio.pages.weights_tensor import coloured
+from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.tokens import Shown, bytes_of, matching, show
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
@@ -20,7 +21,7 @@ TABLE = "wte.weight"
 N_FOUND = 8
 N_NEAREST = 8
 N_NUMBERS = 8
-_EXAMPLES = ("·dog", "채용", "·the", "def", "e")  # the first that is a token of the vocabulary
+_EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the first that is a token of the vocabulary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class RowCard:
 
     def _show_row(self, row: Row) -> None:
         t, shown = self.t, self._shown(row.token)
-        rows, columns = map(numbers.whole, self.sizes)
+        columns = numbers.whole(self.sizes[1])
         with box("hs"):
             text(shown.label, f"mono b cut {shown.kind}")
             text(t("predict.id_bytes", id=numbers.whole(shown.id), hex=shown.hex or "–"), "s12 ink3 nw")
@@ -140,7 +141,7 @@ class RowCard:
             if len(row.values) < self.sizes[1]:
                 text("…", "s12 ink3")
         text(t("weights.first_numbers", n=len(row.values), columns=columns), "s12 ink3")
-        text(t("weights.vector", rows=rows, columns=columns), "callout")
+        text(t("weights.vector", table=shape_of(self.sizes), columns=columns), "callout")
         if self.tokenizer is None:
             text(t("weights.no_tokenizer"), "s12 ink3")
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Node, Weights
@@ -96,6 +97,11 @@ class Tree:
                 row.classes(add="sel" if chosen else "", remove="" if chosen else "sel")
                 row.props["aria-selected"] = "true" if chosen else "false"
         self.chosen = name
+
+    def scroll_to(self, name: str) -> None:
+        """Bring a parameter's row into view, once the browser has it."""
+        place = f"getHtmlElement({self.rows[name].id})"
+        ui.run_javascript(f"setTimeout(() => {place}?.scrollIntoView({{block: 'nearest'}}), 100)")
 
     def _toggle(self, node: Node) -> None:
         below, opening = self.below[node.name], not self.below[node.name].visible
