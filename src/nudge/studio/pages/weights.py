@@ -112,10 +112,10 @@ class WeightsPage:
 
     @property
     def names(self) -> dict[str, str]:
-        """All files, as they are called on the page: of this run the step is enough."""
-        return {name: self._label(name, short=True) for name in self.of_run} | {
-            name: self._label(name) for name in self.elsewhere if name not in self.of_run
-        }
+        """All files, as they are called on the page: beside another step of the same run, the step is enough."""
+        short = not self.name or self.name in self.of_run
+        names = {name: self._label(name, short=short) for name in self.of_run}
+        return names | {name: self._label(name) for name in self.elsewhere if name not in names}
 
     def _label(self, name: str, *, short: bool = False) -> str:
         step = _step_of(name)
