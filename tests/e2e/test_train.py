@@ -106,6 +106,7 @@ def test_a_run_from_the_form_to_its_end(empty_studio: Studio, visitor: Callable[
     # A placed cursor stays where it is, however much comes after.
     expect(page.locator(".frame")).to_have_count(5, timeout=120_000)
     page.locator(".frame").first.click()
+    expect(page.get_by_role("button", name=WORDS["train.follow"])).to_be_visible()
     chosen = page.locator(".frame.on").get_attribute("data-step")
     page.locator(".film").focus()
     page.keyboard.press("ArrowRight")

@@ -25,6 +25,7 @@ from nudge.studio.launch import Launcher
 from nudge.studio.models import Models
 from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
+from nudge.studio.weight_files import WeightFiles
 from nudge.studio.worker import Worker
 
 _QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "ko": "ko-KR"}
@@ -78,7 +79,8 @@ def serve(runs: Path, address: Address) -> None:
 
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
-    house = House(models=Models(runs), worker=Worker(), launcher=Launcher(runs))
+    models = Models(runs)
+    house = House(models=models, worker=Worker(), launcher=Launcher(runs), weight_files=WeightFiles(models))
     for name in PAGES:
         _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))

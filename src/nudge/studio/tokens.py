@@ -12,6 +12,7 @@ from typing import Literal
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.data.visible import shown
+from nudge.errors import TokenizerError
 
 Kind = Literal["text", "special", "empty", "part", "bytes"]
 Words = Callable[..., str]
@@ -104,6 +105,27 @@ def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
             return n
         n_waiting -= len(bytes_of(tokenizer, ids[-1 - n]) or b"")
     return _LONGEST
+
+
+def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
+    """The tokens below `size` that a text may mean: those that are it, and those that contain it, in any order.
+
+    `#3962` is an id, `·the` has a space before it. A text that is one token is that token, or the same after a space.
+    """
+    if wanted.startswith("#") and wanted[1:].isdecimal():
+        return [token for token in (int(wanted[1:]),) if token < size], []
+    plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
+    exact = [ids[0] for form in (plain, f" {plain}") if len(ids := _encoded(tokenizer, form)) == 1]
+    part = plain.encode("utf-8", "ignore")
+    known = range(min(size, tokenizer.vocab_size)) if part else range(0)
+    return exact, [token for token in known if part in (tokenizer.token_bytes(token) or b"")]
+
+
+def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    try:
+        return tokenizer.encode(text)
+    except TokenizerError:  # a vocabulary of characters that has not all of them
+        return []
 
 
 def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:

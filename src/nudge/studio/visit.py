@@ -14,6 +14,7 @@ from nudge.studio import words
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
 from nudge.studio.runlog import RunLogs
+from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
 from nudge.studio.worker import SupersededError, Worker
 
@@ -27,6 +28,7 @@ class House:
     models: Models
     worker: Worker
     launcher: Launcher
+    weight_files: WeightFiles
     logs: RunLogs = field(default_factory=RunLogs)
 
 

@@ -228,9 +228,7 @@ class PredictPage:
         wanted = str(getattr(event, "value", "") or "")
         tokens: list[int] = []
         if wanted and self.prediction is not None:
-            likelihood = self.prediction.probabilities
-            size = len(likelihood)
-            tokens = await self.visit.ask(find, self.tokenizer, wanted, size=size, likelihood=likelihood, key="find")
+            tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find")
         self.found.clear()
         with self.found:
             for token in tokens:

@@ -3,45 +3,22 @@
 import math
 from typing import Any
 
-from torch import Tensor
-
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import TokenizerError
 from nudge.look import Prediction
 from nudge.studio import charts
 from nudge.studio.numbers import whole
+from nudge.studio.tokens import matching
 from nudge.studio.words import Words
 
 N_FOUND = 8
 N_POINTS = 400
 
 
-def find(tokenizer: Tokenizer, wanted: str, *, size: int, likelihood: Tensor | None = None) -> list[int]:
-    """The tokens that a person may mean, the best first: `#3962` is an id, `·the` has a space before it.
-
-    A text that is one token is that token; then the same after a space; then what contains it, the likeliest first (by
-    `likelihood` [V]), or in the order of their ids. `size`: tokens that the network knows.
-    """
-    if wanted.startswith("#") and wanted[1:].isdecimal():
-        return [int(wanted[1:])] if int(wanted[1:]) < size else []
-    plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
-    exact = [ids[0] for form in (plain, f" {plain}") if len(ids := _encoded(tokenizer, form)) == 1]
-    part = plain.encode("utf-8", "ignore")
-    containing = [
-        token
-        for token in range(min(size, tokenizer.vocab_size))
-        if part and part in (tokenizer.token_bytes(token) or b"")
-    ]
-    if likelihood is not None:
-        containing.sort(key=lambda token: -likelihood[token].item())
+def find(tokenizer: Tokenizer, prediction: Prediction, wanted: str) -> list[int]:
+    """The tokens that a person may mean, the best first: what is the text, then what contains it, likeliest first."""
+    exact, containing = matching(tokenizer, wanted, len(prediction.probabilities))
+    containing.sort(key=lambda token: -prediction.probabilities[token].item())
     return list(dict.fromkeys([*exact, *containing]))[:N_FOUND]
-
-
-def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    try:
-        return tokenizer.encode(text)
-    except TokenizerError:  # a vocabulary of characters that has not all of them
-        return []
 
 
 def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The page follows the run's events file, whoever started the run.
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nicegui import ui
 
 from nudge import __version__, runfolder
 from nudge.data.visible import readable
+from nudge.errors import NudgeError
 from nudge.runfolder import RunFolder
 from nudge.studio import numbers, shell
 from nudge.studio.kit import box, button, card, link, text
@@ -58,7 +60,14 @@ class TrainPage:
                 with card(self.t("train.runs"), classes="gr"):
                     self.list = box("runs-list")
             self.place = box("stack run")
+        asyncio.get_running_loop().run_in_executor(None, self._read_ahead)
         after(0, self._first)
+
+    def _read_ahead(self) -> None:
+        """A long log is read while the browser is still loading the page."""
+        with contextlib.suppress(NudgeError):
+            if self.run is not None:
+                self.house.logs.of(self.house.models.folder(self.run).events).catch_up()
 
     def _actions(self) -> None:
         t, handle = self.t, self.visit.handle

@@ -128,12 +128,21 @@ class Watched:
         if self._config is None:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
+        if state == "imported" and self.log.started is None:
+            self._show_imported()
+            return
         if self.stats is None:
             self._build()
         self._show_notices(state, launch)
         self._show_buttons(state, launch)
         self.show_curves()
         self.visit.subtitle.text = self._about(state)
+
+    def _show_imported(self) -> None:
+        with self.progress, box("card empty"):
+            text(readable(self.name), "ct", tag="h2")
+            text(self.t("train.imported_note"), "ink2")
+        self.show_buttons()
 
     def _build(self) -> None:
         assert self.folder is not None
@@ -190,7 +199,7 @@ class Watched:
                 forget = self.visit.handle(lambda: self.launcher.forget(self.name))
                 message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))
             elif self._config is None and self.folder.run_json.exists():
-                message(t("train.unreadable"), kind="bad")
+                message(t("train.unreadable", file=self.folder.run_json.name), kind="bad")
 
     def _show_buttons(self, state: str, launch: Launch | None) -> None:
         if state == "running":

@@ -1,118 +1,291 @@
-"""Weights: what is in a checkpoint, as the learning material draws it."""
+"""Weights: what is in a checkpoint: every parameter, its shape, its role and its values; and how far it moved."""
 
-from nicegui import ui
+import asyncio
+from typing import Any
 
-from nudge.look import Parameter, Weights, weights
+from nicegui import background_tasks, ui
+
+from nudge.errors import CheckpointError, NudgeError
+from nudge.look import Stored, Weights
 from nudge.studio import numbers, shell
-from nudge.studio.kit import box, card, legend, link, message, text
-from nudge.studio.pages.weights_difference import DifferenceCard
-from nudge.studio.pages.weights_neighbours import NeighboursCard
-from nudge.studio.pages.weights_parameter import ParameterCard
-from nudge.studio.pages.weights_tree import Tree
-from nudge.studio.visit import Visit
+from nudge.studio.kit import box, card, icon, link, message, text
+from nudge.studio.pages.weights_change import ChangeCard
+from nudge.studio.pages.weights_rows import RowCard
+from nudge.studio.pages.weights_tensor import ParameterCard
+from nudge.studio.pages.weights_tree import Tree, share_bar
+from nudge.studio.visit import Visit, after
+from nudge.studio.worker import SupersededError
 
-COLORS = {
-    "embedding": "var(--accent)",
-    "attention": "var(--blue)",
-    "mlp": "color-mix(in srgb,var(--blue) 50%,var(--surface))",
-    "norm": "var(--ink3)",
-    "head": "color-mix(in srgb,var(--accent) 50%,var(--surface))",
-    "other": "var(--line2)",
-}
+FIRST = "wte.weight"  # the parameter that is shown first
+LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
 
 
 def build(visit: Visit) -> None:
-    """Build the page. It reads a file and opens no model."""
-
-    async def read() -> Weights:
-        return await visit.ask(weights, visit.house.models.checked(visit.run or "", visit.step))
-
-    async def fill(opened: Weights) -> None:
-        await WeightsPage(visit, visit.run or "", opened).build()
-
-    with shell.page(visit):
-        shell.loading(visit, read, fill)
+    """Build the page."""
+    page = WeightsPage(visit)
+    with shell.page(visit, actions=page.actions):
+        if visit.run is None and not visit.query.get("file"):
+            shell.with_model(visit, lambda opened: None)  # says that there is no run yet
+        else:
+            page.build()
 
 
 class WeightsPage:
-    """One person's view of one file."""
+    """One person's view: a file, and the parameter in it that is looked at."""
 
-    def __init__(self, visit: Visit, run: str, opened: Weights) -> None:
-        self.visit, self.run, self.opened, self.t = visit, run, opened, visit.t
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.t, self.files = visit, visit.t, visit.house.weight_files
+        self.name = ""  # of the file that is shown
+        self.weights: Weights | None = None
+        self.chosen = FIRST
+        self.of_run: list[str] = []
+        self.seen: Any = None  # what the run's folder said when it was listed
+        self.passed_over: list[str] = []
 
-    async def build(self) -> None:
-        self._head()
-        with box("grid weights"):
-            with card(self.t("weights.parameters"), self._counted(), classes="tree-card"):
-                self._shares()
-                self.tree = Tree(self.t, self.opened.tree, self.visit.handle(self.select))
-                self._also()
-            with box("stack"):
-                self.parameter = ParameterCard(self)
-                self.neighbours = NeighboursCard(self)
-                self.difference = DifferenceCard(self)
-        await self.select(self.opened.parameters[0])
-        await self.neighbours.begin()
-        await self.difference.begin()
+    def actions(self) -> None:
+        """What stands at the right of the title."""
+        with link("", "", "q-btn ghost as-link") as self.to_inside:
+            icon("arrow_forward", "on-left")
+            text(self.t("weights.to_inside"), tag="span")
+        self.to_inside.set_visibility(False)
 
-    async def select(self, parameter: Parameter) -> None:
-        """Show one parameter, and mark it in the tree."""
-        self.tree.mark(parameter.name)
-        await self.parameter.show(parameter)
+    def build(self) -> None:
+        """The places; they are filled when the file is read."""
+        t = self.t
+        with card(classes="tight"), box("hs wrap file-row"):
+            with box("hs wrap file-row gr") as self.steps:
+                text(t("weights.step"), "s13 m")
+                with box("slw", style="width:280px"):
+                    self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
+                    self.slider.props["aria-label"] = t("weights.step")
+                self.step_text = text("", "s13 num nw", aria_live="polite")
+                self.steps_note = text("", "s12 ink3")
+            self.steps.set_visibility(False)
+            text(t("weights.file"), "s13 m")
+            self.chooser = ui.select({}, on_change=self.visit.handle(self._picked))
+            self.chooser.props("outlined dense options-dense").props["aria-label"] = t("weights.file")
+        self.notes = box("notes-top")
+        self.place = box("content")
+        after(0, self.visit.handle(self._begin))
 
-    def _head(self) -> None:
-        t, opened = self.t, self.opened
-        with box("hs wrap file"):
-            text(f"{self.run} / {opened.path.name}", "mono m")
-            text(numbers.size(opened.n_bytes), "ink2 num")
-            text(", ".join(sorted({p.dtype for p in opened.parameters})), "ink2")
-            key = opened.checksum.replace(" ", "_")
-            text(t(f"weights.checksum.{key}"), "tag bl" if opened.verified else "tag")
-            box("gr")
-            self._steps()
-            link(t("weights.open_inside"), self.visit.href("inside", step=opened.step), "q-btn ghost small")
-        for note in opened.notes:
-            message(note)
+    # Which file.
 
-    def _steps(self) -> None:
-        """The other checkpoints of the run."""
-        steps = self.visit.house.models.steps(self.run)
-        if self.opened.step not in steps:
+    async def _begin(self) -> None:
+        visit = self.visit
+        try:
+            await self._list()
+            ui.timer(LOOK_S, self.visit.handle(self._look_again))
+            if wanted := visit.query.get("file"):
+                await self.show(wanted)
+            elif visit.run is not None and visit.step is not None:
+                await self.show(self.files.of_step(visit.run, visit.step))
+            elif visit.run is not None:
+                name, self.passed_over = await visit.ask(self.files.newest, visit.run, key="file")
+                await self.show(name)
+        except SupersededError:
             return
-        named = {step: self.t("ui.step", step=numbers.whole(step)) for step in steps}
-        chooser = ui.select(named, value=self.opened.step).props("outlined dense options-dense")
-        chooser.props["aria-label"] = self.t("weights.checkpoint")
-        chooser.on_value_change(lambda event: ui.navigate.to(self.visit.href(step=event.value)))
+        except NudgeError as error:
+            with self.place:
+                message(error.message, error.hint, kind="bad")
+                text(self.t("weights.choose_other"), "s13 ink2")
 
-    def _counted(self) -> str:
-        n, tensors = numbers.whole(self.opened.total), numbers.whole(len(self.opened.parameters))
-        return self.t("weights.counted", n=n, tensors=tensors)
+    async def _list(self) -> None:
+        """Ask which files there are."""
+        run = self.visit.run
+        self.seen = self._stamp()
+        self.of_run = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
+        self.elsewhere = await asyncio.to_thread(self.files.elsewhere, run)
+        self._show_chooser()
 
-    def _shares(self) -> None:
-        groups = self.opened.groups
-        with box("shares"):
-            for group, share in groups.items():
-                box(style=f"flex:{max(share, 0.002):.4f} 0 0;background:{COLORS[group]}")
-        labels = [
-            (f"{self.t(f'weights.group.{group}')} {numbers.percent(share)}", group) for group, share in groups.items()
-        ]
-        legend(*((label, COLORS[group], "square") for label, group in labels))
+    def _stamp(self) -> int | None:
+        """What changes when the run saves or deletes a checkpoint."""
+        if self.visit.run is None:
+            return None
+        try:
+            return self.visit.house.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
+        except (OSError, NudgeError):
+            return None
 
-    def _also(self) -> None:
-        """What else the file keeps: the optimizer's state and the step, which resuming needs."""
-        t, opened = self.t, self.opened
-        box("hr", style="margin:16px 0")
-        text(t("weights.also"), "b s13", tag="h3", style="margin-bottom:8px")
-        with box("also"):
-            for stored in opened.optimizer:
-                with box():
-                    name = t(f"weights.role.{stored.name}") if t.has(f"weights.role.{stored.name}") else stored.name
-                    text(name, "s12 ink3")
-                    text(f"{numbers.count(stored.n, t.language)} · {stored.dtype}", "s13 num m")
-            for key, value in (("step", opened.step), ("tokens_seen", opened.tokens_seen)):
-                if value is not None:
-                    with box():
-                        text(t(f"weights.{key}"), "s12 ink3")
-                        text(numbers.whole(value), "s13 num m")
-        if not opened.optimizer:
-            text(t("weights.no_optimizer"), "s13 ink2")
+    async def _look_again(self) -> None:
+        if self._stamp() != self.seen:
+            await self._list()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """All files, as they are called on the page: beside another step of the same run, the step is enough."""
+        short = not self.name or self.name in self.of_run
+        names = {name: self._label(name, short=short) for name in self.of_run}
+        return names | {name: self._label(name) for name in self.elsewhere if name not in names}
+
+    def _label(self, name: str, *, short: bool = False) -> str:
+        step = _step_of(name)
+        if step is None:
+            return name
+        said = self.t("ui.step", step=numbers.whole(step))
+        return said if short else f"{name.partition('/')[0]} · {said}"
+
+    def _show_chooser(self) -> None:
+        t, n = self.t, len(self.of_run)
+        is_step = self.name in self.of_run
+        self.steps.set_visibility(is_step)
+        if is_step:
+            self.slider.props["max"] = max(1, n - 1)
+            self.slider.set_enabled(n > 1)
+            self.slider.value = self.of_run.index(self.name)
+        self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint")
+        names = self.names | ({self.name: self._label(self.name)} if self.name not in self.names and self.name else {})
+        self.chooser.set_options(names, value=self.name or None)
+
+    async def _slid(self, event: object) -> None:
+        at = int(getattr(event, "value", 0))
+        if at < len(self.of_run) and self.of_run[at] != self.name:
+            await self._go_to(self.of_run[at])
+
+    async def _picked(self, event: object) -> None:
+        name = getattr(event, "value", None)
+        if name is not None and name != self.name:
+            await self._go_to(name)
+
+    async def _go_to(self, name: str) -> None:
+        try:
+            await self.show(name)
+        except CheckpointError:
+            self._show_chooser()  # back to what is shown
+            raise
+
+    # What is in it.
+
+    async def show(self, name: str) -> None:
+        """Show a file. Raises: CheckpointError; then the page is as it was."""
+        weights = await self.visit.ask(self.files.open, name, key="file")
+        before, self.name, self.weights = self.weights, name, weights
+        self.visit.banner.clear()
+        await self._show_where()
+        if before is None or before.parameters != weights.parameters or before.stored != weights.stored:
+            self._build_content(weights)
+        self._show_facts(weights)
+        background_tasks.create(self._check(name))
+        await self.choose(self.chosen)
+        await self.row_card.show(name, weights)
+        await self.change_card.show(name, weights, self.names)
+
+    async def _show_where(self) -> None:
+        """The file in the address, at the top, and in the choosers."""
+        assert self.weights is not None, "a file is shown"
+        query, step, run = self.visit.query, self.weights.step, _run_of(self.name)
+        is_another = run not in (None, self.visit.run)
+        for key in ("file", "step"):
+            query.pop(key, None)
+        if run is not None:
+            query |= {"run": run} | ({} if step is None else {"step": str(step)})
+            self.to_inside.props["href"] = self.visit.href("inside")
+        address = self.visit.href() if run is not None else self.visit.href(file=self.name)
+        self.to_inside.set_visibility(run is not None)
+        if is_another:
+            await self._list()
+        shell.show_bar(self.visit)
+        ui.navigate.history.replace(address)
+        self.step_text.text = self.t("ui.step", step=numbers.whole(step)) if step is not None else ""
+        self._show_chooser()
+        self._show_about()
+
+    def _show_about(self) -> None:
+        assert self.weights is not None, "a file is shown"
+        t, weights = self.t, self.weights
+        dtypes = ", ".join(sorted({parameter.dtype for parameter in weights.parameters}))
+        facts = [self.name, numbers.size(weights.n_bytes), dtypes]
+        if weights.format == "nudge":
+            facts.append(t(f"weights.sum_{weights.checksum.replace(' ', '_')}"))
+        self.visit.subtitle.text = " · ".join(facts)
+        self.notes.clear()
+        with self.notes:
+            if self.passed_over:
+                message(t("weights.passed_over"), "; ".join(self.passed_over))
+
+    async def _check(self, name: str) -> None:
+        """Compare the checksum, beside everything else: it reads all of the file."""
+        assert self.weights is not None, "a file is shown"
+        if self.weights.checksum != "not checked":
+            return
+        try:
+            checked = await asyncio.to_thread(self.files.check, name)
+        except CheckpointError as error:
+            if name == self.name:
+                self.visit.say(error)
+            return
+        if name == self.name:
+            self.weights = checked
+            self._show_about()
+
+    def _build_content(self, weights: Weights) -> None:
+        t = self.t
+        self.place.clear()
+        with self.place, box("grid weights"):
+            with box("stack"):
+                n, tensors = numbers.whole(weights.total), numbers.whole(len(weights.parameters))
+                with card(t("weights.parameters"), t("weights.numbers_in", n=n, tensors=tensors)):
+                    share_bar(weights, self.visit)
+                    self.tree = Tree(weights, self.visit, self.choose)
+                    box("hr")
+                    text(t("weights.also"), "b s13", tag="h3", style="margin:0 0 8px")
+                    self.also = box("figures also", tag="dl")
+                self.change_card = ChangeCard(self.visit, self.reveal)
+            with box("stack"):
+                self.parameter_card = ParameterCard(self.visit)
+                self.row_card = RowCard(self.visit)
+
+    def _show_facts(self, weights: Weights) -> None:
+        """What the file keeps beside the weights."""
+        t = self.t
+        self.also.clear()
+        with self.also:
+            for stored in weights.stored:
+                self._fact(*self._stored(stored))
+            if weights.step is not None:
+                self._fact(t("weights.updates"), numbers.whole(weights.step))
+            if weights.tokens_seen is not None:
+                seen = weights.tokens_seen
+                self._fact(t("weights.tokens_seen"), numbers.count(seen, t.language), title=numbers.whole(seen))
+            if not weights.stored and weights.step is None:
+                text(t("weights.nothing_else"), "s13 ink3")
+
+    def _stored(self, stored: Stored) -> tuple[str, str, str]:
+        label = f"weights.stored.{stored.name}"
+        name = self.t(label) if self.t.has(label) else stored.name
+        return name, numbers.count(stored.n, self.t.language), f"{stored.dtype} · {numbers.size(stored.n_bytes)}"
+
+    def _fact(self, name: str, value: str, note: str = "", **attributes: str) -> None:
+        with box():
+            text(name, "s12 ink3 cut", tag="dt", title=name)
+            text(value, "s13 num m", tag="dd", **attributes)
+            if note:
+                text(note, "s12 ink3 nw", tag="dd")
+
+    async def reveal(self, parameter: str) -> None:
+        """Look at a parameter that was named elsewhere on the page, and bring it into view."""
+        await self.choose(parameter)
+        self.tree.scroll_to(parameter)
+
+    async def choose(self, parameter: str) -> None:
+        """Look at one parameter; at the first one if there is none of that name."""
+        assert self.weights is not None, "a file is shown"
+        named = {found.name: found for found in self.weights.parameters}
+        if not named:
+            return
+        found = named.get(parameter) or next(iter(named.values()))
+        self.chosen = found.name
+        self.tree.mark(found.name)
+        await self.parameter_card.show(self.name, self.weights, found)
+
+
+def _step_of(name: str) -> int | None:
+    """The step that a checkpoint's name says."""
+    stem = name.rpartition("/")[2].removesuffix(".pt")
+    number = stem.removeprefix("step_")
+    return int(number) if stem.startswith("step_") and number.isdecimal() else None
+
+
+def _run_of(name: str) -> str | None:
+    """The run that a file is a checkpoint of: RUN/checkpoints/step_N.pt, or RUN/ckpt.pt."""
+    run, _, place = name.partition("/")
+    return run if place == "ckpt.pt" or (place.startswith("checkpoints/") and _step_of(name) is not None) else None

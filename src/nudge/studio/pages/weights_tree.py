@@ -1,90 +1,160 @@
-"""Weights: the tree of parameters. A branch is built when it is opened first, so 48 blocks cost nothing."""
+"""Weights: the parameters as a tree, and what share of them each part has."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
+from nicegui import ui
 from nicegui.element import Element
 
-from nudge.look import Node, Parameter
+from nudge.look import Node, Weights
 from nudge.studio import numbers
 from nudge.studio.kit import bar, box, icon, text
-from nudge.studio.words import Words
+from nudge.studio.visit import Visit
 
-OPEN = ("model weights", "embedding", "blocks.0")  # at first
+COLOURS = {  # of the groups, in this order
+    "embedding": "var(--accent)",
+    "attention": "var(--blue)",
+    "mlp": "color-mix(in srgb,var(--blue) 50%,var(--surface))",
+    "norm": "var(--ink3)",
+    "head": "color-mix(in srgb,var(--accent) 50%,var(--surface))",
+    "other": "var(--muted-bar)",
+}
+N_ROWS = 300  # below one branch: a file may hold any number of names
+
+# The keys of a tree, as the ARIA practices have them. The focus moves in the browser; a click opens, closes or chooses.
+_KEYS = """(event) => {
+  const rows = [...event.currentTarget.querySelectorAll('[role=treeitem]')].filter((row) => row.offsetParent);
+  const at = rows.indexOf(event.target), row = rows[at];
+  if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
+  const level = (other) => Number(other.getAttribute('aria-level')), open = row.getAttribute('aria-expanded');
+  let to = null;
+  if (event.key === 'ArrowDown') to = rows[at + 1];
+  else if (event.key === 'ArrowUp') to = rows[at - 1];
+  else if (event.key === 'Home') to = rows[0];
+  else if (event.key === 'End') to = rows[rows.length - 1];
+  else if (event.key === 'ArrowRight' && open === 'true') to = rows[at + 1];
+  else if (event.key === 'ArrowRight' && open === 'false') row.click();
+  else if (event.key === 'ArrowLeft' && open === 'true') row.click();
+  else if (event.key === 'ArrowLeft') to = rows.slice(0, at).reverse().find((other) => level(other) < level(row));
+  else if (event.key === 'Enter' || event.key === ' ') row.click();
+  else if (event.key !== 'ArrowRight') return;
+  event.preventDefault();
+  if (to) { rows.forEach((other) => { other.tabIndex = other === to ? 0 : -1; }); to.focus(); }
+}"""
+
+
+def share_bar(weights: Weights, visit: Visit) -> None:
+    """One bar of all parameters, cut into the groups that are there."""
+    t, groups = visit.t, weights.groups
+    shares = [(t(f"weights.branch.{group}"), groups[group], COLOURS[group]) for group in COLOURS if group in groups]
+    label = ", ".join(f"{name} {numbers.percent(share)}" for name, share, _ in shares)
+    with box("shares", role="img", aria_label=f"{t('weights.share_of_groups')}: {label}"):
+        for _, share, colour in shares:
+            box(style=f"flex:{share:.6f} 1 0;background:{colour}")
+    with box("hs wrap shares-legend"):
+        for name, share, colour in shares:
+            with box("hs"):
+                box("sw square", style=f"background:{colour}")
+                text(name, "s13 ink2")
+                text(numbers.percent(share), "s13 num m")
 
 
 class Tree:
-    """Rows with name, role, shape, count and share; branches fold, leaves are chosen."""
+    """The tree of a file's parameters: branches open and close, `choose` is called with a leaf's name.
 
-    def __init__(self, t: Words, root: Node, choose: Callable[[Parameter], Awaitable[None]]) -> None:
-        self.t, self._choose = t, choose
-        self._leaves: dict[str, Element] = {}
-        self._marked = ""
-        with box("trow thead"):
-            for column in ("name", "role", "shape", "count", "share"):
-                text(t(f"weights.column.{column}"), column)
-        with box("tree", role="tree", aria_label=t("weights.parameters")):
-            self._node(root, depth=0)
+    What is below a branch is built when it is opened for the first time.
+    """
+
+    def __init__(self, weights: Weights, visit: Visit, choose: Callable[[str], Any]) -> None:
+        self.visit, self.t, self.choose = visit, visit.t, choose
+        self.rows: dict[str, Element] = {}  # by the node's name
+        self.below: dict[str, Element] = {}  # what a branch holds, built when it is opened
+        self.chosen: str | None = None
+        self.root = weights.tree
+        with box("trow thead", aria_hidden="true"):
+            heads = ("name", "role_head", "shape", "count", "share")
+            for key, classes in zip(heads, ("nm", "ro", "sp", "pa", "br"), strict=True):
+                text(self.t(f"weights.{key}"), classes)
+            box("pc")
+        with box("wtree", role="tree", aria_label=self.t("weights.tree")) as tree:
+            self._row(self.root, level=1, position=1, n=1)
+        tree.on("keydown", js_handler=_KEYS)
+        self.rows[self.root.name].props["tabindex"] = 0
+        self._toggle(self.root)
+        for node in self.root.children:
+            if node.kind == "embedding":
+                self._toggle(node)
 
     def mark(self, name: str) -> None:
-        """Show which parameter is looked at."""
-        if self._marked in self._leaves:
-            self._leaves[self._marked].classes(remove="on")
-        self._marked = name
-        if name in self._leaves:
-            self._leaves[name].classes(add="on")
+        """Show which parameter is looked at, and open what it lies in."""
+        for branch in _path(self.root, name):
+            if not self.below[branch.name].visible:
+                self._toggle(branch)
+        for changed, chosen in ((self.chosen, False), (name, True)):
+            if changed in self.rows:
+                row = self.rows[changed]
+                row.classes(add="sel" if chosen else "", remove="" if chosen else "sel")
+                row.props["aria-selected"] = "true" if chosen else "false"
+        self.chosen = name
 
-    def _node(self, node: Node, depth: int) -> None:
-        row = box("trow", tag="button", type="button", role="treeitem", aria_level=depth + 1)
+    def scroll_to(self, name: str) -> None:
+        """Bring a parameter's row into view, once the browser has it."""
+        place = f"getHtmlElement({self.rows[name].id})"
+        ui.run_javascript(f"setTimeout(() => {place}?.scrollIntoView({{block: 'nearest'}}), 100)")
+
+    def _toggle(self, node: Node) -> None:
+        below, opening = self.below[node.name], not self.below[node.name].visible
+        if not below.default_slot.children:
+            self._fill(node)
+        below.set_visibility(opening)
+        self.rows[node.name].props["aria-expanded"] = "true" if opening else "false"
+
+    def _fill(self, node: Node) -> None:
+        level = int(self.rows[node.name].props["aria-level"]) + 1
+        with self.below[node.name]:
+            for at, child in enumerate(node.children[:N_ROWS], start=1):
+                self._row(child, level=level, position=at, n=len(node.children))
+            if len(node.children) > N_ROWS:
+                more = numbers.whole(len(node.children) - N_ROWS)
+                text(self.t("weights.more_rows", n=more), "s12 ink3", style=f"padding:8px 8px 8px {20 * level}px")
+
+    def _row(self, node: Node, *, level: int, position: int, n: int) -> None:
+        t, is_leaf = self.t, node.parameter is not None
+        name = f"weights.branch.{node.label}"
+        label = t(name) if not is_leaf and t.has(name) else node.label
+        row = box("trow", role="treeitem", tabindex=-1, aria_level=level, aria_posinset=position, aria_setsize=n)
+        self.rows[node.name] = row
+        if not is_leaf:
+            row.props["aria-expanded"] = "false"
+            self.below[node.name] = box(role="group")
+            self.below[node.name].set_visibility(False)
+        clicked = partial(self.choose, node.name) if is_leaf else partial(self._toggle, node)
+        row.on("click", self.visit.handle(clicked))
         with row:
-            with box("name", style=f"padding-left:{20 * depth}px"):
-                if node.children:
-                    icon("chevron_right", "chev")
-                branch = "grp" if node.children else "leaf"
-                text(self._label(node), branch, title=node.name)
-            role = f"weights.role.{node.kind}"
-            text(self.t(role) if self.t.has(role) else node.role, "role")
-            text(_shape(node.parameter), "shape")
-            text(numbers.count(node.n, self.t.language), "count")
-            with box("share"):
-                with box("bar"):
-                    bar(node.share, "leafbar" if node.parameter else "")
-                text(numbers.percent(node.share) if node.share >= 0.001 else "< 0.1%", "pc")
-        if node.parameter is not None:
-            self._leaf(row, node.parameter)
-        else:
-            self._branch(row, node, depth)
-
-    def _label(self, node: Node) -> str:
-        key = f"weights.branch.{node.kind}"
-        return self.t(key) if node.children and self.t.has(key) else node.label
-
-    def _leaf(self, row: Element, parameter: Parameter) -> None:
-        self._leaves[parameter.name] = row
-        if parameter.name == self._marked:
-            row.classes(add="on")
-        row.on("click", lambda: self._choose(parameter))
-
-    def _branch(self, row: Element, node: Node, depth: int) -> None:
-        children = box(role="group")
-        built = False
-
-        def toggle() -> None:
-            nonlocal built
-            now_open = row.props.get("aria-expanded") != "true"
-            row.props["aria-expanded"] = "true" if now_open else "false"
-            children.set_visibility(now_open)
-            if now_open and not built:
-                built = True
-                with children:
-                    for child in node.children:
-                        self._node(child, depth + 1)
-
-        row.props["aria-expanded"] = "false"
-        children.set_visibility(False)
-        row.on("click", toggle)
-        if node.name in OPEN or node.kind == "head":
-            toggle()
+            with box("hs nm", style=f"padding-left:{20 * (level - 1)}px"):
+                if not is_leaf:
+                    icon("arrow_right", "fold-mark")
+                text(label, "leaf cut" if is_leaf else "grp cut", title=node.name)
+            text(t(f"weights.role.{node.kind}"), "ro", title=t(f"weights.role.{node.kind}"))
+            shape = shape_of(node.parameter.shape) if node.parameter else ""
+            text(shape, "sp", title=shape)
+            text(numbers.count(node.n, t.language), "pa", title=numbers.whole(node.n))
+            with box("br"), box("bar"):
+                bar(node.share, "leaf" if is_leaf else "")
+            text(numbers.percent(node.share), "pc")
 
 
-def _shape(parameter: Parameter | None) -> str:
-    return f"[{', '.join(map(str, parameter.shape))}]" if parameter else ""
+def shape_of(shape: tuple[int, ...]) -> str:
+    """(24000, 384) -> [24000, 384]"""
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _path(node: Node, name: str) -> list[Node]:
+    """The branches above a leaf, the root first; none if it is not there."""
+    for child in node.children:
+        if child.parameter is not None and child.name == name:
+            return [node]
+        if below := _path(child, name):
+            return [node, *below]
+    return []

@@ -1,0 +1,138 @@
+"""Weights: how far every part moved since another checkpoint."""
+
+import math
+from functools import partial
+from typing import Any
+
+from nicegui import ui
+
+from nudge.look import Change, Difference, Weights
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, card, text
+from nudge.studio.pages.weights_tree import shape_of
+from nudge.studio.visit import Visit
+
+N_CHANGED = 8
+N_NAMES = 5  # of those that do not fit
+_PARTS = ("wte", "wpe", "attention", "mlp", "norms", "head", "other")
+
+
+class ChangeCard:
+    """The card that compares the file that is shown with another one; `choose` is called with a parameter's name."""
+
+    def __init__(self, visit: Visit, choose: Any) -> None:
+        self.visit, self.t, self.choose = visit, visit.t, choose
+        self.name = self.shown = ""  # the file of the page, and what it is compared with
+        self.other: str | None = None  # what a person chose
+        self.names: dict[str, str] = {}  # of all files there are, as they are called on the page
+        with card(classes="change-card"):
+            with box("ch wrap"):
+                self.title = text("", "ct", tag="h2")
+                text(self.t("weights.moved"), "s12 ink3")
+                box("gr")
+                self.chooser = ui.select({}, on_change=visit.handle(self._chosen)).props("outlined dense options-dense")
+                self.chooser.props["aria-label"] = self.t("weights.compare_with")
+            self.place = box()
+
+    async def show(self, name: str, weights: Weights, names: dict[str, str]) -> None:
+        """Compare a file with the one that was chosen, or else with the oldest checkpoint of its run."""
+        self.name, self.weights, self.names = name, weights, names
+        options = {other: label for other, label in names.items() if other != name}
+        before = self.other if self.other in options else next(iter(options), None)
+        self.chooser.set_visibility(bool(options))
+        self.chooser.set_options(options, value=before)
+        if before is None:
+            self.title.text = self.t("weights.compare_with")
+            self.place.clear()
+            with self.place:
+                text(self.t("weights.nothing_to_compare"), "s13 ink2")
+            return
+        await self._compare(before)
+
+    async def _chosen(self, event: object) -> None:
+        wanted = getattr(event, "value", None)
+        if wanted is not None and wanted != self.shown:
+            self.other = wanted
+            await self._compare(wanted)
+
+    async def _compare(self, before: str) -> None:
+        self.shown = before
+        files = self.visit.house.weight_files
+        other = await self.visit.ask(files.open, before, key="difference")
+        found = await self.visit.ask(files.difference, before, self.name, key="difference")
+        t, here = self.t, self.weights.step
+        same_run = before.partition("/")[0] == self.name.partition("/")[0]
+        if same_run and other.step is not None and here is not None and other.step < here:
+            self.title.text = t("weights.since", step=numbers.whole(other.step))
+        else:
+            self.title.text = t("weights.compared", name=self.names[before])
+        self.place.clear()
+        with self.place:
+            if found.changes:
+                with box("grid changes"):
+                    self._show_parts(found)
+                    self._show_most(found)
+                text(t("weights.compared_note"), "s12 ink3", style="margin-top:12px")
+            self._show_misfits(found, self.names[before])
+
+    def _show_parts(self, found: Difference) -> None:
+        t = self.t
+        with box():
+            text(t("weights.parts"), "s12 ink3", style="margin-bottom:8px")
+            longest = _longest([*found.parts.values(), found.total])
+            for part in _PARTS:
+                if part in found.parts:
+                    label = f"weights.branch.{part}"
+                    _line(t(label) if t.has(label) else part, found.parts[part], longest, "ink2 s13")
+            _line(t("weights.all_parts"), found.total, longest, "s13 m")
+
+    def _show_most(self, found: Difference) -> None:
+        most = sorted(found.changes, key=_size, reverse=True)[:N_CHANGED]
+        longest = _longest([change.relative for change in most])
+        with box():
+            text(self.t("weights.most"), "s12 ink3", style="margin-bottom:8px")
+            for change in most:
+                row = _line(change.name, change.relative, longest, "mono s12 ink2", tag="button")
+                row.on("click", self.visit.handle(partial(self.choose, change.name)))
+
+    def _show_misfits(self, found: Difference, before: str) -> None:
+        t, lines = self.t, []
+        if found.only_before:
+            lines.append(t("weights.only_before", name=before, list=self._listed(found.only_before)))
+        if found.only_after:
+            lines.append(t("weights.only_after", list=self._listed(found.only_after)))
+        for name, old, new in found.other_shape[:N_NAMES]:
+            lines.append(t("weights.other_shape", name=name, before=shape_of(old), after=shape_of(new)))
+        if len(found.other_shape) > N_NAMES:
+            lines.append(t("weights.and_more", list="…", n=numbers.whole(len(found.other_shape) - N_NAMES)))
+        if lines:
+            with box("callout misfits"):
+                text(t("weights.does_not_fit"), "m")
+                for line in lines:
+                    text(line, "s12")
+
+    def _listed(self, names: tuple[str, ...]) -> str:
+        few = ", ".join(names[:N_NAMES])
+        more = len(names) - N_NAMES
+        return self.t("weights.and_more", list=few, n=numbers.whole(more)) if more > 0 else few
+
+
+def _line(label: str, value: float, longest: float, classes: str, *, tag: str = "div") -> Any:
+    row = box("moved", tag=tag, title=label, **({"type": "button"} if tag == "button" else {}))
+    with row:
+        text(label, f"cut {classes}")
+        with box("bg"):
+            bar(
+                value / longest if math.isfinite(value) else 1.0, "thin acc-bar" if math.isfinite(value) else "thin bad"
+            )
+        text(numbers.significant(value), "s13 num right", title=repr(value))
+    return row
+
+
+def _longest(values: list[float]) -> float:
+    return max((value for value in values if math.isfinite(value)), default=0.0) or 1.0
+
+
+def _size(change: Change) -> float:
+    """For sorting: what is not a number is what a person should see first."""
+    return math.inf if math.isnan(change.relative) else change.relative

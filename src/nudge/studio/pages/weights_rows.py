@@ -1,0 +1,163 @@
+"""Weights: one row of the table of tokens, which is a vector, and the tokens whose rows point the same way."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from nicegui import ui
+from torch import Tensor
+
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import NudgeError
+from nudge.look import Neighbour, Weights, neighbours
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, card, icon, image, text
+from nudge.studio.pages.weights_tensor import coloured
+from nudge.studio.pages.weights_tree import shape_of
+from nudge.studio.tokens import Shown, bytes_of, matching, show
+from nudge.studio.visit import Visit
+from nudge.studio.weight_files import WeightFiles
+
+TABLE = "wte.weight"
+N_FOUND = 8
+N_NEAREST = 8
+N_NUMBERS = 8
+_EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the first that is a token of the vocabulary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One token's row of the table, and its neighbours."""
+
+    token: int
+    values: tuple[float, ...]  # the first of them
+    picture: str
+    nearest: tuple[Neighbour, ...]
+
+
+def table_of(weights: Weights) -> tuple[int, int] | None:
+    """The sizes [V, C] of the table of tokens; None if there is none."""
+    shapes = [parameter.shape for parameter in weights.parameters if parameter.name == TABLE and parameter.n]
+    return (shapes[0][0], shapes[0][1]) if shapes and len(shapes[0]) == 2 else None
+
+
+def look(files: WeightFiles, name: str, token: int) -> Row:
+    """Raises: CheckpointError; ConfigError if the table has no such row."""
+    table: Tensor = files.open(name).tensor(TABLE)
+    nearest = neighbours(table, token, N_NEAREST)
+    values = table[token].double()
+    picture, _ = coloured(values[None].numpy())
+    return Row(token=token, values=tuple(values[:N_NUMBERS].tolist()), picture=picture, nearest=nearest)
+
+
+def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
+    """The tokens that a person may mean: what is the text, then what contains it, the shortest first."""
+    if tokenizer is None:
+        number = wanted.removeprefix("#")
+        return [int(number)] if number.isdecimal() and len(number) < 10 and int(number) < size else []
+    exact, containing = matching(tokenizer, wanted, size)
+    containing.sort(key=lambda token: len(bytes_of(tokenizer, token) or b""))
+    return [token for token in dict.fromkeys([*exact, *containing]) if token < size][:N_FOUND]
+
+
+def first_token(tokenizer: Tokenizer | None, size: int) -> int:
+    """A token to begin with."""
+    found = (matching(tokenizer, example, size)[0] for example in _EXAMPLES) if tokenizer else iter(())
+    return next((tokens[0] for tokens in found if tokens), 0)
+
+
+class RowCard:
+    """The card about one token's row."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.t = visit, visit.t
+        self.name = ""
+        self.tokenizer: Tokenizer | None = None
+        self.token: int | None = None
+        self.sizes = (0, 0)
+        t = self.t
+        with card(t("weights.row_title"), t("weights.row_note")) as self.card:
+            with box("fill"):
+                entry = ui.input(placeholder=t("weights.find_hint"), on_change=visit.handle(self._search))
+                entry.props("outlined dense clearable debounce=200 maxlength=200")
+                entry.props["aria-label"] = t("weights.find")
+                with entry.add_slot("prepend"):
+                    icon("search")
+            self.found = box("found")
+            self.place = box("token-row", aria_live="polite")
+
+    async def show(self, name: str, weights: Weights) -> None:
+        """Look at the table of another file, at the same token if it has it."""
+        sizes = table_of(weights)
+        self.card.set_visibility(sizes is not None)
+        if sizes is None:
+            return
+        self.name, self.sizes = name, sizes
+        try:
+            self.tokenizer = await self.visit.ask(self.visit.house.weight_files.tokenizer, name, key="tokenizer")
+        except NudgeError:  # a network without one, or with one of another
+            self.tokenizer = None
+        if self.token is None or self.token >= sizes[0]:
+            self.token = await self.visit.ask(first_token, self.tokenizer, sizes[0], key="find")
+        await self.choose(self.token)
+
+    async def _search(self, event: object) -> None:
+        wanted = str(getattr(event, "value", "") or "")
+        tokens = await self.visit.ask(find, self.tokenizer, wanted, self.sizes[0], key="find") if wanted else []
+        self.found.clear()
+        with self.found:
+            for token in tokens:
+                shown = self._shown(token)
+                chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
+                chip.on("click", self.visit.handle(partial(self.choose, token)))
+            if wanted and not tokens:
+                text(self.t("predict.not_found"), "s12 ink3")
+        if tokens:
+            await self.choose(tokens[0])
+
+    async def choose(self, token: int) -> None:
+        """Look at one token's row."""
+        row = await self.visit.ask(look, self.visit.house.weight_files, self.name, token, key="row")
+        self.token = token
+        self.place.clear()
+        with self.place:
+            self._show_row(row)
+            self._show_nearest(row)
+
+    def _shown(self, token: int) -> Shown:
+        if self.tokenizer is None:
+            return Shown(label=f"#{token}", kind="text", id=token, hex="")
+        return show(self.tokenizer, token, self.t)
+
+    def _show_row(self, row: Row) -> None:
+        t, shown = self.t, self._shown(row.token)
+        columns = numbers.whole(self.sizes[1])
+        with box("hs"):
+            text(shown.label, f"mono b cut {shown.kind}")
+            text(t("predict.id_bytes", id=numbers.whole(shown.id), hex=shown.hex or "–"), "s12 ink3 nw")
+        image(row.picture, "strip", alt=t("weights.row_of", token=shown.label))
+        with box("numbers-of-row"):
+            for value in row.values:
+                text(numbers.fixed(value, 2), "mono s12 num", title=repr(value))
+            if len(row.values) < self.sizes[1]:
+                text("…", "s12 ink3")
+        text(t("weights.first_numbers", n=len(row.values), columns=columns), "s12 ink3")
+        text(t("weights.vector", table=shape_of(self.sizes), columns=columns), "callout")
+        if self.tokenizer is None:
+            text(t("weights.no_tokenizer"), "s12 ink3")
+
+    def _show_nearest(self, row: Row) -> None:
+        t = self.t
+        with box("nearest-head"):
+            text(t("weights.nearest"), "b s13", tag="h3")
+            text(t("weights.nearest_note", n=numbers.whole(self.sizes[0])), "s12 ink3")
+        if not row.nearest:
+            text(t("weights.no_direction"), "s13 ink2")
+        for neighbour in row.nearest:
+            shown = self._shown(neighbour.token)
+            line = box("near", tag="button", type="button", title=f"{shown.id} · {shown.hex}")
+            line.on("click", self.visit.handle(partial(self.choose, neighbour.token)))
+            with line:
+                text(shown.label, f"mono s13 cut t {shown.kind}")
+                with box("bg"):
+                    bar(neighbour.cosine, "thin")
+                text(numbers.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))
