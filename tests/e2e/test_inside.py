@@ -165,9 +165,11 @@ def test_the_korean_sentence_folds_to_whole_words(
     page.get_by_role("button", name="구글에서").click()
     expect(page.get_by_role("textbox", name="Text")).to_have_value(KOREAN)
     page.get_by_role("button", name="Block 1, head 1").click()
+    expect(page.locator(".head-view h3")).to_contain_text("Block 1, head 1")
     page.get_by_role("radio", name="Words").click()
     labels = page.locator(".map .beside button")
     expect(labels).to_have_text([re.compile("end of text"), "구글에서", "·시니어", "·엔지니어를", "·채용합니다"])
+    expect(page.locator(".looks")).to_contain_text("“·채용합니다” looks at")  # the last word's row comes by itself
     ids = model.prompt_ids(KOREAN)
     words = words_of(model.tokenizer, ids)
     weights = pattern(model, ids, 1, 1)
