@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nudge.data import bpe
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, BpeTokenizer, Tokenizer
-from nudge.studio.tokens import Group, Shown, bytes_of, groups, n_unfinished, show, show_each, words_of
+from nudge.studio.tokens import Group, Shown, bytes_of, groups, matching, n_unfinished, show, show_each, words_of
 from nudge.studio.words import Words
 
 ENGLISH = Words("en")
@@ -136,3 +136,17 @@ def test_published_vocabulary_cuts_syllables(shared_data: Path) -> None:
     cl100k = tokenizers.get(str(shared_data / "cl100k_base.tiktoken"))
     assert show(cl100k, 100256, ENGLISH).kind == "empty"
     assert show(cl100k, 100258, ENGLISH).label == "⟨fim_prefix⟩"
+
+
+def test_what_a_text_may_mean() -> None:
+    own = gappy()
+    size = own.vocab_size
+    dog = own.encode(" dog")
+    assert len(dog) == 1
+    for wanted in ("·dog", "dog"):
+        exact, containing = matching(own, wanted, size)
+        assert dog[0] in exact
+        assert dog[0] in containing
+    assert matching(own, f"#{size - 1}", size) == ([size - 1], [])
+    assert matching(own, f"#{size}", size) == ([], [])
+    assert matching(tokenizers.chars(["ab"]), "z", 3) == ([], [])

@@ -17,7 +17,7 @@ from nudge.look.parameters import Group, Parameter
 if TYPE_CHECKING:
     from nudge.look.inspection import Weights
 
-PIECE = 2**20  # values that are looked at together: 8 MB as float64
+PIECE = 2**17  # values that are looked at together: 1 MB as float64, which stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,15 +158,20 @@ def pieces(tensor: Tensor) -> Iterator[Tensor]:
         yield piece.double()
 
 
+def _finite(piece: Tensor) -> Tensor:
+    """Its finite values. A finite sum says that all are, in a fraction of the time."""
+    return piece if piece.sum().isfinite() else piece[piece.isfinite()]
+
+
 def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
     """Two passes: the range and the mean first, then the bins and the spread around the mean."""
     n_finite, total, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for piece in pieces(tensor):
-        finite = piece[piece.isfinite()]
+        finite = _finite(piece)
         if len(finite):
             n_finite += len(finite)
             total += finite.sum().item()
-            squares += finite.square().sum().item()
+            squares += torch.dot(finite, finite).item()
             low, high = min(low, finite.min().item()), max(high, finite.max().item())
     if not n_finite:
         low = high = math.nan
@@ -175,9 +180,10 @@ def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
     first, last = (low, high) if low < high else (mean - 0.5, mean + 0.5) if n_finite else (-0.5, 0.5)
     counts, spread = torch.zeros(bins, dtype=torch.float64), 0.0
     for piece in pieces(tensor):
-        finite = piece[piece.isfinite()]
+        finite = _finite(piece)
         counts += torch.histc(finite, bins, first, last)
-        spread += (finite - mean).square().sum().item() if len(finite) else 0.0
+        away = finite - mean
+        spread += torch.dot(away, away).item()
     return Histogram(
         name=name,
         edges=tuple(torch.linspace(first, last, bins + 1, dtype=torch.float64).tolist()),

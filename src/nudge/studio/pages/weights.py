@@ -85,6 +85,8 @@ class WeightsPage:
         except SupersededError:
             return
         except NudgeError as error:
+            if self.weights is not None:  # the file is shown, but for a part of it
+                raise
             with self.place:
                 message(error.message, error.hint, kind="bad")
                 text(self.t("weights.choose_other"), "s13 ink2")
@@ -147,6 +149,7 @@ class WeightsPage:
             await self._go_to(name)
 
     async def _go_to(self, name: str) -> None:
+        self.passed_over = []
         try:
             await self.show(name)
         except CheckpointError:
@@ -161,7 +164,7 @@ class WeightsPage:
         before, self.name, self.weights = self.weights, name, weights
         self.visit.banner.clear()
         await self._show_where()
-        if before is None or before.parameters != weights.parameters or before.stored != weights.stored:
+        if before is None or before.parameters != weights.parameters:
             self._build_content(weights)
         self._show_facts(weights)
         background_tasks.create(self._check(name))

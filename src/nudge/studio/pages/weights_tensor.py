@@ -66,7 +66,7 @@ class ParameterCard:
                 self.shape = text("", "s12 ink3 mono nw")
             self.what = text("", "s13 ink2")
             self.called = text("", "s12 ink3 mono anywhere")
-            self.chart = charts.chart({}, height=152, label="")
+            self.chart = charts.chart({"tooltip": _TOOLTIP}, height=152, label="")
             self.facts = box("figures", tag="dl")
             self.notes = box("notes-below")
             self.picture = box("values")
@@ -155,10 +155,11 @@ def which(looked: Looked, parameter: Parameter, t: Words) -> str:
 
 
 _WRITTEN = "v => String(+Number(v).toPrecision(2)).replace('-', '−')"
-_BIN = (
-    "p => p[0].data[2].toPrecision(3).replace('-', '−') + ' … ' + p[0].data[3].toPrecision(3).replace('-', '−')"
+_BIN = (  # -0.12 … -0.10, and how many values
+    "p => [2, 3].map(at => p[0].data[at].toPrecision(3).replace('-', '−')).join(' … ')"
     " + '\\n' + p[0].data[1].toLocaleString('en')"
 )
+_TOOLTIP = {"show": True, "trigger": "axis", "axisPointer": {"type": "none"}, ":formatter": _BIN}
 
 
 def bars(found: Histogram) -> dict[str, Any]:
@@ -170,7 +171,6 @@ def bars(found: Histogram) -> dict[str, Any]:
     ]
     return {
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 24},
-        "tooltip": {"show": True, "trigger": "axis", "axisPointer": {"type": "none"}, ":formatter": _BIN},
         "xAxis": charts.axis(
             type="value",
             min=low,
@@ -190,7 +190,7 @@ def bars(found: Histogram) -> dict[str, Any]:
                 "data": data,
                 "barCategoryGap": "20%",
                 "barMinWidth": 2,
-                "barMinHeight": 0,
+                "emphasis": {"disabled": True},  # it would make a colour of a variable lighter, and cannot
                 "itemStyle": {"color": "var(--blue)", "borderRadius": [2, 2, 0, 0]},
             }
         ],

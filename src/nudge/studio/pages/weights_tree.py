@@ -89,7 +89,7 @@ class Tree:
     def mark(self, name: str) -> None:
         """Show which parameter is looked at, and open what it lies in."""
         for branch in _path(self.root, name):
-            if not self.below[branch.name].visible:
+            if branch.name in self.below and not self.below[branch.name].visible:
                 self._toggle(branch)
         for changed, chosen in ((self.chosen, False), (name, True)):
             if changed in self.rows:
@@ -100,6 +100,8 @@ class Tree:
 
     def scroll_to(self, name: str) -> None:
         """Bring a parameter's row into view, once the browser has it."""
+        if name not in self.rows:  # one of those that are only counted
+            return
         place = f"getHtmlElement({self.rows[name].id})"
         ui.run_javascript(f"setTimeout(() => {place}?.scrollIntoView({{block: 'nearest'}}), 100)")
 
