@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from nudge import checkpoint
+from nudge import checkpoint, runfolder
 from nudge.errors import CheckpointError, RunError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
@@ -73,11 +73,19 @@ class Models:
 
     def folder(self, run: str) -> RunFolder:
         """The run folder of that name. Raises: RunError for a name that is none of ours."""
-        path = self.runs / run
-        inside = path.resolve().is_relative_to(self.runs.resolve()) and len(Path(run).parts) == 1
-        if run in ("", ".", "..") or not inside or not path.is_dir():
+        folder = RunFolder(self.runs / run)
+        is_name = run not in ("", ".", "..") and len(Path(run).parts) == 1
+        if not (is_name and folder.path.is_dir() and self._inside(folder.path) and self._inside(folder.events)):
             raise RunError(f"there is no run named {run!r} under {self.runs}", "choose one of the list at the top")
-        return RunFolder(path)
+        return folder
+
+    def folders(self) -> list[Path]:
+        """The run folders, the one written to last first; none that leads elsewhere by a link."""
+        found = runfolder.run_folders(self.runs)
+        return [path for path in found if self._inside(path) and self._inside(RunFolder(path).events)]
+
+    def _inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.runs.resolve())
 
     def steps(self, run: str) -> list[int]:
         """The updates whose checkpoints are there, the first one first."""
@@ -105,6 +113,6 @@ class Models:
         file = (folder.ckpt if step is None else source).resolve()
         if not file.is_file():
             raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
-        if not file.is_relative_to(self.runs.resolve()):
+        if not self._inside(file):
             raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
         return source

@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import app, ui
 from nicegui.language import Language
 
-from nudge import __version__, runfolder
+from nudge import __version__
 from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
@@ -103,7 +103,7 @@ def _application(runs: Path) -> FastAPI:
 def _add_page(house: House, name: str, module: ModuleType) -> None:
     async def show(request: Request) -> Response | None:
         visit = visits.begin(house, name, request)
-        if visit.run is None and (newest := runfolder.run_folders(house.models.runs)):
+        if visit.run is None and (newest := house.models.folders()):
             return RedirectResponse(f"/{name}?{urlencode({**visit.query, 'run': newest[0].name})}")
         client = ui.context.client
         client.page = copy.copy(client.page)  # NiceGUI shares it among all visits

@@ -9,7 +9,6 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import runfolder
 from nudge.errors import NudgeError
 from nudge.studio import numbers, words
 from nudge.studio.kit import box, icon, link, message, shape, svg, text
@@ -113,7 +112,7 @@ def _mark() -> None:
 
 def _run_chooser(visit: Visit) -> None:
     t = visit.t
-    names = [path.name for path in runfolder.run_folders(visit.house.models.runs)]
+    names = [path.name for path in visit.house.models.folders()]
     if not names and visit.run is None:
         return
     with box("runchip", tag="button", type="button", aria_haspopup="menu", aria_label=t("ui.choose_run")):

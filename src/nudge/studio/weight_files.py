@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from nudge import checkpoint, runfolder
+from nudge import checkpoint
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, FormatError, RunError
 from nudge.look import Difference, Histogram, Weights, difference, weights
@@ -48,7 +48,7 @@ class WeightFiles:
     def elsewhere(self, run: str | None) -> list[str]:
         """What else there is beside a run's own: the newest checkpoint of each other run, and foreign files."""
         names = []
-        for path in runfolder.run_folders(self.models.runs):
+        for path in self.models.folders():
             with contextlib.suppress(RunError):  # a link that leads away
                 names += self.of_run(path.name)[-1:] if path.name != run else []
         return names + self.foreign()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nicegui import ui
 
-from nudge import __version__, runfolder
+from nudge import __version__
 from nudge.data.visible import readable
 from nudge.errors import NudgeError
 from nudge.runfolder import RunFolder
@@ -144,7 +144,7 @@ class TrainPage:
             for name in launcher.names()
             if (launch := launcher.look(name))
         ]
-        return starting + [self._line(path) for path in runfolder.run_folders(self.house.models.runs)[:N_LISTED]]
+        return starting + [self._line(path) for path in self.house.models.folders()[:N_LISTED]]
 
     def _line(self, path: Path) -> Line:
         folder = RunFolder(path)

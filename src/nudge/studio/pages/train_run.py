@@ -82,8 +82,6 @@ class Watched:
                 self._seen = error.message
                 self.visit.say(error)
             return False
-        if self.folder.events.exists() and not self.folder.events.resolve().is_relative_to(models.runs.resolve()):
-            return False
         self.log = self.visit.house.logs.of(self.folder.events)
         return True
 
