@@ -8,6 +8,7 @@ The pictures are made with the Chromium that NUDGE_CHROMIUM names, or the one th
 """
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -22,11 +23,12 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 OUT = Path(__file__).parent / "screenshots"
-SENTENCES = (
-    "구글에서 시니어 엔지니어를 채용합니다.\n",
-    "서울의 한 회사가 주니어 개발자를 찾습니다.\n",
-    "오늘 본 영화는 정말 재미있었습니다.\n",
-)
+# Korean sentences are put together from these parts: enough for a small model to be unsure of what comes next.
+WHO = ("구글에서", "서울의 한 회사가", "작은 연구소에서", "대학교에서", "이 팀에서", "부산의 한 학교가")
+WHOM = ("시니어 엔지니어를", "주니어 개발자를", "데이터 과학자를", "한국어 선생님을", "새로운 동료를", "디자이너를")
+WHAT = ("채용합니다", "찾습니다", "기다립니다", "만났습니다", "모집합니다", "칭찬했습니다")
+WHEN = ("", "오늘 ", "다음 주에 ", "올해도 ", "드디어 ", "함께 일할 ")
+ENDS = (".", ".", ".", "!", "?")
 WIDTH, HEIGHT = 1440, 900
 
 
@@ -39,9 +41,12 @@ def train(runs: Path) -> None:
     """A model of Python code, and a small one of Korean sentences."""
     subprocess.run(nudge("train", "--run", str(runs / "tiny")), check=True)
     text = runs / "korean.txt"
-    text.write_text("".join(SENTENCES) * 2000, encoding="utf-8")
+    draw = random.Random(0).choice
+    lines = (f"{draw(WHO)} {draw(WHEN)}{draw(WHOM)} {draw(WHAT)}{draw(ENDS)}" for _ in range(20_000))
+    text.write_text("\n".join(lines), encoding="utf-8")
     short = ("--steps", "200", "--tokenizer", "bpe-600", "--run", str(runs / "korean"))
     subprocess.run(nudge("train", "--data", str(text), *short), check=True)
+    text.unlink()
 
 
 @contextmanager
@@ -51,7 +56,9 @@ def serving(runs: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(nudge("studio", str(runs), "--port", str(port)), stdout=subprocess.DEVNULL)
+    # From beside the folder, so that no path of this machine is in a picture.
+    command = nudge("studio", runs.name, "--port", str(port))
+    process = subprocess.Popen(command, cwd=runs.parent, stdout=subprocess.DEVNULL)
     try:
         for _ in range(300):
             try:
@@ -101,7 +108,7 @@ PREPARE = {"predict": nudge_once, "play": write}
 def main() -> None:
     """Take all pictures."""
     OUT.mkdir(exist_ok=True)
-    given = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+    given = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory() as temporary:
         runs = given or Path(temporary) / "runs"
         if given is None:

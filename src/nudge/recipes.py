@@ -44,7 +44,7 @@ def tiny() -> Config:
         recipe="tiny",
         model=ModelConfig(n_layer=4, n_head=4, n_embd=256, block_size=64, vocab_size=4096),
         data=DataConfig(tokenizer="bpe-4096"),
-        train=TrainConfig(steps=1000, batch_tokens=1024, optimizer="muon", lr=1e-2, warmup_steps=20),
+        train=TrainConfig(steps=1600, batch_tokens=1024, optimizer="muon", lr=1e-2, warmup_steps=20),
     )
 
 

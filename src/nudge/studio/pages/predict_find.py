@@ -84,10 +84,10 @@ def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> d
     }
 
 
-# 0.01 is 1%; every other decade is named.
+# 0.01 is 1%; far below, powers of ten.
 _AS_PERCENT = (
-    "v => { const e = Math.round(Math.log10(v)) + 2; if (e % 2) return '';"
-    " return e >= 0 ? Math.pow(10, e) + '%' : '0.' + '0'.repeat(-e - 1) + '1%'; }"
+    "v => { const e = Math.round(Math.log10(v)) + 2;"
+    " return e >= 0 ? Math.pow(10, e) + '%' : e >= -3 ? '0.' + '0'.repeat(-e - 1) + '1%' : '1e\u2212' + -e + '%'; }"
 )
 
 
