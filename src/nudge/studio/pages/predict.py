@@ -289,7 +289,7 @@ class PredictPage:
         self.facts.clear()
         with self.facts:
             with box("hs", style="margin-bottom:12px"):
-                text(shown.label, f"mono b {shown.kind}")
+                text(shown.label, f"mono b nw {shown.kind}")
                 text(t("predict.id_bytes", id=numbers.whole(shown.id), hex=shown.hex or "–"), "s12 ink3")
             pairs(
                 (t("predict.rank"), t("predict.rank_of", rank=numbers.whole(rank), size=numbers.whole(size))),
