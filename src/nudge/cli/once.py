@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
     from nudge.look.once import Nudge, Optimizer
 
-# Prompts that have nothing to do with the example, to see what else one update moves: the start of a document and the
-# first two of these that the vocabulary can write.
-CONTROLS = ("The ", "def main(", "그는 ", "1, 2, 3, ", "a", "0")
-N_CONTROLS = 3
 N_PARAMETERS = 5  # shown; --json has all
 
 
@@ -58,7 +54,7 @@ def once(
     """
     from nudge.cli.prompts import one_token, prompt_context, read_context
     from nudge.infer import engine
-    from nudge.look.once import nudge_once
+    from nudge.look.once import control_contexts, nudge_once
     from nudge.look.prediction import start_of_document
 
     model = engine.load(source)
@@ -66,30 +62,12 @@ def once(
         click.echo(note, err=True)
     token = one_token(model, target)
     context = read_context(model, prompt, ids) or start_of_document(model.network, model.tokenizer)
-    controls = [prompt_context(model, text) for text in control] or default_controls(model, context)
+    controls = [prompt_context(model, text) for text in control] or control_contexts(model, context)
     nudge = nudge_once(model.network, context, token, lr, optimizer=optimizer, controls=controls)
     if as_json:
         click.echo(json.dumps(_as_json(model, nudge, context), ensure_ascii=False, allow_nan=False))
     else:
         _show(model, nudge, context)
-
-
-def default_controls(model: "LanguageModel", context: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Up to N_CONTROLS prompts that the model can read and that are not the example itself."""
-    from nudge.cli.prompts import prompt_context
-    from nudge.errors import NudgeError
-    from nudge.look.prediction import check_context
-
-    controls: list[tuple[int, ...]] = []
-    for text in ("", *CONTROLS):
-        try:
-            ids = prompt_context(model, text)
-            check_context(ids, model.network.config)
-        except NudgeError:  # a character that the vocabulary lacks, or a context of a token or two
-            continue
-        if ids != context and ids not in controls:
-            controls.append(ids)
-    return controls[:N_CONTROLS]
 
 
 def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> dict[str, Any]:

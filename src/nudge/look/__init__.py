@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nudge.look.once import Drift as Drift
     from nudge.look.once import Moved as Moved
     from nudge.look.once import Nudge as Nudge
+    from nudge.look.once import control_contexts as control_contexts
     from nudge.look.once import nudge_once as nudge_once
     from nudge.look.parameters import Node as Node
     from nudge.look.parameters import Parameter as Parameter
@@ -54,7 +55,7 @@ _NAMES = {
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
-    "once": ("Drift", "Moved", "Nudge", "nudge_once"),
+    "once": ("Drift", "Moved", "Nudge", "control_contexts", "nudge_once"),
     "parameters": ("Node", "Parameter"),
     "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, NudgeError, nearest
+from nudge.infer.engine import LanguageModel
 from nudge.look.copies import with_parameters
 from nudge.look.prediction import check_context, check_finite, check_tokens, kl_divergence, loss_of, rank_of, scores
 from nudge.model.gpt import GPT
@@ -18,6 +19,10 @@ FROM_3_TO_4_PERCENT = math.log(4 / 3)  # the lecture's example, as a change of t
 ADAM_EPS = 1e-8
 
 Optimizer = Literal["sgd", "adamw"]
+# Texts that have nothing to do with an example; a vocabulary need not be able to write all of them.
+CONTROLS = ("", "The ", "def main(", "그는 ", "1, 2, 3, ", "a", "0")
+N_CONTROLS = 3
+
 OPTIMIZERS: tuple[Optimizer, ...] = typing.get_args(Optimizer)
 
 
@@ -201,6 +206,20 @@ def _most_moved(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
     tokens = (after - before).abs().sort(descending=True, stable=True).indices[:n]
     columns = tokens.tolist(), before[tokens].tolist(), after[tokens].tolist()
     return tuple(Moved(token=token, before=p, after=q) for token, p, q in zip(*columns, strict=True))
+
+
+def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple[int, ...]]:
+    """Up to three contexts that have nothing to do with an example's own, to see what else an update of it moves."""
+    controls: list[tuple[int, ...]] = []
+    for text in CONTROLS:
+        try:
+            ids = tuple(model.prompt_ids(text))
+            check_context(ids, model.network.config)
+        except NudgeError:  # a character that the vocabulary lacks, or a network of few tokens
+            continue
+        if ids != tuple(context) and ids not in controls:
+            controls.append(ids)
+    return controls[:N_CONTROLS]
 
 
 @torch.inference_mode()

@@ -1,6 +1,7 @@
 """The models that are open: read once, shared by all pages, the least recently used closed first."""
 
 import dataclasses
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from nudge.errors import CheckpointError, RunError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import Nudge, Trace, trace
+from nudge.look.copies import with_parameters
 from nudge.model.gpt import GPT
 from nudge.runfolder import RunFolder
 
@@ -38,7 +40,9 @@ class Opened:
 
     @property
     def n_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.network.parameters())
+        """Of the weights, twice if some updates are kept, and of the values of forward passes."""
+        weights = sum(p.numel() * p.element_size() for p in self.network.parameters())
+        return weights * (2 if self.nudges else 1) + sum(trace.held_bytes for trace in self.traces.values())
 
     def trace(self, tokens: tuple[int, ...]) -> Trace:
         """Every value of the forward pass over these tokens, computed when it is asked for."""
@@ -48,12 +52,15 @@ class Opened:
             self.traces.popitem(last=False)
         return found
 
-    def keep(self, nudge: Nudge) -> None:
-        """Go on with the weights after that update, in memory: no file changes."""
-        network = GPT(self.network.config)
-        network.load_state_dict(dict(nudge.weights), assign=True)
+    def keep(self, nudge: Nudge, base: GPT) -> None:
+        """Go on with the weights after an update of `base`, in memory: no file changes.
+
+        Raises: RunError if another update was kept since then, which this one would undo.
+        """
+        if self.network is not base:
+            raise RunError("another update was kept meanwhile, maybe in another tab", "nudge once more, then keep it")
         self.original = self.original or self.model
-        self.model = dataclasses.replace(self.model, network=network.eval(), weights=None)
+        self.model = dataclasses.replace(self.model, network=with_parameters(base, nudge.weights), weights=None)
         self.nudges += 1
         self.traces.clear()
 
@@ -74,15 +81,20 @@ class Models:
     def folder(self, run: str) -> RunFolder:
         """The run folder of that name. Raises: RunError for a name that is none of ours."""
         folder = RunFolder(self.runs / run)
-        is_name = run not in ("", ".", "..") and len(Path(run).parts) == 1
-        if not (is_name and folder.path.is_dir() and self._inside(folder.path) and self._inside(folder.events)):
+        is_name = run not in ("", ".", "..") and len(Path(run).parts) == 1 and len(os.fsencode(run)) <= 255
+        if not (is_name and "\0" not in run and folder.path.is_dir() and self._is_inside(folder)):
             raise RunError(f"there is no run named {run!r} under {self.runs}", "choose one of the list at the top")
         return folder
 
     def folders(self) -> list[Path]:
         """The run folders, the one written to last first; none that leads elsewhere by a link."""
         found = runfolder.run_folders(self.runs)
-        return [path for path in found if self._inside(path) and self._inside(RunFolder(path).events)]
+        return [path for path in found if self._is_inside(RunFolder(path))]
+
+    def _is_inside(self, folder: RunFolder) -> bool:
+        """Whether neither the folder nor what is read of it leads elsewhere by a link."""
+        read = (folder.run_json, folder.events, folder.tokenizer, folder.index, *checkpoint.paths(folder))
+        return all(map(self._inside, (folder.path, *read)))
 
     def _inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.runs.resolve())
@@ -99,8 +111,9 @@ class Models:
         if key not in self._opened:
             self._opened[key] = Opened(run=run, model=engine.load(source))
         self._opened.move_to_end(key)
-        while len(self._opened) > 1 and sum(opened.n_bytes for opened in self._opened.values()) > MODELS_BYTES:
-            self._opened.popitem(last=False)
+        for old, opened in list(self._opened.items())[:-1]:
+            if not opened.nudges and sum(opened.n_bytes for opened in self._opened.values()) > MODELS_BYTES:
+                del self._opened[old]
         return self._opened[key]
 
     def checked(self, run: str, step: int | None = None) -> Path:

@@ -13,9 +13,10 @@ def whole(value: float) -> str:
 def count(value: float, language: str = "en") -> str:
     """19961856 -> 19.96 M, in Korean 1,996만: what can be read at a glance."""
     units = ((1e8, "억"), (1e4, "만")) if language == "ko" else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    digits = 4 if language == "ko" else 3
     for size, unit in units:
-        if abs(value) >= size:
-            return significant(value / size, 4 if language == "ko" else 3, grouped=True) + unit
+        if abs(value) >= size * (1 - 0.5 * 10.0**-digits):  # what would be rounded up to it is written in it
+            return significant(value / size, digits, grouped=True) + unit
     return whole(value)
 
 
@@ -45,6 +46,11 @@ def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
+def change(value: float) -> str:
+    """A change by three significant digits and its sign: 0.00314 -> +0.00314."""
+    return ("+" if value > 0 else "") + significant(value)
+
+
 def percent(share: float) -> str:
     """0.31234 -> 31.2%, 0.00031 -> 0.031%, 1e-9 -> < 0.0001%."""
     if not math.isfinite(share):
@@ -69,7 +75,7 @@ def points(change: float) -> str:
 def size(n_bytes: float) -> str:
     """239600000 -> 240 MB"""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if n_bytes >= unit:
+        if n_bytes >= 0.9995 * unit:
             return f"{significant(n_bytes / unit, 3, grouped=True)} {name}"
     return f"{n_bytes:,.0f} B"
 

@@ -62,6 +62,11 @@ def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[F
         ui.spinner(size="28px", color=None)
         text(t("ui.opening", run=visit.run), "ink2")
 
+    def refuse(error: NudgeError) -> None:
+        place.clear()
+        with place:
+            message(error.message, error.hint, kind="bad")
+
     async def load() -> None:
         try:
             found = await get()
@@ -73,9 +78,10 @@ def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[F
         except SupersededError:
             return
         except NudgeError as error:
-            place.clear()
-            with place:
-                message(error.message, error.hint, kind="bad")
+            refuse(error)
+        except Exception as error:
+            refuse(visit.bug(error))
+            raise
 
     after(0, load)
 

@@ -91,8 +91,15 @@ class Visit:
                 return
             except NudgeError as error:
                 self.say(error)
+            except Exception as error:  # a bug: the page says so and goes on, the terminal shows the traceback
+                self.say(self.bug(error))
+                raise
 
         return handled
+
+    def bug(self, error: Exception) -> NudgeError:
+        """What a person is told of an error that nobody expected."""
+        return NudgeError(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint"))
 
     def say(self, error: NudgeError) -> None:
         """Show what went wrong and what to do, at the top of the page; the page goes on."""

@@ -62,18 +62,24 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
-                _, question = self._waiting.popitem(last=False)
-            if question.answer.cancelled():  # the page is gone
-                continue
-            try:
-                result = question.work()
-            except BaseException as error:  # whatever happened is for the page that asked; the thread goes on
-                _tell(question, error=error)
-            else:
-                _tell(question, result=result)
+            _work_on(self._next())  # in a function of its own: an idle thread keeps no answer alive
+
+    def _next(self) -> _Question:
+        with self._changed:
+            while not self._waiting:
+                self._changed.wait()
+            return self._waiting.popitem(last=False)[1]
+
+
+def _work_on(question: _Question) -> None:
+    if question.answer.cancelled():  # the page is gone
+        return
+    try:
+        result = question.work()
+    except BaseException as error:  # whatever happened is for the page that asked; the thread goes on
+        _tell(question, error=error)
+    else:
+        _tell(question, result=result)
 
 
 def _tell(question: _Question, *, result: Any = None, error: BaseException | None = None) -> None:

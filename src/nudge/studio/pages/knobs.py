@@ -54,7 +54,7 @@ class KnobsPage:
             self.parameters = AnyParameter(self.visit, self.opened, listen)
         smallest_networks(self.visit)
         ui.keyboard(self._key, repeating=False, ignore=["input", "textarea", "select"])
-        await self._read(first)
+        await self.visit.handle(self._read)(first)
 
     def _text_card(self, first: str) -> None:
         t = self.t

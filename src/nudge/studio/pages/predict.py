@@ -1,16 +1,18 @@
 """Predict: text in, a probability for every token of the vocabulary out; and one real update on one example."""
 
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
 
 from nicegui import ui
+from nicegui.element import Element
 
 from nudge.look import Prediction, predict
 from nudge.studio import charts, numbers, shell
 from nudge.studio.kit import bar, box, card, choice, icon, message, pairs, text
 from nudge.studio.models import Opened
-from nudge.studio.pages.predict_find import find, rank_curve
+from nudge.studio.pages.predict_find import N_POINTS, find, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
@@ -79,7 +81,7 @@ class PredictPage:
                 self._find_card()
                 self._curve_card()
             self.nudge_card = NudgeCard(self)
-        await self._read(first)
+        await self.visit.handle(self._read)(first)
 
     # What the person does.
 
@@ -87,10 +89,10 @@ class PredictPage:
         await self._read(str(getattr(event, "value", "") or ""))
 
     async def _slid(self, event: object) -> None:
-        length = int(getattr(event, "value", 0))
+        length = min(int(getattr(event, "value", 0)), len(self.ids) - self.begins)
         if length != self.length:
             self.length = length
-            self._show_chips()
+            self._mark_chips()
             await self.refresh()
 
     async def select(self, token: int) -> None:
@@ -98,12 +100,9 @@ class PredictPage:
         self.selected = token
         self._show_prediction()
 
-    async def _sampling(self, event: object = None) -> None:
-        await self.refresh()
-
     async def _read(self, written: str) -> None:
         model, room = self.opened.model, self.opened.network.config.block_size
-        ids = model.prompt_ids(written)
+        ids = await self.visit.ask(model.prompt_ids, written, key="tokens")
         self.notes.clear()
         if len(ids) > room:
             with self.notes:
@@ -113,6 +112,7 @@ class PredictPage:
         self.begins = int(ids[:1] == [self.tokenizer.eot])
         self.length = len(ids) - self.begins
         self.slider.props["max"] = max(1, self.length)
+        self.slider.set_enabled(self.length > 0)
         self.slider.value = self.length
         self._show_chips()
         await self.refresh()
@@ -136,7 +136,8 @@ class PredictPage:
             top_p=self.settings["top_p"],
             key="predict",
         )
-        took = numbers.duration(time.perf_counter() - begun)
+        self.visit.banner.clear()  # what was wrong before is right now
+        took = numbers.duration(time.perf_counter() - begun, self.t.language)
         self.answered.text = self.t("predict.answered", took=took)
         self.nudge_card.forget()
         self._show_prediction()
@@ -148,36 +149,41 @@ class PredictPage:
         return show(self.tokenizer, token, self.t)
 
     def _show_chips(self) -> None:
-        n_read = self.begins + self.length
-        total = len(self.ids) - self.begins
-        self.length_text.text = self.t("predict.of_tokens", n=numbers.whole(self.length), total=numbers.whole(total))
         self.chips.clear()
         with self.chips:
             shown = show_each(self.tokenizer, self.ids, self.t)
-            for group in groups(self.tokenizer, self.ids):
-                self._chip_group(group, shown, n_read)
+            self.each_chip = [chip for group in groups(self.tokenizer, self.ids) for chip in self._group(group, shown)]
             with box("chip next"):
                 text("?", "t")
                 text(self.t("predict.next"), "i")
-                text(self.t("predict.position", n=numbers.whole(n_read)), "y")
+                self.position = text("", "y")
+        self._mark_chips()
 
-    def _chip_group(self, group: Group, shown: Sequence[Shown], n_read: int) -> None:
+    def _mark_chips(self) -> None:
+        """Which of the tokens are read."""
+        n_read, total = self.begins + self.length, len(self.ids) - self.begins
+        self.length_text.text = self.t("predict.of_tokens", n=numbers.whole(self.length), total=numbers.whole(total))
+        self.position.text = self.t("predict.position", n=numbers.whole(n_read))
+        for at, chip in enumerate(self.each_chip):
+            chip.classes(add="" if at < n_read else "off", remove="off" if at < n_read else "")
+
+    def _group(self, group: Group, shown: Sequence[Shown]) -> list[Element]:
         if len(group.tokens) == 1:
-            self._chip(shown[group.first], read=group.first < n_read)
-            return
+            return [self._chip(shown[group.first])]
         with box("syl"):
             with box("in"):
-                for at in range(group.first, group.after):
-                    self._chip(shown[at], read=at < n_read)
+                chips = [self._chip(shown[at]) for at in range(group.first, group.after)]
             box("brk")
             n_bytes = len(group.text.encode("utf-8", "replace"))
             text(self.t("predict.syllable", text=group.text, bytes=n_bytes, tokens=len(group.tokens)), "s11 blue nw")
+        return chips
 
-    def _chip(self, shown: Shown, *, read: bool) -> None:
-        with box("chip" if read else "chip off"):
+    def _chip(self, shown: Shown) -> Element:
+        with box("chip") as chip:
             text(shown.label, f"t {shown.kind}")
             text(numbers.whole(shown.id), "i")
             text(shown.hex if len(shown.hex) <= 11 else f"{shown.hex[:9]}…", "y")
+        return chip
 
     def _bars_card(self) -> None:
         t, size = self.t, numbers.whole(self.opened.network.config.vocab_size)
@@ -244,6 +250,9 @@ class PredictPage:
         t = self.t
         with card(t("predict.by_rank"), classes="gr"):
             self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
+            size = self.opened.network.config.vocab_size
+            if size > N_POINTS:
+                text(t("predict.drawn", n=N_POINTS, size=numbers.whole(size)), "s12 ink3")
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:
@@ -307,6 +316,6 @@ class PredictPage:
                 (t("predict.entropy"), t("predict.nats", n=numbers.fixed(entropy))),
                 (
                     t("predict.like_choosing"),
-                    t("predict.n_tokens", n=numbers.significant(2.718281828459045**entropy, 3)),
+                    t("predict.n_tokens", n=numbers.significant(math.exp(entropy), 3)),
                 ),
             )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from nudge.look import Nudge, nudge_once
+from nudge.look import Nudge, control_contexts, nudge_once
 from nudge.studio import numbers
 from nudge.studio.kit import bar, box, button, card, choice, pairs, text
 
@@ -24,6 +24,7 @@ class NudgeCard:
         self.target: int | None = None
         self.optimizer = "sgd"
         self.done: Nudge | None = None
+        self.base = page.opened.network  # what it was done on
         t = self.t
         with card(t("nudge.title"), t("nudge.note")):
             with box("grid halves"):
@@ -85,33 +86,26 @@ class NudgeCard:
         await self._update(None)
 
     async def _update(self, lr: float | None) -> None:
-        assert self.target is not None, "there is a target as soon as there is a prediction"
-        opened = self.page.opened
-        self.done = await self.visit.ask(
+        target, prediction, model = self.target, self.page.prediction, self.page.opened.model
+        if target is None or prediction is None:
+            return
+        done = await self.visit.ask(
             nudge_once,
-            opened.network,
-            self.page.context,
-            self.target,
+            model.network,
+            prediction.context,
+            target,
             lr,
             optimizer=self.optimizer,
-            controls=self._controls(),
+            controls=await self.visit.ask(control_contexts, model, prediction.context),
             key="nudge",
         )
+        same = prediction is self.page.prediction and model is self.page.opened.model
+        if target != self.target or not same:
+            return  # meanwhile the person looks at something else
+        self.done, self.base = done, model.network
         low, high, _ = RATES[self.optimizer]
-        self.slider.value = min(high, max(low, math.log10(max(self.done.lr, 1e-12))))
-        self._show(self.done)
-
-    def _controls(self) -> list[tuple[int, ...]]:
-        """Three contexts that the update was not about: the start of a document, and two pieces of what is written."""
-        ids, begins = self.page.ids, self.page.begins
-        start = ids[:1]
-        body = ids[begins:]
-        pieces = (
-            start,
-            [*ids[:begins], *body[: max(1, len(body) // 4)]],
-            [*ids[:begins], *body[: max(2, len(body) // 2)]],
-        )
-        return [tuple(piece) for piece in pieces if piece and tuple(piece) != self.page.context]
+        self.slider.value = min(high, max(low, math.log10(max(done.lr, 1e-12))))
+        self._show(done)
 
     def _show(self, done: Nudge) -> None:
         t = self.t
@@ -126,7 +120,7 @@ class NudgeCard:
                 for name, before, after in (
                     ("probability", numbers.percent(done.probability_before), numbers.percent(done.probability_after)),
                     ("rank", numbers.whole(done.rank_before), numbers.whole(done.rank_after)),
-                    ("loss", numbers.fixed(done.loss_before), numbers.fixed(done.loss_after)),
+                    ("loss", numbers.fixed(done.loss_before, 3), numbers.fixed(done.loss_after, 3)),
                 ):
                     text(t(f"nudge.{name}"), "s13 ink2")
                     text(before, "bf")
@@ -135,12 +129,12 @@ class NudgeCard:
             self._show_change(done)
             self._show_moved(done)
             relative = numbers.percent(done.total_relative_change)
-            drift = max((drift.kl for drift in done.drift), default=math.nan)
+            rows = [(t("nudge.rate"), numbers.significant(done.lr)), (t("nudge.moved_weights"), relative)]
+            if done.drift:
+                drift = numbers.significant(max(drift.kl for drift in done.drift), 2)
+                rows.append((t("nudge.drift", n=len(done.drift)), f"KL {drift}"))
             with box(style="margin-top:16px"):
-                pairs(
-                    (t("nudge.moved_weights"), relative),
-                    (t("nudge.drift", n=len(done.drift)), f"KL {numbers.significant(drift, 2)}"),
-                )
+                pairs(*rows)
             with box("hs", style="margin-top:20px"):
                 button(t("nudge.keep"), self.visit.handle(self._keep), kind="ghost small gr")
                 button(t("nudge.discard"), self.visit.handle(self._discard), kind="ghost small gr")
@@ -160,7 +154,7 @@ class NudgeCard:
                 text(name, "s12 ink2")
                 with box(style="height:10px"):
                     bar(abs(value) / largest, f"thin {look} {'bad' if value > 0 else ''}")
-                text(numbers.fixed(value, 2, sign=True), "s13 num right m")
+                text(numbers.change(value), "s13 num right m")
 
     def _show_moved(self, done: Nudge) -> None:
         text(self.t("nudge.moved"), "b s13", style="margin:20px 0 8px")
@@ -179,8 +173,9 @@ class NudgeCard:
                 text(f"{numbers.points(change)} {self.t('nudge.points')}", "s12 num right nw")
 
     async def _keep(self) -> None:
-        if self.done is not None:
-            await self.visit.ask(self.page.opened.keep, self.done)
+        done, self.done = self.done, None  # a second click has nothing left to keep
+        if done is not None:
+            await self.visit.ask(self.page.opened.keep, done, self.base)
             await self.page.refresh()
 
     async def _discard(self) -> None:
