@@ -93,8 +93,8 @@ class Models:
 
     def _is_inside(self, folder: RunFolder) -> bool:
         """Whether neither the folder nor what is read of it leads elsewhere by a link."""
-        read = (folder.run_json, folder.events, folder.tokenizer, folder.index, *checkpoint.paths(folder))
-        return all(map(self._inside, (folder.path, *read)))
+        read = (folder.path, folder.run_json, folder.events, folder.tokenizer, folder.index)
+        return all(map(self._inside, read))
 
     def _inside(self, path: Path) -> bool:
         return path.resolve().is_relative_to(self.runs.resolve())
@@ -126,6 +126,7 @@ class Models:
         file = (folder.ckpt if step is None else source).resolve()
         if not file.is_file():
             raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
-        if not self._inside(file):
+        # Of a folder the newest checkpoint is read that verifies, so none of them may lead elsewhere.
+        if not all(map(self._inside, (file, *(checkpoint.paths(folder) if step is None else ())))):
             raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
         return source
