@@ -73,7 +73,13 @@ class StagePanel:
         self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
         self.which.text = which_values(strip, stage, t)
         self._show_facts("…")
+        await self.page.show_in_turn(self._show_cell, self._show_range)
+
+    async def _show_cell(self) -> None:
         await self._cell(self.cells.row, self.cells.column)
+
+    async def _show_range(self) -> None:
+        t, stage, asked = self.t, self.stage, (self.name, self.head)
         low, high = await self.page.ask(_extremes, *asked, key="extremes")
         if asked != (self.name, self.head):
             return
