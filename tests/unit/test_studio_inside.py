@@ -4,13 +4,16 @@ import asyncio
 import math
 
 import pytest
+import torch
 
 from nudge.config import ModelConfig
-from nudge.look import Arithmetic, explain, trace
+from nudge.look import Arithmetic, explain, shrink, trace
 from nudge.look.stages import ROLES
 from nudge.model.gpt import GPT, init_weights
 from nudge.studio.pages.inside import InsidePage, told_apart
 from nudge.studio.pages.inside_arithmetic import with_numbers, written
+from nudge.studio.pages.inside_cells import drawn
+from nudge.studio.pages.inside_head import SIDE, square_of
 from nudge.studio.pages.inside_lens import colours
 from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
 from nudge.studio.words import texts
@@ -103,3 +106,13 @@ def test_a_part_that_is_superseded_leaves_the_others_alone() -> None:
     with pytest.raises(SupersededError):
         asyncio.run(page.show_in_turn(another_text, part))
     assert len(shown) == 1
+
+
+@pytest.mark.parametrize("n", [7, 280, 281, 500, 1024])
+def test_a_point_of_the_map_is_the_square_that_is_drawn_there(n: int) -> None:
+    square, side = square_of(n), len(shrink(torch.zeros(n, n), SIDE))
+    assert drawn(n, square) == side * square
+    for pixel in range(side):
+        first = int((pixel + 0.01) / side * drawn(n, square))
+        assert first // square == pixel
+        assert first < n
