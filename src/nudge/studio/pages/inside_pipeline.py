@@ -83,6 +83,7 @@ class Pipeline:
             self._add(*AFTER_BLOCKS)
             self.strips_note = text("", "s12 ink3", style="margin-top:12px")
         self.element = element
+        self._unfold(n_layer // 2)  # only here: whoever folds it wants it folded over the next text too
 
     def _add(self, *lines: Line) -> None:
         for line in lines:
