@@ -54,11 +54,46 @@ def test_other_names_are_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "http://127.0.0.1:9999", "null", "https://localhost:8300.evil.example", ""]
+    "origin",
+    ["http://evil.example", "http://127.0.0.1:9999", "null", "https://localhost:8300.evil.example", "", "http://["],
 )
 def test_other_sites_are_refused(origin: str) -> None:
     assert ask(LOCAL, host="127.0.0.1:8300", origin=origin)["status"] == 403
     assert ask(LOCAL, kind="websocket", host="127.0.0.1:8300", origin=origin)["type"] == "websocket.close"
+
+
+def test_parts_of_other_sites_are_refused() -> None:
+    """An image or script without Origin: the browser says whose page asks."""
+
+    def status(site: str, mode: str) -> int:
+        pairs = {"host": "127.0.0.1:8300", "sec-fetch-site": site, "sec-fetch-mode": mode}
+        return int(ask(LOCAL, **pairs)["status"])
+
+    assert status("cross-site", "no-cors") == 403
+    assert status("cross-site", "cors") == 403
+    assert status("cross-site", "navigate") == 200  # a link that a person follows
+    assert status("same-origin", "no-cors") == 200
+    assert status("none", "navigate") == 200
+    assert (
+        ask(LOCAL, kind="websocket", host="localhost", **{"sec-fetch-site": "cross-site"})["type"] == "websocket.close"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/train", b"/train"),
+        ("//evil.example", b"/evil.example"),
+        ("/\\evil.example", b"/evil.example"),
+        ("\\/\\evil.example", b"/evil.example"),
+        ("/a\r\nset-cookie: b=c", b"/a%0D%0Aset-cookie%3A%20b%3Dc"),
+        ("/\t/evil.example", b"/%09/evil.example"),
+        ("/글?#", b"/%EA%B8%80%3F%23"),
+    ],
+)
+def test_the_token_leads_nowhere_else(path: str, place: bytes) -> None:
+    answer = ask(OPEN, host="192.168.1.7:8300", path=path, query="token=secret1")
+    assert dict(answer["headers"])[b"location"] == place
 
 
 def test_the_token_is_asked_for_then_remembered() -> None:

@@ -1,18 +1,23 @@
 """What the page about the inside of a network says, without a browser."""
 
+import asyncio
 import math
 
 import pytest
+import torch
 
 from nudge.config import ModelConfig
-from nudge.look import Arithmetic, explain, trace
+from nudge.look import Arithmetic, explain, shrink, trace
 from nudge.look.stages import ROLES
 from nudge.model.gpt import GPT, init_weights
-from nudge.studio.pages.inside import told_apart
+from nudge.studio.pages.inside import InsidePage, told_apart
 from nudge.studio.pages.inside_arithmetic import with_numbers, written
+from nudge.studio.pages.inside_cells import drawn
+from nudge.studio.pages.inside_head import SIDE, square_of
 from nudge.studio.pages.inside_lens import colours
 from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
 from nudge.studio.words import texts
+from nudge.studio.worker import SupersededError
 
 
 def network(*, rotary: bool = False) -> GPT:
@@ -80,3 +85,34 @@ def test_letters_can_be_read_on_every_probability(probability: float) -> None:
 def luminance(colour: list[int]) -> float:
     linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_part_that_is_superseded_leaves_the_others_alone() -> None:
+    page = InsidePage.__new__(InsidePage)  # without a browser
+    page._trace = trace(network(), [1, 2])
+    shown = []
+
+    async def superseded() -> None:
+        raise SupersededError
+
+    async def part() -> None:
+        shown.append(page.trace)
+
+    async def another_text() -> None:
+        page._trace = trace(network(), [3, 4])
+
+    asyncio.run(page.show_in_turn(superseded, part))
+    assert shown == [page.trace]
+    with pytest.raises(SupersededError):
+        asyncio.run(page.show_in_turn(another_text, part))
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize("n", [7, 280, 281, 500, 1024])
+def test_a_point_of_the_map_is_the_square_that_is_drawn_there(n: int) -> None:
+    square, side = square_of(n), len(shrink(torch.zeros(n, n), SIDE))
+    assert drawn(n, square) == side * square
+    for pixel in range(side):
+        first = int((pixel + 0.01) / side * drawn(n, square))
+        assert first // square == pixel
+        assert first < n

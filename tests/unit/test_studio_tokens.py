@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nudge.data import bpe
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, BpeTokenizer, Tokenizer
+from nudge.studio.pages.weights_rows import find, first_token
 from nudge.studio.tokens import Group, Shown, bytes_of, groups, matching, n_unfinished, show, show_each, words_of
 from nudge.studio.words import Words
 
@@ -150,3 +151,8 @@ def test_what_a_text_may_mean() -> None:
     assert matching(own, f"#{size - 1}", size) == ([size - 1], [])
     assert matching(own, f"#{size}", size) == ([], [])
     assert matching(tokenizers.chars(["ab"]), "z", 3) == ([], [])
+    for wanted in ("·dog", f"#{dog[0]}"):  # a network may have fewer tokens than its tokenizer
+        assert matching(own, wanted, dog[0])[0] == []
+    for size in (1, dog[0], own.vocab_size):
+        assert first_token(own, size) < size
+        assert all(token < size for token in find(own, "dog", size))

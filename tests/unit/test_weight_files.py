@@ -59,6 +59,28 @@ def test_answers_are_kept_until_a_file_changes(files: WeightFiles, runs: Path) -
     assert files.difference(FIRST, LAST).total == 0
 
 
+def test_a_checksum_is_compared_once_for_each_state_of_a_file(files: WeightFiles, runs: Path) -> None:
+    checked = files.check(LAST)
+    assert checked.checksum != files.open(LAST).checksum
+    assert files.check(LAST) is checked
+    data = bytearray((runs / LAST).read_bytes())
+    data[len(data) // 2] ^= 1
+    (runs / LAST).write_bytes(data)
+    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+        files.check(LAST)
+    saved(runs / "first", step=5)
+    assert files.check(LAST) is not checked
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_told(files: WeightFiles, runs: Path) -> None:
+    def vanishing() -> None:
+        (runs / LAST).unlink()
+        (runs / LAST).read_bytes()
+
+    with pytest.raises(CheckpointError, match=f"{LAST} cannot be read"):
+        files._keep(("any",), (LAST,), vanishing)
+
+
 def test_a_shorter_file_is_not_touched_again(files: WeightFiles, runs: Path) -> None:
     files.open(LAST)
     path = runs / LAST

@@ -1,17 +1,18 @@
 """Who may talk to the studio: checked on every request and every websocket, before any page sees it.
 
 A page on the internet can make a browser send requests to 127.0.0.1. It cannot choose the Host header that goes with
-its own name (DNS rebinding), nor hide the Origin it comes from (cross-site). So both are checked, and behind an address
-that other machines can reach a token is asked for besides.
+its own name (DNS rebinding), nor hide the Origin it comes from (cross-site). So both are checked. An image or script in
+another site's page is asked for without an Origin, but the browser says whose page asks (Source: W3C, Fetch Metadata
+Request Headers). Behind an address that other machines can reach a token is asked for besides.
 """
 
 import hmac
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,7 +59,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if reason := self.refusal(headers.get(b"host", ""), headers.get(b"origin")):
+        if reason := self.refusal(headers):
             await _answer(scope, send, 403, reason)
         elif self._has_token(headers.get(b"cookie", "")):
             await self.app(scope, receive, _with_headers(send))
@@ -68,12 +69,14 @@ class Guard:
         else:
             await _answer(scope, send, 401, "this studio asks for its token: open the address with ?token=...")
 
-    def refusal(self, host: str, origin: str | None) -> str:
-        """Why a request with this Host and Origin is refused; '' if it is not."""
+    def refusal(self, headers: Mapping[bytes, str]) -> str:
+        """Why a request with these headers is refused; '' if it is not."""
+        host, origin = headers.get(b"host", ""), headers.get(b"origin")
         name = _name(host)
         if not self._is_ours(name):
             return f"this studio does not answer to the name {name[:100]!r}"
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        is_foreign = headers.get(b"sec-fetch-site") == "cross-site" and headers.get(b"sec-fetch-mode") != "navigate"
+        if is_foreign or (origin is not None and _place(origin) != host.lower()):
             return "this studio does not answer to other web sites"
         return ""
 
@@ -95,7 +98,8 @@ class Guard:
         if not _same(dict(query).get("token", ""), self.token or ""):
             return None
         rest = urlencode([(key, value) for key, value in query if key != "token"])
-        path = "/" + scope["path"].lstrip("/")  # "//elsewhere" would be another machine
+        # "//elsewhere" would be another machine, and browsers read "\\" as "/".
+        path = "/" + quote(scope["path"].lstrip("/\\"))
         return path + (f"?{rest}" if rest else "")
 
 
@@ -105,6 +109,14 @@ def _name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return ""
+
+
+def _place(origin: str) -> str | None:
+    """The host and port of an Origin header; None if it has none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None
 
 
 def _cookie(header: str) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.floating]
 
+_FULL_COLOUR = 0.99  # of the sizes are drawn as they are; a few outliers would make all others pale
 POSITIVE, NEGATIVE = (224, 122, 16), (47, 116, 192)
 # Ten stops of cividis (Source: Nuñez, Anderton, Renslow 2018; as in matplotlib), interpolated between.
 _CIVIDIS = np.array(
@@ -44,7 +45,7 @@ def cividis(values: Values) -> npt.NDArray[np.uint8]:
 
 def signed(values: Values, largest: float) -> npt.NDArray[np.uint8]:
     """Values -> colours [.., 4]: hue is the sign, opacity the size as a share of `largest`."""
-    share = np.clip(np.nan_to_num(np.abs(values)) / (largest or 1.0), 0, 1)
+    share = np.clip(np.nan_to_num(np.abs(values) / (largest or 1.0)), 0, 1)
     hue = np.where((values > 0)[..., None], POSITIVE, NEGATIVE)
     return np.concatenate([hue, (255 * share[..., None] ** 0.8).round()], axis=-1).astype(np.uint8)
 
@@ -68,6 +69,12 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def sizes_png(values: Values, largest: float = 1.0) -> str:
     """Sizes from 0 to `largest` [rows, columns] as a picture."""
     return png(cividis(np.asarray(values, dtype=np.float64) / (largest or 1.0)))
+
+
+def full_colour(values: Values) -> float:
+    """From which size on the colour is the full one: beyond it lie the largest 1% of the finite values."""
+    sizes = np.abs(values[np.isfinite(values)])
+    return float(np.quantile(sizes, _FULL_COLOUR)) if sizes.size else 1.0
 
 
 def signs_png(values: Values, largest: float | None = None) -> str:

@@ -6,6 +6,7 @@ that became shorter not a byte may be touched.
 """
 
 import contextlib
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -17,17 +18,24 @@ from nudge.errors import CheckpointError, FormatError, RunError
 from nudge.look import Difference, Histogram, Weights, difference, weights
 from nudge.model.formats import huggingface
 from nudge.studio.models import Models
+from nudge.studio.worker import Worker
 
 Answer = TypeVar("Answer")
 N_KEPT = 64  # answers; the largest are the tokenizers and histograms
 
 
 class WeightFiles:
-    """What is in the files of weights of a folder of runs. Used in the worker's thread, but for the lists of names."""
+    """What is in the files of weights of a folder of runs.
+
+    Used in the worker's thread, but for the lists of names, and for `check`, which is for the thread of `checker`: it
+    reads all of a file, which nobody who looks at weights should wait for.
+    """
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.checker = Worker()
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
+        self._keeping = threading.Lock()
 
     # Which files there are.
 
@@ -82,9 +90,8 @@ class WeightFiles:
         )
 
     def check(self, name: str) -> Weights:
-        """The same after its checksum was compared, which reads all of the file; this may run beside the worker."""
-        self._stamp(name)
-        return weights(self.models.runs / name)
+        """The same after its checksum was compared, which reads all of the file. Raises: CheckpointError."""
+        return self._keep(("check",), (name,), lambda: weights(self.models.runs / name))
 
     def histogram(self, name: str, parameter: str) -> Histogram:
         """As `Weights.histogram`."""
@@ -99,14 +106,23 @@ class WeightFiles:
         return self._keep(("difference",), (before, after), lambda: difference(self.open(before), self.open(after)))
 
     def _keep(self, question: tuple[str, ...], names: tuple[str, ...], answer: Callable[[], Answer]) -> Answer:
-        """The answer about these files, as long as none of them changes."""
-        key = question, tuple(self._stamp(name) for name in names)
-        if key not in self._kept:
-            self._kept[key] = answer()
-        self._kept.move_to_end(key)
-        while len(self._kept) > N_KEPT:
-            self._kept.popitem(last=False)
-        return cast(Answer, self._kept[key])
+        """The answer about these files, as long as none of them changes. Raises: CheckpointError if one is gone."""
+        try:
+            key = question, tuple(self._stamp(name) for name in names)
+            with self._keeping:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return cast(Answer, self._kept[key])
+            found = answer()  # not under the lock: the other thread goes on
+        except OSError as error:  # a run deletes its oldest checkpoint at any moment
+            raise CheckpointError(
+                f"{' or '.join(names)} cannot be read: {error}", "choose another step or file"
+            ) from error
+        with self._keeping:
+            self._kept[key] = found
+            while len(self._kept) > N_KEPT:
+                self._kept.popitem(last=False)
+        return found
 
     def _stamp(self, name: str) -> Hashable:
         """What changes when a file does. Raises: CheckpointError if it is missing, or not under the runs folder."""

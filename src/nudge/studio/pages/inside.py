@@ -1,8 +1,9 @@
 """Inside: every value of one forward pass, from tokens to probabilities."""
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 from nicegui import ui
@@ -141,9 +142,19 @@ class InsidePage:
         self.word_labels = told_apart(
             [shown(word.text.encode()) if word.text else self.labels[word.first] for word in words]
         )
-        await self.pipeline.show()
-        await self.attention.show()
-        await self.lens.show()
+        await self.show_in_turn(self.pipeline.show, self.attention.show, self.lens.show)
+
+    async def show_in_turn(self, *parts: Callable[[], Awaitable[None]]) -> None:
+        """Let one part after the other show the trace. One that a person's click was quicker than is up to date by it.
+
+        Raises: SupersededError if another trace is looked at by then: its parts show themselves.
+        """
+        trace = self.trace
+        for show in parts:
+            with contextlib.suppress(SupersededError):
+                await show()
+            if self.trace is not trace:
+                raise SupersededError
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable) -> Answer:
         """Let the worker call `function(trace, *args)`. Raises: SupersededError if another trace is looked at by then.

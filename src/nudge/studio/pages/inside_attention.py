@@ -58,7 +58,9 @@ class AttentionCard:
     async def show(self) -> None:
         """The patterns of another trace. The open head first: it is what a person looks at."""
         self._mark(on=True)
-        await self.head_view.show()
+        await self.page.show_in_turn(self.head_view.show, self._show_wall)
+
+    async def _show_wall(self) -> None:
         n_layer = self.page.opened.network.config.n_layer
         step = n_layer if len(self.page.trace.tokens) <= N_AT_ONCE else 1
         for first in range(0, n_layer, step):

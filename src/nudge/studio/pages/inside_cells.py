@@ -1,5 +1,6 @@
 """Inside: a picture of values in which a cell is chosen, by a click or with the arrow keys."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ class Cells:
     ) -> None:
         self.chosen = chosen
         self.n_rows = self.n_columns = 1
+        self.rows_drawn = self.columns_drawn = 1
         self.row = self.column = 0
         # An application: it has keys of its own, and what they choose is said by the live text beside it.
         self.element = box("cells", tabindex=0, role="application", aria_label=label)
@@ -45,18 +47,22 @@ class Cells:
             row_of = handle(lambda event: hovered(self._in_rows(event.args)))
             self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
 
-    def show(self, source: str, n_rows: int, n_columns: int, *, alt: str) -> None:
-        """Another picture; the chosen cell stays where it was as far as there is such a cell."""
+    def show(self, source: str, n_rows: int, n_columns: int, *, alt: str, square: int = 1) -> None:
+        """Another picture; the chosen cell stays where it was as far as there is such a cell.
+
+        A pixel of it stands for `square` x `square` cells; the last ones may reach beyond the last cell.
+        """
         self.n_rows, self.n_columns = n_rows, n_columns
+        self.rows_drawn, self.columns_drawn = drawn(n_rows, square), drawn(n_columns, square)
         self.picture.props.update({"src": source, "alt": alt})
-        self.element.props["data-rows"] = n_rows
+        self.element.props["data-rows"] = self.rows_drawn
         self.move(self.row, self.column)
 
     def move(self, row: int, column: int) -> None:
         """Mark a cell."""
         self.row = min(max(0, row), self.n_rows - 1)
         self.column = min(max(0, column), self.n_columns - 1)
-        high, wide = 100 / self.n_rows, 100 / self.n_columns
+        high, wide = 100 / self.rows_drawn, 100 / self.columns_drawn
         self.cursor.style(
             f"top:{self.row * high:.4f}%;left:{self.column * wide:.4f}%;height:{high:.4f}%;width:{wide:.4f}%"
         )
@@ -66,7 +72,7 @@ class Cells:
 
     def _clicked(self, event: Any) -> Any:
         down, right = event.args
-        return self._choose(int(down * self.n_rows), int(right * self.n_columns))
+        return self._choose(int(down * self.rows_drawn), int(right * self.columns_drawn))
 
     def _pressed(self, event: Any) -> Any:
         key = str(event.args)
@@ -78,3 +84,8 @@ class Cells:
     def _choose(self, row: int, column: int) -> Any:
         self.move(row, column)
         return self.chosen(self.row, self.column)
+
+
+def drawn(n: int, square: int) -> int:
+    """How many cells a side of the picture covers, whose pixels stand for `square` cells each."""
+    return math.ceil(n / square) * square

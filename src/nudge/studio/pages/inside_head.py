@@ -12,7 +12,7 @@ from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, ha
 from nudge.studio import numbers
 from nudge.studio.kit import box, card, choice, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
-from nudge.studio.pages.inside_cells import Cells
+from nudge.studio.pages.inside_cells import Cells, drawn
 from nudge.studio.pictures import Values, sizes_png
 
 if TYPE_CHECKING:
@@ -91,10 +91,11 @@ class HeadView:
         if self.labelled != self.labels:
             self._show_labels()
             self.row = n - 1
-        self.cells.show(seen.picture, n, n, alt=t("inside.map_of", layer=layer, head=head, n=n))
+        alt = t("inside.map_of", layer=layer, head=head, n=n)
+        self.cells.show(seen.picture, n, n, alt=alt, square=square_of(n))
         notes = [t("inside.fold_note")] if self.words else []
         if n > SIDE:
-            notes.append(t("inside.map_small", n=math.ceil(n / SIDE)))
+            notes.append(t("inside.map_small", n=square_of(n)))
         self.note.text = " ".join(notes)
         await self._row(self.row)  # the same as before if only the head is another
 
@@ -102,10 +103,11 @@ class HeadView:
         """Along both sides, as many as there is room for."""
         self.labelled = labels = self.labels
         every = math.ceil(LABEL_HEIGHT * len(labels) / SIDE)
+        side = drawn(len(labels), square_of(len(labels)))
         self.left.clear()
         self.above.clear()
         for at in range(0, len(labels), every):
-            middle = 100 * (at + 0.5) / len(labels)
+            middle = 100 * (at + 0.5) / side
             with self.above:
                 text(labels[at], "mono s11 ink2 cut", style=f"left:{middle:.3f}%", aria_hidden="true")
             with self.left:
@@ -118,7 +120,7 @@ class HeadView:
         """Say where a token looks."""
         if not self._is_current(self.seen):
             return
-        self.row, labels, n = row, self.labels, len(self.labels)
+        self.row, labels, side = row, self.labels, self.cells.rows_drawn
         weights = self.seen.pattern[row, : row + 1]
         best = weights.topk(min(N_LOOKED_AT, row + 1))
         looked_at = (
@@ -126,7 +128,7 @@ class HeadView:
             for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
         self.sentence.text = self.t("inside.looks", token=labels[row], list=", ".join(looked_at))
-        self.outline.style(f"top:{100 * row / n:.4f}%;height:{100 / n:.4f}%;width:{100 * (row + 1) / n:.4f}%")
+        self.outline.style(f"top:{100 * row / side:.4f}%;height:{100 / side:.4f}%;width:{100 * (row + 1) / side:.4f}%")
 
     def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
         """Whether what is shown is of the text, and folded as, it is now; else the next answer is on its way."""
@@ -141,8 +143,7 @@ class HeadView:
         """A cell that was pointed at. Where a pixel stands for several, the largest of them is meant."""
         if not self._is_current(self.seen):
             return
-        n = len(self.seen.pattern)
-        square = math.ceil(n / SIDE)
+        square = square_of(len(self.seen.pattern))
         if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # not by an arrow key
             top, left = row // square * square, column // square * square
             part = self.seen.pattern[top : top + square, left : left + square]
@@ -211,6 +212,11 @@ class HeadView:
             )
             place = numbers.percent(made.value)
             show_arithmetic(made, self.t, self.page.labels, place=place)
+
+
+def square_of(n: int) -> int:
+    """How many of n tokens a pixel of the map stands for, along each side."""
+    return math.ceil(n / SIDE)
 
 
 def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> Seen:

@@ -83,6 +83,7 @@ class Pipeline:
             self._add(*AFTER_BLOCKS)
             self.strips_note = text("", "s12 ink3", style="margin-top:12px")
         self.element = element
+        self._unfold(n_layer // 2)  # only here: whoever folds it wants it folded over the next text too
 
     def _add(self, *lines: Line) -> None:
         for line in lines:
@@ -101,9 +102,10 @@ class Pipeline:
             "inside.pipeline_note", tokens=whole(T), channels=whole(self.config.n_embd), blocks=self.config.n_layer
         )
         self.strips_note.text = self._which_values(T)
-        if self.unfolded is None:
-            self._unfold(self.config.n_layer // 2)
-        await self._fill([*(row for _, row, _ in self.blocks), *self.rows.values()])
+        rows = [*(row for _, row, _ in self.blocks), *self.rows.values()]
+        await self.page.show_in_turn(partial(self._fill, rows, key="strips"), self._show_panel)
+
+    async def _show_panel(self) -> None:
         if self.panel is not None:
             await self.panel.show()
 
@@ -114,8 +116,8 @@ class Pipeline:
         tokens = self.t("inside.line_per_token") if rows == 1 else self.t("inside.nth_token", n=rows)
         return f"{channels} {tokens} {self.t('inside.open_a_stage')}"
 
-    async def _fill(self, rows: "list[Row]") -> None:
-        sources = await self.page.ask(pictures, [row.line.stages[0] for row in rows], key="strips")
+    async def _fill(self, rows: "list[Row]", *, key: str) -> None:
+        sources = await self.page.ask(pictures, [row.line.stages[0] for row in rows], key=key)
         for row, source in zip(rows, sources, strict=True):
             row.show(source, self.page.trace.stage(row.line.stages[0]).shape)
 
@@ -133,7 +135,7 @@ class Pipeline:
             del self.rows[name]
         self._unfold(i)
         if i is not None:
-            await self._fill([row for row in self.rows.values() if row.in_block])
+            await self._fill([row for row in self.rows.values() if row.in_block], key="strips of the block")
 
     def _unfold(self, i: int | None) -> None:
         """Without values yet."""

@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
 from nudge.studio.kit import box, choice, pairs, text
 from nudge.studio.numbers import percent, significant, whole
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
-from nudge.studio.pictures import Values, signs_png, sizes_png
+from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png
 from nudge.studio.tokens import show
 from nudge.studio.words import Words
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS = 32, 96
 SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
-_SATURATED = 0.99  # of the values are drawn as they are; a few outliers would make all others pale
 
 
 class StagePanel:
@@ -73,7 +70,13 @@ class StagePanel:
         self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
         self.which.text = which_values(strip, stage, t)
         self._show_facts("…")
+        await self.page.show_in_turn(self._show_cell, self._show_range)
+
+    async def _show_cell(self) -> None:
         await self._cell(self.cells.row, self.cells.column)
+
+    async def _show_range(self) -> None:
+        t, stage, asked = self.t, self.stage, (self.name, self.head)
         low, high = await self.page.ask(_extremes, *asked, key="extremes")
         if asked != (self.name, self.head):
             return
@@ -152,12 +155,7 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
         return sizes_png(values.T, trace.network.config.vocab_size - 1)
     if stage.kind in SIZES:
         return sizes_png(values, float(values.max()))
-    return signs_png(values, strongest(strip))
-
-
-def strongest(strip: Strip) -> float:
-    """From which size on the colour is the full one: beyond it lie the largest 1%."""
-    return float(np.quantile(np.abs(strip.values.float().cpu().numpy()), _SATURATED))
+    return signs_png(values, full_colour(values))
 
 
 def which_values(strip: Strip, stage: Stage, t: Words) -> str:
@@ -171,7 +169,8 @@ def which_values(strip: Strip, stage: Stage, t: Words) -> str:
         columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
     if stage.kind in SIZES:
         return f"{columns} {rows}"
-    return f"{columns} {rows} {t('inside.full_colour', n=significant(strongest(strip), 2))}"
+    full = full_colour(strip.values.float().cpu().numpy())
+    return f"{columns} {rows} {t('inside.full_colour', n=significant(full, 2))}"
 
 
 def _short(name: str) -> str:

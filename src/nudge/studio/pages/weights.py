@@ -17,6 +17,7 @@ from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
 
 FIRST = "wte.weight"  # the parameter that is shown first
+REST_S = 1.0  # that a file is looked at before all of it is read for its checksum: a slider passes many
 LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
 
 
@@ -211,8 +212,13 @@ class WeightsPage:
         if self.weights.checksum != "not checked":
             return
         try:
-            checked = await asyncio.to_thread(self.files.check, name)
-        except CheckpointError as error:
+            await asyncio.sleep(REST_S)
+            if name != self.name:
+                return
+            checked = await self.files.checker.ask(self.files.check, name, key=id(self))
+        except SupersededError:
+            return
+        except NudgeError as error:
             if name == self.name:
                 self.visit.say(error)
             return

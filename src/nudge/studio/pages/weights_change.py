@@ -57,15 +57,17 @@ class ChangeCard:
 
     async def _compare(self, before: str) -> None:
         self.shown = before
-        files = self.visit.house.weight_files
+        t, files, name, here = self.t, self.visit.house.weight_files, self.name, self.weights.step
+        called = self.names.get(before, before)
         other = await self.visit.ask(files.open, before, key="difference")
-        found = await self.visit.ask(files.difference, before, self.name, key="difference")
-        t, here = self.t, self.weights.step
-        same_run = before.partition("/")[0] == self.name.partition("/")[0]
+        found = await self.visit.ask(files.difference, before, name, key="difference")
+        if (before, name) != (self.shown, self.name):  # others were chosen meanwhile
+            return
+        same_run = before.partition("/")[0] == name.partition("/")[0]
         if same_run and other.step is not None and here is not None and other.step < here:
             self.title.text = t("weights.since", step=numbers.whole(other.step))
         else:
-            self.title.text = t("weights.compared", name=self.names[before])
+            self.title.text = t("weights.compared", name=called)
         self.place.clear()
         with self.place:
             if found.changes:
@@ -73,7 +75,7 @@ class ChangeCard:
                     self._show_parts(found)
                     self._show_most(found)
                 text(t("weights.compared_note"), "s12 ink3", style="margin-top:12px")
-            self._show_misfits(found, self.names[before])
+            self._show_misfits(found, called)
 
     def _show_parts(self, found: Difference) -> None:
         t = self.t

@@ -56,7 +56,7 @@ def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
         return [int(number)] if number.isdecimal() and len(number) < 10 and int(number) < size else []
     exact, containing = matching(tokenizer, wanted, size)
     containing.sort(key=lambda token: len(bytes_of(tokenizer, token) or b""))
-    return [token for token in dict.fromkeys([*exact, *containing]) if token < size][:N_FOUND]
+    return list(dict.fromkeys([*exact, *containing]))[:N_FOUND]
 
 
 def first_token(tokenizer: Tokenizer | None, size: int) -> int:

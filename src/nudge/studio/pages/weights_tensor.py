@@ -4,19 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from nudge.look import Histogram, Parameter, Weights
 from nudge.studio import charts, numbers
 from nudge.studio.kit import box, card, image, text
 from nudge.studio.pages.weights_tree import shape_of
-from nudge.studio.pictures import Values, signs_png
+from nudge.studio.pictures import Values, full_colour, signs_png
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
 
 ROWS, COLUMNS = 64, 192  # of the picture
-_FULL_COLOUR = 0.99  # of the sizes are drawn as they are; a few outliers would make all others pale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +47,7 @@ def look(files: WeightFiles, name: str, parameter: str) -> Looked:
 
 def coloured(values: Values) -> tuple[str, float]:
     """A picture of values of both signs, and the size from which on a colour is full."""
-    sizes = np.abs(values[np.isfinite(values)])
-    full = float(np.quantile(sizes, _FULL_COLOUR)) if sizes.size else 1.0
+    full = full_colour(values)
     return (signs_png(values, full) if values.size else ""), full
 
 
