@@ -133,3 +133,8 @@ def test_a_folder_without_text_is_refused(here: Path):
     with pytest.raises(DataError, match="no text in the folder d") as raised:
         read("d")
     assert ".jsonl" in raised.value.hint
+
+
+def test_the_home_of_nobody() -> None:
+    with pytest.raises(DataError, match="there is no ~nosuchperson"):
+        sources.find(("~nosuchperson/text.txt",))

@@ -104,8 +104,16 @@ def standard_library() -> list[TextFile]:
     return [_text_file(path) for path in found]
 
 
+def expanded(given: str) -> Path:
+    """The path with ~ made full. Raises: DataError for the ~name of nobody."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"there is no {given}: {error}", "give the path in full") from error
+
+
 def _expand(given: str) -> list[Path]:
-    path = Path(given).expanduser()
+    path = expanded(given)
     if path.is_dir():
         found = [inner for inner in _walk(path) if _suffix(inner)[0] in SUFFIXES]
         if not found:

@@ -134,7 +134,8 @@ class Launcher:
 
     def _path(self, name: str) -> Path:
         """The file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
-        if not name or name.startswith(".") or len(Path(name).parts) != 1 or not name.isprintable() or "\\" in name:
+        one_folder = name.isprintable() and "\\" not in name and len(Path(name).parts) == 1
+        if not one_folder or name.startswith(".") or len(os.fsencode(name)) > 200:
             raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
         return self.runs / FOLDER / f"{name}.log"
 

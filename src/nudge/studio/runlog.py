@@ -172,7 +172,7 @@ class RunLog:
     @property
     def left_s(self) -> float | None:
         """Seconds that the remaining updates take at the speed of the last ones; None if nothing tells."""
-        recent = self.speed.values[-50:]
+        recent = [n for n in self.speed.values[-50:] if 0 < n < math.inf]
         if not recent or self.started is None or self.stopped:
             return None
         return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
@@ -191,9 +191,12 @@ class RunLog:
                 self._file = stat.st_ino
             if stat.st_size == self._offset:
                 return False
-            with self.path.open("rb") as file:
-                file.seek(self._offset)
-                new = file.read()
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(self._offset)
+                    new = file.read()
+            except OSError:  # gone meanwhile, or not ours to read
+                return False
             whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
             self._offset += whole
             lines = new[:whole].split(b"\n")
@@ -224,7 +227,9 @@ class RunLog:
             case Step():
                 before = self.loss.last
                 row = self._row(event.step)
-                row.update, row.change = event, None if before is None else event.loss - before
+                row.update = event
+                if before is not None and math.isfinite(before):  # else the one before was skipped
+                    row.change = event.loss - before
                 self._update(event.step, loss=event.loss, grad_norm=event.grad_norm)
                 self.lr.append(event.step, event.lr)
                 self.speed.append(event.step, event.tokens_per_s)
@@ -273,9 +278,9 @@ class RunLog:
 
 
 class RunLogs:
-    """The logs that were looked at last."""
+    """The logs that were looked at last: more than a list shows, or each look at it would read them all anew."""
 
-    def __init__(self, room: int = 32) -> None:
+    def __init__(self, room: int = 100) -> None:
         self.room = room
         self._logs: OrderedDict[Path, RunLog] = OrderedDict()
         self._lock = threading.Lock()

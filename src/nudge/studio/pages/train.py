@@ -96,9 +96,10 @@ class TrainPage:
                 with box("card empty"):
                     text(self.t("ui.no_run"), "ct", tag="h2")
                     text(self.t("ui.no_run_hint"), "ink2")
-        await self._poll()
+        poll = self.visit.handle(self._poll)
         with self.place:
-            ui.timer(POLL_S, self._poll, immediate=False)
+            ui.timer(POLL_S, poll, immediate=False)
+        await poll()
         if self.run is None:
             await self.form.begin()
 

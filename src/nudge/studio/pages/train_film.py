@@ -84,8 +84,9 @@ class Film:
             self.place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
 
     def place(self, step: int) -> None:
-        """Look at the sample nearest to that step, and stay there."""
+        """Look at the sample nearest to that step, and stay there: a nearer one that comes later changes nothing."""
         self.placed = step
+        self.placed = self.cursor
         self.moved()
 
     def _follow(self) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -221,7 +220,7 @@ def _found(config: Config, visit: Visit) -> str:
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
-    if is_prepared(Path(paths[0]).expanduser()):
+    if is_prepared(sources.expanded(paths[0])):
         return visit.t("train.data_prepared")
     texts = sources.find(paths)
     n_bytes = sum(file.n_bytes for file in texts)
