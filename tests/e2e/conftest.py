@@ -104,7 +104,7 @@ def shared_studio(trained: Path) -> Iterator[Studio]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop running, in which no other test could start its own
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.fail("there is no Chromium: install Debian's package chromium, or name one with NUDGE_CHROMIUM")
