@@ -80,6 +80,19 @@ def test_only_what_was_appended_is_read(log: RunLog) -> None:
     assert log.rows[-1].change == -0.5
 
 
+def test_a_log_that_cannot_be_read_says_so_until_it_can(log: RunLog) -> None:
+    log.path.mkdir()
+    assert not log.catch_up()
+    assert not log.readable
+    log.path.rmdir()
+    assert not log.catch_up()
+    assert log.readable  # not there is nothing wrong: an imported run has none
+    append(log.path, started(), step(1))
+    assert log.catch_up()
+    assert log.readable
+    assert log.step == 1
+
+
 def test_a_half_written_line_waits(log: RunLog) -> None:
     line = json.dumps(events.to_json(sample(1, "어느 날"))).encode() + b"\n"
     for cut in (1, len(line) // 2, len(line) - 1):
