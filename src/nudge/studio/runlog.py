@@ -130,7 +130,7 @@ class Row:
 
     step: int
     update: Step | Skipped | None = None
-    change: float | None = None  # of the loss, against the update before
+    change: float | None = None  # of the loss, against the newest finite one before
     others: list[Event] = field(default_factory=list)
     version: int = 0
 
@@ -141,8 +141,9 @@ class RunLog:
     `version` grows with every event; `epoch` when something that was shown is no longer so: a resumed run makes the
     updates after its checkpoint anew, and what was lost with them is forgotten here.
 
-    `readable` is false while there is a file that cannot be read. Whoever looks at it holds `lock`, since another thread
-    may be reading on.
+    `readable` is false while there is a file that cannot be read.
+
+    Whoever looks at it holds `lock`, since another thread may be reading on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -174,7 +175,7 @@ class RunLog:
     @property
     def left_s(self) -> float | None:
         """Seconds that the remaining updates take at the speed of the last ones; None if nothing tells."""
-        recent = self.speed.values[-50:]
+        recent = [n for n in self.speed.values[-50:] if 0 < n < math.inf]
         if not recent or self.started is None or self.stopped:
             return None
         return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
@@ -229,7 +230,7 @@ class RunLog:
                 self._cut(step)
                 self._row(step).others.append(event)
             case Step():
-                before = self.loss.last
+                before = self.loss.before(event.step)
                 row = self._row(event.step)
                 row.update, row.change = event, None if before is None else event.loss - before
                 self._update(event.step, loss=event.loss, grad_norm=event.grad_norm)
@@ -280,9 +281,9 @@ class RunLog:
 
 
 class RunLogs:
-    """The logs that were looked at last."""
+    """The logs that were looked at last: all that a list of runs shows, else each look would read them anew."""
 
-    def __init__(self, room: int = 32) -> None:
+    def __init__(self, room: int = 64) -> None:
         self.room = room
         self._logs: OrderedDict[Path, RunLog] = OrderedDict()
         self._lock = threading.Lock()
