@@ -8,10 +8,10 @@ and its name stands in `not_finite`.
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from nudge import files
 
@@ -128,7 +128,22 @@ _KINDS: dict[str, type[Any]] = {
     for kind in (Preparing, Started, Step, Evaluation, Sample, Saved, Skipped, Stopped)
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_FIELDS = {kind: frozenset(entry.name for entry in dataclasses.fields(kind)) for kind in _NAMES}
+
+
+def _check_of(hint: Any) -> Callable[[Any], bool]:
+    """Whether a value is what a field declares; JSON writes a whole float as it likes, so an int is one too."""
+    if get_origin(hint) is Literal:
+        words = frozenset(get_args(hint))
+        return lambda value: type(value) is str and value in words
+    if get_origin(hint) is tuple:
+        return lambda value: type(value) is tuple and all(type(inner) is str for inner in value)
+    types = frozenset(get_args(hint) or (hint,))
+    types |= {int} if float in types else set()
+    return lambda value: type(value) in types and (type(value) is not int or -_INT_END <= value < _INT_END)
+
+
+_INT_END = 1 << 63  # a longer number is nobody's count, and fits neither an array nor a float
+_CHECKS = {kind: {name: _check_of(hint) for name, hint in get_type_hints(kind).items()} for kind in _NAMES}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -141,14 +156,23 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(line: Mapping[str, Any]) -> Event | None:
-    """The event of one line; None for a kind that this version does not know."""
-    kind = _KINDS.get(line.get("event", ""))
-    if kind is None:
+    """The event of one line; None for a kind that this version does not know, or values that are not of its types."""
+    name, not_finite = line.get("event"), line.get("not_finite", ())
+    kind = _KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or not isinstance(not_finite, list | tuple):
         return None
-    known = _FIELDS[kind]
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in line.items() if key in known}
-    values.update(dict.fromkeys(line.get("not_finite", ()), math.nan))
-    event: Event = kind(**values)
+    values = {}
+    for key, is_right in _CHECKS[kind].items():
+        if key not in line:
+            continue
+        value = math.nan if key in not_finite else line[key]
+        values[key] = tuple(value) if isinstance(value, list) else value
+        if not is_right(values[key]):
+            return None
+    try:
+        event: Event = kind(**values)
+    except TypeError:  # a value is missing
+        return None
     return event
 
 

@@ -1,6 +1,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,45 @@ def test_json_has_no_nan(bad):
 def test_a_later_version_may_say_more():
     assert events.from_json({"event": "applause", "step": 1}) is None
     assert events.from_json({**events.to_json(step(1)), "mood": "good"}) == step(1)
+
+
+@pytest.mark.parametrize(
+    ("event", "wrong"),
+    [
+        (STARTED, {"steps": "x"}),
+        (STARTED, {"steps": None}),
+        (STARTED, {"n_params": 10**400}),
+        (STARTED, {"forecast_s": "soon"}),
+        (STARTED, {"notes": "two cores"}),
+        (STARTED, {"notes": [1]}),
+        (step(1), {"step": 1.5}),
+        (step(1), {"step": True}),
+        (step(1), {"loss": None}),
+        (step(1), {"loss": [5.0]}),
+        (step(1), {"not_finite": 5}),
+        (step(1), {"not_finite": ["step"]}),
+        (step(1), {"event": ["step"]}),
+        (ONE_OF_EACH[0], {"what": "?"}),
+        (ONE_OF_EACH[3], {"whole_split": 1}),
+        (ONE_OF_EACH[4], {"text": 5}),
+        (ONE_OF_EACH[7], {"reason": "new"}),
+        (ONE_OF_EACH[7], {"reason": ["finished"]}),
+    ],
+)
+def test_values_of_other_types_are_no_event(event: events.Event, wrong: dict[str, Any]):
+    line = events.to_json(event)
+    assert events.from_json(line) == event
+    assert events.from_json({**line, **wrong}) is None
+
+
+def test_a_line_with_a_value_missing_is_no_event():
+    line = events.to_json(step(1))
+    del line["lr"]
+    assert events.from_json(line) is None
+
+
+def test_a_whole_number_is_a_float_too():
+    assert events.from_json({**events.to_json(step(1)), "loss": 5}) == step(1)
 
 
 def test_lost_updates_are_superseded(tmp_path: Path):

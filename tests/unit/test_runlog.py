@@ -1,5 +1,6 @@
 """A run's log is read as it grows, and its curves stay small without losing what matters."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from nudge import events
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.studio.pages import train
 from nudge.studio.runlog import N_ROWS, Curve, RunLog, RunLogs
 
 
@@ -78,6 +80,19 @@ def test_only_what_was_appended_is_read(log: RunLog) -> None:
     assert list(log.loss.steps) == [1, 2, 3]
     assert log.version == version + 1
     assert log.rows[-1].change == -0.5
+
+
+def test_a_log_that_cannot_be_read_says_so_until_it_can(log: RunLog) -> None:
+    log.path.mkdir()
+    assert not log.catch_up()
+    assert not log.readable
+    log.path.rmdir()
+    assert not log.catch_up()
+    assert log.readable  # not there is nothing wrong: an imported run has none
+    append(log.path, started(), step(1))
+    assert log.catch_up()
+    assert log.readable
+    assert log.step == 1
 
 
 def test_a_half_written_line_waits(log: RunLog) -> None:
@@ -150,6 +165,20 @@ def test_a_skipped_update_is_a_gap_and_a_row(log: RunLog) -> None:
     assert log.loss.before(3) == 2.0
     assert isinstance(log.rows[-2].update, Skipped)
     assert log.step == 3
+    assert log.rows[-1].change == 0.0  # against the last loss that is a number
+
+
+def test_time_left_counts_only_speeds_that_are_some(log: RunLog) -> None:
+    speeds = [0.0, 8.0, math.nan, math.inf, 8.0]
+    append(log.path, started(), *(dataclasses.replace(step(n + 1), tokens_per_s=v) for n, v in enumerate(speeds)))
+    log.catch_up()
+    assert log.left_s == (100 - 5) * 64 / 8.0
+
+
+def test_without_any_speed_nothing_tells_the_time_left(log: RunLog) -> None:
+    append(log.path, started(), dataclasses.replace(step(1), tokens_per_s=0.0))
+    log.catch_up()
+    assert log.left_s is None
 
 
 def test_another_file_in_its_place_is_read_from_the_start(log: RunLog) -> None:
@@ -172,6 +201,7 @@ def test_what_happened_at_a_step_is_one_row_and_old_rows_go(log: RunLog) -> None
 
 
 def test_logs_are_shared_and_the_oldest_let_go(tmp_path: Path) -> None:
+    assert RunLogs().room > train.N_LISTED + 1  # the list, and a run that is watched
     logs = RunLogs(room=2)
     a, b = logs.of(tmp_path / "a"), logs.of(tmp_path / "b")
     assert logs.of(tmp_path / "a") is a

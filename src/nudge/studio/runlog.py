@@ -130,7 +130,7 @@ class Row:
 
     step: int
     update: Step | Skipped | None = None
-    change: float | None = None  # of the loss, against the update before
+    change: float | None = None  # of the loss, against the newest finite one before
     others: list[Event] = field(default_factory=list)
     version: int = 0
 
@@ -141,6 +141,8 @@ class RunLog:
     `version` grows with every event; `epoch` when something that was shown is no longer so: a resumed run makes the
     updates after its checkpoint anew, and what was lost with them is forgotten here.
 
+    `readable` is false while there is a file that cannot be read.
+
     Whoever looks at it holds `lock`, since another thread may be reading on.
     """
 
@@ -148,6 +150,7 @@ class RunLog:
         self.path = path
         self.lock = threading.Lock()
         self.version = self.epoch = 0
+        self.readable = True
         self._reading = threading.Lock()
         self._file = 0  # its inode
         self._forget()
@@ -181,30 +184,32 @@ class RunLog:
         """Read what was appended since the last time; whether there was anything."""
         with self._reading:
             try:
-                stat = self.path.stat()
-            except OSError:
-                return False
-            if stat.st_ino != self._file or stat.st_size < self._offset:  # another file took its place
-                if self._offset:
-                    with self.lock:
-                        self._forget()
-                self._file = stat.st_ino
-            if stat.st_size == self._offset:
-                return False
-            try:
-                with self.path.open("rb") as file:
-                    file.seek(self._offset)
-                    new = file.read()
-            except OSError:  # gone meanwhile, or not ours to read
-                return False
-            whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
-            self._offset += whole
-            lines = new[:whole].split(b"\n")
-            for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
+                grown, self.readable = self._read_on(), True
+            except OSError as error:  # none yet, or gone meanwhile: nothing is wrong with that
+                grown, self.readable = False, isinstance(error, FileNotFoundError)
+            return grown
+
+    def _read_on(self) -> bool:
+        """Raises: OSError if there is no file, or none that can be read."""
+        stat = self.path.stat()
+        if stat.st_ino != self._file or stat.st_size < self._offset:  # another file took its place
+            if self._offset:
                 with self.lock:
-                    for line in lines[first : first + _LINES_AT_ONCE]:
-                        self._take_line(line)
-            return whole > 0
+                    self._forget()
+            self._file = stat.st_ino
+        if stat.st_size == self._offset:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self._offset)
+            new = file.read()
+        whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
+        self._offset += whole
+        lines = new[:whole].split(b"\n")
+        for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
+            with self.lock:
+                for line in lines[first : first + _LINES_AT_ONCE]:
+                    self._take_line(line)
+        return whole > 0
 
     def _take_line(self, line: bytes) -> None:
         try:
@@ -225,7 +230,7 @@ class RunLog:
                 self._cut(step)
                 self._row(step).others.append(event)
             case Step():
-                before = self.loss.last
+                before = self.loss.before(event.step)
                 row = self._row(event.step)
                 row.update = event
                 if before is not None and math.isfinite(before):  # else the one before was skipped

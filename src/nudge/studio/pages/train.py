@@ -96,12 +96,7 @@ class TrainPage:
                 with box("card empty"):
                     text(self.t("ui.no_run"), "ct", tag="h2")
                     text(self.t("ui.no_run_hint"), "ink2")
-        poll = self.visit.handle(self._poll)
-        with self.place:
-            ui.timer(POLL_S, poll, immediate=False)
-        await poll()
-        if self.run is None:
-            await self.form.begin()
+            ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if that fails, the next one may not
 
     async def _poll(self) -> None:
         """Look whether anything is new. What did not change is not sent."""
@@ -114,6 +109,8 @@ class TrainPage:
                 self._listed = lines
                 self._show_list(lines)
         self._polls += 1
+        if self._polls == 1 and self.run is None:  # the form has to know whether another run goes on
+            after(0, self.form.begin)
 
     # What the person asks of the run.
 
@@ -151,14 +148,17 @@ class TrainPage:
         folder = RunFolder(path)
         log = self.house.logs.of(folder.events)
         log.catch_up()
-        with log.lock:
-            return Line(
-                name=path.name,
-                state=watched_state(folder, log),
-                step=log.step,
-                steps=log.started.steps if log.started else None,
-                n_skipped=len(log.skipped),
-            )
+        try:
+            with log.lock:
+                return Line(
+                    name=path.name,
+                    state=watched_state(folder, log),
+                    step=log.step,
+                    steps=log.started.steps if log.started else None,
+                    n_skipped=len(log.skipped),
+                )
+        except OSError:  # one folder that cannot be looked into hides no other run
+            return Line(name=path.name, state="unreadable")
 
     def _show_list(self, lines: list[Line]) -> None:
         t = self.t
@@ -178,4 +178,4 @@ class TrainPage:
                 text(t("ui.no_run"), "ink3 s13")
 
 
-_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad"}
+_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad", "unreadable": "bad"}

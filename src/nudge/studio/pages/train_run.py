@@ -211,7 +211,9 @@ class Watched:
 
 
 def watched_state(folder: RunFolder, log: RunLog) -> str:
-    """What became of a run, and whether it was told to pause."""
+    """What became of a run, and whether it was told to pause; or that what it says cannot be read."""
+    if not log.readable:
+        return "unreadable"
     state = state_of(folder, log.step, log.started, log.stopped)
     if state != "running":
         return state
