@@ -140,7 +140,7 @@ class Launcher:
     def _path(self, name: str) -> Path:
         """The file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
         one_folder = name.isprintable() and "\\" not in name and len(Path(name).parts) == 1
-        if not one_folder or name.startswith(".") or len(os.fsencode(name)) > 200:
+        if not one_folder or name.startswith("."):
             raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
         if (n_bytes := len(os.fsencode(name))) > _NAME_BYTES:
             raise ConfigError(f"a name of {n_bytes} bytes is too long (at most {_NAME_BYTES})", "choose a shorter one")
