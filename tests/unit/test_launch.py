@@ -31,7 +31,9 @@ def leave(launcher: Launcher, name: str, *lines: str) -> None:
     (launcher.runs / FOLDER / f"{name}.log").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "../up", "a/b", "/etc", "a\\b", "a\nb", "\x00"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".hidden", "../up", "a/b", "/etc", "a\\b", "a\nb", "\x00", "x" * 201, "한" * 67]
+)
 def test_a_name_never_leads_elsewhere(launcher: Launcher, name: str) -> None:
     with pytest.raises(ConfigError):
         launcher.start(name, recipe("tiny"))
@@ -39,6 +41,10 @@ def test_a_name_never_leads_elsewhere(launcher: Launcher, name: str) -> None:
         launcher.forget(name)
     assert launcher.look(name) is None
     assert list(launcher.runs.iterdir()) == [launcher.runs / FOLDER]
+
+
+def test_a_name_can_be_long(launcher: Launcher) -> None:
+    launcher.check_name("x" * 200)
 
 
 def test_a_file_outside_is_not_looked_at(launcher: Launcher) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from nudge.train.forecast import Forecast, from_json
 FOLDER = ".starting"
 _TAIL_BYTES = 16_384
 _TOO_LONG_S = 90.0
+_NAME_BYTES = 200  # file systems take 255, and files are named after a run with something added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Launcher:
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self._children: list[subprocess.Popen[bytes]] = []
+        self._children_lock = threading.Lock()  # a list of runs is made in a thread
         self._forecasts: dict[str, Forecast] = {}
         self._one_at_a_time = asyncio.Lock()
 
@@ -92,12 +95,14 @@ class Launcher:
                 )
         except OSError as error:
             raise MachineError(f"cannot start a run in {self.runs}: {error.strerror}", "check the folder") from error
-        self._children.append(child)
+        with self._children_lock:
+            self._children.append(child)
         files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": psutil.Process(child.pid).create_time()})
 
     def look(self, name: str) -> Launch | None:
         """The process that was last started for a run of that name, if there was one."""
-        self._children = [child for child in self._children if child.poll() is None]  # no zombies stay
+        with self._children_lock:
+            self._children = [child for child in self._children if child.poll() is None]  # no zombies stay
         try:
             path = self._path(name)
             with path.open("rb") as log:
@@ -136,6 +141,8 @@ class Launcher:
         """The file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
         if not name or name.startswith(".") or len(Path(name).parts) != 1 or not name.isprintable() or "\\" in name:
             raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
+        if (n_bytes := len(os.fsencode(name))) > _NAME_BYTES:
+            raise ConfigError(f"a name of {n_bytes} bytes is too long (at most {_NAME_BYTES})", "choose a shorter one")
         return self.runs / FOLDER / f"{name}.log"
 
     @staticmethod
