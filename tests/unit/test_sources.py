@@ -133,3 +133,9 @@ def test_a_folder_without_text_is_refused(here: Path):
     with pytest.raises(DataError, match="no text in the folder d") as raised:
         read("d")
     assert ".jsonl" in raised.value.hint
+
+
+def test_a_home_of_nobody_is_refused():
+    with pytest.raises(DataError, match="no home folder for ~nobody-of-that-name") as raised:
+        sources.find(["~nobody-of-that-name/x.txt"])
+    assert "whole path" in raised.value.hint
