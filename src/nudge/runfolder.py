@@ -85,7 +85,8 @@ def run_folders(runs: Path = Path("runs")) -> list[Path]:
 
 
 def _last_written(path: Path) -> float:
-    folder = RunFolder(path)
-    return max(
-        (file.stat().st_mtime for file in (folder.events, folder.index, folder.run_json) if file.exists()), default=0
-    )
+    folder, found = RunFolder(path), [0.0]
+    for file in (folder.events, folder.index, folder.run_json):
+        with contextlib.suppress(OSError):  # not there, or removed meanwhile
+            found.append(file.stat().st_mtime)
+    return max(found)
