@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from nicegui import ui
@@ -137,21 +136,29 @@ class Form:
         return config
 
     async def _rest(self, changes: int) -> None:
-        """The form rests: say what is wrong with it, else what it would take."""
+        """The form rests: say what is wrong with it, else what it would take. After a wait it may be another form."""
         if changes != self._changes:
             return
         self.wrong.clear()
+        self.data_note.text = ""
         try:
             config = self.config()
             self.launcher.check_name((self.name.value or "").strip())
-            self.data_note.text = ""
-            self.data_note.text = await asyncio.to_thread(_found, config, self.visit)
-            self._show_forecast(config, self.launcher.known_forecast(config))
-            if self.launcher.known_forecast(config) is None and not self.busy:
-                await self._measure()
+            note = await asyncio.to_thread(_found, config, self.visit)
         except NudgeError as error:
             if changes == self._changes:
+                self._clear_forecast()  # what was shown, or is being measured, was another form's
                 self._say(error)
+            return
+        if changes != self._changes:
+            return
+        self.data_note.text = note
+        if known := self.launcher.known_forecast(config):
+            self._show_forecast(config, known)
+            return
+        self._clear_forecast()
+        if not self.busy:
+            await self._measure()
 
     def _say(self, error: NudgeError) -> None:
         self.wrong.clear()
@@ -166,20 +173,21 @@ class Form:
             found = await self.launcher.forecast(config, keep=not self.busy)
         except NudgeError as error:
             if changes == self._changes:
-                self._show_forecast(config, None)
+                self._clear_forecast()
                 self._say(error)
             return
         if changes == self._changes:
             self._show_forecast(config, found)
 
-    def _show_forecast(self, config: Config, found: Forecast | None) -> None:
+    def _clear_forecast(self) -> None:
+        self.measure_button.set_visibility(True)
+        self.how.text = self.t("train.not_measured") if self.busy else ""
+        self.time.text = self.speed.text = self.memory.text = "–"
+        self.share.style("width:0")
+
+    def _show_forecast(self, config: Config, found: Forecast) -> None:
         t = self.t
-        self.measure_button.set_visibility(found is None)
-        if found is None:
-            self.how.text = t("train.not_measured") if self.busy else ""
-            self.time.text = self.speed.text = self.memory.text = "–"
-            self.share.style("width:0")
-            return
+        self.measure_button.set_visibility(False)
         about = "{}" if found.measured else t("train.about")
         took = numbers.duration(found.took_s, t.language)
         self.how.text = t("train.rehearsed", took=took) if found.measured else t("train.computed")
@@ -201,7 +209,8 @@ class Form:
             await asyncio.to_thread(_found, config, self.visit)  # text that is not there is told at once
             self.launcher.start(name, config)
         except NudgeError as error:
-            self._changes += 1  # what a rest would say does not wipe it away
+            self._changes += 1  # what a rest would say does not wipe it away, nor is anything measured for it
+            self._clear_forecast()
             self._say(error)
             return
         self.started(name)
@@ -221,7 +230,7 @@ def _found(config: Config, visit: Visit) -> str:
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
-    if is_prepared(Path(paths[0]).expanduser()):
+    if is_prepared(sources.expand_user(paths[0])):
         return visit.t("train.data_prepared")
     texts = sources.find(paths)
     n_bytes = sum(file.n_bytes for file in texts)
