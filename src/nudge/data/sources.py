@@ -109,9 +109,7 @@ def expand_user(given: str) -> Path:
     try:
         return Path(given).expanduser()
     except RuntimeError as error:
-        raise DataError(
-            f"there is no home folder for {Path(given).parts[0]}", "type the whole path, from / on, or ./~ for a name"
-        ) from error
+        raise DataError(f"there is no home folder for {Path(given).parts[0]}", "type the whole path") from error
 
 
 def _expand(given: str) -> list[Path]:
