@@ -136,6 +136,15 @@ def test_a_run_from_the_form_to_its_end(empty_studio: Studio, visitor: Callable[
     expect(page.locator(".sub")).to_contain_text(WORDS["train.state.interrupted"], timeout=30_000)
 
 
+def test_a_form_that_is_wrong_is_not_measured(empty_studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{empty_studio.url}/train")
+    expect(page.locator(".form")).to_contain_text(re.compile(f"{WORDS['train.measuring']}|rehearsal"))
+    entry(page, "steps").fill("many")
+    expect(page.locator(".wrong")).to_contain_text("'train.steps' must be a whole number")
+    expect(page.locator(".forecast dd").first).to_have_text("–")
+    expect(page.locator(".form")).not_to_contain_text(WORDS["train.measuring"])
+
+
 def test_an_error_before_there_is_a_run_is_shown(
     empty_studio: Studio, visitor: Callable[..., Page], tmp_path: Path
 ) -> None:
