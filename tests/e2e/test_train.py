@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,6 +136,15 @@ def test_a_run_from_the_form_to_its_end(empty_studio: Studio, visitor: Callable[
     expect(page.locator(".sub")).to_contain_text(WORDS["train.state.interrupted"], timeout=30_000)
 
 
+def test_a_form_that_is_wrong_is_not_measured(empty_studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{empty_studio.url}/train")
+    expect(page.locator(".form")).to_contain_text(re.compile(f"{WORDS['train.measuring']}|rehearsal"))
+    entry(page, "steps").fill("many")
+    expect(page.locator(".wrong")).to_contain_text("'train.steps' must be a whole number")
+    expect(page.locator(".forecast dd").first).to_have_text("–")
+    expect(page.locator(".form")).not_to_contain_text(WORDS["train.measuring"])
+
+
 def test_an_error_before_there_is_a_run_is_shown(
     empty_studio: Studio, visitor: Callable[..., Page], tmp_path: Path
 ) -> None:
@@ -187,6 +197,36 @@ def test_what_a_run_said_is_what_is_shown(studio: Studio, visitor: Callable[...,
     append(folder, Stopped(step=63, time=1.0, reason="diverged", hint="a smaller learning rate"))
     expect(stat(page, "loss")).to_have_text("NaN")
     expect(page.locator(".notices .message.bad")).to_contain_text("a smaller learning rate")
+
+
+def test_a_sample_that_was_placed_on_stays_whatever_comes_nearer(studio: Studio, visitor: Callable[..., Page]) -> None:
+    folder = studio.runs / "small"
+    newest = max(event.step for event in said(folder) if isinstance(event, Sample))
+    page = visitor(f"{studio.url}/train?run=small")
+    on = page.locator(".frame.on")
+    expect(on).to_have_attribute("data-step", str(newest))
+    on.click()  # the newest can be stayed at as well
+    expect(page.get_by_role("button", name=WORDS["train.follow"])).to_be_visible()
+    append(folder, Sample(step=newest + 3, time=1.0, prompt="", text="later", seed=0))
+    expect(page.locator(".frame").last).to_have_attribute("data-step", str(newest + 3))
+    expect(on).to_have_attribute("data-step", str(newest))
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(studio: Studio, visitor: Callable[..., Page]) -> None:
+    for name in ("broken", "odd"):
+        shutil.copytree(studio.runs / "small", studio.runs / name, symlinks=True)
+    (studio.runs / "broken" / "events.jsonl").unlink()
+    (studio.runs / "broken" / "events.jsonl").mkdir()  # not even root can read a folder as a file
+    odd = [{"event": "started", "steps": "x"}, {"event": "stopped", "step": 1, "time": 1.0, "reason": "new"}]
+    with (studio.runs / "odd" / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in odd)
+    page = visitor(f"{studio.url}/train?run=odd")
+    expect(stat(page, "step")).to_have_text("60")
+    broken = page.locator(".run-line").filter(has_text="broken")
+    expect(broken).to_contain_text(WORDS["train.state.unreadable"])
+    broken.click()
+    expect(page.locator(".sub")).to_contain_text(WORDS["train.state.unreadable"])
+    expect(page.locator(".run-line").filter(has_text="odd")).to_be_visible()
 
 
 def _values(event: Step) -> dict[str, float]:

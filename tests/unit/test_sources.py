@@ -135,6 +135,7 @@ def test_a_folder_without_text_is_refused(here: Path):
     assert ".jsonl" in raised.value.hint
 
 
-def test_the_home_of_nobody() -> None:
-    with pytest.raises(DataError, match="there is no ~nosuchperson"):
-        sources.find(("~nosuchperson/text.txt",))
+def test_a_home_of_nobody_is_refused():
+    with pytest.raises(DataError, match="no home folder for ~nobody-of-that-name") as raised:
+        sources.find(["~nobody-of-that-name/x.txt"])
+    assert "whole path" in raised.value.hint

@@ -40,7 +40,7 @@ def prepare(
     interrupted preparation goes on with its finished shards; two at once wait for each other.
     Raises: DataError, TokenizerError, MachineError.
     """
-    if len(config.paths) == 1 and is_prepared(prepared := sources.expanded(config.paths[0])):
+    if len(config.paths) == 1 and is_prepared(prepared := sources.expand_user(config.paths[0])):
         return open_dataset(prepared)
     if SORTING in config.paths:
         return sorting.prepare(config, out)

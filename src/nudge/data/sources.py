@@ -104,16 +104,16 @@ def standard_library() -> list[TextFile]:
     return [_text_file(path) for path in found]
 
 
-def expanded(given: str) -> Path:
-    """The path with ~ made full. Raises: DataError for the ~name of nobody."""
+def expand_user(given: str) -> Path:
+    """The path, with the home folder for its ~. Raises: DataError if there is no such person here."""
     try:
         return Path(given).expanduser()
     except RuntimeError as error:
-        raise DataError(f"there is no {given}: {error}", "give the path in full") from error
+        raise DataError(f"there is no home folder for {Path(given).parts[0]}", "type the whole path") from error
 
 
 def _expand(given: str) -> list[Path]:
-    path = expanded(given)
+    path = expand_user(given)
     if path.is_dir():
         found = [inner for inner in _walk(path) if _suffix(inner)[0] in SUFFIXES]
         if not found:

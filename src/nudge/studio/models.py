@@ -97,7 +97,10 @@ class Models:
         return all(map(self._inside, read))
 
     def _inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.runs.resolve())
+        try:
+            return path.resolve().is_relative_to(self.runs.resolve())
+        except (OSError, RuntimeError):  # a link that leads to itself
+            return False
 
     def steps(self, run: str) -> list[int]:
         """The updates whose checkpoints are there, the first one first."""

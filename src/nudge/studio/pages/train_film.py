@@ -1,7 +1,7 @@
 """Train: what the model wrote along the run, from the same prompt and seed, as a strip of frames."""
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -18,16 +18,24 @@ N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
 
 
+def nearest(steps: Sequence[int], step: int) -> int:
+    """Where in `steps`, which rise, the nearest to `step` is; the earlier of two as near."""
+    after = min(bisect_left(steps, step), len(steps) - 1)
+    before = max(0, after - 1)
+    return min(before, after, key=lambda at: abs(steps[at] - step))
+
+
 class Film:
     """The frames around a cursor. It follows the run until a person places it; then only a person moves it."""
 
     def __init__(self, t: Words, moved: Callable[[], None]) -> None:
         self.t = t
         self.moved = moved
-        self.placed: int | None = None  # the step a person chose; None: the newest
+        self.placed: int | None = None  # the step of the sample a person chose; None: the newest
         self.log: RunLog | None = None
         self._steps: list[int] = []
         self._shown: Any = None
+        self._setting = False  # the slider is set by us, not by the person
         with box("plain scrub", style=f"margin:0 {RIGHT}px 0 {LEFT}px"):
             self.slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._slid)
             self.slider.props["aria-label"] = t("train.scrub")
@@ -47,12 +55,8 @@ class Film:
 
     @property
     def _at(self) -> int:
-        """Which sample: the nearest to the place."""
-        if self.placed is None:
-            return len(self._steps) - 1
-        after = min(bisect_left(self._steps, self.placed), len(self._steps) - 1)
-        before = max(0, after - 1)
-        return min(before, after, key=lambda at: abs(self._steps[at] - (self.placed or 0)))
+        """Which sample: the one placed on; the nearest to it, should a resumed run have lost it."""
+        return len(self._steps) - 1 if self.placed is None else nearest(self._steps, self.placed)
 
     def show(self, log: RunLog) -> None:
         """The frames as they are now."""
@@ -71,23 +75,23 @@ class Film:
     def _set_slider(self) -> None:
         value = self.cursor or 0
         if self.slider.value != value:
+            self._setting = True
             self.slider.value = value
+            self._setting = False
 
     def _slid(self, event: Any) -> None:
-        # Our own setting of the slider comes back here as well: then it is where the cursor is already.
-        if event.value is None or not self._steps or event.value == self.cursor:
-            return
-        self.place(int(event.value))
+        if not self._setting and event.value is not None and event.value != self.placed:
+            self.place(int(event.value))
 
     def _move(self, frames: int) -> None:
         if self._steps:
             self.place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
 
     def place(self, step: int) -> None:
-        """Look at the sample nearest to that step, and stay there: a nearer one that comes later changes nothing."""
-        self.placed = step
-        self.placed = self.cursor
-        self.moved()
+        """Look at the sample nearest to that step, and stay there, whatever samples come after."""
+        if self._steps:
+            self.placed = self._steps[nearest(self._steps, step)]
+            self.moved()
 
     def _follow(self) -> None:
         self.placed = None
@@ -118,8 +122,7 @@ class Film:
         with box("frame on" if on else "frame", data_step=sample.step) as frame:
             if on:
                 frame.props["aria-current"] = "true"
-            else:
-                frame.on("click", lambda: self.place(sample.step))
+            frame.on("click", lambda: self.place(sample.step))
             with box("st"):
                 text(t("ui.step", step=numbers.whole(sample.step)), tag="span")
                 loss = self.log.loss.at(sample.step) if self.log else None

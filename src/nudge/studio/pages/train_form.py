@@ -230,7 +230,7 @@ def _found(config: Config, visit: Visit) -> str:
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
-    if is_prepared(sources.expanded(paths[0])):
+    if is_prepared(sources.expand_user(paths[0])):
         return visit.t("train.data_prepared")
     texts = sources.find(paths)
     n_bytes = sum(file.n_bytes for file in texts)

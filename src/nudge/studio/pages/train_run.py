@@ -73,7 +73,7 @@ class Watched:
         if self.log is not None:
             return True
         models = self.visit.house.models
-        if not (models.runs / self.name / "run.json").exists() and self.launcher.look(self.name):
+        if self.launcher.look(self.name) and not (models.runs / self.name / "run.json").exists():
             return False
         try:
             self.folder = models.folder(self.name)
