@@ -9,6 +9,7 @@ that is not UTF-8 stands as a lone surrogate (the standard `surrogateescape`), s
 import abc
 import base64
 import binascii
+import contextlib
 import functools
 import hashlib
 import json
@@ -273,7 +274,9 @@ def get(spec: str) -> Tokenizer:
             f"the vocabulary {spec} is made from text, and there is none here",
             "nudge tokenizer train TEXT --vocab-size N --out tokenizer.json, then --tokenizer tokenizer.json",
         )
-    path = Path(spec).expanduser()
+    with contextlib.suppress(RuntimeError):  # the ~name of nobody is no file, which is told below
+        spec = str(Path(spec).expanduser())
+    path = Path(spec)
     if path.exists():
         return load(path)
     if path.suffix or len(path.parts) > 1:
