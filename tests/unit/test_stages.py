@@ -326,7 +326,7 @@ def test_a_strip_says_what_it_leaves_out() -> None:
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
-    [([], "at least one token"), ([1] * 17, "reads 16"), ([1, 50], "token 50"), ([-1], "token -1")],
+    [([], "at least 1 token"), ([1] * 17, "at most 16"), ([1, 50], "token 50"), ([-1], "token -1")],
 )
 def test_tokens_that_the_network_cannot_read(tokens: list[int], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
+from nudge.look.prediction import check_context
 from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
@@ -369,20 +370,8 @@ def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) ->
 
     Shapes: 1 .. block_size token ids. Raises: ConfigError for another number of them or an id outside the vocabulary.
     """
-    ids, config = tuple(int(token) for token in tokens), network.config
-    if not ids:
-        raise ConfigError("a trace needs at least one token, got none", "a document starts with [tokenizer.eot]")
-    if len(ids) > config.block_size:
-        raise ConfigError(
-            f"{len(ids):,} tokens, and this network reads {config.block_size:,} at most",
-            f"trace the last ones: tokens[-{config.block_size}:]",
-        )
-    strange = next((token for token in ids if not 0 <= token < config.vocab_size), None)
-    if strange is not None:
-        raise ConfigError(
-            f"token {strange} is not in this network's vocabulary of {config.vocab_size:,}",
-            f"token ids are 0 .. {config.vocab_size - 1}",
-        )
+    ids = tuple(int(token) for token in tokens)
+    check_context(ids, network.config)
     if cap_bytes < 0:
         raise ConfigError(f"cap_bytes must be 0 or more, got {cap_bytes}", f"leave it out for {CAP_BYTES:,}")
     return Trace(network, ids, cap_bytes)

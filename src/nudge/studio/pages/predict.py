@@ -12,7 +12,7 @@ from nudge.look import Prediction, predict
 from nudge.studio import charts, numbers, shell
 from nudge.studio.kit import bar, box, card, choice, icon, message, pairs, text
 from nudge.studio.models import Opened
-from nudge.studio.pages.predict_find import N_POINTS, find, rank_curve
+from nudge.studio.pages.predict_find import N_POINTS, find, rank_curve, show_found
 from nudge.studio.pages.predict_nudge import NudgeCard
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
@@ -235,14 +235,10 @@ class PredictPage:
         tokens: list[int] = []
         if wanted and self.prediction is not None:
             tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find")
-        self.found.clear()
-        with self.found:
-            for token in tokens:
-                shown = self.shown(token)
-                chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
-                chip.on("click", self.visit.handle(partial(self.select, token)))
-            if wanted and not tokens:
-                text(self.t("predict.not_found"), "s12 ink3")
+        if not wanted:
+            self.found.clear()
+            return
+        show_found(self.found, self.visit, [self.shown(token) for token in tokens], self.select)
         if tokens:
             await self.select(tokens[0])
 

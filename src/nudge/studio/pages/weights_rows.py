@@ -11,6 +11,7 @@ from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
 from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, icon, image, text
+from nudge.studio.pages.predict_find import show_found
 from nudge.studio.pages.weights_tensor import coloured
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.tokens import Shown, bytes_of, matching, show
@@ -103,14 +104,10 @@ class RowCard:
     async def _search(self, event: object) -> None:
         wanted = str(getattr(event, "value", "") or "")
         tokens = await self.visit.ask(find, self.tokenizer, wanted, self.sizes[0], key="find") if wanted else []
-        self.found.clear()
-        with self.found:
-            for token in tokens:
-                shown = self._shown(token)
-                chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
-                chip.on("click", self.visit.handle(partial(self.choose, token)))
-            if wanted and not tokens:
-                text(self.t("predict.not_found"), "s12 ink3")
+        if not wanted:
+            self.found.clear()
+            return
+        show_found(self.found, self.visit, [self._shown(token) for token in tokens], self.choose)
         if tokens:
             await self.choose(tokens[0])
 
