@@ -82,21 +82,22 @@ class Models:
         """The run folder of that name. Raises: RunError for a name that is none of ours."""
         folder = RunFolder(self.runs / run)
         is_name = run not in ("", ".", "..") and len(Path(run).parts) == 1 and len(os.fsencode(run)) <= 255
-        if not (is_name and "\0" not in run and folder.path.is_dir() and self._is_inside(folder)):
+        if not (is_name and "\0" not in run and folder.path.is_dir() and self._leads_nowhere_else(folder)):
             raise RunError(f"there is no run named {run!r} under {self.runs}", "choose one of the list at the top")
         return folder
 
     def folders(self) -> list[Path]:
         """The run folders, the one written to last first; none that leads elsewhere by a link."""
         found = runfolder.run_folders(self.runs)
-        return [path for path in found if self._is_inside(RunFolder(path))]
+        return [path for path in found if self._leads_nowhere_else(RunFolder(path))]
 
-    def _is_inside(self, folder: RunFolder) -> bool:
+    def _leads_nowhere_else(self, folder: RunFolder) -> bool:
         """Whether neither the folder nor what is read of it leads elsewhere by a link."""
         read = (folder.path, folder.run_json, folder.events, folder.tokenizer, folder.index)
-        return all(map(self._inside, read))
+        return all(map(self.is_inside, read))
 
-    def _inside(self, path: Path) -> bool:
+    def is_inside(self, path: Path) -> bool:
+        """Whether a path lies under the runs folder, whatever links there are."""
         try:
             return path.resolve().is_relative_to(self.runs.resolve())
         except (OSError, RuntimeError):  # a link that leads to itself
@@ -130,6 +131,6 @@ class Models:
         if not file.is_file():
             raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
         # Of a folder the newest checkpoint is read that verifies, so none of them may lead elsewhere.
-        if not all(map(self._inside, (file, *(checkpoint.paths(folder) if step is None else ())))):
+        if not all(map(self.is_inside, (file, *(checkpoint.paths(folder) if step is None else ())))):
             raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
         return source

@@ -233,8 +233,7 @@ class RunLog:
                 before = self.loss.before(event.step)
                 row = self._row(event.step)
                 row.update = event
-                if before is not None and math.isfinite(before):  # else the one before was skipped
-                    row.change = event.loss - before
+                row.change = None if before is None else event.loss - before
                 self._update(event.step, loss=event.loss, grad_norm=event.grad_norm)
                 self.lr.append(event.step, event.lr)
                 self.speed.append(event.step, event.tokens_per_s)

@@ -2,8 +2,8 @@
 
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
@@ -15,8 +15,6 @@ from nudge.studio.kit import box, icon, link, message, shape, svg, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
-
-Found = TypeVar("Found")
 
 PAGES = ("train", "predict", "inside", "knobs", "weights", "play")  # in the order of the bar
 
@@ -42,22 +40,13 @@ def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator
 
 
 def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
-    """Open the model that the address names, then let `fill` build what shows it."""
-    loading(visit, visit.open_model, fill)
-
-
-def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[Found], Any]) -> None:
-    """Wait for `get()`, then let `fill` build what shows it.
+    """Open the model that the address names, then let `fill` build what shows it.
 
     Reading a checkpoint takes its time, so the page comes first. Whatever goes wrong is said.
     """
     t = visit.t
     if visit.run is None:
-        with box("card empty"):
-            text(t("ui.no_run"), "ct")
-            text(t("ui.no_run_hint"), "ink2")
-            link(t("ui.to_train"), visit.href("train"), "q-btn prim")
-        return
+        return no_run(visit)
     with box("stack") as place, box("card empty"):
         ui.spinner(size="28px", color=None)
         text(t("ui.opening", run=visit.run), "ink2")
@@ -69,10 +58,10 @@ def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[F
 
     async def load() -> None:
         try:
-            found = await get()
+            opened = await visit.open_model()
             place.clear()
             with place:
-                built = fill(found)
+                built = fill(opened)
                 if inspect.isawaitable(built):
                     await built
         except SupersededError:
@@ -84,6 +73,16 @@ def loading(visit: Visit, get: Callable[[], Awaitable[Found]], fill: Callable[[F
             raise
 
     after(0, load)
+
+
+def no_run(visit: Visit) -> None:
+    """There is nothing to look at yet."""
+    t = visit.t
+    with box("card empty"):
+        text(t("ui.no_run"), "ct", tag="h2")
+        text(t("ui.no_run_hint"), "ink2")
+        if visit.page != "train":
+            link(t("ui.to_train"), visit.href("train"), "q-btn prim")
 
 
 def show_bar(visit: Visit) -> None:

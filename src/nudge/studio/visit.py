@@ -10,7 +10,7 @@ from fastapi import Request
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.studio import words
+from nudge.studio import kit, words
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
 from nudge.studio.runlog import RunLogs
@@ -103,8 +103,6 @@ class Visit:
 
     def say(self, error: NudgeError) -> None:
         """Show what went wrong and what to do, at the top of the page; the page goes on."""
-        from nudge.studio import kit
-
         self.banner.clear()
         with self.banner:
             kit.message(error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close"))

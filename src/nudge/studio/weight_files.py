@@ -126,8 +126,8 @@ class WeightFiles:
 
     def _stamp(self, name: str) -> Hashable:
         """What changes when a file does. Raises: CheckpointError if it is missing, or not under the runs folder."""
-        root, path = self.models.runs.resolve(), self.models.runs / name
-        if not path.resolve().is_relative_to(root):
+        path = self.models.runs / name
+        if not self.models.is_inside(path):
             raise CheckpointError(f"{name} lies outside of {self.models.runs}", "copy it there, then open it")
         try:
             files = huggingface.weight_files(path) if _has_weights(path) else [path]
@@ -137,7 +137,7 @@ class WeightFiles:
         for file in (file.resolve() for file in files):
             if not file.is_file():
                 raise CheckpointError(f"{name} is not there yet, or no longer", "choose another step or file")
-            if not file.is_relative_to(root):
+            if not self.models.is_inside(file):
                 raise CheckpointError(f"{name} lies outside of {self.models.runs}", "copy it there, then open it")
             status = file.stat()
             stamps.append((file, status.st_ino, status.st_size, status.st_mtime_ns))

@@ -93,9 +93,7 @@ class TrainPage:
             if self.run is not None:
                 self.watched = Watched(self.visit, self.run, self.show_buttons)
             else:
-                with box("card empty"):
-                    text(self.t("ui.no_run"), "ct", tag="h2")
-                    text(self.t("ui.no_run_hint"), "ink2")
+                shell.no_run(self.visit)
             ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if that fails, the next one may not
 
     async def _poll(self) -> None:

@@ -26,7 +26,7 @@ def build(visit: Visit) -> None:
     page = WeightsPage(visit)
     with shell.page(visit, actions=page.actions):
         if visit.run is None and not visit.query.get("file"):
-            shell.with_model(visit, lambda opened: None)  # says that there is no run yet
+            shell.no_run(visit)
         else:
             page.build()
 
