@@ -67,8 +67,11 @@ class Trainer:
         """Go on from a checkpoint. Raises: CheckpointError if it is of another model."""
         if saved.path.is_dir() and isinstance(self.update, AutogradUpdate) and self.sharded:
             self.update.load_parts(saved)
+        elif self.sharded:
+            load_weights(self.network, saved.model.items())
+            self.update.load_state(saved.optimizer or {})
         else:
-            load_weights(self.network, saved.model)
+            self.network.load_state_dict(saved.model)
             self.update.load_state(saved.optimizer or {})
         self.step, self.skipped_in_a_row, self.train_s = saved.step, saved.skipped_in_a_row, saved.train_s
         if saved.rng is not None:

@@ -10,7 +10,7 @@ torch's sharded tensors take a second to import, so only what needs them does.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeGuard
 
 import torch
@@ -18,6 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from nudge.config import Config
 from nudge.model.gpt import GPT
 from nudge.train.world import World
 
@@ -94,14 +95,21 @@ def row_span(parameter: Tensor) -> slice:
     return slice(start, start + each)
 
 
-def load_weights(network: GPT, weights: Mapping[str, Tensor]) -> None:
-    """Copy whole weights into a network, or of each the rows that it has here. Raises: RuntimeError if one is missing."""
-    if not is_sharded(network.wte.weight):
-        network.load_state_dict(weights)
-        return
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            local(parameter).copy_(weights[name][row_span(parameter)])
+def empty_network(config: Config, world: World) -> GPT:
+    """The network of a run without values, or this process's part of it."""
+    with torch.device("meta"):
+        network = GPT(config.model)
+    if world.size > 1 and config.machine.shard:
+        shard(network, config.machine.dtype or "float32", world)
+    return network.to_empty(device=config.machine.device or "cpu")
+
+
+@torch.no_grad()
+def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Copy whole weights into a network, or of each the rows that it has here."""
+    parameters = dict(network.named_parameters())
+    for name, value in weights:
+        local(parameters[name]).copy_(value[row_span(parameters[name])])
 
 
 def whole_network(network: GPT) -> GPT:

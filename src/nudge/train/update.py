@@ -14,8 +14,8 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from nudge.config import Config, MachineConfig, ModelConfig
 from nudge.checkpoint import Checkpoint
+from nudge.config import Config, MachineConfig, ModelConfig
 from nudge.model.gpt import GPT
 from nudge.native import UnavailableError
 from nudge.native.kernels import Kernels
