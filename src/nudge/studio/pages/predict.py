@@ -10,11 +10,12 @@ from nicegui.element import Element
 
 from nudge.look import Prediction, predict
 from nudge.studio import charts, numbers, shell
-from nudge.studio.kit import bar, box, card, choice, icon, pairs, text
+from nudge.studio.kit import bar, box, card, choice, pairs, text
 from nudge.studio.models import Opened
-from nudge.studio.pages.predict_find import N_POINTS, find, rank_curve, show_found
+from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
 from nudge.studio.text_entry import first_text, text_field, tokens_of
+from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
 
@@ -198,27 +199,18 @@ class PredictPage:
     def _find_card(self) -> None:
         t = self.t
         with card(t("predict.find")):
-            with box("fill"):
-                entry = ui.input(placeholder=t("predict.find_hint"), on_change=self.visit.handle(self._search))
-                entry.props("outlined dense clearable debounce=200 maxlength=200").props["aria-label"] = t(
-                    "predict.find"
-                )
-                with entry.add_slot("prepend"):
-                    icon("search")
-            self.found = box("found")
+            hint = t("predict.find_hint")
+            token_search(self.visit, self._find, self.shown, self.select, label=t("predict.find"), hint=hint)
             self.facts = box(style="margin-top:16px")
 
-    async def _search(self, event: object) -> None:
-        wanted = str(getattr(event, "value", "") or "")
-        tokens: list[int] = []
-        if wanted and self.prediction is not None:
-            tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find")
-        if not wanted:
-            self.found.clear()
-            return
-        show_found(self.found, self.visit, [self.shown(token) for token in tokens], self.select)
-        if tokens:
-            await self.select(tokens[0])
+    async def _find(self, wanted: str) -> list[int]:
+        """The tokens that a person may mean, the likeliest first."""
+        if self.prediction is None:
+            return []
+        chances = self.prediction.probabilities
+        return await self.visit.ask(
+            find_tokens, self.tokenizer, wanted, len(chances), by=lambda token: -chances[token].item(), key="find"
+        )
 
     def _curve_card(self) -> None:
         t = self.t
