@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from nudge import checkpoint as checkpoints
 from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.cli import cli
-from nudge.cli.predict import bar, percent
+from nudge.cli.predict import percent
 from nudge.cli.prompts import prompt_context
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
@@ -184,8 +184,7 @@ def test_bad_input_is_one_clear_error(run: Path, arguments: list[str], message: 
     assert raised.value.hint
 
 
-def test_percent_and_bar() -> None:
+def test_percent() -> None:
     assert [percent(p) for p in (0, 1, 0.123456, 0.0001, 0.00001, 3e-30)] == [
         "0.00%", "100.00%", "12.35%", "0.01%", "1e-03%", "3e-28%",
     ]  # fmt: skip
-    assert [bar(share) for share in (0, 1e-9, 0.5, 1)] == ["", "▏", "█" * 14, "█" * 28]
