@@ -14,7 +14,7 @@ run alone speaks for moves most of the way towards it, and a term without any ru
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import get_args
 
@@ -65,6 +65,7 @@ _PRIORS = {  # of each term, what it may be before any run is seen (one standard
     "lab": 0.3,
     "ten times the machines": 0.1,
     "fp8": 0.3,
+    **dict.fromkeys((f"code: {code}" for code in sorted({run.code for run in RUNS})), 0.3),
 }
 _CENTRE = math.log(0.5)
 
@@ -119,7 +120,7 @@ class Validation:
         return sum(e <= error for e in self.errors(strangers=strangers)) / len(self.rows)
 
 
-def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled") -> Speed:
+def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled", code: str = "nudge") -> Speed:
     """How much of the peak training this network reaches; `compiled` is PyTorch with torch.compile, as nudge's own.
 
     Raises: ConfigError for a device that no data sheet here describes (a CPU is measured instead), or another kind.
@@ -131,7 +132,7 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
     if count < 1:
         raise ConfigError(f"the number of devices must be at least 1, got {count}", "--count 8 is one usual machine")
     token = network(model)
-    mfu = _predict(_calibrated(), token, device, _terms(device.name, count, kind))
+    mfu = _predict(_calibrated(), token, device, _terms(device.name, count, kind, code))
     spread, doubts = _doubts(token, device)
     return Speed(
         mfu=mfu,
@@ -143,7 +144,7 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
 
 def validate(runs: Sequence[PublishedRun] = RUNS) -> Validation:
     """Each run predicted by what the others calibrated: first without itself, then without all runs of its code."""
-    used = tuple(run for run in runs if not run.why_left_out)
+    used = _used(runs)
     rows = []
     for run in used:
         others = tuple(other for other in used if other is not run)
@@ -193,15 +194,31 @@ def traffic_bytes(token: Network) -> float:
     return PASSES * kept
 
 
-def _terms(name: str, count: int, kind: Kind, fp8: bool = False) -> dict[str, float]:
+def _used(runs: Sequence[PublishedRun]) -> tuple[PublishedRun, ...]:
+    return tuple(run for run in runs if not run.why_left_out)
+
+
+def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> dict[str, float]:
     """Which terms apply to a run, and how often."""
     machines = max(count / 8, 1)
-    terms = {"average": 1.0, kind: 1.0, "ten times the machines": math.log10(machines), "fp8": float(fp8)}
+    terms = {
+        "average": 1.0,
+        kind: 1.0,
+        f"code: {code}": 1.0,
+        "ten times the machines": math.log10(machines),
+        "fp8": float(fp8),
+    }
     return terms | {CHIPS[name].architecture: 1.0}
 
 
+def _device(run: PublishedRun) -> Device:
+    """The device of a run, as fast as it was allowed to be there."""
+    named = device(run.device)
+    return replace(named, peak_flops=named.peak_flops * run.peak_share)
+
+
 def _run_terms(run: PublishedRun) -> dict[str, float]:
-    return _terms(run.device, run.count, run.kind, run.fp8)
+    return _terms(run.device, run.count, run.kind, run.code, run.fp8)
 
 
 def _fit(runs: Sequence[PublishedRun]) -> dict[str, float]:
@@ -217,7 +234,7 @@ def _fit(runs: Sequence[PublishedRun]) -> dict[str, float]:
 
 def _share(run: PublishedRun) -> float:
     """What a run reached of its roof."""
-    on = device(run.device)
+    on = _device(run)
     return run.mfu(on.peak_flops) / roof(run.network, on)
 
 
@@ -228,14 +245,14 @@ def _predict(fitted: dict[str, float], token: Network, device: Device, terms: di
 
 def _held_out(run: PublishedRun, others: Sequence[PublishedRun]) -> float:
     """What the others predict in the unit of `run`, of which only what was trained on what is looked at."""
-    on = device(run.device)
+    on = _device(run)
     mfu = _predict(_fit(others), run.network, on, _run_terms(run))
     return run.in_unit(mfu * on.peak_flops * run.count / run.network.flops_per_token)
 
 
 @cache
 def _calibrated() -> dict[str, float]:
-    return _fit([run for run in RUNS if not run.why_left_out])
+    return _fit(_used(RUNS))
 
 
 @cache
@@ -255,18 +272,18 @@ def _doubts(token: Network, device: Device) -> tuple[float, list[str]]:
     if CHIPS[device.name].carried_over:
         spread *= _CARRIED_OVER
         words.append(f"no run on {device.title}: carried over from {CHIPS[device.name].carried_over}, wider interval")
-    smallest = min(run.network.matmul_parameters for run in RUNS)
+    smallest = min(run.network.matmul_parameters for run in _used(RUNS))
     if token.matmul_parameters < smallest:
         spread *= 1 + math.log10(smallest / token.matmul_parameters)
         words.append(
-            f"an extrapolation: smaller than the smallest published network ({smallest / 1e6:.1f}M), where starting "
-            "kernels may take longer than running them; the true share may lie far below"
+            f"an extrapolation: every published run had at least {smallest / 1e6:.0f}M parameters in products; where "
+            "starting kernels takes longer than running them, the true share lies far below"
         )
     return spread, words
 
 
 def _sources(device: Device, kind: Kind) -> str:
-    used = [run for run in RUNS if not run.why_left_out]
+    used = _used(RUNS)
     architecture = CHIPS[device.name].architecture
     same_chip = sum(CHIPS[run.device].architecture == architecture for run in used)
     same_kind = sum(run.kind == kind for run in used)
