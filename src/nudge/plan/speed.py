@@ -8,8 +8,8 @@ that depends on the chip's architecture, the kind of code, the number of machine
     MFU = roof x share,   ln(share) = ln(0.5) + the terms that apply
 
 The fit is least squares with a prior on every term (ridge): before any run is seen, a term is 0 give or take what
-`_PRIORS` says. Those few round numbers were written down before the fit and are not tuned: with them, a term that one
-run alone speaks for moves most of the way towards it, and a term without any run stays 0.
+`_PRIORS` says, so that a term which one run alone speaks for moves most of the way towards it, and a term without any
+run stays 0. These are round numbers, chosen for what they mean and not for how well they predict.
 """
 
 import math
@@ -20,7 +20,8 @@ from typing import get_args
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
-from nudge.plan.hardware import Device, device
+from nudge.plan import hardware
+from nudge.plan.hardware import Device
 from nudge.plan.published import RUNS, Kind, Network, PublishedRun, Unit, network
 
 ACTIVATION_BYTES = 34  # per token, layer and channel, in 16 bits. Source: Korthikanti et al. 2022, without the scores
@@ -213,7 +214,7 @@ def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> d
 
 def _device(run: PublishedRun) -> Device:
     """The device of a run, as fast as it was allowed to be there."""
-    named = device(run.device)
+    named = hardware.device(run.device)
     return replace(named, peak_flops=named.peak_flops * run.peak_share)
 
 
@@ -271,7 +272,9 @@ def _doubts(token: Network, device: Device) -> tuple[float, list[str]]:
     spread, words = _spread(), []
     if CHIPS[device.name].carried_over:
         spread *= _CARRIED_OVER
-        words.append(f"no run on {device.title}: carried over from {CHIPS[device.name].carried_over}, wider interval")
+        words.append(
+            f"no run on {device.title}: carried over from {CHIPS[device.name].carried_over}, the interval made wider"
+        )
     smallest = min(run.network.matmul_parameters for run in _used(RUNS))
     if token.matmul_parameters < smallest:
         spread *= 1 + math.log10(smallest / token.matmul_parameters)
@@ -288,6 +291,6 @@ def _sources(device: Device, kind: Kind) -> str:
     same_chip = sum(CHIPS[run.device].architecture == architecture for run in used)
     same_kind = sum(run.kind == kind for run in used)
     return (
-        f"{len(used)} published runs, {same_chip} of them on {architecture} GPUs and {same_kind} of {kind} code "
-        f"(nudge plan --validate)"
+        f"{len(used)} published runs, {same_chip} of them on {architecture} GPUs and {same_kind} of {kind} code; "
+        f"{_COVERED:.0%} of them lie as near when each is predicted by other codes (nudge plan --validate)"
     )
