@@ -3,7 +3,8 @@
 Two causes are multiplied. The roof is arithmetic from data sheets: products take FLOPs / peak, and moving activations
 through memory takes bytes / bandwidth; a small network multiplies little per byte that it moves, which is why it
 reaches less of the peak, and less on a GPU whose peak outgrew its memory. What is left of the roof is fitted: a share
-that depends on the chip's architecture, the kind of code, the number of machines, and 8-bit products.
+that depends on the chip's architecture, the kind of code and the code itself, the number of machines, and 8-bit
+products.
 
     MFU = roof x share,   ln(share) = ln(0.5) + the terms that apply
 
@@ -122,7 +123,10 @@ class Validation:
 
 
 def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled", code: str = "nudge") -> Speed:
-    """How much of the peak training this network reaches; `compiled` is PyTorch with torch.compile, as nudge's own.
+    """How much of the peak training this network reaches.
+
+    `kind`: compiled is PyTorch with torch.compile, as nudge's own. `code`: one of published.py's has runs that speak
+    for it; any other is as good as the average of its kind.
 
     Raises: ConfigError for a device that no data sheet here describes (a CPU is measured instead), or another kind.
     """
