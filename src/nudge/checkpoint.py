@@ -261,9 +261,10 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
 def _load_parts(path: Path) -> dict[str, Tensor]:
     """All tensors of a checkpoint of several files, each put together from its parts."""
     import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     reader = dcp.HuggingFaceStorageReader(str(path))
-    found = reader.read_metadata().state_dict_metadata
+    found = cast(dict[str, TensorStorageMetadata], reader.read_metadata().state_dict_metadata)
     tensors = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that no other process takes part in it

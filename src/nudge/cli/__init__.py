@@ -84,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     try:
         run(args)
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
         code = 1

@@ -40,7 +40,7 @@ class LossModule(nn.Module):
 def recompute_blocks(network: GPT) -> None:
     """Keep only the input of each block for the backward pass, which then computes the block once more."""
     for block in network.blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def shard(network: GPT, dtype: str, world: World) -> None:
@@ -67,7 +67,7 @@ def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 
 def local(tensor: Tensor) -> Tensor:
     """What this process has of a parameter or a gradient; all of it, if it is not sharded."""
-    return tensor.detach().to_local() if is_sharded(tensor) else tensor
+    return tensor.to_local().detach() if is_sharded(tensor) else tensor
 
 
 def sharded_like(part: Tensor, parameter: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Checkpoints of processes that keep only a part of the weights each: every process writes and reads its own part.
 
 torch.distributed.checkpoint lays the parts down as safetensors, which hold nothing that could be executed, and finds
-them again for any number of processes. Around it stands the same commit as for one file (checkpoint.py): written beside,
-flushed, summed, named, and only then pointed to.
+them again for any number of processes. Around it stands the same commit as for one file (checkpoint.py): written
+beside, flushed, summed, named, and only then pointed to.
 """
 
 import shutil
@@ -22,7 +22,10 @@ from nudge.train.world import World
 
 
 def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], world: World) -> SavedFile:
-    """Write `checkpoints/step_N.parts/` together and make `ckpt.pt` point to it. Raises: MachineError in all of them."""
+    """Write `checkpoints/step_N.parts/` together and make `ckpt.pt` point to it.
+
+    Raises: MachineError, in all processes, if one of them cannot write.
+    """
     import torch.distributed.checkpoint as dcp
 
     path = checkpoint.parts_path(folder, header.step)

@@ -125,7 +125,7 @@ def _go_on(
     target: RunFolder, world: World, *, steps: int | None = None, minutes: float | None = None
 ) -> Iterator[Event]:
     with contextlib.ExitStack() as held:
-        world.from_first(lambda: held.enter_context(target.lock()) and None)
+        world.from_first(lambda: held.enter_context(target.lock()))
         written, said = world.from_first(lambda: (files.read_json(target.run_json), list(events.read(target.events))))
         config = configs.from_dict(written["config"])
         saved = world.together(lambda: _newest(target, config, world))
@@ -168,7 +168,7 @@ def _check_alike(config: Config, dataset: Dataset, world: World) -> None:
         if fingerprint != theirs[0][0]:
             raise DataError(
                 f"process {rank} has other tokens ({folder}) than process 0 ({theirs[0][2]})",
-                "give all processes the same text, or the same prepared folder: nudge data info DIR shows what is in it",
+                "give all processes the same text, or the same prepared folder (nudge data info DIR looks into one)",
             )
         if different := _differences(theirs[0][1], options):
             raise ConfigError(
