@@ -39,6 +39,7 @@ def options(text: Path, **more: object) -> list[str]:
         "train.batch_tokens": 256,
         "train.steps": 12,
         "train.warmup_steps": 4,
+        "train.lr": 1e-3,
         "save.every": 4,
         "save.keep_last": 9,
         "eval.every": 6,
