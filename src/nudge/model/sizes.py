@@ -53,33 +53,91 @@ def checkpoint_bytes(model: ModelConfig) -> int:
     return 12 * parameter_counts(model).total
 
 
-def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: bool = False) -> int:
-    """Memory that training needs at its peak: state and activations, without the Python process itself (~0.4 GB).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingMemory:
+    """Bytes of one process at the peak of an update, by part, without the program itself (~0.4 GB)."""
 
-    `fast`: by the update that is written out (train/explicit.py), else by autograd (model/gpt.py). The counts of
-    numbers per token are those of these two files: change them together.
+    weights: int  # in float32
+    gradients: int
+    moments: int  # the optimizer's
+    copies: int  # of weights, in the dtype of products
+    activations: int  # what the forward pass keeps for the backward pass, and what lies between two of its products
+    logits: int
+    communication: int = 0  # DDP: its buckets; sharded: the blocks that are whole at a time
+
+    @property
+    def total(self) -> int:
+        return (
+            self.weights
+            + self.gradients
+            + self.moments
+            + self.copies
+            + self.activations
+            + self.logits
+            + self.communication
+        )
+
+
+def training_memory(
+    model: ModelConfig,
+    *,
+    micro_tokens: int,
+    dtype: str,
+    update: str = "eager",
+    n_shards: int = 1,
+    recompute: bool = False,
+    processes: int = 1,
+    optimizer: str = "adamw",
+) -> TrainingMemory:
+    """Memory that one process of a training needs at its peak, with passes of `micro_tokens`.
+
+    `update`: fast, compiled or eager (train/update.py). `n_shards`: processes that divide weights, gradients and
+    moments among them (FSDP); 1: each has all. `recompute`: the backward pass computes the activations of a block
+    again from the block's input. `processes`: of the whole run.
     """
+    fast, low = update == "fast", dtype == "bfloat16"
+    real = 2 if low else 4
+    N, C, V = parameter_counts(model).total, model.n_embd, model.vocab_size
+    block = 12 * C * C + 13 * C
+    by_muon = model.n_layer * 12 * C * C if optimizer == "muon" else 0
     if fast:
-        return _fast_bytes(model, micro_tokens, real=2 if dtype == "bfloat16" else 4)
-    low = dtype == "bfloat16"
-    state = 16 * parameter_counts(model).total  # float32: weights, gradients, two moments
-    if low:
-        state += 2 * matmul_parameters(model)  # autocast keeps a low-precision copy of each matrix during a pass
-    per_channel = 52 if low else 68
-    per_channel += 16 if model.rotary else 0  # queries and keys are turned in float32
-    per_logit = 14 if low else 12
-    activations = micro_tokens * (model.n_layer * model.n_embd * per_channel + model.vocab_size * per_logit)
-    return state + activations
+        kept, shared = _fast_activations(model, real)
+        logits = min(micro_tokens, 1024) * V * real
+        gradients, copies = N * (real + 4), N * 2 if low else 0  # 4: the gradients of earlier passes
+    else:
+        kept = model.n_layer * C * ((52 if low else 68) + (16 if model.rotary else 0))
+        shared = 0
+        logits = micro_tokens * V * (14 if low else 12)
+        gradients, copies = 4 * N, 2 * matmul_parameters(model) if low else 0
+    if recompute:
+        kept = kept // model.n_layer + 4 * C * model.n_layer
+    communication = 0
+    if n_shards > 1:
+        communication = 2 * block * (4 + real)
+        copies = 0  # those of the blocks that are whole at a time
+    elif processes > 1:
+        communication = 4 * N
+    return TrainingMemory(
+        weights=4 * N // n_shards,
+        gradients=gradients // n_shards,
+        moments=(8 * N - 4 * by_muon) // n_shards,
+        copies=copies,
+        activations=micro_tokens * (kept + shared),
+        logits=logits,
+        communication=communication,
+    )
 
 
-def _fast_bytes(model: ModelConfig, tokens: int, *, real: int) -> int:
-    """`real`: bytes of a number in products. Weights and moments are float32, gradients and a copy of weights real."""
-    N, T, C, V = parameter_counts(model).total, model.block_size, model.n_embd, model.vocab_size
-    state = N * (12 + 4 + (real if real == 4 else 2 * real))  # 4: the gradients of earlier passes
+def _fast_activations(model: ModelConfig, real: int) -> tuple[int, int]:
+    """Bytes per token in train/explicit.py: of what all blocks keep, and of the buffers that they share."""
+    T, C = model.block_size, model.n_embd
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
-    kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
-    shared = C * (8 + 18 * real) + probabilities
-    return state + tokens * (kept + shared) + min(tokens, 1024) * V * real
+    return model.n_layer * (C * (8 + 14 * real) + probabilities), C * (8 + 18 * real) + probabilities
+
+
+def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: bool = False) -> int:
+    """Memory that training needs at its peak, in all; `fast`: by the update that is written out."""
+    return training_memory(model, micro_tokens=micro_tokens, dtype=dtype, update="fast" if fast else "eager").total
 
 
 def micro_batch(
