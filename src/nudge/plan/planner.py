@@ -1,0 +1,194 @@
+"""What a training run needs before it starts: memory, time, money, energy. Every number from one closed form.
+
+`explain.py` prints the forms with their numbers; `questions.py` asks the other way round (how far does $100 go?).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nudge import config as configs
+from nudge import recipes
+from nudge.config import ModelConfig
+from nudge.errors import ConfigError
+from nudge.model.sizes import ParameterCounts, checkpoint_bytes, parameter_counts, training_flops_per_token
+from nudge.plan import hardware
+from nudge.plan.hardware import Device, Price
+from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
+from nudge.plan.speed import Speed, speed
+
+CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
+RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
+# Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
+FAILURES_PER_GPU_HOUR = 419 / (54 * 24 * 16_384)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a plan is asked about."""
+
+    recipe: str
+    model: ModelConfig
+    tokens: int
+    batch_tokens: int
+    optimizer: str
+    device: Device
+    count: int = 1
+    price: Price | None = None
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    layout: Literal["auto", "data", "shard"] = "auto"
+    micro_batch: int | None = None  # sequences per pass; None: the most that fit
+    recompute: bool | None = None  # None: only if nothing fits without
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A forecast: four in five runs should end between low and high."""
+
+    low: float
+    likely: float
+    high: float
+
+    def times(self, factor: float) -> "Interval":
+        return Interval(low=self.low * factor, likely=self.likely * factor, high=self.high * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """What breaks on the way, and how often to save because of it."""
+
+    expected: float  # in the whole run
+    mtbf_hours: float  # mean time between two
+    checkpoint_s: float  # to write one checkpoint
+    save_every_s: float  # what loses least: sqrt(2 * checkpoint time * MTBF)
+    lost_share: float  # of the time: writing, and repeating what was lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer. Times of one update in seconds, of the run in hours; memory in bytes of one GPU."""
+
+    ask: Ask
+    parameters: ParameterCounts
+    flops_per_token: int
+    steps: int
+    peak_flops: float  # of one GPU in the plan's number type
+    speed: Speed
+    layout: Layout
+    layouts: tuple[Layout, ...]  # all that were looked at, the chosen one among them
+    count_that_fits: int | None  # the fewest GPUs of this kind on which it trains; None: not on 4,096 either
+    traffic: Traffic | None
+    step_s: Interval
+    hours: Interval
+    usd: Interval | None
+    energy_kwh: Interval
+    failures: Failures
+
+    @property
+    def fits(self) -> bool:
+        return self.layout.fits
+
+    @property
+    def tokens(self) -> int:
+        """Of whole updates: what was asked for, rounded up."""
+        return self.steps * self.ask.batch_tokens
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return float(self.tokens * self.flops_per_token)
+
+    @property
+    def tokens_per_s(self) -> Interval:
+        batch, step = self.ask.batch_tokens, self.step_s
+        return Interval(low=batch / step.high, likely=batch / step.likely, high=batch / step.low)
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        return self.tokens / self.parameters.total
+
+
+def make_ask(
+    recipe: str = "gpt2_small",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    tokens: int | Literal["chinchilla"] | None = None,
+    gpu: str = "h100",
+    count: int = 1,
+    price: str | None = None,
+    dtype: Literal["bfloat16", "float32"] = "bfloat16",
+    layout: Literal["auto", "data", "shard"] = "auto",
+    micro_batch: int | None = None,
+    recompute: bool | None = None,
+) -> Ask:
+    """The question in a person's words. `settings` as nested tables (config.override); tokens: the recipe's if None.
+
+    Raises: ConfigError for what does not exist or cannot be.
+    """
+    config = configs.override(recipes.recipe(recipe), settings or {})
+    configs.check(config)
+    device = hardware.device(gpu)
+    return Ask(
+        recipe=recipe,
+        model=config.model,
+        tokens=_tokens(tokens, config),
+        batch_tokens=config.train.batch_tokens,
+        optimizer=config.train.optimizer,
+        device=device,
+        count=count,
+        price=hardware.parse_price(price, gpu) if price else hardware.price(gpu),
+        dtype=dtype,
+        layout=layout,
+        micro_batch=micro_batch,
+        recompute=recompute,
+    )
+
+
+def _tokens(tokens: int | str | None, config: configs.Config) -> int:
+    if tokens is None:
+        return config.train.steps * config.train.batch_tokens
+    if isinstance(tokens, str):
+        return CHINCHILLA * parameter_counts(config.model).total
+    return tokens
+
+
+def plan(ask: Ask) -> Plan:
+    """Everything that can be told about that run. Raises: ConfigError for a run that cannot be."""
+    _check(ask)
+    sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
+    layouts = _layouts(ask, sequences)
+    chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
+    flops_per_token = training_flops_per_token(ask.model)
+    peak = ask.device.peak_flops if ask.dtype == "bfloat16" else ask.device.float32_flops
+    reached = speed(ask.model, ask.device, ask.count)
+    arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
+
+    def spoken(mfu: float) -> Traffic | None:
+        compute_s = arithmetic / (peak * mfu)
+        return traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
+
+    def seconds(mfu: float) -> float:
+        said = spoken(mfu)
+        return arithmetic / (peak * mfu) + (said.exposed_s if said else 0.0)
+
+    step_s = Interval(low=seconds(reached.high), likely=seconds(reached.mfu), high=seconds(reached.low))
+    steps = -(-ask.tokens // ask.batch_tokens)
+    hours = step_s.times(steps / 3600)
+    return Plan(
+        ask=ask,
+        parameters=parameter_counts(ask.model),
+        flops_per_token=flops_per_token,
+        steps=steps,
+        peak_flops=peak,
+        speed=reached,
+        layout=chosen,
+        layouts=layouts,
+        count_that_fits=_count_that_fits(ask, chosen),
+        traffic=spoken(reached.mfu),
+        step_s=step_s,
+        hours=hours,
+        usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
+        energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
+        failures=_failures(ask, chosen, hours.likely),
+    )
