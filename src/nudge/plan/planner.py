@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from nudge import config as configs
@@ -191,4 +191,74 @@ def plan(ask: Ask) -> Plan:
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
         failures=_failures(ask, chosen, hours.likely),
+    )
+
+
+def _check(ask: Ask) -> None:
+    sequences = ask.batch_tokens // ask.model.block_size
+    if ask.tokens < 1:
+        raise ConfigError(f"tokens must be at least 1, got {ask.tokens:,}", "for example --tokens 10B")
+    if ask.count < 1:
+        raise ConfigError(f"the count of GPUs must be at least 1, got {ask.count}", "for example --count 8")
+    if ask.count > sequences:
+        raise ConfigError(
+            f"an update of {ask.recipe} has {sequences:,} sequences, too few for {ask.count:,} GPUs",
+            f"--count {sequences} at most, or a larger update: --set train.batch_tokens=N",
+        )
+    if ask.layout == "shard" and ask.count == 1:
+        raise ConfigError("one GPU has nobody to divide its state with", "--layout data, or --count 2")
+    if ask.dtype == "float32" and not ask.device.float32_flops:
+        raise ConfigError(f"no speed in float32 is known of {ask.device.title}", "--dtype bfloat16")
+    here = -(-sequences // ask.count)
+    if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
+        raise ConfigError(
+            f"--micro-batch {ask.micro_batch} does not divide the {here:,} sequences of an update on each GPU",
+            "leave it out: the largest that fits is chosen",
+        )
+
+
+def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
+    """In the order of what they cost: nothing, traffic, a third more arithmetic, both."""
+    kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
+    if ask.count == 1:
+        kinds = ("data",)
+    return tuple(
+        place(
+            ask.model,
+            ask.device,
+            ask.count,
+            sequences=sequences,
+            dtype=ask.dtype,
+            optimizer=ask.optimizer,
+            kind=kind,
+            recompute=recompute,
+            micro_batch=ask.micro_batch,
+        )
+        for recompute in ((False, True) if ask.recompute is None else (ask.recompute,))
+        for kind in kinds
+    )
+
+
+def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
+    """The fewest GPUs, doubling, on which it fits if everything is done to save memory."""
+    most = ask.batch_tokens // ask.model.block_size
+    counts = (2**power for power in range(13) if 2**power <= most)
+    for count in counts:
+        smaller = replace(ask, count=count, micro_batch=1, layout="auto", recompute=None)
+        if any(layout.fits for layout in _layouts(smaller, 1)):
+            return count
+    return ask.count if chosen.fits else None
+
+
+def _failures(ask: Ask, layout: Layout, hours: float) -> Failures:
+    """Under FSDP every node writes its share of a checkpoint; else one process writes all of it."""
+    writers = -(-ask.count // ask.device.per_node) if layout.kind == "shard" else 1
+    checkpoint_s = checkpoint_bytes(ask.model) / (writers * hardware.DISK_BYTES_PER_S)
+    mtbf_s = 3600 / (FAILURES_PER_GPU_HOUR * ask.count)
+    return Failures(
+        expected=FAILURES_PER_GPU_HOUR * ask.count * hours,
+        mtbf_hours=mtbf_s / 3600,
+        checkpoint_s=checkpoint_s,
+        save_every_s=math.sqrt(2 * checkpoint_s * mtbf_s),
+        lost_share=math.sqrt(2 * checkpoint_s / mtbf_s),
     )
