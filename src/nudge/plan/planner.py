@@ -75,6 +75,7 @@ class Plan:
     steps: int
     peak_flops: float  # of one GPU in the plan's number type
     speed: Speed
+    compute_s: float  # of one update, by the likely speed
     layout: Layout
     layouts: tuple[Layout, ...]  # all that were looked at, the chosen one among them
     count_that_fits: int | None  # the fewest GPUs of this kind on which it trains; None: not on 4,096 either
@@ -164,15 +165,12 @@ def plan(ask: Ask) -> Plan:
     reached = speed(ask.model, ask.device, ask.count)
     arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
 
-    def spoken(mfu: float) -> Traffic | None:
-        compute_s = arithmetic / (peak * mfu)
-        return traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
-
-    def seconds(mfu: float) -> float:
-        said = spoken(mfu)
-        return arithmetic / (peak * mfu) + (said.exposed_s if said else 0.0)
-
-    step_s = Interval(low=seconds(reached.high), likely=seconds(reached.mfu), high=seconds(reached.low))
+    compute_s = arithmetic / (peak * reached.mfu)
+    said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
+    likely_s = compute_s + (said.exposed_s if said else 0.0)
+    step_s = Interval(
+        low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
+    )
     steps = -(-ask.tokens // ask.batch_tokens)
     hours = step_s.times(steps / 3600)
     return Plan(
@@ -181,11 +179,12 @@ def plan(ask: Ask) -> Plan:
         flops_per_token=flops_per_token,
         steps=steps,
         peak_flops=peak,
+        compute_s=compute_s,
         speed=reached,
         layout=chosen,
         layouts=layouts,
         count_that_fits=_count_that_fits(ask, chosen),
-        traffic=spoken(reached.mfu),
+        traffic=said,
         step_s=step_s,
         hours=hours,
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,

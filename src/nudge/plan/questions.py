@@ -119,19 +119,21 @@ def ladder(ask: Ask) -> list[Plan]:
 
 def changes(ask: Ask) -> list[tuple[str, Plan]]:
     """The same plan with one thing changed, and what that is."""
-    now = plan(ask)
-    layout, sequences = now.layout, ask.batch_tokens // ask.model.block_size
-    here = -(-sequences // ask.count)
-    others: list[tuple[str, Ask]] = []
-    for size in (2 * layout.micro_batch, layout.micro_batch // 2):
-        if size and not here % size:
-            others.append((f"micro-batch {size}", replace(ask, micro_batch=size, recompute=layout.recompute)))
-    words = "keep activations" if layout.recompute else "recompute activations"
-    others.append((words, replace(ask, recompute=not layout.recompute, micro_batch=layout.micro_batch)))
-    if ask.count > 1:
-        kind, words = ("data", "whole state on each GPU") if layout.kind == "shard" else ("shard", "divide the state")
-        others.append((words, replace(ask, layout=kind, recompute=layout.recompute)))
+    now = plan(ask).layout
+    sequences = ask.batch_tokens // ask.model.block_size
+    fixed = replace(ask, layout=now.kind, recompute=now.recompute, micro_batch=now.micro_batch)
+    others = [
+        (f"micro-batch {size}", replace(fixed, micro_batch=size))
+        for size in (2 * now.micro_batch, now.micro_batch // 2)
+        if size and -(-sequences // ask.count) % size == 0
+    ]
+    words = "keep activations" if now.recompute else "recompute activations"
+    others.append((words, replace(fixed, recompute=not now.recompute)))
+    if ask.count > 1 and now.kind == "data":
+        others.append(("divide the state (FSDP)", replace(fixed, layout="shard")))
+    elif ask.count > 1:
+        others.append(("whole state on each", replace(fixed, layout="data")))
     if sequences % (2 * ask.count) == 0:
         others.append((f"{2 * ask.count} GPUs", replace(ask, count=2 * ask.count, micro_batch=None)))
-    others.append(("a quarter of the tokens", replace(ask, tokens=max(1, ask.tokens // 4))))
+    others.append(("a quarter of the tokens", replace(ask, tokens=-(-ask.tokens // 4))))
     return [(words, plan(other)) for words, other in others]
