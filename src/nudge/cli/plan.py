@@ -43,7 +43,7 @@ class Tokens(Count):
 @click.option("--count", type=int, metavar="N", help="How many. [default: 1, or 8 where no --gpu is named]")
 @click.option("--price", metavar="USD@DATE", help="Of one GPU for an hour, and when that was: 2.49@2026-11-20.")
 @click.option(
-    "--dtype", type=click.Choice(["bfloat16", "float32"]), default="bfloat16", help="Number type of the products."
+    "--dtype", type=click.Choice(["bfloat16", "float32"]), help="Number type of the products. [default: bfloat16]"
 )
 @click.option(
     "--layout",

@@ -68,6 +68,11 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     table.add_row(Text("memory", style="dim"), *_memory_words(plan))
     table.add_row(Text("loss", style="dim"), *_loss(plan))
     console.print(indented(table))
+    if plan.is_extrapolated:
+        words = (
+            "time and money are the least: no published run was as small, and a GPU is never busy with such a network"
+        )
+        console.print(indented(Text(words, style="yellow")))
 
 
 def _money(plan: Plan) -> tuple[Text, Text]:

@@ -1,12 +1,12 @@
 """The machines that a plan knows, and what an hour on them costs: data, each with where it comes from."""
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
+from pathlib import Path
 
 from nudge.errors import ConfigError, nearest
-from nudge.files import cache_folder
+from nudge.files import cache_folder, read_json, write_json
 
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
 DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
@@ -124,8 +124,6 @@ PRICES = {
     )
 }
 
-MEASURED = "calibration.json"  # in the cache folder: what `nudge plan --calibrate` found out about this machine
-
 
 def device(name: str) -> Device:
     """The device that is called so. Raises: ConfigError, naming the closest; "cpu" before it was measured."""
@@ -156,12 +154,54 @@ def parse_price(text: str, device: str) -> Price:
     return Price(device=device, usd_per_hour=float(amount), date=seen.isoformat(), source="given by you")
 
 
-def _this_machine() -> Device:
-    """The processor here, as it was measured. Raises: ConfigError if it never was."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How fast this machine's processor trained a network, as `nudge plan --calibrate` measured it."""
+
+    processor: str
+    date: str
+    recipe: str
+    dtype: str
+    peak_flops: float  # of matrix products here, per second
+    memory_bytes: int
+    mfu: float  # the share of that peak which training reached, by 6N + 12LTC
+    low: float
+    high: float
+
+
+def remember(measurement: Measurement) -> None:
+    """Keep it for later plans, in the cache folder."""
+    path = _remembered()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, asdict(measurement))
+
+
+def measurement() -> Measurement:
+    """What was measured here. Raises: ConfigError if nothing was."""
     try:
-        measured = json.loads((cache_folder() / MEASURED).read_text(encoding="utf-8"))
-        return Device(**measured["device"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return Measurement(**read_json(_remembered()))
+    except (OSError, ValueError, TypeError):
         raise ConfigError(
             "this machine's processor has not been measured yet", "'nudge plan --calibrate' does, in about 30 seconds"
         ) from None
+
+
+def _remembered() -> Path:
+    return cache_folder() / "calibration.json"
+
+
+def _this_machine() -> Device:
+    here = measurement()
+    return Device(
+        name="cpu",
+        title=here.processor,
+        year=int(here.date[:4]),
+        peak_flops=here.peak_flops,
+        float32_flops=here.peak_flops,
+        memory_bytes=here.memory_bytes,
+        link_bytes_per_s=1.25e9,
+        network_bytes_per_s=1.25e9,
+        per_node=1,
+        watts=0.0,
+        source=f"measured here on {here.date}; network: 10 Gb/s assumed",
+    )

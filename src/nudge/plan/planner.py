@@ -12,12 +12,20 @@ from nudge import config as configs
 from nudge import recipes
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.model.sizes import ParameterCounts, checkpoint_bytes, parameter_counts, training_flops_per_token
+from nudge.model.sizes import (
+    ParameterCounts,
+    checkpoint_bytes,
+    matmul_parameters,
+    parameter_counts,
+    training_flops_per_token,
+)
 from nudge.plan import hardware
 from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
+from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
 
+Dtype = Literal["bfloat16", "float32"]
 CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
 RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
@@ -36,7 +44,7 @@ class Ask:
     device: Device
     count: int = 1
     price: Price | None = None
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Dtype = "bfloat16"
     layout: Literal["auto", "data", "shard"] = "auto"
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
     recompute: bool | None = None  # None: only if nothing fits without
@@ -106,6 +114,12 @@ class Plan:
         return Interval(low=batch / step.high, likely=batch / step.likely, high=batch / step.low)
 
     @property
+    def is_extrapolated(self) -> bool:
+        """Whether no published run was as small: starting kernels then takes longer than any forecast here says."""
+        smallest = min(run.network.matmul_parameters for run in RUNS if not run.why_left_out)
+        return self.ask.device.name != "cpu" and matmul_parameters(self.ask.model) < smallest
+
+    @property
     def tokens_per_parameter(self) -> float:
         return self.tokens / self.parameters.total
 
@@ -118,7 +132,7 @@ def make_ask(
     gpu: str = "h100",
     count: int = 1,
     price: str | None = None,
-    dtype: Literal["bfloat16", "float32"] = "bfloat16",
+    dtype: Dtype | None = None,
     layout: Literal["auto", "data", "shard"] = "auto",
     micro_batch: int | None = None,
     recompute: bool | None = None,
@@ -139,10 +153,30 @@ def make_ask(
         device=device,
         count=count,
         price=hardware.parse_price(price, gpu) if price else hardware.price(gpu),
-        dtype=dtype,
+        dtype=dtype or usual_dtype(gpu),
         layout=layout,
         micro_batch=micro_batch,
         recompute=recompute,
+    )
+
+
+def usual_dtype(gpu: str) -> Dtype:
+    """In which number type that device trains: bfloat16, on this processor the one that was measured."""
+    return "float32" if gpu == "cpu" and hardware.measurement().dtype == "float32" else "bfloat16"
+
+
+def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
+    """The same tokens on one rented GPU: what a run that was made here would have cost there."""
+    return plan(
+        Ask(
+            recipe="",
+            model=model,
+            tokens=tokens,
+            batch_tokens=batch_tokens,
+            optimizer="adamw",
+            device=hardware.device(gpu),
+            price=hardware.price(gpu),
+        )
     )
 
 
@@ -162,7 +196,7 @@ def plan(ask: Ask) -> Plan:
     chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
     flops_per_token = training_flops_per_token(ask.model)
     peak = ask.device.peak_flops if ask.dtype == "bfloat16" else ask.device.float32_flops
-    reached = speed(ask.model, ask.device, ask.count)
+    reached = _speed(ask.model, ask.device, ask.count)
     arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
 
     compute_s = arithmetic / (peak * reached.mfu)
@@ -191,6 +225,13 @@ def plan(ask: Ask) -> Plan:
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
         failures=_failures(ask, chosen, hours.likely),
     )
+
+
+def _speed(model: ModelConfig, device: Device, count: int) -> Speed:
+    if device.name != "cpu":
+        return speed(model, device, count)
+    here = hardware.measurement()
+    return Speed(mfu=here.mfu, low=here.low, high=here.high, source=f"{here.recipe}, measured here on {here.date}")
 
 
 def _check(ask: Ask) -> None:

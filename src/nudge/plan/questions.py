@@ -6,7 +6,7 @@ from dataclasses import replace
 from nudge.errors import ConfigError
 from nudge.plan import hardware
 from nudge.plan.hardware import Price
-from nudge.plan.planner import CHINCHILLA, Ask, Plan, make_ask, plan
+from nudge.plan.planner import CHINCHILLA, Ask, Plan, make_ask, plan, usual_dtype
 
 MOST_GPUS = 16_384
 LADDER = (("cpu", 1), ("t4", 1), ("l4", 1), ("4090", 1), ("a100-80", 1), ("h100", 1), ("b200", 1), ("h100", 8))
@@ -98,23 +98,23 @@ def compute_optimal(flops: float) -> tuple[float, float]:
 
 def ladder(ask: Ask) -> list[Plan]:
     """The same run on other machines, each with what it costs there, the asked one among them; slowest first."""
-    steps = [
-        (ask.device.name, ask.count),
-        *((name, n) for name, n in LADDER if (name, n) != (ask.device.name, ask.count)),
-    ]
-    plans: list[Plan] = []
-    for name, count in steps:
-        mine = name == ask.device.name
-        try:
-            device = ask.device if mine else hardware.device(name)
-        except ConfigError:  # this machine was never measured
-            continue
-        price = ask.price if mine else hardware.price(name)
-        same = mine and count == ask.count
-        other = ask if same else replace(ask, device=device, count=count, price=price, micro_batch=None, layout="auto")
-        if other.count <= ask.batch_tokens // ask.model.block_size:
-            plans.append(plan(other))
+    others = [_elsewhere(ask, name, count) for name, count in LADDER if (name, count) != (ask.device.name, ask.count)]
+    sequences = ask.batch_tokens // ask.model.block_size
+    plans = [plan(other) for other in [ask, *others] if other and other.count <= sequences]
     return sorted(plans, key=lambda planned: -planned.hours.likely)
+
+
+def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
+    """The same run on that machine; None for a processor that was never measured."""
+    if name == ask.device.name:
+        return replace(ask, count=count, micro_batch=None, layout="auto")
+    try:
+        device = hardware.device(name)
+    except ConfigError:
+        return None
+    dtype = ask.dtype if "cpu" not in (name, ask.device.name) else usual_dtype(name)
+    price = hardware.price(name)
+    return replace(ask, device=device, count=count, price=price, dtype=dtype, micro_batch=None, layout="auto")
 
 
 def changes(ask: Ask) -> list[tuple[str, Plan]]:
