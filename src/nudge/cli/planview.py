@@ -70,7 +70,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     console.print(indented(table))
     if plan.is_extrapolated:
         words = (
-            "time and money are the least: no published run was as small, and a GPU is never busy with such a network"
+            "this is the least it takes: no published run was as small, and such a network never fills a GPU"
         )
         console.print(indented(Text(words, style="yellow")))
 

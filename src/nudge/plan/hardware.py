@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, NudgeError, nearest
 from nudge.files import cache_folder, read_json, write_json
 
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
@@ -180,7 +180,7 @@ def measurement() -> Measurement:
     """What was measured here. Raises: ConfigError if nothing was."""
     try:
         return Measurement(**read_json(_remembered()))
-    except (OSError, ValueError, TypeError):
+    except (NudgeError, TypeError):
         raise ConfigError(
             "this machine's processor has not been measured yet", "'nudge plan --calibrate' does, in about 30 seconds"
         ) from None
