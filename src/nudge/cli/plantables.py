@@ -8,9 +8,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nudge.cli.live import make_console
 from nudge.cli.plan import amount
-from nudge.cli.planview import dollars, duration, indented, scientific, show_next, title
+from nudge.cli.planview import dollars, duration, indented, scientific, show_next, title, wide_console
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today, tokens_per_parameter
 from nudge.plan.losses import published_losses
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | None) -> None:
     """What each GPT-2 reaches for a budget."""
-    console = make_console()
+    console = wide_console()
     ask = plans[0].ask
     machine = f"{ask.count} x {ask.device.title}"
     if usd is not None and ask.price:
@@ -81,7 +80,7 @@ def recipe_tokens(name: str) -> int:
 
 def show_lecture() -> None:
     """What a GPT-2 cost, what is loose in the figures that are told of it, and how far today's models are."""
-    console = make_console()
+    console = wide_console()
     costs = published.LECTURE_COSTS
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("when", "cost", "cheaper", "machine", "status", "source"):
@@ -148,7 +147,7 @@ def show_validation(validation: "Validation", *, holds: bool) -> None:
     """Every published run beside what the others predict of it."""
     from nudge.plan import speed
 
-    console = make_console()
+    console = wide_console()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for position, name in enumerate(speed.HEADER):
         table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position > 0)

@@ -31,7 +31,7 @@ PARTS = (  # of memory, and the colour of each
 
 def show(plan: Plan, answer: str = "") -> None:
     """Time, money and memory first; then where they come from, and what else there is."""
-    console = make_console()
+    console = wide_console()
     _show_headline(console, plan, answer)
     _show_memory(console, plan)
     _show_work(console, plan)
@@ -44,6 +44,14 @@ def show(plan: Plan, answer: str = "") -> None:
         ("nudge plan --budget 100", "what $100 trains"),
         ("nudge plan --validate", "how far such forecasts were from what others published"),
     )
+
+
+def wide_console() -> Console:
+    """Standard output; as wide as it needs where no person watches, so that nothing is cut for a program."""
+    console = make_console()
+    if not console.is_terminal:
+        console.width = 1000
+    return console
 
 
 def _show_headline(console: Console, plan: Plan, answer: str) -> None:
@@ -69,9 +77,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     table.add_row(Text("loss", style="dim"), *_loss(plan))
     console.print(indented(table))
     if plan.is_extrapolated:
-        words = (
-            "this is the least it takes: no published run was as small, and such a network never fills a GPU"
-        )
+        words = "this is the least it takes: no published run was as small, and such a network never fills a GPU"
         console.print(indented(Text(words, style="yellow")))
 
 
@@ -235,7 +241,7 @@ def _show_changes(console: Console, plan: Plan) -> None:
 
 def show_formulas(plan: Plan, answer: str = "") -> None:
     """Every formula with its numbers put in, a source below each."""
-    console = make_console()
+    console = wide_console()
     _show_headline(console, plan, answer)
     console.print()
     for formula in formulas(plan):

@@ -127,11 +127,12 @@ PRICES = {
 
 def device(name: str) -> Device:
     """The device that is called so. Raises: ConfigError, naming the closest; "cpu" before it was measured."""
-    if name == "cpu":
+    known = name.lower()
+    if known == "cpu":
         return _this_machine()
-    if name not in DEVICES:
-        raise ConfigError(f"unknown GPU '{name}'", nearest(name, ["cpu", *DEVICES]))
-    return DEVICES[name]
+    if known not in DEVICES:
+        raise ConfigError(f"unknown GPU '{name}'", nearest(known, ["cpu", *DEVICES]))
+    return DEVICES[known]
 
 
 def price(name: str) -> Price | None:
