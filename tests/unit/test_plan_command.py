@@ -49,7 +49,8 @@ def on_a_terminal(*args: str, columns: int) -> str:
     """What `nudge plan` shows on a terminal of that width, without its colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
-    with subprocess.Popen([sys.executable, "-m", "nudge", "plan", *args], stdout=theirs, stdin=theirs):
+    terminal = {**os.environ, "TERM": "xterm-256color"}
+    with subprocess.Popen([sys.executable, "-m", "nudge", "plan", *args], stdout=theirs, stdin=theirs, env=terminal):
         os.close(theirs)
         said = b""
         with contextlib.suppress(OSError):  # the other end is closed
@@ -59,11 +60,15 @@ def on_a_terminal(*args: str, columns: int) -> str:
     return re.sub(r"\x1b\[[\d;]*m", "", said.decode()).replace("\r", "")
 
 
-@pytest.mark.parametrize("args", [[], ["--budget", "100"], ["--lecture"], ["gpt2_xl", "--gpu", "4090"]], ids=str)
-def test_it_fits_a_terminal_of_100_columns(args: list[str]):
-    lines = on_a_terminal(*args, columns=100).splitlines()
+@pytest.mark.parametrize(
+    ("args", "columns"),
+    [([], 100), ([], 80), (["gpt2_xl", "--gpu", "4090"], 80), (["--budget", "100"], 100), (["--lecture"], 100)],
+    ids=str,
+)
+def test_it_fits_a_terminal(args: list[str], columns: int):
+    lines = on_a_terminal(*args, columns=columns).splitlines()
     assert len(lines) > 10
-    assert max(len(line.rstrip()) for line in lines) <= 100
+    assert max(len(line.rstrip()) for line in lines) <= columns
     assert not [line for line in lines if "…" in line]
 
 

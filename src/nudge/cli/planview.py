@@ -16,7 +16,6 @@ from nudge.plan.losses import published_losses
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.plan.questions import changes, ladder
 
-BAR = 64
 PARTS = (  # of memory, and the colour of each
     ("weights", "dodger_blue2"),
     ("gradients", "deep_sky_blue1"),
@@ -40,9 +39,9 @@ def show(plan: Plan, answer: str = "") -> None:
     recipe = plan.ask.recipe
     show_next(
         console,
-        (f"nudge plan {recipe} --explain", "every formula, with these numbers put in"),
+        (f"nudge plan {recipe} --explain", "every formula with its numbers"),
         ("nudge plan --budget 100", "what $100 trains"),
-        ("nudge plan --validate", "how far such forecasts were from what others published"),
+        ("nudge plan --validate", "how right such forecasts are"),
     )
 
 
@@ -120,16 +119,16 @@ def _loss(plan: Plan) -> tuple[Text, Text]:
 def _show_memory(console: Console, plan: Plan) -> None:
     layout = plan.layout
     batch = f"{layout.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
-    passes = f"{layout.passes} pass{'es' if layout.passes > 1 else ''} per update"
+    passes = f"{layout.passes:,} pass{'es' if layout.passes > 1 else ''} per update"
     title(console, "Memory", f"one GPU, {batch}, {passes}, {layout.name}")
     parts = [(name, part_bytes(layout, name), color) for name, color in PARTS]
-    total = max(layout.memory_bytes, layout.needed_bytes)
+    total, room = max(layout.memory_bytes, layout.needed_bytes), min(64, console.width - 20)
     bar, used = Text("  "), 0
     for _, size, color in parts:
-        width = round(BAR * (used + size) / total) - round(BAR * used / total)
+        width = round(room * (used + size) / total) - round(room * used / total)
         bar.append("█" * width, style=color)
         used += size
-    bar.append("░" * (BAR - round(BAR * used / total)), style="grey30")
+    bar.append("░" * (room - round(room * used / total)), style="grey30")
     bar.append(f"  {layout.needed_bytes / 1e9:.1f} of {layout.memory_bytes / 1e9:.0f} GB", style="dim")
     console.print(bar)
     shown = [
@@ -189,7 +188,9 @@ def _show_work(console: Console, plan: Plan) -> None:
 def _failures(plan: Plan) -> str:
     failures = plan.failures
     every = failures.save_every_s / 3600
-    saving = f"save every {duration(every)}" if every < plan.hours.likely else "one checkpoint at the end would do"
+    saving = f"save every {duration(every)}, which takes {failures.lost_share:.1%} of the time"
+    if every > plan.hours.likely:
+        saving = "one checkpoint at the end would do"
     return f"{failures.expected:.2g} expected, as often as Llama 3's; {saving}"
 
 
@@ -199,6 +200,7 @@ def _show_ladder(console: Console, plan: Plan) -> None:
     table.add_column("machine", no_wrap=True)
     for name in ("", "time", "per hour", "cost", ""):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    room = min(30, max(6, console.width - 66))  # what the other columns leave
     longest, shortest = (edge(p.hours.likely for p in plans) for edge in (max, min))
     for other in plans:
         chosen = (other.ask.device, other.ask.count) == (plan.ask.device, plan.ask.count)
@@ -206,7 +208,9 @@ def _show_ladder(console: Console, plan: Plan) -> None:
         rent = other.ask.price.usd_per_hour * other.ask.count if other.ask.price else None
         table.add_row(
             Text(f"{other.ask.count} x {short(other.ask.device)}", style=style),
-            Text(_log_bar(other.hours.likely, shortest, longest), style="dark_orange" if chosen else "dodger_blue2"),
+            Text(
+                _log_bar(other.hours.likely, shortest, longest, room), style="dark_orange" if chosen else "dodger_blue2"
+            ),
             Text(duration(other.hours.likely), style=style),
             Text(f"${rent:.2f}" if rent is not None else "-"),
             Text(dollars(other.usd.likely) if other.usd else "-", style=style),
@@ -216,9 +220,9 @@ def _show_ladder(console: Console, plan: Plan) -> None:
     console.print(indented(table))
 
 
-def _log_bar(hours: float, shortest: float, longest: float) -> str:
+def _log_bar(hours: float, shortest: float, longest: float, room: int) -> str:
     span = math.log(longest / shortest) or 1.0
-    return "█" * max(1, round(2 + 28 * math.log(hours / shortest) / span))
+    return "█" * round(2 + (room - 2) * math.log(hours / shortest) / span)
 
 
 def _show_changes(console: Console, plan: Plan) -> None:
@@ -269,7 +273,7 @@ def show_next(console: Console, *commands: tuple[str, str]) -> None:
     """What to type next, and what for."""
     title(console, "Next")
     for command, words in commands:
-        console.print(Text.assemble(f"  {command:<38}  ", (words, "dim")))
+        console.print(Text.assemble(f"  {command:<34}  ", (words, "dim")))
 
 
 def short(device: Device) -> str:
