@@ -207,3 +207,11 @@ def test_every_command_of_the_page_works(typed: Any, line: str):
     code, said, err = typed(line)
     assert (code, err) == (0, "")
     assert said
+
+
+def test_the_python_of_the_page_works(capsys: pytest.CaptureFixture[str]):
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    exec(block, {})
+    hours, usd, fits = capsys.readouterr().out.split()
+    assert float(usd) == pytest.approx(8 * 3 * float(hours))
+    assert fits == "True"

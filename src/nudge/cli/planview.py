@@ -204,13 +204,11 @@ def _show_ladder(console: Console, plan: Plan) -> None:
     longest, shortest = (edge(p.hours.likely for p in plans) for edge in (max, min))
     for other in plans:
         chosen = (other.ask.device, other.ask.count) == (plan.ask.device, plan.ask.count)
-        style = "bold dark_orange" if chosen else ""
+        style, color = ("bold dark_orange", "dark_orange") if chosen else ("", "dodger_blue2")
         rent = other.ask.price.usd_per_hour * other.ask.count if other.ask.price else None
         table.add_row(
             Text(f"{other.ask.count} x {short(other.ask.device)}", style=style),
-            Text(
-                _log_bar(other.hours.likely, shortest, longest, room), style="dark_orange" if chosen else "dodger_blue2"
-            ),
+            Text(_log_bar(other.hours.likely, shortest, longest, room), style=color),
             Text(duration(other.hours.likely), style=style),
             Text(f"${rent:.2f}" if rent is not None else "-"),
             Text(dollars(other.usd.likely) if other.usd else "-", style=style),

@@ -198,7 +198,6 @@ def plan(ask: Ask) -> Plan:
     peak = ask.device.peak_flops if ask.dtype == "bfloat16" else ask.device.float32_flops
     reached = _speed(ask.model, ask.device, ask.count)
     arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
-
     compute_s = arithmetic / (peak * reached.mfu)
     said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
     likely_s = compute_s + (said.exposed_s if said else 0.0)
