@@ -195,7 +195,7 @@ def _failures(plan: Plan) -> str:
 
 
 def _show_ladder(console: Console, plan: Plan) -> None:
-    plans = ladder(plan.ask)
+    plans, dtype = ladder(plan.ask), plan.ask.dtype
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("machine", no_wrap=True)
     for name in ("", "time", "per hour", "cost", ""):
@@ -207,14 +207,17 @@ def _show_ladder(console: Console, plan: Plan) -> None:
         style, color = ("bold dark_orange", "dark_orange") if chosen else ("", "dodger_blue2")
         rent = other.ask.price.usd_per_hour * other.ask.count if other.ask.price else None
         table.add_row(
-            Text(f"{other.ask.count} x {short(other.ask.device)}", style=style),
+            Text(
+                f"{other.ask.count} x {short(other.ask.device)}{'' if other.ask.dtype == dtype else ' *'}", style=style
+            ),
             Text(_log_bar(other.hours.likely, shortest, longest, room), style=color),
             Text(duration(other.hours.likely), style=style),
             Text(f"${rent:.2f}" if rent is not None else "-"),
             Text(dollars(other.usd.likely) if other.usd else "-", style=style),
             Text("" if other.fits else "does not fit", style="red"),
         )
-    title(console, "The same run on other machines", "time on a log scale")
+    note = f"; *: {others.pop()}" if (others := {other.ask.dtype for other in plans} - {dtype}) else ""
+    title(console, "The same run on other machines", "time on a log scale" + note)
     console.print(indented(table))
 
 

@@ -31,6 +31,11 @@ class Device:
     per_node: int
     watts: float  # at most
     source: str
+    has_bfloat16: bool = True
+
+    def peak(self, dtype: str) -> float:
+        """Floating-point operations per second in that number type; 0 where no data sheet says."""
+        return self.float32_flops if dtype == "float32" else self.peak_flops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,8 @@ DEVICES = {
         Device(
             name="t4", title="NVIDIA T4 16 GB", year=2018, peak_flops=65e12, float32_flops=8.1e12,
             memory_bytes=16 * _GB, link_bytes_per_s=16e9, network_bytes_per_s=1.5e9, per_node=4, watts=70,
-            source="NVIDIA T4 data sheet, float16 (it has no bfloat16), PCIe 3; network: 12 Gb/s per GPU assumed",
+            source="NVIDIA T4 data sheet, peak in float16, PCIe 3; network: 12 Gb/s per GPU assumed",
+            has_bfloat16=False,
         ),
         Device(
             name="l4", title="NVIDIA L4 24 GB", year=2023, peak_flops=121e12, float32_flops=30.3e12,

@@ -153,16 +153,17 @@ def make_ask(
         device=device,
         count=count,
         price=hardware.parse_price(price, device.name) if price else hardware.price(device.name),
-        dtype=dtype or usual_dtype(device.name),
+        dtype=dtype or usual_dtype(device),
         layout=layout,
         micro_batch=micro_batch,
         recompute=recompute,
     )
 
 
-def usual_dtype(gpu: str) -> Dtype:
-    """In which number type that device trains: bfloat16, on this processor the one that was measured."""
-    return "float32" if gpu == "cpu" and hardware.measurement().dtype == "float32" else "bfloat16"
+def usual_dtype(device: Device) -> Dtype:
+    """In which number type it trains: bfloat16 if it has that; on this processor the one that was measured."""
+    slow = hardware.measurement().dtype == "float32" if device.name == "cpu" else not device.has_bfloat16
+    return "float32" if slow else "bfloat16"
 
 
 def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
@@ -195,8 +196,8 @@ def plan(ask: Ask) -> Plan:
     layouts = _layouts(ask, sequences)
     chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
     flops_per_token = training_flops_per_token(ask.model)
-    peak = ask.device.peak_flops if ask.dtype == "bfloat16" else ask.device.float32_flops
-    reached = _speed(ask.model, ask.device, ask.count)
+    peak = ask.device.peak(ask.dtype)
+    reached = _speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
     arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
     compute_s = arithmetic / (peak * reached.mfu)
     said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
@@ -248,6 +249,8 @@ def _check(ask: Ask) -> None:
         raise ConfigError("one GPU has nobody to divide its state with", "--layout data, or --count 2")
     if ask.dtype == "float32" and not ask.device.float32_flops:
         raise ConfigError(f"no speed in float32 is known of {ask.device.title}", "--dtype bfloat16")
+    if ask.dtype == "bfloat16" and not ask.device.has_bfloat16:
+        raise ConfigError(f"{ask.device.title} has no bfloat16", "--dtype float32")
     here = -(-sequences // ask.count)
     if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
         raise ConfigError(

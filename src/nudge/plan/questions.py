@@ -112,7 +112,8 @@ def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
         device = hardware.device(name)
     except ConfigError:
         return None
-    dtype = ask.dtype if "cpu" not in (name, ask.device.name) else usual_dtype(name)
+    as_usual = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16
+    dtype = usual_dtype(device) if as_usual else ask.dtype
     price = hardware.price(name)
     return replace(ask, device=device, count=count, price=price, dtype=dtype, micro_batch=None, layout="auto")
 
