@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from nudge.cli import main
+from nudge.plan.hardware import DEVICES
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 
@@ -194,6 +195,11 @@ def test_mistakes_are_a_line_a_hint_and_exit_code_2(typed: Any, line: str, said:
     assert (code, out) == (2, "")
     assert said in err
     assert " hint: " in err
+
+
+def test_the_help_names_every_machine(typed: Any):
+    (named,) = re.findall(r"--gpu NAME\s+(.*?)\.", typed("nudge plan --help")[1], re.S)
+    assert set(re.split(r",\s+", named)) == {"cpu", *DEVICES}
 
 
 def commands() -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nudge.config import ModelConfig
@@ -174,6 +174,7 @@ def test_every_formula_gives_its_value_when_somebody_computes_it(ask: Ask):
         assert formula.source
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(list(RECIPES)),
     gpu=st.sampled_from(list(hardware.DEVICES)),
@@ -190,6 +191,7 @@ def test_any_plan_is_an_interval_and_more_tokens_cost_more(name: str, gpu: str, 
     assert more.hours.likely >= less.hours.likely
 
 
+@settings(deadline=None)
 @given(usd=st.floats(1, 1e6), name=st.sampled_from(["gpt2_small", "gpt2_xl"]))
 def test_a_budget_is_spent_but_for_less_than_one_update(usd: float, name: str):
     ask = make_ask(name, **NODE)

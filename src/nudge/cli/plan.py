@@ -38,7 +38,7 @@ class Tokens(Count):
 @click.option("--budget", type=float, metavar="USD", help="How far does this much money go?")
 @click.option("--hours", type=float, metavar="H", help="How many GPUs does it take? With --count: how far is it then?")
 @click.option(
-    "--gpu", metavar="NAME", help="4090, a100-40, a100-80, h100, h200, b200, t4, l4, tpu-v3, cpu. [default: h100]"
+    "--gpu", metavar="NAME", help="4090, a100-40, a100-80, h100, h200, h800, b200, t4, l4, tpu-v3, cpu. [default: h100]"
 )
 @click.option("--count", type=int, metavar="N", help="How many. [default: 1, or 8 where no --gpu is named]")
 @click.option("--price", metavar="USD@DATE", help="Of one GPU for an hour, and when that was: 2.49@2026-11-20.")

@@ -205,11 +205,10 @@ def _show_ladder(console: Console, plan: Plan) -> None:
     for other in plans:
         chosen = (other.ask.device, other.ask.count) == (plan.ask.device, plan.ask.count)
         style, color = ("bold dark_orange", "dark_orange") if chosen else ("", "dodger_blue2")
+        machine = f"{other.ask.count} x {short(other.ask.device)}"
         rent = other.ask.price.usd_per_hour * other.ask.count if other.ask.price else None
         table.add_row(
-            Text(
-                f"{other.ask.count} x {short(other.ask.device)}{'' if other.ask.dtype == dtype else ' *'}", style=style
-            ),
+            Text(machine if other.ask.dtype == dtype else machine + " *", style=style),
             Text(_log_bar(other.hours.likely, shortest, longest, room), style=color),
             Text(duration(other.hours.likely), style=style),
             Text(f"${rent:.2f}" if rent is not None else "-"),
