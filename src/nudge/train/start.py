@@ -52,7 +52,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterato
             f"the data in {dataset.dir} was made with another tokenizer ({dataset.tokenizer.name}) than {config.init}",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
-    config = _fit_to_data(config, dataset)
+    config = fit_to_data(config, dataset)
     machine = probe(config.machine, config.model)
     config = fit_to_machine(config, machine)
     _set_up(config.machine)
@@ -128,7 +128,7 @@ def _fine_tuning(config: Config, parent: Checkpoint) -> Config:
     return replace(config, model=parent.config.model, data=data)
 
 
-def _fit_to_data(config: Config, dataset: Dataset) -> Config:
+def fit_to_data(config: Config, dataset: Dataset) -> Config:
     """The vocabulary is the tokenizer's; the prompt that is shown all along fits the kind of text."""
     if config.init is None:
         config = replace(config, model=replace(config.model, vocab_size=dataset.tokenizer.vocab_size))
