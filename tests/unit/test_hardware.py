@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from nudge.errors import ConfigError
-from nudge.plan import hardware
-from nudge.plan.hardware import DEVICES, PRICES, Measurement, device, parse_price, price
+from nudge.model.sizes import training_flops_per_token
+from nudge.plan import local
+from nudge.plan.hardware import DEVICES, PRICES, device, parse_price, price
+from nudge.plan.local import LocalSpeed
 from nudge.plan.published import RUNS
+from nudge.recipes import recipe
 
-MEASURED = Measurement(
-    processor="AMD EPYC", date="2026-11-21", recipe="tiny", dtype="float32", peak_flops=1e11, memory_bytes=8 * 10**9,
-    mfu=0.5, low=0.45, high=0.55,
+MEASURED = LocalSpeed(
+    date="2026-11-21", machine="AMD EPYC, 2 threads", device="cpu", dtype="float32", recipe="tiny",
+    model=recipe("tiny").model, batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
 )  # fmt: skip
 
 
@@ -108,16 +111,14 @@ def test_this_machine_must_be_measured_first(cache: Path):
     with pytest.raises(ConfigError, match="not been measured") as refused:
         device("cpu")
     assert "--calibrate" in refused.value.hint
-    hardware.remember(MEASURED)
-    assert device("cpu").peak_flops == 1e11
-    assert device("cpu").title == "AMD EPYC"
-    hardware.remember(replace(MEASURED, processor="another"))
-    assert device("cpu").title == "another"
-
-
-@pytest.mark.parametrize("damaged", ["", "{", "[]", "{}", '{"processor": 3}', "null"])
-def test_a_damaged_measurement_is_none(cache: Path, damaged: str):
-    cache.mkdir()
-    (cache / "calibration.json").write_text(damaged, encoding="utf-8")
+    local.remember(replace(MEASURED, device="cuda"))
     with pytest.raises(ConfigError, match="not been measured"):
         device("cpu")
+    local.remember(MEASURED)
+    here = device("CPU")
+    assert here.title == "AMD EPYC, 2 threads"
+    assert here.peak("float32") == 4000 * training_flops_per_token(MEASURED.model)
+    assert here.peak("bfloat16") == 0
+    assert here.memory_bytes > 1e8
+    local.remember(replace(MEASURED, dtype="bfloat16", tokens_per_s=8000.0))
+    assert device("cpu").peak("bfloat16") == 2 * here.peak("float32")

@@ -202,6 +202,21 @@ def test_the_help_names_every_machine(typed: Any):
     assert set(re.split(r",\s+", named)) == {"cpu", *DEVICES}
 
 
+@pytest.mark.slow
+def test_this_machine_is_measured_and_then_planned_with(typed: Any, tmp_path: Path):
+    small = "--set model.n_layer=1 --set model.n_embd=32 --set model.n_head=2 --set data.tokenizer=bytes"
+    (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 2000, encoding="utf-8")
+    sizes = f"{small} --set model.vocab_size=257 --set data.paths={tmp_path / 'text.txt'}"
+    code, said, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
+    assert (code, err.count("measuring this machine")) == (0, 1)
+    assert said.startswith("tiny here: 98 updates of 1,024 tokens")
+    assert re.search(r"^  time .* to ", said, re.M)
+    code, said, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
+    assert code == 0
+    assert "this very network, measured here on" in said
+    assert "your own machine" in said
+
+
 def commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
     lines = (re.sub(r"\s+# .*", "", line) for line in "\n".join(blocks).splitlines())

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.plan import hardware
+from nudge.plan import hardware, local
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
 from nudge.plan.layout import pipeline_bubble, ring_all_reduce_s, sharded_pass_s
 from nudge.plan.lecture import MODELS, gpt2_today
+from nudge.plan.local import LocalSpeed
 from nudge.plan.losses import LOSSES, published_losses
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Ask, Interval, make_ask, plan, rent
 from nudge.plan.questions import affordable, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
@@ -130,7 +131,7 @@ def test_a_gpu_without_bfloat16_trains_in_float32():
     assert (ask.dtype, plan(ask).peak_flops) == ("float32", 8.1e12)
     dtypes = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", **NODE))}
     assert dtypes == {**dict.fromkeys(dtypes, "bfloat16"), "t4": "float32"}
-    with pytest.raises(ConfigError, match="no bfloat16"):
+    with pytest.raises(ConfigError, match="no speed in bfloat16"):
         plan(make_ask("gpt2_small", gpu="t4", dtype="bfloat16"))
 
 
@@ -232,20 +233,37 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("NUDGE_CACHE", str(tmp_path))
     ask = make_ask("gpt2_small", **NODE)
     assert "cpu" not in {found.ask.device.name for found in ladder(ask)}
-    hardware.remember(
-        hardware.Measurement(
-            processor="EPYC", date="2026-11-21", recipe="tiny", dtype="float32", peak_flops=1e11,
-            memory_bytes=64 * 10**9, mfu=0.5, low=0.4, high=0.6,
-        )
+    measured = LocalSpeed(
+        date="2026-11-21", machine="EPYC, 2 threads", device="cpu", dtype="float32", recipe="tiny",
+        model=recipe("tiny").model, batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
     )  # fmt: skip
+    local.remember(measured)
     slowest = ladder(ask)[0]
     assert (slowest.ask.device.name, slowest.ask.dtype, slowest.usd) == ("cpu", "float32", None)
-    assert slowest.hours.likely == pytest.approx(slowest.flops / (0.5 * 1e11) / 3600)
-    for dtype in ("bfloat16", None):
-        here = {
-            found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu", dtype=dtype))
-        }
-        assert here == {**dict.fromkeys(here, "bfloat16"), "t4": "float32", "cpu": dtype or "float32"}
+    assert slowest.hours.likely == pytest.approx(slowest.flops / measured.flops_per_s / 3600)
+    assert slowest.hours.high == pytest.approx(2 * slowest.hours.likely)
+    rungs = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu"))}
+    assert rungs == {**dict.fromkeys(rungs, "bfloat16"), "t4": "float32", "cpu": "float32"}
+    with pytest.raises(ConfigError, match="no speed in bfloat16"):
+        plan(make_ask("gpt2_small", gpu="cpu", dtype="bfloat16"))
+
+
+def test_the_very_network_that_was_measured_here_has_its_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NUDGE_CACHE", str(tmp_path))
+    config = recipe("tiny")
+    larger = LocalSpeed(
+        date="2026-11-21", machine="EPYC, 2 threads", device="cpu", dtype="float32", recipe="mini_24k",
+        model=recipe("mini_24k").model, batch_tokens=4096, tokens_per_s=1500.0, spread=0.2,
+    )  # fmt: skip
+    tiny = replace(larger, recipe="tiny", model=config.model, batch_tokens=1024, tokens_per_s=4000.0, spread=0.25)
+    local.remember(tiny)
+    local.remember(larger)
+    found = plan(make_ask("tiny", gpu="cpu"))
+    seconds = config.train.steps * 1024 / 4000
+    assert found.hours.likely * 3600 == pytest.approx(seconds)
+    assert found.hours.low * 3600 == pytest.approx(0.75 * seconds)
+    assert found.hours.high * 3600 == pytest.approx(1.25 * seconds)
+    assert not found.is_extrapolated
 
 
 def test_a_change_is_one_thing():
@@ -256,8 +274,8 @@ def test_a_change_is_one_thing():
     assert again.layout.needed_bytes < now.layout.needed_bytes
     assert changed["a quarter of the tokens"].tokens == now.tokens // 4
     assert changed["16 GPUs"].hours.likely < now.hours.likely
-    double = changed[f"micro-batch {2 * now.layout.micro_batch}"]
-    assert double.layout.memory.logits == 2 * now.layout.memory.logits
+    half = changed[f"micro-batch {now.layout.micro_batch // 2}"]
+    assert half.layout.memory.logits == now.layout.memory.logits // 2
 
 
 def test_losses_are_of_the_same_size_nearest_tokens_first():

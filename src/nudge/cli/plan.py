@@ -58,7 +58,7 @@ class Tokens(Count):
 @click.option("--explain", is_flag=True, help="Print every formula with its numbers put in.")
 @click.option("--lecture", is_flag=True, help="What a GPT-2 cost in 2019 and 2024, and GPT-2 beside today's models.")
 @click.option("--validate", is_flag=True, help="Published runs, each predicted from the others; exit 1 if too far off.")
-@click.option("--calibrate", is_flag=True, help="Measure this machine (about 30 seconds), then plan a run on it.")
+@click.option("--calibrate", is_flag=True, help="Measure 30 seconds of a run here, and forecast all of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def plan(
     recipe: str | None, explain: bool, lecture: bool, validate: bool, calibrate: bool, as_json: bool, **options: Any
@@ -83,7 +83,7 @@ def plan(
     elif validate:
         _validate(as_json)
     elif calibrate:
-        _calibrate(recipe, options["settings"], as_json)
+        _calibrate(recipe or "tiny", options["settings"], options["tokens"], as_json)
     elif recipe is None and _asks_what_is_affordable(options):
         _affordable(options, as_json)
     else:
@@ -221,8 +221,28 @@ def _validate(as_json: bool) -> None:
     sys.exit(0 if holds else 1)
 
 
-def _calibrate(recipe: str | None, settings: tuple[str, ...], as_json: bool) -> None:
-    raise NotImplementedError
+def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: bool) -> None:
+    from nudge import config as configs
+    from nudge import recipes
+    from nudge.plan.planner import make_ask
+    from nudge.plan.planner import plan as planned
+    from nudge.train.calibration import calibrate_in_process
+
+    tables = configs.parse_settings(settings)
+    config = configs.override(recipes.recipe(recipe), tables)
+    if tokens is not None:
+        steps = planned(make_ask(recipe, settings=tables, tokens=tokens)).steps
+        config = replace(config, train=replace(config.train, steps=steps, minutes=None))
+    if not as_json:
+        click.echo("measuring this machine: about 30 seconds, after its text is prepared", err=True)
+    found = calibrate_in_process(config)
+    if as_json:
+        forecast = {name: getattr(found, name) for name in ("likely_s", "low_s", "high_s", "tokens_per_s")}
+        click.echo(json.dumps({**forecast, **asdict(found)}))
+        return
+    from nudge.cli import plantables
+
+    plantables.show_calibration(found)
 
 
 def to_json(found: "Plan") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from nudge.recipes import recipe
 
 if TYPE_CHECKING:
     from nudge.plan.speed import Validation
+    from nudge.train.calibration import Calibration
 
 
 def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | None) -> None:
@@ -158,3 +159,27 @@ def show_validation(validation: "Validation", *, holds: bool) -> None:
     for run in validation.left_out:
         console.print(Text(f"left out: {run.name}: {run.why_left_out}", style="dim"))
     console.print(Text("the goal is kept" if holds else "the goal is missed", style="green" if holds else "red"))
+
+
+def show_calibration(found: "Calibration") -> None:
+    """How long a run will take here, by what was measured."""
+    console = wide_console()
+    config = found.config
+    steps = f"{config.train.steps:,} updates of {config.train.batch_tokens:,} tokens"
+    console.print(Text.assemble((config.recipe, "bold"), " here", (f": {steps}, {found.machine}", "dim")))
+    console.print()
+    table = Table.grid(padding=(0, 2))
+    likely, low, high = (duration(s / 3600) for s in (found.likely_s, found.low_s, found.high_s))
+    parts = ", ".join(f"{name} {duration(seconds / 3600)}" for name, seconds in found.parts() if seconds)
+    table.add_row(Text("time", style="dim"), Text.assemble((likely, "bold"), f"  {low} to {high}"))
+    table.add_row(Text("of it", style="dim"), Text(parts))
+    table.add_row(Text("speed", style="dim"), Text(f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"))
+    console.print(indented(table))
+    if not found.steady:
+        words = "other programs were busy here: the rounds differ by more than the interval says"
+        console.print(indented(Text(words, style="yellow")))
+    show_next(
+        console,
+        (f"nudge train --recipe {config.recipe}", "train it"),
+        (f"nudge plan {config.recipe} --gpu cpu", "the same as a plan, beside rented machines"),
+    )

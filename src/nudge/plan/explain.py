@@ -99,7 +99,7 @@ def _memory(plan: Plan) -> Iterator[Formula]:
             yield Formula(name=name, expression=f"{expression} / 1e9", value=value / GB, unit="GB", source=source)
     yield Formula(
         name="memory",
-        expression=" + ".join(f"{value / GB:.2f}" for _, value, _, _ in parts if value),
+        expression=" + ".join(f"{value / GB:.4g}" for _, value, _, _ in parts if value),
         value=plan.layout.needed_bytes / GB,
         unit="GB",
         source=f"of {plan.layout.memory_bytes / GB:.0f} GB: {ask.device.source}",

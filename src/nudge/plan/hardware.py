@@ -1,12 +1,13 @@
 """The machines that a plan knows, and what an hour on them costs: data, each with where it comes from."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
-from nudge.errors import ConfigError, NudgeError, nearest
-from nudge.files import cache_folder, read_json, write_json
+import psutil
+
+from nudge.errors import ConfigError, nearest
+from nudge.plan.local import measurements
 
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
 DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
@@ -35,7 +36,9 @@ class Device:
 
     def peak(self, dtype: str) -> float:
         """Floating-point operations per second in that number type; 0 where no data sheet says."""
-        return self.float32_flops if dtype == "float32" else self.peak_flops
+        if dtype == "float32":
+            return self.float32_flops
+        return self.peak_flops if self.has_bfloat16 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,54 +164,25 @@ def parse_price(text: str, device: str) -> Price:
     return Price(device=device, usd_per_hour=float(amount), date=seen.isoformat(), source="given by you")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """How fast this machine's processor trained a network, as `nudge plan --calibrate` measured it."""
-
-    processor: str
-    date: str
-    recipe: str
-    dtype: str
-    peak_flops: float  # of matrix products here, per second
-    memory_bytes: int
-    mfu: float  # the share of that peak which training reached, by 6N + 12LTC
-    low: float
-    high: float
-
-
-def remember(measurement: Measurement) -> None:
-    """Keep it for later plans, in the cache folder."""
-    path = _remembered()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, asdict(measurement))
-
-
-def measurement() -> Measurement:
-    """What was measured here. Raises: ConfigError if nothing was."""
-    try:
-        return Measurement(**read_json(_remembered()))
-    except (NudgeError, TypeError):
+def _this_machine() -> Device:
+    """The processor here: its peak is what training reached (plan/local.py). Raises: ConfigError if it never ran."""
+    newest = next((speed for speed in measurements() if speed.device == "cpu"), None)
+    if newest is None:
         raise ConfigError(
             "this machine's processor has not been measured yet", "'nudge plan --calibrate' does, in about 30 seconds"
-        ) from None
-
-
-def _remembered() -> Path:
-    return cache_folder() / "calibration.json"
-
-
-def _this_machine() -> Device:
-    here = measurement()
+        )
+    low = newest.dtype == "bfloat16"
     return Device(
         name="cpu",
-        title=here.processor,
-        year=int(here.date[:4]),
-        peak_flops=here.peak_flops,
-        float32_flops=here.peak_flops,
-        memory_bytes=here.memory_bytes,
+        title=newest.machine,
+        year=int(newest.date[:4]),
+        peak_flops=newest.flops_per_s,
+        float32_flops=0.0 if low else newest.flops_per_s,
+        memory_bytes=psutil.virtual_memory().total,
         link_bytes_per_s=1.25e9,
         network_bytes_per_s=1.25e9,
         per_node=1,
         watts=0.0,
-        source=f"measured here on {here.date}; network: 10 Gb/s assumed",
+        source=f"not a peak but what {newest.recipe} reached here on {newest.date}; network: 10 Gb/s assumed",
+        has_bfloat16=low,
     )

@@ -22,6 +22,7 @@ from nudge.model.sizes import (
 from nudge.plan import hardware
 from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
+from nudge.plan.local import local_speed
 from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
 
@@ -161,9 +162,8 @@ def make_ask(
 
 
 def usual_dtype(device: Device) -> Dtype:
-    """In which number type it trains: bfloat16 if it has that; on this processor the one that was measured."""
-    slow = hardware.measurement().dtype == "float32" if device.name == "cpu" else not device.has_bfloat16
-    return "float32" if slow else "bfloat16"
+    """In which number type it trains: bfloat16 if it has that; this processor in the one that was measured."""
+    return "bfloat16" if device.has_bfloat16 else "float32"
 
 
 def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
@@ -197,7 +197,7 @@ def plan(ask: Ask) -> Plan:
     chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
     flops_per_token = training_flops_per_token(ask.model)
     peak = ask.device.peak(ask.dtype)
-    reached = _speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
+    reached = _speed(ask, peak)
     arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
     compute_s = arithmetic / (peak * reached.mfu)
     said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
@@ -227,11 +227,20 @@ def plan(ask: Ask) -> Plan:
     )
 
 
-def _speed(model: ModelConfig, device: Device, count: int) -> Speed:
-    if device.name != "cpu":
-        return speed(model, device, count)
-    here = hardware.measurement()
-    return Speed(mfu=here.mfu, low=here.low, high=here.high, source=f"{here.recipe}, measured here on {here.date}")
+def _speed(ask: Ask, peak: float) -> Speed:
+    if ask.device.name != "cpu":
+        return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
+    here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
+    if here is None or here.device != "cpu" or here.dtype != ask.dtype:
+        source = f"{ask.device.source}; another network may reach half of it, or half more"
+        return Speed(mfu=1.0, low=0.5, high=1.5, source=source)
+    share = here.flops_per_s / peak
+    return Speed(
+        mfu=share,
+        low=share / (1 + here.spread),
+        high=share / (1 - here.spread),
+        source=f"this very network, measured here on {here.date}",
+    )
 
 
 def _check(ask: Ask) -> None:
@@ -247,10 +256,9 @@ def _check(ask: Ask) -> None:
         )
     if ask.layout == "shard" and ask.count == 1:
         raise ConfigError("one GPU has nobody to divide its state with", "--layout data, or --count 2")
-    if ask.dtype == "float32" and not ask.device.float32_flops:
-        raise ConfigError(f"no speed in float32 is known of {ask.device.title}", "--dtype bfloat16")
-    if ask.dtype == "bfloat16" and not ask.device.has_bfloat16:
-        raise ConfigError(f"{ask.device.title} has no bfloat16", "--dtype float32")
+    if not ask.device.peak(ask.dtype):
+        known = usual_dtype(ask.device)
+        raise ConfigError(f"no speed in {ask.dtype} is known of {ask.device.title}", f"--dtype {known}")
     here = -(-sequences // ask.count)
     if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
         raise ConfigError(
