@@ -17,7 +17,10 @@ from typing import Any
 import pytest
 
 from nudge.cli import main
+from nudge.plan import local
 from nudge.plan.hardware import DEVICES
+from nudge.plan.local import LocalSpeed
+from nudge.recipes import recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 
@@ -110,7 +113,7 @@ def test_an_answer_is_said_in_words(typed: Any):
         "is the fewest that likely needs no more than 48 hours" in typed("nudge plan gpt2_xl --hours 48 --gpu h100")[1]
     )
     assert "$100 rents 8 x NVIDIA H100 SXM 80 GB for 4.17 hours" in typed("nudge plan gpt2_xl --budget 100")[1]
-    assert "2 of these GPUs can hold it (--count 2)" in typed("nudge plan gpt2_xl --gpu 4090")[1]
+    assert "2 of them can hold it (--count 2)" in typed("nudge plan gpt2_xl --gpu 4090")[1]
 
 
 def test_a_price_of_ones_own_is_shown_with_its_date(typed: Any):
@@ -213,7 +216,7 @@ def test_this_machine_is_measured_and_then_planned_with(typed: Any, tmp_path: Pa
     assert re.search(r"^  time .* to ", said, re.M)
     code, said, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
     assert code == 0
-    assert "this very network, measured here on" in said
+    assert "this very network, as measured here on" in said
     assert "your own machine" in said
 
 
@@ -225,6 +228,13 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_every_command_of_the_page_works(typed: Any, line: str):
+    model = recipe("tiny").model
+    local.remember(
+        LocalSpeed(
+            date="2026-11-21", machine="EPYC, 2 threads", device="cpu", dtype="bfloat16", recipe="tiny", model=model,
+            batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
+        )
+    )  # fmt: skip
     code, said, err = typed(line)
     assert (code, err) == (0, "")
     assert said

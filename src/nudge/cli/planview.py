@@ -39,8 +39,9 @@ def show(plan: Plan, answer: str = "") -> None:
     recipe = plan.ask.recipe
     show_next(
         console,
-        (f"nudge plan {recipe} --explain", "every formula with its numbers"),
-        ("nudge plan --budget 100", "what $100 trains"),
+        ("the same with --explain", "every formula with its numbers"),
+        (f"nudge plan {recipe} --budget 100", "how far it gets for $100"),
+        ("nudge plan --budget 100", "what $100 trains, of every size"),
         ("nudge plan --validate", "how right such forecasts are"),
     )
 
@@ -68,7 +69,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_row(
         Text("time", style="dim"),
-        Text(duration(plan.hours.likely), style="bold"),
+        Text(at_least(plan) + duration(plan.hours.likely), style="bold"),
         f"{duration(plan.hours.low)} to {duration(plan.hours.high)}",
     )
     table.add_row(Text("money", style="dim"), *_money(plan))
@@ -94,15 +95,14 @@ def _money(plan: Plan) -> tuple[Text, Text]:
 def _memory_words(plan: Plan) -> tuple[Text, Text]:
     layout = plan.layout
     needed, there = layout.needed_bytes / 1e9, layout.memory_bytes / 1e9
+    of = f"of {there:.0f} GB" + (" on each" if plan.ask.count > 1 else "")
     if layout.fits:
-        return Text(f"{needed:.1f} GB", style="bold"), Text(f"of {there:.0f} GB on each GPU: it fits")
+        return Text(f"{needed:.1f} GB", style="bold"), Text(f"{of}: it fits")
     if plan.count_that_fits:
-        way = f"{plan.count_that_fits} of these GPUs can hold it (--count {plan.count_that_fits})"
+        way = f"{plan.count_that_fits} of them can hold it (--count {plan.count_that_fits})"
     else:
-        way = "it fits on no number of these GPUs"
-    return Text(f"{needed:.1f} GB", style="bold red"), Text(
-        f"of {there:.0f} GB on each GPU: it does not fit. {way}", style="red"
-    )
+        way = "no number of them can hold it"
+    return Text(f"{needed:.1f} GB", style="bold red"), Text(f"{of}: it does not fit; {way}", style="red")
 
 
 def _loss(plan: Plan) -> tuple[Text, Text]:
@@ -120,7 +120,8 @@ def _show_memory(console: Console, plan: Plan) -> None:
     layout = plan.layout
     batch = f"{layout.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
     passes = f"{layout.passes:,} pass{'es' if layout.passes > 1 else ''} per update"
-    title(console, "Memory", f"one GPU, {batch}, {passes}, {layout.name}")
+    place = "this machine" if plan.ask.device.name == "cpu" else "one GPU"
+    title(console, "Memory", f"{place}, {batch}, {passes}, {layout.name}")
     parts = [(name, part_bytes(layout, name), color) for name, color in PARTS]
     total, room = max(layout.memory_bytes, layout.needed_bytes), min(64, console.width - 20)
     bar, used = Text("  "), 0
@@ -139,9 +140,9 @@ def _show_memory(console: Console, plan: Plan) -> None:
     for other in plan.layouts:
         if other is not layout:
             words = f"{other.name}: " + (
-                f"{other.needed_bytes / 1e9:.0f} GB, {other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
+                f"{other.needed_bytes / 1e9:.1f} GB, {other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
                 if other.fits
-                else f"{other.needed_bytes / 1e9:.0f} GB, does not fit"
+                else f"{other.needed_bytes / 1e9:.1f} GB, does not fit"
             )
             console.print(Text(f"  or {words}", style="dim"))
 
@@ -152,7 +153,7 @@ def part_bytes(layout: Layout, name: str) -> int:
 
 
 def _show_work(console: Console, plan: Plan) -> None:
-    counts, ask, reached = plan.parameters, plan.ask, plan.speed
+    counts = plan.parameters
     components = (("embeddings", counts.wte + counts.wpe), ("attention", counts.attention), ("MLP", counts.mlp),
                   ("norms", counts.norms), ("head", counts.head))  # fmt: skip
     ratio = plan.tokens_per_parameter
@@ -164,7 +165,7 @@ def _show_work(console: Console, plan: Plan) -> None:
         ),
         ("work", f"{scientific(plan.flops)} FLOP, {plan.flops_per_token / 1e9:.3g} GFLOP per token (6N + 12LTC)"),
         ("tokens", f"{ratio:.3g} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"),
-        ("speed", f"{reached.mfu:.0%} of the peak ({reached.low:.0%} to {reached.high:.0%}), from {reached.source}"),
+        ("speed", _speed(plan)),
         (
             "update",
             f"{seconds(plan.step_s.likely)} ({seconds(plan.step_s.low)} to {seconds(plan.step_s.high)}), "
@@ -175,14 +176,22 @@ def _show_work(console: Console, plan: Plan) -> None:
         said = plan.traffic
         waiting = f"{seconds(said.exposed_s)} of it waited for" if said.exposed_s else "hidden under the arithmetic"
         rows.append(("traffic", f"{seconds(said.seconds)} per update {said.link}, {waiting}"))
-    if ask.device.watts:
+    if plan.ask.device.name != "cpu":
         rows.append(("energy", f"{plan.energy_kwh.likely:,.3g} kWh at most by the GPUs; hosts and cooling come on top"))
-    rows.append(("failures", _failures(plan)))
+        rows.append(("failures", _failures(plan)))
     title(console, "Where it comes from")
     table = Table.grid(padding=(0, 2))
     for name, words in rows:
         table.add_row(Text(name, style="dim"), Text(words))
     console.print(indented(table))
+
+
+def _speed(plan: Plan) -> str:
+    reached = plan.speed
+    if plan.ask.device.name == "cpu":
+        low, likely, high = (share * plan.peak_flops / 1e9 for share in (reached.low, reached.mfu, reached.high))
+        return f"{likely:,.3g} GFLOP/s ({low:,.3g} to {high:,.3g}): {reached.source}"
+    return f"{reached.mfu:.0%} of the peak ({reached.low:.0%} to {reached.high:.0%}), from {reached.source}"
 
 
 def _failures(plan: Plan) -> str:
@@ -210,7 +219,7 @@ def _show_ladder(console: Console, plan: Plan) -> None:
         table.add_row(
             Text(machine if other.ask.dtype == dtype else machine + " *", style=style),
             Text(_log_bar(other.hours.likely, shortest, longest, room), style=color),
-            Text(duration(other.hours.likely), style=style),
+            Text(at_least(other) + duration(other.hours.likely), style=style),
             Text(f"${rent:.2f}" if rent is not None else "-"),
             Text(dollars(other.usd.likely) if other.usd else "-", style=style),
             Text("" if other.fits else "does not fit", style="red"),
@@ -279,6 +288,11 @@ def show_next(console: Console, *commands: tuple[str, str]) -> None:
 def short(device: Device) -> str:
     """A device's title without its maker."""
     return device.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ")
+
+
+def at_least(plan: Plan) -> str:
+    """A sign before a time that is only a lower bound."""
+    return "> " if plan.is_extrapolated else ""
 
 
 def duration(hours: float) -> str:

@@ -24,7 +24,8 @@ class Formula:
 
 def formulas(plan: Plan) -> tuple[Formula, ...]:
     """Every formula behind a plan, in the order in which one needs the other."""
-    return (*_model(plan), *_memory(plan), *_update(plan), *_run(plan), *_failures(plan))
+    failures = () if plan.ask.device.name == "cpu" else _failures(plan)
+    return (*_model(plan), *_memory(plan), *_update(plan), *_run(plan), *failures)
 
 
 def _model(plan: Plan) -> Iterator[Formula]:

@@ -232,14 +232,14 @@ def _speed(ask: Ask, peak: float) -> Speed:
         return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
     here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
     if here is None or here.device != "cpu" or here.dtype != ask.dtype:
-        source = f"{ask.device.source}; another network may reach half of it, or half more"
+        source = f"{ask.device.source}; another network may train at half of it, or half more"
         return Speed(mfu=1.0, low=0.5, high=1.5, source=source)
     share = here.flops_per_s / peak
     return Speed(
         mfu=share,
         low=share / (1 + here.spread),
         high=share / (1 - here.spread),
-        source=f"this very network, measured here on {here.date}",
+        source=f"this very network, as measured here on {here.date}",
     )
 
 

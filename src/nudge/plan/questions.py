@@ -134,7 +134,7 @@ def changes(ask: Ask) -> list[tuple[str, Plan]]:
         others.append(("divide the state (FSDP)", replace(fixed, layout="shard")))
     elif ask.count > 1:
         others.append(("whole state on each", replace(fixed, layout="data")))
-    if sequences % (2 * ask.count) == 0:
+    if sequences % (2 * ask.count) == 0 and ask.device.name != "cpu":
         others.append((f"{2 * ask.count} GPUs", replace(ask, count=2 * ask.count, micro_batch=None)))
     others.append(("a quarter of the tokens", replace(ask, tokens=-(-ask.tokens // 4))))
     return [(words, plan(other)) for words, other in others]
