@@ -2,15 +2,17 @@
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nudge.cli.planview import PARTS
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
+from nudge.model.sizes import TrainingMemory
 from nudge.plan import hardware, local
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
@@ -96,6 +98,15 @@ def test_memory_is_the_sum_of_its_parts_and_half_of_it_is_gone_when_two_divide_i
     assert halved.needed_bytes < whole.needed_bytes
 
 
+def test_every_part_of_the_memory_is_explained_and_shown():
+    named = {part.name for part in fields(TrainingMemory)} | {"CUDA"}
+    assert {name for name, _ in PARTS} == named
+    found = plan(make_ask("tiny", gpu="l4", settings={"train": {"batch_tokens": 64}}))
+    assert found.layout.memory.scratch > 0
+    explained = {formula.name: formula.value for formula in formulas(found)}
+    assert sum(explained.get(name, 0) for name in named) == pytest.approx(found.layout.needed_bytes / 1e9)
+
+
 def test_what_does_not_fit_says_how_many_gpus_do():
     alone = plan(make_ask("gpt2_xl", gpu="4090"))
     assert not alone.fits
@@ -155,6 +166,7 @@ def test_chinchilla_is_twenty_tokens_a_parameter():
         make_ask("gpt2_xl", gpu="h100", count=16, layout="shard"),
         make_ask("gpt2_xl", gpu="h100", count=32, layout="data", recompute=True),
         make_ask("tiny", gpu="4090"),
+        make_ask("tiny", gpu="l4", settings={"train": {"batch_tokens": 64}}),
         make_ask("modern", gpu="t4", dtype="float32"),
         make_ask("gpt3", gpu="b200", count=64),
     ],

@@ -24,6 +24,7 @@ PARTS = (  # of memory, and the colour of each
     ("activations", "dark_orange"),
     ("logits", "orange1"),
     ("communication", "medium_purple"),
+    ("scratch", "orchid"),
     ("CUDA", "grey50"),
 )
 

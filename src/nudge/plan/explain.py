@@ -83,7 +83,7 @@ def _memory(plan: Plan) -> Iterator[Formula]:
     parts = (
         ("weights", memory.weights, each(memory.weights), "float32"),
         ("gradients", memory.gradients, each(memory.gradients), "float32"),
-        ("moments", memory.moments, each(memory.moments), "AdamW: two in float32; Muon's matrices: one"),
+        ("moments", memory.moments, each(memory.moments), "two in float32; of the matrices that Muon updates, one"),
         ("copies", memory.copies, f"{memory.copies:,}", "weights in bfloat16, 2 bytes each, while they are used"),
         ("activations", memory.activations, f"{tokens:,}*{memory.activations // tokens:,}", "tokens of a pass * bytes"),
         (
@@ -93,6 +93,7 @@ def _memory(plan: Plan) -> Iterator[Formula]:
             "tokens of a pass * bytes: V numbers each",
         ),
         ("communication", memory.communication, f"{memory.communication:,}", "gradients on the way, or whole blocks"),
+        ("scratch", memory.scratch, f"{memory.scratch:,}", "what Muon computes with"),
         ("CUDA", plan.layout.reserved_bytes, f"{plan.layout.reserved_bytes:,}", "itself and its libraries: assumed"),
     )
     for name, value, expression, source in parts:

@@ -69,6 +69,7 @@ def place(
             recompute=recompute,
             processes=count,
             optimizer=optimizer,
+            accumulate=size < sequences,
         )
         return Layout(
             kind=kind,
