@@ -15,7 +15,7 @@ from nudge.data.shards import Dataset, open_dataset
 from nudge.infer.engine import LanguageModel, load
 from nudge.look.once import Nudge, find_example, nudge_once
 from nudge.look.python_text import count_lines
-from nudge.plan import rental
+from nudge.plan.planner import rent
 from nudge.runfolder import RunFolder
 from nudge.train.evaluation import solved
 from nudge.train.summary import Summary, summarize
@@ -104,18 +104,23 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
             f"{share:.0%} of this machine's {started.dtype} peak",
         )
     )
-    cost = rental.cost(summary.flops)
-    rows.append(
-        (
-            f"on a rented {cost.rental.name}",
-            f"at least {_short(cost.hours)} and {_money(cost.usd)}, at ${cost.rental.usd_per_hour:.2f} an hour and "
-            f"{cost.rental.mfu:.0%} of its peak, which so small a model does not reach",
-        )
-    )
+    rows.append(("on a rented H100", _rented(summary, model)))
     for name, words in rows:
         table.add_row(Text(name, style="dim"), words)
     console.print()
     console.print(table)
+
+
+def _rented(summary: Summary, model: LanguageModel) -> str:
+    """The same tokens there, by the forecast of `nudge plan`."""
+    assert summary.started is not None, "a run that made updates was started"
+    rented = rent(model.network.config, summary.tokens, batch_tokens=summary.started.batch_tokens)
+    assert rented.usd is not None, "the H100 has a price"
+    return (
+        f"at least {_short(rented.hours.likely)} and {_money(rented.usd.likely)}, at "
+        f"${rented.usd.likely / rented.hours.likely:.2f} an hour and {rented.speed.mfu:.0%} of its peak"
+        + (", which so small a model does not reach" if rented.is_extrapolated else "")
+    )
 
 
 def _answers(model: LanguageModel, dataset: Dataset) -> str:

@@ -1,8 +1,10 @@
 """Parameters, floating-point operations and bytes in closed form. No torch: counting a GPT-3 takes no memory."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from nudge.config import ModelConfig
+
+MUON_STACK_NUMBERS = 2**22  # that Muon orthogonalizes at once: small matrices share a product, more would need memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,24 +60,17 @@ class TrainingMemory:
     """Bytes of one process at the peak of an update, by part, without the program itself (~0.4 GB)."""
 
     weights: int  # in float32
-    gradients: int
+    gradients: int  # 0: the peak is over before there are any
     moments: int  # the optimizer's
     copies: int  # of weights, in the dtype of products
     activations: int  # what the forward pass keeps for the backward pass, and what lies between two of its products
     logits: int
     communication: int = 0  # DDP: its buckets; sharded: the blocks that are whole at a time
+    scratch: int = 0  # what Muon computes with
 
     @property
     def total(self) -> int:
-        return (
-            self.weights
-            + self.gradients
-            + self.moments
-            + self.copies
-            + self.activations
-            + self.logits
-            + self.communication
-        )
+        return sum(getattr(self, part.name) for part in fields(self))
 
 
 def training_memory(
@@ -88,56 +83,113 @@ def training_memory(
     recompute: bool = False,
     processes: int = 1,
     optimizer: str = "adamw",
+    accumulate: bool = True,
 ) -> TrainingMemory:
     """Memory that one process of a training needs at its peak, with passes of `micro_tokens`.
 
     `update`: fast, compiled or eager (train/update.py). `n_shards`: processes that divide weights, gradients and
     moments among them (FSDP); 1: each has all. `recompute`: the backward pass computes the activations of a block
-    again from the block's input. `processes`: of the whole run.
+    again from the block's input. `processes`: of the whole run. `accumulate`: an update has several passes.
+
+    What a token needs is counted in train/explicit.py and model/gpt.py: change them together. bench/memory.py compares
+    it with what a process on a CPU really takes. Not measured: GPUs, where attention is taken to keep no probabilities
+    (flash attention) and `compiled` to need what `eager` needs, though it keeps less; several processes.
     """
-    fast, low = update == "fast", dtype == "bfloat16"
-    real = 2 if low else 4
-    N, C, V = parameter_counts(model).total, model.n_embd, model.vocab_size
-    block = 12 * C * C + 13 * C
-    by_muon = model.n_layer * 12 * C * C if optimizer == "muon" else 0
-    if fast:
-        kept, shared = _fast_activations(model, real)
-        logits = min(micro_tokens, 1024) * V * real
-        gradients, copies = N * (real + 4), N * 2 if low else 0  # 4: the gradients of earlier passes
-    else:
-        kept = model.n_layer * C * ((52 if low else 68) + (16 if model.rotary else 0))
-        shared = 0
-        logits = micro_tokens * V * (14 if low else 12)
-        gradients, copies = 4 * N, 2 * matmul_parameters(model) if low else 0
-    if recompute:
-        kept = kept // model.n_layer + 4 * C * model.n_layer
+    low = dtype == "bfloat16"
+    N, hidden = parameter_counts(model).total, model.n_layer * 12 * model.n_embd**2
+    moments = 8 * N - (4 * hidden if optimizer == "muon" else 0)
+    scratch = _muon_scratch(model, low=low, fast=update == "fast") if optimizer == "muon" else 0
+    if update == "fast":
+        return _fast_memory(model, micro_tokens, low=low, moments=moments, scratch=scratch, accumulate=accumulate)
     communication = 0
-    if n_shards > 1:
-        communication = 2 * block * (4 + real)
-        copies = 0  # those of the blocks that are whole at a time
+    if n_shards > 1:  # a block is whole while it is computed, and the next one on its way; its gradients are too
+        communication = 3 * (hidden // model.n_layer) * (2 if low else 4)
     elif processes > 1:
-        communication = 4 * N
-    return TrainingMemory(
+        communication = 4 * N  # the buckets in which gradients travel, which are not where they lie
+    state = TrainingMemory(
         weights=4 * N // n_shards,
-        gradients=gradients // n_shards,
-        moments=(8 * N - 4 * by_muon) // n_shards,
-        copies=copies,
-        activations=micro_tokens * (kept + shared),
-        logits=logits,
+        gradients=4 * N // n_shards,
+        moments=moments // n_shards,
+        copies=0,
+        activations=0,
+        logits=0,
         communication=communication,
+    )
+    loss = replace(
+        state,
+        gradients=state.gradients if accumulate else 0,
+        copies=_copies(model, low=low, sharded=n_shards > 1),
+        activations=micro_tokens * _kept_per_token(model, low=low, recompute=recompute),
+        logits=micro_tokens * model.vocab_size * 12,  # log-probabilities, the gradient by them, and that by the logits
+    )
+    last = replace(state, gradients=state.gradients + 8 * model.vocab_size * model.n_embd)  # those of `wte` add up
+    step = replace(state, scratch=scratch)
+    return max(loss, last, step, key=lambda moment: moment.total)
+
+
+def _kept_per_token(model: ModelConfig, *, low: bool, recompute: bool) -> int:
+    """Bytes that autograd keeps of a token until the backward pass."""
+    C, H, real = model.n_embd, model.n_head, 2 if low else 4
+    # The stream before each norm, in float32. In real: each norm's output, q, k and v, their mixture, and the two wide
+    # ones, before and after GELU; with rotary positions, q and k as they came and turned. Then two numbers of each
+    # norm and one of each head.
+    block = C * (8 + real * (2 + 3 + 1 + 8 + (2 if model.rotary else 0))) + 16 + 4 * H
+    ends = C * (4 + real) + 8
+    return (block + model.n_layer * 4 * C if recompute else model.n_layer * block) + ends
+
+
+def _copies(model: ModelConfig, *, low: bool, sharded: bool) -> int:
+    """Bytes of weights that exist once more during a pass."""
+    head = model.n_embd * (model.vocab_size + -model.vocab_size % 64)  # with rows of zeros (GPT.loss)
+    return 4 * head if not low else 2 * head + (0 if sharded else 2 * model.n_layer * 12 * model.n_embd**2)
+
+
+def _fast_memory(
+    model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, accumulate: bool
+) -> TrainingMemory:
+    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is."""
+    N, T, C, V, real = parameter_counts(model).total, model.block_size, model.n_embd, model.vocab_size, 2 if low else 4
+    probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
+    kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
+    shared = C * (8 + 18 * real) + probabilities
+    return TrainingMemory(
+        weights=4 * N,
+        gradients=N * (real + (4 if accumulate else 0)),  # those of earlier passes are added up in float32
+        moments=moments,
+        copies=2 * N if low else 0,
+        activations=tokens * (kept + shared),
+        logits=min(tokens, 1024) * V * real,
+        scratch=scratch,
     )
 
 
-def _fast_activations(model: ModelConfig, real: int) -> tuple[int, int]:
-    """Bytes per token in train/explicit.py: of what all blocks keep, and of the buffers that they share."""
-    T, C = model.block_size, model.n_embd
-    probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
-    return model.n_layer * (C * (8 + 14 * real) + probabilities), C * (8 + 18 * real) + probabilities
+def _muon_scratch(model: ModelConfig, *, low: bool, fast: bool) -> int:
+    """Bytes that orthogonalizing a stack of matrices takes (train/muon.py), at most."""
+    wide = 4 * model.n_embd**2
+    if fast:  # all matrices of a shape; the update, two copies of it, and of two products one by itself
+        return model.n_layer * wide * (10 if low else 14)
+    n = wide * min(model.n_layer, max(1, MUON_STACK_NUMBERS // wide))
+    return n * (14 if low else 18)  # and the update of the stack before
 
 
-def training_bytes(model: ModelConfig, *, micro_tokens: int, dtype: str, fast: bool = False) -> int:
+def training_bytes(
+    model: ModelConfig,
+    *,
+    micro_tokens: int,
+    dtype: str,
+    fast: bool = False,
+    optimizer: str = "adamw",
+    accumulate: bool = True,
+) -> int:
     """Memory that training needs at its peak, in all; `fast`: by the update that is written out."""
-    return training_memory(model, micro_tokens=micro_tokens, dtype=dtype, update="fast" if fast else "eager").total
+    return training_memory(
+        model,
+        micro_tokens=micro_tokens,
+        dtype=dtype,
+        update="fast" if fast else "eager",
+        optimizer=optimizer,
+        accumulate=accumulate,
+    ).total
 
 
 def micro_batch(

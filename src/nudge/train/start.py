@@ -96,7 +96,7 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
             f"the data in {dataset.dir} was made with another tokenizer ({dataset.tokenizer.name}) than {config.init}",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
-    config = _fit_to_data(config, dataset)
+    config = fit_to_data(config, dataset)
     _check_alike(config, dataset, world)
     machine = agreed(world.together(lambda: probe(config.machine, config.model, world)), world)
     config = world.from_first(lambda: fit_to_machine(config, machine, world))
@@ -202,7 +202,7 @@ def _fine_tuning(config: Config, parent: Checkpoint) -> Config:
     return replace(config, model=parent.config.model, data=data)
 
 
-def _fit_to_data(config: Config, dataset: Dataset) -> Config:
+def fit_to_data(config: Config, dataset: Dataset) -> Config:
     """The vocabulary is the tokenizer's; the prompt that is shown all along fits the kind of text."""
     if config.init is None:
         config = replace(config, model=replace(config.model, vocab_size=dataset.tokenizer.vocab_size))

@@ -1,0 +1,278 @@
+"""`nudge plan`: memory, time and money of a training run, before it starts."""
+
+import json
+import sys
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from nudge.cli.train import Count
+from nudge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nudge.plan.planner import Ask, Plan
+
+MOST_MEDIAN_ERROR, WITHIN, LEAST_WITHIN = 0.15, 0.35, 0.9  # what --validate holds forecasts to
+NODE = ("h100", 8)  # the machine that is planned with if none is named: the lecture's
+
+
+class Tokens(Count):
+    """A number of tokens, or the word for 20 per parameter."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "chinchilla" else super().convert(value, param, ctx)
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, such as model.n_layer=24.")
+@click.option(
+    "--tokens",
+    type=Tokens(),
+    metavar="N",
+    help="To learn from: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's]",
+)
+@click.option("--budget", type=float, metavar="USD", help="How far does this much money go?")
+@click.option("--hours", type=float, metavar="H", help="How many GPUs does it take? With --count: how far is it then?")
+@click.option(
+    "--gpu", metavar="NAME", help="4090, a100-40, a100-80, h100, h200, h800, b200, t4, l4, tpu-v3, cpu. [default: h100]"
+)
+@click.option("--count", type=int, metavar="N", help="How many. [default: 1, or 8 where no --gpu is named]")
+@click.option("--price", metavar="USD@DATE", help="Of one GPU for an hour, and when that was: 2.49@2026-11-20.")
+@click.option(
+    "--dtype", type=click.Choice(["bfloat16", "float32"]), help="Number type of the products. [default: bfloat16]"
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "data", "shard"]),
+    default="auto",
+    help="data: the whole state on each GPU; shard: divided among them; auto: the first that fits.",
+)
+@click.option("--micro-batch", type=int, metavar="N", help="Sequences per pass of a GPU. [default: the most that fit]")
+@click.option(
+    "--recompute/--no-recompute", default=None, help="Compute activations twice to keep fewer. [default: if it must]"
+)
+@click.option("--explain", is_flag=True, help="Print every formula with its numbers put in.")
+@click.option("--lecture", is_flag=True, help="What a GPT-2 cost in 2019 and 2024, and GPT-2 beside today's models.")
+@click.option("--validate", is_flag=True, help="Published runs, each predicted from the others; exit 1 if too far off.")
+@click.option("--calibrate", is_flag=True, help="Measure 30 seconds of a run here, and forecast all of it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+def plan(
+    recipe: str | None, explain: bool, lecture: bool, validate: bool, calibrate: bool, as_json: bool, **options: Any
+) -> None:
+    """Say what a training run needs before it starts: memory, time, money.
+
+    RECIPE is gpt2_small if none is named. Times are forecast from runs that others published, as an interval that four
+    in five of them keep; --validate shows by how much they miss. No GPU is needed, and nothing is downloaded.
+
+    \b
+    Example:
+      nudge plan                                   gpt2_small on 8 x H100
+      nudge plan gpt2_xl --explain                 with every formula
+      nudge plan --budget 100                      what $100 trains
+      nudge plan gpt2_small --gpu 4090             how long one 4090 takes
+      nudge plan gpt2_xl --hours 24 --gpu h100     how many GPUs it takes
+    """
+    if sum((lecture, validate, calibrate, explain)) > 1:
+        raise ConfigError("--explain, --lecture, --validate and --calibrate are questions of their own", "ask one")
+    if lecture:
+        _lecture(as_json)
+    elif validate:
+        _validate(as_json)
+    elif calibrate:
+        _calibrate(recipe or "tiny", options["settings"], options["tokens"], as_json)
+    elif recipe is None and _asks_what_is_affordable(options):
+        _affordable(options, as_json)
+    else:
+        _plan(recipe or "gpt2_small", options, explain=explain, as_json=as_json)
+
+
+def _asks_what_is_affordable(options: dict[str, Any]) -> bool:
+    """A budget or a time, and nothing that says for which network."""
+    limited = options["budget"] is not None or options["hours"] is not None
+    return limited and options["tokens"] is None and not options["settings"]
+
+
+def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool) -> None:
+    from nudge.plan import explain as explanation
+    from nudge.plan import losses, questions
+    from nudge.plan.planner import plan as planned
+
+    ask, answer = answered(recipe, **options)
+    found = planned(ask)
+    if as_json:
+        others = {
+            "formulas": _plain(explanation.formulas(found)),
+            "losses": _plain(losses.published_losses(found)),
+            "ladder": [_short(other) for other in questions.ladder(ask)],
+            "changes": [{"change": words, **_short(other)} for words, other in questions.changes(ask)],
+        }
+        click.echo(json.dumps({"answer": answer, **to_json(found), **others}))
+        return
+    from nudge.cli import planview
+
+    if explain:
+        planview.show_formulas(found, answer)
+    else:
+        planview.show(found, answer)
+
+
+def answered(
+    recipe: str,
+    *,
+    settings: tuple[str, ...],
+    tokens: int | Literal["chinchilla"] | None,
+    budget: float | None,
+    hours: float | None,
+    gpu: str | None,
+    count: int | None,
+    **others: Any,
+) -> tuple["Ask", str]:
+    """What is planned, with what a budget or a time left open filled in, and that answer in words.
+
+    Raises: ConfigError for questions that contradict each other, or have no answer.
+    """
+    from nudge import config as configs
+    from nudge.plan import questions
+    from nudge.plan.planner import make_ask
+
+    if budget is not None and hours is not None:
+        raise ConfigError("--budget and --hours were both given", "give one of them")
+    if tokens is not None and (budget is not None or (hours is not None and count is not None)):
+        raise ConfigError(
+            f"--tokens and --{'hours' if budget is None else 'budget'} both say how far the run goes",
+            "leave one out: the other follows from it",
+        )
+    machine, default = (gpu, 1) if gpu else NODE
+    ask = make_ask(
+        recipe,
+        settings=configs.parse_settings(settings),
+        tokens=tokens,
+        gpu=machine,
+        count=default if count is None else count,
+        **others,
+    )
+    where = f"{ask.count} x {ask.device.title}"
+    if budget is not None:
+        ask = replace(ask, tokens=questions.tokens_for(ask, usd=budget))
+        bought = questions.hours_of(budget, ask.count, ask.price)
+        return ask, f"${budget:,.6g} rents {where} for {bought:,.3g} hours: about {amount(ask.tokens)} tokens"
+    if hours is not None and count is not None:
+        ask = replace(ask, tokens=questions.tokens_for(ask, hours=hours))
+        return ask, f"in {hours:,.6g} hours {where} reads about {amount(ask.tokens)} tokens"
+    if hours is not None:
+        ask = replace(ask, count=questions.count_for(ask, hours))
+        return ask, f"{ask.count} x {ask.device.title} is the fewest that likely needs no more than {hours:,.6g} hours"
+    return ask, ""
+
+
+def _affordable(options: dict[str, Any], as_json: bool) -> None:
+    from nudge.plan import questions
+
+    if options["budget"] and options["hours"]:
+        raise ConfigError("--budget and --hours were both given", "give one of them")
+    machine, default = (options["gpu"], 1) if options["gpu"] else NODE
+    count = default if options["count"] is None else options["count"]
+    plans = questions.affordable(
+        usd=options["budget"], hours=options["hours"], gpu=machine, count=count, price=options["price"]
+    )
+    if as_json:
+        click.echo(json.dumps([to_json(found) for found in plans]))
+        return
+    from nudge.cli import plantables
+
+    plantables.show_affordable(plans, usd=options["budget"], hours=options["hours"])
+
+
+def _lecture(as_json: bool) -> None:
+    from nudge.plan import lecture, published
+
+    if as_json:
+        tables = (
+            ("costs", published.LECTURE_COSTS),
+            ("corrections", published.CORRECTIONS),
+            ("models", lecture.MODELS),
+        )
+        today = to_json(lecture.gpt2_today())
+        click.echo(json.dumps({**{name: _plain(rows) for name, rows in tables}, "gpt2_today": today}))
+        return
+    from nudge.cli import plantables
+
+    plantables.show_lecture()
+
+
+def _validate(as_json: bool) -> None:
+    from nudge.plan import speed
+
+    found = speed.validate()
+    median, within = found.median_error(), found.share_within(WITHIN)
+    holds = median <= MOST_MEDIAN_ERROR and within >= LEAST_WITHIN
+    if as_json:
+        rows = [{**asdict(row), "error": row.error, "error_by_strangers": row.error_by_strangers} for row in found.rows]
+        goal = {"median_error": MOST_MEDIAN_ERROR, "within": WITHIN, "share_within": LEAST_WITHIN, "holds": holds}
+        click.echo(json.dumps({"rows": rows, "median_error": median, "share_within": within, "goal": goal}))
+    else:
+        from nudge.cli import plantables
+
+        plantables.show_validation(found, holds=holds)
+    sys.exit(0 if holds else 1)
+
+
+def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: bool) -> None:
+    from nudge import config as configs
+    from nudge import recipes
+    from nudge.plan.planner import make_ask
+    from nudge.plan.planner import plan as planned
+    from nudge.train.calibration import calibrate_in_process
+
+    tables = configs.parse_settings(settings)
+    config = configs.override(recipes.recipe(recipe), tables)
+    if tokens is not None:
+        steps = planned(make_ask(recipe, settings=tables, tokens=tokens)).steps
+        config = replace(config, train=replace(config.train, steps=steps, minutes=None))
+    if not as_json:
+        click.echo("measuring this machine: about 30 seconds, after its text is prepared", err=True)
+    found = calibrate_in_process(config)
+    if as_json:
+        forecast = {name: getattr(found, name) for name in ("likely_s", "low_s", "high_s", "tokens_per_s")}
+        click.echo(json.dumps({**forecast, **asdict(found)}))
+        return
+    from nudge.cli import plantables
+
+    plantables.show_calibration(found)
+
+
+def to_json(found: "Plan") -> dict[str, Any]:
+    """A plan as plain values: what it was asked, and every number of it."""
+    properties = ("fits", "tokens", "flops", "tokens_per_s", "tokens_per_parameter")
+    values = {**asdict(found), **{name: getattr(found, name) for name in properties}}
+    values["tokens_per_s"] = asdict(found.tokens_per_s)
+    values["layout"] = {**asdict(found.layout), "needed_bytes": found.layout.needed_bytes, "fits": found.layout.fits}
+    return values
+
+
+def _short(other: "Plan") -> dict[str, Any]:
+    """One line of the ladder, or of what could be changed."""
+    return {
+        "device": other.ask.device.name,
+        "count": other.ask.count,
+        "fits": other.fits,
+        "needed_bytes": other.layout.needed_bytes,
+        "hours": asdict(other.hours),
+        "usd": asdict(other.usd) if other.usd else None,
+    }
+
+
+def _plain(rows: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [asdict(row) for row in rows]
+
+
+def amount(number: float) -> str:
+    """1.56B, 124M, 10.3B, 175B, 15.6T."""
+    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= scale:
+            return f"{number / scale:.{2 if number < 10 * scale else 1 if number < 100 * scale else 0}f}{letter}"
+    return f"{number:,.0f}"

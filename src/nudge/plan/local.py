@@ -1,0 +1,69 @@
+"""How fast this machine trained when it was last asked: a small file in the cache, so that a plan need not measure.
+
+What writes it is nudge.train.calibration.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nudge import files
+from nudge.config import ModelConfig
+from nudge.model import sizes
+
+KEPT = 50  # measurements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalSpeed:
+    """One measurement: the model that was trained, and how fast."""
+
+    date: str  # of the measurement, YYYY-MM-DD
+    machine: str  # the processor or GPU as it calls itself, and the threads
+    device: str  # cpu, cuda
+    dtype: str
+    recipe: str
+    model: ModelConfig
+    batch_tokens: int
+    tokens_per_s: float  # of updates alone
+    spread: float  # half the width of the interval, as a share
+
+    @property
+    def flops_per_s(self) -> float:
+        """By 6N + 12LTC: what carries over to a model that was not measured."""
+        return self.tokens_per_s * sizes.training_flops_per_token(self.model)
+
+
+def remember(speed: LocalSpeed) -> None:
+    """Keep a measurement in place of an older one of the same model and batch on the same machine."""
+    kept = [other for other in measurements() if _what(other) != _what(speed)]
+    files.write_json(_path(), [dataclasses.asdict(each) for each in (speed, *kept)][:KEPT])
+
+
+def measurements() -> list[LocalSpeed]:
+    """All that are kept, the newest first; none if the file is not there, or not one of this version's."""
+    if not _path().exists():
+        return []
+    try:
+        return [_from_json(values) for values in files.read_json(_path())]
+    except (TypeError, KeyError, ValueError):
+        return []
+
+
+def local_speed(model: ModelConfig, *, batch_tokens: int | None = None) -> LocalSpeed | None:
+    """What was measured here of a model of these sizes, the newest first; with these updates rather than others."""
+    same = [speed for speed in measurements() if speed.model == model]
+    return next((speed for speed in same if speed.batch_tokens == batch_tokens), same[0] if same else None)
+
+
+def _what(speed: LocalSpeed) -> tuple[object, ...]:
+    return speed.machine, speed.device, speed.dtype, speed.model, speed.batch_tokens
+
+
+def _from_json(values: dict[str, Any]) -> LocalSpeed:
+    return LocalSpeed(**{**values, "model": ModelConfig(**values["model"])})
+
+
+def _path() -> Path:
+    return files.cache_folder() / "local-speed.json"

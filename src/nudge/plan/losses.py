@@ -1,0 +1,57 @@
+"""Which loss to expect: what runs of the same size reached. Nothing here is computed.
+
+A scaling law would give a number for any size, but its constants belong to other data and another tokenizer
+(Chinchilla's: MassiveText, 32,000 tokens), so its number could not be compared with anything that is measured here.
+"""
+
+import math
+from dataclasses import dataclass
+
+from nudge.model.sizes import parameter_counts
+from nudge.plan.planner import Plan
+from nudge.plan.published import QUALITY
+from nudge.recipes import recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedLoss:
+    """The validation loss of one run, in nats per token of GPT-2's vocabulary."""
+
+    recipe: str
+    tokens: float | None  # None: never published
+    loss: float
+    data: str  # that it was measured on: losses on different texts do not compare
+    source: str
+
+
+LOSSES = (
+    PublishedLoss(recipe="gpt2_small", tokens=10.26e9, loss=3.2722, data="FineWeb", source="llm.c (AdamW)"),
+    PublishedLoss(
+        recipe="gpt2_small", tokens=5.0e9, loss=3.28, data="FineWeb", source="modded-nanogpt's record 2 (AdamW)"
+    ),
+    PublishedLoss(
+        recipe="gpt2_small", tokens=3.25e9, loss=3.28, data="FineWeb", source="modded-nanogpt's record 4 (Muon)"
+    ),
+    PublishedLoss(recipe="gpt2_small", tokens=295e9, loss=2.85, data="OpenWebText", source="nanoGPT (its README)"),
+    *(
+        PublishedLoss(
+            recipe=row.recipe,
+            tokens=None,
+            loss=row.openwebtext_loss,
+            data="OpenWebText",
+            source="OpenAI's own checkpoint (nanoGPT's README)",
+        )
+        for row in QUALITY
+    ),
+)
+
+
+def published_losses(plan: Plan) -> tuple[PublishedLoss, ...]:
+    """Of networks of the same size (give or take a tenth), the nearest number of tokens first."""
+    n_params = plan.parameters.total
+    alike = [row for row in LOSSES if 0.9 < parameter_counts(recipe(row.recipe).model).total / n_params < 1.1]
+
+    def distance(row: PublishedLoss) -> float:
+        return abs(math.log(row.tokens / plan.tokens)) if row.tokens else math.inf
+
+    return tuple(sorted(alike, key=distance))

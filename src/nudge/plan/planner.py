@@ -1,0 +1,314 @@
+"""What a training run needs before it starts: memory, time, money, energy. Every number from one closed form.
+
+`explain.py` prints the forms with their numbers; `questions.py` asks the other way round (how far does $100 go?).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nudge import config as configs
+from nudge import recipes
+from nudge.config import ModelConfig
+from nudge.errors import ConfigError
+from nudge.model.sizes import (
+    ParameterCounts,
+    checkpoint_bytes,
+    matmul_parameters,
+    parameter_counts,
+    training_flops_per_token,
+)
+from nudge.plan import hardware
+from nudge.plan.hardware import Device, Price
+from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
+from nudge.plan.local import local_speed
+from nudge.plan.published import RUNS
+from nudge.plan.speed import Speed, speed
+
+Dtype = Literal["bfloat16", "float32"]
+CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
+RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
+# Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
+FAILURES_PER_GPU_HOUR = 419 / (54 * 24 * 16_384)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What a plan is asked about."""
+
+    recipe: str
+    model: ModelConfig
+    tokens: int
+    batch_tokens: int
+    optimizer: str
+    device: Device
+    count: int = 1
+    price: Price | None = None
+    dtype: Dtype = "bfloat16"
+    layout: Literal["auto", "data", "shard"] = "auto"
+    micro_batch: int | None = None  # sequences per pass; None: the most that fit
+    recompute: bool | None = None  # None: only if nothing fits without
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A forecast: four in five runs should end between low and high."""
+
+    low: float
+    likely: float
+    high: float
+
+    def times(self, factor: float) -> "Interval":
+        return Interval(low=self.low * factor, likely=self.likely * factor, high=self.high * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """What breaks on the way, and how often to save because of it."""
+
+    expected: float  # in the whole run
+    mtbf_hours: float  # mean time between two
+    checkpoint_s: float  # to write one checkpoint
+    save_every_s: float  # what loses least: sqrt(2 * checkpoint time * MTBF)
+    lost_share: float  # of the time: writing, and repeating what was lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The answer. Times of one update in seconds, of the run in hours; memory in bytes of one GPU."""
+
+    ask: Ask
+    parameters: ParameterCounts
+    flops_per_token: int
+    steps: int
+    peak_flops: float  # of one GPU in the plan's number type
+    speed: Speed
+    compute_s: float  # of one update, by the likely speed
+    layout: Layout
+    layouts: tuple[Layout, ...]  # all that were looked at, the chosen one among them
+    count_that_fits: int | None  # the fewest GPUs of this kind on which it trains; None: not on 4,096 either
+    traffic: Traffic | None
+    step_s: Interval
+    hours: Interval
+    usd: Interval | None
+    energy_kwh: Interval
+    failures: Failures
+
+    @property
+    def fits(self) -> bool:
+        return self.layout.fits
+
+    @property
+    def tokens(self) -> int:
+        """Of whole updates: what was asked for, rounded up."""
+        return self.steps * self.ask.batch_tokens
+
+    @property
+    def flops(self) -> float:
+        """Of the whole run."""
+        return float(self.tokens * self.flops_per_token)
+
+    @property
+    def tokens_per_s(self) -> Interval:
+        batch, step = self.ask.batch_tokens, self.step_s
+        return Interval(low=batch / step.high, likely=batch / step.likely, high=batch / step.low)
+
+    @property
+    def is_extrapolated(self) -> bool:
+        """Whether no published run was as small: starting kernels then takes longer than any forecast here says."""
+        smallest = min(run.network.matmul_parameters for run in RUNS if not run.why_left_out)
+        return self.ask.device.name != "cpu" and matmul_parameters(self.ask.model) < smallest
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        return self.tokens / self.parameters.total
+
+
+def make_ask(
+    recipe: str = "gpt2_small",
+    *,
+    settings: Mapping[str, Any] | None = None,
+    tokens: int | Literal["chinchilla"] | None = None,
+    gpu: str = "h100",
+    count: int = 1,
+    price: str | None = None,
+    dtype: Dtype | None = None,
+    layout: Literal["auto", "data", "shard"] = "auto",
+    micro_batch: int | None = None,
+    recompute: bool | None = None,
+) -> Ask:
+    """The question in a person's words. `settings` as nested tables (config.override); tokens: the recipe's if None.
+
+    Raises: ConfigError for what does not exist or cannot be.
+    """
+    config = configs.override(recipes.recipe(recipe), settings or {})
+    configs.check(config)
+    device = hardware.device(gpu)
+    return Ask(
+        recipe=recipe,
+        model=config.model,
+        tokens=_tokens(tokens, config),
+        batch_tokens=config.train.batch_tokens,
+        optimizer=config.train.optimizer,
+        device=device,
+        count=count,
+        price=hardware.parse_price(price, device.name) if price else hardware.price(device.name),
+        dtype=dtype or usual_dtype(device),
+        layout=layout,
+        micro_batch=micro_batch,
+        recompute=recompute,
+    )
+
+
+def usual_dtype(device: Device) -> Dtype:
+    """In which number type it trains: bfloat16 if it has that; this processor in the one that was measured."""
+    return "bfloat16" if device.has_bfloat16 else "float32"
+
+
+def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
+    """The same tokens on one rented GPU: what a run that was made here would have cost there."""
+    return plan(
+        Ask(
+            recipe="",
+            model=model,
+            tokens=tokens,
+            batch_tokens=batch_tokens,
+            optimizer="adamw",
+            device=hardware.device(gpu),
+            price=hardware.price(gpu),
+        )
+    )
+
+
+def _tokens(tokens: int | str | None, config: configs.Config) -> int:
+    if tokens is None:
+        return config.train.steps * config.train.batch_tokens
+    if isinstance(tokens, str):
+        return CHINCHILLA * parameter_counts(config.model).total
+    return tokens
+
+
+def plan(ask: Ask) -> Plan:
+    """Everything that can be told about that run. Raises: ConfigError for a run that cannot be."""
+    _check(ask)
+    sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
+    layouts = _layouts(ask, sequences)
+    chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
+    flops_per_token = training_flops_per_token(ask.model)
+    peak = ask.device.peak(ask.dtype)
+    reached = _speed(ask, peak)
+    arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
+    compute_s = arithmetic / (peak * reached.mfu)
+    said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
+    likely_s = compute_s + (said.exposed_s if said else 0.0)
+    step_s = Interval(
+        low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
+    )
+    steps = -(-ask.tokens // ask.batch_tokens)
+    hours = step_s.times(steps / 3600)
+    return Plan(
+        ask=ask,
+        parameters=parameter_counts(ask.model),
+        flops_per_token=flops_per_token,
+        steps=steps,
+        peak_flops=peak,
+        compute_s=compute_s,
+        speed=reached,
+        layout=chosen,
+        layouts=layouts,
+        count_that_fits=_count_that_fits(ask, chosen),
+        traffic=said,
+        step_s=step_s,
+        hours=hours,
+        usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
+        energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
+        failures=_failures(ask, chosen, hours.likely),
+    )
+
+
+def _speed(ask: Ask, peak: float) -> Speed:
+    if ask.device.name != "cpu":
+        return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
+    here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
+    if here is None or here.device != "cpu" or here.dtype != ask.dtype:
+        source = f"{ask.device.source}; another network may train at half of it, or half more"
+        return Speed(mfu=1.0, low=0.5, high=1.5, source=source)
+    share = here.flops_per_s / peak
+    return Speed(
+        mfu=share,
+        low=share / (1 + here.spread),
+        high=share / (1 - here.spread),
+        source=f"this very network, as measured here on {here.date}",
+    )
+
+
+def _check(ask: Ask) -> None:
+    sequences = ask.batch_tokens // ask.model.block_size
+    if ask.tokens < 1:
+        raise ConfigError(f"tokens must be at least 1, got {ask.tokens:,}", "for example --tokens 10B")
+    if ask.count < 1:
+        raise ConfigError(f"the count of GPUs must be at least 1, got {ask.count}", "for example --count 8")
+    if ask.count > sequences:
+        raise ConfigError(
+            f"an update of {ask.recipe} has {sequences:,} sequences, too few for {ask.count:,} GPUs",
+            f"--count {sequences} at most, or a larger update: --set train.batch_tokens=N",
+        )
+    if ask.layout == "shard" and ask.count == 1:
+        raise ConfigError("one GPU has nobody to divide its state with", "--layout data, or --count 2")
+    if not ask.device.peak(ask.dtype):
+        known = usual_dtype(ask.device)
+        raise ConfigError(f"no speed in {ask.dtype} is known of {ask.device.title}", f"--dtype {known}")
+    here = -(-sequences // ask.count)
+    if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
+        raise ConfigError(
+            f"--micro-batch {ask.micro_batch} does not divide the {here:,} sequences of an update on each GPU",
+            "leave it out: the largest that fits is chosen",
+        )
+
+
+def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
+    """In the order of what they cost: nothing, traffic, a third more arithmetic, both."""
+    kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
+    if ask.count == 1:
+        kinds = ("data",)
+    return tuple(
+        place(
+            ask.model,
+            ask.device,
+            ask.count,
+            sequences=sequences,
+            dtype=ask.dtype,
+            optimizer=ask.optimizer,
+            kind=kind,
+            recompute=recompute,
+            micro_batch=ask.micro_batch,
+        )
+        for recompute in ((False, True) if ask.recompute is None else (ask.recompute,))
+        for kind in kinds
+    )
+
+
+def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
+    """The fewest GPUs, doubling, on which it fits if everything is done to save memory."""
+    most = ask.batch_tokens // ask.model.block_size
+    counts = (2**power for power in range(13) if 2**power <= most)
+    for count in counts:
+        smaller = replace(ask, count=count, micro_batch=1, layout="auto", recompute=None)
+        if any(layout.fits for layout in _layouts(smaller, 1)):
+            return count
+    return ask.count if chosen.fits else None
+
+
+def _failures(ask: Ask, layout: Layout, hours: float) -> Failures:
+    """Under FSDP every node writes its share of a checkpoint; else one process writes all of it."""
+    writers = -(-ask.count // ask.device.per_node) if layout.kind == "shard" else 1
+    checkpoint_s = checkpoint_bytes(ask.model) / (writers * hardware.DISK_BYTES_PER_S)
+    mtbf_s = 3600 / (FAILURES_PER_GPU_HOUR * ask.count)
+    return Failures(
+        expected=FAILURES_PER_GPU_HOUR * ask.count * hours,
+        mtbf_hours=mtbf_s / 3600,
+        checkpoint_s=checkpoint_s,
+        save_every_s=math.sqrt(2 * checkpoint_s * mtbf_s),
+        lost_share=math.sqrt(2 * checkpoint_s / mtbf_s),
+    )

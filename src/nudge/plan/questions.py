@@ -1,0 +1,140 @@
+"""A plan asked the other way round: how far a budget goes, how many GPUs an evening needs, what else there is."""
+
+import math
+from dataclasses import replace
+
+from nudge.errors import ConfigError
+from nudge.plan import hardware
+from nudge.plan.hardware import Price
+from nudge.plan.planner import CHINCHILLA, Ask, Plan, make_ask, plan, usual_dtype
+
+MOST_GPUS = 16_384
+LADDER = (("cpu", 1), ("t4", 1), ("l4", 1), ("4090", 1), ("a100-80", 1), ("h100", 1), ("b200", 1), ("h100", 8))
+GROWING = ("gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl")
+
+
+def hours_of(usd: float, count: int, price: Price | None) -> float:
+    """How long that much money rents the machine. Raises: ConfigError without a price, or without money."""
+    if price is None:
+        raise ConfigError("no price of this machine is known here", "give one with its date: --price 2.49@2026-11-20")
+    if not 0 < usd < math.inf:
+        raise ConfigError(f"the budget must be above 0 dollars, got {usd:g}", "for example --budget 100")
+    return usd / (price.usd_per_hour * count) if price.usd_per_hour else math.inf
+
+
+def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None) -> int:
+    """How many tokens the run can learn from for that money, or in that time, by the likely speed.
+
+    Raises: ConfigError if not even one update is made.
+    """
+    if usd is not None:
+        hours = hours_of(usd, ask.count, ask.price)
+    if hours is None or not 0 < hours < math.inf:
+        raise ConfigError(f"the time must be above 0 hours, got {hours}", "for example --hours 24")
+    step_s = plan(replace(ask, tokens=ask.batch_tokens)).step_s.likely
+    steps = int(hours * 3600 / step_s)
+    if steps < 1:
+        given = f"{hours * 3600:.3g} s on {ask.count} x {ask.device.title}"
+        if usd is not None:
+            given = f"${usd:g} is {given}, which"
+        raise ConfigError(
+            f"{given} is too little for a single update, which takes {step_s:.3g} s",
+            "give more, choose a smaller recipe, or smaller updates: --set train.batch_tokens=N",
+        )
+    return steps * ask.batch_tokens
+
+
+def count_for(ask: Ask, hours: float) -> int:
+    """The fewest GPUs on which the run fits and likely ends in that time. Raises: ConfigError if no number does."""
+    if not 0 < hours < math.inf:
+        raise ConfigError(f"the time must be above 0 hours, got {hours:g}", "for example --hours 24")
+    node, sequences = ask.device.per_node, ask.batch_tokens // ask.model.block_size
+    most = min(sequences, MOST_GPUS)
+    counts = [*range(1, min(node, most) + 1), *range(2 * node, most + 1, node)]
+    fastest = math.inf
+    for count in counts:
+        if sequences % count:
+            continue  # every GPU has the same work, or those that have less would wait
+        planned = plan(replace(ask, count=count))
+        if planned.fits:
+            fastest = min(fastest, planned.hours.likely)
+            if planned.hours.likely <= hours:
+                return count
+    reason = f"its fastest takes {fastest:,.1f} hours" if fastest < math.inf else "it fits on none of them"
+    raise ConfigError(
+        f"no number of {ask.device.title} up to {most:,} trains {ask.recipe} in {hours:g} hours: {reason}",
+        "fewer tokens, a faster GPU, or larger updates (--set train.batch_tokens=N), which more GPUs can divide",
+    )
+
+
+def affordable(
+    *, usd: float | None = None, hours: float | None = None, gpu: str = "h100", count: int = 8, price: str | None = None
+) -> list[Plan]:
+    """What each GPT-2 reaches for that money or in that time: plans, each with the tokens that it gets to.
+
+    Raises: ConfigError if it is too little for any of them.
+    """
+    plans: list[Plan] = []
+    refused: ConfigError | None = None
+    for name in GROWING:
+        ask = make_ask(name, gpu=gpu, count=count, price=price)
+        try:
+            plans.append(plan(replace(ask, tokens=tokens_for(ask, usd=usd, hours=hours))))
+        except ConfigError as error:
+            refused = refused or error
+    if refused and not plans:
+        raise refused
+    return plans
+
+
+def compute_optimal(flops: float) -> tuple[float, float]:
+    """Parameters and tokens that make the most of that much arithmetic: C = 6ND and D = 20N, so N = sqrt(C / 120).
+
+    Source: Hoffmann et al. 2022 (Chinchilla). It leaves attention out, as 6ND does.
+    """
+    n_params = math.sqrt(flops / (6 * CHINCHILLA))
+    return n_params, CHINCHILLA * n_params
+
+
+def ladder(ask: Ask) -> list[Plan]:
+    """The same run on other machines, each with what it costs there, the asked one among them; slowest first."""
+    others = [_elsewhere(ask, name, count) for name, count in LADDER if (name, count) != (ask.device.name, ask.count)]
+    sequences = ask.batch_tokens // ask.model.block_size
+    plans = [plan(other) for other in [ask, *others] if other and other.count <= sequences]
+    return sorted(plans, key=lambda planned: -planned.hours.likely)
+
+
+def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
+    """The same run on that machine; None for a processor that was never measured."""
+    if name == ask.device.name:
+        return replace(ask, count=count, micro_batch=None, layout="auto")
+    try:
+        device = hardware.device(name)
+    except ConfigError:
+        return None
+    as_usual = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16
+    dtype = usual_dtype(device) if as_usual else ask.dtype
+    price = hardware.price(name)
+    return replace(ask, device=device, count=count, price=price, dtype=dtype, micro_batch=None, layout="auto")
+
+
+def changes(ask: Ask) -> list[tuple[str, Plan]]:
+    """The same plan with one thing changed, and what that is."""
+    now = plan(ask).layout
+    sequences = ask.batch_tokens // ask.model.block_size
+    fixed = replace(ask, layout=now.kind, recompute=now.recompute, micro_batch=now.micro_batch)
+    others = [
+        (f"micro-batch {size}", replace(fixed, micro_batch=size))
+        for size in (2 * now.micro_batch, now.micro_batch // 2)
+        if size and -(-sequences // ask.count) % size == 0
+    ]
+    words = "keep activations" if now.recompute else "recompute activations"
+    others.append((words, replace(fixed, recompute=not now.recompute)))
+    if ask.count > 1 and now.kind == "data":
+        others.append(("divide the state (FSDP)", replace(fixed, layout="shard")))
+    elif ask.count > 1:
+        others.append(("whole state on each", replace(fixed, layout="data")))
+    if sequences % (2 * ask.count) == 0 and ask.device.name != "cpu":
+        others.append((f"{2 * ask.count} GPUs", replace(ask, count=2 * ask.count, micro_batch=None)))
+    others.append(("a quarter of the tokens", replace(ask, tokens=-(-ask.tokens // 4))))
+    return [(words, plan(other)) for words, other in others]
