@@ -63,8 +63,13 @@ class Processes:
 
 
 @contextlib.contextmanager
-def start(folder: Path, n: int, *args: str, size: int | None = None, port: int | None = None) -> Iterator[Processes]:
-    """`nudge ARGS` in n processes; none is left at the end. `size`: how many they believe to be."""
+def start(
+    folder: Path, n: int, *args: str, size: int | None = None, port: int | None = None, last: tuple[str, ...] = ()
+) -> Iterator[Processes]:
+    """`nudge ARGS` in n processes; none is left at the end.
+
+    `size`: how many they believe to be. `last`: more arguments for the last of them only.
+    """
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port()), "OMP_NUM_THREADS": "1"}
     started = []
     for rank in range(n):
@@ -72,7 +77,8 @@ def start(folder: Path, n: int, *args: str, size: int | None = None, port: int |
         if n == 1 and size is None:
             place = {}
         environment = where | {key: str(value) for key, value in place.items()}
-        process = FORKS.Process(target=_work, args=(folder, rank, list(args), environment))
+        more = last if rank == n - 1 else ()
+        process = FORKS.Process(target=_work, args=(folder, rank, [*args, *more], environment))
         process.start()
         started.append(process)
     processes = Processes(folder, started)

@@ -9,14 +9,18 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from tests.processes import free_port, losses, run, start, wait_for_step
 
 from nudge import checkpoint, events, files
-from nudge.errors import CheckpointError
+from nudge.config import MachineConfig
+from nudge.errors import CheckpointError, RunError
 from nudge.infer.engine import load
 from nudge.runfolder import RunFolder
-from tests.processes import losses, run, start, wait_for_step
+from nudge.train import control
+from nudge.train.world import join
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 ROUNDING = 2e-5  # float32 sums in another order; after 12 updates the losses below differ by 2e-6 at most
@@ -90,7 +94,6 @@ def test_any_number_of_processes_makes_the_same_updates(
 ) -> None:
     run(tmp_path, n, "train", *options(text, **{"train.optimizer": optimizer, **how}), "--run", "run")
     update = "fast" if how.get("machine.update") == "fast" else "eager"
-    print(furthest(alone[f"{optimizer} {update}"], losses(tmp_path / "run")))
     assert furthest(alone[f"{optimizer} {update}"], losses(tmp_path / "run")) < ROUNDING
     started = next(
         event for event in events.read(RunFolder(tmp_path / "run").events) if isinstance(event, events.Started)
@@ -113,3 +116,238 @@ def test_a_run_goes_on_with_any_number_of_processes(
         assert f"{saved} updates are made" in done.said(0)
         assert furthest(reference, losses(folder.path)) < ROUNDING
     assert load(folder.path).step == 12
+
+
+def endless(text: Path, **more: object) -> list[str]:
+    """A run that a test ends."""
+    settings = {"train.steps": 100_000, "save.every": 5, "eval.every": 0, "sample.every": 0, "machine.timeout_s": 4}
+    return ["train", *options(text, **settings, **more), "--run", "run"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "is gone"), (signal.SIGSTOP, "did not answer for 4 s")])
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_or_hangs_is_named_and_the_run_goes_on(
+    victim: int, number: int, words: str, how: dict[str, object], text: Path, tmp_path: Path
+) -> None:
+    with start(tmp_path, 3, *endless(text, **how, **{"train.batch_tokens": 288})) as processes:
+        wait_for_step(tmp_path / "run", 6)
+        lost = processes.all[victim]
+        os.kill(lost.pid or 0, number)
+        begun = time.monotonic()
+        others = [process for process in processes.all if process is not lost]
+        for process in others:
+            process.join(30)
+        assert [process.exitcode for process in others] == [2, 2]
+        assert time.monotonic() - begun < 4 + 3 + 2 + 6  # the time-out, GRACE_S, FINISHING_S, and a busy machine
+        errors = processes.errors()
+    assert f"error: rank {victim} (process {lost.pid} on {socket.gethostname()}) {words}" in errors
+    assert errors.count("error:") == 1  # one process tells it, not each
+    assert "Traceback" not in errors
+    run(tmp_path, 2, "resume", "run", "--steps", "24")
+    assert losses(tmp_path / "run").keys() >= {("Step", step) for step in range(1, 25)}
+
+
+@pytest.mark.slow
+def test_too_few_processes_are_said_to_be_missing(text: Path, tmp_path: Path) -> None:
+    with start(tmp_path, 2, *endless(text), size=4) as processes:
+        assert processes.wait(30) == [2, 2]
+        assert "error: 2 of 4 processes came within 4 s: missing rank 2, rank 3" in processes.said(0)
+        assert "WORLD_SIZE" in processes.said(0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken_is_said_to_be(text: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with start(tmp_path, 2, *endless(text), port=port) as processes:
+            assert processes.wait(40)[0] == 2
+            assert f"error: port {port} on {socket.gethostname()} is taken by another program" in processes.said(0)
+            assert "Traceback" not in processes.errors()
+
+
+@pytest.mark.slow
+def test_a_meeting_place_that_nobody_opens_is_an_error_within_the_time_out(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
+        monkeypatch.setenv(name, str(value))
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "nudge", *endless(text)], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert f"error: process 1 cannot reach the meeting place 127.0.0.1:{os.environ['MASTER_PORT']}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is set to 2, but not RANK and MASTER_ADDR and MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "there is no rank 2 among 2"),
+        ({"WORLD_SIZE": "two", "RANK": "0", "MASTER_ADDR": "h", "MASTER_PORT": "1"}, "not made of whole numbers"),
+    ],
+)
+def test_a_launcher_that_says_nonsense_is_told_so(
+    environment: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RunError, match=words), join(MachineConfig()):
+        pass
+
+
+@pytest.mark.slow
+def test_processes_with_other_text_or_options_are_refused(text: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text(TEXT + "one more line\n")
+    args = endless(text)
+    for different, words in (
+        (("--data", str(tmp_path / "other.txt")), "process 1 has other tokens"),
+        (("--set=train.lr=0.5",), "process 1 was started with another train.lr than process 0"),
+    ):
+        port = free_port()
+        with start(tmp_path, 2, *args, port=port, last=different) as processes:
+            assert processes.wait(40) == [2, 2]
+            assert f"error: {words}" in processes.said(0)
+            assert "Traceback" not in processes.errors()
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_processes_that_cannot_share_evenly_are_told_how_many_can(text: Path, tmp_path: Path) -> None:
+    with start(tmp_path, 3, *endless(text)) as processes:
+        assert processes.wait(40) == [2, 2, 2]
+        assert "error: 3 processes cannot share the 8 windows of an update evenly" in processes.said(0)
+        assert "start 1, 2, 4, 8 processes" in processes.said(0)
+        assert processes.errors().count("error:") == 1
+
+
+@pytest.mark.slow
+def test_several_processes_hear_save_pause_and_stop_together(text: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with start(tmp_path, 2, *endless(text, **{"save.every": 1_000_000, "machine.timeout_s": 2})) as processes:
+        wait_for_step(folder.path, 3)
+        control.tell(folder, "save")
+        end = time.monotonic() + 30
+        while len(checkpoint.paths(folder)) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        control.tell(folder, "pause")
+        time.sleep(0.5)
+        paused = len(losses(folder.path))
+        time.sleep(4)  # longer than the time-out: they wait with, not for, each other
+        assert len(losses(folder.path)) <= paused + 1
+        control.tell(folder, "resume")
+        wait_for_step(folder.path, paused + 5)
+        control.tell(folder, "stop")
+        assert processes.wait() == [0, 0]
+        assert "which is saved" in processes.said(0)
+    last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
+    assert checkpoint.newest(folder).step == last.step
+
+
+def torchrun(*args: str, cwd: Path, out: Path) -> subprocess.Popen[bytes]:
+    """The real launcher, with two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *args]
+    return subprocess.Popen(command, cwd=cwd, stdout=out.open("wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+
+
+def workers(launcher: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [child for child in psutil.Process(launcher.pid).children() if "nudge" in child.cmdline()]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itself(
+    text: Path, tmp_path: Path, alone: dict
+) -> None:
+    settings = options(text, **{"train.optimizer": "muon", "train.steps": 12, "save.every": 2})
+    args = ("--max-restarts=1", "--standalone", "-m", "--", "nudge", "train", *settings)
+    with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
+        folder = RunFolder(tmp_path / "runs" / "tiny")  # its own choice: it must find it again
+        wait_for_step(folder.path, 3)
+        control.tell(folder, "pause")  # so that the end does not come first
+        workers(launcher)[1].kill()
+        launcher.wait(120)
+    assert launcher.returncode == 0, (tmp_path / "out.txt").read_text()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+    assert furthest(alone["muon fast"], losses(folder.path)) < ROUNDING
+    assert (
+        sum(isinstance(event, events.Started) for event in map(events.from_json, files.read_json_lines(folder.events)))
+        == 2
+    )
+
+
+@pytest.mark.slow
+def test_processes_whose_launcher_is_killed_save_and_end(text: Path, tmp_path: Path) -> None:
+    args = ("--standalone", "-m", "--", "nudge", *endless(text, **{"save.every": 1_000_000}))
+    with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
+        folder = RunFolder(tmp_path / "run")
+        wait_for_step(folder.path, 3)
+        left = workers(launcher)
+        launcher.send_signal(signal.SIGSTOP)  # a launcher that sleeps is no reason to stop
+        done = len(losses(folder.path))
+        wait_for_step(folder.path, done + 10)
+        launcher.kill()
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert not alive
+    assert not folder.in_use()
+    assert checkpoint.newest(folder).step > done
+
+
+@pytest.mark.slow
+def test_control_c_and_sigterm_to_the_launcher_save_the_last_update(text: Path, tmp_path: Path) -> None:
+    args = ("--standalone", "-m", "--", "nudge", *endless(text, **{"save.every": 1_000_000}))
+    with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
+        folder = RunFolder(tmp_path / "run")
+        wait_for_step(folder.path, 3)
+        for process in (psutil.Process(launcher.pid), *workers(launcher)):  # as a terminal does it: to all at once
+            process.send_signal(signal.SIGINT)
+        launcher.wait(60)
+    assert launcher.returncode != 0
+    last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
+    assert checkpoint.newest(folder).step == last.step
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    run(tmp_path, 2, "train", *options(text, **{"machine.shard": "true"}), "--run", "run")
+    path = checkpoint.paths(folder)[0]
+    assert path.is_dir()
+    assert folder.ckpt.resolve() == path.resolve()
+    whole = checkpoint.read(folder.ckpt)
+    assert whole.verified
+    assert whole.step == 12
+    assert whole.optimizer
+    run(tmp_path, 1, "export", "run", "--to", "hf", "--out", "exported")
+    run(tmp_path, 1, "export", "run", "--to", "ckpt", "--out", "one")
+    one = checkpoint.find(tmp_path / "one")
+    assert one.verified
+    assert one.step == 12
+    for name, weight in whole.model.items():
+        assert torch.equal(one.model[name], weight)
+    assert one.optimizer is not None
+    assert all(
+        torch.equal(one.optimizer[name]["exp_avg"], state["exp_avg"])
+        for name, state in whole.optimizer.items()
+        if "exp_avg" in state
+    )
+    run(tmp_path, 1, "inspect", "run")
+    run(tmp_path, 1, "sample", "run", "--max-tokens", "4")
+
+    part = next(path.glob("shard-00002-*"))
+    damaged = bytearray(part.read_bytes())
+    damaged[-5] ^= 1
+    part.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="is damaged: the SHA-256 of shard-00002"):
+        checkpoint.read(path)
+    before = checkpoint.newest(folder)
+    assert before.step == 8
+    assert "passed over" in before.notes[0]
+    (path / checkpoint.PARTS).unlink()
+    with pytest.raises(CheckpointError, match=r"has no checkpoint\.json"):
+        checkpoint.read(path)

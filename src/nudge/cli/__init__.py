@@ -82,6 +82,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 2 a mistake that the message explains, 130 interrupted."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         run(args)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is told once, in our words
     try:
         run(args)
     except SystemExit as ended:

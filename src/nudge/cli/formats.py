@@ -36,21 +36,36 @@ def import_(source: str, out: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--to", "target", required=True, type=click.Choice(["hf"]), help="hf: a Hugging Face folder.")
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(["hf", "ckpt"]),
+    help="hf: a Hugging Face folder. ckpt: one file with everything.",
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was written as one JSON object.")
 def export(source: str | None, target: str, out: Path, as_json: bool) -> None:
     """Write a model in another program's format.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. The folder loads
-    with transformers' GPT2LMHeadModel.from_pretrained, and with 'nudge import' without loss.
+    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
+
+    hf: the folder loads with transformers' GPT2LMHeadModel.from_pretrained, and with 'nudge import' without loss. ckpt:
+    weights, optimizer state and step in one file, also of a run whose processes kept a part each; the folder is a
+    SOURCE for every command here.
 
     \b
     Example:
       nudge export runs/first --to hf --out exports/first
+      nudge export runs/sharded --to ckpt --out exports/one
     """
     from nudge.infer import engine, exchange
 
+    if target == "ckpt":
+        found = exchange.export_checkpoint(source, out)
+        words = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
+        click.echo(json.dumps(words) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
+        return
     model = engine.load(source, device="cpu")
     for note in model.notes:
         click.echo(note, err=True)

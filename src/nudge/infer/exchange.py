@@ -53,6 +53,20 @@ def export_huggingface(model: LanguageModel, out: Path) -> None:
         huggingface.write(temporary, network.config, network.state_dict(), model.tokenizer)
 
 
+def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
+    """Copy a checkpoint, optimizer state included, into a folder of its own as one file, whatever wrote it.
+
+    Raises: CheckpointError if there is none; ConfigError if `out` is not free; MachineError if it cannot be written.
+    """
+    found = checkpoints.find(source)
+    tokenizer = checkpoints.tokenizer_path(found).read_bytes()
+    with files.new_folder(out) as temporary:
+        folder = RunFolder(temporary)
+        folder.tokenizer.write_bytes(tokenizer)
+        checkpoints.save(folder, found)
+    return found
+
+
 def _fetch(name: str) -> Path:
     """The files of a model on the Hugging Face Hub, in their own cache."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):

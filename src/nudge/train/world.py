@@ -43,7 +43,9 @@ class World:
     launch: str = ""  # names what torchrun was started once for, over all its restarts
     restarts: int = 0
     parent: int = 0  # the process that launched this one
-    store: Any = field(default=None, repr=False)  # torch's key-value store: the launcher's, so it outlives a process
+    store: Any = field(default=None, repr=False)  # torch's key-value store
+    keeps_store: bool = False  # process 0 does; else the launcher, so that it outlives every process
+    names: tuple[str, ...] = ()  # of all processes: where each is found
 
     @property
     def is_first(self) -> bool:
@@ -160,39 +162,36 @@ class World:
                 raise
             if _is_about_talking(error):
                 raise self._lost(error, step) from error
-            self._say_failed(f"{type(error).__name__}: {_first_line(error)}")
+            with contextlib.suppress(RuntimeError, dist.DistError):
+                self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {_first_line(error)}")
             raise
 
-    def _say_failed(self, words: str) -> None:
-        with contextlib.suppress(RuntimeError, dist.DistError):  # the store may be gone as well
-            self.store.set(f"failed/{self.rank}", words)
-
     def _lost(self, error: BaseException, step: int | None) -> LostError:
-        """Who is still there says so; who does not is named."""
-        self._say_failed("")
-        done = "" if step is None else f" after update {step}"
-        hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
+        """Who is still there says so in the store; who does not is named."""
+        silent = f"did not answer for {self.timeout_s:g} s" if "imed out" in str(error) else "is gone"
         try:
+            self.store.set(f"failed/{self.rank}", "")
             time.sleep(GRACE_S)
             heard = {rank: self._said(f"failed/{rank}") for rank in range(self.size)}
-            names = {rank: self._said(f"here/{rank}") for rank in range(self.size)}
-        except (RuntimeError, dist.DistError):
-            words = f"the processes of this run lost each other{done}, and their launcher ({_first_line(error)})"
-            return LostError(words, hint, speaks=self.local_rank == 0)
-        missing = [rank for rank, words in heard.items() if words is None]
-        crashed = {rank: words for rank, words in heard.items() if words}
-        present = [rank for rank in heard if rank not in missing and rank not in crashed]
-        if crashed:
-            told = "; ".join(f"{_named(rank, names)} failed: {words}" for rank, words in crashed.items())
-        elif missing:
-            silent = f"did not answer for {self.timeout_s:g} s" if "imed out" in str(error) else "is gone"
-            told = "; ".join(f"{_named(rank, names)} {silent}" for rank in missing)
-        else:
-            told = f"all processes are there, but did not hear each other ({_first_line(error)})"
-        return LostError(told + done, hint, speaks=self.rank == min(present, default=self.rank))
+        except (RuntimeError, dist.DistError):  # whoever keeps the store is gone
+            told = f"{self._named(0)} {silent}" if self.keeps_store else f"the launcher of these processes {silent}"
+            speaks = self.rank == 1 if self.keeps_store else self.local_rank == 0
+            return self._lost_error(told, step, speaks=speaks)
+        crashed = [f"{self._named(rank)} failed: {words}" for rank, words in heard.items() if words]
+        missing = [f"{self._named(rank)} {silent}" for rank, words in heard.items() if words is None]
+        nobody = [f"the processes did not hear each other, though all are there ({_first_line(error)})"]
+        speaker = next(rank for rank, words in heard.items() if words == "")
+        return self._lost_error("; ".join(crashed or missing or nobody), step, speaks=self.rank == speaker)
+
+    def _lost_error(self, told: str, step: int | None, *, speaks: bool) -> LostError:
+        hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
+        return LostError(told + ("" if step is None else f" after update {step}"), hint, speaks=speaks)
 
     def _said(self, key: str) -> str | None:
         return self.store.get(key).decode() if self.store.check([key]) else None
+
+    def _named(self, rank: int) -> str:
+        return f"rank {rank} ({self.names[rank]})"
 
 
 ALONE = World()
@@ -212,7 +211,10 @@ def join(machine: MachineConfig) -> Iterator[World]:
     if on_gpu:
         torch.cuda.set_device(world.local_rank)
     world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
-    world = replace(world, store=_meet(world))
+    store = _meet(world)
+    names = tuple(store.get(f"here/{rank}").decode() for rank in range(world.size))
+    keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    world = replace(world, store=store, names=names, keeps_store=keeps_store)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
         store=dist.PrefixStore("group", world.store),
@@ -309,10 +311,6 @@ def _speak_towards(address: str) -> None:
 
 def _host() -> str:
     return socket.gethostname()
-
-
-def _named(rank: int, names: dict[int, str | None]) -> str:
-    return f"rank {rank} ({names.get(rank) or 'never seen'})"
 
 
 def _first_line(error: BaseException) -> str:
