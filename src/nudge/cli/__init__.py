@@ -29,6 +29,7 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "import": ("formats", "Read a GPT-2 in another program's format."),
     "export": ("formats", "Write a model in another program's format."),
     "runs": ("runs", "List the runs here."),
+    "launch": ("launch", "Write the job that trains on several processes or machines."),
     "studio": ("studio", "Train, look inside, turn knobs and write, in a browser."),
     "bench": ("bench", "Measure speed beside other programs, and against this machine's limits."),
     "doctor": ("doctor", "Show this machine, what nudge chooses for it, and why."),
