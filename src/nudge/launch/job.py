@@ -80,7 +80,8 @@ def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
             f"{python} -m torch.distributed.run",
             f"--nnodes {job.nodes} --nproc-per-node {job.per_node} --max-restarts {job.restarts}",
             *rendezvous,
-            '-m nudge train --continue --run "$run"',
+            # Without the -- torchrun takes our --run for its own --run-path.
+            '-m -- nudge train --continue --run "$run"',
             *(shlex.join(option) for option in job.options),
         ]
     )

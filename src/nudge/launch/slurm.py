@@ -18,8 +18,8 @@ run={run}
 # Before the time is over Slurm sends USR1, to this script alone; a run reads its folder's control file while it trains.
 trap 'echo stop > "$run/control" || true' USR1
 
-mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-port=$((20000 + SLURM_JOB_ID % 10000))    # a job's own, below those that the system gives away
+head=$(hostname)                                    # this script runs on the first of the nodes: the others come there
+port=$((20000 + SLURM_JOB_ID % 10000))              # one for each job, below those that the system gives away
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"    # srun does not inherit it since Slurm 22.05
 
 # In the background, since bash waits for a command in the foreground before it hears a signal; the signal ends the
@@ -55,7 +55,7 @@ def write(job: Job) -> str:
         torchrun=torchrun(
             job,
             shlex.quote(job.python),
-            ['--rdzv-backend c10d --rdzv-endpoint "${hosts[0]}:$port" --rdzv-id "$SLURM_JOB_ID"'],
+            ['--rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "$SLURM_JOB_ID"'],
         ),
     )
 
