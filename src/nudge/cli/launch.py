@@ -36,7 +36,7 @@ ONLY = {  # options that only some engines look at
     "spot": ("skypilot",),
     "package": ("skypilot",),
 }
-OURS = {"folder", "continue_"}  # of nudge train's parameters, those that every job has
+OURS = {"--run", "--continue"}  # of nudge train's options, those that every job has
 PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that may name something on this machine
 
 
@@ -171,7 +171,10 @@ def given_options(context: click.Context) -> Iterator[tuple[str, ...]]:
     """What was typed for nudge train, each option with one value, and paths of this machine marked as such."""
     for parameter in context.command.params:
         value = context.params[parameter.name or ""]
-        if parameter.name in OURS or context.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT:
+        if (
+            OURS.intersection(parameter.opts)
+            or context.get_parameter_source(parameter.name or "") is ParameterSource.DEFAULT
+        ):
             continue
         option = "--data" if parameter.name == "more_data" else parameter.opts[0]
         for one in value if isinstance(value, tuple) else (value,):
