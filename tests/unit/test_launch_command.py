@@ -176,10 +176,17 @@ def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
     assert bucket["name"].startswith("nudge-xl-")
     for script in (task["setup"], task["run"]):
         assert_a_shell_reads(script)
-    words = shlex.split(task["run"].replace("\\\n", " "))
+    words = shlex.split(task["run"].replace("\\\n", " "), comments=True)
     assert words[words.index("--data") + 1] == carried
     assert "run=/nudge/runs/xl" in words
     assert str(24 * 3600 - 300) in words
+
+
+def test_machines_that_share_a_bucket_only_are_started_again_together():
+    assert "--max-restarts 3" in skypilot.write(job(gpu="h100", per_node=8))
+    assert "--max-restarts 0" in skypilot.write(job(gpu="h100", per_node=8, nodes=2))
+    with pytest.raises(ConfigError, match="--shard"):
+        skypilot.write(job(gpu="h100", per_node=8, options=(("--shard",),)))
 
 
 def test_a_job_that_is_launched_again_finds_its_bucket():

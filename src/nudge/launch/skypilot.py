@@ -66,12 +66,20 @@ trap 'kill %1 2>/dev/null || true' EXIT
 
 
 def write(job: Job) -> str:
-    """The task as YAML. Raises: ConfigError if the GPU to be rented was not named."""
+    """The task as YAML. Raises: ConfigError if the GPU to be rented was not named, or for what a bucket cannot hold."""
     if job.gpu == ANY_GPU:
         raise ConfigError("it was not said which GPU is to be rented", "for example --gpu h100, or --gpu none")
+    if ("--shard",) in job.options:
+        raise ConfigError(
+            "--shard writes a file for each process, and rented machines see each other's late, through a bucket",
+            "leave --shard out, or use --on slurm, whose nodes share a file system",
+        )
     carried = Carried(job.folder)
     package = carried.there(job.package)
     options = tuple(tuple(carried.there(word) for word in option) for option in job.options)
+    # A machine may see what another has saved only after a while. So of several none starts its processes again by
+    # itself; SkyPilot starts all of them again once everything is in the bucket.
+    there = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
     rendezvous = [
         f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
         '--rdzv-id "$SKYPILOT_TASK_ID"',
@@ -79,7 +87,7 @@ def write(job: Job) -> str:
     run = RUN.format(
         run=shlex.quote(f"{RUNS}/{PurePath(job.run).name}"),
         limit="" if job.hours is None else LIMIT.format(seconds=training_s(job.hours)),
-        torchrun=torchrun(dataclasses.replace(job, options=options), "~/nudge-venv/bin/python", rendezvous),
+        torchrun=torchrun(there, "~/nudge-venv/bin/python", rendezvous),
     )
     setup = SETUP.format(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
@@ -104,7 +112,7 @@ def resources(job: Job) -> dict[str, object]:
         if job.gpu == NO_GPU
         else {"accelerators": f"{CATALOG.get(job.gpu, job.gpu)}:{job.per_node}"}
     )
-    # Machines that are lost are replaced in any case; this is for processes that fail more often than torchrun mends.
+    # Machines that are lost are replaced in any case; this is for processes that fail.
     return {**hardware, "use_spot": job.spot, "job_recovery": {"max_restarts_on_errors": job.restarts}}
 
 
