@@ -60,7 +60,7 @@ is_host=$((SKYPILOT_NODE_RANK == 0))
 
 LIMIT = """\
 # When the time is nearly over, the run is asked to save and stop: it reads its folder's control file while it trains.
-( sleep {seconds} && echo stop > "$run/control" ) &
+( sleep {seconds}; until echo stop > "$run/control"; do sleep 10; done ) 2>/dev/null &    # there may be no run yet
 trap 'kill %1 2>/dev/null || true' EXIT
 """
 
