@@ -131,7 +131,7 @@ TRAINING = shlex.split("--recipe llm_viz --steps 1000000 --save-every 1000000 --
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """One that is hard to quote."""
-    path = tmp_path / "내 폴더"
+    path = tmp_path / 'it\'s 내 "폴더"'
     path.mkdir()
     return path
 

@@ -113,6 +113,17 @@ def test_torchrun_hands_every_word_to_every_process(here: Path, tmp_path: Path):
     assert said == [{"words": words, "folder": str(here), "world": "2"}] * 2
 
 
+@pytest.mark.slow
+def test_a_job_on_this_machine_trains_and_is_finished_when_it_is_started_again(nudge, tmp_path: Path):
+    training = ["--recipe", "llm_viz", "--steps", "3", "--run", "runs/first"]
+    for _ in range(2):
+        ended = nudge("launch", "--on", "local", "--per-node", "2", "--submit", "--", *training)
+        assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in (tmp_path / "runs" / "first" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in told if event["event"] == "step"] == [1, 2, 3]
+    assert [event["processes"] for event in told if event["event"] == "started"] == [2]
+
+
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
 def test_every_word_survives_every_file(word: str):
     """Shells and YAML give back the very words, whatever is in them."""
@@ -179,7 +190,7 @@ def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
     words = shlex.split(task["run"].replace("\\\n", " "), comments=True)
     assert words[words.index("--data") + 1] == carried
     assert "run=/nudge/runs/xl" in words
-    assert str(24 * 3600 - 300) in words
+    assert f"sleep {24 * 3600 - 300};" in task["run"]
 
 
 def test_machines_that_share_a_bucket_only_are_started_again_together():
@@ -240,6 +251,7 @@ def test_skypilot_itself_reads_the_task(here: Path, tmp_path: Path, options: str
         ("--on slurm --hours 0 --", ConfigError, "--hours must be at least"),
         ("--on slurm --hours nan --", ConfigError, "--hours must be at least"),
         ("--on slurm --restarts -1 --", ConfigError, "--restarts must be 0 or more"),
+        ("--on slurm --name=-x --", ConfigError, "--name cannot be '-x'"),
         ("--on slurm --name a/b --", ConfigError, "--name cannot be 'a/b'"),
         ("--on slurm --spot --", ConfigError, "--spot says nothing to --on slurm"),
         ("--on local --partition big --", ConfigError, "--partition says nothing to --on local"),

@@ -59,7 +59,7 @@ def check(job: Job) -> None:
         raise ConfigError(f"--restarts must be 0 or more, got {job.restarts}", "3 is usual")
     if job.hours is not None and not MIN_HOURS <= job.hours < math.inf:
         raise ConfigError(f"--hours must be at least {MIN_HOURS}, got {job.hours}", "for example --hours 24")
-    if not job.name or not job.name.isprintable() or "/" in job.name:
+    if not job.name.isprintable() or "/" in job.name or job.name.startswith(("-", ".")) or not job.name:
         raise ConfigError(f"--name cannot be {job.name!r}", "it names the job and its file, such as xl")
 
 

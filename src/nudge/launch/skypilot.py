@@ -13,7 +13,7 @@ import shlex
 import sys
 import textwrap
 from importlib import metadata
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from nudge.errors import ConfigError
 from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, torchrun, training_s
@@ -85,7 +85,7 @@ def write(job: Job) -> str:
         '--rdzv-id "$SKYPILOT_TASK_ID"',
     ]
     run = RUN.format(
-        run=shlex.quote(f"{RUNS}/{PurePath(job.run).name}"),
+        run=shlex.quote(f"{RUNS}/{Path(job.folder, job.run).resolve().name}"),
         limit="" if job.hours is None else LIMIT.format(seconds=training_s(job.hours)),
         torchrun=torchrun(there, "~/nudge-venv/bin/python", rendezvous),
     )
