@@ -100,13 +100,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def point_to(link: Path, target: Path) -> None:
-    """Make `link` point to `target` atomically: a relative symbolic link, or a hard link where there are none."""
+    """Make `link` point to `target` atomically: a relative symbolic link, or a hard link where there are none.
+
+    Where there is neither, such as in a bucket that is mounted, it is a copy.
+    """
     temporary = link.with_name(f".{link.name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)
     try:
         temporary.symlink_to(os.path.relpath(target, link.parent))
     except OSError:
-        os.link(target, temporary)
+        try:
+            os.link(target, temporary)
+        except OSError:
+            shutil.copyfile(target, temporary)
+            fsync(temporary)
     temporary.replace(link)
     fsync(link.parent)
 

@@ -121,7 +121,7 @@ def test_a_run_goes_on_with_any_number_of_processes(
 def endless(text: Path, **more: object) -> list[str]:
     """A run that a test ends."""
     settings = {"train.steps": 100_000, "save.every": 5, "eval.every": 0, "sample.every": 0, "machine.timeout_s": 4}
-    return ["train", *options(text, **settings, **more), "--run", "run"]
+    return ["train", *options(text, **{**settings, **more}), "--run", "run"]
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def endless(text: Path, **more: object) -> list[str]:
 def test_a_process_that_dies_or_hangs_is_named_and_the_run_goes_on(
     victim: int, number: int, words: str, how: dict[str, object], text: Path, tmp_path: Path
 ) -> None:
-    with start(tmp_path, 3, *endless(text, **how, **{"train.batch_tokens": 288})) as processes:
+    with start(tmp_path, 3, *endless(text, **how, **{"train.batch_tokens": 192})) as processes:
         wait_for_step(tmp_path / "run", 6)
         lost = processes.all[victim]
         os.kill(lost.pid or 0, number)
@@ -253,7 +253,8 @@ def test_several_processes_hear_save_pause_and_stop_together(text: Path, tmp_pat
 def torchrun(*args: str, cwd: Path, out: Path) -> subprocess.Popen[bytes]:
     """The real launcher, with two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *args]
-    return subprocess.Popen(command, cwd=cwd, stdout=out.open("wb"), stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    with out.open("wb") as file:
+        return subprocess.Popen(command, cwd=cwd, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
 
 def workers(launcher: subprocess.Popen[bytes]) -> list[psutil.Process]:

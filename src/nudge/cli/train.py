@@ -228,6 +228,8 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _heard(self, number: int, frame: object) -> None:
+        if self.signal and "TORCHELASTIC_RUN_ID" in os.environ:
+            return  # a launcher hands on what the process was told already, and kills what does not end in time
         if self.signal:
             os._exit(128 + number)
         self.signal = number

@@ -128,7 +128,7 @@ def _go_on(
         world.from_first(lambda: held.enter_context(target.lock()))
         written, said = world.from_first(lambda: (files.read_json(target.run_json), list(events.read(target.events))))
         config = configs.from_dict(written["config"])
-        saved = world.together(lambda: _newest(target, config, world))
+        saved = _newest(target, config, world)
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)
         already = frozenset((type(event), event.step) for event in said if not isinstance(event, Preparing))
         if saved and saved.step >= config.train.steps and _is_finished(said, saved.step):
@@ -155,10 +155,27 @@ def _go_on(
 
 
 def _newest(target: RunFolder, config: Config, world: World) -> Checkpoint | None:
-    """The checkpoint to go on from; None for a run that was killed before update 0 was saved."""
-    if not checkpoint.paths(target):
+    """The checkpoint to go on from, the same in all processes; None for a run that was killed before it had one."""
+    whole = not (config.machine.shard and world.size > 1)
+    if world.size == 1:
+        return checkpoint.newest(target) if checkpoint.paths(target) else None
+
+    def choose() -> tuple[Path, tuple[str, ...]] | None:
+        if not checkpoint.paths(target):
+            return None
+        found = checkpoint.newest(target, tensors=False)
+        return found.path, found.notes
+
+    def read(path: Path) -> Checkpoint:
+        if not path.exists():
+            raise RunError(f"{path} is not there", "the run's folder must be on a disk that all processes share")
+        return checkpoint.read(path, tensors=whole)
+
+    chosen = world.from_first(choose)
+    if chosen is None:
         return None
-    return checkpoint.newest(target, tensors=not (config.machine.shard and world.size > 1))
+    path, notes = chosen
+    return replace(world.together(lambda: read(path)), notes=notes)
 
 
 def _check_alike(config: Config, dataset: Dataset, world: World) -> None:

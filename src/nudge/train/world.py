@@ -8,6 +8,7 @@ which nothing below costs anything.
 import contextlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ E = TypeVar("E")
 
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, the weightier one last
 GRACE_S = 3.0  # after a failure: how long the others have to say that they are still there
+LATE, CLOSED = "late", "closed"  # what a process says that is still there: it waited in vain, or was cut off
 FINISHING_S = 2.0  # and how long the one that tells of it waits for them to end
 
 
@@ -167,28 +169,36 @@ class World:
             raise
 
     def _lost(self, error: BaseException, step: int | None) -> LostError:
-        """Who is still there says so in the store; who does not is named."""
-        silent = f"did not answer for {self.timeout_s:g} s" if "imed out" in str(error) else "is gone"
+        """Who is still there says so in the store, and who does not is named."""
+        is_late = "imed out" in str(error)
         try:
-            self.store.set(f"failed/{self.rank}", "")
-            time.sleep(GRACE_S)
-            heard = {rank: self._said(f"failed/{rank}") for rank in range(self.size)}
-        except (RuntimeError, dist.DistError):  # whoever keeps the store is gone
-            told = f"{self._named(0)} {silent}" if self.keeps_store else f"the launcher of these processes {silent}"
-            speaks = self.rank == 1 if self.keeps_store else self.local_rank == 0
-            return self._lost_error(told, step, speaks=speaks)
-        crashed = [f"{self._named(rank)} failed: {words}" for rank, words in heard.items() if words]
-        missing = [f"{self._named(rank)} {silent}" for rank, words in heard.items() if words is None]
-        nobody = [f"the processes did not hear each other, though all are there ({_first_line(error)})"]
-        speaker = next(rank for rank, words in heard.items() if words == "")
-        return self._lost_error("; ".join(crashed or missing or nobody), step, speaks=self.rank == speaker)
+            heard = _in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
+        except (RuntimeError, dist.DistError, TimeoutError):  # whoever keeps the store is gone
+            who = self._named(0) if self.keeps_store else "the launcher of these processes"
+            told = f"{who} did not answer for {self.timeout_s:g} s" if is_late else f"{who} is gone"
+            return self._lost_error(told, step, speaks=self.rank == 1 if self.keeps_store else self.local_rank == 0)
+        crashed = [rank for rank, words in enumerate(heard) if words not in (None, LATE, CLOSED)]
+        missing = [rank for rank, words in enumerate(heard) if words is None]
+        if crashed:
+            told = "; ".join(f"{self._named(rank)} failed: {heard[rank]}" for rank in crashed)
+        elif missing:
+            what = f"did not answer for {self.timeout_s:g} s" if LATE in heard else "is gone"
+            told = "; ".join(f"{self._named(rank)} {what}" for rank in missing)
+        else:
+            told = f"the processes did not hear each other, though all are there ({_first_line(error)})"
+        speaker = next(rank for rank, words in enumerate(heard) if words in (LATE, CLOSED))
+        return self._lost_error(told, step, speaks=self.rank == speaker)
+
+    def _ask(self, how: str) -> list[str | None]:
+        """Say that this process is there, and how it lost the others; what all say, some time later."""
+        self.store.set(f"failed/{self.rank}", how)
+        time.sleep(GRACE_S)
+        keys = [f"failed/{rank}" for rank in range(self.size)]
+        return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
 
     def _lost_error(self, told: str, step: int | None, *, speaks: bool) -> LostError:
         hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
         return LostError(told + ("" if step is None else f" after update {step}"), hint, speaks=speaks)
-
-    def _said(self, key: str) -> str | None:
-        return self.store.get(key).decode() if self.store.check([key]) else None
 
     def _named(self, rank: int) -> str:
         return f"rank {rank} ({self.names[rank]})"
@@ -215,24 +225,30 @@ def join(machine: MachineConfig) -> Iterator[World]:
     names = tuple(store.get(f"here/{rank}").decode() for rank in range(world.size))
     keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     world = replace(world, store=store, names=names, keeps_store=keeps_store)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-        store=dist.PrefixStore("group", world.store),
-        rank=world.rank,
-        world_size=world.size,
-        timeout=timedelta(seconds=world.timeout_s),
-    )
+    try:
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            store=dist.PrefixStore("group", world.store),
+            rank=world.rank,
+            world_size=world.size,
+            timeout=timedelta(seconds=world.timeout_s),
+        )
+    except RuntimeError as error:
+        raise MachineError(
+            f"process {world.rank} met the others, but cannot speak with them: {_first_line(error)}",
+            "which network do they share? name it: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME for GPUs)",
+        ) from error
     try:
         yield world
-    except LostError as error:
-        if error.speaks:
-            raise
-        time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
-        raise
-    else:
         world.gather(None)  # nobody leaves while another still wants something of it
-    finally:
+    except LostError as error:
+        if not error.speaks:
+            time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
+        raise  # and the conversation is left as it is: to end it in good order would wait for who is lost
+    except BaseException:
         dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def _place() -> World:
@@ -268,13 +284,28 @@ def _meet(world: World) -> Any:
     """torch's key-value store, with everybody in it. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     _speak_towards(address)
-    begun = time.monotonic()
-    try:
-        rendezvous = dist.rendezvous("env://", world.rank, world.size, timeout=timedelta(seconds=world.timeout_s))
-        store = dist.PrefixStore("nudge", next(iter(rendezvous))[0])
+    end = time.monotonic() + world.timeout_s
+    hosts = world.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    missing = list(range(world.size))
+
+    def connect() -> Any:
+        patience = timedelta(seconds=world.timeout_s)
+        store = dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
+        # The launcher's store remembers what the processes before a restart wrote.
+        store = dist.PrefixStore(f"nudge {world.restarts}", store)
         store.set(f"here/{world.rank}", f"process {os.getpid()} on {_host()}")
-    except (RuntimeError, dist.DistError, OSError) as error:
-        if "EADDRINUSE" in str(error) or "in use" in str(error):
+        return store
+
+    def come_in(store: Any) -> None:
+        while missing and time.monotonic() < end:
+            missing[:] = [rank for rank in missing if not store.check([f"here/{rank}"])]
+            time.sleep(0.02)
+
+    try:
+        store = _in_time(world.timeout_s, connect)
+        _in_time(world.timeout_s, lambda: come_in(store))
+    except (RuntimeError, dist.DistError, TimeoutError) as error:
+        if "EADDRINUSE" in str(error):
             raise MachineError(
                 f"port {port} on {_host()} is taken by another program",
                 "choose another: MASTER_PORT=29501, or torchrun --standalone, which finds a free one",
@@ -283,10 +314,6 @@ def _meet(world: World) -> Any:
             f"process {world.rank} cannot reach the meeting place {address}:{port} within {world.timeout_s:g} s",
             "is process 0 running there, and does the network let this machine reach that port?",
         ) from error
-    missing = list(range(world.size))
-    while missing and time.monotonic() - begun < world.timeout_s:
-        missing = [rank for rank in missing if not store.check([f"here/{rank}"])]
-        time.sleep(0.02 if missing else 0)
     if missing:
         raise MachineError(
             f"{world.size - len(missing)} of {world.size} processes came within {world.timeout_s:g} s: missing "
@@ -294,6 +321,30 @@ def _meet(world: World) -> Any:
             "start as many as WORLD_SIZE says, each with a RANK of its own",
         )
     return store
+
+
+def _in_time(seconds: float, work: Callable[[], T]) -> T:
+    """What `work` gives, if it does so in time: torch's store waits for ever for a host that accepts and never answers.
+
+    Raises: TimeoutError, and what `work` raises.
+    """
+    outcome: list[tuple[Any, BaseException | None]] = []
+
+    def do() -> None:
+        try:
+            outcome.append((work(), None))
+        except BaseException as error:
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=do, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TimeoutError(f"no answer for {seconds:g} s")
+    result, error = outcome[0]
+    if error is not None:
+        raise error
+    return result  # type: ignore[no-any-return]
 
 
 def _speak_towards(address: str) -> None:

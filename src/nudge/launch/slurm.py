@@ -1,0 +1,68 @@
+"""A batch script for Slurm: one torchrun on each node, which meet at the first. Source: sbatch(1), srun(1)."""
+
+import math
+import shlex
+
+from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, saving_s, torchrun
+
+DEFAULT_HOURS = 24.0
+
+SCRIPT = """\
+#!/bin/bash
+# Made by nudge launch: {nodes} x {per_node} processes. Submit it with: sbatch FILE
+# Submitted again, it goes on from the run's newest checkpoint.
+{directives}
+set -euo pipefail
+run={run}
+
+# Before the time is over Slurm sends USR1, to this script alone; a run reads its folder's control file while it trains.
+trap 'echo stop > "$run/control" || true' USR1
+
+head=$(hostname)                                    # this script runs on the first of the nodes: the others come there
+port=$((20000 + SLURM_JOB_ID % 10000))              # one for each job, below those that the system gives away
+export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"    # srun does not inherit it since Slurm 22.05
+
+# In the background, since bash waits for a command in the foreground before it hears a signal; the signal ends the
+# first wait, the second one waits on and returns what srun returned.
+srun --kill-on-bad-exit=1 {torchrun} &
+wait $! || wait $!
+"""
+
+
+def write(job: Job) -> str:
+    """The batch script."""
+    hours = job.hours or DEFAULT_HOURS
+    minutes = math.ceil(hours * 60)
+    directives = {
+        "job-name": job.name,
+        "chdir": job.folder,
+        "output": "%x-%j.out",
+        "open-mode": "append",  # a requeued job writes on
+        "nodes": job.nodes,
+        "ntasks-per-node": 1,
+        "cpus-per-task": job.cpus * job.per_node,
+        "gres": {ANY_GPU: f"gpu:{job.per_node}", NO_GPU: None}.get(job.gpu, f"gpu:{job.gpu}:{job.per_node}"),
+        "time": f"{minutes // 60:02}:{minutes % 60:02}:00",
+        "signal": f"B:USR1@{saving_s(hours)}",
+        "partition": job.partition,
+    }
+    given = [f"{name}={shlex.quote(str(value))}" for name, value in directives.items() if value is not None]
+    return SCRIPT.format(
+        nodes=job.nodes,
+        per_node=job.per_node,
+        directives="\n".join(f"#SBATCH --{line}" for line in [*given, "requeue"]),
+        run=shlex.quote(job.run),
+        torchrun=torchrun(
+            job,
+            shlex.quote(job.python),
+            ['--rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "$SLURM_JOB_ID"'],
+        ),
+    )
+
+
+ENGINE = Engine(
+    write=write,
+    submit=("sbatch",),
+    suffix=".sh",
+    install="run this on a machine of the cluster that has Slurm's commands, or copy the file there",
+)

@@ -1,0 +1,321 @@
+"""The files that `nudge launch` writes: what is in them, that shells and YAML read them, and what is refused."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nudge import cli
+from nudge.cli.launch import ENGINES
+from nudge.errors import ConfigError, DataError, MachineError, NudgeError
+from nudge.launch import local, skypilot, slurm
+from nudge.launch.job import Job, LocalPath
+
+NASTY = 'it\'s $HOME "말뭉치" #1 `id`'  # what a shell would take apart
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is hard to quote, with a text that is."""
+    folder = tmp_path / NASTY
+    folder.mkdir()
+    (folder / f"{NASTY}.txt").write_text("the quick brown fox jumps over the lazy dog. " * 200)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def launch(*args: str) -> str:
+    """What is printed. Raises: what the command raises."""
+    result = click.testing.CliRunner().invoke(cli.load("launch"), args, catch_exceptions=False, standalone_mode=False)
+    if result.exception:
+        raise result.exception
+    return result.stdout
+
+
+def job(**settings: Any) -> Job:
+    given = {"name": "xl", "run": "runs/xl", "options": (), "folder": "/home/me", "python": sys.executable, **settings}
+    return Job(**given)
+
+
+def directives(script: str) -> dict[str, str]:
+    """The #SBATCH lines, unquoted."""
+    words = [
+        shlex.split(line.removeprefix("#SBATCH --"))[0] for line in script.splitlines() if line.startswith("#SBATCH")
+    ]
+    return dict(word.partition("=")[::2] for word in words)
+
+
+def assert_a_shell_reads(script: str) -> None:
+    checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    if shutil.which("shellcheck"):
+        command = ["shellcheck", "--shell=bash", "--severity=warning", "-"]
+        checked = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout
+
+
+def test_the_command_is_handed_on_as_it_was_typed(here: Path):
+    typed = ["--recipe", "llm_viz", "--steps", "7", "--set", "train.lr=1e-3", "--set", f"save.every={9}"]
+    made = json.loads(launch("--on", "local", "--per-node", "2", "--json", "--", *typed, "--run", f"runs/{NASTY}"))
+    assert made["name"] == NASTY
+    command = made["text"][made["text"].index("exec ") :].replace("\\\n", " ")
+    words = shlex.split(command)
+    assert words[: words.index("--")] == shlex.split(
+        f"exec {shlex.quote(sys.executable)} -m torch.distributed.run --nnodes 1 --nproc-per-node 2 --max-restarts 3"
+        " --standalone -m"
+    )
+    assert words[words.index("--") + 1 :] == ["nudge", "train", "--continue", "--run", "$run", *typed]
+
+
+def test_text_may_be_typed_as_train_takes_it(here: Path):
+    for name in ("a.txt", "b.txt"):
+        Path(name).write_text("text " * 100)
+    script = launch("--on", "local", "--", "--data", "a.txt", "b.txt", "--json")
+    assert "  --data a.txt \\\n  --data b.txt" in script
+    assert "--json" in script
+
+
+LISTENER = """
+import json, os, sys
+from pathlib import Path
+here = {"words": sys.argv[1:], "folder": os.getcwd(), "world": os.environ["WORLD_SIZE"]}
+Path(os.environ["HEARD"], os.environ["RANK"]).write_text(json.dumps(here))
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_hands_every_word_to_every_process(here: Path, tmp_path: Path):
+    """The script as it is, with the real torchrun; only `nudge` writes down what it was called with."""
+    listener = tmp_path / "listener" / "nudge"
+    listener.mkdir(parents=True)
+    for name, text in (("__init__.py", ""), ("__main__.py", LISTENER)):
+        (listener / name).write_text(text)
+    script = tmp_path / "job.sh"
+    text = f"{NASTY}.txt"
+    launch("--on", "local", "--per-node", "2", "--out", str(script), "--", "--data", text, "--run", f"runs/{NASTY}")
+    heard = tmp_path / "heard"
+    heard.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(listener.parent), "HEARD": str(heard)}
+    started = subprocess.run(["bash", script], cwd="/", env=environment, capture_output=True, text=True, check=False)
+    assert started.returncode == 0, started.stderr
+    said = [json.loads((heard / rank).read_text()) for rank in ("0", "1")]
+    words = ["train", "--continue", "--run", f"runs/{NASTY}", "--data", text]
+    assert said == [{"words": words, "folder": str(here), "world": "2"}] * 2
+
+
+@pytest.mark.slow
+def test_a_job_on_this_machine_trains_and_is_finished_when_it_is_started_again(nudge, tmp_path: Path):
+    training = ["--recipe", "llm_viz", "--steps", "3", "--run", "runs/first"]
+    for _ in range(2):
+        ended = nudge("launch", "--on", "local", "--per-node", "2", "--submit", "--", *training)
+        assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in (tmp_path / "runs" / "first" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in told if event["event"] == "step"] == [1, 2, 3]
+    assert [event["processes"] for event in told if event["event"] == "started"] == [2]
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
+def test_every_word_survives_every_file(word: str):
+    """Shells and YAML give back the very words, whatever is in them."""
+    options = (("--tokenizer", word), ("--set", f"data.field={word}"))
+    scripts = [
+        local.write(job(options=options, run=word, folder=f"/{word}")),
+        slurm.write(job(options=options, run=word, folder=f"/{word}")),
+        yaml.safe_load(skypilot.write(job(options=options, gpu="h100")))["run"],
+    ]
+    for script in scripts:
+        command = script[script.index(" -- nudge") :].replace("\\\n", " ").partition(" &\nwait")[0]
+        words = shlex.split(command)
+        assert words[6:10] == ["--tokenizer", word, "--set", f"data.field={word}"]
+
+
+def test_slurm_is_asked_for_what_was_said(here: Path):
+    script = launch(
+        *shlex.split("--on slurm --nodes 2 --per-node 8 --gpu h100 --cpus 6 --hours 36.5 --partition big --name 이름"),
+        *("--", "--recipe", "gpt2_xl", "--run", "runs/xl"),
+    )
+    assert_a_shell_reads(script)
+    assert directives(script) == {
+        "job-name": "이름",
+        "chdir": str(here),
+        "output": "%x-%j.out",
+        "open-mode": "append",
+        "nodes": "2",
+        "ntasks-per-node": "1",
+        "cpus-per-task": "48",
+        "gres": "gpu:h100:8",
+        "time": "36:30:00",
+        "signal": "B:USR1@300",
+        "partition": "big",
+        "requeue": "",
+    }
+    assert "--nnodes 2 --nproc-per-node 8 --max-restarts 3" in script
+
+
+@pytest.mark.parametrize(("gpu", "gres"), [("any", "gpu:4"), ("none", None), ("a100", "gpu:a100:4")])
+def test_slurm_gives_as_many_gpus_as_processes(gpu: str, gres: str | None):
+    assert directives(slurm.write(job(per_node=4, gpu=gpu))).get("gres") == gres
+
+
+def test_a_short_job_keeps_most_of_its_time():
+    assert directives(slurm.write(job(hours=0.1)))["signal"] == "B:USR1@90"
+
+
+def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
+    book = here / f"{NASTY}.txt"
+    options = ("--data", f"{NASTY}.txt", "--run", "runs/xl", "--tokenizer", "bytes")
+    text = launch(*shlex.split("--on skypilot --nodes 2 --per-node 8 --gpu a100-80 --spot --hours 24"), "--", *options)
+    task = yaml.safe_load(text)
+    assert task["name"] == "xl"
+    assert task["num_nodes"] == 2
+    recovery = {"max_restarts_on_errors": 3}
+    assert task["resources"] == {"accelerators": "A100-80GB:8", "use_spot": True, "job_recovery": recovery}
+    carried = f"/nudge/inputs/0/{book.name}"
+    assert task["file_mounts"].pop(carried) == str(book)
+    ((place, bucket),) = task["file_mounts"].items()
+    assert place == "/nudge/runs"
+    assert bucket["name"].startswith("nudge-xl-")
+    for script in (task["setup"], task["run"]):
+        assert_a_shell_reads(script)
+    words = shlex.split(task["run"].replace("\\\n", " "), comments=True)
+    assert words[words.index("--data") + 1] == carried
+    assert "run=/nudge/runs/xl" in words
+    assert f"sleep {24 * 3600 - 300};" in task["run"]
+
+
+def test_machines_that_share_a_bucket_only_are_started_again_together():
+    assert "--max-restarts 3" in skypilot.write(job(gpu="h100", per_node=8))
+    assert "--max-restarts 0" in skypilot.write(job(gpu="h100", per_node=8, nodes=2))
+    with pytest.raises(ConfigError, match="--shard"):
+        skypilot.write(job(gpu="h100", per_node=8, options=(("--shard",),)))
+
+
+def test_a_job_that_is_launched_again_finds_its_bucket():
+    first = skypilot.bucket_name(job())
+    assert first == skypilot.bucket_name(job(nodes=4))
+    others = [job(run="runs/xl-2"), job(folder="/home/me/else"), job(name="xl2")]
+    assert first not in {skypilot.bucket_name(other) for other in others}
+
+
+@pytest.mark.parametrize("name", ["이름", "x" * 200, "-", "A B_c"])
+def test_every_cloud_takes_the_bucket(name: str):
+    bucket = skypilot.bucket_name(job(name=name))
+    assert 3 <= len(bucket) <= 63
+    assert all(letter.isdigit() or "a" <= letter <= "z" or letter == "-" for letter in bucket)
+
+
+def test_a_wheel_of_ones_own_is_carried():
+    text = skypilot.write(job(gpu="none", package=LocalPath(__file__)))
+    task = yaml.safe_load(text)
+    assert task["file_mounts"][f"/nudge/inputs/0/{Path(__file__).name}"] == __file__
+    assert f"/nudge/inputs/0/{Path(__file__).name}" in task["setup"]
+    assert task["resources"]["cpus"] == "4+"
+
+
+SKY = os.environ.get("NUDGE_SKY_PYTHON")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SKY, reason="NUDGE_SKY_PYTHON names no Python that has skypilot")
+@pytest.mark.parametrize("options", ["--gpu h100 --nodes 2 --per-node 8 --spot --hours 2", "--gpu none", "--gpu 4090"])
+def test_skypilot_itself_reads_the_task(here: Path, tmp_path: Path, options: str):
+    file = tmp_path / "job.yaml"
+    data = f"{NASTY}.txt"
+    launch("--on", "skypilot", *shlex.split(options), "--out", str(file), "--", "--data", data, "--run", "runs/xl")
+    code = "import sys, sky; task = sky.Task.from_yaml(sys.argv[1]); print(task.name, task.num_nodes)"
+    environment = {**os.environ, "HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    del environment["PYTHONPATH"]
+    read = subprocess.run(
+        [str(SKY), "-c", code, file], env=environment, cwd=here, capture_output=True, text=True, check=False
+    )
+    assert read.returncode == 0, read.stderr
+    assert read.stdout.split()[-2:] == ["xl", "2" if "--nodes 2" in options else "1"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "error", "expected"),
+    [
+        ("--on local --nodes 2 --", ConfigError, "one machine"),
+        ("--on slurm --nodes 0 --", ConfigError, "--nodes must be at least 1"),
+        ("--on slurm --per-node -1 --", ConfigError, "--per-node must be at least 1"),
+        ("--on slurm --hours 0 --", ConfigError, "--hours must be at least"),
+        ("--on slurm --hours nan --", ConfigError, "--hours must be at least"),
+        ("--on slurm --restarts -1 --", ConfigError, "--restarts must be 0 or more"),
+        ("--on slurm --name=-x --", ConfigError, "--name cannot be '-x'"),
+        ("--on slurm --name a/b --", ConfigError, "--name cannot be 'a/b'"),
+        ("--on slurm --spot --", ConfigError, "--spot says nothing to --on slurm"),
+        ("--on local --partition big --", ConfigError, "--partition says nothing to --on local"),
+        ("--on local --hours 3 --", ConfigError, "--hours"),
+        ("--on skypilot --", ConfigError, "which GPU"),
+        ("--on skypilot --gpu h100 -- --data *.txt", ConfigError, "is a glob"),
+        ("--on skypilot --gpu h100 -- --config paths.toml", ConfigError, "rented machines will not have"),
+        ("--on slurm -- --data nowhere.txt", DataError, "nowhere.txt"),
+        ("--on slurm -- --init nowhere", ConfigError, "nowhere"),
+        ("--on slurm -- --set train.lrr=1", ConfigError, "train.lrr"),
+        ("--on slurm -- --set train.lr=-1", ConfigError, "train.lr must be"),
+        ("--on slurm -- --recipe tinny", ConfigError, "tinny"),
+        ("--on slurm -- book.txt", ConfigError, "unexpected 'book.txt'"),
+    ],
+)
+def test_a_mistake_costs_no_time_in_a_queue(here: Path, typed: str, error: type[NudgeError], expected: str):
+    Path("paths.toml").write_text(f"[data]\npaths = [{json.dumps(str(here))}]\n", encoding="utf-8")
+    with pytest.raises(error) as raised:
+        launch(*typed.split())
+    assert expected in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("-- --steps 3", "--on"),
+        ("--on kubernetes --", "kubernetes"),
+        ("--on slurm -- --stepz 3", "--stepz"),
+        ("--on slurm --nodes two --", "two"),
+    ],
+)
+def test_a_word_that_no_command_knows(typed: str, expected: str):
+    with pytest.raises(click.UsageError) as raised:
+        launch(*typed.split())
+    assert expected in raised.value.format_message()
+
+
+def test_a_job_without_a_name_begins_a_run_of_its_own(here: Path):
+    Path("runs/llm_viz").mkdir(parents=True)
+    assert "\nrun=runs/llm_viz-2\n" in launch("--on", "local", "--", "--recipe", "llm_viz")
+    assert "\nrun=runs/first\n" in launch("--on", "local", "--name", "first", "--", "--recipe", "llm_viz")
+
+
+def test_too_many_processes_for_this_machine_are_a_note(here: Path):
+    result = click.testing.CliRunner().invoke(cli.load("launch"), ["--on", "local", "--per-node", "999", "--"])
+    assert result.exit_code == 0
+    assert "note: 999 processes" in result.stderr
+
+
+def test_a_file_that_is_no_job_is_not_written_over(here: Path):
+    Path("mine.sh").write_text("echo mine\n")
+    with pytest.raises(ConfigError, match="is no job"):
+        launch("--on", "local", "--out", "mine.sh", "--")
+    assert Path("mine.sh").read_text() == "echo mine\n"
+    for _ in range(2):
+        launch("--on", "local", "--out", "job.sh", "--")
+    with pytest.raises(MachineError, match="cannot write"):
+        launch("--on", "local", "--out", "mine.sh/job.sh", "--")
+
+
+@pytest.mark.parametrize(("on", "tool"), [("slurm", "sbatch"), ("skypilot", "sky")])
+def test_an_engine_that_is_not_here_is_named(here: Path, monkeypatch: pytest.MonkeyPatch, on: str, tool: str):
+    monkeypatch.setenv("PATH", str(here))
+    with pytest.raises(MachineError, match=tool) as raised:
+        launch("--on", on, "--gpu", "h100", "--submit", "--")
+    assert raised.value.hint == ENGINES[on].install
+    assert not list(here.glob("tiny*"))
