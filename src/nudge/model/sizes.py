@@ -100,7 +100,9 @@ def training_memory(
     moments = 8 * N - (4 * hidden if optimizer == "muon" else 0)
     scratch = _muon_scratch(model, low=low, fast=update == "fast") if optimizer == "muon" else 0
     if update == "fast":
-        return _fast_memory(model, micro_tokens, low=low, moments=moments, scratch=scratch, accumulate=accumulate)
+        return _fast_memory(
+            model, micro_tokens, low=low, moments=moments, scratch=scratch, beside=accumulate or processes > 1
+        )
     gradients, communication = 4 * N // n_shards, 0
     if n_shards > 1:
         communication = _whole_at_a_time(model, low=low)
@@ -151,16 +153,19 @@ def _copies(model: ModelConfig, *, low: bool, sharded: bool) -> int:
 
 
 def _fast_memory(
-    model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, accumulate: bool
+    model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, beside: bool
 ) -> TrainingMemory:
-    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is."""
+    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is.
+
+    `beside`: the gradients of earlier passes, or of other processes, are added up in float32.
+    """
     N, T, C, V, real = parameter_counts(model).total, model.block_size, model.n_embd, model.vocab_size, 2 if low else 4
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
     kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
     shared = C * (8 + 18 * real) + probabilities
     return TrainingMemory(
         weights=4 * N,
-        gradients=N * (real + (4 if accumulate else 0)),  # those of earlier passes are added up in float32
+        gradients=N * (real + (4 if beside else 0)),
         moments=moments,
         copies=2 * N if low else 0,
         activations=tokens * (kept + shared),
