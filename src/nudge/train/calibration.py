@@ -23,6 +23,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from nudge import config as configs
+from nudge import files
 from nudge.config import Config
 from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
@@ -227,7 +228,9 @@ def _measure(config: Config, dataset: Dataset) -> list[_Round]:
     network = GPT(config.model)
     init_weights(network, config.seed)
     network.to(config.machine.device or "cpu")
-    with tempfile.TemporaryDirectory(prefix="nudge-") as place:
+    cache = files.cache_folder()  # on a disk, as runs are: /tmp may be memory, where checkpoints cost nothing
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="calibration-", dir=cache) as place:
         folder = RunFolder(Path(place))
         folder.checkpoints.mkdir()
         told = Trainer(config, network, dataset, folder).events()
