@@ -50,7 +50,7 @@ SAVED_EACH_ROUND = 300_000_000  # bytes of a checkpoint; a larger one is written
 # to be small says nothing about the next hour, so it has a floor; one that is larger than the ceiling says that the
 # machine is too busy to measure on.
 T_OF_90_PERCENT = 2.13 * math.sqrt(1 + 1 / ROUNDS)
-FLOOR, CEILING = 0.12, 0.25
+FLOOR, CEILING = 0.15, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
