@@ -84,6 +84,7 @@ def main() -> None:
     if given.run:
         print(seconds_of(configs.from_dict(given.run)))
         return
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for the processes that follow, as nudge.cli.main has it
     print(f"{'run':>3} {'recipe':9} {'updates':>7} {'low s':>7} {'likely':>7} {'high s':>7} ", end="")
     print(f"{'+-':>4} {'measured':>8} {'error':>6} inside  load  rounds")
     inside = []

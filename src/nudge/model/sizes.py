@@ -100,15 +100,17 @@ def training_memory(
     moments = 8 * N - (4 * hidden if optimizer == "muon" else 0)
     scratch = _muon_scratch(model, low=low, fast=update == "fast") if optimizer == "muon" else 0
     if update == "fast":
-        return _fast_memory(model, micro_tokens, low=low, moments=moments, scratch=scratch, accumulate=accumulate)
-    communication = 0
-    if n_shards > 1:  # a block is whole while it is computed, and the next one on its way; its gradients are too
-        communication = 3 * (hidden // model.n_layer) * (2 if low else 4)
-    elif processes > 1:
-        communication = 4 * N  # the buckets in which gradients travel, which are not where they lie
+        return _fast_memory(
+            model, micro_tokens, low=low, moments=moments, scratch=scratch, beside=accumulate or processes > 1
+        )
+    gradients, communication = 4 * N // n_shards, 0
+    if n_shards > 1:
+        communication = _whole_at_a_time(model, low=low)
+    elif processes > 1:  # DDP's buckets are the gradients, but those of earlier passes lie beside them
+        gradients, communication = gradients if accumulate else 0, 4 * N
     state = TrainingMemory(
         weights=4 * N // n_shards,
-        gradients=4 * N // n_shards,
+        gradients=gradients,
         moments=moments // n_shards,
         copies=0,
         activations=0,
@@ -131,11 +133,17 @@ def _kept_per_token(model: ModelConfig, *, low: bool, recompute: bool) -> int:
     """Bytes that autograd keeps of a token until the backward pass."""
     C, H, real = model.n_embd, model.n_head, 2 if low else 4
     # The stream before each norm, in float32. In real: each norm's output, q, k and v, their mixture, and the two wide
-    # ones, before and after GELU; with rotary positions, q and k as they came and turned. Then two numbers of each
-    # norm and one of each head.
-    block = C * (8 + real * (2 + 3 + 1 + 8 + (2 if model.rotary else 0))) + 16 + 4 * H
+    # ones, before and after GELU; with rotary positions, q and k turned and the mixture in another order. Then two
+    # numbers of each norm and one of each head.
+    block = C * (8 + real * (2 + 3 + 1 + 8 + (3 if model.rotary else 0))) + 16 + 4 * H
     ends = C * (4 + real) + 8
     return (block + model.n_layer * 4 * C if recompute else model.n_layer * block) + ends
+
+
+def _whole_at_a_time(model: ModelConfig, *, low: bool) -> int:
+    """Bytes of what is put together of the shards: a block, the next one, and the gradients of one on their way."""
+    block = 12 * model.n_embd**2
+    return block * (2 + 2 + 2 + 4 if low else 16) + 4 * model.vocab_size * model.n_embd
 
 
 def _copies(model: ModelConfig, *, low: bool, sharded: bool) -> int:
@@ -145,16 +153,19 @@ def _copies(model: ModelConfig, *, low: bool, sharded: bool) -> int:
 
 
 def _fast_memory(
-    model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, accumulate: bool
+    model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, beside: bool
 ) -> TrainingMemory:
-    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is."""
+    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is.
+
+    `beside`: the gradients of earlier passes, or of other processes, are added up in float32.
+    """
     N, T, C, V, real = parameter_counts(model).total, model.block_size, model.n_embd, model.vocab_size, 2 if low else 4
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
     kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
     shared = C * (8 + 18 * real) + probabilities
     return TrainingMemory(
         weights=4 * N,
-        gradients=N * (real + (4 if accumulate else 0)),  # those of earlier passes are added up in float32
+        gradients=N * (real + (4 if beside else 0)),
         moments=moments,
         copies=2 * N if low else 0,
         activations=tokens * (kept + shared),
@@ -193,7 +204,14 @@ def training_bytes(
 
 
 def micro_batch(
-    model: ModelConfig, *, sequences: int, dtype: str, budget_bytes: int, most_tokens: int, fast: bool = False
+    model: ModelConfig,
+    *,
+    sequences: int,
+    dtype: str,
+    budget_bytes: int,
+    most_tokens: int,
+    fast: bool = False,
+    optimizer: str = "adamw",
 ) -> int | None:
     """The most sequences per pass that divide an update evenly and fit the memory; None if not even one does.
 
@@ -201,7 +219,14 @@ def micro_batch(
     """
     for size in range(sequences, 0, -1):
         if sequences % size == 0 and (size == 1 or size * model.block_size <= most_tokens):
-            needed = training_bytes(model, micro_tokens=size * model.block_size, dtype=dtype, fast=fast)
+            needed = training_bytes(
+                model,
+                micro_tokens=size * model.block_size,
+                dtype=dtype,
+                fast=fast,
+                optimizer=optimizer,
+                accumulate=size < sequences,
+            )
             if needed <= budget_bytes:
                 return size
     return None

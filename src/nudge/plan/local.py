@@ -10,6 +10,7 @@ from typing import Any
 
 from nudge import files
 from nudge.config import ModelConfig
+from nudge.errors import NudgeError
 from nudge.model import sizes
 
 KEPT = 50  # measurements
@@ -47,7 +48,7 @@ def measurements() -> list[LocalSpeed]:
         return []
     try:
         return [_from_json(values) for values in files.read_json(_path())]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, NudgeError):
         return []
 
 

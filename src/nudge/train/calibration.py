@@ -4,8 +4,8 @@ A rehearsal (preflight.py) times a few passes within a moment. A machine that ot
 and slow in the next, so here five rounds are spread over the time, each with updates, an evaluation, a sample and a
 checkpoint as the run's own loop makes them; how far the rounds are apart gives the interval.
 
-`python -m nudge.train.calibration` reads a config as JSON and answers with a `Calibration` as JSON: a process of its
-own, as a run is one.
+`python -m nudge.train.calibration SECONDS` reads a config as JSON and answers with a `Calibration` as JSON: a process
+of its own, as a run is one.
 """
 
 import dataclasses
@@ -23,7 +23,9 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from nudge import config as configs
+from nudge import files
 from nudge.config import Config
+from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset
 from nudge.errors import NudgeError, RunError
@@ -48,7 +50,7 @@ SAVED_EACH_ROUND = 300_000_000  # bytes of a checkpoint; a larger one is written
 # to be small says nothing about the next hour, so it has a floor; one that is larger than the ceiling says that the
 # machine is too busy to measure on.
 T_OF_90_PERCENT = 2.13 * math.sqrt(1 + 1 / ROUNDS)
-FLOOR, CEILING = 0.12, 0.25
+FLOOR, CEILING = 0.15, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +62,10 @@ class Calibration:
 
     config: Config  # with every choice filled in
     step_s: float
-    eval_token_s: float
+    eval_window_s: float
     sample_s: float
     save_s: float
-    val_tokens: int
+    val_windows: int  # of the whole validation split, which the last evaluation reads
     spread: float
     steady: bool
     took_s: float
@@ -74,11 +76,11 @@ class Calibration:
     def likely_s(self) -> float:
         """Of the whole run, from its first to its last event, as a run that nobody disturbs or stops."""
         config, steps = self.config, self.config.train.steps
-        regular_evals, last_eval = _times(config.eval.every, steps), self.val_tokens
+        part = _windows_of(config, self.val_windows)
         samples = _times(config.sample.every, steps) + 1 if config.sample.every else 0
         return (
             steps * self.step_s
-            + (regular_evals * min(config.eval.tokens, self.val_tokens) + last_eval) * self.eval_token_s
+            + (_times(config.eval.every, steps) * part + self.val_windows) * self.eval_window_s
             + samples * self.sample_s
             + (_times(config.save.every, steps) + 1) * self.save_s
         )
@@ -98,12 +100,12 @@ class Calibration:
 
     def parts(self) -> list[tuple[str, float]]:
         """What the run's time goes to: (part, seconds)."""
-        nothing = replace(self, step_s=0.0, eval_token_s=0.0, sample_s=0.0, save_s=0.0)
+        nothing = replace(self, step_s=0.0, eval_window_s=0.0, sample_s=0.0, save_s=0.0)
         return [
             (name, replace(nothing, **{key: getattr(self, key)}).likely_s)
             for name, key in (
                 ("updates", "step_s"),
-                ("evaluations", "eval_token_s"),
+                ("evaluations", "eval_window_s"),
                 ("samples", "sample_s"),
                 ("checkpoints", "save_s"),
             )
@@ -113,6 +115,11 @@ class Calibration:
 def _times(every: int, steps: int) -> int:
     """How often something that happens at 0, `every`, .. happens before the last update."""
     return math.ceil(steps / every) if every else 0
+
+
+def _windows_of(config: Config, val_windows: int) -> int:
+    """Windows of an evaluation along the run."""
+    return min(val_windows, math.ceil(config.eval.tokens / config.model.block_size))
 
 
 def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
@@ -133,16 +140,18 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
         config = replace(config, train=replace(config.train, steps=steps, minutes=None))
     short, larger = _short(config, dataset, rehearsal)
     left_s = takes_s - (time.perf_counter() - begun)
-    rounds = _measure(_in_rounds(short, rehearsal.step_s / larger, left_s / (ROUNDS + 0.5)), dataset)
+    short = _in_rounds(short, rehearsal.step_s / larger, left_s / (ROUNDS + 0.5))
+    rounds = _measure(short, dataset)
+    n_windows = sum(1 for _ in val_windows(dataset.val, config.model.block_size))
     each = [one.step_s * larger for one in rounds]
     apart = T_OF_90_PERCENT * stdev(each) / median(each)
     found = Calibration(
         config=config,
         step_s=median(each),
-        eval_token_s=median(one.eval_token_s for one in rounds),
+        eval_window_s=median(one.eval_s for one in rounds) / _windows_of(short, n_windows),
         sample_s=median(one.sample_s for one in rounds),
         save_s=median(one.save_s for one in rounds),
-        val_tokens=len(dataset.val),
+        val_windows=n_windows,
         spread=min(max(apart, FLOOR), CEILING),
         steady=apart <= CEILING,
         took_s=time.perf_counter() - begun,
@@ -208,8 +217,8 @@ def _in_rounds(config: Config, step_s: float, round_s: float) -> Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    step_s: float
-    eval_token_s: float
+    step_s: float  # the mean
+    eval_s: float
     sample_s: float
     save_s: float
 
@@ -219,7 +228,9 @@ def _measure(config: Config, dataset: Dataset) -> list[_Round]:
     network = GPT(config.model)
     init_weights(network, config.seed)
     network.to(config.machine.device or "cpu")
-    with tempfile.TemporaryDirectory(prefix="nudge-") as place:
+    cache = files.cache_folder()  # on a disk, as runs are: /tmp may be memory, where checkpoints cost nothing
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="calibration-", dir=cache) as place:
         folder = RunFolder(Path(place))
         folder.checkpoints.mkdir()
         told = Trainer(config, network, dataset, folder).events()
@@ -230,7 +241,7 @@ def _rounds(told: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:
     """What each round took, by the time between an event and the one before it."""
     rounds: list[_Round] = []
     updates: list[float] = []
-    eval_token_s = sample_s = save_s = 0.0
+    eval_s = sample_s = save_s = 0.0
     before = time.perf_counter()
     for event in told:
         seconds, before = time.perf_counter() - before, time.perf_counter()
@@ -239,21 +250,21 @@ def _rounds(told: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:
         elif isinstance(event, Saved):
             save_s = seconds
         elif isinstance(event, Evaluation):
-            eval_token_s = seconds / event.tokens
+            eval_s = seconds
         elif isinstance(event, Sample):
             sample_s = seconds
         if isinstance(event, ends_with) and updates:
-            rounds.append(_Round(step_s=fmean(updates), eval_token_s=eval_token_s, sample_s=sample_s, save_s=save_s))
+            rounds.append(_Round(step_s=fmean(updates), eval_s=eval_s, sample_s=sample_s, save_s=save_s))
             updates = []
         if len(rounds) == ROUNDS:
             return rounds
     raise RunError("the run that was measured stopped by itself", "try it first: nudge train --steps 20")
 
 
-def calibrate_in_process(config: Config) -> Calibration:
+def calibrate_in_process(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     """`calibrate` in a process of its own. Raises: NudgeError for what it cannot do."""
     answer = subprocess.run(
-        [sys.executable, "-m", "nudge.train.calibration"],
+        [sys.executable, "-m", "nudge.train.calibration", str(takes_s)],
         input=json.dumps(configs.to_dict(config)),
         stdout=subprocess.PIPE,
         text=True,
@@ -274,7 +285,8 @@ def from_json(values: dict[str, Any]) -> Calibration:
 def main() -> None:
     """Answer one question on standard input."""
     try:
-        answer = dataclasses.asdict(calibrate(configs.from_dict(json.load(sys.stdin))))
+        config = configs.from_dict(json.load(sys.stdin))
+        answer = dataclasses.asdict(calibrate(config, takes_s=float(sys.argv[1])))
     except NudgeError as error:
         answer = {"message": error.message, "hint": error.hint}
     json.dump(answer, sys.stdout)

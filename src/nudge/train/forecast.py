@@ -65,6 +65,8 @@ def forecast(config: Config) -> Forecast:
             micro_tokens=_micro_tokens(config),
             dtype=machine.dtype,
             fast=machine.update == "fast",
+            optimizer=config.train.optimizer,
+            accumulate=_micro_tokens(config) < config.train.batch_tokens,
         ),
         free_bytes=machine.memory_bytes,
     )

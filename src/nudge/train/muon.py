@@ -14,6 +14,8 @@ from torch import Tensor
 from nudge.train.parallel import divided, is_sharded, local, row_span, whole_matrices
 from nudge.train.world import ALONE, World
 
+from nudge.model.sizes import MUON_STACK_NUMBERS as STACK_NUMBERS
+
 Polynomial = tuple[float, float, float]  # a, b, c
 
 JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
@@ -26,7 +28,6 @@ STEPS: tuple[Polynomial, ...] = (
     (2.6461, -1.9024, 0.4183),
 )
 MOMENTUM = 0.95
-STACK_NUMBERS = 2**22  # small matrices share a product, large ones would only need more memory at once
 
 
 def scale(n: int, m: int) -> float:

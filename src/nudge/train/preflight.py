@@ -28,17 +28,26 @@ DISK_BYTES_PER_S = 5e8  # only for the forecast
 def choose_micro_batch(config: Config, machine: Machine) -> int:
     """Sequences per pass. Raises: MachineError if not even one sequence fits the memory."""
     model, dtype, fast = config.model, machine.dtype, machine.update == "fast"
+    sequences, optimizer = config.train.batch_tokens // model.block_size, config.train.optimizer
     flops_per_s = SHARE_OF_PEAK * machine.peak_flops[dtype]
     tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(model))
     size = config.train.micro_batch or sizes.micro_batch(
         model,
-        sequences=config.train.batch_tokens // model.block_size,
+        sequences=sequences,
         dtype=dtype,
         fast=fast,
+        optimizer=optimizer,
         budget_bytes=int(0.9 * machine.memory_bytes),
         most_tokens=tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS,
     )
-    needed = sizes.training_bytes(model, micro_tokens=(size or 1) * model.block_size, dtype=dtype, fast=fast)
+    needed = sizes.training_bytes(
+        model,
+        micro_tokens=(size or 1) * model.block_size,
+        dtype=dtype,
+        fast=fast,
+        optimizer=optimizer,
+        accumulate=(size or 1) < sequences,
+    )
     if size is None or needed > machine.memory_bytes:
         raise MachineError(
             f"training {config.recipe} needs about {needed / 1e9:.1f} GB of memory, "

@@ -381,6 +381,8 @@ def _started(
             micro_tokens=micro_batch * config.model.block_size,
             dtype=machine.dtype,
             fast=machine.update == "fast",
+            optimizer=config.train.optimizer,
+            accumulate=micro_batch * config.model.block_size < config.train.batch_tokens,
         ),
         data=str(trainer.dataset.dir.resolve()),
         eval_every=config.eval.every,
