@@ -222,7 +222,7 @@ def test_processes_that_cannot_share_evenly_are_told_how_many_can(text: Path, tm
     with start(tmp_path, 3, *endless(text)) as processes:
         assert processes.wait(40) == [2, 2, 2]
         assert "error: 3 processes cannot share the 8 windows of an update evenly" in processes.said(0)
-        assert "start 1, 2, 4, 8 processes" in processes.said(0)
+        assert "start 1, 2, 4, 8 of them" in processes.said(0)
         assert processes.errors().count("error:") == 1
 
 

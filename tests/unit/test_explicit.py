@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nudge.config import ModelConfig, TrainConfig
+from nudge.config import Config, ModelConfig, TrainConfig, override
 from nudge.errors import CheckpointError
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
@@ -34,6 +34,10 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def eager(train: TrainConfig, dtype: str) -> Config:
+    return override(Config(train=train), {"machine": {"update": "eager", "dtype": dtype}})
 
 
 def make(config: ModelConfig = SMALL, noise: float = 0.05) -> GPT:
@@ -92,7 +96,7 @@ def losses(update: Update, n: int, parts: int = 1) -> list[float]:
 def test_ten_updates_are_those_of_the_plain_optimizer(optimizer: str, parts: int) -> None:
     train = TrainConfig(optimizer=optimizer, weight_decay=0.3, grad_clip=0.5)  # type: ignore[arg-type]
     network = make()
-    plain = AutogradUpdate(copy.deepcopy(network), train, "float32")
+    plain = AutogradUpdate(copy.deepcopy(network), eager(train, "float32"))
     written_out = ExplicitUpdate(network, train, torch.float32)
     found = losses(written_out, 10, parts)
     assert found == pytest.approx(losses(plain, 10, parts), rel=1e-4)
@@ -108,7 +112,7 @@ def test_a_run_may_go_on_the_other_way(optimizer: str, first: str, second: str) 
     def update(kind: str, network: GPT) -> Update:
         if kind == "fast":
             return ExplicitUpdate(network, train, torch.float32)
-        return AutogradUpdate(network, train, "float32")
+        return AutogradUpdate(network, eager(train, "float32"))
 
     network, other = make(), make()
     begun = update(first, network)
@@ -169,8 +173,8 @@ def test_bfloat16_learns_as_autocast_does() -> None:
     """Over 60 updates on a few windows both losses fall together; docs/performance.md has the long curves."""
     train = TrainConfig(optimizer="adamw")
     written_out = losses(ExplicitUpdate(make(), train, torch.bfloat16), 60)
-    plain = losses(AutogradUpdate(make(), train, "bfloat16"), 60)
-    exact = losses(AutogradUpdate(make(), train, "float32"), 60)
+    plain = losses(AutogradUpdate(make(), eager(train, "bfloat16")), 60)
+    exact = losses(AutogradUpdate(make(), eager(train, "float32")), 60)
     assert exact[-1] < exact[0] / 2
     off = max(abs(a - b) for a, b in zip(plain, exact, strict=True))
     assert max(abs(a - b) for a, b in zip(written_out, exact, strict=True)) < 2 * off + 0.02
@@ -188,7 +192,8 @@ def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
     arrays += [update.earlier] if update.earlier is not None else []
     arrays += [flat.real] if flat.real is not flat.weights else []
     used = sum(array.nbytes for array in arrays)
-    forecast = sizes.training_bytes(config, micro_tokens=2048, dtype=str(dtype).removeprefix("torch."), fast=True)
+    name = str(dtype).removeprefix("torch.")
+    forecast = sizes.training_memory(config, micro_tokens=2048, dtype=name, update="fast").total
     assert forecast == pytest.approx(used, rel=0.03)
 
 

@@ -81,9 +81,12 @@ def test_a_checkpoint_is_three_numbers_a_parameter() -> None:
 
 
 def test_micro_batch_divides_the_update_and_fits() -> None:
-    model = recipes.recipe("tiny").model
-    plenty = 10**12
-    assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=plenty, most_tokens=10**6) == 8
-    assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=plenty, most_tokens=5 * 64) == 4
-    assert sizes.micro_batch(model, sequences=7, dtype="float32", budget_bytes=plenty, most_tokens=5 * 64) == 1
-    assert sizes.micro_batch(model, sequences=8, dtype="float32", budget_bytes=10**6, most_tokens=10**6) is None
+    def most(sequences: int, most_tokens: int, budget_bytes: int = 10**12, processes: int = 1) -> int | None:
+        config = recipes.recipe("tiny", train={"batch_tokens": sequences * 64})
+        return sizes.micro_batch(config, budget_bytes=budget_bytes, most_tokens=most_tokens, processes=processes)
+
+    assert most(8, 10**6) == 8
+    assert most(8, 5 * 64) == 4
+    assert most(7, 5 * 64) == 1
+    assert most(8, 10**6, budget_bytes=10**6) is None
+    assert most(8, 10**6, processes=2) == 4

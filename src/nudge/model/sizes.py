@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields, replace
 
-from nudge.config import ModelConfig
+from nudge.config import Config, ModelConfig
 
 MUON_STACK_NUMBERS = 2**22  # that Muon orthogonalizes at once: small matrices share a product, more would need memory
 
@@ -183,50 +183,33 @@ def _muon_scratch(model: ModelConfig, *, low: bool, fast: bool) -> int:
     return n * (14 if low else 18)  # and the update of the stack before
 
 
-def training_bytes(
-    model: ModelConfig,
-    *,
-    micro_tokens: int,
-    dtype: str,
-    fast: bool = False,
-    optimizer: str = "adamw",
-    accumulate: bool = True,
-) -> int:
-    """Memory that training needs at its peak, in all; `fast`: by the update that is written out."""
+def memory_of_run(config: Config, *, micro_batch: int | None = None, processes: int = 1) -> TrainingMemory:
+    """`training_memory` of one process of a run, as its config says. `micro_batch`: sequences per pass, if others."""
+    micro_tokens = (micro_batch or config.train.micro_batch or 1) * config.model.block_size
+    machine = config.machine
     return training_memory(
-        model,
+        config.model,
         micro_tokens=micro_tokens,
-        dtype=dtype,
-        update="fast" if fast else "eager",
-        optimizer=optimizer,
-        accumulate=accumulate,
-    ).total
+        dtype=machine.dtype or "float32",
+        update=machine.update or "eager",
+        n_shards=processes if machine.shard else 1,
+        recompute=machine.recompute,
+        processes=processes,
+        optimizer=config.train.optimizer,
+        accumulate=micro_tokens < config.train.batch_tokens,  # or the gradients of other processes come to its own
+    )
 
 
-def micro_batch(
-    model: ModelConfig,
-    *,
-    sequences: int,
-    dtype: str,
-    budget_bytes: int,
-    most_tokens: int,
-    fast: bool = False,
-    optimizer: str = "adamw",
-) -> int | None:
-    """The most sequences per pass that divide an update evenly and fit the memory; None if not even one does.
+def micro_batch(config: Config, *, budget_bytes: int, most_tokens: int, processes: int = 1) -> int | None:
+    """The most sequences per pass that divide a process's part of an update and fit the memory; None if not even one.
 
     A pass has at most `most_tokens` tokens, if that is one sequence or more.
     """
+    T, sequences = config.model.block_size, config.train.batch_tokens // config.model.block_size // processes
     for size in range(sequences, 0, -1):
-        if sequences % size == 0 and (size == 1 or size * model.block_size <= most_tokens):
-            needed = training_bytes(
-                model,
-                micro_tokens=size * model.block_size,
-                dtype=dtype,
-                fast=fast,
-                optimizer=optimizer,
-                accumulate=size < sequences,
-            )
-            if needed <= budget_bytes:
+        fits_time = size == 1 or size * T <= most_tokens
+        if sequences % size == 0 and fits_time:
+            needed = memory_of_run(config, micro_batch=size, processes=processes)
+            if needed.total <= budget_bytes:
                 return size
     return None

@@ -60,14 +60,7 @@ def forecast(config: Config) -> Forecast:
         rehearsal=rehearsal,
         measured=measured,
         took_s=time.perf_counter() - begun,
-        needed_bytes=sizes.training_bytes(
-            config.model,
-            micro_tokens=_micro_tokens(config),
-            dtype=machine.dtype,
-            fast=machine.update == "fast",
-            optimizer=config.train.optimizer,
-            accumulate=_micro_tokens(config) < config.train.batch_tokens,
-        ),
+        needed_bytes=sizes.memory_of_run(config).total,
         free_bytes=machine.memory_bytes,
     )
 

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from nudge.model.sizes import MUON_STACK_NUMBERS as STACK_NUMBERS
 from nudge.train.parallel import divided, is_sharded, local, row_span, whole_matrices
 from nudge.train.world import ALONE, World
-
-from nudge.model.sizes import MUON_STACK_NUMBERS as STACK_NUMBERS
 
 Polynomial = tuple[float, float, float]  # a, b, c
 

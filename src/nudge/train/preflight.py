@@ -25,29 +25,17 @@ GPU_PASS_TOKENS = 65_536
 DISK_BYTES_PER_S = 5e8  # only for the forecast
 
 
-def choose_micro_batch(config: Config, machine: Machine) -> int:
-    """Sequences per pass. Raises: MachineError if not even one sequence fits the memory."""
-    model, dtype, fast = config.model, machine.dtype, machine.update == "fast"
-    sequences, optimizer = config.train.batch_tokens // model.block_size, config.train.optimizer
-    flops_per_s = SHARE_OF_PEAK * machine.peak_flops[dtype]
-    tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(model))
+def choose_micro_batch(config: Config, machine: Machine, processes: int = 1) -> int:
+    """Sequences per pass of one process. Raises: MachineError if not even one sequence fits the memory."""
+    flops_per_s = SHARE_OF_PEAK * machine.peak_flops[machine.dtype] / processes
+    tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(config.model))
     size = config.train.micro_batch or sizes.micro_batch(
-        model,
-        sequences=sequences,
-        dtype=dtype,
-        fast=fast,
-        optimizer=optimizer,
+        config,
         budget_bytes=int(0.9 * machine.memory_bytes),
         most_tokens=tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS,
+        processes=processes,
     )
-    needed = sizes.training_bytes(
-        model,
-        micro_tokens=(size or 1) * model.block_size,
-        dtype=dtype,
-        fast=fast,
-        optimizer=optimizer,
-        accumulate=(size or 1) < sequences,
-    )
+    needed = sizes.memory_of_run(config, micro_batch=size, processes=processes).total
     if size is None or needed > machine.memory_bytes:
         raise MachineError(
             f"training {config.recipe} needs about {needed / 1e9:.1f} GB of memory, "

@@ -268,21 +268,21 @@ def fit_to_machine(config: Config, machine: Machine, world: World = ALONE) -> Co
         update=machine.update,  # type: ignore[arg-type]
     )
     config = replace(config, machine=chosen)
-    size = preflight.choose_micro_batch(_part_of_one(config, world), machine)
+    _check_share(config, world)
+    size = preflight.choose_micro_batch(config, machine, world.size)
     return replace(config, train=replace(config.train, micro_batch=size))
 
 
-def _part_of_one(config: Config, world: World) -> Config:
-    """What one process computes of an update. Raises: ConfigError if that is not the same for all."""
-    n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch
-    if n_windows % world.size or (wanted and n_windows // world.size % wanted):
-        fitting = [n for n in range(1, n_windows + 1) if n_windows % (n * (wanted or 1)) == 0]
+def _check_share(config: Config, world: World) -> None:
+    """Raises: ConfigError if the windows of an update, or its passes, are not the same number for all processes."""
+    n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch or 1
+    if n_windows % (world.size * wanted):
+        fitting = [n for n in range(1, n_windows + 1) if n_windows % (n * wanted) == 0]
         raise ConfigError(
-            f"{world.size} processes cannot share the {n_windows} windows of an update evenly"
-            + (f" in passes of {wanted}" if wanted else ""),
-            f"start {', '.join(map(str, fitting[:8]))} processes, or choose another --set train.batch_tokens",
+            f"{_counted(world.size)} cannot share the {n_windows} windows of an update evenly"
+            + (f" in passes of {wanted}" if wanted > 1 else ""),
+            f"start {', '.join(map(str, fitting[:8]))} of them, or choose another --set train.batch_tokens",
         )
-    return replace(config, train=replace(config.train, batch_tokens=config.train.batch_tokens // world.size))
 
 
 def _rehearse(config: Config, machine: Machine, batches: Batches, world: World) -> tuple[Config, Machine, Rehearsal]:
@@ -376,14 +376,7 @@ def _started(
         peak_flops=machine.peak_flops[machine.dtype],
         flops_per_token=sizes.training_flops_per_token(config.model),
         forecast_s=forecast_s,
-        forecast_bytes=sizes.training_bytes(
-            config.model,
-            micro_tokens=micro_batch * config.model.block_size,
-            dtype=machine.dtype,
-            fast=machine.update == "fast",
-            optimizer=config.train.optimizer,
-            accumulate=micro_batch * config.model.block_size < config.train.batch_tokens,
-        ),
+        forecast_bytes=sizes.memory_of_run(config, processes=world.size).total,
         data=str(trainer.dataset.dir.resolve()),
         eval_every=config.eval.every,
         processes=trainer.world.size,
@@ -453,20 +446,17 @@ def _as_before(config: Config, written: dict[str, Any], world: World) -> tuple[C
         machine = replace(machine, update="eager")
         notes += (f"update eager from here on, no longer bit for bit as it began: {obstacle}",)
     if (before := written.get("processes", 1)) != world.size:
-        threads = max(1, usable_cores() // world.local_size)
-        n_windows = _part_of_one(
-            replace(config, train=replace(config.train, micro_batch=None)), world
-        ).train.batch_tokens
-        n_windows //= config.model.block_size
-        most = config.train.micro_batch or 1
-        size = next(n for n in range(min(most, n_windows), 0, -1) if n_windows % n == 0)
+        train, machine = config.train, replace(machine, threads=max(1, usable_cores() // world.local_size))
+        _check_share(replace(config, train=replace(train, micro_batch=None)), world)
+        n_windows = train.batch_tokens // config.model.block_size // world.size
+        most = min(n_windows, train.micro_batch or 1)
+        size = next(n for n in range(most, 0, -1) if n_windows % n == 0)
         config = replace(
             config,
-            train=replace(config.train, micro_batch=size),
-            machine=replace(config.machine, threads=threads),
+            train=replace(train, micro_batch=size),
+            machine=replace(config.machine, threads=machine.threads),
         )
-        machine = replace(machine, threads=threads)
-        notes += (f"{_counted(world.size)} now, {_counted(before)} before: the same batches, summed in another order",)
+        notes += (f"{_counted(world.size)} now, {before} before: the same batches, summed in another order",)
     return config, machine, notes
 
 

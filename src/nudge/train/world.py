@@ -290,9 +290,9 @@ def _meet(world: World) -> Any:
 
     def connect() -> Any:
         patience = timedelta(seconds=world.timeout_s)
-        store = dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
+        met = dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
         # The launcher's store remembers what the processes before a restart wrote.
-        store = dist.PrefixStore(f"nudge {world.restarts}", store)
+        store = dist.PrefixStore(f"nudge {world.restarts}", met)
         store.set(f"here/{world.rank}", f"process {os.getpid()} on {_host()}")
         return store
 
@@ -303,7 +303,7 @@ def _meet(world: World) -> Any:
 
     try:
         store = _in_time(world.timeout_s, connect)
-        _in_time(world.timeout_s, lambda: come_in(store))
+        _in_time(world.timeout_s + GRACE_S, lambda: come_in(store))
     except (RuntimeError, dist.DistError, TimeoutError) as error:
         if "EADDRINUSE" in str(error):
             raise MachineError(
@@ -344,7 +344,7 @@ def _in_time(seconds: float, work: Callable[[], T]) -> T:
     result, error = outcome[0]
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _speak_towards(address: str) -> None:
