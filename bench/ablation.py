@@ -9,6 +9,7 @@ is that of the whole validation text, in nats per token, after the last update.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -96,7 +97,8 @@ def run(settings: dict[str, str], dataset: Dataset, seed: int, dtype: str) -> di
     now.clear()
     now.update(settings)
     network = trial(config, settings)
-    update = AutogradUpdate(network, config.train, dtype)
+    machine = dataclasses.replace(config.machine, dtype=dtype, update="eager")  # type: ignore[arg-type]
+    update = AutogradUpdate(network, dataclasses.replace(config, machine=machine))
     update.optimizer.muon.steps = {"5": muon.JORDAN, "4": POLAR_4, "3": muon.STEPS}[settings.get("ns", "3")]
     batches = make_batches(config, dataset)
     step_s = []
