@@ -4,14 +4,21 @@ A checkpoint holds what the learning material says (model weights, optimizer sta
 besides. A save that is cut off at any moment leaves the checkpoint before it intact: the bytes go to a temporary file,
 are fsynced and renamed, and their checksum is in the index before they get their name. The checksum is ours because
 `torch.load` notices almost no flipped bit (497 of 500 loaded silently in a trial).
+
+A run whose processes keep only a part of the weights each (train/sharded.py) has a folder instead of a file: a
+safetensors file from each process, and checkpoint.json with the rest and their checksums. What reads one, reads both.
 """
 
+import contextlib
 import dataclasses
+import json
 import os
 import pickle
 import shutil
 import time
+import warnings
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -27,6 +34,7 @@ from nudge.runfolder import RunFolder, newest_run
 
 FORMAT = "nudge checkpoint"
 VERSION = 1
+PARTS = "checkpoint.json"  # what a checkpoint of several files is named by, in its folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,32 +74,65 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
     Raises: MachineError on a full disk, a read-only folder and the like.
     """
     path = folder.checkpoints / f"step_{checkpoint.step:08d}.pt"
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "model": checkpoint.model,
-        "optimizer": checkpoint.optimizer,
-        "step": checkpoint.step,
-        "skipped_in_a_row": checkpoint.skipped_in_a_row,
-        "train_s": checkpoint.train_s,
-        "config": configs.to_dict(checkpoint.config),
-        "rng": checkpoint.rng,
-        "data_fingerprint": checkpoint.data_fingerprint,
-        "tokenizer_sha256": checkpoint.tokenizer_sha256,
-    }
-    try:
+    tensors = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "rng": checkpoint.rng}
+    content = {**_header(checkpoint), **tensors}
+    with _saving(folder, path, checkpoint.step):
         with files.atomic_writer(path) as file:
             torch.save(content, cast(IO[bytes], file))  # torch only calls write
             saved = SavedFile(path=path, n_bytes=file.n_bytes, sha256=file.sha256.hexdigest())
             _append_to_index(folder, saved, checkpoint.step)
         files.point_to(folder.ckpt, path)
+    return saved
+
+
+def parts_path(folder: RunFolder, step: int) -> Path:
+    """The folder of a checkpoint whose processes write a file each."""
+    return folder.checkpoints / f"step_{step:08d}.parts"
+
+
+def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: Mapping[str, SavedFile]) -> SavedFile:
+    """Make the folder `written`, which holds the files `parts`, flushed to the disk, the checkpoint of this step.
+
+    Raises: MachineError as `save`.
+    """
+    path = parts_path(folder, checkpoint.step)
+    with _saving(folder, path, checkpoint.step):
+        sums = {name: {"sha256": part.sha256, "n_bytes": part.n_bytes} for name, part in sorted(parts.items())}
+        files.write_json(written / PARTS, {**_header(checkpoint), "files": sums})
+        n_bytes = sum(part.n_bytes for part in parts.values()) + (written / PARTS).stat().st_size
+        saved = SavedFile(path=path, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
+        _append_to_index(folder, saved, checkpoint.step)
+        shutil.rmtree(path, ignore_errors=True)  # of a run that was resumed from before this step
+        written.replace(path)
+        files.fsync(path.parent)
+        files.point_to(folder.ckpt, path)
+    return saved
+
+
+def _header(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything but the tensors."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "step": checkpoint.step,
+        "skipped_in_a_row": checkpoint.skipped_in_a_row,
+        "train_s": checkpoint.train_s,
+        "config": configs.to_dict(checkpoint.config),
+        "data_fingerprint": checkpoint.data_fingerprint,
+        "tokenizer_sha256": checkpoint.tokenizer_sha256,
+    }
+
+
+@contextlib.contextmanager
+def _saving(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
-        earlier = checkpoint.step > 0  # an import, and a run before its first update, have none to go on from
+        earlier = step > 0  # an import, and a run before its first update, have none to go on from
         raise MachineError(
             f"could not save {path.name}: {_cause(error)}" + " (the checkpoint before it is intact)" * earlier,
             "make room on the disk or check the folder's permissions" + f", then: nudge resume {folder.path}" * earlier,
         ) from error
-    return saved
 
 
 def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
@@ -120,7 +161,10 @@ def prune(folder: RunFolder, keep: SaveConfig) -> None:
     """Delete checkpoints but the newest `keep_last` and those of every `keep_every`-th update."""
     for path in paths(folder)[keep.keep_last :]:
         if keep.keep_every is None or _step_of(path) % keep.keep_every:
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _step_of(path: Path) -> int:
@@ -128,21 +172,22 @@ def _step_of(path: Path) -> int:
 
 
 def paths(folder: RunFolder) -> list[Path]:
-    """The checkpoint files of a run, the newest first."""
-    return sorted(folder.checkpoints.glob("step_" + "[0-9]" * 8 + ".pt"), reverse=True)
+    """The checkpoints of a run, files and folders, the newest first."""
+    found = [path for kind in ("pt", "parts") for path in folder.checkpoints.glob("step_" + "[0-9]" * 8 + f".{kind}")]
+    return sorted(found, key=lambda path: (_step_of(path), path.stat().st_mtime), reverse=True)
 
 
-def newest(folder: RunFolder, *, verify: bool = True) -> Checkpoint:
+def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
     """The newest checkpoint of a run that verifies; its `notes` name the damaged ones that were passed over.
 
-    Without `verify` it is the newest that can be opened, see `read`.
+    Without `verify` it is the newest that can be opened; `tensors` as well as in `read`.
 
     Raises: CheckpointError if there is none.
     """
     notes: list[str] = []
     for path in paths(folder):
         try:
-            return _with_notes(read(path, verify=verify), notes)
+            return _with_notes(read(path, verify=verify, tensors=tensors), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} passed over: {error.message}")
     if folder.ckpt.is_file() and not folder.ckpt.is_symlink():
@@ -155,17 +200,20 @@ def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
     return dataclasses.replace(checkpoint, notes=tuple(notes))
 
 
-def read(path: Path, *, verify: bool = True) -> Checkpoint:
-    """Read one checkpoint file; nothing in it is executed.
+def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
+    """Read one checkpoint; nothing in it is executed.
 
     A checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it); a file without one, such
     as a copy on its own, is read but not `verified`. So is every file without `verify`, which saves reading all of it:
-    for who looks at names and shapes, never for who computes with the weights.
+    for who looks at names and shapes, never for who computes with the weights. Without `tensors`, those of a checkpoint
+    of several files are left where they are, for processes that each want a part (of one file they are mapped anyway).
 
     Raises: CheckpointError if it is missing, damaged, not one of ours, or wants to run code.
     """
     path = path.resolve()
     recorded = _recorded_sha256(path) if verify else set()
+    if path.is_dir():
+        return _read_parts(path, recorded, verify=verify, tensors=tensors)
     if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
         raise CheckpointError(f"{path.name} is not a checkpoint, or only a piece of one", _FOREIGN_HINT)
     try:
@@ -183,6 +231,44 @@ def read(path: Path, *, verify: bool = True) -> Checkpoint:
     if damaged:
         raise CheckpointError(f"{path.name} is damaged: its SHA-256 differs from the recorded one", _DAMAGED_HINT)
     return _checkpoint(content, path, verified=bool(recorded))
+
+
+def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
+    try:
+        header = json.loads((path / PARTS).read_text(encoding="utf-8"))
+        sums = {PARTS: recorded, **{name: {part["sha256"]} for name, part in header["files"].items()}} if verify else {}
+        for name, known in sums.items():
+            if known and files.sha256(path / Path(name).name) not in known:
+                raise CheckpointError(
+                    f"{path.name} is damaged: the SHA-256 of {name} differs from the recorded one", _DAMAGED_HINT
+                )
+        values = _load_parts(path) if tensors else {}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path.name} has no {Path(error.filename).name}", _DAMAGED_HINT) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+    content = {**header, "rng": values.get("rng"), "model": {}, "optimizer": {} if tensors else None}
+    for name, tensor in values.items():
+        section, _, rest = name.partition(".")
+        if section == "model":
+            content["model"][rest] = tensor
+        elif section == "optimizer":
+            parameter, _, key = rest.rpartition(".")
+            content["optimizer"].setdefault(parameter, {})[key] = tensor
+    return _checkpoint(content, path, verified=bool(recorded))
+
+
+def _load_parts(path: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint of several files, each put together from its parts."""
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.HuggingFaceStorageReader(str(path))
+    found = reader.read_metadata().state_dict_metadata
+    tensors = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that no other process takes part in it
+        dcp.load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
 
 
 _FOREIGN_HINT = "'nudge import' reads the formats of other programs safely"
@@ -235,7 +321,7 @@ def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("run
     if source is None:
         return newest(RunFolder(newest_run(runs)), verify=verify)
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() and not (path / PARTS).exists():
         return newest(RunFolder(path), verify=verify)
     if not path.exists():
         raise CheckpointError(f"no such run or checkpoint: {path}", "'nudge runs' lists the runs here")

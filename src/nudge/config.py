@@ -117,6 +117,9 @@ class MachineConfig:
     dtype: Literal["float32", "bfloat16"] | None = None  # of matrix products; weights stay float32
     threads: int | None = None
     update: Literal["fast", "compiled", "eager"] | None = None  # how it is computed (train/update.py)
+    shard: bool = False  # each of several processes keeps a part of the weights and moments only (FSDP)
+    recompute: bool = False  # activations are computed once more in the backward pass instead of kept: slower, smaller
+    timeout_s: float = 300.0  # how long processes wait for each other before one counts as lost
     deterministic: bool = False  # bit-exact resume on CUDA too, at some cost in speed
     usd_per_hour: float | None = None
 
@@ -310,6 +313,7 @@ def check(config: Config) -> None:
         config.save.keep_every,
     )
     _require(machine.threads is None or machine.threads >= 1, "machine.threads", "at least 1", machine.threads)
+    _require(0 < machine.timeout_s < math.inf, "machine.timeout_s", "a positive number", machine.timeout_s)
     _require(
         machine.usd_per_hour is None or 0 <= machine.usd_per_hour < math.inf,
         "machine.usd_per_hour",

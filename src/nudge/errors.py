@@ -9,6 +9,7 @@ NudgeError            message + hint; the command line prints both and exits wit
 ├── FormatError       import from or export to another program's format
 ├── MachineError      not enough disk or memory, no network, a device that is not there
 └── RunError          a run that cannot start, resume or go on
+    └── LostError     one of a run's processes died or no longer answers
 ```
 
 Anything else that escapes is a bug and shows its traceback.
@@ -57,6 +58,14 @@ class MachineError(NudgeError):
 
 class RunError(NudgeError):
     """A run that cannot start, resume or go on."""
+
+
+class LostError(RunError):
+    """One of a run's processes died or no longer answers. `speaks`: of those that are left, this one should tell it."""
+
+    def __init__(self, message: str, hint: str = "", *, speaks: bool = True) -> None:
+        super().__init__(message, hint)
+        self.speaks = speaks
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

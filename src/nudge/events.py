@@ -45,6 +45,7 @@ class Started:
     forecast_bytes: int  # of memory
     data: str  # the prepared folder
     eval_every: int = 0
+    processes: int = 1
     usd_per_hour: float | None = None
     resumed_from: str | None = None  # the checkpoint
     notes: tuple[str, ...] = ()  # what the probe chose and why; damaged checkpoints that were passed over

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
 from nudge.look.arithmetic import FORMULAS, Arithmetic, explain
-from nudge.look.stages import ROLES, Trace, trace
+from nudge.look.forward_pass import Trace, trace
+from nudge.look.stages import ROLES
 from nudge.model.gpt import GPT, init_weights
 
 MODELS = {

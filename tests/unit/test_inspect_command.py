@@ -178,7 +178,7 @@ def test_counts_as_a_person_writes_them(n: int, written: str) -> None:
     ],
 )
 def test_shares_are_seen(share: float, bar: str, percent: str) -> None:
-    assert (command._bar(share), command._percent(share)) == (bar, percent)
+    assert (command.bar(share, command.BAR), command._percent(share)) == (bar, percent)
 
 
 def test_a_histogram_is_as_high_as_its_lines() -> None:

@@ -5,8 +5,8 @@ import torch
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
+from nudge.look.forward_pass import trace
 from nudge.look.logit_lens import lens
-from nudge.look.stages import trace
 from nudge.model.gpt import GPT, init_weights
 
 TOKENS = [5, 9, 2, 2, 30, 11]

@@ -11,12 +11,12 @@ from click.testing import CliRunner, Result
 from nudge import checkpoint as checkpoints
 from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.cli import cli
-from nudge.cli.predict import bar, percent
-from nudge.cli.prompts import prompt_context
+from nudge.cli.predict import percent
+from nudge.cli.prompts import read_context
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import Tokenizer
-from nudge.errors import NudgeError
+from nudge.data.tokenizer import CharTokenizer, Tokenizer
+from nudge.errors import ConfigError, NudgeError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import nudge_once, predict
@@ -152,11 +152,13 @@ def test_control_prompts_are_what_the_vocabulary_can_write(tmp_path: Path) -> No
 
 
 def test_a_network_that_knows_no_document() -> None:
-    """Three letters, and no place in the network for the token that starts a document."""
-    network = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=16, block_size=8, vocab_size=3))
-    model = LanguageModel(network, tokenizers.chars(["ABC"]))
-    assert prompt_context(model, "CAB") == (2, 0, 1)
-    assert prompt_context(LanguageModel(GPT(ModelConfig()), model.tokenizer), "CAB") == (3, 2, 0, 1)
+    """Three letters, and no token that starts a document."""
+    network = GPT(ModelConfig(n_layer=1, n_head=1, n_embd=16, block_size=8, vocab_size=4))
+    assert read_context(LanguageModel(network, tokenizers.chars(["ABC"])), "CAB", None) == (3, 2, 0, 1)
+    model = LanguageModel(network, CharTokenizer("ABC", has_eot=False))
+    assert read_context(model, "CAB", None) == (2, 0, 1)
+    with pytest.raises(ConfigError, match="it needs a prompt"):
+        read_context(model, "", None)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +186,7 @@ def test_bad_input_is_one_clear_error(run: Path, arguments: list[str], message: 
     assert raised.value.hint
 
 
-def test_percent_and_bar() -> None:
+def test_percent() -> None:
     assert [percent(p) for p in (0, 1, 0.123456, 0.0001, 0.00001, 3e-30)] == [
         "0.00%", "100.00%", "12.35%", "0.01%", "1e-03%", "3e-28%",
     ]  # fmt: skip
-    assert [bar(share) for share in (0, 1e-9, 0.5, 1)] == ["", "▏", "█" * 14, "█" * 28]

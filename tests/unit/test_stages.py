@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.look.stages import trace
+from nudge.look.forward_pass import trace
 from nudge.model.gpt import GPT, init_weights
 
 SIZES = {

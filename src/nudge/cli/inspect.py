@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.visible import visible
+from nudge.cli.visible import bar, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 
     Nearest = list[tuple[int, str, tuple[tuple[Neighbour, str], ...]]]  # a token of the text, its text, its neighbours
 
-BAR = 10  # characters of a full bar
+BAR = 10  # cells of a full bar
 BINS = 51
 ROWS = 7  # of a histogram, in lines
 EIGHTHS = " ▁▂▃▄▅▆▇█"
-PARTS_OF_A_BAR = " ▏▎▍▌▋▊▉█"
 COLORS = {"embedding": "dark_orange", "attention": "blue", "mlp": "cyan", "norm": "magenta", "head": "yellow"}
 MOST_MOVED = 10
 WIDE, WIDEST = 126, 160  # columns of a terminal from which more is said
@@ -224,7 +223,7 @@ def _show_tree(console: "Console", found: "Weights", every: bool) -> None:
             cells.append(Text(node.role))
         color = COLORS.get(parameter.group, "dim") if parameter else "dim"
         cells.append(Text(_shape(parameter.shape) if parameter else ""))
-        cells += [Text(_count(node.n)), Text(_bar(node.share), style=color), Text(_percent(node.share))]
+        cells += [Text(_count(node.n)), Text(bar(node.share, BAR), style=color), Text(_percent(node.share))]
         table.add_row(*cells)
     console.print(table)
 
@@ -315,7 +314,7 @@ def _show_nearest(console: "Console", nearest: "Nearest") -> None:
             grid.add_row(
                 Text("    " + repr(_line(its))),
                 Text(f"{neighbour.token:,}", style="dim"),
-                Text(_bar(cosine), style="blue"),
+                Text(bar(cosine, BAR), style="blue"),
                 f"{cosine:.2f}",
             )
         console.print(grid if near else Text("    its row is zero or not finite, and has no direction", style="yellow"))
@@ -329,7 +328,9 @@ def _show_difference(console: "Console", against: str, moved: "Difference") -> N
     grid = _grid(2)
     most = max((value for value in moved.parts.values() if math.isfinite(value)), default=0.0)
     for part, value in moved.parts.items():
-        grid.add_row(Text(f"  {part}"), Text(_bar(value / most if most else 0.0), style="dark_orange"), _number(value))
+        grid.add_row(
+            Text(f"  {part}"), Text(bar(value / most if most else 0.0, BAR), style="dark_orange"), _number(value)
+        )
     grid.add_row(Text("  all", style="bold"), "", Text(_number(moved.total), style="bold"))
     console.print(grid)
     console.print(Text("\nMoved most", style="bold"))
@@ -384,13 +385,6 @@ def _percent(share: float) -> str:
     if 0 < share < 0.001:
         return "< 0.1%"
     return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
-
-
-def _bar(share: float) -> str:
-    """BAR characters for 1, to an eighth of one; what is there at all is seen."""
-    eighths = round(8 * BAR * min(max(share, 0.0), 1.0)) if math.isfinite(share) else 0
-    eighths = max(eighths, 1 if share > 0 else 0)
-    return "█" * (eighths // 8) + (PARTS_OF_A_BAR[eighths % 8] if eighths % 8 else "")
 
 
 def _number(value: float) -> str:

@@ -52,7 +52,7 @@ def once(
       nudge once runs/first --prompt "def" --target 32 --lr 10
       nudge once --prompt "import" --target " os" --optimizer adamw --json
     """
-    from nudge.cli.prompts import one_token, prompt_context, read_context
+    from nudge.cli.prompts import one_token, read_context
     from nudge.infer import engine
     from nudge.look.once import control_contexts, nudge_once
     from nudge.look.prediction import start_of_document
@@ -62,7 +62,7 @@ def once(
         click.echo(note, err=True)
     token = one_token(model, target)
     context = read_context(model, prompt, ids) or start_of_document(model.network, model.tokenizer)
-    controls = [prompt_context(model, text) for text in control] or control_contexts(model, context)
+    controls = [tuple(model.prompt_ids(text)) for text in control] or control_contexts(model, context)
     nudge = nudge_once(model.network, context, token, lr, optimizer=optimizer, controls=controls)
     if as_json:
         click.echo(json.dumps(_as_json(model, nudge, context), ensure_ascii=False, allow_nan=False))

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.visible import bar
+
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
     from nudge.look.prediction import Prediction
 
-BAR_CELLS = 28
-EIGHTHS = " ▏▎▍▌▋▊▉"
+BAR = 28  # cells of a full bar
 
 
 @click.command()
@@ -127,7 +128,7 @@ def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: li
             str(token),
             percent(row["probability"]),
             (percent(row["drawn_with"]) if row["drawn_with"] else "never") if drawn else "",
-            Text(bar(row["probability"] / largest), style="dark_orange"),
+            Text(bar(row["probability"] / largest, BAR), style="dark_orange"),
         )
     console.print(table)
     n_rest = len(prediction.probabilities) - len(listed)
@@ -142,9 +143,3 @@ def percent(probability: float) -> str:
     if probability == 0 or probability >= 0.00005:
         return f"{probability:.2%}"
     return f"{100 * probability:.0e}%"
-
-
-def bar(share: float) -> str:
-    """A bar of so much of BAR_CELLS, to an eighth of a cell; anything above 0 can be seen."""
-    eighths = max(round(share * BAR_CELLS * 8), share > 0)
-    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -34,7 +34,7 @@ def read_context(model: "LanguageModel", prompt: str, ids: str | None) -> tuple[
     Raises: ConfigError for ids that are no numbers, or both; TokenizerError for text that the vocabulary lacks.
     """
     if ids is None:
-        return prompt_context(model, read_prompt(prompt))
+        return tuple(model.prompt_ids(read_prompt(prompt)))
     if prompt:
         raise ConfigError("a prompt and ids were given, expected one of them", "leave out --prompt or --ids")
     words = ids.replace(",", " ").split()
@@ -42,13 +42,6 @@ def read_context(model: "LanguageModel", prompt: str, ids: str | None) -> tuple[
     if strange is not None:
         raise ConfigError(f"{strange!r} is not a token id", "ids are numbers with commas between: --ids 91,860,287")
     return tuple(int(word) for word in words)
-
-
-def prompt_context(model: "LanguageModel", prompt: str) -> tuple[int, ...]:
-    """The ids of a prompt, after the token that starts a document if the network knows one."""
-    if model.tokenizer.eot < model.network.config.vocab_size:
-        return tuple(model.prompt_ids(prompt))
-    return tuple(model.tokenizer.encode(prompt))
 
 
 def one_token(model: "LanguageModel", text: str) -> int:

@@ -62,11 +62,22 @@ class Count(click.ParamType[int]):
 @click.option("--sample-every", type=int, metavar="N", help="Updates between two samples; 0: none. [default: 20]")
 @click.option("--eval-every", type=int, metavar="N", help="Updates between two measurements on validation text.")
 @click.option("--save-every", type=int, metavar="N", help="Updates between two checkpoints.")
+@click.option("--shard", is_flag=True, help="Of several processes, each keeps a part of the weights only (FSDP).")
+@click.option("--continue", "or_resume", is_flag=True, help="Go on with the run if the folder of --run holds one.")
 @click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="Settings as a file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, such as train.lr=3e-4.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
-def train(more_data: tuple[str, ...], data: tuple[str, ...], as_json: bool, folder: str | None, **options: Any) -> None:
+def train(
+    more_data: tuple[str, ...],
+    data: tuple[str, ...],
+    as_json: bool,
+    folder: str | None,
+    or_resume: bool,
+    **options: Any,
+) -> None:
     """Train a model from the start.
+
+    Started several times by torchrun, the processes share every update: torchrun --nproc-per-node 8 -m nudge train.
 
     \b
     Example:
@@ -80,7 +91,7 @@ def train(more_data: tuple[str, ...], data: tuple[str, ...], as_json: bool, fold
     config = make_config(paths=(*data, *more_data), **options)
     from nudge.train.start import run
 
-    watch(run(config, folder), as_json=as_json)
+    watch(run(config, folder, or_resume=or_resume), as_json=as_json)
 
 
 @click.command()
@@ -121,6 +132,7 @@ def make_config(
     sample_every: int | None,
     eval_every: int | None,
     save_every: int | None,
+    shard: bool = False,
 ) -> "Config":
     """The recipe, changed by the file, then by --set, then by the options of their own. Raises: ConfigError."""
     from nudge import config as configs
@@ -144,6 +156,7 @@ def make_config(
         "sample": {"every": sample_every},
         "eval": {"every": eval_every},
         "save": {"every": save_every},
+        "machine": {"shard": shard or None},
     }
     return configs.override(config, _given(named))
 
@@ -168,7 +181,10 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
                     interrupt.listen(last.run)
                 yield last
 
-        if as_json:
+        if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+            for _ in listened():
+                pass
+        elif as_json:
             import json
 
             for event in listened():
@@ -179,6 +195,8 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
             live.show(listened())
     if interrupt.signal:
         sys.exit(128 + interrupt.signal)
+    if os.environ.get("RANK", "0") != "0":
+        return
     reason = last.reason if isinstance(last, events.Stopped) else ""
     if reason == "diverged" and isinstance(last, events.Stopped):
         raise RunError(f"the run stopped after update {last.step}", last.hint)

@@ -39,13 +39,15 @@ class Batches:
         """Updates until every window was seen once; rarely a whole number."""
         return self.n_windows / self.n_sequences
 
-    def __call__(self, step: int) -> Window:
+    def __call__(self, step: int, rows: slice = slice(None)) -> Window:
         """Inputs and targets, the inputs one token on, of update `step`. Shapes: [B, T], [B, T].
+
+        `rows`: of its windows only these, for one of several processes.
 
         Raises: DataError for ids that the model does not have.
         """
         T = self.block_size
-        windows = np.stack([self.tokens.read(start, T + 1) for start in self.starts(step)]).astype(np.int64)
+        windows = np.stack([self.tokens.read(start, T + 1) for start in self.starts(step)[rows]]).astype(np.int64)
         _check_ids(windows, self.vocab_size, self.tokens)
         return _inputs_and_targets(windows, self.tokens.records)
 

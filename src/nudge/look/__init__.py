@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from nudge.look.arithmetic import Term as Term
     from nudge.look.arithmetic import explain as explain
     from nudge.look.arithmetic import explain_fold as explain_fold
+    from nudge.look.forward_pass import Strip as Strip
+    from nudge.look.forward_pass import Trace as Trace
+    from nudge.look.forward_pass import trace as trace
     from nudge.look.inspection import Stored as Stored
     from nudge.look.inspection import Weights as Weights
     from nudge.look.inspection import weights as weights
@@ -38,9 +41,6 @@ if TYPE_CHECKING:
     from nudge.look.smallest import Line as Line
     from nudge.look.smallest import Logistic as Logistic
     from nudge.look.stages import Stage as Stage
-    from nudge.look.stages import Strip as Strip
-    from nudge.look.stages import Trace as Trace
-    from nudge.look.stages import trace as trace
     from nudge.look.values import Change as Change
     from nudge.look.values import Difference as Difference
     from nudge.look.values import Histogram as Histogram
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "arithmetic": ("Arithmetic", "Term", "explain", "explain_fold"),
+    "forward_pass": ("Strip", "Trace", "trace"),
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
@@ -60,7 +61,7 @@ _NAMES = {
     "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
-    "stages": ("Stage", "Strip", "Trace", "trace"),
+    "stages": ("Stage",),
     "values": ("Change", "Difference", "Histogram", "Neighbour", "difference", "neighbours"),
     "writing": ("Drawn", "watch"),
 }

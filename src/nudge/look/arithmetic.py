@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import LayerNorm
 
 from nudge.errors import ConfigError
+from nudge.look.forward_pass import Trace, block_of, head_columns
 from nudge.look.patterns import fold_rows
-from nudge.look.stages import Stage, Trace, block_of, head_columns, stream_before
+from nudge.look.stages import Stage, stream_before
 from nudge.model.gpt import Rotation
 
 Operation = Literal["sum", "norm", "softmax", "gelu", "hidden"]

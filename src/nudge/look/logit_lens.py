@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from nudge.errors import ConfigError
-from nudge.look.stages import POSITIONS_AT_ONCE, Trace, check_positions, stream_before
+from nudge.look.forward_pass import POSITIONS_AT_ONCE, Trace, check_positions
+from nudge.look.stages import stream_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ The network is one fixed expression of its input and its parameters: no memory, 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn as nn
@@ -198,7 +199,14 @@ class GPT(nn.Module):
 
 @torch.no_grad()
 def init_weights(model: GPT, seed: int) -> None:
-    """Random parameters as OpenAI drew them; the same seed gives the same ones on every device.
+    """Random parameters as OpenAI drew them; the same seed gives the same ones on every device."""
+    parameters = dict(model.named_parameters())
+    for name, value in first_weights(model, seed):
+        parameters[name].copy_(value)
+
+
+def first_weights(model: GPT, seed: int) -> Iterator[tuple[str, Tensor]]:
+    """The random parameters of `init_weights` one after the other, on the CPU. `model`: only its names and shapes.
 
     Normal with 0.02 (positions 0.01), residual projections scaled by 1/sqrt(2L) so that the residual stream does not
     grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
@@ -210,7 +218,7 @@ def init_weights(model: GPT, seed: int) -> None:
         stds |= {"wte.weight": 1.0, "head.weight": 0.0}
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
-            parameter.fill_(1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
+            yield name, torch.full(parameter.shape, 1.0 if ".ln_" in f".{name}" and name.endswith("weight") else 0.0)
         else:
             std = next((std for end, std in stds.items() if name.endswith(end)), 0.02)
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=generator))
+            yield name, torch.empty(parameter.shape).normal_(0.0, std, generator=generator)

@@ -18,16 +18,19 @@ def tell(folder: RunFolder, word: Word) -> None:
     files.write_text(folder.control, word + "\n")
 
 
+def word(folder: RunFolder) -> str:
+    """The word, or '' if there is none."""
+    try:
+        return folder.control.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
 def heard(folder: RunFolder) -> str:
     """The word, or '' if there is none. `pause` is waited out here."""
-    while True:
-        try:
-            word = folder.control.read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return ""
-        if word != "pause":
-            return word
+    while (said := word(folder)) == "pause":
         time.sleep(POLL_S)
+    return said
 
 
 def clear(folder: RunFolder) -> None:

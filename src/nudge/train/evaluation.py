@@ -1,6 +1,7 @@
 """How well a model predicts text that it was not trained on."""
 
 import contextlib
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
 from nudge.runfolder import RunFolder
+from nudge.train.world import ALONE, World
 
 TOKENS_AT_ONCE = 2048
 
@@ -119,25 +121,37 @@ def score(
     n_bytes: np.ndarray,
     device: torch.device,
     at_once: int = TOKENS_AT_ONCE,
+    world: World = ALONE,
 ) -> Score:
-    """The loss over all targets of `windows`, about `at_once` tokens in a pass.
+    """The loss over all targets of `windows`, about `at_once` tokens in a pass; several processes share the passes.
 
     `loss`: tokens, targets [B, T] -> the mean over their positions, without targets of -1.
     `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
     brings no bytes.
     """
-    nats, tokens, text_bytes = 0.0, 0, 0
-    for group in _same_length(windows, at_once):
+    sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
+    for group, counts in _dealt(_same_length(windows, at_once), world):
         x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
-        targets = y[y >= 0]
-        nats += loss(x, y).double().item() * targets.numel()
-        tokens += targets.numel()
-        text_bytes += int(n_bytes[targets.cpu().numpy()].sum())
+        targets, mean = y[y >= 0], loss(x, y).double().item()
+        if counts:
+            text_bytes = int(n_bytes[targets.cpu().numpy()].sum())
+            sums += torch.tensor([mean * targets.numel(), targets.numel(), text_bytes], dtype=torch.float64)
+    with world.watched():
+        nats, tokens, text_bytes = world.sum(sums).tolist()
     mean = nats / max(tokens, 1)
-    return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=tokens)
+    return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=int(tokens))
 
 
-def _same_length(windows: Iterable[Window], at_once: int) -> Iterable[list[Window]]:
+def _dealt(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[Window], bool]]:
+    """This process's groups, and whether each counts: where they do not come out even, some compute one for nothing,
+    because the passes of a sharded network need every process."""
+    rest = iter(groups)
+    while round_ := list(itertools.islice(rest, world.size)):
+        mine = world.rank < len(round_)
+        yield round_[world.rank if mine else 0], mine
+
+
+def _same_length(windows: Iterable[Window], at_once: int) -> Iterator[list[Window]]:
     """Windows in groups that stack: all of one length, as the last of a text is shorter, and no more than needed."""
     group: list[Window] = []
     for window in windows:

@@ -14,6 +14,7 @@ written once and straight to where the optimizer reads it, what lies between two
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from nudge.model.gpt import GPT
 from nudge.native.kernels import Kernels
 from nudge.train.flat import FlatOptimizer, FlatParameters
 from nudge.train.optimizer import State
+from nudge.train.world import ALONE, World
 
 LOGIT_ROWS = 1024  # at once: B*T rows of 50,257 numbers fit no laptop, and more rows are no faster
 QUERY_ROWS = 256  # at once: they need no score for the tokens after them, which for 1,024 tokens saves 3/8 of the work
@@ -58,11 +60,11 @@ class ExplicitUpdate:
     Raises: UnavailableError where the kernels cannot be compiled.
     """
 
-    def __init__(self, network: GPT, train: TrainConfig, real: torch.dtype) -> None:
-        self.config, self.train, self.real = network.config, train, real
+    def __init__(self, network: GPT, train: TrainConfig, real: torch.dtype, world: World = ALONE) -> None:
+        self.config, self.train, self.real, self.world = network.config, train, real, world
         self.kernels = Kernels(real)
         self.flat = FlatParameters(network, train, real)
-        self.optimizer = FlatOptimizer(self.flat, train, self.kernels)
+        self.optimizer = FlatOptimizer(self.flat, train, self.kernels, world)
         flat, names = self.flat, self.flat.shapes
         self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
         self.weight = {name: flat.view(flat.real, name, padded=True) for name in names}
@@ -72,7 +74,7 @@ class ExplicitUpdate:
         self.buffers: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float = 1.0) -> Tensor:
+    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float = 1.0, *, last: bool = True) -> Tensor:
         """The mean loss of one pass times `share`, its part of the update; the gradients are kept for `step`.
 
         tokens, targets [B, T] of int64; a target of -1 counts for nothing.
@@ -100,6 +102,10 @@ class ExplicitUpdate:
 
         If the loss or the norm is not finite, nothing is moved.
         """
+        if self.world.size > 1:  # the gradients of the other processes are those of earlier passes, so to speak
+            self._keep_earlier()
+            self.world.sum(cast(Tensor, self.earlier))
+            self.flat.grads.zero_()
         earlier = self.earlier if self.n_passes > 1 else None
         norm = math.sqrt(self.kernels.sum_of_squares(len(self.flat.grads), self.flat.grads, earlier))
         if math.isfinite(norm) and math.isfinite(loss):

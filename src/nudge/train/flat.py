@@ -16,6 +16,8 @@ from nudge.model.gpt import GPT
 from nudge.native.kernels import Kernels
 from nudge.train import muon
 from nudge.train.optimizer import EPS, State, is_hidden_matrix, moments_of
+from nudge.train.parallel import divided
+from nudge.train.world import ALONE, World
 
 ALIGNED = 64  # numbers
 
@@ -83,8 +85,9 @@ class FlatParameters:
 class FlatOptimizer:
     """AdamW, alone or with Muon for the hidden matrices, as nudge.train.optimizer.Optimizer, over flat arrays."""
 
-    def __init__(self, flat: FlatParameters, train: TrainConfig, kernels: Kernels) -> None:
+    def __init__(self, flat: FlatParameters, train: TrainConfig, kernels: Kernels, world: World = ALONE) -> None:
         self.flat = flat
+        self.world = world
         self.train = train
         self.kernels = kernels
         self.n_steps = 0
@@ -125,7 +128,9 @@ class FlatOptimizer:
         self.kernels.momentum(n, self.first[span], flat.grads[span], sums, clip, muon.MOMENTUM, update)
         n_in, n_out = flat.shapes[group.names[0]]
         matrices = update[: len(group.names) * n_in * n_out].view(-1, n_in, n_out)
-        direction = muon.orthogonalize(matrices, dtype=flat.real.dtype).contiguous()
+        direction = divided(
+            lambda part: muon.orthogonalize(part, dtype=flat.real.dtype).contiguous(), matrices, self.world
+        )
         rate = lr * muon.scale(n_in, n_out)
         self.kernels.step(
             direction.numel(), flat.weights[span], direction, flat.real[span], rate, 1 - lr * group.weight_decay

@@ -23,10 +23,12 @@ from nudge.events import Evaluation, RunEvent, Sample, Saved, Skipped, Step
 from nudge.infer.engine import write_sample
 from nudge.model.gpt import GPT
 from nudge.runfolder import RunFolder
-from nudge.train import control
+from nudge.train import control, sharded
 from nudge.train.evaluation import score
+from nudge.train.parallel import is_sharded, load_weights, whole_network
 from nudge.train.schedule import learning_rate
-from nudge.train.update import make_update
+from nudge.train.update import AutogradUpdate, make_update
+from nudge.train.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +45,15 @@ class _Update:
 class Trainer:
     """One run: what changes (network, optimizer, step) and what it works with (batches, folder)."""
 
-    def __init__(self, config: Config, network: GPT, dataset: Dataset, folder: RunFolder) -> None:
+    def __init__(self, config: Config, network: GPT, dataset: Dataset, folder: RunFolder, world: World = ALONE) -> None:
         self.config = config
+        self.world = world
         self.network = network
         self.dataset = dataset
         self.folder = folder
         self.device = network.wte.weight.device
-        self.update = make_update(network, config)
+        self.sharded = is_sharded(network.wte.weight)
+        self.update = make_update(network, config, world)
         self.batches = make_batches(config, dataset)
         self.step = 0  # updates made
         self.skipped_in_a_row = 0
@@ -57,11 +61,18 @@ class Trainer:
         self._in_flight: deque[_Update] = deque()  # in the weights already, but not counted in `step`
         self._reported = 0.0  # when the last update's numbers were read
         self._saved_step = -1
+        self._word = ""  # of the control file, as all processes heard it
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint. Raises: CheckpointError if it is of another model."""
-        self.network.load_state_dict(saved.model)
-        self.update.load_state(saved.optimizer or {})
+        if saved.path.is_dir() and isinstance(self.update, AutogradUpdate) and self.sharded:
+            self.update.load_parts(saved)
+        elif self.sharded:
+            load_weights(self.network, saved.model.items())
+            self.update.load_state(saved.optimizer or {})
+        else:
+            self.network.load_state_dict(saved.model)
+            self.update.load_state(saved.optimizer or {})
         self.step, self.skipped_in_a_row, self.train_s = saved.step, saved.skipped_in_a_row, saved.train_s
         if saved.rng is not None:
             torch.set_rng_state(saved.rng)
@@ -74,6 +85,7 @@ class Trainer:
         if (Saved, self.step) in already:  # else it is saved once more, so that the log tells of every save
             self._saved_step = self.step
         try:
+            self._listen()
             yield from self._milestone(already)
             yield from self._updates()
         except GeneratorExit:
@@ -86,7 +98,8 @@ class Trainer:
     def _updates(self) -> Iterator[RunEvent]:
         in_flight = self._in_flight
         while self.step + len(in_flight) < self.config.train.steps:
-            update = self._begin_update(self.step + len(in_flight))
+            with self.world.watched(self.step):
+                update = self._begin_update(self.step + len(in_flight))
             if update is not None:
                 in_flight.append(update)
             # Reading a number waits for a GPU to catch up, so there it is read while the next update is under way -
@@ -95,7 +108,7 @@ class Trainer:
                 update is None
                 or self.skipped_in_a_row > 0
                 or self._is_milestone(self.step + len(in_flight))
-                or control.heard(self.folder) == "save"
+                or self._heard() == "save"
             )
             read_late = self.device.type == "cuda" and not needed_now
             while len(in_flight) > (1 if read_late else 0):
@@ -109,23 +122,29 @@ class Trainer:
                 yield from self._stop("interrupted")
                 return
             yield from self._milestone()
-        if control.heard(self.folder) == "stop":  # while the last evaluation was under way: resuming makes it again
+        self._listen()
+        if self._heard() == "stop":  # while the last evaluation was under way: resuming makes it again
             yield from self._stop("interrupted")
         else:
             yield events.Stopped(step=self.step, time=time.time(), reason="finished")
 
     def _begin_update(self, done: int) -> _Update | None:
         """Hand update number `done` (from 0) to the device; None if a person asked to stop before it was complete."""
+        self._listen()
         begun = time.perf_counter()
-        x, y = (torch.from_numpy(array) for array in self.batches(done))
+        n = self.batches.n_sequences
+        x, y = (torch.from_numpy(array) for array in self.batches(done, self.world.part(n)))
         size = self.config.train.micro_batch or len(x)
         loss = torch.zeros((), device=self.device)
         for start in range(0, len(x), size):
-            if control.heard(self.folder) == "stop":
+            if self._heard() == "stop":
                 self.update.forget()
                 return None
             part = slice(start, start + size)
-            loss += self.update.forward_backward(self._on_device(x[part]), self._on_device(y[part]), size / len(x))
+            loss += self.update.forward_backward(
+                self._on_device(x[part]), self._on_device(y[part]), size / n, last=start + size >= len(x)
+            )
+        self.world.sum(loss)
         lr = learning_rate(self.config.train, done)
         grad_norm = self.update.step(lr, loss)
         return _Update(done + 1, lr, loss, grad_norm, begun)
@@ -157,6 +176,28 @@ class Trainer:
             train_s=self.train_s,
         )
 
+    def _listen(self) -> None:
+        """Hear what a person asks for. One process hears it itself, at any time; several must hear the same at the same
+        moment, and as their launcher's end concerns all of them, so must they of that."""
+        if self.world.size == 1:
+            return
+        while True:
+            word = control.word(self.folder) if self.world.is_first else ""
+            self._word = self.world.agree("stop" if self.world.is_orphan else word)
+            if self._word != "pause":
+                return
+            time.sleep(control.POLL_S)
+
+    def _heard(self) -> str:
+        """The word that holds now; a single process waits out a `pause` here."""
+        return control.heard(self.folder) if self.world.size == 1 else self._word
+
+    def _clear(self) -> None:
+        """The word was heard."""
+        self._word = ""
+        if self.world.is_first:
+            control.clear(self.folder)
+
     # What happens between two updates: a save comes first, so that nothing that follows can cost a finished update.
 
     def _is_milestone(self, step: int) -> bool:
@@ -166,9 +207,9 @@ class Trainer:
     def _milestone(self, already: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
         config, step = self.config, self.step
         last = step == config.train.steps
-        asked = control.heard(self.folder) == "save"
+        asked = self._heard() == "save"
         if asked:
-            control.clear(self.folder)
+            self._clear()
         if self._saved_step != step and (asked or last or step % config.save.every == 0):
             yield self._save()
         if (Evaluation, step) not in already and (last or (config.eval.every and step % config.eval.every == 0)):
@@ -178,21 +219,24 @@ class Trainer:
 
     def _save(self) -> Saved:
         begun = time.perf_counter()
-        saved = checkpoint.save(
-            self.folder,
-            Checkpoint(
-                step=self.step,
-                config=self.config,
-                model=self.network.state_dict(),
-                optimizer=self.update.state(),
-                skipped_in_a_row=self.skipped_in_a_row,
-                train_s=self.train_s,
-                rng=torch.get_rng_state(),
-                data_fingerprint=self.dataset.fingerprint,
-                tokenizer_sha256=self.dataset.tokenizer.sha256,
-            ),
+        state = self.update.state()
+        now = Checkpoint(
+            step=self.step,
+            config=self.config,
+            model={} if self.sharded else self.network.state_dict(),
+            optimizer={} if self.sharded else state,
+            skipped_in_a_row=self.skipped_in_a_row,
+            train_s=self.train_s,
+            rng=torch.get_rng_state(),
+            data_fingerprint=self.dataset.fingerprint,
+            tokenizer_sha256=self.dataset.tokenizer.sha256,
         )
-        checkpoint.prune(self.folder, self.config.save)
+        if self.sharded:
+            saved = sharded.save(self.folder, now, sharded.named(self.network, state), self.world)
+        else:
+            saved = self.world.from_first(lambda: checkpoint.save(self.folder, now))
+        if self.world.is_first:
+            checkpoint.prune(self.folder, self.config.save)
         self._saved_step = self.step
         return Saved(
             step=self.step,
@@ -216,8 +260,9 @@ class Trainer:
             n_bytes=self.dataset.tokenizer.n_bytes,
             device=self.device,
             at_once=(self.config.train.micro_batch or 1) * self.config.model.block_size,  # fits, as training does
+            world=self.world,
         )
-        if control.heard(self.folder) != "stop":
+        if self._heard() != "stop":
             yield Evaluation(
                 step=self.step,
                 time=time.time(),
@@ -229,19 +274,20 @@ class Trainer:
 
     def _until_asked_to_stop(self, windows: Iterator[Window]) -> Iterator[Window]:
         for window in windows:
-            if control.heard(self.folder) == "stop":
+            if self._heard() == "stop":
                 return
             yield window
 
     def _sample(self) -> Sample:
         sample = self.config.sample
-        text = write_sample(self.network, self.dataset.tokenizer, sample)
+        network = whole_network(self.network) if self.sharded else self.network
+        text = self.world.from_first(lambda: write_sample(network, self.dataset.tokenizer, sample))
         return Sample(step=self.step, time=time.time(), prompt=sample.prompt or "", text=text, seed=sample.seed)
 
     def _stop(self, reason: Literal["interrupted", "diverged"], hint: str = "") -> Iterator[RunEvent]:
         if self._saved_step != self.step:
             yield self._save()
-        control.clear(self.folder)
+        self._clear()
         yield events.Stopped(step=self.step, time=time.time(), reason=reason, hint=hint)
 
     def _advice(self) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
+
+from nudge.train.parallel import divided, is_sharded, local, row_span, whole_matrices
+from nudge.train.world import ALONE, World
 
 Polynomial = tuple[float, float, float]  # a, b, c
 
@@ -55,15 +57,17 @@ class Muon:
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
+        parameters: Iterable[Tensor],
         weight_decay: float,
         dtype: torch.dtype,
         steps: Sequence[Polynomial] = STEPS,
+        world: World = ALONE,
     ) -> None:
         self.weight_decay = weight_decay
         self.dtype = dtype
         self.steps = steps
-        self.stacks = _stacks(parameters)
+        self.world = world
+        self.stacks = _stacks(parameters, world.size)
         self.momentum: list[Tensor] = []  # [matrices, n, m] of each stack; made at the first step
 
     @torch.no_grad()
@@ -74,12 +78,21 @@ class Muon:
         go = finite.float()
         for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
             # What is not finite must not even be multiplied by 0.
-            gradient = torch.stack([_gradient(p) for p in parameters]).masked_fill_(~finite, 0.0)
+            gradient = torch.stack([local(_gradient(p)) for p in parameters]).masked_fill_(~finite, 0.0)
             momentum.lerp_(gradient, (1 - MOMENTUM) * go)
-            update = orthogonalize(gradient.lerp_(momentum, MOMENTUM), self.steps, self.dtype)
-            update = update.float().mul_(go * (lr * scale(*update.shape[-2:])))
+            update = self._directions(gradient.lerp_(momentum, MOMENTUM), parameters[0])
+            update = update.float().mul_(go * (lr * scale(*parameters[0].shape)))
             for parameter, change in zip(parameters, update, strict=True):
-                parameter.mul_(1 - go * (lr * self.weight_decay)).sub_(change)
+                local(parameter).mul_(1 - go * (lr * self.weight_decay)).sub_(change)
+
+    def _directions(self, updates: Tensor, alike: Tensor) -> Tensor:
+        """Orthogonalized [S, n, m]. Of several processes each does a part of the matrices; all know the results.
+
+        Where they are sharded as `alike` is, they are put together before and divided again afterwards.
+        """
+        whole = whole_matrices(updates, len(alike), self.world) if is_sharded(alike) else updates
+        directions = divided(lambda stack: orthogonalize(stack, self.steps, self.dtype), whole, self.world)
+        return directions[:, row_span(alike)]
 
     def state(self) -> dict[Tensor, dict[str, Tensor]]:
         """The momentum of each parameter, as it is in memory; nothing before the first step."""
@@ -89,7 +102,7 @@ class Muon:
             for parameter, buffer in zip(parameters, momentum.unbind(0), strict=True)
         }
 
-    def load(self, state: Mapping[Parameter, dict[str, Tensor]]) -> None:
+    def load(self, state: Mapping[Tensor, dict[str, Tensor]]) -> None:
         """Copy the momentum in."""
         self._make_momentum()
         for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
@@ -97,21 +110,21 @@ class Muon:
                 buffer.copy_(state[parameter]["momentum_buffer"])
 
     def _make_momentum(self) -> None:
-        self.momentum = [torch.zeros_like(torch.stack([p.data for p in parameters])) for parameters in self.stacks]
+        self.momentum = [torch.zeros_like(torch.stack([local(p) for p in stack])) for stack in self.stacks]
 
 
-def _stacks(parameters: Iterable[Parameter]) -> list[list[Parameter]]:
-    """Parameters of one shape together, but no more than STACK_NUMBERS numbers."""
-    by_shape: dict[torch.Size, list[Parameter]] = {}
+def _stacks(parameters: Iterable[Tensor], n_processes: int) -> list[list[Tensor]]:
+    """Parameters of one shape together, but in each process no more than STACK_NUMBERS numbers of them."""
+    by_shape: dict[torch.Size, list[Tensor]] = {}
     for parameter in parameters:
         by_shape.setdefault(parameter.shape, []).append(parameter)
     stacks = []
     for shape, alike in by_shape.items():
-        size = max(1, STACK_NUMBERS // shape.numel())
+        size = n_processes * max(1, STACK_NUMBERS // shape.numel())
         stacks += [alike[start : start + size] for start in range(0, len(alike), size)]
     return stacks
 
 
-def _gradient(parameter: Parameter) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None, "every parameter takes part in every update"
     return parameter.grad

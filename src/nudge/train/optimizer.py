@@ -11,6 +11,8 @@ from nudge.config import TrainConfig
 from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT
 from nudge.train.muon import Muon
+from nudge.train.parallel import local, row_span
+from nudge.train.world import ALONE, World
 
 State = dict[str, dict[str, Tensor]]
 EPS = 1e-8
@@ -24,23 +26,29 @@ class Optimizer:
     2024), in a scale that lets both share one learning rate. `dtype` is that of its matrix products.
     """
 
-    def __init__(self, network: GPT, train: TrainConfig, dtype: str = "float32") -> None:
-        self.names = dict(network.named_parameters())
-        self.hidden = {n: p for n, p in self.names.items() if train.optimizer == "muon" and is_hidden_matrix(n, p)}
-        rest = [p for name, p in self.names.items() if name not in self.hidden]
+    def __init__(self, network: GPT, train: TrainConfig, dtype: str = "float32", world: World = ALONE) -> None:
+        self.parameters = dict(network.named_parameters())
+        by_muon = train.optimizer == "muon"
+        self.hidden = {n: p for n, p in self.parameters.items() if by_muon and is_hidden_matrix(n, p)}
+        # AdamW moves each number by itself, so of a sharded parameter it sees the rows that are here.
+        self.rest = {n: local(p) for n, p in self.parameters.items() if n not in self.hidden}
         groups = [
-            {"params": [p for p in rest if p.dim() > 1], "weight_decay": train.weight_decay},
-            {"params": [p for p in rest if p.dim() == 1], "weight_decay": 0.0},
+            {"params": [p for p in self.rest.values() if p.dim() > 1], "weight_decay": train.weight_decay},
+            {"params": [p for p in self.rest.values() if p.dim() == 1], "weight_decay": 0.0},
         ]
         fused = next(network.parameters()).device.type in ("cpu", "cuda")
         self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=EPS, fused=fused)
-        self.muon = Muon(self.hidden.values(), train.weight_decay, getattr(torch, dtype))
+        self.muon = Muon(self.hidden.values(), train.weight_decay, getattr(torch, dtype), world=world)
 
     def step(self, lr: float, finite: Tensor) -> None:
         """Update the parameters from their gradients, or leave everything untouched where `finite` (a bool) is False.
 
         `finite` stays on the device: nothing waits for the host.
         """
+        for name, part in self.rest.items():
+            gradient = self.parameters[name].grad
+            if part is not self.parameters[name]:
+                part.grad = None if gradient is None else local(gradient)
         self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the fused kernel then does nothing
         for group in self.adamw.param_groups:
             group["lr"] = lr
@@ -49,25 +57,40 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
-        for parameter in self.names.values():
+        for parameter in (*self.parameters.values(), *self.rest.values()):
             parameter.grad = None
 
     def state(self) -> State:
-        """The moments by parameter name, as they are in memory (not copied)."""
+        """The moments by parameter name, as they are in memory (not copied), of what this process has."""
         moments: dict[Tensor, dict[str, Tensor]] = {**self.adamw.state, **self.muon.state()}
-        return {name: dict(moments[p]) for name, p in self.names.items() if p in moments}
+        ours = {name: self.rest.get(name, parameter) for name, parameter in self.parameters.items()}
+        return {name: dict(moments[p]) for name, p in ours.items() if p in moments}
 
-    def load_state(self, state: State) -> None:
-        """Go on from `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
+    def load_state(self, state: State, *, of_parts: bool = False) -> None:
+        """Go on from the `state()` of a process that has all, or (`of_parts`) of one that has what this one has.
+
+        Raises: CheckpointError if it belongs to another model or optimizer.
+        """
         if not state:
             return
-        for name, parameter in self.names.items():
+        here = {}
+        for name, parameter in self.parameters.items():
             moments = moments_of(state, name, by_muon=name in self.hidden)
+            rows = slice(None) if of_parts else row_span(parameter)
+            here[name] = {key: value[rows] if value.dim() else value for key, value in moments.items()}
+        for name, part in self.rest.items():
+            self.adamw.state[part] = {key: value.to(part.device, copy=True) for key, value in here[name].items()}
+        self.muon.load({p: here[name] for name, p in self.hidden.items()})
+
+    def blank_state(self) -> State:
+        """Room for the state of this process, to be filled from a checkpoint."""
+        blank: State = {}
+        for name, parameter in self.parameters.items():
+            keys = ("momentum_buffer",) if name in self.hidden else ("exp_avg", "exp_avg_sq")
+            blank[name] = {key: torch.zeros_like(local(parameter)) for key in keys}
             if name not in self.hidden:
-                self.adamw.state[parameter] = {
-                    key: value.to(parameter.device, copy=True) for key, value in moments.items()
-                }
-        self.muon.load({p: state[name] for name, p in self.hidden.items()})
+                blank[name]["step"] = torch.zeros(())
+        return blank
 
 
 def moments_of(state: State, name: str, *, by_muon: bool) -> dict[str, Tensor]:

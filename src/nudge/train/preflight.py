@@ -13,9 +13,11 @@ from nudge.config import Config
 from nudge.data.batches import Window
 from nudge.errors import MachineError
 from nudge.model import sizes
-from nudge.model.gpt import GPT, init_weights
+from nudge.model.gpt import first_weights
+from nudge.train.parallel import empty_network, load_weights
 from nudge.train.probe import Machine
 from nudge.train.update import make_update
+from nudge.train.world import ALONE, World
 
 CPU_PASS_S = 2.0  # about what a pass may take, since a signal waits for the one under way
 SHARE_OF_PEAK = 0.7  # of the matrix peak, for that estimate
@@ -87,14 +89,13 @@ class Rehearsal:
         return max(1, int((seconds - fixed) / each))
 
 
-def rehearse(config: Config, batches: Callable[[int], Window]) -> Rehearsal:
+def rehearse(config: Config, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:
     """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
     device = torch.device(config.machine.device or "cpu")
     micro_batch = config.train.micro_batch or 1
-    network = GPT(config.model)
-    init_weights(network, seed=0)
-    network.to(device)
-    update = make_update(network, config)
+    network = empty_network(config, world)
+    load_weights(network, first_weights(network, seed=0))
+    update = make_update(network, config, world)
     x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
 
     def one_pass() -> None:
@@ -108,13 +109,13 @@ def rehearse(config: Config, batches: Callable[[int], Window]) -> Rehearsal:
         update.loss(x, y).item()
 
     def write() -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:
         work()  # not counted: it also allocates, and may compile
         times: list[float] = []
-        while not times or (len(times) < at_most and sum(times) < 1):
+        while not times or (len(times) < at_most and (world.size > 1 or sum(times) < 1)):  # several do it as often
             begin = time.perf_counter()
             work()
             if device.type == "cuda":
@@ -122,6 +123,8 @@ def rehearse(config: Config, batches: Callable[[int], Window]) -> Rehearsal:
             times.append(time.perf_counter() - begin)
         return median(times)
 
-    passes = config.train.batch_tokens // (micro_batch * config.model.block_size)
+    passes = config.train.batch_tokens // (world.size * micro_batch * config.model.block_size)
     step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
-    return Rehearsal(step_s=step_s, eval_token_s=seconds(evaluate, 4) / x.numel(), sample_token_s=seconds(write, 6))
+    eval_token_s = seconds(evaluate, 4) / (world.size * x.numel())
+    found = Rehearsal(step_s=step_s, eval_token_s=eval_token_s, sample_token_s=seconds(write, 6))
+    return max(world.gather(found), key=lambda rehearsal: rehearsal.step_s)  # all go on at the pace of the slowest

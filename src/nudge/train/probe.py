@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -13,6 +13,7 @@ import torch
 from nudge.config import MachineConfig, ModelConfig
 from nudge.errors import MachineError
 from nudge.train.update import why_not_fast
+from nudge.train.world import ALONE, World
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
 
@@ -32,13 +33,18 @@ class Machine:
     reasons: tuple[str, ...]
 
 
-def probe(machine: MachineConfig, model: ModelConfig | None = None) -> Machine:
+def probe(machine: MachineConfig, model: ModelConfig | None = None, world: World = ALONE) -> Machine:
     """Measure (about half a second on a CPU) and decide what the config leaves open. `model` None: a GPT-2.
+
+    Of several processes each asks at the same time, as they will compute, and what they find is put together.
 
     Raises: MachineError for a device that is not there.
     """
     device = _device(machine.device)
-    threads = machine.threads or min(torch.get_num_threads(), usable_cores())
+    # torchrun sets one thread for each process, whatever there is.
+    shared = usable_cores() // world.local_size if world.size > 1 else min(torch.get_num_threads(), usable_cores())
+    threads = machine.threads or max(1, shared)
+    shared_by = f" for {world.local_size} processes" if world.local_size > 1 else ""
     torch.set_num_threads(threads)
     peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
     ratio = peaks["bfloat16"] / peaks["float32"]
@@ -52,14 +58,32 @@ def probe(machine: MachineConfig, model: ModelConfig | None = None) -> Machine:
         update=update,
         cpu=cpu_name(),
         gpu=gpu,
-        memory_bytes=_free_memory(device),
+        memory_bytes=_free_memory(device) // (world.local_size if device.type == "cpu" else 1),
         peak_flops=peaks,
         reasons=(
             f"device {device}: " + ("as asked" if machine.device else gpu or "no CUDA device here"),
-            f"threads {threads}: " + ("as asked" if machine.threads else f"of {usable_cores()} usable cores"),
+            f"threads {threads}: "
+            + ("as asked" if machine.threads else f"of {usable_cores()} usable cores{shared_by}"),
             f"dtype {dtype}: " + ("as asked; " if machine.dtype else "") + _compared(peaks),
             f"update {update}: {why}",
         ),
+    )
+
+
+def agreed(machine: Machine, world: World) -> Machine:
+    """What several processes found, as one: they choose alike, and their speeds add up."""
+    all_ = world.gather(machine)
+    first = all_[0]
+    alike = all(other.dtype == first.dtype and other.update == first.update for other in all_)
+    peaks = {dtype: sum(other.peak_flops[dtype] for other in all_) for dtype in first.peak_flops}
+    least = min(other.memory_bytes for other in all_)
+    return replace(
+        first,
+        dtype=first.dtype if alike else "float32",
+        update=first.update if alike else "eager",
+        memory_bytes=least,
+        peak_flops=peaks,
+        reasons=first.reasons if alike else (*first.reasons[:2], "dtype float32, update eager: the machines differ"),
     )
 
 
@@ -67,7 +91,7 @@ def _update(machine: MachineConfig, device: torch.device, dtype: str, model: Mod
     """How updates are computed, and why. Raises: MachineError if the fast way was asked for and cannot be had."""
     if machine.update in ("compiled", "eager"):
         return machine.update, "as asked"
-    obstacle = why_not_fast(device.type, dtype, model)
+    obstacle = why_not_fast(device.type, dtype, model, machine)
     if obstacle is None:
         return "fast", "as asked" if machine.update else "written out, with C kernels compiled here"
     if machine.update == "fast":

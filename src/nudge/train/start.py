@@ -1,5 +1,6 @@
 """Starting and resuming a run: what was left open is decided, checked and written down; then the loop begins."""
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -19,58 +20,39 @@ from nudge.config import Config, DataConfig, MachineConfig
 from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
-from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, RunError, TokenizerError
+from nudge.errors import CheckpointError, ConfigError, DataError, LostError, MachineError, RunError, TokenizerError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
-from nudge.model.gpt import GPT, init_weights
+from nudge.model.gpt import GPT, first_weights
 from nudge.runfolder import RunFolder, newest_run
 from nudge.train import control, preflight
 from nudge.train.loop import Trainer, make_batches
+from nudge.train.parallel import empty_network, load_weights
 from nudge.train.preflight import Rehearsal
-from nudge.train.probe import Machine, probe
+from nudge.train.probe import Machine, agreed, probe, usable_cores
 from nudge.train.update import why_not_fast
+from nudge.train.world import ALONE, World, join
 
 
-def run(config: Config, folder: str | os.PathLike[str] | None = None) -> Iterator[Event]:
+def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
     """Train a model from the start, yielding what happens. `folder` None: a new one under `runs/`.
 
+    In each of several processes that torchrun started, it is one of them (train/world.py). What torchrun starts once
+    more, because a process was lost, goes on with its run; `or_resume`: so does what finds a run in `folder`.
+
     Raises: NudgeError's children before update 1 for what cannot work; MachineError later if a checkpoint cannot be
-    written. Stopping the iteration saves the last finished update.
+    written; LostError if another process is. Stopping the iteration saves the last finished update.
     """
     parent = checkpoint.find(config.init) if config.init else None
     if parent:
         config = _fine_tuning(config, parent)
     configs.check(config)
-    target = RunFolder(Path(folder) if folder else new_folder(config.recipe))
-    if target.run_json.exists():
-        raise RunError(
-            f"{target.path} already holds a run", f"go on with it (nudge resume {target.path}) or choose another folder"
-        )
-    dataset = yield from prepare(config.data)
-    if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
-        raise CheckpointError(
-            f"the data in {dataset.dir} was made with another tokenizer ({dataset.tokenizer.name}) than {config.init}",
-            "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
-        )
-    config = fit_to_data(config, dataset)
-    machine = probe(config.machine, config.model)
-    config = fit_to_machine(config, machine)
-    _set_up(config.machine)
-    batches = make_batches(config, dataset)
-    config, machine, rehearsal = _rehearse(config, machine, batches)
-    if config.train.minutes is not None:
-        steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))
-        config = replace(config, train=replace(config.train, steps=steps, minutes=None))
-    preflight.check_disk(config, target.path)
-    _make_folder(target)
-    with target.lock():
-        control.clear(target)
-        network = _first_network(config, parent)
-        _write_down(target, config, machine, dataset)
-        trainer = Trainer(config, network, dataset, target)
-        forecast_s = rehearsal.total_s(config, val_tokens=len(dataset.val))
-        started = _started(trainer, machine, forecast_s=forecast_s)
-        yield from _recorded(target, started, trainer.events())
+    with join(config.machine) as world:
+        path, is_begun = world.from_first(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
+        if is_begun:
+            yield from _go_on(RunFolder(path), world)
+        else:
+            yield from _begin(config, parent, RunFolder(path), world)
 
 
 def resume(
@@ -79,39 +61,131 @@ def resume(
     """Go on with a run from its newest checkpoint that verifies. `folder` None: the newest run under `runs/`.
 
     `steps`: updates in all, if other than planned. `minutes`: that much longer than what was done. A finished run that
-    is not asked for more yields one `Stopped`.
+    is not asked for more yields one `Stopped`. There may be other processes than before: the batches stay the same.
 
     Raises: NudgeError's children for what cannot go on: no checkpoint, other data, a folder in use.
     """
     target = RunFolder(Path(folder) if folder else newest_run())
     if not target.run_json.exists():
         raise RunError(f"{target.path} holds no run", "'nudge runs' lists the runs here")
-    with target.lock():
-        written = files.read_json(target.run_json)
+    with join(configs.from_dict(files.read_json(target.run_json)["config"]).machine) as world:
+        yield from _go_on(target, world, steps=steps, minutes=minutes)
+
+
+def _choose_folder(
+    config: Config, folder: str | os.PathLike[str] | None, world: World, *, or_resume: bool
+) -> tuple[Path, bool]:
+    """Where the run is or will be, and whether it has begun. Raises: RunError if a folder holds another run."""
+    path = Path(folder) if folder else (world.restarts and _begun_before(world.launch)) or new_folder(config.recipe)
+    is_begun = RunFolder(path).run_json.exists()
+    if is_begun and not (world.restarts or or_resume):
+        raise RunError(f"{path} already holds a run", f"go on with it (nudge resume {path}) or choose another folder")
+    return path, is_begun
+
+
+def _begun_before(launch: str, runs: Path = Path("runs")) -> Path | None:
+    """The run that torchrun began before it had to start its processes once more."""
+    found = (path.parent for path in runs.glob("*/run.json") if files.read_json(path).get("launch") == launch)
+    return next(found, None)
+
+
+def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: World) -> Iterator[Event]:
+    dataset = yield from world.jointly(prepare(config.data))
+    if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
+        raise CheckpointError(
+            f"the data in {dataset.dir} was made with another tokenizer ({dataset.tokenizer.name}) than {config.init}",
+            "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
+        )
+    config = fit_to_data(config, dataset)
+    _check_alike(config, dataset, world)
+    machine = agreed(world.together(lambda: probe(config.machine, config.model, world)), world)
+    config = world.from_first(lambda: fit_to_machine(config, machine, world))
+    _set_up(config.machine)
+    batches = make_batches(config, dataset)
+    config, machine, rehearsal = _rehearse(config, machine, batches, world)
+    if config.train.minutes is not None:
+        steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))
+        config = replace(config, train=replace(config.train, steps=steps, minutes=None))
+    with contextlib.ExitStack() as held:
+
+        def prepare_folder() -> None:
+            preflight.check_disk(config, target.path)
+            _make_folder(target)
+            held.enter_context(target.lock())
+            control.clear(target)
+            _write_down(target, config, machine, dataset, world)
+
+        world.from_first(prepare_folder)
+        trainer = Trainer(config, _first_network(config, parent, world), dataset, target, world)
+        forecast_s = rehearsal.total_s(config, val_tokens=len(dataset.val))
+        yield from _recorded(target, _started(trainer, machine, forecast_s=forecast_s), trainer.events(), world)
+
+
+def _go_on(
+    target: RunFolder, world: World, *, steps: int | None = None, minutes: float | None = None
+) -> Iterator[Event]:
+    with contextlib.ExitStack() as held:
+        world.from_first(lambda: held.enter_context(target.lock()) and None)
+        written, said = world.from_first(lambda: (files.read_json(target.run_json), list(events.read(target.events))))
         config = configs.from_dict(written["config"])
-        said = list(events.read(target.events))
-        saved = (
-            checkpoint.newest(target) if checkpoint.paths(target) else None
-        )  # None: killed before update 0 was saved
+        saved = world.together(lambda: _newest(target, config, world))
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)
         already = frozenset((type(event), event.step) for event in said if not isinstance(event, Preparing))
         if saved and saved.step >= config.train.steps and _is_finished(said, saved.step):
             yield Stopped(step=saved.step, time=time.time(), reason="finished", hint="ask for more with --steps")
             return
-        dataset = yield from _same_data(config.data, written["data"])
-        config, machine, notes = _as_before(config, written["machine"])
-        preflight.check_disk(config, target.path)
+        dataset = yield from world.jointly(_same_data(config.data, written["data"]))
+        config, machine, notes = _as_before(config, written, world)
         _set_up(config.machine)
-        control.clear(target)
         if saved:
-            trainer = Trainer(config, _empty_network(config), dataset, target)
+            trainer = Trainer(config, empty_network(config, world), dataset, target, world)
             trainer.restore(saved)
         else:
             parent = checkpoint.find(config.init) if config.init else None
-            trainer = Trainer(config, _first_network(config, parent), dataset, target)
-        _write_down(target, config, machine, dataset, created=written["created"])
+            trainer = Trainer(config, _first_network(config, parent, world), dataset, target, world)
+
+        def prepare_folder() -> None:
+            preflight.check_disk(config, target.path)
+            control.clear(target)
+            _write_down(target, config, machine, dataset, world, created=written["created"])
+
+        world.from_first(prepare_folder)
         started = _started(trainer, machine, resumed_from=saved, notes=notes)
-        yield from _recorded(target, started, trainer.events(already=already))
+        yield from _recorded(target, started, trainer.events(already=already), world)
+
+
+def _newest(target: RunFolder, config: Config, world: World) -> Checkpoint | None:
+    """The checkpoint to go on from; None for a run that was killed before update 0 was saved."""
+    if not checkpoint.paths(target):
+        return None
+    return checkpoint.newest(target, tensors=not (config.machine.shard and world.size > 1))
+
+
+def _check_alike(config: Config, dataset: Dataset, world: World) -> None:
+    """Raises: DataError or ConfigError if the processes were given different things to do."""
+    theirs = world.gather((dataset.fingerprint, configs.to_dict(config), str(dataset.dir)))
+    for rank, (fingerprint, options, folder) in enumerate(theirs):
+        if fingerprint != theirs[0][0]:
+            raise DataError(
+                f"process {rank} has other tokens ({folder}) than process 0 ({theirs[0][2]})",
+                "give all processes the same text, or the same prepared folder: nudge data info DIR shows what is in it",
+            )
+        if different := _differences(theirs[0][1], options):
+            raise ConfigError(
+                f"process {rank} was started with another {' and '.join(different)} than process 0",
+                "start all processes with the same command",
+            )
+
+
+def _differences(first: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """The settings of two configs that differ; the same text may lie in different places."""
+    found: list[str] = []
+    for key, value in first.items():
+        if isinstance(value, dict):
+            found += _differences(value, other[key], f"{prefix}{key}.")
+        elif value != other[key] and prefix + key != "data.paths":
+            found.append(prefix + key)
+    return found
 
 
 def new_folder(recipe: str, runs: Path = Path("runs")) -> Path:
@@ -164,8 +238,11 @@ def _fitting_prompt(dataset: Dataset) -> str:
     return prompt
 
 
-def fit_to_machine(config: Config, machine: Machine) -> Config:
-    """The config with what the probe chose, and as many sequences per pass as fit."""
+def fit_to_machine(config: Config, machine: Machine, world: World = ALONE) -> Config:
+    """The config with what the probe chose, and as many sequences per pass as fit.
+
+    Raises: ConfigError if the windows of an update cannot be divided evenly among the processes.
+    """
     chosen = replace(
         config.machine,
         device=machine.device,
@@ -173,15 +250,30 @@ def fit_to_machine(config: Config, machine: Machine) -> Config:
         threads=machine.threads,
         update=machine.update,  # type: ignore[arg-type]
     )
-    size = preflight.choose_micro_batch(config, machine)
-    return replace(config, machine=chosen, train=replace(config.train, micro_batch=size))
+    config = replace(config, machine=chosen)
+    size = preflight.choose_micro_batch(_part_of_one(config, world), machine)
+    return replace(config, train=replace(config.train, micro_batch=size))
 
 
-def _rehearse(config: Config, machine: Machine, batches: Batches) -> tuple[Config, Machine, Rehearsal]:
+def _part_of_one(config: Config, world: World) -> Config:
+    """What one process computes of an update. Raises: ConfigError if that is not the same for all."""
+    n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch
+    if n_windows % world.size or (wanted and n_windows // world.size % wanted):
+        fitting = [n for n in range(1, n_windows + 1) if n_windows % (n * (wanted or 1)) == 0]
+        raise ConfigError(
+            f"{world.size} processes cannot share the {n_windows} windows of an update evenly"
+            + (f" in passes of {wanted}" if wanted else ""),
+            f"start {', '.join(map(str, fitting[:8]))} processes, or choose another --set train.batch_tokens",
+        )
+    return replace(config, train=replace(config.train, batch_tokens=config.train.batch_tokens // world.size))
+
+
+def _rehearse(config: Config, machine: Machine, batches: Batches, world: World) -> tuple[Config, Machine, Rehearsal]:
     """The rehearsal, and what is left of the plan after it: code that cannot be compiled here runs as it is."""
     try:
-        return config, machine, preflight.rehearse(config, batches)
-    except torch.OutOfMemoryError:
+        with world.watched():
+            return config, machine, preflight.rehearse(config, batches, world)
+    except (torch.OutOfMemoryError, LostError):
         raise
     except RuntimeError as error:  # whatever PyTorch's compilers raise is one
         if machine.update != "compiled":
@@ -189,7 +281,7 @@ def _rehearse(config: Config, machine: Machine, batches: Batches) -> tuple[Confi
         config = replace(config, machine=replace(config.machine, update="eager"))
         reason = f"update eager: torch.compile does not work here ({str(error).strip().splitlines()[0]})"
         machine = replace(machine, update="eager", reasons=(*machine.reasons[:-1], reason))
-        return config, machine, preflight.rehearse(config, batches)
+        return config, machine, preflight.rehearse(config, batches, world)
 
 
 def _set_up(machine: MachineConfig) -> None:
@@ -209,23 +301,14 @@ def _make_folder(folder: RunFolder) -> None:
         ) from error
 
 
-def _empty_network(config: Config) -> GPT:
-    with torch.device("meta"):
-        network = GPT(config.model)
-    return network.to_empty(device=config.machine.device or "cpu")
-
-
-def _first_network(config: Config, parent: Checkpoint | None) -> GPT:
-    network = _empty_network(config)
-    if parent:
-        network.load_state_dict(parent.model)
-    else:
-        init_weights(network, config.seed)
+def _first_network(config: Config, parent: Checkpoint | None, world: World) -> GPT:
+    network = empty_network(config, world)
+    load_weights(network, parent.model.items() if parent else first_weights(network, config.seed))
     return network
 
 
 def _write_down(
-    folder: RunFolder, config: Config, machine: Machine, dataset: Dataset, created: float | None = None
+    folder: RunFolder, config: Config, machine: Machine, dataset: Dataset, world: World, created: float | None = None
 ) -> None:
     """run.json: everything that was decided, before update 1."""
     dataset.tokenizer.save(folder.tokenizer)
@@ -236,6 +319,8 @@ def _write_down(
             "created": created or time.time(),
             "config": configs.to_dict(config),
             "machine": dataclasses.asdict(machine),
+            "processes": world.size,
+            "launch": world.launch,
             "torch": torch.__version__,
             "data": {"dir": str(dataset.dir.resolve()), "fingerprint": dataset.fingerprint},
             "tokenizer_sha256": dataset.tokenizer.sha256,
@@ -251,7 +336,13 @@ def _started(
     resumed_from: Checkpoint | None = None,
     notes: tuple[str, ...] = (),
 ) -> Started:
-    config = trainer.config
+    config, world = trainer.config, trainer.world
+    if world.size > 1:
+        how = "each keeps a part of the weights (FSDP)" if trainer.sharded else "each has all weights (DDP)"
+        spoken = "NCCL" if world.device == "cuda" else "gloo"
+        each = trainer.batches.n_sequences // world.size
+        windows = f"{each} of the {trainer.batches.n_sequences} windows of an update each"
+        notes += (f"{world.size} processes over {spoken}, {windows}; {how}",)
     micro_batch = config.train.micro_batch or 1
     verified = "verified" if resumed_from and resumed_from.verified else "not verified"
     return Started(
@@ -276,14 +367,19 @@ def _started(
         ),
         data=str(trainer.dataset.dir.resolve()),
         eval_every=config.eval.every,
+        processes=trainer.world.size,
         usd_per_hour=config.machine.usd_per_hour,
         resumed_from=f"{resumed_from.path.name} ({verified})" if resumed_from else None,
         notes=(*(resumed_from.notes if resumed_from else machine.reasons), *notes),
     )
 
 
-def _recorded(folder: RunFolder, started: Started, told: Iterator[RunEvent]) -> Iterator[RunEvent]:
-    """Each event is a line of events.jsonl before anybody sees it."""
+def _recorded(folder: RunFolder, started: Started, told: Iterator[RunEvent], world: World) -> Iterator[RunEvent]:
+    """Each event is a line of events.jsonl before anybody sees it. Of several processes the first one writes."""
+    if not world.is_first:
+        yield started
+        yield from told
+        return
     with files.open_json_lines(folder.events) as log:
         files.append_json(log, events.to_json(started))
         yield started
@@ -324,16 +420,36 @@ def _is_finished(said: list[Event], step: int) -> bool:
     return any(isinstance(event, Stopped) and event.step == step and event.reason == "finished" for event in said)
 
 
-def _as_before(config: Config, written: dict[str, Any]) -> tuple[Config, Machine, tuple[str, ...]]:
+def _as_before(config: Config, written: dict[str, Any], world: World) -> tuple[Config, Machine, tuple[str, ...]]:
     """Resuming never probes again: other threads or another dtype would give other numbers.
 
-    What cannot be had any more (a run that moved to a machine without a compiler) is replaced, and said.
+    What cannot be had any more (a run that moved to a machine without a compiler), or does not fit other processes than
+    before, is replaced, and said.
     """
-    machine = Machine(**{**written, "reasons": tuple(written["reasons"])})
-    if machine.update == "fast" and (
-        obstacle := why_not_fast(config.machine.device or "cpu", machine.dtype, config.model)
-    ):
+    machine = Machine(**{**written["machine"], "reasons": tuple(written["machine"]["reasons"])})
+    notes: tuple[str, ...] = ()
+    obstacle = why_not_fast(config.machine.device or "cpu", machine.dtype, config.model, config.machine)
+    if machine.update == "fast" and any(world.gather(obstacle)):
         config = replace(config, machine=replace(config.machine, update="eager"))
-        note = f"update eager from here on, no longer bit for bit as it began: {obstacle}"
-        return config, replace(machine, update="eager"), (note,)
-    return config, machine, ()
+        machine = replace(machine, update="eager")
+        notes += (f"update eager from here on, no longer bit for bit as it began: {obstacle}",)
+    if (before := written.get("processes", 1)) != world.size:
+        threads = max(1, usable_cores() // world.local_size)
+        n_windows = _part_of_one(
+            replace(config, train=replace(config.train, micro_batch=None)), world
+        ).train.batch_tokens
+        n_windows //= config.model.block_size
+        most = config.train.micro_batch or 1
+        size = next(n for n in range(min(most, n_windows), 0, -1) if n_windows % n == 0)
+        config = replace(
+            config,
+            train=replace(config.train, micro_batch=size),
+            machine=replace(config.machine, threads=threads),
+        )
+        machine = replace(machine, threads=threads)
+        notes += (f"{_counted(world.size)} now, {_counted(before)} before: the same batches, summed in another order",)
+    return config, machine, notes
+
+
+def _counted(n: int) -> str:
+    return "1 process" if n == 1 else f"{n} processes"

@@ -5,25 +5,39 @@ compiled  autograd through torch.compile: a GPU
 eager     autograd, operation by operation: everything, everywhere
 """
 
-from typing import Protocol
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
+import torch.nn as nn
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from nudge.config import Config, ModelConfig, TrainConfig
+from nudge.checkpoint import Checkpoint
+from nudge.config import Config, MachineConfig, ModelConfig
 from nudge.model.gpt import GPT
 from nudge.native import UnavailableError
 from nudge.native.kernels import Kernels
+from nudge.train import sharded
 from nudge.train.evaluation import compute_in
 from nudge.train.explicit import ExplicitUpdate
 from nudge.train.optimizer import Optimizer, State
+from nudge.train.parallel import LossModule, is_sharded, recompute_blocks, whole
+from nudge.train.world import ALONE, World
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 class Update(Protocol):
     """`forward_backward` once for each pass, then `step` (or `forget`)."""
 
-    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float) -> Tensor:
-        """The mean loss of one pass times `share`, its part of the update. tokens, targets [B, T]."""
+    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float, *, last: bool = True) -> Tensor:
+        """The mean loss of one pass times `share`, its part of the update. tokens, targets [B, T].
+
+        `last`: no other pass of this process comes before `step`, so that its gradients can travel already.
+        """
 
     def step(self, lr: float, loss: Tensor) -> Tensor:
         """Clip the gradients and move the weights; the gradients' norm before clipping.
@@ -45,22 +59,36 @@ class Update(Protocol):
 
 
 class AutogradUpdate:
-    """An update by PyTorch's autograd, on any device."""
+    """An update by PyTorch's autograd, on any device, in one process or several."""
 
-    def __init__(self, network: GPT, train: TrainConfig, dtype: str, *, compiled: bool = False) -> None:
-        self.network, self.train, self.dtype = network, train, dtype
+    def __init__(self, network: GPT, config: Config, world: World = ALONE) -> None:
+        self.network, self.train, self.world = network, config.train, world
+        self.dtype = config.machine.dtype or "float32"
         self.device = network.wte.weight.device
-        self.optimizer = Optimizer(network, train, dtype)
-        self._loss = torch.compile(network.loss, dynamic=False) if compiled else network.loss
+        self.sharded = is_sharded(network.wte.weight)
+        if config.machine.recompute:
+            recompute_blocks(network)
+        self._loss: nn.Module | Callable[..., Tensor] = LossModule(network)
+        if config.machine.update == "compiled":
+            self._loss = torch.compile(self._loss, dynamic=False)
+        self._ddp: DistributedDataParallel | None = None
+        if world.size > 1 and not self.sharded:
+            with world.watched():
+                self._ddp = DistributedDataParallel(cast(nn.Module, self._loss), gradient_as_bucket_view=True)
+            self._loss = self._ddp
+        self.optimizer = Optimizer(network, self.train, self.dtype, world)
 
-    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float) -> Tensor:
-        with compute_in(self.device, self.dtype):
-            loss = self._loss(tokens, targets) * share
-        loss.backward()
+    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float, *, last: bool = True) -> Tensor:
+        # Sharded gradients travel after every pass: kept whole, they would take the memory that sharding saves.
+        with self._ddp.no_sync() if self._ddp and not last else contextlib.nullcontext():
+            with compute_in(self.device, self.dtype):
+                loss = self._loss(tokens, targets) * share
+            (loss * self.world.size).backward()  # DDP and FSDP take the mean over processes, an update is their sum
         return loss.detach()
 
     def step(self, lr: float, loss: Tensor) -> Tensor:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.train.grad_clip)
+        norm = whole(norm)
         self.optimizer.step(lr, torch.isfinite(loss) & torch.isfinite(norm))  # decided on the device: nothing waits
         self.optimizer.zero_grad()
         return norm
@@ -68,10 +96,15 @@ class AutogradUpdate:
     def forget(self) -> None:
         self.optimizer.zero_grad()
 
-    @torch.inference_mode()
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        with compute_in(self.device, self.dtype):
-            return self.network.loss(tokens, targets)
+        # FSDP puts blocks together in place, which inference mode forbids.
+        with torch.no_grad() if self.sharded else torch.inference_mode(), compute_in(self.device, self.dtype):
+            loss = self.network.loss(tokens, targets)
+        if self.sharded:
+            cast(
+                "FSDPModule", self.network
+            ).reshard()  # what the last pass left together: the weights are about to be read, or change
+        return loss
 
     def state(self) -> State:
         return self.optimizer.state()
@@ -79,17 +112,28 @@ class AutogradUpdate:
     def load_state(self, state: State) -> None:
         self.optimizer.load_state(state)
 
+    def load_parts(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint of which each process reads what it needs, weights included."""
+        state = self.optimizer.blank_state() if saved.step else {}
+        sharded.load(saved.path, sharded.named(self.network, state))
+        self.optimizer.load_state(state, of_parts=True)
 
-def make_update(network: GPT, config: Config) -> Update:
+
+def make_update(network: GPT, config: Config, world: World = ALONE) -> Update:
     """The update that the config names. Raises: UnavailableError for the fast one where it cannot be had."""
-    how, dtype = config.machine.update or "eager", config.machine.dtype or "float32"
-    if how == "fast":
-        return ExplicitUpdate(network, config.train, getattr(torch, dtype))
-    return AutogradUpdate(network, config.train, dtype, compiled=how == "compiled")
+    if config.machine.update == "fast":
+        return ExplicitUpdate(network, config.train, getattr(torch, config.machine.dtype or "float32"), world)
+    return AutogradUpdate(network, config, world)
 
 
-def why_not_fast(device: str, dtype: str, model: ModelConfig | None = None) -> str | None:
+def why_not_fast(
+    device: str, dtype: str, model: ModelConfig | None = None, machine: MachineConfig | None = None
+) -> str | None:
     """Why the fast update cannot be had here, in a few words; None if it can. Compiles the kernels if need be."""
+    if machine and (machine.shard or machine.recompute):
+        return (
+            f"the fast update cannot {'shard' if machine.shard else 'recompute'}: its buffers are made once, and whole"
+        )
     if model and not model.is_gpt2:
         return f"the fast update knows plain GPT-2 only, not {' and '.join(model.departures)}"
     if device != "cpu":

@@ -12,12 +12,12 @@ from nudge.data.visible import shown
 from nudge.errors import TokenizerError
 from nudge.look import Trace
 from nudge.studio import numbers, shell
-from nudge.studio.kit import box, button, card, message, text
+from nudge.studio.kit import box, button, card, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
 from nudge.studio.pages.inside_pipeline import Pipeline
-from nudge.studio.pages.predict import example
+from nudge.studio.text_entry import first_text, text_field, tokens_of
 from nudge.studio.tokens import show_each, words_of
 from nudge.studio.visit import Visit
 from nudge.studio.worker import SupersededError
@@ -45,16 +45,14 @@ class InsidePage:
         self.visit, self.opened, self.t = visit, opened, visit.t
         self.tokenizer = opened.model.tokenizer
         self.layer, self.head = opened.network.config.n_layer // 2, 0
-        self.written = ""
+        self.ids: list[int] = []
         self._trace: Trace | None = None
         self.labels: list[str] = []  # of the tokens
         self.word_labels: list[str] = []
         self.word_sizes: tuple[int, ...] = ()  # tokens of each word
 
     async def build(self) -> None:
-        first = self.visit.query.get("text")
-        if first is None:
-            first = await self.visit.ask(example, self.opened)
+        first = await first_text(self.visit, self.opened)
         steps = await asyncio.to_thread(self.visit.house.models.steps, self.opened.run)
         with card():
             self._text_row(first)
@@ -79,11 +77,9 @@ class InsidePage:
         t = self.t
         with box("hs top-aligned", style="gap:16px"):
             with box("fill gr"):
-                self.area = ui.textarea(value=first, on_change=self.visit.handle(self._typed))
-                self.area.props("outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000")
-                self.area.props["aria-label"] = t("inside.text")
+                area = text_field(self.visit, first, self._read, label=t("inside.text"))
             if self._can_read(KOREAN):
-                button(t("inside.korean"), lambda: self.area.set_value(KOREAN), kind="ghost", lang="ko")
+                button(t("inside.korean"), lambda: area.set_value(KOREAN), kind="ghost", lang="ko")
 
     def _can_read(self, written: str) -> bool:
         try:
@@ -119,22 +115,17 @@ class InsidePage:
         self.step_text.text = self._step_said()
         shell.show_bar(self.visit)
         ui.navigate.history.replace(self.visit.href())
-        await self._read(self.written)
-
-    async def _typed(self, event: object) -> None:
-        await self._read(str(getattr(event, "value", "") or ""))
+        if self.ids:  # else there is something wrong with the text, which the page goes on to say
+            await self._open()
 
     async def _read(self, written: str) -> None:
-        """Open the forward pass over a text."""
+        self.ids = await tokens_of(self.visit, self.opened, written, self.notes)
+        await self._open()
+
+    async def _open(self) -> None:
+        """Open the forward pass over the text."""
+        ids = self.ids
         self.visit.banner.clear()
-        model, room = self.opened.model, self.opened.network.config.block_size
-        ids = model.prompt_ids(written)
-        self.written = written
-        self.notes.clear()
-        if len(ids) > room:
-            with self.notes:
-                message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
-            ids = ids[-room:]
         self._trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
         self.labels = told_apart([token.label for token in show_each(self.tokenizer, ids, self.t)])
         words = words_of(self.tokenizer, ids)

@@ -10,13 +10,13 @@ from nudge.data.visible import shown
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.model.gpt import GPT
 from nudge.studio import numbers, shell
-from nudge.studio.kit import box, button, card, choice, message
+from nudge.studio.kit import box, button, card, choice
 from nudge.studio.models import Opened
 from nudge.studio.pages.knobs_desk import Desk
 from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_smallest import smallest_networks
-from nudge.studio.pages.predict import example
+from nudge.studio.text_entry import first_text, text_field, tokens_of
 from nudge.studio.visit import Visit
 
 N_TAIL = 24  # characters of the text that stand beside "Next token"
@@ -41,9 +41,7 @@ class KnobsPage:
         self.base: tuple[GPT, Prediction] | None = None  # what that network said last; it stays while knobs are turned
 
     async def build(self) -> None:
-        first = self.visit.query.get("text")
-        if first is None:
-            first = await self.visit.ask(example, self.opened)
+        first = await first_text(self.visit, self.opened)
         self._text_card(first)
         listen = self.visit.handle(self.listen)
         with box("knobs-grid"):
@@ -61,9 +59,7 @@ class KnobsPage:
         with card(classes="tight"):
             with box("hs knobs-text"):
                 with box("fill gr"):
-                    area = ui.textarea(value=first, on_change=self.visit.handle(self._typed))
-                    area.props("outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000")
-                    area.props["aria-label"] = t("knobs.text")
+                    text_field(self.visit, first, self._read, label=t("knobs.text"))
                 sides = {"a": t("knobs.side_a"), "b": t("knobs.side_b")}
                 self.show_side = choice(sides, "b", self._show, label=t("knobs.compare"))
                 button(t("knobs.reset"), self.visit.handle(self._reset), icon="restart_alt")
@@ -71,16 +67,8 @@ class KnobsPage:
 
     # What the person does.
 
-    async def _typed(self, event: object) -> None:
-        await self._read(str(getattr(event, "value", "") or ""))
-
     async def _read(self, written: str) -> None:
-        ids, room = self.opened.model.prompt_ids(written), self.opened.network.config.block_size
-        self.notes.clear()
-        if len(ids) > room:
-            with self.notes:
-                message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
-        self.ids = tuple(ids[-room:])
+        self.ids = tuple(await tokens_of(self.visit, self.opened, written, self.notes))
         tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.listen()

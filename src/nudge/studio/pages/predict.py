@@ -10,16 +10,17 @@ from nicegui.element import Element
 
 from nudge.look import Prediction, predict
 from nudge.studio import charts, numbers, shell
-from nudge.studio.kit import bar, box, card, choice, icon, message, pairs, text
+from nudge.studio.kit import bar, box, card, choice, pairs, text
 from nudge.studio.models import Opened
-from nudge.studio.pages.predict_find import N_POINTS, find, rank_curve, show_found
+from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
+from nudge.studio.text_entry import first_text, text_field, tokens_of
+from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
 
 N_BARS = 20
 SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
-_UNSORTED = (2, 1, 0, 1, 1, 2)
 
 
 def build(visit: Visit) -> None:
@@ -30,14 +31,6 @@ def build(visit: Visit) -> None:
 
     with shell.page(visit):
         shell.with_model(visit, fill)
-
-
-def example(opened: Opened) -> str:
-    """A text to begin with: what the model itself writes. One that cannot start a document is given a few tokens."""
-    model = opened.model
-    start = "" if model.tokenizer.has_eot else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
-    room = model.network.config.block_size - len(start)
-    return start + model.generate(start, max_tokens=min(12, room), seed=1).rstrip()
 
 
 class PredictPage:
@@ -56,14 +49,10 @@ class PredictPage:
 
     async def build(self) -> None:
         t = self.t
-        first = self.visit.query.get("text")
-        if first is None:
-            first = await self.visit.ask(example, self.opened)
+        first = await first_text(self.visit, self.opened)
         with card():
             with box("fill"):
-                area = ui.textarea(value=first, on_change=self.visit.handle(self._typed))
-                area.props("outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000")
-                area.props["aria-label"] = t("predict.text")
+                text_field(self.visit, first, self._read, label=t("predict.text"))
             self.notes = box("notes")
             self.chips = box("chips", style="margin-top:16px")
             with box("hs wrap", style="gap:16px;margin-top:16px"):
@@ -85,9 +74,6 @@ class PredictPage:
 
     # What the person does.
 
-    async def _typed(self, event: object) -> None:
-        await self._read(str(getattr(event, "value", "") or ""))
-
     async def _slid(self, event: object) -> None:
         length = min(int(getattr(event, "value", 0)), len(self.ids) - self.begins)
         if length != self.length:
@@ -101,16 +87,9 @@ class PredictPage:
         self._show_prediction()
 
     async def _read(self, written: str) -> None:
-        model, room = self.opened.model, self.opened.network.config.block_size
-        ids = await self.visit.ask(model.prompt_ids, written, key="tokens")
-        self.notes.clear()
-        if len(ids) > room:
-            with self.notes:
-                message(self.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
-            ids = ids[-room:]
-        self.ids = ids
-        self.begins = int(ids[:1] == [self.tokenizer.eot])
-        self.length = len(ids) - self.begins
+        self.ids = await tokens_of(self.visit, self.opened, written, self.notes)
+        self.begins = int(self.ids[:1] == [self.tokenizer.eot])
+        self.length = len(self.ids) - self.begins
         self.slider.props["max"] = max(1, self.length)
         self.slider.set_enabled(self.length > 0)
         self.slider.value = self.length
@@ -220,27 +199,18 @@ class PredictPage:
     def _find_card(self) -> None:
         t = self.t
         with card(t("predict.find")):
-            with box("fill"):
-                entry = ui.input(placeholder=t("predict.find_hint"), on_change=self.visit.handle(self._search))
-                entry.props("outlined dense clearable debounce=200 maxlength=200").props["aria-label"] = t(
-                    "predict.find"
-                )
-                with entry.add_slot("prepend"):
-                    icon("search")
-            self.found = box("found")
+            hint = t("predict.find_hint")
+            token_search(self.visit, self._find, self.shown, self.select, label=t("predict.find"), hint=hint)
             self.facts = box(style="margin-top:16px")
 
-    async def _search(self, event: object) -> None:
-        wanted = str(getattr(event, "value", "") or "")
-        tokens: list[int] = []
-        if wanted and self.prediction is not None:
-            tokens = await self.visit.ask(find, self.tokenizer, self.prediction, wanted, key="find")
-        if not wanted:
-            self.found.clear()
-            return
-        show_found(self.found, self.visit, [self.shown(token) for token in tokens], self.select)
-        if tokens:
-            await self.select(tokens[0])
+    async def _find(self, wanted: str) -> list[int]:
+        """The tokens that a person may mean, the likeliest first."""
+        if self.prediction is None:
+            return []
+        chances = self.prediction.probabilities
+        return await self.visit.ask(
+            find_tokens, self.tokenizer, wanted, len(chances), by=lambda token: -chances[token].item(), key="find"
+        )
 
     def _curve_card(self) -> None:
         t = self.t

@@ -3,23 +3,21 @@
 from dataclasses import dataclass
 from functools import partial
 
-from nicegui import ui
 from torch import Tensor
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
 from nudge.studio import numbers
-from nudge.studio.kit import bar, box, card, icon, image, text
-from nudge.studio.pages.predict_find import show_found
+from nudge.studio.kit import bar, box, card, image, text
 from nudge.studio.pages.weights_tensor import coloured
 from nudge.studio.pages.weights_tree import shape_of
+from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Shown, bytes_of, matching, show
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 
 TABLE = "wte.weight"
-N_FOUND = 8
 N_NEAREST = 8
 N_NUMBERS = 8
 _EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the first that is a token of the vocabulary
@@ -55,9 +53,7 @@ def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
     if tokenizer is None:
         number = wanted.removeprefix("#")
         return [int(number)] if number.isdecimal() and len(number) < 10 and int(number) < size else []
-    exact, containing = matching(tokenizer, wanted, size)
-    containing.sort(key=lambda token: len(bytes_of(tokenizer, token) or b""))
-    return list(dict.fromkeys([*exact, *containing]))[:N_FOUND]
+    return find_tokens(tokenizer, wanted, size, by=lambda token: len(bytes_of(tokenizer, token) or b""))
 
 
 def first_token(tokenizer: Tokenizer | None, size: int) -> int:
@@ -77,13 +73,8 @@ class RowCard:
         self.sizes = (0, 0)
         t = self.t
         with card(t("weights.row_title"), t("weights.row_note")) as self.card:
-            with box("fill"):
-                entry = ui.input(placeholder=t("weights.find_hint"), on_change=visit.handle(self._search))
-                entry.props("outlined dense clearable debounce=200 maxlength=200")
-                entry.props["aria-label"] = t("weights.find")
-                with entry.add_slot("prepend"):
-                    icon("search")
-            self.found = box("found")
+            hint = t("weights.find_hint")
+            token_search(visit, self._find, self._shown, self.choose, label=t("weights.find"), hint=hint)
             self.place = box("token-row", aria_live="polite")
 
     async def show(self, name: str, weights: Weights) -> None:
@@ -101,15 +92,8 @@ class RowCard:
             self.token = await self.visit.ask(first_token, self.tokenizer, sizes[0], key="find")
         await self.choose(self.token)
 
-    async def _search(self, event: object) -> None:
-        wanted = str(getattr(event, "value", "") or "")
-        tokens = await self.visit.ask(find, self.tokenizer, wanted, self.sizes[0], key="find") if wanted else []
-        if not wanted:
-            self.found.clear()
-            return
-        show_found(self.found, self.visit, [self._shown(token) for token in tokens], self.choose)
-        if tokens:
-            await self.choose(tokens[0])
+    async def _find(self, wanted: str) -> list[int]:
+        return await self.visit.ask(find, self.tokenizer, wanted, self.sizes[0], key="find")
 
     async def choose(self, token: int) -> None:
         """Look at one token's row."""

@@ -1,41 +1,14 @@
-"""Predict: finding a token of the vocabulary, and the curve of all of them by rank."""
+"""Predict: the curve of all tokens of the vocabulary by rank."""
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-from nicegui.element import Element
-
-from nudge.data.tokenizer import Tokenizer
 from nudge.look import Prediction
 from nudge.studio import charts
-from nudge.studio.kit import text
 from nudge.studio.numbers import whole
-from nudge.studio.tokens import Shown, matching
-from nudge.studio.visit import Visit
 from nudge.studio.words import Words
 
-N_FOUND = 8
 N_POINTS = 400
-
-
-def find(tokenizer: Tokenizer, prediction: Prediction, wanted: str) -> list[int]:
-    """The tokens that a person may mean, the best first: what is the text, then what contains it, likeliest first."""
-    exact, containing = matching(tokenizer, wanted, len(prediction.probabilities))
-    containing.sort(key=lambda token: -prediction.probabilities[token].item())
-    return list(dict.fromkeys([*exact, *containing]))[:N_FOUND]
-
-
-def show_found(place: Element, visit: Visit, tokens: Sequence[Shown], choose: Callable[[int], Any]) -> None:
-    """The tokens that a search found, to choose one; none is said."""
-    place.clear()
-    with place:
-        for shown in tokens:
-            chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
-            chip.on("click", visit.handle(partial(choose, shown.id)))
-        if not tokens:
-            text(visit.t("predict.not_found"), "s12 ink3")
 
 
 def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> dict[str, Any]:

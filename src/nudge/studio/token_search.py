@@ -1,0 +1,53 @@
+"""A field that finds tokens of the vocabulary by their text or their id."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from nicegui import ui
+
+from nudge.data.tokenizer import Tokenizer
+from nudge.studio.kit import box, icon, text
+from nudge.studio.tokens import Shown, matching
+from nudge.studio.visit import Visit
+
+N_FOUND = 8
+
+
+def find_tokens(tokenizer: Tokenizer, wanted: str, size: int, *, by: Callable[[int], float]) -> list[int]:
+    """The tokens below `size` that a person may mean: what is the text, then what contains it, ordered by `by`."""
+    exact, containing = matching(tokenizer, wanted, size)
+    return list(dict.fromkeys([*exact, *sorted(containing, key=by)]))[:N_FOUND]
+
+
+def token_search(
+    visit: Visit,
+    find: Callable[[str], Awaitable[list[int]]],
+    show: Callable[[int], Shown],
+    choose: Callable[[int], Awaitable[None]],
+    *,
+    label: str,
+    hint: str,
+) -> None:
+    """The field, and below it what was found, to choose one; the first is chosen at once."""
+
+    async def search(event: object) -> None:
+        wanted = str(getattr(event, "value", "") or "")
+        tokens = await find(wanted) if wanted else []
+        found.clear()
+        if not wanted:
+            return
+        with found:
+            for shown in map(show, tokens):
+                chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
+                chip.on("click", visit.handle(partial(choose, shown.id)))
+            if not tokens:
+                text(visit.t("predict.not_found"), "s12 ink3")
+        if tokens:
+            await choose(tokens[0])
+
+    with box("fill"):
+        entry = ui.input(placeholder=hint, on_change=visit.handle(search))
+        entry.props("outlined dense clearable debounce=200 maxlength=200").props["aria-label"] = label
+        with entry.add_slot("prepend"):
+            icon("search")
+    found = box("found")

@@ -1,0 +1,72 @@
+"""Checkpoints of processes that keep only a part of the weights each: every process writes and reads its own part.
+
+torch.distributed.checkpoint lays the parts down as safetensors, which hold nothing that could be executed, and finds
+them again for any number of processes. Around it stands the same commit as for one file (checkpoint.py): written beside,
+flushed, summed, named, and only then pointed to.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nudge import checkpoint, files
+from nudge.checkpoint import Checkpoint, SavedFile
+from nudge.errors import MachineError
+from nudge.model.gpt import GPT
+from nudge.runfolder import RunFolder
+from nudge.train.optimizer import State
+from nudge.train.parallel import sharded_like
+from nudge.train.world import World
+
+
+def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], world: World) -> SavedFile:
+    """Write `checkpoints/step_N.parts/` together and make `ckpt.pt` point to it. Raises: MachineError in all of them."""
+    import torch.distributed.checkpoint as dcp
+
+    path = checkpoint.parts_path(folder, header.step)
+    writing = path.with_name(f".{path.name}.part")
+
+    def write() -> dict[str, SavedFile]:
+        try:
+            with world.watched():
+                dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(writing), save_distributed=True))
+            ours = sorted(writing.glob(f"shard-{world.rank + 1:05d}-*"))
+            for file in ours:
+                files.fsync(file)
+            return {
+                file.name: SavedFile(path=file, n_bytes=file.stat().st_size, sha256=files.sha256(file)) for file in ours
+            }
+        except (OSError, dcp.CheckpointException) as error:
+            raise MachineError(
+                f"could not save {path.name}: {_cause(error)} (the checkpoint before it is intact)",
+                "all processes must write in the run's folder: is it on a disk that they share, and has it room?",
+            ) from error
+
+    world.from_first(lambda: shutil.rmtree(writing, ignore_errors=True))
+    written = world.gather(world.together(write))
+    parts = {name: part for ours in written for name, part in ours.items()}
+    return world.from_first(lambda: checkpoint.save_parts(folder, header, writing, parts))
+
+
+def _cause(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+def named(network: GPT, optimizer: State) -> dict[str, Tensor]:
+    """The weights and moments of this process, under one name each, as parts of the whole tensors."""
+    parameters = dict(network.named_parameters())
+    tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
+    for name, moments in optimizer.items():
+        for key, value in moments.items():
+            tensors[f"optimizer.{name}.{key}"] = sharded_like(value, parameters[name])
+    return tensors
+
+
+def load(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill the tensors of `named` from a checkpoint, however many processes wrote it."""
+    import torch.distributed.checkpoint as dcp
+
+    with torch.no_grad():
+        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)))

@@ -1,0 +1,325 @@
+"""The processes of one run: who they are, what they agree on, and which of them went missing.
+
+torchrun, or whatever else sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts one command several times. Each of
+them is one `World`, and does the same things in the same order; a run of a single process is a world of size 1, for
+which nothing below costs anything.
+"""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import psutil
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nudge.config import MachineConfig
+from nudge.errors import LostError, MachineError, NudgeError, RunError
+
+T = TypeVar("T")
+E = TypeVar("E")
+
+WORDS = ("", "save", "pause", "stop")  # of train/control.py, the weightier one last
+GRACE_S = 3.0  # after a failure: how long the others have to say that they are still there
+FINISHING_S = 2.0  # and how long the one that tells of it waits for them to end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One process of a run, among all of them."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0  # among those on this machine
+    local_size: int = 1
+    device: str = "cpu"  # that they speak over: cpu (gloo) or cuda (NCCL)
+    timeout_s: float = 0.0
+    launch: str = ""  # names what torchrun was started once for, over all its restarts
+    restarts: int = 0
+    parent: int = 0  # the process that launched this one
+    store: Any = field(default=None, repr=False)  # torch's key-value store: the launcher's, so it outlives a process
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the run folder and speaks to the person."""
+        return self.rank == 0
+
+    # What is done in all processes at once
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with self.watched():
+            dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What `work` gives in the first process, for all; if it fails there, it fails in all."""
+        if self.size == 1:
+            return work()
+        result, error = None, None
+        if self.is_first:
+            try:
+                result = work()
+            except NudgeError as failed:
+                error = failed
+        result, error = self.gather((result, error))[0]
+        if error is not None:
+            raise error
+        return result  # type: ignore[return-value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Do `work` in every process; if it fails in one, it fails in all, with that one's error."""
+        error = None
+        try:
+            result = work()
+        except LostError:
+            raise
+        except NudgeError as failed:
+            error = failed
+        self._fail_together(error)
+        return result
+
+    def jointly(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
+        """`together` for work that tells of its progress."""
+        error = None
+        try:
+            result = yield from steps
+        except LostError:
+            raise
+        except NudgeError as failed:
+            error = failed
+        self._fail_together(error)
+        return result
+
+    def _fail_together(self, error: NudgeError | None) -> None:
+        outcomes = self.gather((error, _host()))
+        failed = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
+        if failed:
+            rank, first, host = failed[0]
+            where = f"process {rank} on {host}: " if len(failed) < self.size else ""
+            raise type(first)(where + first.message, first.hint)
+
+    def agree(self, word: str) -> str:
+        """The weightiest of the words that the processes heard."""
+        if self.size == 1:
+            return word
+        number = torch.tensor(WORDS.index(word) if word in WORDS else 0)
+        with self.watched():
+            dist.all_reduce(number, dist.ReduceOp.MAX)
+        return WORDS[int(number)]
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather_rows(self, mine: Tensor) -> Tensor:
+        """The rows [n, ..] of every process, after each other: [size * n, ..]; each has as many."""
+        if self.size == 1:
+            return mine
+        rows = mine.new_empty((self.size * len(mine), *mine.shape[1:]))
+        dist.all_gather(list(rows.chunk(self.size)), mine.contiguous())
+        return rows
+
+    def part(self, n: int) -> slice:
+        """This process's part of n things; every process has as many, so n must be a multiple of `size`."""
+        assert n % self.size == 0, f"{n} things for {self.size} processes"
+        each = n // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    # What can go wrong
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the launcher is gone: nobody would notice that this process goes on, or end it."""
+        return self.size > 1 and os.getppid() != self.parent
+
+    @contextlib.contextmanager
+    def watched(self, step: int | None = None) -> Iterator[None]:
+        """Turn the failure of a conversation into an error that names who is missing. `step`: updates made.
+
+        Raises: LostError.
+        """
+        if self.size == 1:
+            yield
+            return
+        try:
+            yield
+        except (RuntimeError, dist.DistError) as error:
+            if isinstance(error, LostError):
+                raise
+            if _is_about_talking(error):
+                raise self._lost(error, step) from error
+            self._say_failed(f"{type(error).__name__}: {_first_line(error)}")
+            raise
+
+    def _say_failed(self, words: str) -> None:
+        with contextlib.suppress(RuntimeError, dist.DistError):  # the store may be gone as well
+            self.store.set(f"failed/{self.rank}", words)
+
+    def _lost(self, error: BaseException, step: int | None) -> LostError:
+        """Who is still there says so; who does not is named."""
+        self._say_failed("")
+        done = "" if step is None else f" after update {step}"
+        hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
+        try:
+            time.sleep(GRACE_S)
+            heard = {rank: self._said(f"failed/{rank}") for rank in range(self.size)}
+            names = {rank: self._said(f"here/{rank}") for rank in range(self.size)}
+        except (RuntimeError, dist.DistError):
+            words = f"the processes of this run lost each other{done}, and their launcher ({_first_line(error)})"
+            return LostError(words, hint, speaks=self.local_rank == 0)
+        missing = [rank for rank, words in heard.items() if words is None]
+        crashed = {rank: words for rank, words in heard.items() if words}
+        present = [rank for rank in heard if rank not in missing and rank not in crashed]
+        if crashed:
+            told = "; ".join(f"{_named(rank, names)} failed: {words}" for rank, words in crashed.items())
+        elif missing:
+            silent = f"did not answer for {self.timeout_s:g} s" if "imed out" in str(error) else "is gone"
+            told = "; ".join(f"{_named(rank, names)} {silent}" for rank in missing)
+        else:
+            told = f"all processes are there, but did not hear each other ({_first_line(error)})"
+        return LostError(told + done, hint, speaks=self.rank == min(present, default=self.rank))
+
+    def _said(self, key: str) -> str | None:
+        return self.store.get(key).decode() if self.store.check([key]) else None
+
+
+ALONE = World()
+
+
+@contextlib.contextmanager
+def join(machine: MachineConfig) -> Iterator[World]:
+    """Meet the other processes of this run, if there are any, and leave them at the end.
+
+    Raises: MachineError if they do not come, or the place to meet cannot be reached, within machine.timeout_s.
+    """
+    world = _place()
+    if world.size == 1:
+        yield ALONE
+        return
+    on_gpu = torch.cuda.is_available() and (machine.device or "cuda").startswith("cuda")
+    if on_gpu:
+        torch.cuda.set_device(world.local_rank)
+    world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
+    world = replace(world, store=_meet(world))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=dist.PrefixStore("group", world.store),
+        rank=world.rank,
+        world_size=world.size,
+        timeout=timedelta(seconds=world.timeout_s),
+    )
+    try:
+        yield world
+    except LostError as error:
+        if error.speaks:
+            raise
+        time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
+        raise
+    else:
+        world.gather(None)  # nobody leaves while another still wants something of it
+    finally:
+        dist.destroy_process_group()
+
+
+def _place() -> World:
+    """What the launcher says in the environment. Raises: RunError if that is no place among processes."""
+    size = os.environ.get("WORLD_SIZE")
+    if size in (None, "1"):
+        return ALONE
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    missing = [name for name in needed if not os.environ.get(name)]
+    hint = "torchrun sets them: torchrun --nproc-per-node 2 -m nudge train (or unset WORLD_SIZE for one process)"
+    if missing:
+        raise RunError(f"WORLD_SIZE is set to {size}, but not {' and '.join(missing)}", hint)
+    try:
+        rank, n, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    except ValueError as error:
+        raise RunError(f"the launcher's environment is not made of whole numbers: {error}", hint) from error
+    if not (0 <= rank < n and 0 <= port < 65536):
+        raise RunError(f"there is no rank {rank} among {n} processes (WORLD_SIZE), or no port {port}", hint)
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return World(
+        rank=rank,
+        size=n,
+        local_rank=local_rank,
+        local_size=local_size,
+        launch=run_id if run_id != "none" else f"{_host()}:{os.getppid()}",
+        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
+        parent=os.getppid(),
+    )
+
+
+def _meet(world: World) -> Any:
+    """torch's key-value store, with everybody in it. Raises: MachineError."""
+    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    _speak_towards(address)
+    begun = time.monotonic()
+    try:
+        rendezvous = dist.rendezvous("env://", world.rank, world.size, timeout=timedelta(seconds=world.timeout_s))
+        store = dist.PrefixStore("nudge", next(iter(rendezvous))[0])
+        store.set(f"here/{world.rank}", f"process {os.getpid()} on {_host()}")
+    except (RuntimeError, dist.DistError, OSError) as error:
+        if "EADDRINUSE" in str(error) or "in use" in str(error):
+            raise MachineError(
+                f"port {port} on {_host()} is taken by another program",
+                "choose another: MASTER_PORT=29501, or torchrun --standalone, which finds a free one",
+            ) from error
+        raise MachineError(
+            f"process {world.rank} cannot reach the meeting place {address}:{port} within {world.timeout_s:g} s",
+            "is process 0 running there, and does the network let this machine reach that port?",
+        ) from error
+    missing = list(range(world.size))
+    while missing and time.monotonic() - begun < world.timeout_s:
+        missing = [rank for rank in missing if not store.check([f"here/{rank}"])]
+        time.sleep(0.02 if missing else 0)
+    if missing:
+        raise MachineError(
+            f"{world.size - len(missing)} of {world.size} processes came within {world.timeout_s:g} s: missing "
+            f"{', '.join(f'rank {rank}' for rank in missing)}",
+            "start as many as WORLD_SIZE says, each with a RANK of its own",
+        )
+    return store
+
+
+def _speak_towards(address: str) -> None:
+    """Let gloo and NCCL use the network that leads to the meeting place: a machine's own name may lead elsewhere."""
+    if "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))  # sends nothing: it only asks which way a packet would go
+        ours = probe.getsockname()[0]
+        for name, addresses in psutil.net_if_addrs().items():
+            if any(known.address == ours for known in addresses):
+                os.environ["GLOO_SOCKET_IFNAME"] = name
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def _host() -> str:
+    return socket.gethostname()
+
+
+def _named(rank: int, names: dict[int, str | None]) -> str:
+    return f"rank {rank} ({names.get(rank) or 'never seen'})"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_about_talking(error: BaseException) -> bool:
+    """gloo's failures are plain RuntimeErrors that name its source files."""
+    words = str(error)
+    return isinstance(error, dist.DistError) or "gloo" in words or "NCCL" in words or "Connection" in words
