@@ -18,8 +18,9 @@ def build(visit: Visit) -> None:
     """Build the page."""
 
     def actions() -> None:
-        error = validate().median_error()
-        text(visit.t("plan.accuracy", error=f"{error:.0%}"), "s12 ink3")
+        found = validate()
+        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
+        text(visit.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
 
     with shell.page(visit, actions=actions):
         PlanPage(visit)

@@ -34,7 +34,6 @@ class PlanForm:
                 self._run()
                 self._machine()
                 self._placing()
-            box("hr", style="margin:24px 0 16px")
             self.sizes = box("sizes")
 
     def _run(self) -> None:
@@ -146,6 +145,7 @@ class PlanForm:
 
     def _show_sizes(self, plan: Plan) -> None:
         t, counts = self.t, plan.parameters
+        box("hr", style="margin:24px 0 16px")
         pairs(
             (t("plan.parameters"), numbers.count(counts.total, t.language)),
             (t("plan.per_token"), f"{numbers.significant(plan.flops_per_token / 1e9)} GFLOP"),
@@ -184,5 +184,5 @@ def _machines() -> dict[str, str]:
 
 
 def short(device: Device) -> str:
-    """A device's title without its maker."""
-    return device.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ")
+    """A device's title without its maker and the shape of its board."""
+    return device.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ").replace(" SXM ", " ")

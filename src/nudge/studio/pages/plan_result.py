@@ -72,7 +72,8 @@ def times(hours: Interval, t: Words) -> str:
 
 def money(usd: Interval) -> str:
     """$5.87 – $11.93"""
-    return f"{numbers.dollars(usd.low)} – {numbers.dollars(usd.high)}"
+    low, high = numbers.dollars(usd.low), numbers.dollars(usd.high)
+    return low if low == high else f"{low} – {high}"
 
 
 def _cost(t: Words, plan: Plan) -> None:
@@ -104,8 +105,9 @@ def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
     span = (
         f"{same[0]:.2f}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{same[-1]:.2f}" if same[0] < same[-1] else f"{same[0]:.2f}"
     )
-    after = numbers.count(nearest.tokens, t.language) if nearest.tokens else t("plan.unknown_tokens")
-    source = t("plan.loss_source", source=nearest.source, tokens=after)
+    source = t("plan.loss_source_only", source=nearest.source)
+    if nearest.tokens:
+        source = t("plan.loss_source", source=nearest.source, tokens=numbers.count(nearest.tokens, t.language))
     _figure(
         t("plan.loss"),
         f"{nearest.loss:.2f}",
@@ -289,7 +291,7 @@ class Ladder:
                 with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
                     scale.labels()
                 for name in ("", "tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
-                    text(t(f"plan.{name}") if name else "", "right" if name else "", role="columnheader")
+                    text(t(f"plan.{name}") if name else "", "right nw" if name else "", role="columnheader")
             for plan in self.plans:
                 self._line(plan, of, scale)
 
@@ -301,7 +303,8 @@ class Ladder:
         cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
         with box(f"rung {kind}", role="row"):
             with box("name", role="cell"):
-                text(f"{ask.count} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *"), "cut")
+                name = f"{ask.count} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
+                text(name, "cut", title=ask.device.title)
                 if not plan.fits:
                     text(t("plan.fits_not"), "s12 bad")
             with box("track", role="cell"):
@@ -337,11 +340,14 @@ class _Scale:
         return min(100.0, max(0.0, 100 * (math.log(max(value, 1e-9)) - self.start) / (self.end - self.start)))
 
     def labels(self) -> None:
-        last = -100.0
+        """As many as have room; on a narrow page fewer."""
+        last = last_wide = -100.0
         for value, label in self.ticks:
-            if self.at(value) - last >= 13:  # else they would touch
-                last = self.at(value)
-                text(label, "tick", style=f"left:{last:.2f}%")
+            here = self.at(value)
+            if here - last >= 13:  # else they would touch
+                wide = here - last_wide >= 26
+                text(label, "tick nw" if wide else "tick nw dense", style=f"left:{here:.2f}%")
+                last, last_wide = here, here if wide else last_wide
 
     def lines(self) -> None:
         for value, _ in self.ticks:
