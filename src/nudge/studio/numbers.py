@@ -12,7 +12,11 @@ def whole(value: float) -> str:
 
 def count(value: float, language: str = "en") -> str:
     """19961856 -> 19.96 M, in Korean 1,996만: what can be read at a glance."""
-    units = ((1e8, "억"), (1e4, "만")) if language == "ko" else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    units = (
+        ((1e12, "조"), (1e8, "억"), (1e4, "만"))
+        if language == "ko"
+        else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    )
     digits = 4 if language == "ko" else 3
     for size, unit in units:
         if abs(value) >= size * (1 - 0.5 * 10.0**-digits):  # what would be rounded up to it is written in it

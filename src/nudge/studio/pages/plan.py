@@ -39,7 +39,7 @@ class PlanPage:
             with box("stack"):
                 self.wrong = box("wrong", aria_live="polite")
                 self.place = box("stack result")
-                self.behind = Behind(visit)
+        self.behind = Behind(visit)
         self._answer(written)
 
     def _changed(self, written: dict[str, str]) -> None:
@@ -71,12 +71,12 @@ class PlanPage:
             place.classes(remove="outdated")
         with self.costs:
             plan_result.costs(t, answer)
-            plan_result.on_the_way(t, answer)
         with self.place:
             plan_result.figures(t, answer)
             plan_result.memory(t, answer)
             plan_result.Ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
+            plan_result.on_the_way(t, answer)
         self.behind.show(answer)
 
     def _ladder_turned(self, of: str) -> None:

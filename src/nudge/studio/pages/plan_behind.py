@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from nudge.plan import lecture, published, speed
-from nudge.plan.explain import formulas
+from nudge.plan.explain import Formula, formulas
 from nudge.plan.planner import Plan
 from nudge.studio import numbers
 from nudge.studio.kit import box, icon, text
@@ -63,7 +63,7 @@ class Behind:
                 with box(tag="dd"):
                     with box("expression"):
                         text(f"{formula.expression} =", "mono s12 ink2", tag="span")
-                        text(f"{_value(formula.value)} {formula.unit}".strip(), "mono s13 acc m nw", tag="span")
+                        text(_value(formula), "mono s13 acc m nw", tag="span")
                     text(formula.source, "s12 ink3", lang="en")
 
     # How right such forecasts were.
@@ -87,11 +87,18 @@ class Behind:
                     text(t(f"plan.of_run.{name}"), tag="th", scope="col")
                 text(t("plan.of_run.dots", most=f"{_WIDEST:.0%}"), "dots", tag="th", scope="col")
             with box(tag="tbody"):
-                for row, cells in zip(found.rows, speed.table(found), strict=False):
+                for row in found.rows:
+                    run = row.run
                     with box(tag="tr"):
-                        text(cells[0], tag="th", scope="row", title=row.run.source)
-                        for cell in cells[1:]:
-                            text(cell.replace("-", numbers.MINUS) if "%" in cell else cell, tag="td")
+                        text(run.name.replace(" x ", " × "), tag="th", scope="row", title=run.source)
+                        text(run.unit, tag="td")
+                        text(speed.number(run.figure, run.unit), tag="td")
+                        for predicted, error in (
+                            (row.predicted, row.error),
+                            (row.predicted_by_strangers, row.error_by_strangers),
+                        ):
+                            text(speed.number(predicted, run.unit), tag="td")
+                            text(f"{numbers.fixed(100 * error, 0, sign=True)}%", tag="td")
                         _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
@@ -106,9 +113,9 @@ class Behind:
         text(t("plan.corrections"), "b s13", tag="h3")
         with box("corrections", tag="dl"):
             for n, correction in enumerate(published.CORRECTIONS):
-                text(t(f"plan.said.{n}") if t.has(f"plan.said.{n}") else correction.said, "ink2", tag="dt")
+                text(t(f"plan.said.{n}"), "ink2", tag="dt")
                 with box(tag="dd"):
-                    text(t(f"plan.right.{n}") if t.has(f"plan.right.{n}") else correction.right)
+                    text(t(f"plan.right.{n}"))
                     text(correction.source, "s12 ink3", lang="en")
         text(t("plan.models"), "b s13", tag="h3")
         self._models()
@@ -184,7 +191,13 @@ def _at(error: float) -> float:
     return 50 + 50 * min(1.0, max(-1.0, error / _WIDEST))
 
 
-def _value(value: float) -> str:
+def _value(formula: Formula) -> str:
+    """With its unit."""
+    value, unit = formula.value, formula.unit
+    if unit == "$":
+        return numbers.dollars(value)
     if value >= 1e15:
-        return numbers.scientific(value)
-    return numbers.whole(value) if value >= 1e4 else numbers.significant(value, 4)
+        shown = numbers.scientific(value)
+    else:
+        shown = numbers.whole(value) if value >= 1e4 else numbers.significant(value, 4)
+    return f"{shown} {unit}".strip()

@@ -135,9 +135,7 @@ class PlanForm:
         }
         for name, value in follows.items():
             self.entries[name].props["placeholder"] = value
-        self.price_note.text = (
-            t("plan.price_note", date=price.date, source=price.source) if price else t("plan.no_price")
-        )
+        self.price_note.text = f"{price.date}: {price.source}" if price else t("plan.no_price")
         self.turn_dtype(ask.dtype)
         self.sizes.clear()
         with self.sizes:

@@ -122,7 +122,7 @@ def size_of(layout: Layout) -> str:
     return numbers.size(layout.memory_bytes).replace(".0 ", " ")
 
 
-# What it costs, and what happens on the way.
+# What it costs.
 
 
 def costs(t: Words, plan: Plan) -> None:
@@ -143,28 +143,6 @@ def costs(t: Words, plan: Plan) -> None:
             box("hr", style="margin:12px 0")
             pairs((t("plan.energy"), t("plan.kwh", n=numbers.significant(plan.energy_kwh.likely, 3, grouped=True))))
             text(t("plan.energy_note"), "s12 ink3", style="margin-top:4px")
-
-
-def on_the_way(t: Words, plan: Plan) -> None:
-    """One update, and what breaks."""
-    failures, traffic = plan.failures, plan.traffic
-    saves = numbers.duration(failures.save_every_s, t.language)
-    rows: list[tuple[str, object]] = [
-        (t("plan.update"), numbers.duration(plan.step_s.likely, t.language)),
-        (t("plan.passes"), f"{numbers.whole(plan.layout.passes)}"),
-    ]
-    if traffic:
-        rows.append((t(f"plan.traffic.{traffic.link.split()[0]}"), numbers.duration(traffic.seconds, t.language)))
-        waited = numbers.duration(traffic.exposed_s, t.language) if traffic.exposed_s else t("plan.hidden")
-        rows.append((t("plan.waiting"), waited))
-    rows += [
-        (t("plan.failures"), numbers.significant(failures.expected, 2)),
-        (t("plan.checkpoint"), numbers.duration(failures.checkpoint_s, t.language)),
-        (t("plan.save_every"), saves if failures.save_every_s < 3600 * plan.hours.likely else t("plan.at_the_end")),
-    ]
-    with card(t("plan.on_the_way")):
-        pairs(*rows)
-        text(t("plan.failures_note"), "s12 ink3", style="margin-top:12px")
 
 
 # Memory.
@@ -394,3 +372,30 @@ def _changed(t: Words, plan: Plan, other: Plan) -> str:
     if then.recompute != now.recompute:
         return t("plan.to.recompute" if then.recompute else "plan.to.keep")
     return t("plan.to.micro_batch", n=numbers.whole(then.micro_batch))
+
+
+# What happens meanwhile.
+
+
+def on_the_way(t: Words, plan: Plan) -> None:
+    """One update, and what breaks."""
+    failures, traffic = plan.failures, plan.traffic
+    saves = numbers.duration(failures.save_every_s, t.language)
+    rows: list[tuple[str, object]] = [
+        (t("plan.update"), numbers.duration(plan.step_s.likely, t.language)),
+        (t("plan.passes"), f"{numbers.whole(plan.layout.passes)}"),
+    ]
+    if traffic:
+        rows.append((t(f"plan.traffic.{traffic.link.split()[0]}"), numbers.duration(traffic.seconds, t.language)))
+        waited = numbers.duration(traffic.exposed_s, t.language) if traffic.exposed_s else t("plan.hidden")
+        rows.append((t("plan.waiting"), waited))
+    rows += [
+        (t("plan.failures"), numbers.significant(failures.expected, 2)),
+        (t("plan.checkpoint"), numbers.duration(failures.checkpoint_s, t.language)),
+        (t("plan.save_every"), saves if failures.save_every_s < 3600 * plan.hours.likely else t("plan.at_the_end")),
+    ]
+    with card(t("plan.on_the_way"), t("plan.failures_note")), box("on-the-way", tag="dl"):
+        for name, value in rows:
+            with box():
+                text(name, "s12 ink3", tag="dt")
+                text(value, "m num", tag="dd")
