@@ -114,7 +114,9 @@ def span(hours: float, language: str = "en") -> tuple[str, str]:
     units = ((8766.0, "years", "년"), (24.0, "days", "일"), (1.0, "hours", "시간"), (1 / 60, "min", "분"))
     for size, english, korean in units:
         if hours >= size * (2 if size == 24.0 else 1):  # 36 hours rather than 1.5 days
-            return significant(hours / size, 2, grouped=True), korean if language == "ko" else english
+            value = hours / size
+            shown = count(value, language) if value >= 1e5 else significant(value, 2, grouped=True)
+            return shown, korean if language == "ko" else english
     if hours * 3600 < 0.9995:
         return significant(hours * 3.6e6, 2), "ms"
     return significant(hours * 3600, 2), "초" if language == "ko" else "s"

@@ -41,9 +41,7 @@ def figures(t: Words, plan: Plan) -> None:
     """The answer at a glance, each with how far it can be off and where it comes from."""
     with box("stats figures"):
         value, unit = numbers.span(plan.hours.likely, t.language)
-        speed = t(
-            "plan.speed", n=numbers.count(plan.tokens_per_s.likely, t.language), mfu=numbers.whole(100 * plan.speed.mfu)
-        )
+        speed = t("plan.speed", n=_rate(plan, t), mfu=numbers.whole(100 * plan.speed.mfu))
         _figure(t("plan.time"), value, unit, times(plan.hours, t), speed)
         _cost(t, plan)
         _memory(t, plan.layout, plan.count_that_fits)
@@ -130,7 +128,7 @@ def costs(t: Words, plan: Plan) -> None:
     ask, language = plan.ask, t.language
     with card(t("plan.costs")):
         if plan.usd is not None and ask.price is not None:
-            time = f"{ask.count} × {numbers.about(plan.hours.likely, language)}"
+            time = f"{numbers.whole(ask.count)} × {numbers.about(plan.hours.likely, language)}"
             bill = t("plan.bill", time=time, usd=f"{ask.price.usd_per_hour:.2f}")
             pairs((bill, numbers.dollars(plan.usd.likely)))
             box("hr", style="margin:12px 0")
@@ -281,7 +279,7 @@ class Ladder:
         cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
         with box(f"rung {kind}", role="row"):
             with box("name", role="cell"):
-                name = f"{ask.count} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
+                name = f"{numbers.whole(ask.count)} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
                 text(name, "cut", title=ask.device.title)
                 if not plan.fits:
                     text(t("plan.fits_not"), "s12 bad")
@@ -289,9 +287,15 @@ class Ladder:
                 scale.lines()
                 scale.bar(_of(plan, of))
             text(time if of == "time" else cost, "num nw value", role="cell")
-            text(numbers.count(plan.tokens_per_s.likely, t.language), "num right ink2", role="cell")
+            text(_rate(plan, t), "num right ink2", role="cell")
             text(f"${ask.price.usd_per_hour:.2f}" if ask.price else "–", "num right ink2", role="cell")
             text(cost if of == "time" else time, "num right nw value", role="cell")
+
+
+def _rate(plan: Plan, t: Words) -> str:
+    """Tokens per second, of which a processor may not read one."""
+    rate = plan.tokens_per_s.likely
+    return numbers.count(rate, t.language) if rate >= 10 else numbers.significant(rate, 2)
 
 
 def _of(plan: Plan, what: str) -> Interval | None:
