@@ -134,7 +134,7 @@ def test_the_words_cover_what_the_planner_says() -> None:
 
 
 def test_the_parts_on_the_page_are_all_of_the_memory() -> None:
-    from nudge.studio.pages.plan_result import PARTS, part_bytes
+    from nudge.studio.pages.plan_memory import PARTS, part_bytes
 
     for written in ({}, {"recipe": "tiny", "gpu": "4090"}, {"count": "16", "layout": "shard"}):
         layout = plan(ask(**written)).layout

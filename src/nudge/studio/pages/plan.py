@@ -10,6 +10,8 @@ from nudge.studio.kit import box, message, text
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
+from nudge.studio.pages.plan_ladder import Ladder
+from nudge.studio.pages.plan_memory import memory
 from nudge.studio.pages.plan_question import FIELDS, asked, opening
 from nudge.studio.visit import Visit
 
@@ -73,8 +75,8 @@ class PlanPage:
             plan_result.costs(t, answer)
         with self.place:
             plan_result.figures(t, answer)
-            plan_result.memory(t, answer)
-            plan_result.Ladder(t, answer, self.ladder_of, self._ladder_turned)
+            memory(t, answer)
+            Ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
             plan_result.on_the_way(t, answer)
         self.behind.show(answer)

@@ -1,38 +1,15 @@
-"""Plan: what comes out of it. Time, money, memory and loss; the memory by part; other machines; other settings."""
+"""Plan: what comes out of it. Time, money, memory and loss; the bill; what one other setting would change."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nudge.plan.layout import Layout
 from nudge.plan.losses import PublishedLoss, published_losses
 from nudge.plan.planner import Interval, Plan
-from nudge.plan.questions import changes, ladder
+from nudge.plan.questions import changes
 from nudge.studio import numbers
-from nudge.studio.kit import bar, box, card, choice, legend, message, pairs, text
-from nudge.studio.pages.plan_form import short
+from nudge.studio.kit import box, card, message, pairs, text
+from nudge.studio.pages.plan_memory import size_of
 from nudge.studio.words import Words
-
-_ACCENT, _BLUE = "var(--accent)", "var(--blue)"
-
-
-def _mixed(color: str, percent: int) -> str:
-    return f"color-mix(in srgb,{color} {percent}%,var(--surface))"
-
-
-PARTS = (  # of a GPU's memory, and their colours: what grows with the micro-batch is orange, the state is blue
-    ("activations", _ACCENT),
-    ("logits", _mixed(_ACCENT, 55)),
-    ("scratch", _mixed(_ACCENT, 25)),
-    ("moments", _BLUE),
-    ("weights", _mixed(_BLUE, 70)),
-    ("gradients", _mixed(_BLUE, 45)),
-    ("copies", _mixed(_BLUE, 25)),
-    ("communication", "var(--ctl)"),
-    ("reserved", "var(--muted-bar)"),
-)
-TIMES_H = ((1 / 60, "minute"), (1.0, "hour"), (24.0, "day"), (168.0, "week"), (730.0, "month"), (8766.0, "year"))
-CENTURY_H = 876_600.0
-
 
 # Four figures.
 
@@ -41,7 +18,7 @@ def figures(t: Words, plan: Plan) -> None:
     """The answer at a glance, each with how far it can be off and where it comes from."""
     with box("stats figures"):
         value, unit = numbers.span(plan.hours.likely, t.language)
-        speed = t("plan.speed", n=_rate(plan, t), mfu=numbers.whole(100 * plan.speed.mfu))
+        speed = t("plan.speed", n=rate(plan, t), mfu=numbers.whole(100 * plan.speed.mfu))
         _figure(t("plan.time"), value, unit, times(plan.hours, t), speed)
         _cost(t, plan)
         _memory(t, plan.layout, plan.count_that_fits)
@@ -115,9 +92,10 @@ def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
     )
 
 
-def size_of(layout: Layout) -> str:
-    """What the device has, as it is sold: 80 GB."""
-    return numbers.size(layout.memory_bytes).replace(".0 ", " ")
+def rate(plan: Plan, t: Words) -> str:
+    """Tokens per second, of which a processor may not read one."""
+    rate = plan.tokens_per_s.likely
+    return numbers.count(rate, t.language) if rate >= 10 else numbers.significant(rate, 2)
 
 
 # What it costs.
@@ -141,207 +119,6 @@ def costs(t: Words, plan: Plan) -> None:
             box("hr", style="margin:12px 0")
             pairs((t("plan.energy"), t("plan.kwh", n=numbers.significant(plan.energy_kwh.likely, 3, grouped=True))))
             text(t("plan.energy_note"), "s12 ink3", style="margin-top:4px")
-
-
-# Memory.
-
-
-def memory(t: Words, plan: Plan) -> None:
-    """What is in a GPU's memory at the peak, and which layouts there are."""
-    layout = plan.layout
-    tokens = f"{numbers.whole(layout.micro_batch)} × {numbers.whole(plan.ask.model.block_size)}"
-    together = f"{numbers.size(layout.needed_bytes)} / {size_of(layout)}"
-
-    def right() -> None:
-        text(together, "s13 num m" + ("" if layout.fits else " bad"))
-
-    whole = max(layout.memory_bytes, layout.needed_bytes)
-    parts = [(name, part_bytes(layout, name), color) for name, color in PARTS]
-    with card(t("plan.memory"), t("plan.memory_note", tokens=tokens), "memory", right=right):
-        with box("parts", role="img", aria_label=together):
-            for _, size, color in parts:
-                if size:
-                    bar(size / whole, style=f"background:{color}")
-            if layout.fits:
-                text(t("plan.free", free=numbers.size(layout.free_bytes)), "free s12 ink3")
-            else:
-                box("end", style=f"left:{100 * layout.memory_bytes / whole:.2f}%")
-        _axis(whole)
-        with box("parts-legend", tag="dl"):
-            for name, size, color in parts:
-                if size:
-                    with box("k"):
-                        box("sw square", style=f"background:{color}")
-                        text(t(f"plan.memory_of.{name}"), "s13 ink2", tag="dt")
-                        text(numbers.size(size), "s13 num m", tag="dd")
-        if len(plan.layouts) > 1:
-            _layouts(t, plan)
-
-
-def part_bytes(layout: Layout, name: str) -> int:
-    """One part of a GPU's memory, by its name in PARTS."""
-    return layout.reserved_bytes if name == "reserved" else int(getattr(layout.memory, name))
-
-
-def _axis(n_bytes: int) -> None:
-    """Gigabytes below the bar, about six of them."""
-    rough = n_bytes / 6e9
-    unit = 10 ** math.floor(math.log10(rough))
-    step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough)
-    with box("axis num", aria_hidden="true"):
-        for n in range(math.floor(n_bytes / 1e9 / step) + 1):
-            share = n * step * 1e9 / n_bytes
-            if share <= 0.96:
-                text(f"{n * step:g}", style=f"left:{100 * share:.2f}%", classes="" if n else "first")
-        text(numbers.size(n_bytes).replace(".0 ", " "), "last")
-
-
-def _layouts(t: Words, plan: Plan) -> None:
-    heads = ("layout", "micro_batch", "memory")
-    with box("layouts", tag="table"):
-        with box(tag="thead"), box(tag="tr"):
-            for name in heads:
-                text(t(f"plan.{name}"), tag="th", scope="col")
-            text(t("plan.on_a_gpu"), tag="th", scope="col")
-        with box(tag="tbody"):
-            for layout in plan.layouts:
-                with box("on" if layout is plan.layout else "", tag="tr"):
-                    text(layout_name(t, layout), tag="td")
-                    text(numbers.whole(layout.micro_batch), tag="td")
-                    text(numbers.size(layout.needed_bytes), tag="td")
-                    says = (
-                        "chosen"
-                        if layout is plan.layout and layout.fits
-                        else "would_fit"
-                        if layout.fits
-                        else "fits_not"
-                    )
-                    with box(tag="td"):
-                        kind = "tag a" if says == "chosen" else "" if layout.fits else "bad"
-                        text(t(f"plan.{says}"), kind, tag="span")
-
-
-def layout_name(t: Words, layout: Layout) -> str:
-    """A layout in the person's words."""
-    return t(f"plan.kind.{layout.kind}") + (t("plan.kind.recompute") if layout.recompute else "")
-
-
-# Other machines.
-
-
-class Ladder:
-    """The same run on other machines, by time or by cost, both on a log scale."""
-
-    def __init__(self, t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
-        self.t, self.plan, self.turned = t, plan, turned
-        self.plans = ladder(plan.ask)
-
-        def right() -> None:
-            choice({"time": t("plan.time"), "cost": t("plan.cost")}, of, self._turn, label=t("plan.ladder_by"))
-
-        with card(t("plan.ladder"), t("plan.ladder_note"), "ladder", right=right):
-            self.rows = box("rows", role="table", aria_label=t("plan.ladder"))
-            with box("hs foot"):
-                legend(
-                    (t("plan.rented"), "var(--blue)", "square"),
-                    (t("plan.owned"), "var(--muted-bar)", "square"),
-                    (t("plan.yours"), "var(--accent)", "square"),
-                    (t("plan.interval"), "var(--ink)", "line"),
-                )
-                box("gr")
-                others = {other.ask.dtype for other in self.plans} - {plan.ask.dtype}
-                text(t("plan.other_dtype", dtype=others.pop()) if others else "", "s12 ink3")
-        self._fill(of)
-
-    def _turn(self, of: str) -> None:
-        self.turned(of)
-        self._fill(of)
-
-    def _fill(self, of: str) -> None:
-        t = self.t
-        scale = _Scale(t, [value for value in (_of(plan, of) for plan in self.plans) if value], of)
-        self.rows.clear()
-        with self.rows:
-            with box("rung head", role="row"):
-                text(t("plan.machine"), role="columnheader")
-                with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
-                    scale.labels()
-                for name in ("", "tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
-                    text(t(f"plan.{name}") if name else "", "right nw" if name else "", role="columnheader")
-            for plan in self.plans:
-                self._line(plan, of, scale)
-
-    def _line(self, plan: Plan, of: str, scale: "_Scale") -> None:
-        t, ask, here = self.t, plan.ask, self.plan.ask
-        mine = (ask.device, ask.count) == (here.device, here.count)
-        kind = "mine" if mine else "rented" if ask.price else "owned"
-        time = numbers.about(plan.hours.likely, t.language)
-        cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
-        with box(f"rung {kind}", role="row"):
-            with box("name", role="cell"):
-                name = f"{numbers.whole(ask.count)} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
-                text(name, "cut", title=ask.device.title)
-                if not plan.fits:
-                    text(t("plan.fits_not"), "s12 bad")
-            with box("track", role="cell"):
-                scale.lines()
-                scale.bar(_of(plan, of))
-            text(time if of == "time" else cost, "num nw value", role="cell")
-            text(_rate(plan, t), "num right ink2", role="cell")
-            text(f"${ask.price.usd_per_hour:.2f}" if ask.price else "–", "num right ink2", role="cell")
-            text(cost if of == "time" else time, "num right nw value", role="cell")
-
-
-def _rate(plan: Plan, t: Words) -> str:
-    """Tokens per second, of which a processor may not read one."""
-    rate = plan.tokens_per_s.likely
-    return numbers.count(rate, t.language) if rate >= 10 else numbers.significant(rate, 2)
-
-
-def _of(plan: Plan, what: str) -> Interval | None:
-    return plan.hours if what == "time" else plan.usd
-
-
-class _Scale:
-    """A log scale over all that is drawn on it."""
-
-    def __init__(self, t: Words, values: Sequence[Interval], of: str) -> None:
-        self.t = t
-        low, high = min((v.low for v in values), default=1.0), max((v.high for v in values), default=1.0)
-        low = max(low, 1e-9)
-        self.start, self.end = math.log(low / 2), math.log(max(high, low) * 1.2)
-        marks = [(hours, t(f"plan.ticks.{name}")) for hours, name in TIMES_H]
-        if of == "time":
-            marks += [(CENTURY_H / 10, t("plan.ticks.decade")), (CENTURY_H, t("plan.ticks.century"))]
-        else:
-            marks = [(10.0**n, numbers.dollars(10.0**n).removesuffix(".00")) for n in range(-2, 13)]
-        self.ticks = [(value, label) for value, label in marks if self.start <= math.log(value) <= self.end]
-
-    def at(self, value: float) -> float:
-        """Where on the scale, in percent of its width."""
-        return min(100.0, max(0.0, 100 * (math.log(max(value, 1e-9)) - self.start) / (self.end - self.start)))
-
-    def labels(self) -> None:
-        """As many as have room; on a narrow page fewer."""
-        last = last_wide = -100.0
-        for value, label in self.ticks:
-            here = self.at(value)
-            if here - last >= 13:  # else they would touch
-                wide = here - last_wide >= 26
-                text(label, "tick nw" if wide else "tick nw dense", style=f"left:{here:.2f}%")
-                last, last_wide = here, here if wide else last_wide
-
-    def lines(self) -> None:
-        for value, _ in self.ticks:
-            box("gridline", style=f"left:{self.at(value):.2f}%")
-
-    def bar(self, value: Interval | None) -> None:
-        """As long as what is likely, and a line over all that four in five runs would take."""
-        if value is None:
-            return
-        bar(self.at(value.likely) / 100, "ladder-bar")
-        low, high = self.at(value.low), self.at(value.high)
-        box("whisker", style=f"left:{low:.2f}%;width:{high - low:.2f}%")
 
 
 # Other settings.
