@@ -110,7 +110,7 @@ class PlanForm:
 
     def _with(self, **other: str) -> str:
         """The address of this plan with something else in it."""
-        said = {**self.written, **other}
+        said = {**self.visit.query, **self.written, **other}
         return replace(self.visit, query={name: value for name, value in said.items() if value}).here
 
     def _price(self) -> str:

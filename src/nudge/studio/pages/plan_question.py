@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Literal
 
 from nudge.errors import ConfigError, nearest
 from nudge.plan import questions
@@ -57,7 +58,7 @@ def asked(written: Mapping[str, str]) -> Ask:
     ask = make_ask(
         written["recipe"],
         settings={"model": {"block_size": whole["context"]}} if "context" in whole else None,
-        tokens="chinchilla" if tokens == "chinchilla" else read_count(tokens, "tokens") if tokens else None,
+        tokens=_tokens(tokens),
         gpu=written["gpu"],
         count=whole.get("count", 1),
         price=written.get("price"),
@@ -83,6 +84,12 @@ def _check_open(number: Mapping[str, float], *, counted: bool, tokens: bool) -> 
         other = "the budget" if "budget" in number else "the time"
         also = "" if "budget" in number else ", or the number of GPUs"
         raise ConfigError(f"tokens and {other} both say how far the run goes", f"leave one of them empty{also}")
+
+
+def _tokens(text: str | None) -> int | Literal["chinchilla"] | None:
+    if text is None:
+        return None
+    return "chinchilla" if text.lower() == "chinchilla" else read_count(text, "tokens")
 
 
 def read_count(text: str, name: str) -> int:
