@@ -103,9 +103,8 @@ class PlanForm:
         if name in ("price", "date"):
             name, value = "price", self._price()
         value = str(value or "").strip()
-        self.written = {key: said for key, said in self.written.items() if key != name} | (
-            {name: value} if value else {}
-        )
+        others = {key: said for key, said in self.written.items() if key != name}
+        self.written = {**others, name: value} if value else others
         self._told(self.written)
 
     def _with(self, **other: str) -> str:
@@ -126,8 +125,8 @@ class PlanForm:
         price = ask.price
         follows = {
             "tokens": numbers.count(plan.tokens, t.language),
-            "budget": "",
-            "hours": "",
+            "budget": f"{plan.usd.likely:,.2f}" if plan.usd else "",
+            "hours": numbers.significant(plan.hours.likely, 3, grouped=True),
             "count": numbers.whole(ask.count),
             "price": f"{price.usd_per_hour:.2f}" if price else "",
             "micro_batch": numbers.whole(plan.layout.micro_batch),
