@@ -71,7 +71,7 @@ class Ladder:
         kind = "mine" if mine else "rented" if ask.price else "owned"
         time = numbers.about(plan.hours.likely, t.language)
         cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
-        with box(f"rung {kind}", role="row"):
+        with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
             with box("name", role="cell"):
                 name = f"{numbers.whole(ask.count)} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
                 text(name, "cut", title=ask.device.title)
@@ -101,7 +101,8 @@ class _Scale:
         if of == "time":
             marks = [(hours, t(f"plan.ticks.{name}")) for hours, name in TIMES_H]
         else:
-            marks = [(10.0**n, numbers.dollars(10.0**n).removesuffix(".00")) for n in range(-2, 13)]
+            sums = (times * 10.0**n for n in range(-2, 13) for times in (1, 2, 5))
+            marks = [(usd, numbers.dollars(usd).removesuffix(".00")) for usd in sums]
         self.ticks = [(value, label) for value, label in marks if self.start <= math.log(value) <= self.end]
 
     def at(self, value: float) -> float:
