@@ -60,7 +60,7 @@ def test_a_budget_and_a_time_leave_something_open() -> None:
     [
         ({"tokens": "lots"}, "tokens 'lots' is not a whole number"),
         ({"tokens": "1e99"}, "not a whole number"),
-        ({"tokens": "-5"}, "not a whole number"),
+        ({"tokens": "-5"}, "at least 1, got -5"),
         ({"tokens": "0"}, "at least 1"),
         ({"count": "nan"}, "not a whole number"),
         ({"budget": "inf"}, "budget 'inf' is not a number"),

@@ -94,9 +94,9 @@ def _tokens(text: str | None) -> int | Literal["chinchilla"] | None:
 
 def read_count(text: str, name: str) -> int:
     """A whole number as people write it: 500,000, 10M, 33.5B, 100억. Raises: ConfigError."""
-    match = re.fullmatch(r"([0-9.,_]+(?:E[0-9]+)?)\s*([KMBT만억조]?)", text.strip().upper())
+    match = re.fullmatch(r"(-?[0-9.,_]+(?:E[0-9]+)?)\s*([KMBT만억조]?)", text.strip().upper())
     value = _float(match[1]) * _SCALES[match[2]] if match else math.nan
-    if not value < _MOST:
+    if not abs(value) < _MOST:
         raise ConfigError(f"{name} {text[:40]!r} is not a whole number", "write 500000, 10M or 33.5B")
     return round(value)
 
