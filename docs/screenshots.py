@@ -79,7 +79,7 @@ def take(browser: Browser, url: str, page: str, language: str, theme: str) -> No
         viewport={"width": WIDTH, "height": HEIGHT}, locale=f"{language}-{language.upper()}", color_scheme=theme
     )
     tab = context.new_page()
-    tab.goto(f"{url}/{page}?run={run}")
+    tab.goto(f"{url}/{page}?run={run}{ASKS.get(page, '')}")
     if page in PREPARE:
         PREPARE[page](tab)
     tab.wait_for_timeout(2500)
@@ -103,6 +103,7 @@ def write(tab: Page) -> None:
 
 
 PREPARE = {"predict": nudge_once, "play": write}
+ASKS = {"plan": "&recipe=gpt2_small&gpu=4090&count=1"}  # what the picture is about
 
 
 def main() -> None:

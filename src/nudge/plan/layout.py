@@ -31,6 +31,11 @@ class Layout:
         return self.memory.total + self.reserved_bytes
 
     @property
+    def free_bytes(self) -> int:
+        """What is left of the device; below 0 where it does not fit."""
+        return self.memory_bytes - self.needed_bytes
+
+    @property
     def fits(self) -> bool:
         return self.needed_bytes <= self.memory_bytes
 

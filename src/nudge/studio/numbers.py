@@ -12,7 +12,11 @@ def whole(value: float) -> str:
 
 def count(value: float, language: str = "en") -> str:
     """19961856 -> 19.96 M, in Korean 1,996만: what can be read at a glance."""
-    units = ((1e8, "억"), (1e4, "만")) if language == "ko" else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    units = (
+        ((1e12, "조"), (1e8, "억"), (1e4, "만"))
+        if language == "ko"
+        else ((1e12, " T"), (1e9, " B"), (1e6, " M"), (1e3, " k"))
+    )
     digits = 4 if language == "ko" else 3
     for size, unit in units:
         if abs(value) >= size * (1 - 0.5 * 10.0**-digits):  # what would be rounded up to it is written in it
@@ -103,3 +107,39 @@ def duration(seconds: float, language: str = "en") -> str:
 def special(value: float) -> str:
     """NaN, ∞ and −∞ by their names."""
     return "NaN" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"
+
+
+def span(hours: float, language: str = "en") -> tuple[str, str]:
+    """24.6 -> ("25", "hours"), 70 -> ("2.9", "days"): a time that nobody knows exactly, and its unit."""
+    units = ((8766.0, "years", "년"), (24.0, "days", "일"), (1.0, "hours", "시간"), (1 / 60, "min", "분"))
+    for size, english, korean in units:
+        if hours >= size * (2 if size == 24.0 else 1):  # 36 hours rather than 1.5 days
+            value = hours / size
+            shown = count(value, language) if value >= 1e5 else significant(value, 2, grouped=True)
+            return shown, korean if language == "ko" else english
+    if hours * 3600 < 0.9995:
+        return significant(hours * 3.6e6, 2), "ms"
+    return significant(hours * 3600, 2), "초" if language == "ko" else "s"
+
+
+def about(hours: float, language: str = "en") -> str:
+    """24.6 -> 25 hours, 25시간"""
+    return ("" if language == "ko" else " ").join(span(hours, language))
+
+
+def dollars(usd: float) -> str:
+    """8.369 -> $8.37, 576.2 -> $576, 4612345 -> $4.61 M"""
+    if 0 < usd < 0.01:
+        return "< $0.01"
+    if usd >= 1e6:
+        return f"${count(usd)}"
+    return f"${usd:,.2f}" if usd < 100 else f"${usd:,.0f}"
+
+
+def scientific(value: float) -> str:
+    """8.76e18 -> 8.76 × 10¹⁸"""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -16,7 +16,7 @@ from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
 
-PAGES = ("train", "predict", "inside", "knobs", "weights", "play")  # in the order of the bar
+PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan")  # in the order of the bar
 
 
 @contextlib.contextmanager
@@ -144,4 +144,4 @@ def _theme_switch(visit: Visit) -> None:
 def _set(visit: Visit, **choice: str) -> str:
     """The address that remembers a choice and comes back here."""
     (name, value), *_ = choice.items()
-    return f"/set?{name}={quote(value)}&back={quote(visit.href(), safe='')}"
+    return f"/set?{name}={quote(value)}&back={quote(visit.here, safe='')}"

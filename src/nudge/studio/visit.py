@@ -68,6 +68,11 @@ class Visit:
         query = {key: value for key, value in query.items() if key not in changes or changes[key] is not None}
         return f"/{page or self.page}" + (f"?{urlencode(query)}" if query else "")
 
+    @property
+    def here(self) -> str:
+        """This page's own address, with everything that it says."""
+        return f"/{self.page}" + (f"?{urlencode(self.query)}" if self.query else "")
+
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
         """Let the worker call `function`. With a `key`, only the newest question of this visit by that name counts."""
         name = None if key is None else (id(self._key), key)

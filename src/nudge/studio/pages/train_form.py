@@ -14,7 +14,7 @@ from nudge.errors import ConfigError, NudgeError
 from nudge.model import sizes
 from nudge.recipes import RECIPES, recipe
 from nudge.studio import numbers
-from nudge.studio.kit import bar, box, button, card, field, message, pairs, text
+from nudge.studio.kit import bar, box, button, card, field, link, message, pairs, text
 from nudge.studio.launch import Launcher
 from nudge.studio.visit import Visit
 from nudge.train.forecast import Forecast
@@ -84,6 +84,7 @@ class Form:
         )
         with box("bar", style="margin-top:12px"):
             self.share = bar(0, style="background:var(--accent)")
+        self.elsewhere = link(t("train.elsewhere"), self.visit.href("plan", recipe="tiny", gpu="4090"), "elsewhere s12")
 
     # What the person does.
 
@@ -153,6 +154,8 @@ class Form:
         if changes != self._changes:
             return
         self.data_note.text = note
+        tokens = config.train.steps * config.train.batch_tokens
+        self.elsewhere.props["href"] = self.visit.href("plan", recipe=config.recipe, tokens=tokens, gpu="4090")
         if known := self.launcher.known_forecast(config):
             self._show_forecast(config, known)
             return

@@ -1,0 +1,85 @@
+"""Plan: what a training run needs before it starts. The form's state is the address, so that a plan can be sent on."""
+
+from nicegui import ui
+
+from nudge.errors import ConfigError
+from nudge.plan.planner import Plan, plan
+from nudge.plan.speed import validate
+from nudge.studio import shell
+from nudge.studio.kit import box, message, text
+from nudge.studio.pages import plan_result
+from nudge.studio.pages.plan_behind import Behind
+from nudge.studio.pages.plan_form import PlanForm
+from nudge.studio.pages.plan_ladder import Ladder
+from nudge.studio.pages.plan_memory import memory
+from nudge.studio.pages.plan_question import FIELDS, asked, opening
+from nudge.studio.visit import Visit
+
+
+def build(visit: Visit) -> None:
+    """Build the page."""
+
+    def actions() -> None:
+        found = validate()
+        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
+        text(visit.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
+
+    with shell.page(visit, actions=actions):
+        PlanPage(visit)
+
+
+class PlanPage:
+    """The form at the left, what follows from it at the right."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.ladder_of = visit, "time"
+        written = opening(visit.query)
+        with box("grid plan"):
+            with box("stack"):
+                self.form = PlanForm(visit, written, self._changed)
+                self.costs = box("stack")
+            with box("stack"):
+                self.wrong = box("wrong", aria_live="polite")
+                self.place = box("stack result")
+        self.behind = Behind(visit)
+        self._answer(written)
+
+    def _changed(self, written: dict[str, str]) -> None:
+        """The form says something else: so does the address, and everything that links here."""
+        visit = self.visit
+        others = {name: value for name, value in visit.query.items() if name not in FIELDS}
+        visit.query = {**others, **written}
+        ui.navigate.history.replace(visit.here)
+        shell.show_bar(visit)
+        self._answer(written)
+
+    def _answer(self, written: dict[str, str]) -> None:
+        self.wrong.clear()
+        try:
+            answer = plan(asked(written))
+        except ConfigError as error:
+            self.place.classes(add="outdated")
+            self.costs.classes(add="outdated")
+            with self.wrong:
+                message(error.message, error.hint, kind="bad")
+            return
+        self._show(answer)
+
+    def _show(self, answer: Plan) -> None:
+        t = self.visit.t
+        self.form.show(answer)
+        for place in (self.place, self.costs):
+            place.clear()
+            place.classes(remove="outdated")
+        with self.costs:
+            plan_result.costs(t, answer)
+        with self.place:
+            plan_result.figures(t, answer)
+            memory(t, answer)
+            Ladder(t, answer, self.ladder_of, self._ladder_turned)
+            plan_result.one_change(t, answer)
+            plan_result.on_the_way(t, answer)
+        self.behind.show(answer)
+
+    def _ladder_turned(self, of: str) -> None:
+        self.ladder_of = of

@@ -1,0 +1,203 @@
+"""Plan: what is behind its numbers. Every formula, how right such forecasts were, and the lecture's figures."""
+
+from collections.abc import Callable
+
+from nudge.plan import lecture, published, speed
+from nudge.plan.explain import Formula, formulas
+from nudge.plan.planner import Plan
+from nudge.studio import numbers
+from nudge.studio.kit import box, icon, text
+from nudge.studio.pages.plan_result import money, times
+from nudge.studio.visit import Visit
+
+_WITHIN = 0.35  # the band in which nine of ten forecasts should lie
+_WIDEST = 0.5  # at the ends of the scale of errors
+
+
+class Fold:
+    """A card that opens. What is in it is made when it is opened."""
+
+    def __init__(self, title: str, note: str, fill: Callable[[], None]) -> None:
+        self.fill, self.is_open = fill, False
+        with box("card fold", tag="details") as details:
+            with box("", tag="summary"):
+                text(title, "ct", tag="h2")
+                text(note, "s12 ink3 gr")
+                icon("expand_more", "chev")
+            self.place = box("stack folded")
+        details.on("toggle", self._toggled, js_handler="(event) => emit(event.target.open)")
+
+    def _toggled(self, event: object) -> None:
+        self.is_open = bool(getattr(event, "args", False))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Make anew what is in it, if anybody sees it."""
+        self.place.clear()
+        if self.is_open:
+            with self.place:
+                self.fill()
+
+
+class Behind:
+    """Three cards that open."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.t = t = visit.t
+        self.plan: Plan | None = None
+        self.formulas = Fold(t("plan.formulas"), t("plan.formulas_note"), self._formulas)
+        Fold(t("plan.validation"), t("plan.validation_note"), self._validation)
+        Fold(t("plan.lecture"), t("plan.lecture_note"), self._lecture)
+
+    def show(self, plan: Plan) -> None:
+        """Only the formulas are about a certain plan."""
+        self.plan = plan
+        self.formulas.refresh()
+
+    def _formulas(self) -> None:
+        if self.plan is None:
+            return
+        with box("formulas", tag="dl"):
+            for formula in formulas(self.plan):
+                text(self.t(f"plan.formula.{formula.name}"), tag="dt")
+                with box(tag="dd"):
+                    with box("expression"):
+                        text(f"{formula.expression} =", "mono s12 ink2", tag="span")
+                        text(_value(formula), "mono s13 acc m nw", tag="span")
+                    text(formula.source, "s12 ink3", lang="en")
+
+    # How right such forecasts were.
+
+    def _validation(self) -> None:
+        t = self.t
+        found = speed.validate()
+        with box("verdict"):
+            for strangers, name in ((False, "alone"), (True, "strangers")):
+                with box():
+                    text(t(f"plan.held_out.{name}"), "eyebrow")
+                    with box("v"):
+                        text(f"{found.median_error(strangers=strangers):.0%}", "b", tag="span")
+                        text(t("plan.median"), "u", tag="span")
+                    share = f"{found.share_within(_WITHIN, strangers=strangers):.0%}"
+                    text(t("plan.within", share=share, within=f"{_WITHIN:.0%}"), "s12 ink2")
+                    box(f"sw dot {name}")
+        with box("scroll"), box("validation", tag="table"):
+            with box(tag="thead"), box(tag="tr"):
+                for name in ("run", "unit", "published", "alone", "error", "strangers", "error"):
+                    text(t(f"plan.of_run.{name}"), tag="th", scope="col")
+                text(t("plan.of_run.dots", most=f"{_WIDEST:.0%}"), "dots", tag="th", scope="col")
+            with box(tag="tbody"):
+                for row in found.rows:
+                    run = row.run
+                    with box(tag="tr"):
+                        text(run.name.replace(" x ", " × "), tag="th", scope="row", title=run.source)
+                        text(run.unit, tag="td")
+                        text(speed.number(run.figure, run.unit), tag="td")
+                        for predicted, error in (
+                            (row.predicted, row.error),
+                            (row.predicted_by_strangers, row.error_by_strangers),
+                        ):
+                            text(speed.number(predicted, run.unit), tag="td")
+                            text(f"{numbers.fixed(100 * error, 0, sign=True)}%", tag="td")
+                        _dots(row.error, row.error_by_strangers)
+        with box("vs left-out"):
+            for run in found.left_out:
+                text(t("plan.left_out", run=run.name, why=run.why_left_out), "s12 ink3")
+
+    # The lecture.
+
+    def _lecture(self) -> None:
+        t = self.t
+        text(t("plan.lecture_costs"), "b s13", tag="h3")
+        self._costs()
+        text(t("plan.corrections"), "b s13", tag="h3")
+        with box("corrections", tag="dl"):
+            for n, correction in enumerate(published.CORRECTIONS):
+                text(t(f"plan.said.{n}"), "ink2", tag="dt")
+                with box(tag="dd"):
+                    text(t(f"plan.right.{n}"))
+                    text(correction.source, "s12 ink3", lang="en")
+        text(t("plan.models"), "b s13", tag="h3")
+        self._models()
+
+    def _costs(self) -> None:
+        t = self.t
+        with box("scroll"), box("lecture", tag="table"):
+            with box(tag="thead"), box(tag="tr"):
+                for name in ("when", "price", "on", "took", "status", "source"):
+                    text(t(f"plan.of_gpt2.{name}"), tag="th", scope="col")
+            with box(tag="tbody"):
+                for cost in published.LECTURE_COSTS:
+                    took = numbers.about(cost.hours, t.language) if cost.hours else "–"
+                    when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
+                    machine = cost.machine.replace(" x ", " × ") if cost.hours else "–"
+                    status = t(f"plan.status.{cost.status}")
+                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, cost.source)
+                today = lecture.gpt2_today()
+                if today.usd:
+                    took = f"{numbers.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
+                    price = f"{numbers.dollars(today.usd.likely)} ({money(today.usd)})"
+                    machine = f"{today.ask.count} × H100"
+                    self._cost_row(
+                        t("plan.forecast"), price, machine, took, t("plan.status.forecast"), "nudge plan gpt2_xl"
+                    )
+
+    def _cost_row(self, when: str, price: str, machine: str, took: str, status: str, source: str) -> None:
+        with box(tag="tr"):
+            text(when, tag="th", scope="row")
+            for cell in (price, machine, took):
+                text(cell, "nw", tag="td")
+            with box(tag="td"):
+                text(status, "tag nw", tag="span")
+            text(source, "s12 ink3", tag="td", lang="en")
+
+    def _models(self) -> None:
+        t, first = self.t, lecture.MODELS[0]
+
+        def cell(value: float, of: float, shown: str) -> None:
+            with box("nw", tag="td"):
+                text(shown, tag="span")
+                if value != of:
+                    text(f" {numbers.significant(value / of, 2, grouped=True)}×", "acc s12", tag="span")
+
+        with box("scroll"), box("models", tag="table"):
+            with box(tag="thead"), box(tag="tr"):
+                for name in ("name", "year", "parameters", "context", "tokens", "ratio", "work"):
+                    text(t(f"plan.of_model.{name}"), tag="th", scope="col")
+            with box(tag="tbody"):
+                for model in lecture.MODELS:
+                    with box(tag="tr"):
+                        text(model.name, tag="th", scope="row", title=model.source)
+                        text(str(model.year), tag="td")
+                        cell(model.n_params, first.n_params, numbers.count(model.n_params, t.language))
+                        cell(model.context, first.context, numbers.whole(model.context))
+                        cell(model.tokens, first.tokens, numbers.count(model.tokens, t.language))
+                        ratio = lecture.tokens_per_parameter(model)
+                        text(numbers.significant(ratio, 3, grouped=True), tag="td")
+                        cell(model.flops, first.flops, numbers.scientific(model.flops))
+        text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
+
+
+def _dots(*errors: float) -> None:
+    """Both errors on a line from -50% to +50%, before the band in which nine of ten should lie."""
+    with box("dots", tag="td", aria_hidden="true"), box("error-line"):
+        box("band", style=f"left:{_at(-_WITHIN):.1f}%;width:{_at(_WITHIN) - _at(-_WITHIN):.1f}%")
+        box("zero")
+        for error, name in zip(errors, ("alone", "strangers"), strict=True):
+            box(f"at {name}", style=f"left:{_at(error):.1f}%")
+
+
+def _at(error: float) -> float:
+    return 50 + 50 * min(1.0, max(-1.0, error / _WIDEST))
+
+
+def _value(formula: Formula) -> str:
+    """With its unit."""
+    value, unit = formula.value, formula.unit
+    if unit == "$":
+        return numbers.dollars(value)
+    if value >= 1e15:
+        shown = numbers.scientific(value)
+    else:
+        shown = numbers.whole(value) if value >= 1e4 else numbers.significant(value, 4)
+    return f"{shown} {unit}".strip()

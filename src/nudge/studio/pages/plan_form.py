@@ -1,0 +1,185 @@
+"""Plan: the form of a run, and what its sizes are. An empty field shows what follows from the others."""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from nicegui import ui
+
+from nudge.errors import ConfigError
+from nudge.model.sizes import ParameterCounts, parameter_counts
+from nudge.plan import hardware
+from nudge.plan.hardware import Device
+from nudge.plan.planner import CHINCHILLA, Plan
+from nudge.recipes import RECIPES, recipe
+from nudge.studio import numbers
+from nudge.studio.kit import box, card, choice, field, link, pairs, text
+from nudge.studio.pages.plan_question import CHOICES
+from nudge.studio.visit import Visit
+
+_PARTS = ("wte", "wpe", "attention", "mlp", "norms", "head")
+
+
+class PlanForm:
+    """What is planned. `changed` gets what is written in the fields, by the names of plan_question.FIELDS."""
+
+    def __init__(self, visit: Visit, written: dict[str, str], changed: Callable[[dict[str, str]], None]) -> None:
+        self.visit, self.t, self.written, self._told = visit, visit.t, written, changed
+        self.entries: dict[str, ui.input] = {}
+        t = self.t
+        with card(t("plan.run")):
+            with box("vs", style="gap:16px"):
+                self._run()
+                self._machine()
+                self._placing()
+            self.sizes = box("sizes")
+
+    def _run(self) -> None:
+        t = self.t
+        models = {name: f"{name} · {numbers.count(_n_params(name), t.language)}" for name in RECIPES}
+        self._select("recipe", models)
+        self._entry("tokens")
+        with box("grid halves"):
+            self._entry("budget", "prefix=$")
+            self._entry("hours", suffix=t("plan.hours_unit"))
+        text(t("plan.leave_empty"), "s12 ink3 under-fields")
+
+    def _machine(self) -> None:
+        with box("grid machine"):
+            self._select("gpu", {"cpu": self.t("plan.this_machine"), **_machines()})
+            self._entry("count", "inputmode=numeric")
+        with box("grid halves priced"):
+            self._entry("price", "prefix=$")
+            self._entry("date", "type=date")
+        self.price_note = text("", "s12 ink3 under-fields")
+
+    def _placing(self) -> None:
+        t = self.t
+        with box("fld"):
+            text(t("plan.dtype"), "l", tag="span")
+            self.turn_dtype = choice(
+                CHOICES["dtype"], "bfloat16", self.visit.handle(lambda kind: self._said("dtype", kind)),
+                label=t("plan.dtype"), classes="wide",
+            )  # fmt: skip
+        with box("grid halves"):
+            self._entry("micro_batch", "inputmode=numeric")
+            self._entry("context", "inputmode=numeric")
+        with box("grid halves"):
+            for name in ("layout", "recompute"):
+                self._select(name, {"": t("plan.auto"), **{kind: t(f"plan.{name}_{kind}") for kind in CHOICES[name]}})
+
+    def _select(self, name: str, options: dict[str, str]) -> None:
+        with field(self.t(f"plan.{name}")):
+            value = self.written.get(name, "" if "" in options else None)
+            entry = ui.select(
+                options,
+                value=value if value in options else None,
+                on_change=self.visit.handle(lambda event: self._said(name, event.value)),
+            ).props("outlined dense options-dense")
+            entry.props["aria-label"] = self.t(f"plan.{name}")
+
+    def _entry(self, name: str, props: str = "", **more: str) -> None:
+        with field(self.t(f"plan.{name}")):
+            entry = ui.input(
+                value=self._first(name), on_change=self.visit.handle(lambda event: self._said(name, event.value))
+            ).props(f"outlined dense debounce=200 maxlength=24 autocomplete=off spellcheck=false {props}")
+            entry.props["aria-label"] = self.t(f"plan.{name}")
+            entry.props["name"] = name
+            entry.props.update(more)
+            self.entries[name] = entry
+
+    def _first(self, name: str) -> str:
+        """A price has two fields: what it is, and when that was."""
+        if name in ("price", "date"):
+            usd, _, day = self.written.get("price", "").partition("@")
+            return usd if name == "price" else day
+        return self.written.get(name, "")
+
+    # What the person does.
+
+    def _said(self, name: str, value: Any) -> None:
+        if name in ("price", "date"):
+            name, value = "price", self._price()
+        value = str(value or "").strip()
+        others = {key: said for key, said in self.written.items() if key != name}
+        self.written = {**others, name: value} if value else others
+        self._told(self.written)
+
+    def _with(self, **other: str) -> str:
+        """The address of this plan with something else in it."""
+        said = {**self.visit.query, **self.written, **other}
+        return replace(self.visit, query={name: value for name, value in said.items() if value}).here
+
+    def _price(self) -> str:
+        """A price that is written now was seen today, if nothing else is said."""
+        usd, day = ((self.entries[name].value or "").strip() for name in ("price", "date"))
+        return f"{usd}@{day or date.today().isoformat()}" if usd else ""
+
+    # What follows.
+
+    def show(self, plan: Plan) -> None:
+        """What the empty fields stand for, and how large the run is."""
+        t, ask = self.t, plan.ask
+        price = ask.price
+        follows = {
+            "tokens": numbers.count(plan.tokens, t.language),
+            "budget": f"{plan.usd.likely:,.2f}" if plan.usd else "",
+            "hours": numbers.significant(plan.hours.likely, 3, grouped=True),
+            "count": numbers.whole(ask.count),
+            "price": f"{price.usd_per_hour:.2f}" if price else "",
+            "micro_batch": numbers.whole(plan.layout.micro_batch),
+            "context": numbers.whole(ask.model.block_size),
+        }
+        for name, value in follows.items():
+            self.entries[name].props["placeholder"] = value
+        self.price_note.text = f"{price.date}: {price.source}" if price else t("plan.no_price")
+        self.turn_dtype(ask.dtype)
+        self.sizes.clear()
+        with self.sizes:
+            self._show_sizes(plan)
+
+    def _show_sizes(self, plan: Plan) -> None:
+        t, counts = self.t, plan.parameters
+        box("hr", style="margin:24px 0 16px")
+        pairs(
+            (t("plan.parameters"), numbers.count(counts.total, t.language)),
+            (t("plan.per_token"), f"{numbers.significant(plan.flops_per_token / 1e9)} GFLOP"),
+            (t("plan.all_work"), f"{numbers.scientific(plan.flops)} FLOP"),
+            (t("plan.updates"), numbers.whole(plan.steps)),
+            (t("plan.ratio"), numbers.significant(plan.tokens_per_parameter, 3, grouped=True)),
+        )
+        text(_parts(self.visit, counts), "s12 ink3", style="margin-top:8px")
+        ratio = plan.tokens_per_parameter
+        beside = "more" if ratio > 1.5 * CHINCHILLA else "less" if ratio < CHINCHILLA / 1.5 else "close"
+        with box("callout", style="margin-top:16px"):
+            text(t(f"plan.beside.{beside}", n=CHINCHILLA))
+            if beside != "close":
+                link(t("plan.optimal"), self._with(tokens="chinchilla", budget="", hours=""))
+
+
+def _n_params(name: str) -> int:
+    return parameter_counts(recipe(name).model).total
+
+
+def _parts(visit: Visit, counts: ParameterCounts) -> str:
+    """Of what the parameters are."""
+    t = visit.t
+    sizes = {name: getattr(counts, name) for name in _PARTS}
+    return " · ".join(
+        f"{t(f'plan.part.{name}')} {numbers.count(size, t.language)}" for name, size in sizes.items() if size
+    )
+
+
+def _machines() -> dict[str, str]:
+    """The machines by name. This one is called what it is once it was measured."""
+    machines = {name: short(device) for name, device in hardware.DEVICES.items()}
+    with contextlib.suppress(ConfigError):  # not yet measured: when it is chosen, it says what to type
+        machines["cpu"] = short(hardware.device("cpu"))
+    return machines
+
+
+def short(device: Device) -> str:
+    """A device's title without its maker and the shape of its board."""
+    return device.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ").replace(" SXM ", " ")

@@ -1,0 +1,132 @@
+"""Plan: the same run on other machines, by time or by cost, each with how far the forecast can be off."""
+
+import math
+from collections.abc import Callable, Sequence
+
+from nudge.plan.planner import Interval, Plan
+from nudge.plan.questions import ladder
+from nudge.studio import numbers
+from nudge.studio.kit import bar, box, card, choice, legend, text
+from nudge.studio.pages.plan_form import short
+from nudge.studio.pages.plan_result import rate
+from nudge.studio.words import Words
+
+TIMES_H = (
+    (1 / 60, "minute"),
+    (1.0, "hour"),
+    (24.0, "day"),
+    (168.0, "week"),
+    (730.0, "month"),
+    (8766.0, "year"),
+    (87_660.0, "decade"),
+    (876_600.0, "century"),
+)
+
+
+class Ladder:
+    """The same run on other machines, by time or by cost, both on a log scale."""
+
+    def __init__(self, t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
+        self.t, self.plan, self.turned = t, plan, turned
+        self.plans = ladder(plan.ask)
+
+        def right() -> None:
+            choice({"time": t("plan.time"), "cost": t("plan.cost")}, of, self._turn, label=t("plan.ladder_by"))
+
+        with card(t("plan.ladder"), t("plan.ladder_note"), "ladder", right=right):
+            self.rows = box("rows", role="table", aria_label=t("plan.ladder"))
+            with box("hs foot"):
+                legend(
+                    (t("plan.rented"), "var(--blue)", "square"),
+                    (t("plan.owned"), "var(--muted-bar)", "square"),
+                    (t("plan.yours"), "var(--accent)", "square"),
+                    (t("plan.interval"), "var(--ink)", "line"),
+                )
+                box("gr")
+                others = {other.ask.dtype for other in self.plans} - {plan.ask.dtype}
+                text(t("plan.other_dtype", dtype=others.pop()) if others else "", "s12 ink3")
+        self._fill(of)
+
+    def _turn(self, of: str) -> None:
+        self.turned(of)
+        self._fill(of)
+
+    def _fill(self, of: str) -> None:
+        t = self.t
+        scale = _Scale(t, [value for value in (_of(plan, of) for plan in self.plans) if value], of)
+        self.rows.clear()
+        with self.rows:
+            with box("rung head", role="row"):
+                text(t("plan.machine"), role="columnheader")
+                with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
+                    scale.labels()
+                for name in ("", "tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
+                    text(t(f"plan.{name}") if name else "", "right nw" if name else "", role="columnheader")
+            for plan in self.plans:
+                self._line(plan, of, scale)
+
+    def _line(self, plan: Plan, of: str, scale: "_Scale") -> None:
+        t, ask, here = self.t, plan.ask, self.plan.ask
+        mine = (ask.device, ask.count) == (here.device, here.count)
+        kind = "mine" if mine else "rented" if ask.price else "owned"
+        time = numbers.about(plan.hours.likely, t.language)
+        cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
+        with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
+            with box("name", role="cell"):
+                name = f"{numbers.whole(ask.count)} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
+                text(name, "cut", title=ask.device.title)
+                if not plan.fits:
+                    text(t("plan.fits_not"), "s12 bad")
+            with box("track", role="cell"):
+                scale.lines()
+                scale.bar(_of(plan, of))
+            text(time if of == "time" else cost, "num nw value", role="cell")
+            text(rate(plan, t), "num right ink2", role="cell")
+            text(f"${ask.price.usd_per_hour:.2f}" if ask.price else "–", "num right ink2", role="cell")
+            text(cost if of == "time" else time, "num right nw value", role="cell")
+
+
+def _of(plan: Plan, what: str) -> Interval | None:
+    return plan.hours if what == "time" else plan.usd
+
+
+class _Scale:
+    """A log scale over all that is drawn on it."""
+
+    def __init__(self, t: Words, values: Sequence[Interval], of: str) -> None:
+        self.t = t
+        low, high = min((v.low for v in values), default=1.0), max((v.high for v in values), default=1.0)
+        low = max(low, 1e-9)
+        self.start, self.end = math.log(low / 2), math.log(max(high, low) * 1.2)
+        if of == "time":
+            marks = [(hours, t(f"plan.ticks.{name}")) for hours, name in TIMES_H]
+        else:
+            sums = (times * 10.0**n for n in range(-2, 13) for times in (1, 2, 5))
+            marks = [(usd, numbers.dollars(usd).removesuffix(".00")) for usd in sums]
+        self.ticks = [(value, label) for value, label in marks if self.start <= math.log(value) <= self.end]
+
+    def at(self, value: float) -> float:
+        """Where on the scale, in percent of its width."""
+        return min(100.0, max(0.0, 100 * (math.log(max(value, 1e-9)) - self.start) / (self.end - self.start)))
+
+    def labels(self) -> None:
+        """As many as have room; on a narrow page fewer."""
+        last = last_wide = -100.0
+        for value, label in self.ticks:
+            here = self.at(value)
+            if here - last >= 13:  # else they would touch
+                wide = here - last_wide >= 26
+                text(label, "tick nw" if wide else "tick nw dense", style=f"left:{here:.2f}%")
+                last, last_wide = here, here if wide else last_wide
+
+    def lines(self) -> None:
+        for value, _ in self.ticks:
+            box("gridline", style=f"left:{self.at(value):.2f}%")
+
+    def bar(self, value: Interval | None) -> None:
+        """As long as what is likely, and a line over all that four in five runs would take."""
+        if value is None:
+            return
+        bar(self.at(value.likely) / 100, "ladder-bar")
+        low, high = self.at(value.low), self.at(value.high)
+        box("whisker", style=f"left:{low:.2f}%;width:{high - low:.2f}%")

@@ -1,0 +1,182 @@
+"""Plan: what comes out of it. Time, money, memory and loss; the bill; what one other setting would change."""
+
+from collections.abc import Sequence
+
+from nudge.plan.layout import Layout
+from nudge.plan.losses import PublishedLoss, published_losses
+from nudge.plan.planner import Interval, Plan
+from nudge.plan.questions import changes
+from nudge.studio import numbers
+from nudge.studio.kit import box, card, message, pairs, text
+from nudge.studio.pages.plan_memory import size_of
+from nudge.studio.words import Words
+
+# Four figures.
+
+
+def figures(t: Words, plan: Plan) -> None:
+    """The answer at a glance, each with how far it can be off and where it comes from."""
+    with box("stats figures"):
+        value, unit = numbers.span(plan.hours.likely, t.language)
+        speed = t("plan.speed", n=rate(plan, t), mfu=numbers.whole(100 * plan.speed.mfu))
+        _figure(t("plan.time"), value, unit, times(plan.hours, t), speed)
+        _cost(t, plan)
+        _memory(t, plan.layout, plan.count_that_fits)
+        _loss(t, published_losses(plan))
+    if plan.is_extrapolated:
+        message(t("plan.extrapolated"))
+
+
+def _figure(name: str, value: str, unit: str, interval: str, source: str, *, bad: bool = False) -> None:
+    with box("stat"):
+        text(name, "eyebrow")
+        with box("v"):
+            text(value, "bad" if bad else "", tag="span")
+            text(unit, "u", tag="span")
+        text(interval, "s13 interval" + (" bad" if bad else ""))
+        text(source, "s12 ink3")
+
+
+def times(hours: Interval, t: Words) -> str:
+    """17 – 35 hours"""
+    (low, low_unit), (high, high_unit) = (numbers.span(value, t.language) for value in (hours.low, hours.high))
+    if low_unit != high_unit:
+        return f"{numbers.about(hours.low, t.language)} – {numbers.about(hours.high, t.language)}"
+    return f"{low} – {high}{'' if t.language == 'ko' else ' '}{high_unit}"
+
+
+def money(usd: Interval) -> str:
+    """$5.87 – $11.93"""
+    low, high = numbers.dollars(usd.low), numbers.dollars(usd.high)
+    return low if low == high else f"{low} – {high}"
+
+
+def _cost(t: Words, plan: Plan) -> None:
+    price = plan.ask.price
+    if plan.usd is None or price is None:
+        own = plan.ask.device.name == "cpu"
+        return _figure(t("plan.cost"), "–", "", t("plan.own_machine" if own else "plan.no_price"), "")
+    rate = t("plan.rate", usd=f"{price.usd_per_hour:.2f}", date=price.date)
+    _figure(t("plan.cost"), numbers.dollars(plan.usd.likely), "", money(plan.usd), rate)
+
+
+def _memory(t: Words, layout: Layout, count_that_fits: int | None) -> None:
+    needed, there = numbers.size(layout.needed_bytes), size_of(layout)
+    if layout.fits:
+        says, source = t("plan.fits", free=numbers.size(layout.free_bytes)), t("plan.peak")
+    else:
+        says = t("plan.fits_not")
+        source = t("plan.fits_on", n=numbers.whole(count_that_fits)) if count_that_fits else t("plan.fits_never")
+    same_unit = needed.split()[1] == there.split()[1]
+    value = needed.split()[0] if same_unit else needed
+    _figure(t("plan.memory"), value, t("plan.of", there=there), says, source, bad=not layout.fits)
+
+
+def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
+    if not known:
+        return _figure(t("plan.loss"), "–", "", t("plan.no_loss"), t("plan.not_computed"))
+    nearest = known[0]
+    same = sorted(row.loss for row in known if row.data == nearest.data)
+    span = (
+        f"{same[0]:.2f}\N{NO-BREAK SPACE}–\N{NO-BREAK SPACE}{same[-1]:.2f}" if same[0] < same[-1] else f"{same[0]:.2f}"
+    )
+    source = t("plan.loss_source_only", source=nearest.source)
+    if nearest.tokens:
+        source = t("plan.loss_source", source=nearest.source, tokens=numbers.count(nearest.tokens, t.language))
+    _figure(
+        t("plan.loss"),
+        f"{nearest.loss:.2f}",
+        t("train.nats"),
+        t("plan.published", data=nearest.data, span=span),
+        source,
+    )
+
+
+def rate(plan: Plan, t: Words) -> str:
+    """Tokens per second, of which a processor may not read one."""
+    rate = plan.tokens_per_s.likely
+    return numbers.count(rate, t.language) if rate >= 10 else numbers.significant(rate, 2)
+
+
+# What it costs.
+
+
+def costs(t: Words, plan: Plan) -> None:
+    """The bill."""
+    ask, language = plan.ask, t.language
+    with card(t("plan.costs")):
+        if plan.usd is not None and ask.price is not None:
+            time = f"{numbers.whole(ask.count)} × {numbers.about(plan.hours.likely, language)}"
+            bill = t("plan.bill", time=time, usd=f"{ask.price.usd_per_hour:.2f}")
+            pairs((bill, numbers.dollars(plan.usd.likely)))
+            box("hr", style="margin:12px 0")
+            total = pairs((t("plan.total"), numbers.dollars(plan.usd.likely)), classes="total")
+            total[0].classes("b")
+            pairs((t("plan.interval"), money(plan.usd)), classes="ink3")
+        else:
+            text(t("plan.own_machine" if ask.device.name == "cpu" else "plan.no_price"), "s13 ink2")
+        if ask.device.watts:
+            box("hr", style="margin:12px 0")
+            pairs((t("plan.energy"), t("plan.kwh", n=numbers.significant(plan.energy_kwh.likely, 3, grouped=True))))
+            text(t("plan.energy_note"), "s12 ink3", style="margin-top:4px")
+
+
+# Other settings.
+
+
+def one_change(t: Words, plan: Plan) -> None:
+    """The same plan with one thing changed."""
+    with card(t("plan.changes"), t("plan.changes_note")), box(tag="table"):
+        with box(tag="thead"), box(tag="tr"):
+            for name in ("change", "memory", "time", "cost"):
+                text(t(f"plan.{name}"), tag="th", scope="col")
+        with box(tag="tbody"):
+            for _, other in changes(plan.ask):
+                with box(tag="tr"):
+                    text(_changed(t, plan, other), "m", tag="th", scope="row")
+                    needed = numbers.size(other.layout.needed_bytes)
+                    says = needed if other.fits else f"{needed} · {t('plan.fits_not')}"
+                    text(says, "" if other.fits else "bad", tag="td")
+                    text(numbers.about(other.hours.likely, t.language), tag="td")
+                    text(numbers.dollars(other.usd.likely) if other.usd else "–", tag="td")
+
+
+def _changed(t: Words, plan: Plan, other: Plan) -> str:
+    """Which one thing it is, in the person's words."""
+    now, then = plan.layout, other.layout
+    if other.tokens != plan.tokens:
+        return t("plan.to.tokens", n=numbers.count(other.tokens, t.language))
+    if other.ask.count != plan.ask.count:
+        return t("plan.to.count", n=numbers.whole(other.ask.count))
+    if then.kind != now.kind:
+        return t(f"plan.to.{then.kind}")
+    if then.recompute != now.recompute:
+        return t("plan.to.recompute" if then.recompute else "plan.to.keep")
+    return t("plan.to.micro_batch", n=numbers.whole(then.micro_batch))
+
+
+# What happens meanwhile.
+
+
+def on_the_way(t: Words, plan: Plan) -> None:
+    """One update, and what breaks."""
+    failures, traffic = plan.failures, plan.traffic
+    saves = numbers.duration(failures.save_every_s, t.language)
+    rows: list[tuple[str, object]] = [
+        (t("plan.update"), numbers.duration(plan.step_s.likely, t.language)),
+        (t("plan.passes"), f"{numbers.whole(plan.layout.passes)}"),
+    ]
+    if traffic:
+        rows.append((t(f"plan.traffic.{traffic.link.split()[0]}"), numbers.duration(traffic.seconds, t.language)))
+        waited = numbers.duration(traffic.exposed_s, t.language) if traffic.exposed_s else t("plan.hidden")
+        rows.append((t("plan.waiting"), waited))
+    rows += [
+        (t("plan.failures"), numbers.significant(failures.expected, 2)),
+        (t("plan.checkpoint"), numbers.duration(failures.checkpoint_s, t.language)),
+        (t("plan.save_every"), saves if failures.save_every_s < 3600 * plan.hours.likely else t("plan.at_the_end")),
+    ]
+    with card(t("plan.on_the_way"), t("plan.failures_note")), box("on-the-way", tag="dl"):
+        for name, value in rows:
+            with box():
+                text(name, "s12 ink3", tag="dt")
+                text(value, "m num", tag="dd")

@@ -1,0 +1,146 @@
+"""What the Plan page's form means to the planner, and that its words cover all that the planner says."""
+
+import subprocess
+import sys
+
+import pytest
+
+from nudge.errors import ConfigError
+from nudge.model.sizes import TrainingMemory
+from nudge.plan import published, questions
+from nudge.plan.explain import formulas
+from nudge.plan.planner import Ask, make_ask, plan
+from nudge.studio import numbers
+from nudge.studio.pages.plan_question import FIELDS, asked, opening, read_count
+from nudge.studio.words import Words, texts
+
+
+def ask(**written: str) -> Ask:
+    return asked(opening(written))
+
+
+def test_an_empty_address_asks_about_the_lectures_machine() -> None:
+    assert ask() == make_ask("gpt2_small", gpu="h100", count=8)
+    assert ask(gpu="4090") == make_ask("gpt2_small", gpu="4090")
+    assert ask(recipe="tiny", run="x", nonsense="1") == make_ask("tiny", gpu="h100", count=8)  # type: ignore[comparison-overlap]
+
+
+def test_every_field_reaches_the_planner() -> None:
+    written = {
+        "recipe": "gpt2_medium", "tokens": "10B", "gpu": "a100-40", "count": "16", "price": "1.5@2026-11-01",
+        "dtype": "float32", "micro_batch": "2", "context": "512", "layout": "shard", "recompute": "yes",
+    }  # fmt: skip
+    assert set(written) | {"budget", "hours"} == set(FIELDS)
+    assert ask(**written) == make_ask(
+        "gpt2_medium",
+        settings={"model": {"block_size": 512}},
+        tokens=10**10,
+        gpu="a100-40",
+        count=16,
+        price="1.5@2026-11-01",
+        dtype="float32",
+        micro_batch=2,
+        layout="shard",
+        recompute=True,
+    )
+    assert ask(recompute="no").recompute is False
+    assert ask(tokens="chinchilla").tokens == 20 * 124_439_808
+
+
+def test_a_budget_and_a_time_leave_something_open() -> None:
+    eight = make_ask("gpt2_small", gpu="h100", count=8)
+    assert ask(budget="100").tokens == questions.tokens_for(eight, usd=100)
+    assert ask(hours="2", gpu="h100", count="8").tokens == questions.tokens_for(eight, hours=2)
+    assert ask(hours="2").count == questions.count_for(make_ask("gpt2_small", gpu="h100"), 2)
+    assert ask(hours="2", tokens="20B").count == questions.count_for(make_ask("gpt2_small", tokens=20 * 10**9), 2)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ({"tokens": "lots"}, "tokens 'lots' is not a whole number"),
+        ({"tokens": "1e99"}, "not a whole number"),
+        ({"tokens": "-5"}, "at least 1, got -5"),
+        ({"tokens": "0"}, "at least 1"),
+        ({"count": "nan"}, "not a whole number"),
+        ({"budget": "inf"}, "budget 'inf' is not a number"),
+        ({"budget": "0"}, "above 0"),
+        ({"hours": "-1"}, "above 0"),
+        ({"budget": "1", "hours": "1"}, "both given"),
+        ({"budget": "1", "tokens": "1M"}, "both say how far"),
+        ({"hours": "1", "count": "8", "tokens": "1M"}, "both say how far"),
+        ({"dtype": "int3"}, "unknown dtype"),
+        ({"layout": "auto!"}, "unknown layout"),
+        ({"gpu": "h1000"}, "unknown GPU"),
+        ({"recipe": "../../x"}, "unknown recipe"),
+        ({"price": "3"}, "no date"),
+        ({"context": "1000"}, "not a multiple"),
+        ({"context": "0"}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused(written: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(ask(**written))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("500,000", 500_000), ("10M", 10**7), ("33.5b", 33_500_000_000), ("1e6", 10**6),
+                        ("100억", 10**10), ("1.5 조", 1_500_000_000_000)]
+)  # fmt: skip
+def test_counts_as_people_write_them(text: str, value: int) -> None:
+    assert read_count(text, "tokens") == value
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (numbers.about(24.6), "25 hours"),
+        (numbers.about(24.6, "ko"), "25시간"),
+        (numbers.about(70), "2.9 days"),
+        (numbers.about(0.5), "30 min"),
+        (numbers.about(20_000), "2.3 years"),
+        (numbers.about(1e-4), "360 ms"),
+        (numbers.about(2 / 3600, "ko"), "2.0초"),
+        (numbers.dollars(8.369), "$8.37"),
+        (numbers.dollars(576.2), "$576"),
+        (numbers.dollars(4_612_345), "$4.61 M"),
+        (numbers.dollars(0.001), "< $0.01"),
+        (numbers.scientific(8.762e18), "8.76 × 10¹⁸"),
+    ],
+)
+def test_times_and_money(written: str, expected: str) -> None:
+    assert written == expected
+
+
+def test_the_words_cover_what_the_planner_says() -> None:
+    english = Words("en")
+    for written in ({}, {"count": "64", "layout": "shard"}, {"recipe": "modern", "gpu": "4090"}):
+        for formula in formulas(plan(ask(**written))):
+            assert english.has(f"plan.formula.{formula.name}")
+    for part in TrainingMemory.__dataclass_fields__:
+        assert english.has(f"plan.memory_of.{part}")
+    said = [key for key in texts("en") if key.startswith("plan.said.")]
+    assert len(said) == len(published.CORRECTIONS)
+    for n, correction in enumerate(published.CORRECTIONS):
+        for key, original in (("said", correction.said), ("right", correction.right)):
+            assert (
+                english(f"plan.{key}.{n}").lower()
+                == original.replace(" x ", " × ")
+                .replace("67x", "67×")
+                .replace("400x", "400×")
+                .replace("->", "→")
+                .lower()
+            )
+
+
+def test_the_parts_on_the_page_are_all_of_the_memory() -> None:
+    from nudge.studio.pages.plan_memory import PARTS, part_bytes
+
+    for written in ({}, {"recipe": "tiny", "gpu": "4090"}, {"count": "16", "layout": "shard"}):
+        layout = plan(ask(**written)).layout
+        assert sum(part_bytes(layout, name) for name, _ in PARTS) == layout.needed_bytes
+
+
+def test_the_question_needs_no_torch() -> None:
+    code = "import sys, nudge.studio.pages.plan_question; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
