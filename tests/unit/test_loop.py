@@ -100,6 +100,9 @@ def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
         "dtype": "float32",
         "threads": 1,
         "update": config["machine"]["update"],
+        "shard": False,
+        "recompute": False,
+        "timeout_s": 300.0,
         "deterministic": False,
         "usd_per_hour": None,
     }
@@ -132,16 +135,16 @@ def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
     calls = iter(range(10_000))
     autograd, explicit = AutogradUpdate.forward_backward, ExplicitUpdate.forward_backward
 
-    def with_autograd(self: AutogradUpdate, *batch: Any) -> Tensor:
-        loss = autograd(self, *batch)
+    def with_autograd(self: AutogradUpdate, *batch: Any, last: bool) -> Tensor:
+        loss = autograd(self, *batch, last=last)
         if next(calls) in broken:
             loss *= torch.nan
             for parameter in self.network.parameters():
                 parameter.grad = parameter.grad * torch.nan if parameter.grad is not None else None
         return loss
 
-    def written_out(self: ExplicitUpdate, *batch: Any) -> Tensor:
-        loss = explicit(self, *batch)
+    def written_out(self: ExplicitUpdate, *batch: Any, last: bool) -> Tensor:
+        loss = explicit(self, *batch, last=last)
         if next(calls) in broken:
             loss *= torch.nan
             self.flat.grads *= torch.nan

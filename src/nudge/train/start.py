@@ -126,6 +126,7 @@ def _go_on(
 ) -> Iterator[Event]:
     with contextlib.ExitStack() as held:
         world.from_first(lambda: held.enter_context(target.lock()))
+        world.from_first(lambda: control.clear(target))  # what is said from now on is meant for us
         written, said = world.from_first(lambda: (files.read_json(target.run_json), list(events.read(target.events))))
         config = configs.from_dict(written["config"])
         saved = _newest(target, config, world)
@@ -146,7 +147,6 @@ def _go_on(
 
         def prepare_folder() -> None:
             preflight.check_disk(config, target.path)
-            control.clear(target)
             _write_down(target, config, machine, dataset, world, created=written["created"])
 
         world.from_first(prepare_folder)
