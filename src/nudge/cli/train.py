@@ -236,5 +236,8 @@ class Interrupt:
         from nudge.runfolder import RunFolder
         from nudge.train import control
 
-        control.tell(RunFolder(Path(self.run)), "stop")
-        click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)
+        folder = RunFolder(Path(self.run))
+        if folder.run_json.exists():  # one of several processes may be on a machine that does not see it
+            control.tell(folder, "stop")
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)
