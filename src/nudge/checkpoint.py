@@ -97,15 +97,20 @@ def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: 
     """
     path = parts_path(folder, checkpoint.step)
     with _saving(folder, path, checkpoint.step):
+        if lost := [name for name in parts if not (written / name).exists()]:
+            raise OSError(f"{lost[0]} is not there: all processes must write on a disk that they share")
         sums = {name: {"sha256": part.sha256, "n_bytes": part.n_bytes} for name, part in sorted(parts.items())}
         files.write_json(written / PARTS, {**_header(checkpoint), "files": sums})
         n_bytes = sum(part.n_bytes for part in parts.values()) + (written / PARTS).stat().st_size
         saved = SavedFile(path=path, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
         _append_to_index(folder, saved, checkpoint.step)
-        shutil.rmtree(path, ignore_errors=True)  # of a run that was resumed from before this step
-        written.replace(path)
+        before = path.with_name(f".{path.name}.before")  # the same step, if it is made once more
+        if path.exists():
+            path.rename(before)
+        written.rename(path)
         files.fsync(path.parent)
         files.point_to(folder.ckpt, path)
+        shutil.rmtree(before, ignore_errors=True)
     return saved
 
 
@@ -164,7 +169,8 @@ def prune(folder: RunFolder, keep: SaveConfig) -> None:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a disk that is full for that will be noticed by the next save
+                    path.unlink()
 
 
 def _step_of(path: Path) -> int:
@@ -236,26 +242,37 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
 def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
     try:
         header = json.loads((path / PARTS).read_text(encoding="utf-8"))
-        sums = {PARTS: recorded, **{name: {part["sha256"]} for name, part in header["files"].items()}} if verify else {}
-        for name, known in sums.items():
-            if known and files.sha256(path / Path(name).name) not in known:
-                raise CheckpointError(
-                    f"{path.name} is damaged: the SHA-256 of {name} differs from the recorded one", _DAMAGED_HINT
-                )
+        _check_parts(path, header["files"], recorded, verify=verify)
         values = _load_parts(path) if tensors else {}
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.name} has no {Path(error.filename).name}", _DAMAGED_HINT) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # as in `read`, damage shows in every way there is
         raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
-    content = {**header, "rng": values.get("rng"), "model": {}, "optimizer": {} if tensors else None}
+    content = {**header, "rng": None, "model": {}, "optimizer": {} if tensors else None}
     for name, tensor in values.items():
         section, _, rest = name.partition(".")
         if section == "model":
             content["model"][rest] = tensor
-        elif section == "optimizer":
+        else:
             parameter, _, key = rest.rpartition(".")
             content["optimizer"].setdefault(parameter, {})[key] = tensor
     return _checkpoint(content, path, verified=bool(recorded))
+
+
+def _check_parts(path: Path, listed: dict[str, Any], recorded: set[str], *, verify: bool) -> None:
+    """Raises: CheckpointError unless the files of the folder are just those that were written, each as it was."""
+    found = {file.name for file in path.glob("*.safetensors")}
+    if odd := sorted(found ^ listed.keys()):
+        raise CheckpointError(
+            f"{path.name} is damaged: {odd[0]} {'does not belong to it' if odd[0] in found else 'is missing'}",
+            _DAMAGED_HINT,
+        )
+    sums = {PARTS: recorded, **{name: {part["sha256"]} for name, part in listed.items()}} if verify else {}
+    for name, known in sums.items():
+        if known and files.sha256(path / name) not in known:
+            raise CheckpointError(
+                f"{path.name} is damaged: the SHA-256 of {name} differs from the recorded one", _DAMAGED_HINT
+            )
 
 
 def _load_parts(path: Path) -> dict[str, Tensor]:
@@ -268,7 +285,10 @@ def _load_parts(path: Path) -> dict[str, Tensor]:
     tensors = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that no other process takes part in it
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
+        try:
+            dcp.load(tensors, storage_reader=reader, no_dist=True)
+        except dcp.CheckpointException as error:  # which is no Exception
+            raise ValueError(str(error).strip().splitlines()[-1]) from error
     return tensors
 
 

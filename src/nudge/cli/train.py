@@ -77,7 +77,7 @@ def train(
 ) -> None:
     """Train a model from the start.
 
-    Started several times by torchrun, the processes share every update: torchrun --nproc-per-node 8 -m nudge train.
+    Started several times by torchrun, the processes share every update: torchrun --nproc-per-node 8 -m -- nudge train.
 
     \b
     Example:
@@ -181,7 +181,7 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
                     interrupt.listen(last.run)
                 yield last
 
-        if os.environ.get("RANK", "0") != "0":  # of several processes the first one speaks
+        if not is_first_process():
             for _ in listened():
                 pass
         elif as_json:
@@ -195,7 +195,7 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
             live.show(listened())
     if interrupt.signal:
         sys.exit(128 + interrupt.signal)
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_process():
         return
     reason = last.reason if isinstance(last, events.Stopped) else ""
     if reason == "diverged" and isinstance(last, events.Stopped):
@@ -204,6 +204,11 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
         from nudge.cli import closing
 
         closing.show(Path(interrupt.run))
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks: of several that share a run, the first one does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Interrupt:
@@ -237,7 +242,6 @@ class Interrupt:
         from nudge.train import control
 
         folder = RunFolder(Path(self.run))
-        if folder.run_json.exists():  # one of several processes may be on a machine that does not see it
+        if os.environ.get("LOCAL_RANK", "0") == "0" and folder.run_json.exists():  # on a machine that sees the folder
             control.tell(folder, "stop")
-        if os.environ.get("LOCAL_RANK", "0") == "0":
             click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)

@@ -22,7 +22,7 @@ def word(folder: RunFolder) -> str:
     """The word, or '' if there is none."""
     try:
         return folder.control.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except OSError:  # there is none, or a shared disk is out of reach for a moment
         return ""
 
 

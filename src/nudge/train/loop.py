@@ -66,7 +66,8 @@ class Trainer:
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint. Raises: CheckpointError if it is of another model."""
         if saved.path.is_dir() and isinstance(self.update, AutogradUpdate) and self.sharded:
-            self.update.load_parts(saved)
+            with self.world.watched():
+                self.update.load_parts(saved)
         elif self.sharded:
             load_weights(self.network, saved.model.items())
             self.update.load_state(saved.optimizer or {})
@@ -89,6 +90,8 @@ class Trainer:
             yield from self._milestone(already)
             yield from self._updates()
         except GeneratorExit:
+            if self.world.size > 1:  # the others do not know of it, and nothing can be done without them
+                raise
             while self._in_flight:
                 self._end_update(self._in_flight.popleft())
             if self._saved_step != self.step:
@@ -153,7 +156,8 @@ class Trainer:
         return tokens.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tokens
 
     def _end_update(self, update: _Update) -> Step | Skipped:
-        loss, grad_norm = update.loss.item(), update.grad_norm.item()
+        with self.world.watched(self.step):  # a GPU's conversations fail where they are waited for
+            loss, grad_norm = update.loss.item(), update.grad_norm.item()
         now = time.perf_counter()
         step_s = now - max(update.begun, self._reported)
         self._reported = now
@@ -250,18 +254,19 @@ class Trainer:
     def _evaluate(self, *, whole_split: bool) -> Iterator[Evaluation]:
         """The validation loss; nothing if a person asked to stop meanwhile."""
         limit = None if whole_split else self.config.eval.tokens
-        result = score(
-            self.update.loss,
-            self._until_asked_to_stop(
-                val_windows(
-                    self.dataset.val, self.config.model.block_size, limit, vocab_size=self.config.model.vocab_size
-                )
-            ),
-            n_bytes=self.dataset.tokenizer.n_bytes,
-            device=self.device,
-            at_once=(self.config.train.micro_batch or 1) * self.config.model.block_size,  # fits, as training does
-            world=self.world,
-        )
+        with self.world.watched(self.step):
+            result = score(
+                self.update.loss,
+                self._until_asked_to_stop(
+                    val_windows(
+                        self.dataset.val, self.config.model.block_size, limit, vocab_size=self.config.model.vocab_size
+                    )
+                ),
+                n_bytes=self.dataset.tokenizer.n_bytes,
+                device=self.device,
+                at_once=(self.config.train.micro_batch or 1) * self.config.model.block_size,  # fits, as training does
+                world=self.world,
+            )
         if self._heard() != "stop":
             yield Evaluation(
                 step=self.step,
@@ -280,7 +285,8 @@ class Trainer:
 
     def _sample(self) -> Sample:
         sample = self.config.sample
-        network = whole_network(self.network) if self.sharded else self.network
+        with self.world.watched(self.step):
+            network = whole_network(self.network, self.world) if self.sharded else self.network
         text = self.world.from_first(lambda: write_sample(network, self.dataset.tokenizer, sample))
         return Sample(step=self.step, time=time.time(), prompt=sample.prompt or "", text=text, seed=sample.seed)
 

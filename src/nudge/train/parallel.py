@@ -11,7 +11,7 @@ torch's sharded tensors take a second to import, so only what needs them does.
 
 import functools
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 import torch
 import torch.nn as nn
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from nudge.config import Config
-from nudge.model.gpt import GPT
+from nudge.model.gpt import GPT, Block
 from nudge.train.world import World
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def recompute_blocks(network: GPT) -> None:
 def shard(network: GPT, dtype: str, world: World) -> None:
     """Divide a network, in place, among all processes. Its parameters become DTensors: rows here, the rest elsewhere.
 
-    With bfloat16 the blocks travel in it, as autocast would round their matrices anyway.
+    With bfloat16 the matrices of the blocks travel in it: autocast would round them anyway (but not the norms).
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -54,8 +54,11 @@ def shard(network: GPT, dtype: str, world: World) -> None:
     mesh = init_device_mesh(world.device, (world.size,))
     exact = MixedPrecisionPolicy(cast_forward_inputs=False)
     rounded = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for block in network.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=rounded if dtype == "bfloat16" else exact)
+    for block in cast("list[Block]", network.blocks):
+        if dtype == "bfloat16":
+            fully_shard(block.attn, mesh=mesh, mp_policy=rounded)
+            fully_shard(block.mlp, mesh=mesh, mp_policy=rounded)
+        fully_shard(block, mesh=mesh, mp_policy=exact)
     fully_shard(network, mesh=mesh, mp_policy=exact)
     register_fsdp_forward_method(network, "loss")
 
@@ -112,12 +115,17 @@ def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
         local(parameters[name]).copy_(value[row_span(parameters[name])])
 
 
-def whole_network(network: GPT) -> GPT:
-    """A copy of a sharded network on the CPU, put together. Every process takes part in it."""
-    weights = {name: whole(parameter.detach()).cpu() for name, parameter in network.named_parameters()}
+def whole_network(network: GPT, world: World) -> GPT:
+    """A sharded network put together on the CPU, in the first process; every process takes part in it, and the others
+    get an empty one."""
+    weights = {}
+    for name, parameter in network.named_parameters():
+        values = whole(parameter.detach())
+        if world.is_first:
+            weights[name] = values.cpu()
     with torch.device("meta"):
         copy = GPT(network.config)
-    copy.load_state_dict(weights, assign=True)
+    copy.load_state_dict(weights, assign=True, strict=world.is_first)
     return copy
 
 

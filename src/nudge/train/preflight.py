@@ -14,6 +14,7 @@ from nudge.data.batches import Window
 from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import first_weights
+from nudge.train.evaluation import compute_in
 from nudge.train.parallel import empty_network, load_weights
 from nudge.train.probe import Machine
 from nudge.train.update import make_update
@@ -96,7 +97,7 @@ def rehearse(config: Config, batches: Callable[[int], Window], world: World = AL
     x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
 
     def one_pass() -> None:
-        update.forward_backward(x, y, 1.0)
+        update.forward_backward(x, y, 1.0, last=False)
         update.forget()
 
     def last_pass_and_step() -> None:
@@ -106,7 +107,7 @@ def rehearse(config: Config, batches: Callable[[int], Window], world: World = AL
         update.loss(x, y).item()
 
     def write() -> None:
-        with torch.no_grad():
+        with torch.no_grad(), compute_in(device, config.machine.dtype or "float32"):
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:

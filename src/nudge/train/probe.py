@@ -41,6 +41,10 @@ def probe(machine: MachineConfig, model: ModelConfig | None = None, world: World
     Raises: MachineError for a device that is not there.
     """
     device = _device(machine.device)
+    if world.size > 1 and device.index is not None:
+        raise MachineError(
+            f"{world.size} processes cannot all compute on {device}", f"--set machine.device={device.type}: one each"
+        )
     # torchrun sets one thread for each process, whatever there is.
     shared = usable_cores() // world.local_size if world.size > 1 else min(torch.get_num_threads(), usable_cores())
     threads = machine.threads or max(1, shared)
@@ -49,6 +53,7 @@ def probe(machine: MachineConfig, model: ModelConfig | None = None, world: World
     peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
     ratio = peaks["bfloat16"] / peaks["float32"]
     dtype = machine.dtype or ("bfloat16" if ratio >= WORTHWHILE else "float32")
+    machine = replace(machine, shard=machine.shard and world.size > 1)  # one process has everything
     update, why = _update(machine, device, dtype, model)
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return Machine(
@@ -74,7 +79,13 @@ def agreed(machine: Machine, world: World) -> Machine:
     """What several processes found, as one: they choose alike, and their speeds add up."""
     all_ = world.gather(machine)
     first = all_[0]
-    alike = all(other.dtype == first.dtype and other.update == first.update for other in all_)
+    alike = all((other.dtype, other.update) == (first.dtype, first.update) for other in all_)
+    for rank, other in enumerate(all_):
+        if other.device != first.device:
+            raise MachineError(
+                f"process {rank} computes on {other.device}, process 0 on {first.device}",
+                "start them on machines of one kind, or --set machine.device=cpu",
+            )
     peaks = {dtype: sum(other.peak_flops[dtype] for other in all_) for dtype in first.peak_flops}
     least = min(other.memory_bytes for other in all_)
     return replace(

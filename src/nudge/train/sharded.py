@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nudge import checkpoint, files
 from nudge.checkpoint import Checkpoint, SavedFile
-from nudge.errors import MachineError
+from nudge.errors import CheckpointError, MachineError
 from nudge.model.gpt import GPT
 from nudge.runfolder import RunFolder
 from nudge.train.optimizer import State
@@ -47,7 +47,11 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
                 "all processes must write in the run's folder: is it on a disk that they share, and has it room?",
             ) from error
 
-    world.from_first(lambda: shutil.rmtree(writing, ignore_errors=True))
+    def clean() -> None:
+        for left_over in folder.checkpoints.glob(".*.parts.part"):  # of saves that were cut off
+            shutil.rmtree(left_over)
+
+    world.from_first(clean)
     written = world.gather(world.together(write))
     parts = {name: part for ours in written for name, part in ours.items()}
     return world.from_first(lambda: checkpoint.save_parts(folder, header, writing, parts))
@@ -72,4 +76,9 @@ def load(path: Path, tensors: dict[str, Tensor]) -> None:
     import torch.distributed.checkpoint as dcp
 
     with torch.no_grad():
-        dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)))
+        try:
+            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)))
+        except dcp.CheckpointException as error:
+            raise CheckpointError(
+                f"{path.name} cannot be read: {_cause(error)}", "is it the same in all places?"
+            ) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import torch
 
 import nudge
@@ -20,7 +21,7 @@ from nudge.config import Config, DataConfig, MachineConfig
 from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
-from nudge.errors import CheckpointError, ConfigError, DataError, LostError, MachineError, RunError, TokenizerError
+from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError, TokenizerError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
 from nudge.model.gpt import GPT, first_weights
@@ -85,8 +86,14 @@ def _choose_folder(
 
 def _begun_before(launch: str, runs: Path = Path("runs")) -> Path | None:
     """The run that torchrun began before it had to start its processes once more."""
-    found = (path.parent for path in runs.glob("*/run.json") if files.read_json(path).get("launch") == launch)
-    return next(found, None)
+    launched = psutil.Process(os.getppid()).create_time()
+    found: dict[float, Path] = {}
+    for path in runs.glob("*/run.json"):
+        with contextlib.suppress(NudgeError, TypeError, KeyError):  # another run that cannot be read is not ours
+            written = files.read_json(path)
+            if written["launch"] == launch and written["created"] >= launched:
+                found[written["created"]] = path.parent
+    return found[max(found)] if found else None
 
 
 def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: World) -> Iterator[Event]:
@@ -132,6 +139,9 @@ def _go_on(
         saved = _newest(target, config, world)
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)
         already = frozenset((type(event), event.step) for event in said if not isinstance(event, Preparing))
+        if world.restarts and said and isinstance(said[-1], Stopped) and said[-1].reason == "diverged":
+            yield said[-1]  # to start again changes nothing about that
+            return
         if saved and saved.step >= config.train.steps and _is_finished(said, saved.step):
             yield Stopped(step=saved.step, time=time.time(), reason="finished", hint="ask for more with --steps")
             return
@@ -156,7 +166,6 @@ def _go_on(
 
 def _newest(target: RunFolder, config: Config, world: World) -> Checkpoint | None:
     """The checkpoint to go on from, the same in all processes; None for a run that was killed before it had one."""
-    whole = not (config.machine.shard and world.size > 1)
     if world.size == 1:
         return checkpoint.newest(target) if checkpoint.paths(target) else None
 
@@ -169,7 +178,7 @@ def _newest(target: RunFolder, config: Config, world: World) -> Checkpoint | Non
     def read(path: Path) -> Checkpoint:
         if not path.exists():
             raise RunError(f"{path} is not there", "the run's folder must be on a disk that all processes share")
-        return checkpoint.read(path, tensors=whole)
+        return checkpoint.read(path, tensors=not config.machine.shard)
 
     chosen = world.from_first(choose)
     if chosen is None:
@@ -290,10 +299,10 @@ def _rehearse(config: Config, machine: Machine, batches: Batches, world: World) 
     try:
         with world.watched():
             return config, machine, preflight.rehearse(config, batches, world)
-    except (torch.OutOfMemoryError, LostError):
+    except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # whatever PyTorch's compilers raise is one
-        if machine.update != "compiled":
+        if machine.update != "compiled" or world.size > 1:  # several would have to fail and to go on alike
             raise
         config = replace(config, machine=replace(config.machine, update="eager"))
         reason = f"update eager: torch.compile does not work here ({str(error).strip().splitlines()[0]})"
@@ -441,7 +450,7 @@ def _as_before(config: Config, written: dict[str, Any], world: World) -> tuple[C
     machine = Machine(**{**written["machine"], "reasons": tuple(written["machine"]["reasons"])})
     notes: tuple[str, ...] = ()
     obstacle = why_not_fast(config.machine.device or "cpu", machine.dtype, config.model, config.machine)
-    if machine.update == "fast" and any(world.gather(obstacle)):
+    if machine.update == "fast" and (obstacle := next(filter(None, world.gather(obstacle)), None)):
         config = replace(config, machine=replace(config.machine, update="eager"))
         machine = replace(machine, update="eager")
         notes += (f"update eager from here on, no longer bit for bit as it began: {obstacle}",)

@@ -6,10 +6,12 @@ which nothing below costs anything.
 """
 
 import contextlib
+import json
 import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -73,6 +75,8 @@ class World:
         if self.is_first:
             try:
                 result = work()
+            except LostError:
+                raise
             except NudgeError as failed:
                 error = failed
         result, error = self.gather((result, error))[0]
@@ -159,12 +163,10 @@ class World:
             return
         try:
             yield
-        except (RuntimeError, dist.DistError) as error:
-            if isinstance(error, LostError):
-                raise
+        except RuntimeError as error:  # torch's own errors of conversations are of this kind
             if _is_about_talking(error):
                 raise self._lost(error, step) from error
-            with contextlib.suppress(RuntimeError, dist.DistError):
+            with contextlib.suppress(RuntimeError):
                 self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {_first_line(error)}")
             raise
 
@@ -173,7 +175,7 @@ class World:
         is_late = "imed out" in str(error)
         try:
             heard = _in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
-        except (RuntimeError, dist.DistError, TimeoutError):  # whoever keeps the store is gone
+        except (RuntimeError, TimeoutError):  # whoever keeps the store is gone
             who = self._named(0) if self.keeps_store else "the launcher of these processes"
             told = f"{who} did not answer for {self.timeout_s:g} s" if is_late else f"{who} is gone"
             return self._lost_error(told, step, speaks=self.rank == 1 if self.keeps_store else self.local_rank == 0)
@@ -198,6 +200,8 @@ class World:
 
     def _lost_error(self, told: str, step: int | None, *, speaks: bool) -> LostError:
         hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
+        if "did not answer" in told:
+            hint += f" (is it only slow, as at saving? --set machine.timeout_s={4 * self.timeout_s:g})"
         return LostError(told + ("" if step is None else f" after update {step}"), hint, speaks=speaks)
 
     def _named(self, rank: int) -> str:
@@ -215,16 +219,18 @@ def join(machine: MachineConfig) -> Iterator[World]:
     """
     world = _place()
     if world.size == 1:
-        yield ALONE
+        yield world
         return
     on_gpu = torch.cuda.is_available() and (machine.device or "cuda").startswith("cuda")
     if on_gpu:
+        if world.local_rank >= torch.cuda.device_count():
+            raise MachineError(
+                f"{world.local_size} processes on {_host()}, which has {torch.cuda.device_count()} GPUs",
+                "start one process for each GPU: torchrun --nproc-per-node gpu",
+            )
         torch.cuda.set_device(world.local_rank)
     world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
-    store = _meet(world)
-    names = tuple(store.get(f"here/{rank}").decode() for rank in range(world.size))
-    keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    world = replace(world, store=store, names=names, keeps_store=keeps_store)
+    world = _meet(world)
     try:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -245,20 +251,23 @@ def join(machine: MachineConfig) -> Iterator[World]:
         if not error.speaks:
             time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
         raise  # and the conversation is left as it is: to end it in good order would wait for who is lost
-    except BaseException:
-        dist.destroy_process_group()
-        raise
     dist.destroy_process_group()
 
 
 def _place() -> World:
     """What the launcher says in the environment. Raises: RunError if that is no place among processes."""
-    size = os.environ.get("WORLD_SIZE")
-    if size in (None, "1"):
-        return ALONE
+    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    launched = World(
+        launch=run_id if run_id != "none" else f"{_host()}:{os.getppid()}",
+        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
+        parent=os.getppid(),
+    )
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
+        return launched
     needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     missing = [name for name in needed if not os.environ.get(name)]
-    hint = "torchrun sets them: torchrun --nproc-per-node 2 -m nudge train (or unset WORLD_SIZE for one process)"
+    hint = "torchrun sets them: torchrun --nproc-per-node 2 -m -- nudge train (or unset WORLD_SIZE for one process)"
     if missing:
         raise RunError(f"WORLD_SIZE is set to {size}, but not {' and '.join(missing)}", hint)
     try:
@@ -268,43 +277,23 @@ def _place() -> World:
         raise RunError(f"the launcher's environment is not made of whole numbers: {error}", hint) from error
     if not (0 <= rank < n and 0 <= port < 65536):
         raise RunError(f"there is no rank {rank} among {n} processes (WORLD_SIZE), or no port {port}", hint)
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return World(
-        rank=rank,
-        size=n,
-        local_rank=local_rank,
-        local_size=local_size,
-        launch=run_id if run_id != "none" else f"{_host()}:{os.getppid()}",
-        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
-        parent=os.getppid(),
-    )
+    return replace(launched, rank=rank, size=n, local_rank=local_rank, local_size=local_size)
 
 
-def _meet(world: World) -> Any:
-    """torch's key-value store, with everybody in it. Raises: MachineError."""
+def _meet(world: World) -> World:
+    """This process among the others, all of which have come. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     _speak_towards(address)
-    end = time.monotonic() + world.timeout_s
-    hosts = world.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    missing = list(range(world.size))
 
     def connect() -> Any:
-        patience = timedelta(seconds=world.timeout_s)
-        met = dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
-        # The launcher's store remembers what the processes before a restart wrote.
-        store = dist.PrefixStore(f"nudge {world.restarts}", met)
-        store.set(f"here/{world.rank}", f"process {os.getpid()} on {_host()}")
-        return store
-
-    def come_in(store: Any) -> None:
-        while missing and time.monotonic() < end:
-            missing[:] = [rank for rank in missing if not store.check([f"here/{rank}"])]
-            time.sleep(0.02)
+        patience, hosts = timedelta(seconds=world.timeout_s), world.is_first and not by_launcher
+        return dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
 
     try:
         store = _in_time(world.timeout_s, connect)
-        _in_time(world.timeout_s + GRACE_S, lambda: come_in(store))
-    except (RuntimeError, dist.DistError, TimeoutError) as error:
+        roster, missing = _in_time(world.timeout_s + GRACE_S, lambda: _call_the_roll(world, store))
+    except (RuntimeError, TimeoutError) as error:
         if "EADDRINUSE" in str(error):
             raise MachineError(
                 f"port {port} on {_host()} is taken by another program",
@@ -320,7 +309,42 @@ def _meet(world: World) -> Any:
             f"{', '.join(f'rank {rank}' for rank in missing)}",
             "start as many as WORLD_SIZE says, each with a RANK of its own",
         )
-    return store
+    return replace(
+        world,
+        store=dist.PrefixStore(f"nudge {roster['id']}", store),
+        keeps_store=not by_launcher,
+        names=tuple(roster["come"][str(rank)]["name"] for rank in range(world.size)),
+        restarts=max(one["restarts"] for one in roster["come"].values()),
+    )
+
+
+def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
+    """The list of all that came, and the ranks that did not within the time-out.
+
+    A launcher's store still holds what processes wrote that it has ended since, and not every launcher counts its
+    restarts alike. So each process comes with a number of its own, the first one lists what it finds, anew whenever
+    that changes, and a list counts once all that stand on it have found their number there.
+    """
+    come = [f"come/{rank}" for rank in range(world.size)]
+    me = {"number": uuid.uuid4().hex, "name": f"process {os.getpid()} on {_host()}", "restarts": world.restarts}
+    store.set(come[world.rank], json.dumps(me))
+    listed: dict[str, Any] = {}
+    roster: dict[str, Any] = {"id": "", "come": {}}
+    end = time.monotonic() + world.timeout_s
+    while time.monotonic() < end:
+        if world.is_first:
+            found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(come) if store.check([key])}
+            if found != listed:
+                listed = found
+                store.set("roster", json.dumps({"id": uuid.uuid4().hex, "come": found}))
+        if store.check(["roster"]):
+            roster = json.loads(store.get("roster"))
+        if roster["come"].get(str(world.rank)) == me:
+            store.set(f"{roster['id']}/{world.rank}", "here")
+        if store.check([f"{roster['id']}/{rank}" for rank in range(world.size)]):
+            return roster, []
+        time.sleep(0.02)
+    return roster, [rank for rank in range(world.size) if not store.check([f"{roster['id']}/{rank}"])]
 
 
 def _in_time(seconds: float, work: Callable[[], T]) -> T:
