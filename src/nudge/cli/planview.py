@@ -249,7 +249,11 @@ def _show_changes(console: Console, plan: Plan) -> None:
             dollars(other.usd.likely) if other.usd else "-",
             Text("" if fits else "does not fit", style="red"),
         )
-    title(console, "If you change one thing", "the micro-batch changes memory; its effect on speed is not modelled")
+    title(
+        console,
+        "If you change one thing",
+        "of a micro-batch: its memory and the traffic of each pass, not how well it fills a GPU",
+    )
     console.print(indented(table))
 
 
