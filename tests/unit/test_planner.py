@@ -117,6 +117,15 @@ def test_what_does_not_fit_says_how_many_gpus_do():
     assert not next(layout for layout in together.layouts if layout.kind == "data").fits
 
 
+@pytest.mark.parametrize(("name", "count"), [("gpt2_xl", 32), ("gpt2_xl", 8), ("gpt2_small", 16)])
+def test_the_fastest_layout_that_fits_is_taken_and_of_equals_the_simplest(name: str, count: int):
+    ask = make_ask(name, gpu="h100", count=count)
+    each = {kind: plan(replace(ask, layout=kind, recompute=False)).hours.likely for kind in ("data", "shard")}
+    chosen = plan(ask)
+    assert chosen.hours.likely == min(each.values())
+    assert chosen.layout.kind == min(each, key=lambda kind: each[kind])  # of equals the first, which is "data"
+
+
 def test_the_largest_micro_batch_that_fits_is_taken():
     chosen = plan(make_ask("gpt2_small", gpu="4090")).layout
     assert chosen.fits

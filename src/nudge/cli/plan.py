@@ -49,7 +49,7 @@ class Tokens(Count):
     "--layout",
     type=click.Choice(["auto", "data", "shard"]),
     default="auto",
-    help="data: the whole state on each GPU; shard: divided among them; auto: the first that fits.",
+    help="data: the whole state on each GPU; shard: divided among them; auto: the fastest that fits.",
 )
 @click.option("--micro-batch", type=int, metavar="N", help="Sequences per pass of a GPU. [default: the most that fit]")
 @click.option(

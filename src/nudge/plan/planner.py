@@ -46,9 +46,9 @@ class Ask:
     count: int = 1
     price: Price | None = None
     dtype: Dtype = "bfloat16"
-    layout: Literal["auto", "data", "shard"] = "auto"
+    layout: Literal["auto", "data", "shard"] = "auto"  # auto: the fastest that fits
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
-    recompute: bool | None = None  # None: only if nothing fits without
+    recompute: bool | None = None  # None: where it is faster, or nothing fits without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,14 +194,13 @@ def plan(ask: Ask) -> Plan:
     _check(ask)
     sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
     layouts = _layouts(ask, sequences)
-    chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
     flops_per_token = training_flops_per_token(ask.model)
     peak = ask.device.peak(ask.dtype)
     reached = _speed(ask, peak)
-    arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
-    compute_s = arithmetic / (peak * reached.mfu)
-    said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
-    likely_s = compute_s + (said.exposed_s if said else 0.0)
+    kept_s = sequences * ask.model.block_size * flops_per_token / (peak * reached.mfu)
+    updates = [_update(ask, layout, kept_s) for layout in layouts]
+    chosen = min((update for update in updates if update.layout.fits), key=_Update.likely_s, default=updates[-1])
+    likely_s = chosen.likely_s()
     step_s = Interval(
         low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
     )
@@ -213,18 +212,37 @@ def plan(ask: Ask) -> Plan:
         flops_per_token=flops_per_token,
         steps=steps,
         peak_flops=peak,
-        compute_s=compute_s,
+        compute_s=chosen.compute_s,
         speed=reached,
-        layout=chosen,
+        layout=chosen.layout,
         layouts=layouts,
-        count_that_fits=_count_that_fits(ask, chosen),
-        traffic=said,
+        count_that_fits=_count_that_fits(ask, chosen.layout),
+        traffic=chosen.traffic,
         step_s=step_s,
         hours=hours,
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
-        failures=_failures(ask, chosen, hours.likely),
+        failures=_failures(ask, chosen.layout, hours.likely),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Update:
+    """One update in one of the layouts."""
+
+    layout: Layout
+    compute_s: float
+    traffic: Traffic | None
+
+    def likely_s(self) -> float:
+        return self.compute_s + (self.traffic.exposed_s if self.traffic else 0.0)
+
+
+def _update(ask: Ask, layout: Layout, kept_s: float) -> _Update:
+    """`kept_s`: of its arithmetic, if activations are kept."""
+    compute_s = kept_s * (RECOMPUTED if layout.recompute else 1)
+    said = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
+    return _Update(layout=layout, compute_s=compute_s, traffic=said)
 
 
 def _speed(ask: Ask, peak: float) -> Speed:
@@ -268,7 +286,7 @@ def _check(ask: Ask) -> None:
 
 
 def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
-    """In the order of what they cost: nothing, traffic, a third more arithmetic, both."""
+    """The simplest first, which of several that are as fast is taken."""
     kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
     if ask.count == 1:
         kinds = ("data",)
