@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nudge.cli.planview import PARTS
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.model.sizes import TrainingMemory
+from nudge.model.sizes import TrainingMemory, matmul_parameters
 from nudge.plan import hardware, local
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
@@ -262,7 +262,15 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
     slowest = ladder(ask)[0]
     assert (slowest.ask.device.name, slowest.ask.dtype, slowest.usd) == ("cpu", "float32", None)
     assert slowest.hours.likely == pytest.approx(slowest.flops / measured.flops_per_s / 3600)
-    assert slowest.hours.high == pytest.approx(2 * slowest.hours.likely)
+    apart = math.log10(matmul_parameters(slowest.ask.model) / matmul_parameters(measured.model))
+    assert slowest.hours.high == pytest.approx(2 ** (1 + apart) * slowest.hours.likely)
+    assert slowest.hours.low == pytest.approx(slowest.hours.likely / 2 ** (1 + apart))
+    assert "carried over from tiny" in slowest.speed.source
+    small = ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3)
+    local.remember(replace(measured, recipe="llm_viz", model=small, tokens_per_s=1000.0))
+    assert ladder(ask)[0].hours == slowest.hours  # what is measured of a far smaller network says nothing new
+    local.remember(replace(measured, recipe="llm_viz", model=small, dtype="bfloat16", tokens_per_s=1000.0))
+    assert ladder(ask)[0].hours == slowest.hours
     rungs = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu"))}
     assert rungs == {**dict.fromkeys(rungs, "bfloat16"), "t4": "float32", "cpu": "float32"}
     with pytest.raises(ConfigError, match="no speed in bfloat16"):

@@ -22,7 +22,7 @@ from nudge.model.sizes import (
 from nudge.plan import hardware
 from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
-from nudge.plan.local import local_speed
+from nudge.plan.local import decades, local_speed, nearest_size
 from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
 
@@ -144,7 +144,7 @@ def make_ask(
     """
     config = configs.override(recipes.recipe(recipe), settings or {})
     configs.check(config)
-    device = hardware.device(gpu)
+    device = hardware.device(gpu, config.model)
     return Ask(
         recipe=recipe,
         model=config.model,
@@ -250,8 +250,7 @@ def _speed(ask: Ask, peak: float) -> Speed:
         return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
     here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
     if here is None or here.device != "cpu" or here.dtype != ask.dtype:
-        source = f"{ask.device.source}; another network may train at half of it, or half more"
-        return Speed(mfu=1.0, low=0.5, high=1.5, source=source)
+        return _carried_over(ask)
     share = here.flops_per_s / peak
     return Speed(
         mfu=share,
@@ -259,6 +258,16 @@ def _speed(ask: Ask, peak: float) -> Speed:
         high=share / (1 - here.spread),
         source=f"this very network, as measured here on {here.date}",
     )
+
+
+def _carried_over(ask: Ask) -> Speed:
+    """This processor's speed by another network: up to twice off, and once more for every power of ten in size."""
+    near = nearest_size(ask.model)
+    apart = decades(near.model, ask.model) if near else 0.0
+    factor = 2 ** (1 + apart)
+    words = f"carried over from {near.recipe}, the network measured here that is nearest in size: " if near else ""
+    source = f"{words}{ask.device.source}; up to {factor:.2g} times faster or slower"
+    return Speed(mfu=1.0, low=1 / factor, high=factor, source=source)
 
 
 def _check(ask: Ask) -> None:

@@ -109,7 +109,7 @@ def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
     if name == ask.device.name:
         return replace(ask, count=count, micro_batch=None, layout="auto")
     try:
-        device = hardware.device(name)
+        device = hardware.device(name, ask.model)
     except ConfigError:
         return None
     as_usual = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16
