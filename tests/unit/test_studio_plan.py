@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
@@ -117,8 +118,8 @@ def test_the_words_cover_what_the_planner_says() -> None:
     for written in ({}, {"count": "64", "layout": "shard"}, {"recipe": "modern", "gpu": "4090"}):
         for formula in formulas(plan(ask(**written))):
             assert english.has(f"plan.formula.{formula.name}")
-    for part in TrainingMemory.__dataclass_fields__:
-        assert english.has(f"plan.memory_of.{part}")
+    for part in fields(TrainingMemory):
+        assert english.has(f"plan.memory_of.{part.name}")
     said = [key for key in texts("en") if key.startswith("plan.said.")]
     assert len(said) == len(published.CORRECTIONS)
     for n, correction in enumerate(published.CORRECTIONS):
@@ -136,6 +137,7 @@ def test_the_words_cover_what_the_planner_says() -> None:
 def test_the_parts_on_the_page_are_all_of_the_memory() -> None:
     from nudge.studio.pages.plan_memory import PARTS, part_bytes
 
+    assert {name for name, _ in PARTS} == {part.name for part in fields(TrainingMemory)} | {"reserved"}
     for written in ({}, {"recipe": "tiny", "gpu": "4090"}, {"count": "16", "layout": "shard"}):
         layout = plan(ask(**written)).layout
         assert sum(part_bytes(layout, name) for name, _ in PARTS) == layout.needed_bytes
