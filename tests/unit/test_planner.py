@@ -107,6 +107,26 @@ def test_every_part_of_the_memory_is_explained_and_shown():
     assert sum(explained.get(name, 0) for name in named) == pytest.approx(found.layout.needed_bytes / 1e9)
 
 
+def test_memory_is_explained_in_whole_numbers():
+    """Anybody can count them again: no factor that is only right in its first six digits."""
+    for ask in (
+        make_ask("tiny", gpu="4090"),
+        make_ask("tiny", gpu="l4", settings={"train": {"batch_tokens": 64}}),
+        make_ask("gpt2_small", gpu="l4", settings={"model": {"block_size": 64}, "train": {"batch_tokens": 64}}),
+        make_ask("gpt2_xl", gpu="h100", count=16, layout="shard", micro_batch=1),
+    ):
+        found = plan(ask)
+        explained = {formula.name: formula.expression for formula in formulas(found)}
+        for name in ("weights", "gradients", "moments"):
+            if name in explained:
+                assert "." not in explained[name]
+                value = eval(explained[name].replace(",", ""), {"__builtins__": {}}) * 1e9
+                assert value == pytest.approx(getattr(found.layout.memory, name), abs=1), name
+    assert explained["moments"] == "8*1,557,611,200 / 16 / 1e9"
+    muons = {formula.name: formula.expression for formula in formulas(plan(make_ask("mini_24k", gpu="4090")))}
+    assert re.match(r"\(8\*19,961,856 - 4\*[\d,]+\) / 1e9", muons["moments"])
+
+
 def test_what_does_not_fit_says_how_many_gpus_do():
     alone = plan(make_ask("gpt2_xl", gpu="4090"))
     assert not alone.fits
