@@ -5,12 +5,12 @@ from collections.abc import Callable
 from nudge.plan import lecture, published, speed
 from nudge.plan.explain import Formula, formulas
 from nudge.plan.planner import Plan
+from nudge.plan.speed import WITHIN
 from nudge.studio import numbers
 from nudge.studio.kit import box, icon, text
 from nudge.studio.pages.plan_result import money, times
 from nudge.studio.visit import Visit
 
-_WITHIN = 0.35  # the band in which nine of ten forecasts should lie
 _WIDEST = 0.5  # at the ends of the scale of errors
 
 
@@ -78,8 +78,8 @@ class Behind:
                     with box("v"):
                         text(f"{found.median_error(strangers=strangers):.0%}", "b", tag="span")
                         text(t("plan.median"), "u", tag="span")
-                    share = f"{found.share_within(_WITHIN, strangers=strangers):.0%}"
-                    text(t("plan.within", share=share, within=f"{_WITHIN:.0%}"), "s12 ink2")
+                    share = f"{found.share_within(strangers=strangers):.0%}"
+                    text(t("plan.within", share=share, within=f"{WITHIN:.0%}"), "s12 ink2")
                     box(f"sw dot {name}")
         with box("scroll"), box("validation", tag="table"):
             with box(tag="thead"), box(tag="tr"):
@@ -181,7 +181,7 @@ class Behind:
 def _dots(*errors: float) -> None:
     """Both errors on a line from -50% to +50%, before the band in which nine of ten should lie."""
     with box("dots", tag="td", aria_hidden="true"), box("error-line"):
-        box("band", style=f"left:{_at(-_WITHIN):.1f}%;width:{_at(_WITHIN) - _at(-_WITHIN):.1f}%")
+        box("band", style=f"left:{_at(-WITHIN):.1f}%;width:{_at(WITHIN) - _at(-WITHIN):.1f}%")
         box("zero")
         for error, name in zip(errors, ("alone", "strangers"), strict=True):
             box(f"at {name}", style=f"left:{_at(error):.1f}%")
