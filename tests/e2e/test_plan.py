@@ -101,7 +101,7 @@ def test_a_budget_a_time_and_a_price_are_answered(opened: Callable[..., Page]) -
 
 def test_what_is_wrong_is_said_and_mended(opened: Callable[..., Page]) -> None:
     page = opened("?gpu=4091&tokens=nonsense")
-    expect(page.locator(".wrong .message.bad")).to_contain_text("'nonsense' is not a whole number")
+    expect(page.locator(".wrong .message.bad")).to_contain_text("tokens 'nonsense' is not a count")
     page.get_by_label("Tokens", exact=True).fill("1B")
     expect(page.locator(".wrong .message.bad")).to_contain_text("did you mean '4090'?")
     choose(page, "Hardware", "RTX 4090 24 GB")

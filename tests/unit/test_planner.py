@@ -21,7 +21,7 @@ from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.local import LocalSpeed
 from nudge.plan.losses import LOSSES, published_losses
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Ask, Interval, make_ask, plan, rent
-from nudge.plan.questions import affordable, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
+from nudge.plan.questions import affordable, answered, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
 from nudge.recipes import RECIPES, recipe
 
 NODE = {"gpu": "h100", "count": 8}
@@ -183,6 +183,9 @@ def test_energy_is_the_limit_of_the_gpus_for_as_long_as_it_takes():
 def test_chinchilla_is_twenty_tokens_a_parameter():
     found = plan(make_ask("gpt2_small", tokens="chinchilla", **NODE))
     assert 20 <= found.tokens_per_parameter < 20.01
+    assert found.beside_optimal == "close"
+    more, less = (plan(make_ask("gpt2_small", tokens=n, **NODE)).beside_optimal for n in ("4B", "1.6B"))
+    assert (more, less) == ("more", "less")
     n_params, tokens = compute_optimal(6 * 70e9 * 1.4e12)  # Chinchilla itself: 70B parameters, 1.4T tokens
     assert n_params == pytest.approx(70e9)
     assert tokens == pytest.approx(1.4e12)
@@ -251,6 +254,23 @@ def test_how_many_gpus_a_day_takes():
     assert all(plan(replace(ask, count=n)).hours.likely > 48 for n in fewer)
     with pytest.raises(ConfigError, match="no number of"):
         count_for(ask, hours=0.01)
+
+
+def test_a_budget_or_a_time_fills_in_what_was_left_open():
+    node, one = make_ask("gpt2_xl", **NODE), make_ask("gpt2_xl", gpu="h100")
+    assert answered("gpt2_xl") == node
+    assert answered("gpt2_xl", gpu="h100") == one
+    assert answered("gpt2_xl", budget=100).tokens == tokens_for(node, usd=100)
+    assert answered("gpt2_xl", hours=24, count=8).tokens == tokens_for(node, hours=24)
+    assert answered("gpt2_xl", hours=48, gpu="h100").count == count_for(one, 48)
+    assert answered("gpt2_xl", hours=48, tokens="20B") == replace(
+        make_ask("gpt2_xl", tokens=20 * 10**9), count=answered("gpt2_xl", hours=48, tokens="20B").count
+    )
+    with pytest.raises(ConfigError, match="tokens and the time both say"):
+        answered("gpt2_xl", hours=48, count=8, tokens="20B")
+    for question in (answered, affordable):
+        with pytest.raises(ConfigError, match="were both given"):
+            question(hours=1, **{"budget" if question is answered else "usd": 1})  # type: ignore[operator]
 
 
 def test_what_a_hundred_dollars_train():
@@ -359,6 +379,11 @@ def test_the_lectures_table_of_models():
     [
         ({"tokens": 0}, "tokens must be at least 1"),
         ({"tokens": -5}, "tokens must be at least 1"),
+        ({"tokens": 10**400}, "tokens must be at most"),
+        ({"tokens": "a few"}, "'a few' is not a count"),
+        ({"dtype": "int3"}, "unknown dtype 'int3'"),
+        ({"layout": "sharp"}, "unknown layout 'sharp'"),
+        ({"recompute": "maybe"}, "must be true or false"),
         ({"count": 0}, "must be at least 1"),
         ({"count": -2}, "must be at least 1"),
         ({"count": 513}, "512 sequences"),

@@ -11,8 +11,17 @@ from nudge.plan import hardware
 from nudge.plan.hardware import device
 from nudge.plan.published import RUNS, SMALL, network
 from nudge.plan.speed import (
-    CHIPS, HEADER, LEAST_WITHIN, MOST_MEDIAN_ERROR, Speed, roof, speed, table, traffic_bytes, validate,
-)  # fmt: skip
+    CHIPS,
+    HEADER,
+    LEAST_WITHIN,
+    MOST_MEDIAN_ERROR,
+    Speed,
+    roof,
+    speed,
+    table,
+    traffic_bytes,
+    validate,
+)
 from nudge.recipes import recipe
 
 USED = [run for run in RUNS if not run.why_left_out]

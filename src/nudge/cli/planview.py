@@ -158,7 +158,7 @@ def _show_work(console: Console, plan: Plan) -> None:
     components = (("embeddings", counts.wte + counts.wpe), ("attention", counts.attention), ("MLP", counts.mlp),
                   ("norms", counts.norms), ("head", counts.head))  # fmt: skip
     ratio = plan.tokens_per_parameter
-    beside = "more than" if ratio > 1.5 * CHINCHILLA else "less than" if ratio < CHINCHILLA / 1.5 else "close to"
+    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.beside_optimal]
     rows = [
         (
             "parameters",

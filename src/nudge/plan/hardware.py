@@ -10,6 +10,7 @@ from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
 from nudge.plan.local import nearest_size
 
+DTYPES = ("bfloat16", "float32")  # in which products are made
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
 DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
 
@@ -36,7 +37,12 @@ class Device:
     has_bfloat16: bool = True
 
     def peak(self, dtype: str) -> float:
-        """Floating-point operations per second in that number type; 0 where no data sheet says."""
+        """Floating-point operations per second in that number type; 0 where no data sheet says.
+
+        Raises: ConfigError for a number type that no product is made in here.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(f"unknown dtype '{dtype}'", nearest(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0

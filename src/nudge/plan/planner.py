@@ -6,12 +6,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError
+from nudge.errors import ConfigError, nearest
 from nudge.model.sizes import (
     ParameterCounts,
     checkpoint_bytes,
@@ -27,6 +27,8 @@ from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
 
 Dtype = Literal["bfloat16", "float32"]
+LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits
+MOST_TOKENS = 10**18  # more than there is text, machines and money: beyond it only a slip of the hand
 CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
 RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
@@ -46,7 +48,7 @@ class Ask:
     count: int = 1
     price: Price | None = None
     dtype: Dtype = "bfloat16"
-    layout: Literal["auto", "data", "shard"] = "auto"  # auto: the fastest that fits
+    layout: LayoutName = "auto"
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
     recompute: bool | None = None  # None: where it is faster, or nothing fits without
 
@@ -124,24 +126,36 @@ class Plan:
     def tokens_per_parameter(self) -> float:
         return self.tokens / self.parameters.total
 
+    @property
+    def beside_optimal(self) -> Literal["more", "less", "close"]:
+        """How many tokens it learns from, beside what is worth most for its compute: close is less than half off."""
+        ratio = self.tokens_per_parameter / CHINCHILLA
+        return "more" if ratio > 1.5 else "less" if ratio < 1 / 1.5 else "close"
+
 
 def make_ask(
     recipe: str = "gpt2_small",
     *,
     settings: Mapping[str, Any] | None = None,
-    tokens: int | Literal["chinchilla"] | None = None,
+    tokens: int | str | None = None,
     gpu: str = "h100",
     count: int = 1,
     price: str | None = None,
-    dtype: Dtype | None = None,
-    layout: Literal["auto", "data", "shard"] = "auto",
+    dtype: str | None = None,
+    layout: str = "auto",
     micro_batch: int | None = None,
     recompute: bool | None = None,
 ) -> Ask:
-    """The question in a person's words. `settings` as nested tables (config.override); tokens: the recipe's if None.
+    """The question in a person's words. `settings` as nested tables (config.override).
+
+    `tokens`: a number, also as people write it (10B), or "chinchilla", 20 per parameter; the recipe's if None.
 
     Raises: ConfigError for what does not exist or cannot be.
     """
+    _check_name("dtype", dtype or "bfloat16", hardware.DTYPES)
+    _check_name("layout", layout, get_args(LayoutName))
+    if recompute not in (None, True, False):
+        raise ConfigError(f"recompute must be true or false, got {recompute!r}", "leave it out: the faster is chosen")
     config = configs.override(recipes.recipe(recipe), settings or {})
     configs.check(config)
     device = hardware.device(gpu, config.model)
@@ -154,11 +168,16 @@ def make_ask(
         device=device,
         count=count,
         price=hardware.parse_price(price, device.name) if price else hardware.price(device.name),
-        dtype=dtype or usual_dtype(device),
-        layout=layout,
+        dtype=cast(Dtype, dtype) if dtype else usual_dtype(device),
+        layout=cast(LayoutName, layout),
         micro_batch=micro_batch,
         recompute=recompute,
     )
+
+
+def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ConfigError(f"unknown {kind} '{name}'", nearest(name, known))
 
 
 def usual_dtype(device: Device) -> Dtype:
@@ -184,9 +203,19 @@ def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100
 def _tokens(tokens: int | str | None, config: configs.Config) -> int:
     if tokens is None:
         return config.train.steps * config.train.batch_tokens
-    if isinstance(tokens, str):
+    if not isinstance(tokens, str):
+        return tokens
+    if tokens.strip().lower() == "chinchilla":
         return CHINCHILLA * parameter_counts(config.model).total
-    return tokens
+    return configs.parse_count(tokens, "tokens")
+
+
+def check_tokens(tokens: float) -> None:
+    """Raises: ConfigError for a number of tokens of which no run can be."""
+    if tokens < 1:
+        raise ConfigError(f"tokens must be at least 1, got {tokens:,}", "for example --tokens 10B")
+    if tokens > MOST_TOKENS:
+        raise ConfigError(f"tokens must be at most {MOST_TOKENS:.0e}, got more", "for example --tokens 10B")
 
 
 def plan(ask: Ask) -> Plan:
@@ -272,8 +301,7 @@ def _carried_over(ask: Ask) -> Speed:
 
 def _check(ask: Ask) -> None:
     sequences = ask.batch_tokens // ask.model.block_size
-    if ask.tokens < 1:
-        raise ConfigError(f"tokens must be at least 1, got {ask.tokens:,}", "for example --tokens 10B")
+    check_tokens(ask.tokens)
     if ask.count < 1:
         raise ConfigError(f"the count of GPUs must be at least 1, got {ask.count}", "for example --count 8")
     if ask.count > sequences:
