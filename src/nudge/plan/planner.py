@@ -158,11 +158,11 @@ def make_ask(
         raise ConfigError(f"recompute must be true or false, got {recompute!r}", "leave it out: the faster is chosen")
     config = configs.override(recipes.recipe(recipe), settings or {})
     configs.check(config)
-    device = hardware.device(gpu, config.model)
+    n_tokens, device = _tokens(tokens, config), hardware.device(gpu, config.model)
     return Ask(
         recipe=recipe,
         model=config.model,
-        tokens=_tokens(tokens, config),
+        tokens=n_tokens,
         batch_tokens=config.train.batch_tokens,
         optimizer=config.train.optimizer,
         device=device,

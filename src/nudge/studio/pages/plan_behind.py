@@ -90,7 +90,7 @@ class Behind:
                 for row in found.rows:
                     run = row.run
                     with box(tag="tr"):
-                        text(run.name.replace(" x ", " × "), tag="th", scope="row", title=run.source)
+                        text(multiplied(run.name), tag="th", scope="row", title=run.source)
                         text(run.unit, tag="td")
                         text(speed.number(run.figure, run.unit), tag="td")
                         for predicted, error in (
@@ -102,7 +102,7 @@ class Behind:
                         _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
-                text(t("plan.left_out", run=run.name, why=run.why_left_out), "s12 ink3")
+                text(t("plan.left_out", run=multiplied(run.name), why=run.why_left_out), "s12 ink3")
 
     # The lecture.
 
@@ -130,9 +130,10 @@ class Behind:
                 for cost in published.LECTURE_COSTS:
                     took = numbers.about(cost.hours, t.language) if cost.hours else "–"
                     when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
-                    machine = cost.machine.replace(" x ", " × ") if cost.hours else "–"
+                    machine = multiplied(cost.machine) if cost.hours else "–"
                     status = t(f"plan.status.{cost.status}")
-                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, cost.source)
+                    source = multiplied(cost.source)
+                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, source)
                 today = lecture.gpt2_today()
                 if today.usd:
                     took = f"{numbers.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
@@ -176,6 +177,11 @@ class Behind:
                         text(numbers.significant(ratio, 3, grouped=True), tag="td")
                         cell(model.flops, first.flops, numbers.scientific(model.flops))
         text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
+
+
+def multiplied(words: str) -> str:
+    """8 x A100 -> 8 × A100: the data is written as it is typed, the studio shows one sign everywhere."""
+    return words.replace(" x ", " × ")
 
 
 def _dots(*errors: float) -> None:
