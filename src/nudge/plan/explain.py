@@ -109,7 +109,7 @@ def _memory(plan: Plan) -> Iterator[Formula]:
         expression=" + ".join(f"{value / GB:.4g}" for _, value, _, _ in parts if value),
         value=plan.layout.needed_bytes / GB,
         unit="GB",
-        source=f"of {plan.layout.memory_bytes / GB:.0f} GB: {ask.device.source}",
+        source=f"of {plan.layout.memory_bytes / GB:.4g} GB: {ask.device.source}",
     )
 
 

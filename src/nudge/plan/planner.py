@@ -292,11 +292,9 @@ def _speed(ask: Ask, peak: float) -> Speed:
 def _carried_over(ask: Ask) -> Speed:
     """This processor's speed by another network: up to twice off, and once more for every power of ten in size."""
     near = nearest_size(ask.model)
-    apart = decades(near.model, ask.model) if near else 0.0
-    factor = 2 ** (1 + apart)
-    words = f"carried over from {near.recipe}, the network measured here that is nearest in size: " if near else ""
-    source = f"{words}{ask.device.source}; up to {factor:.2g} times faster or slower"
-    return Speed(mfu=1.0, low=1 / factor, high=factor, source=source)
+    factor = 2 ** (1 + (decades(near.model, ask.model) if near else 0.0))
+    source = f"carried over from {near.recipe}, nearest in size of what was measured here" if near else "not measured"
+    return Speed(mfu=1.0, low=1 / factor, high=factor, source=f"{source}: up to {factor:.2g} times faster or slower")
 
 
 def _check(ask: Ask) -> None:

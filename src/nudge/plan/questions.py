@@ -53,7 +53,7 @@ def machine_of(gpu: str | None, count: int | None) -> tuple[str, int]:
 
 def _check_limits(usd: float | None, hours: float | None) -> None:
     if usd is not None and hours is not None:
-        raise ConfigError("a budget and a time were both given", "give one of them: it says what the other is")
+        raise ConfigError("a budget and a time were both given", "give one of them")
 
 
 def hours_of(usd: float, count: int, price: Price | None) -> float:
