@@ -4,9 +4,11 @@
 config with every choice filled in.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 import types
 import typing
@@ -248,6 +250,18 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
             table = table.setdefault(section, {})
         table[name] = value.strip()
     return tables
+
+
+_SCALES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "만": 1e4, "억": 1e8, "조": 1e12}
+
+
+def parse_count(text: str, name: str = "") -> int:
+    """A number of things as people write it: 500,000, 5e5, 10M, 33.5B, 100억. Raises: ConfigError, saying `name`."""
+    match = re.fullmatch(r"([+-]?[0-9.,_]+(?:E\+?[0-9]+)?)\s*([KMBT만억조]?)", text.strip().upper())
+    if match:
+        with contextlib.suppress(ValueError, OverflowError):  # 1.2.3; 1e999
+            return round(float(match[1].replace(",", "").replace("_", "")) * _SCALES[match[2]])
+    raise ConfigError(f"{name} {text[:40]!r} is not a count".lstrip(), "write 500000, 10M or 33.5B")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

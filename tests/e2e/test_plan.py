@@ -1,5 +1,6 @@
 """The Plan page: every figure on it is the library's, and the address holds what is asked."""
 
+import re
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -101,7 +102,7 @@ def test_a_budget_a_time_and_a_price_are_answered(opened: Callable[..., Page]) -
 
 def test_what_is_wrong_is_said_and_mended(opened: Callable[..., Page]) -> None:
     page = opened("?gpu=4091&tokens=nonsense")
-    expect(page.locator(".wrong .message.bad")).to_contain_text("'nonsense' is not a whole number")
+    expect(page.locator(".wrong .message.bad")).to_contain_text("tokens 'nonsense' is not a count")
     page.get_by_label("Tokens", exact=True).fill("1B")
     expect(page.locator(".wrong .message.bad")).to_contain_text("did you mean '4090'?")
     choose(page, "Hardware", "RTX 4090 24 GB")
@@ -144,10 +145,14 @@ def test_the_ladder_by_cost_and_what_is_behind(opened: Callable[..., Page]) -> N
     page.locator("summary", has_text="How right such forecasts are").click()
     found = speed.validate()
     expect(page.locator(".validation tbody tr")).to_have_count(len(found.rows))
+    for place, machine in ((".validation", "1 × 4090"), (".left-out", "1 × A100")):
+        expect(page.locator(place)).to_contain_text(machine)
+        expect(page.locator(place)).not_to_contain_text(re.compile(r"\d x "))
     expect(page.locator(".verdict .v").first).to_contain_text(f"{found.median_error():.0%}")
     expect(page.locator(".verdict .v").last).to_contain_text(f"{found.median_error(strangers=True):.0%}")
     page.locator("summary", has_text="What a GPT-2 cost").click()
     expect(page.locator(".lecture")).to_contain_text("$40,000")
+    expect(page.locator(".lecture")).not_to_contain_text(re.compile(r"\d x "))
     expect(page.locator(".models")).to_contain_text("DeepSeek-V3")
 
 

@@ -130,3 +130,21 @@ def test_a_broken_config_file(tmp_path: Path, content: bytes, message: str):
         configs.read_toml(path)
     with pytest.raises(ConfigError, match="cannot read"):
         configs.read_toml(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("500,000", 500_000), ("500_000", 500_000), ("-5", -5), ("10M", 10**7), ("33.5b", 33_500_000_000),
+        ("1e6", 10**6), ("5E+5", 500_000), (" 2 K", 2000), ("100억", 10**10), ("1.5 조", 1_500_000_000_000),
+    ],
+)  # fmt: skip
+def test_counts_as_people_write_them(text: str, value: int):
+    assert configs.parse_count(text) == value
+
+
+@pytest.mark.parametrize("text", ["many", "", "M", "nan", "inf", "1e999", "1.2.3", "10 Mio", "1e-3"])
+def test_what_is_no_count_is_refused(text: str):
+    with pytest.raises(ConfigError, match=f"tokens '{text}' is not a count") as refused:
+        configs.parse_count(text, "tokens")
+    assert "33.5B" in refused.value.hint

@@ -48,6 +48,12 @@ def test_peaks_are_dense_and_in_bfloat16(name: str, tera: float, gigabytes: int)
     assert device(name).memory_bytes == gigabytes * 10**9
 
 
+def test_a_number_type_without_products_is_refused():
+    with pytest.raises(ConfigError, match="unknown dtype 'int3'") as refused:
+        device("h100").peak("int3")
+    assert "bfloat16" in refused.value.hint
+
+
 def test_every_machine_of_a_published_run_is_known():
     assert {run.device for run in RUNS} <= set(DEVICES)
 

@@ -161,9 +161,9 @@ def test_validation_is_json_too_and_keeps_its_thresholds(typed: Any):
 
 
 def test_missed_thresholds_end_with_1(typed: Any, monkeypatch: pytest.MonkeyPatch):
-    from nudge.cli import plan
+    from nudge.plan import speed
 
-    monkeypatch.setattr(plan, "MOST_MEDIAN_ERROR", 0.0)
+    monkeypatch.setattr(speed, "MOST_MEDIAN_ERROR", 0.0)
     code, said, _ = typed("nudge plan --validate")
     assert code == 1
     assert said.rstrip().endswith("the goal is missed")

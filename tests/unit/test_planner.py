@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nudge.cli.planview import PARTS
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
-from nudge.model.sizes import TrainingMemory
+from nudge.model.sizes import TrainingMemory, matmul_parameters
 from nudge.plan import hardware, local
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
@@ -21,7 +21,7 @@ from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.local import LocalSpeed
 from nudge.plan.losses import LOSSES, published_losses
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Ask, Interval, make_ask, plan, rent
-from nudge.plan.questions import affordable, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
+from nudge.plan.questions import affordable, answered, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
 from nudge.recipes import RECIPES, recipe
 
 NODE = {"gpu": "h100", "count": 8}
@@ -107,6 +107,26 @@ def test_every_part_of_the_memory_is_explained_and_shown():
     assert sum(explained.get(name, 0) for name in named) == pytest.approx(found.layout.needed_bytes / 1e9)
 
 
+def test_memory_is_explained_in_whole_numbers():
+    """Anybody can count them again: no factor that is only right in its first six digits."""
+    for ask in (
+        make_ask("tiny", gpu="4090"),
+        make_ask("tiny", gpu="l4", settings={"train": {"batch_tokens": 64}}),
+        make_ask("gpt2_small", gpu="l4", settings={"model": {"block_size": 64}, "train": {"batch_tokens": 64}}),
+        make_ask("gpt2_xl", gpu="h100", count=16, layout="shard", micro_batch=1),
+    ):
+        found = plan(ask)
+        explained = {formula.name: formula.expression for formula in formulas(found)}
+        for name in ("weights", "gradients", "moments"):
+            if name in explained:
+                assert "." not in explained[name]
+                value = eval(explained[name].replace(",", ""), {"__builtins__": {}}) * 1e9
+                assert value == pytest.approx(getattr(found.layout.memory, name), abs=1), name
+    assert explained["moments"] == "8*1,557,611,200 / 16 / 1e9"
+    muons = {formula.name: formula.expression for formula in formulas(plan(make_ask("mini_24k", gpu="4090")))}
+    assert re.match(r"\(8\*19,961,856 - 4\*[\d,]+\) / 1e9", muons["moments"])
+
+
 def test_what_does_not_fit_says_how_many_gpus_do():
     alone = plan(make_ask("gpt2_xl", gpu="4090"))
     assert not alone.fits
@@ -115,6 +135,15 @@ def test_what_does_not_fit_says_how_many_gpus_do():
     assert together.fits
     assert together.layout.kind == "shard"
     assert not next(layout for layout in together.layouts if layout.kind == "data").fits
+
+
+@pytest.mark.parametrize(("name", "count"), [("gpt2_xl", 32), ("gpt2_xl", 8), ("gpt2_small", 16)])
+def test_the_fastest_layout_that_fits_is_taken_and_of_equals_the_simplest(name: str, count: int):
+    ask = make_ask(name, gpu="h100", count=count)
+    each = {kind: plan(replace(ask, layout=kind, recompute=False)).hours.likely for kind in ("data", "shard")}
+    chosen = plan(ask)
+    assert chosen.hours.likely == min(each.values())
+    assert chosen.layout.kind == min(each, key=lambda kind: each[kind])  # of equals the first, which is "data"
 
 
 def test_the_largest_micro_batch_that_fits_is_taken():
@@ -154,6 +183,9 @@ def test_energy_is_the_limit_of_the_gpus_for_as_long_as_it_takes():
 def test_chinchilla_is_twenty_tokens_a_parameter():
     found = plan(make_ask("gpt2_small", tokens="chinchilla", **NODE))
     assert 20 <= found.tokens_per_parameter < 20.01
+    assert found.beside_optimal == "close"
+    more, less = (plan(make_ask("gpt2_small", tokens=n, **NODE)).beside_optimal for n in ("4B", "1.6B"))
+    assert (more, less) == ("more", "less")
     n_params, tokens = compute_optimal(6 * 70e9 * 1.4e12)  # Chinchilla itself: 70B parameters, 1.4T tokens
     assert n_params == pytest.approx(70e9)
     assert tokens == pytest.approx(1.4e12)
@@ -224,6 +256,23 @@ def test_how_many_gpus_a_day_takes():
         count_for(ask, hours=0.01)
 
 
+def test_a_budget_or_a_time_fills_in_what_was_left_open():
+    node, one = make_ask("gpt2_xl", **NODE), make_ask("gpt2_xl", gpu="h100")
+    assert answered("gpt2_xl") == node
+    assert answered("gpt2_xl", gpu="h100") == one
+    assert answered("gpt2_xl", budget=100).tokens == tokens_for(node, usd=100)
+    assert answered("gpt2_xl", hours=24, count=8).tokens == tokens_for(node, hours=24)
+    assert answered("gpt2_xl", hours=48, gpu="h100").count == count_for(one, 48)
+    assert answered("gpt2_xl", hours=48, tokens="20B") == replace(
+        make_ask("gpt2_xl", tokens=20 * 10**9), count=answered("gpt2_xl", hours=48, tokens="20B").count
+    )
+    with pytest.raises(ConfigError, match="tokens and the time both say"):
+        answered("gpt2_xl", hours=48, count=8, tokens="20B")
+    for question in (answered, affordable):
+        with pytest.raises(ConfigError, match="were both given"):
+            question(hours=1, **{"budget" if question is answered else "usd": 1})  # type: ignore[operator]
+
+
 def test_what_a_hundred_dollars_train():
     plans = affordable(usd=100)
     assert [found.ask.recipe for found in plans] == ["gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl"]
@@ -253,7 +302,15 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
     slowest = ladder(ask)[0]
     assert (slowest.ask.device.name, slowest.ask.dtype, slowest.usd) == ("cpu", "float32", None)
     assert slowest.hours.likely == pytest.approx(slowest.flops / measured.flops_per_s / 3600)
-    assert slowest.hours.high == pytest.approx(2 * slowest.hours.likely)
+    apart = math.log10(matmul_parameters(slowest.ask.model) / matmul_parameters(measured.model))
+    assert slowest.hours.high == pytest.approx(2 ** (1 + apart) * slowest.hours.likely)
+    assert slowest.hours.low == pytest.approx(slowest.hours.likely / 2 ** (1 + apart))
+    assert "carried over from tiny" in slowest.speed.source
+    small = ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3)
+    local.remember(replace(measured, recipe="llm_viz", model=small, tokens_per_s=1000.0))
+    assert ladder(ask)[0].hours == slowest.hours  # what is measured of a far smaller network says nothing new
+    local.remember(replace(measured, recipe="llm_viz", model=small, dtype="bfloat16", tokens_per_s=1000.0))
+    assert ladder(ask)[0].hours == slowest.hours
     rungs = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu"))}
     assert rungs == {**dict.fromkeys(rungs, "bfloat16"), "t4": "float32", "cpu": "float32"}
     with pytest.raises(ConfigError, match="no speed in bfloat16"):
@@ -322,6 +379,11 @@ def test_the_lectures_table_of_models():
     [
         ({"tokens": 0}, "tokens must be at least 1"),
         ({"tokens": -5}, "tokens must be at least 1"),
+        ({"tokens": 10**400}, "tokens must be at most"),
+        ({"tokens": "a few"}, "'a few' is not a count"),
+        ({"dtype": "int3"}, "unknown dtype 'int3'"),
+        ({"layout": "sharp"}, "unknown layout 'sharp'"),
+        ({"recompute": "maybe"}, "must be true or false"),
         ({"count": 0}, "must be at least 1"),
         ({"count": -2}, "must be at least 1"),
         ({"count": 513}, "512 sequences"),

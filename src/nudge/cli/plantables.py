@@ -144,7 +144,7 @@ def _models() -> RenderableType:
     return Group(table, Text(), notes)
 
 
-def show_validation(validation: "Validation", *, holds: bool) -> None:
+def show_validation(validation: "Validation") -> None:
     """Every published run beside what the others predict of it."""
     from nudge.plan import speed
 
@@ -158,7 +158,12 @@ def show_validation(validation: "Validation", *, holds: bool) -> None:
     console.print(table)
     for run in validation.left_out:
         console.print(Text(f"left out: {run.name}: {run.why_left_out}", style="dim"))
-    console.print(Text("the goal is kept" if holds else "the goal is missed", style="green" if holds else "red"))
+    console.print(
+        Text(
+            "the goal is kept" if validation.holds else "the goal is missed",
+            style="green" if validation.holds else "red",
+        )
+    )
 
 
 def show_calibration(found: "Calibration") -> None:

@@ -95,15 +95,15 @@ def _money(plan: Plan) -> tuple[Text, Text]:
 
 def _memory_words(plan: Plan) -> tuple[Text, Text]:
     layout = plan.layout
-    needed, there = layout.needed_bytes / 1e9, layout.memory_bytes / 1e9
-    of = f"of {there:.0f} GB" + (" on each" if plan.ask.count > 1 else "")
+    needed = f"{gigabytes(layout.needed_bytes)} GB"
+    of = f"of {gigabytes(layout.memory_bytes)} GB" + (" on each" if plan.ask.count > 1 else "")
     if layout.fits:
-        return Text(f"{needed:.1f} GB", style="bold"), Text(f"{of}: it fits")
+        return Text(needed, style="bold"), Text(f"{of}: it fits")
     if plan.count_that_fits:
         way = f"{plan.count_that_fits} of them can hold it (--count {plan.count_that_fits})"
     else:
         way = "no number of them can hold it"
-    return Text(f"{needed:.1f} GB", style="bold red"), Text(f"{of}: it does not fit; {way}", style="red")
+    return Text(needed, style="bold red"), Text(f"{of}: it does not fit; {way}", style="red")
 
 
 def _loss(plan: Plan) -> tuple[Text, Text]:
@@ -131,19 +131,17 @@ def _show_memory(console: Console, plan: Plan) -> None:
         bar.append("█" * width, style=color)
         used += size
     bar.append("░" * (room - round(room * used / total)), style="grey30")
-    bar.append(f"  {layout.needed_bytes / 1e9:.1f} of {layout.memory_bytes / 1e9:.0f} GB", style="dim")
+    bar.append(f"  {gigabytes(layout.needed_bytes)} of {gigabytes(layout.memory_bytes)} GB", style="dim")
     console.print(bar)
-    shown = [
-        Text.assemble(("■ ", color), f"{name} ", (f"{size / 1e9:.2f}", "bold")) for name, size, color in parts if size
-    ]
+    shown = [Text.assemble(("■ ", color), f"{name} ", (gigabytes(size), "bold")) for name, size, color in parts if size]
     for start in range(0, len(shown), 4):
         console.print(Text("  ") + Text("   ").join(shown[start : start + 4]))
     for other in plan.layouts:
         if other is not layout:
             words = f"{other.name}: " + (
-                f"{other.needed_bytes / 1e9:.1f} GB, {other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
+                f"{gigabytes(other.needed_bytes)} GB, {other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
                 if other.fits
-                else f"{other.needed_bytes / 1e9:.1f} GB, does not fit"
+                else f"{gigabytes(other.needed_bytes)} GB, does not fit"
             )
             console.print(Text(f"  or {words}", style="dim"))
 
@@ -158,7 +156,7 @@ def _show_work(console: Console, plan: Plan) -> None:
     components = (("embeddings", counts.wte + counts.wpe), ("attention", counts.attention), ("MLP", counts.mlp),
                   ("norms", counts.norms), ("head", counts.head))  # fmt: skip
     ratio = plan.tokens_per_parameter
-    beside = "more than" if ratio > 1.5 * CHINCHILLA else "less than" if ratio < CHINCHILLA / 1.5 else "close to"
+    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.beside_optimal]
     rows = [
         (
             "parameters",
@@ -244,12 +242,16 @@ def _show_changes(console: Console, plan: Plan) -> None:
         fits = other.fits
         table.add_row(
             words,
-            Text(f"{other.layout.needed_bytes / 1e9:.1f} GB", style="" if fits else "red"),
+            Text(f"{gigabytes(other.layout.needed_bytes)} GB", style="" if fits else "red"),
             duration(other.hours.likely),
             dollars(other.usd.likely) if other.usd else "-",
             Text("" if fits else "does not fit", style="red"),
         )
-    title(console, "If you change one thing", "the micro-batch changes memory; its effect on speed is not modelled")
+    title(
+        console,
+        "If you change one thing",
+        "of a micro-batch: its memory and the traffic of each pass, not how well it fills a GPU",
+    )
     console.print(indented(table))
 
 
@@ -294,6 +296,12 @@ def short(device: Device) -> str:
 def at_least(plan: Plan) -> str:
     """A sign before a time that is only a lower bound."""
     return "> " if plan.is_extrapolated else ""
+
+
+def gigabytes(n_bytes: float) -> str:
+    """0.0123, 6.54, 65.4, 141: as exact as the studio shows them."""
+    size = n_bytes / 1e9
+    return f"{size:,.0f}" if size >= 100 else f"{size:.3g}"
 
 
 def duration(hours: float) -> str:

@@ -24,13 +24,12 @@ class Count(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        text = value.strip().upper().replace(",", "").replace("_", "")
-        scale = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1:], 1.0)
+        from nudge.config import parse_count
+
         try:
-            number = float(text.rstrip("KMBT") if scale > 1 else text) * scale
-            return int(number)
-        except (ValueError, OverflowError):
-            self.fail(f"{value!r} is not a count: write 500000, 10M or 33.5B", param, ctx)
+            return parse_count(value)
+        except ConfigError as error:
+            self.fail(f"{error.message}: {error.hint}", param, ctx)
 
 
 @click.command()

@@ -80,10 +80,15 @@ def _memory(plan: Plan) -> Iterator[Formula]:
     def each(value: int) -> str:
         return f"{value * shards / N:.6g}*{N:,}{by}"
 
+    table = 8 * ask.model.vocab_size * ask.model.n_embd
+    twice_more = memory.gradients == 4 * N // shards + table
+    gradients = f"({each(memory.gradients - table)} + {table:,})" if twice_more else each(memory.gradients)
+    hidden = 12 * ask.model.n_layer * ask.model.n_embd**2
+    moments = f"(8*{N:,} - 4*{hidden:,}){by}" if ask.optimizer == "muon" else each(memory.moments)
     parts = (
         ("weights", memory.weights, each(memory.weights), "float32"),
-        ("gradients", memory.gradients, each(memory.gradients), "float32"),
-        ("moments", memory.moments, each(memory.moments), "two in float32; of the matrices that Muon updates, one"),
+        ("gradients", memory.gradients, gradients, "float32; at the end those of the word table twice more"),
+        ("moments", memory.moments, moments, "8N, two in float32; of the 12LC^2 that Muon updates, one"),
         ("copies", memory.copies, f"{memory.copies:,}", "weights in bfloat16, 2 bytes each, while they are used"),
         ("activations", memory.activations, f"{tokens:,}*{memory.activations // tokens:,}", "tokens of a pass * bytes"),
         (
@@ -104,7 +109,7 @@ def _memory(plan: Plan) -> Iterator[Formula]:
         expression=" + ".join(f"{value / GB:.4g}" for _, value, _, _ in parts if value),
         value=plan.layout.needed_bytes / GB,
         unit="GB",
-        source=f"of {plan.layout.memory_bytes / GB:.0f} GB: {ask.device.source}",
+        source=f"of {plan.layout.memory_bytes / GB:.4g} GB: {ask.device.source}",
     )
 
 

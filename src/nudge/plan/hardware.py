@@ -6,9 +6,11 @@ from datetime import date
 
 import psutil
 
+from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
-from nudge.plan.local import measurements
+from nudge.plan.local import nearest_size
 
+DTYPES = ("bfloat16", "float32")  # in which products are made
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
 DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
 
@@ -35,7 +37,12 @@ class Device:
     has_bfloat16: bool = True
 
     def peak(self, dtype: str) -> float:
-        """Floating-point operations per second in that number type; 0 where no data sheet says."""
+        """Floating-point operations per second in that number type; 0 where no data sheet says.
+
+        Raises: ConfigError for a number type that no product is made in here.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(f"unknown dtype '{dtype}'", nearest(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0
@@ -134,11 +141,14 @@ PRICES = {
 }
 
 
-def device(name: str) -> Device:
-    """The device that is called so. Raises: ConfigError, naming the closest; "cpu" before it was measured."""
+def device(name: str, model: ModelConfig | None = None) -> Device:
+    """The device that is called so. Raises: ConfigError, naming the closest; "cpu" before it was measured.
+
+    `model`: what it shall train. How fast a processor is depends on it, and is measured.
+    """
     known = name.lower()
     if known == "cpu":
-        return _this_machine()
+        return _this_machine(model)
     if known not in DEVICES:
         raise ConfigError(f"unknown GPU '{name}'", nearest(known, ["cpu", *DEVICES]))
     return DEVICES[known]
@@ -164,25 +174,28 @@ def parse_price(text: str, device: str) -> Price:
     return Price(device=device, usd_per_hour=float(amount), date=seen.isoformat(), source="given by you")
 
 
-def _this_machine() -> Device:
-    """The processor here: its peak is what training reached (plan/local.py). Raises: ConfigError if it never ran."""
-    newest = next((speed for speed in measurements() if speed.device == "cpu"), None)
-    if newest is None:
+def _this_machine(model: ModelConfig | None) -> Device:
+    """The processor here: its peak is what training that model, or one near in size, reached (plan/local.py).
+
+    Raises: ConfigError if nothing was measured.
+    """
+    measured = nearest_size(model)
+    if measured is None:
         raise ConfigError(
             "this machine's processor has not been measured yet", "'nudge plan --calibrate' does, in about 30 seconds"
         )
-    low = newest.dtype == "bfloat16"
+    low = measured.dtype == "bfloat16"
     return Device(
         name="cpu",
-        title=newest.machine,
-        year=int(newest.date[:4]),
-        peak_flops=newest.flops_per_s,
-        float32_flops=0.0 if low else newest.flops_per_s,
+        title=measured.machine,
+        year=int(measured.date[:4]),
+        peak_flops=measured.flops_per_s,
+        float32_flops=0.0 if low else measured.flops_per_s,
         memory_bytes=psutil.virtual_memory().total,
         link_bytes_per_s=1.25e9,
         network_bytes_per_s=1.25e9,
         per_node=1,
         watts=0.0,
-        source=f"not a peak but what {newest.recipe} reached here on {newest.date}; network: 10 Gb/s assumed",
+        source=f"not a peak but what {measured.recipe} reached here on {measured.date}; network: 10 Gb/s assumed",
         has_bfloat16=low,
     )

@@ -4,6 +4,7 @@ What writes it is nudge.train.calibration.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def local_speed(model: ModelConfig, *, batch_tokens: int | None = None) -> Local
     """What was measured here of a model of these sizes, the newest first; with these updates rather than others."""
     same = [speed for speed in measurements() if speed.model == model]
     return next((speed for speed in same if speed.batch_tokens == batch_tokens), same[0] if same else None)
+
+
+def nearest_size(model: ModelConfig | None = None) -> LocalSpeed | None:
+    """What was measured on this processor of the model nearest in size, the newest of equals; without one, the newest.
+
+    Not always the newest: the larger a network, the better its products fill the processor, so that a tiny one says
+    little about a GPT-2.
+    """
+    here = [speed for speed in measurements() if speed.device == "cpu"]
+    return min(here, key=lambda speed: decades(speed.model, model or speed.model), default=None)
+
+
+def decades(one: ModelConfig, other: ModelConfig) -> float:
+    """How many powers of ten lie between their sizes."""
+    return abs(math.log10(sizes.matmul_parameters(one) / sizes.matmul_parameters(other)))
 
 
 def _what(speed: LocalSpeed) -> tuple[object, ...]:

@@ -6,12 +6,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError
+from nudge.errors import ConfigError, nearest
 from nudge.model.sizes import (
     ParameterCounts,
     checkpoint_bytes,
@@ -22,11 +22,13 @@ from nudge.model.sizes import (
 from nudge.plan import hardware
 from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
-from nudge.plan.local import local_speed
+from nudge.plan.local import decades, local_speed, nearest_size
 from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
 
 Dtype = Literal["bfloat16", "float32"]
+LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits
+MOST_TOKENS = 10**18  # more than there is text, machines and money: beyond it only a slip of the hand
 CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
 RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
@@ -46,9 +48,9 @@ class Ask:
     count: int = 1
     price: Price | None = None
     dtype: Dtype = "bfloat16"
-    layout: Literal["auto", "data", "shard"] = "auto"
+    layout: LayoutName = "auto"
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
-    recompute: bool | None = None  # None: only if nothing fits without
+    recompute: bool | None = None  # None: where it is faster, or nothing fits without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,41 +126,58 @@ class Plan:
     def tokens_per_parameter(self) -> float:
         return self.tokens / self.parameters.total
 
+    @property
+    def beside_optimal(self) -> Literal["more", "less", "close"]:
+        """How many tokens it learns from, beside what is worth most for its compute: close is less than half off."""
+        ratio = self.tokens_per_parameter / CHINCHILLA
+        return "more" if ratio > 1.5 else "less" if ratio < 1 / 1.5 else "close"
+
 
 def make_ask(
     recipe: str = "gpt2_small",
     *,
     settings: Mapping[str, Any] | None = None,
-    tokens: int | Literal["chinchilla"] | None = None,
+    tokens: int | str | None = None,
     gpu: str = "h100",
     count: int = 1,
     price: str | None = None,
-    dtype: Dtype | None = None,
-    layout: Literal["auto", "data", "shard"] = "auto",
+    dtype: str | None = None,
+    layout: str = "auto",
     micro_batch: int | None = None,
     recompute: bool | None = None,
 ) -> Ask:
-    """The question in a person's words. `settings` as nested tables (config.override); tokens: the recipe's if None.
+    """The question in a person's words. `settings` as nested tables (config.override).
+
+    `tokens`: a number, also as people write it (10B), or "chinchilla", 20 per parameter; the recipe's if None.
 
     Raises: ConfigError for what does not exist or cannot be.
     """
+    _check_name("dtype", dtype or "bfloat16", hardware.DTYPES)
+    _check_name("layout", layout, get_args(LayoutName))
+    if recompute not in (None, True, False):
+        raise ConfigError(f"recompute must be true or false, got {recompute!r}", "leave it out: the faster is chosen")
     config = configs.override(recipes.recipe(recipe), settings or {})
     configs.check(config)
-    device = hardware.device(gpu)
+    n_tokens, device = _tokens(tokens, config), hardware.device(gpu, config.model)
     return Ask(
         recipe=recipe,
         model=config.model,
-        tokens=_tokens(tokens, config),
+        tokens=n_tokens,
         batch_tokens=config.train.batch_tokens,
         optimizer=config.train.optimizer,
         device=device,
         count=count,
         price=hardware.parse_price(price, device.name) if price else hardware.price(device.name),
-        dtype=dtype or usual_dtype(device),
-        layout=layout,
+        dtype=cast(Dtype, dtype) if dtype else usual_dtype(device),
+        layout=cast(LayoutName, layout),
         micro_batch=micro_batch,
         recompute=recompute,
     )
+
+
+def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ConfigError(f"unknown {kind} '{name}'", nearest(name, known))
 
 
 def usual_dtype(device: Device) -> Dtype:
@@ -184,9 +203,19 @@ def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100
 def _tokens(tokens: int | str | None, config: configs.Config) -> int:
     if tokens is None:
         return config.train.steps * config.train.batch_tokens
-    if isinstance(tokens, str):
+    if not isinstance(tokens, str):
+        return tokens
+    if tokens.strip().lower() == "chinchilla":
         return CHINCHILLA * parameter_counts(config.model).total
-    return tokens
+    return configs.parse_count(tokens, "tokens")
+
+
+def check_tokens(tokens: float) -> None:
+    """Raises: ConfigError for a number of tokens of which no run can be."""
+    if tokens < 1:
+        raise ConfigError(f"tokens must be at least 1, got {tokens:,}", "for example --tokens 10B")
+    if tokens > MOST_TOKENS:
+        raise ConfigError(f"tokens must be at most {MOST_TOKENS:.0e}, got more", "for example --tokens 10B")
 
 
 def plan(ask: Ask) -> Plan:
@@ -194,14 +223,13 @@ def plan(ask: Ask) -> Plan:
     _check(ask)
     sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
     layouts = _layouts(ask, sequences)
-    chosen = next((layout for layout in layouts if layout.fits), layouts[-1])
     flops_per_token = training_flops_per_token(ask.model)
     peak = ask.device.peak(ask.dtype)
     reached = _speed(ask, peak)
-    arithmetic = sequences * ask.model.block_size * flops_per_token * (RECOMPUTED if chosen.recompute else 1)
-    compute_s = arithmetic / (peak * reached.mfu)
-    said = traffic(ask.model, ask.device, ask.count, chosen, dtype=ask.dtype, compute_s=compute_s)
-    likely_s = compute_s + (said.exposed_s if said else 0.0)
+    kept_s = sequences * ask.model.block_size * flops_per_token / (peak * reached.mfu)
+    updates = [_update(ask, layout, kept_s) for layout in layouts]
+    chosen = min((update for update in updates if update.layout.fits), key=_Update.likely_s, default=updates[-1])
+    likely_s = chosen.likely_s()
     step_s = Interval(
         low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
     )
@@ -213,18 +241,37 @@ def plan(ask: Ask) -> Plan:
         flops_per_token=flops_per_token,
         steps=steps,
         peak_flops=peak,
-        compute_s=compute_s,
+        compute_s=chosen.compute_s,
         speed=reached,
-        layout=chosen,
+        layout=chosen.layout,
         layouts=layouts,
-        count_that_fits=_count_that_fits(ask, chosen),
-        traffic=said,
+        count_that_fits=_count_that_fits(ask, chosen.layout),
+        traffic=chosen.traffic,
         step_s=step_s,
         hours=hours,
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
-        failures=_failures(ask, chosen, hours.likely),
+        failures=_failures(ask, chosen.layout, hours.likely),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Update:
+    """One update in one of the layouts."""
+
+    layout: Layout
+    compute_s: float
+    traffic: Traffic | None
+
+    def likely_s(self) -> float:
+        return self.compute_s + (self.traffic.exposed_s if self.traffic else 0.0)
+
+
+def _update(ask: Ask, layout: Layout, kept_s: float) -> _Update:
+    """`kept_s`: of its arithmetic, if activations are kept."""
+    compute_s = kept_s * (RECOMPUTED if layout.recompute else 1)
+    said = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
+    return _Update(layout=layout, compute_s=compute_s, traffic=said)
 
 
 def _speed(ask: Ask, peak: float) -> Speed:
@@ -232,8 +279,7 @@ def _speed(ask: Ask, peak: float) -> Speed:
         return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
     here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
     if here is None or here.device != "cpu" or here.dtype != ask.dtype:
-        source = f"{ask.device.source}; another network may train at half of it, or half more"
-        return Speed(mfu=1.0, low=0.5, high=1.5, source=source)
+        return _carried_over(ask)
     share = here.flops_per_s / peak
     return Speed(
         mfu=share,
@@ -243,10 +289,17 @@ def _speed(ask: Ask, peak: float) -> Speed:
     )
 
 
+def _carried_over(ask: Ask) -> Speed:
+    """This processor's speed by another network: up to twice off, and once more for every power of ten in size."""
+    near = nearest_size(ask.model)
+    factor = 2 ** (1 + (decades(near.model, ask.model) if near else 0.0))
+    source = f"carried over from {near.recipe}, nearest in size of what was measured here" if near else "not measured"
+    return Speed(mfu=1.0, low=1 / factor, high=factor, source=f"{source}: up to {factor:.2g} times faster or slower")
+
+
 def _check(ask: Ask) -> None:
     sequences = ask.batch_tokens // ask.model.block_size
-    if ask.tokens < 1:
-        raise ConfigError(f"tokens must be at least 1, got {ask.tokens:,}", "for example --tokens 10B")
+    check_tokens(ask.tokens)
     if ask.count < 1:
         raise ConfigError(f"the count of GPUs must be at least 1, got {ask.count}", "for example --count 8")
     if ask.count > sequences:
@@ -268,7 +321,7 @@ def _check(ask: Ask) -> None:
 
 
 def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
-    """In the order of what they cost: nothing, traffic, a third more arithmetic, both."""
+    """The simplest first, which of several that are as fast is taken."""
     kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
     if ask.count == 1:
         kinds = ("data",)

@@ -2,15 +2,58 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from nudge.errors import ConfigError
 from nudge.plan import hardware
 from nudge.plan.hardware import Price
-from nudge.plan.planner import CHINCHILLA, Ask, Plan, make_ask, plan, usual_dtype
+from nudge.plan.planner import CHINCHILLA, Ask, Plan, check_tokens, make_ask, plan, usual_dtype
 
+NODE = ("h100", 8)  # the machine that is planned with if none is named: the lecture's
 MOST_GPUS = 16_384
 LADDER = (("cpu", 1), ("t4", 1), ("l4", 1), ("4090", 1), ("a100-80", 1), ("h100", 1), ("b200", 1), ("h100", 8))
 GROWING = ("gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl")
+
+
+def answered(
+    recipe: str = "gpt2_small",
+    *,
+    tokens: int | str | None = None,
+    budget: float | None = None,
+    hours: float | None = None,
+    gpu: str | None = None,
+    count: int | None = None,
+    **others: Any,
+) -> Ask:
+    """What is planned, with what a budget or a time left open filled in. `others`: make_ask's.
+
+    A budget, in dollars, says how many tokens; a time says how many GPUs, or of a given count how many tokens.
+
+    Raises: ConfigError for questions that contradict each other, or have no answer.
+    """
+    _check_limits(budget, hours)
+    if tokens is not None and (budget is not None or (hours is not None and count is not None)):
+        limit, also = ("the budget", "") if hours is None else ("the time", ", or the number of GPUs")
+        raise ConfigError(
+            f"tokens and {limit} both say how far the run goes",
+            f"leave one of them out{also}: it follows from the rest",
+        )
+    machine, n = machine_of(gpu, count)
+    ask = make_ask(recipe, tokens=tokens, gpu=machine, count=n, **others)
+    if budget is not None or (hours is not None and count is not None):
+        return replace(ask, tokens=tokens_for(ask, usd=budget, hours=hours))
+    return ask if hours is None else replace(ask, count=count_for(ask, hours))
+
+
+def machine_of(gpu: str | None, count: int | None) -> tuple[str, int]:
+    """Which machines, and how many: one if it is named, else the lecture's node."""
+    machine, n = (gpu, 1) if gpu else NODE
+    return machine, n if count is None else count
+
+
+def _check_limits(usd: float | None, hours: float | None) -> None:
+    if usd is not None and hours is not None:
+        raise ConfigError("a budget and a time were both given", "give one of them")
 
 
 def hours_of(usd: float, count: int, price: Price | None) -> float:
@@ -32,7 +75,7 @@ def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None
     if hours is None or not 0 < hours < math.inf:
         raise ConfigError(f"the time must be above 0 hours, got {hours}", "for example --hours 24")
     step_s = plan(replace(ask, tokens=ask.batch_tokens)).step_s.likely
-    steps = int(hours * 3600 / step_s)
+    steps = hours * 3600 / step_s
     if steps < 1:
         given = f"{hours * 3600:.3g} s on {ask.count} x {ask.device.title}"
         if usd is not None:
@@ -41,7 +84,8 @@ def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None
             f"{given} is too little for a single update, which takes {step_s:.3g} s",
             "give more, choose a smaller recipe, or smaller updates: --set train.batch_tokens=N",
         )
-    return steps * ask.batch_tokens
+    check_tokens(steps * ask.batch_tokens)
+    return int(steps) * ask.batch_tokens
 
 
 def count_for(ask: Ask, hours: float) -> int:
@@ -68,16 +112,23 @@ def count_for(ask: Ask, hours: float) -> int:
 
 
 def affordable(
-    *, usd: float | None = None, hours: float | None = None, gpu: str = "h100", count: int = 8, price: str | None = None
+    *,
+    usd: float | None = None,
+    hours: float | None = None,
+    gpu: str | None = None,
+    count: int | None = None,
+    price: str | None = None,
 ) -> list[Plan]:
     """What each GPT-2 reaches for that money or in that time: plans, each with the tokens that it gets to.
 
     Raises: ConfigError if it is too little for any of them.
     """
+    _check_limits(usd, hours)
+    machine, n = machine_of(gpu, count)
     plans: list[Plan] = []
     refused: ConfigError | None = None
     for name in GROWING:
-        ask = make_ask(name, gpu=gpu, count=count, price=price)
+        ask = make_ask(name, gpu=machine, count=n, price=price)
         try:
             plans.append(plan(replace(ask, tokens=tokens_for(ask, usd=usd, hours=hours))))
         except ConfigError as error:
@@ -109,7 +160,7 @@ def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
     if name == ask.device.name:
         return replace(ask, count=count, micro_batch=None, layout="auto")
     try:
-        device = hardware.device(name)
+        device = hardware.device(name, ask.model)
     except ConfigError:
         return None
     as_usual = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16

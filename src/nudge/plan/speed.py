@@ -29,6 +29,8 @@ ACTIVATION_BYTES = 34  # per token, layer and channel, in 16 bits. Source: Korth
 LOGIT_BYTES = 4  # per token and word, in float32
 PASSES = 3  # what is written in the forward pass is read by the next product and again in the backward pass
 
+MOST_MEDIAN_ERROR, WITHIN, LEAST_WITHIN = 0.15, 0.35, 0.9  # what Validation.holds asks of forecasts
+
 _COVERED = 0.8  # of the errors lie inside of an interval
 _CARRIED_OVER = 1.5  # times wider where no run was on that GPU: a judgement, not a measurement
 
@@ -118,8 +120,13 @@ class Validation:
         errors = sorted(self.errors(strangers=strangers))
         return (errors[(len(errors) - 1) // 2] + errors[len(errors) // 2]) / 2
 
-    def share_within(self, error: float, *, strangers: bool = False) -> float:
+    def share_within(self, error: float = WITHIN, *, strangers: bool = False) -> float:
         return sum(e <= error for e in self.errors(strangers=strangers)) / len(self.rows)
+
+    @property
+    def holds(self) -> bool:
+        """Whether forecasts are as near as they should be, each run held out alone."""
+        return self.median_error() <= MOST_MEDIAN_ERROR and self.share_within() >= LEAST_WITHIN
 
 
 def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled", code: str = "nudge") -> Speed:
@@ -162,7 +169,7 @@ HEADER = ("run", "unit", "published", "predicted", "error", "by other codes", "e
 
 
 def table(validation: Validation) -> list[tuple[str, ...]]:
-    """The validation as text, a row per run (HEADER), then one of medians and one of shares within 35%."""
+    """The validation as text, a row per run (HEADER), then one of medians and one of shares within WITHIN."""
     lines: list[tuple[str, ...]] = [
         (
             row.run.name,
@@ -177,8 +184,8 @@ def table(validation: Validation) -> list[tuple[str, ...]]:
     ]
     alone, strangers = validation.median_error(), validation.median_error(strangers=True)
     lines.append(("median error", "", "", "", f"{alone:.0%}", "", f"{strangers:.0%}"))
-    alone, strangers = validation.share_within(0.35), validation.share_within(0.35, strangers=True)
-    lines.append(("within 35%", "", "", "", f"{alone:.0%}", "", f"{strangers:.0%}"))
+    alone, strangers = validation.share_within(), validation.share_within(strangers=True)
+    lines.append((f"within {WITHIN:.0%}", "", "", "", f"{alone:.0%}", "", f"{strangers:.0%}"))
     return lines
 
 

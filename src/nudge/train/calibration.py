@@ -155,7 +155,7 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
         spread=min(max(apart, FLOOR), CEILING),
         steady=apart <= CEILING,
         took_s=time.perf_counter() - begun,
-        machine=f"{machine.gpu or machine.cpu}, {machine.threads} threads",
+        machine=f"{machine.gpu or machine.cpu}, {machine.threads} thread{'s' if machine.threads != 1 else ''}",
         round_step_s=tuple(each),
     )
     local.remember(_speed(found, machine))

@@ -14,6 +14,7 @@ from nudge.data.batches import Window
 from nudge.errors import MachineError
 from nudge.model import sizes
 from nudge.model.gpt import first_weights
+from nudge.plan.hardware import DISK_BYTES_PER_S
 from nudge.train.evaluation import compute_in
 from nudge.train.parallel import empty_network, load_weights
 from nudge.train.probe import Machine
@@ -23,7 +24,6 @@ from nudge.train.world import ALONE, World
 CPU_PASS_S = 2.0  # about what a pass may take, since a signal waits for the one under way
 SHARE_OF_PEAK = 0.7  # of the matrix peak, for that estimate
 GPU_PASS_TOKENS = 65_536
-DISK_BYTES_PER_S = 5e8  # only for the forecast
 
 
 def choose_micro_batch(config: Config, machine: Machine, processes: int = 1) -> int:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from nudge.plan import lecture, published, speed
 from nudge.plan.explain import Formula, formulas
 from nudge.plan.planner import Plan
+from nudge.plan.speed import WITHIN
 from nudge.studio import numbers
 from nudge.studio.kit import box, icon, text
 from nudge.studio.pages.plan_result import money, times
 from nudge.studio.visit import Visit
 
-_WITHIN = 0.35  # the band in which nine of ten forecasts should lie
 _WIDEST = 0.5  # at the ends of the scale of errors
 
 
@@ -78,8 +78,8 @@ class Behind:
                     with box("v"):
                         text(f"{found.median_error(strangers=strangers):.0%}", "b", tag="span")
                         text(t("plan.median"), "u", tag="span")
-                    share = f"{found.share_within(_WITHIN, strangers=strangers):.0%}"
-                    text(t("plan.within", share=share, within=f"{_WITHIN:.0%}"), "s12 ink2")
+                    share = f"{found.share_within(strangers=strangers):.0%}"
+                    text(t("plan.within", share=share, within=f"{WITHIN:.0%}"), "s12 ink2")
                     box(f"sw dot {name}")
         with box("scroll"), box("validation", tag="table"):
             with box(tag="thead"), box(tag="tr"):
@@ -90,7 +90,7 @@ class Behind:
                 for row in found.rows:
                     run = row.run
                     with box(tag="tr"):
-                        text(run.name.replace(" x ", " × "), tag="th", scope="row", title=run.source)
+                        text(multiplied(run.name), tag="th", scope="row", title=run.source)
                         text(run.unit, tag="td")
                         text(speed.number(run.figure, run.unit), tag="td")
                         for predicted, error in (
@@ -102,7 +102,7 @@ class Behind:
                         _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
-                text(t("plan.left_out", run=run.name, why=run.why_left_out), "s12 ink3")
+                text(t("plan.left_out", run=multiplied(run.name), why=run.why_left_out), "s12 ink3")
 
     # The lecture.
 
@@ -130,9 +130,10 @@ class Behind:
                 for cost in published.LECTURE_COSTS:
                     took = numbers.about(cost.hours, t.language) if cost.hours else "–"
                     when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
-                    machine = cost.machine.replace(" x ", " × ") if cost.hours else "–"
+                    machine = multiplied(cost.machine) if cost.hours else "–"
                     status = t(f"plan.status.{cost.status}")
-                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, cost.source)
+                    source = multiplied(cost.source)
+                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, source)
                 today = lecture.gpt2_today()
                 if today.usd:
                     took = f"{numbers.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
@@ -178,10 +179,15 @@ class Behind:
         text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
 
 
+def multiplied(words: str) -> str:
+    """8 x A100 -> 8 × A100: the data is written as it is typed, the studio shows one sign everywhere."""
+    return words.replace(" x ", " × ")
+
+
 def _dots(*errors: float) -> None:
     """Both errors on a line from -50% to +50%, before the band in which nine of ten should lie."""
     with box("dots", tag="td", aria_hidden="true"), box("error-line"):
-        box("band", style=f"left:{_at(-_WITHIN):.1f}%;width:{_at(_WITHIN) - _at(-_WITHIN):.1f}%")
+        box("band", style=f"left:{_at(-WITHIN):.1f}%;width:{_at(WITHIN) - _at(-WITHIN):.1f}%")
         box("zero")
         for error, name in zip(errors, ("alone", "strangers"), strict=True):
             box(f"at {name}", style=f"left:{_at(error):.1f}%")

@@ -151,11 +151,9 @@ class PlanForm:
             (t("plan.ratio"), numbers.significant(plan.tokens_per_parameter, 3, grouped=True)),
         )
         text(_parts(self.visit, counts), "s12 ink3", style="margin-top:8px")
-        ratio = plan.tokens_per_parameter
-        beside = "more" if ratio > 1.5 * CHINCHILLA else "less" if ratio < CHINCHILLA / 1.5 else "close"
         with box("callout", style="margin-top:16px"):
-            text(t(f"plan.beside.{beside}", n=CHINCHILLA))
-            if beside != "close":
+            text(t(f"plan.beside.{plan.beside_optimal}", n=CHINCHILLA))
+            if plan.beside_optimal != "close":
                 link(t("plan.optimal"), self._with(tokens="chinchilla", budget="", hours=""))
 
 
