@@ -26,6 +26,9 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h: a 
 DELAY_S = 0.010  # each way: about as far as 1000 km of glass
 PACKET_BYTES = 65536  # no packet is longer
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
+FIRST = "nudge-first"  # what the hosts call host 0
+# As Debian installs it: a machine's own name leads to itself, and only the others know the address in the network.
+NAMES = (f"127.0.0.1 localhost\n127.0.1.1 {FIRST}\n", f"127.0.0.1 localhost\n{ADDRESSES[0]} {FIRST}\n")
 PORT = "29577"  # nobody else is in the namespace
 TIME_OUT_S = 60  # a test fails rather than waits for ever
 
@@ -48,6 +51,10 @@ def _namespace(number: int) -> str:
     return f"nudge-{os.getpid()}-{number}"
 
 
+def _etc(number: int) -> Path:
+    return Path("/etc/netns") / _namespace(number)
+
+
 def _ip(*args: str) -> None:
     subprocess.run(["ip", *args], check=True, capture_output=True, timeout=TIME_OUT_S)
 
@@ -66,6 +73,8 @@ class Link:
             for number, address in enumerate(ADDRESSES):
                 name, host = f"nudge{number}", _namespace(number)
                 _ip("netns", "add", host)
+                _etc(number).mkdir(parents=True)  # `ip netns exec` lays it over /etc
+                (_etc(number) / "hosts").write_text(NAMES[number])
                 end = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
                 self._ends.append(end)
                 fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN | IFF_NO_PI))
@@ -91,6 +100,7 @@ class Link:
             os.close(end)  # which also removes the device
         for number in range(len(ADDRESSES)):
             subprocess.run(["ip", "netns", "del", _namespace(number)], capture_output=True, timeout=TIME_OUT_S)
+            shutil.rmtree(_etc(number), ignore_errors=True)
 
     def _carry(self) -> None:
         under_way: list[tuple[float, int, int, bytes]] = []  # when it is due, its number, where to, what
@@ -127,13 +137,13 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def both(folder: Path, *args: str) -> Iterator[Hosts]:
-    """`nudge ARGS` with one process on each host; none is left at the end."""
+def both(folder: Path, *args: str, first: str = ADDRESSES[0]) -> Iterator[Hosts]:
+    """`nudge ARGS` with one process on each host; none is left at the end. `first`: how host 0 is called."""
     hosts = Hosts(folder)
     try:
         for rank in range(len(ADDRESSES)):
             place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
-            place |= {"MASTER_ADDR": ADDRESSES[0], "MASTER_PORT": PORT, "OMP_NUM_THREADS": "1"}
+            place |= {"MASTER_ADDR": first, "MASTER_PORT": PORT, "OMP_NUM_THREADS": "1"}
             with (folder / f"{rank}.txt").open("wb") as file:
                 process = subprocess.Popen(
                     ["ip", "netns", "exec", _namespace(rank), sys.executable, "-m", "nudge", *args],
@@ -198,6 +208,16 @@ def test_two_hosts_far_apart_make_the_same_updates_as_one(
 
 
 @pytest.mark.slow
+def test_the_first_host_may_know_itself_by_a_name_that_leads_nowhere_else(
+    link: Link, text: Path, tmp_path: Path
+) -> None:
+    settings = options(text, **{"train.steps": 2, "eval.every": 0, "sample.every": 0})
+    with both(tmp_path, "train", *settings, "--run", "run", first=FIRST) as hosts:
+        assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
+    assert ("Step", 2) in losses(tmp_path / "run")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
 def test_a_cut_between_two_hosts_ends_both_and_each_names_the_other(
     how: dict[str, object], link: Link, text: Path, tmp_path: Path
@@ -208,8 +228,7 @@ def test_a_cut_between_two_hosts_ends_both_and_each_names_the_other(
         begun = time.monotonic()
         assert hosts.wait() == [2, 2]
         assert time.monotonic() - begun < 4 + 3 + 2 + 6  # the time-out, GRACE_S, FINISHING_S, and a busy machine
-        for rank, process in enumerate(hosts.all):
-            other = hosts.all[1 - rank]
+        for rank, other in ((0, hosts.all[1]), (1, hosts.all[0])):
             assert f"error: rank {1 - rank} (process {other.pid} on " in hosts.said(rank)
             assert "did not answer for 4 s" in hosts.said(rank)
             assert "Traceback" not in hosts.said(rank)
