@@ -25,7 +25,7 @@ TUN = Path("/dev/net/tun")
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h: a device whose packets a program reads
 DELAY_S = 0.010  # each way: about as far as 1000 km of glass
 PACKET_BYTES = 65536  # no packet is longer
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
+ADDRESSES = ("192.168.77.1", "192.168.77.2")
 FIRST = "nudge-first"  # what the hosts call host 0
 # As Debian installs it: a machine's own name leads to itself, and only the others know the address in the network.
 NAMES = (f"127.0.0.1 localhost\n127.0.1.1 {FIRST}\n", f"127.0.0.1 localhost\n{ADDRESSES[0]} {FIRST}\n")

@@ -226,6 +226,7 @@ def join(machine: MachineConfig) -> Iterator[World]:
     keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     world = replace(world, store=store, names=names, keeps_store=keeps_store)
     try:
+        _choose_network(world)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=dist.PrefixStore("group", world.store),
@@ -283,7 +284,6 @@ def _place() -> World:
 def _meet(world: World) -> Any:
     """torch's key-value store, with everybody in it. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    _speak_towards(address)
     end = time.monotonic() + world.timeout_s
     hosts = world.is_first and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     missing = list(range(world.size))
@@ -347,17 +347,33 @@ def _in_time(seconds: float, work: Callable[[], T]) -> T:
     return result
 
 
-def _speak_towards(address: str) -> None:
+def _choose_network(world: World) -> None:
     """Let gloo and NCCL use the network that leads to the meeting place: a machine's own name may lead elsewhere."""
+    ours = _address_towards(os.environ["MASTER_ADDR"])
+    world.store.set(f"at/{world.rank}", ours)
+    if _is_loopback(ours):
+        # The meeting place is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
+        # leads to 127.0.1.1 here, where nobody else can come. The network is then the one the others come from, if any.
+        theirs = [world.store.get(f"at/{rank}").decode() for rank in range(world.size)]
+        ours = next((_address_towards(address) for address in theirs if address and not _is_loopback(address)), ours)
     if "GLOO_SOCKET_IFNAME" in os.environ:
         return
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(known.address == ours for known in addresses):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def _address_towards(address: str) -> str:
+    """This machine's address in the network that leads there; "" if none does."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))  # sends nothing: it only asks which way a packet would go
-        ours = probe.getsockname()[0]
-        for name, addresses in psutil.net_if_addrs().items():
-            if any(known.address == ours for known in addresses):
-                os.environ["GLOO_SOCKET_IFNAME"] = name
-                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+        return str(probe.getsockname()[0])
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def _host() -> str:
