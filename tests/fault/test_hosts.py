@@ -25,7 +25,7 @@ TUN = Path("/dev/net/tun")
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h: a device whose packets a program reads
 DELAY_S = 0.010  # each way: about as far as 1000 km of glass
 PACKET_BYTES = 65536  # no packet is longer
-ADDRESSES = ("192.168.77.1", "192.168.77.2")
+ADDRESSES = ("192.168.77.1", "192.168.77.2")  # above 127: of two gloo processes, that with the higher address calls
 FIRST = "nudge-first"  # what the hosts call host 0
 # As Debian installs it: a machine's own name leads to itself, and only the others know the address in the network.
 NAMES = (f"127.0.0.1 localhost\n127.0.1.1 {FIRST}\n", f"127.0.0.1 localhost\n{ADDRESSES[0]} {FIRST}\n")
@@ -101,6 +101,8 @@ class Link:
         for number in range(len(ADDRESSES)):
             subprocess.run(["ip", "netns", "del", _namespace(number)], capture_output=True, timeout=TIME_OUT_S)
             shutil.rmtree(_etc(number), ignore_errors=True)
+        with contextlib.suppress(OSError):  # of others is something in it, or it was never made
+            _etc(0).parent.rmdir()
 
     def _carry(self) -> None:
         under_way: list[tuple[float, int, int, bytes]] = []  # when it is due, its number, where to, what
@@ -137,13 +139,17 @@ class Hosts:
 
 
 @contextlib.contextmanager
-def both(folder: Path, *args: str, first: str = ADDRESSES[0]) -> Iterator[Hosts]:
-    """`nudge ARGS` with one process on each host; none is left at the end. `first`: how host 0 is called."""
+def both(folder: Path, *args: str, first: str = ADDRESSES[0], **only_first: str) -> Iterator[Hosts]:
+    """`nudge ARGS` with one process on each host; none is left at the end.
+
+    `first`: how host 0 is called. `only_first`: what more its environment says.
+    """
     hosts = Hosts(folder)
     try:
         for rank in range(len(ADDRESSES)):
             place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
             place |= {"MASTER_ADDR": first, "MASTER_PORT": PORT, "OMP_NUM_THREADS": "1"}
+            place |= only_first if rank == 0 else {}
             with (folder / f"{rank}.txt").open("wb") as file:
                 process = subprocess.Popen(
                     ["ip", "netns", "exec", _namespace(rank), sys.executable, "-m", "nudge", *args],
@@ -215,6 +221,19 @@ def test_the_first_host_may_know_itself_by_a_name_that_leads_nowhere_else(
     with both(tmp_path, "train", *settings, "--run", "run", first=FIRST) as hosts:
         assert hosts.wait() == [0, 0], hosts.said(0) + hosts.said(1)
     assert ("Step", 2) in losses(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_hosts_that_meet_but_cannot_speak_end_within_the_time_out(link: Link, text: Path, tmp_path: Path) -> None:
+    settings = endless(text, **{"machine.timeout_s": 8})
+    with both(tmp_path, *settings, GLOO_SOCKET_IFNAME="lo") as hosts:
+        begun = time.monotonic()
+        assert hosts.wait() == [2, 2]
+        assert time.monotonic() - begun < 8 + 3 + 20  # the time-out, GRACE_S, and a busy machine that imports torch
+        for rank in range(2):
+            assert f"error: process {rank} met the others, but cannot speak with them" in hosts.said(rank)
+            assert "GLOO_SOCKET_IFNAME=eth0" in hosts.said(rank)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

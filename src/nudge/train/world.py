@@ -225,7 +225,8 @@ def join(machine: MachineConfig) -> Iterator[World]:
     names = tuple(store.get(f"here/{rank}").decode() for rank in range(world.size))
     keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     world = replace(world, store=store, names=names, keeps_store=keeps_store)
-    try:
+
+    def speak() -> None:
         _choose_network(world)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
@@ -234,7 +235,10 @@ def join(machine: MachineConfig) -> Iterator[World]:
             world_size=world.size,
             timeout=timedelta(seconds=world.timeout_s),
         )
-    except RuntimeError as error:
+
+    try:
+        _in_time(world.timeout_s + GRACE_S, speak)  # gloo by itself waits for five times its time-out
+    except (RuntimeError, TimeoutError) as error:
         raise MachineError(
             f"process {world.rank} met the others, but cannot speak with them: {_first_line(error)}",
             "which network do they share? name it: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME for GPUs)",
