@@ -23,7 +23,7 @@ from tests.processes import losses, run, wait_for_step
 
 TUN = Path("/dev/net/tun")
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000  # linux/if_tun.h: a device whose packets a program reads
-DELAY_S = 0.010  # each way: about as far as 1000 km of glass
+DELAY_S = 0.010  # each way: as long as light takes through 2000 km of fibre
 PACKET_BYTES = 65536  # no packet is longer
 ADDRESSES = ("192.168.77.1", "192.168.77.2")  # above 127: of two gloo processes, that with the higher address calls
 FIRST = "nudge-first"  # what the hosts call host 0
