@@ -231,7 +231,8 @@ def join(machine: MachineConfig) -> Iterator[World]:
         torch.cuda.set_device(world.local_rank)
     world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
     world = _meet(world)
-    try:
+
+    def speak() -> None:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=dist.PrefixStore("group", world.store),
@@ -239,7 +240,10 @@ def join(machine: MachineConfig) -> Iterator[World]:
             world_size=world.size,
             timeout=timedelta(seconds=world.timeout_s),
         )
-    except RuntimeError as error:
+
+    try:
+        _in_time(world.timeout_s + GRACE_S, speak)  # gloo by itself waits for five times its time-out
+    except (RuntimeError, TimeoutError) as error:
         raise MachineError(
             f"process {world.rank} met the others, but cannot speak with them: {_first_line(error)}",
             "which network do they share? name it: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME for GPUs)",
@@ -284,7 +288,6 @@ def _meet(world: World) -> World:
     """This process among the others, all of which have come. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    _speak_towards(address)
 
     def connect() -> Any:
         patience, hosts = timedelta(seconds=world.timeout_s), world.is_first and not by_launcher
@@ -309,12 +312,14 @@ def _meet(world: World) -> World:
             f"{', '.join(f'rank {rank}' for rank in missing)}",
             "start as many as WORLD_SIZE says, each with a RANK of its own",
         )
+    come = [roster["come"][str(rank)] for rank in range(world.size)]
+    _choose_network([one["address"] for one in come], world.rank)
     return replace(
         world,
         store=dist.PrefixStore(f"nudge {roster['id']}", store),
         keeps_store=not by_launcher,
-        names=tuple(roster["come"][str(rank)]["name"] for rank in range(world.size)),
-        restarts=max(one["restarts"] for one in roster["come"].values()),
+        names=tuple(one["name"] for one in come),
+        restarts=max(one["restarts"] for one in come),
     )
 
 
@@ -325,15 +330,20 @@ def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]
     restarts alike. So each process comes with a number of its own, the first one lists what it finds, anew whenever
     that changes, and a list counts once all that stand on it have found their number there.
     """
-    come = [f"come/{rank}" for rank in range(world.size)]
-    me = {"number": uuid.uuid4().hex, "name": f"process {os.getpid()} on {_host()}", "restarts": world.restarts}
-    store.set(come[world.rank], json.dumps(me))
+    keys = [f"come/{rank}" for rank in range(world.size)]
+    me = {
+        "number": uuid.uuid4().hex,
+        "name": f"process {os.getpid()} on {_host()}",
+        "address": _address_towards(os.environ["MASTER_ADDR"]),
+        "restarts": world.restarts,
+    }
+    store.set(keys[world.rank], json.dumps(me))
     listed: dict[str, Any] = {}
     roster: dict[str, Any] = {"id": "", "come": {}}
     end = time.monotonic() + world.timeout_s
     while time.monotonic() < end:
         if world.is_first:
-            found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(come) if store.check([key])}
+            found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(keys) if store.check([key])}
             if found != listed:
                 listed = found
                 store.set("roster", json.dumps({"id": uuid.uuid4().hex, "come": found}))
@@ -371,17 +381,31 @@ def _in_time(seconds: float, work: Callable[[], T]) -> T:
     return result
 
 
-def _speak_towards(address: str) -> None:
+def _choose_network(addresses: list[str], rank: int) -> None:
     """Let gloo and NCCL use the network that leads to the meeting place: a machine's own name may lead elsewhere."""
     if "GLOO_SOCKET_IFNAME" in os.environ:
         return
+    ours = addresses[rank]
+    if _is_loopback(ours):
+        # The meeting place is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
+        # leads to 127.0.1.1 here, where nobody else can come. The network is then the one the others come from, if any.
+        ours = next((_address_towards(theirs) for theirs in addresses if theirs and not _is_loopback(theirs)), ours)
+    for name, found in psutil.net_if_addrs().items():
+        if any(known.address == ours for known in found):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+
+
+def _address_towards(address: str) -> str:
+    """This machine's address in the network that leads there; "" if none does."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))  # sends nothing: it only asks which way a packet would go
-        ours = probe.getsockname()[0]
-        for name, addresses in psutil.net_if_addrs().items():
-            if any(known.address == ours for known in addresses):
-                os.environ["GLOO_SOCKET_IFNAME"] = name
-                os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
+        return str(probe.getsockname()[0])
+    return ""
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.")
 
 
 def _host() -> str:
