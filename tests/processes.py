@@ -31,11 +31,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _work(folder: Path, rank: int, args: list[str], environment: dict[str, str]) -> None:
+def _work(folder: Path, home: Path, rank: int, args: list[str], environment: dict[str, str]) -> None:
     os.environ.update(environment)
-    os.chdir(folder)
+    os.chdir(home)
     for stream, kind in ((sys.stdout, "out"), (sys.stderr, "err")):
-        os.dup2(os.open(f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     main(args)
 
 
@@ -64,11 +64,18 @@ class Processes:
 
 @contextlib.contextmanager
 def start(
-    folder: Path, n: int, *args: str, size: int | None = None, port: int | None = None, last: tuple[str, ...] = ()
+    folder: Path,
+    n: int,
+    *args: str,
+    size: int | None = None,
+    port: int | None = None,
+    last: tuple[str, ...] = (),
+    apart: bool = False,
 ) -> Iterator[Processes]:
     """`nudge ARGS` in n processes; none is left at the end.
 
-    `size`: how many they believe to be. `last`: more arguments for the last of them only.
+    `size`: how many they believe to be. `last`: more arguments for the last of them only. `apart`: each in a folder of
+    its own, as on machines without a shared disk.
     """
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port()), "OMP_NUM_THREADS": "1"}
     started = []
@@ -78,7 +85,9 @@ def start(
             place = {}
         environment = where | {key: str(value) for key, value in place.items()}
         more = last if rank == n - 1 else ()
-        process = FORKS.Process(target=_work, args=(folder, rank, [*args, *more], environment))
+        home = folder / str(rank) if apart else folder
+        home.mkdir(exist_ok=True)
+        process = FORKS.Process(target=_work, args=(folder, home, rank, [*args, *more], environment))
         process.start()
         started.append(process)
     processes = Processes(folder, started)

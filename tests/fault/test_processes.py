@@ -102,6 +102,14 @@ def test_any_number_of_processes_makes_the_same_updates(
 
 
 @pytest.mark.slow
+def test_in_bfloat16_sharded_processes_learn_as_others_do(text: Path, tmp_path: Path) -> None:
+    """Rounding to 8 bits makes other numbers, but not other ones than DDP's by more than that."""
+    for name, how in (("ddp", {"machine.update": "eager"}), ("fsdp", {"machine.shard": "true"})):
+        run(tmp_path, 2, "train", *options(text, **{"machine.dtype": "bfloat16", **how}), "--run", name)
+    assert furthest(losses(tmp_path / "ddp"), losses(tmp_path / "fsdp")) < 0.02
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
 def test_a_run_goes_on_with_any_number_of_processes(
     how: dict[str, object], text: Path, alone: dict, tmp_path: Path
@@ -147,6 +155,22 @@ def test_a_process_that_dies_or_hangs_is_named_and_the_run_goes_on(
     assert "Traceback" not in errors
     run(tmp_path, 2, "resume", "run", "--steps", "24")
     assert losses(tmp_path / "run").keys() >= {("Step", step) for step in range(1, 25)}
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_during_an_evaluation_is_named_too(text: Path, tmp_path: Path) -> None:
+    much = {"machine.shard": "true", "eval.every": 1, "eval.tokens": 1_000_000, "train.micro_batch": 1}
+    with start(tmp_path, 2, *endless(text, **much)) as processes:
+        end = time.monotonic() + 60
+        while not checkpoint.paths(RunFolder(tmp_path / "run")):  # saved, and then the first evaluation begins
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(1)
+        processes.all[1].kill()
+        processes.all[0].join(30)
+        assert processes.all[0].exitcode == 2
+        assert "error: rank 1" in processes.said(0)
+        assert "Traceback" not in processes.said(0)
 
 
 @pytest.mark.slow
@@ -283,6 +307,47 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itsel
 
 
 @pytest.mark.slow
+def test_two_launchers_that_count_their_restarts_apart_meet_again(text: Path, tmp_path: Path, alone: dict) -> None:
+    settings = options(text, **{"train.optimizer": "muon", "machine.update": "fast", "save.every": 2})
+    meeting = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--rdzv-id=two", "--nnodes=2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node=1", "--max-restarts=2"]
+    command += ["-m", "--", "nudge", "train", *settings, "--run", "run"]
+    folder, outputs = RunFolder(tmp_path / "run"), [tmp_path / f"{name}.txt" for name in ("one", "two")]
+    launchers = []
+    try:
+        for output in outputs:
+            with output.open("wb") as file:
+                launchers.append(subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file))
+        wait_for_step(folder.path, 3)
+        control.tell(folder, "pause")  # so that the end does not come first
+        workers(launchers[1])[0].kill()
+        assert [launcher.wait(120) for launcher in launchers] == [0, 0], [o.read_text() for o in outputs]
+    finally:
+        for launcher in launchers:
+            for worker in workers(launcher) if launcher.poll() is None else ():
+                worker.kill()
+            launcher.kill()
+            launcher.wait()
+    assert furthest(alone["muon fast"], losses(folder.path)) < ROUNDING
+    assert "cannot speak with them" not in "".join(output.read_text() for output in outputs)
+
+
+@pytest.mark.slow
+def test_a_single_process_that_torchrun_starts_again_goes_on(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.txt"
+    command = ["--nproc-per-node=1", "--max-restarts=1", "--standalone", "-m", "--", "nudge", "train"]
+    with torchrun(*command, *options(text, **{"save.every": 2}), cwd=tmp_path, out=out) as launcher:
+        folder = RunFolder(tmp_path / "runs" / "tiny")
+        wait_for_step(folder.path, 3)
+        control.tell(folder, "pause")
+        workers(launcher)[0].kill()
+        launcher.wait(120)
+    assert launcher.returncode == 0, out.read_text()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
+    assert len(losses(folder.path)) == 12 + 3
+
+
+@pytest.mark.slow
 def test_processes_whose_launcher_is_killed_save_and_end(text: Path, tmp_path: Path) -> None:
     args = ("--standalone", "-m", "--", "nudge", *endless(text, **{"save.every": 1_000_000}))
     with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
@@ -341,6 +406,10 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
     run(tmp_path, 1, "sample", "run", "--max-tokens", "4")
 
     part = next(path.glob("shard-00002-*"))
+    shutil.copy(part, path / "shard-00003-model-00001-of-00001.safetensors")
+    with pytest.raises(CheckpointError, match=r"shard-00003-.* does not belong to it"):
+        checkpoint.read(path, verify=False)
+    (path / "shard-00003-model-00001-of-00001.safetensors").unlink()
     damaged = bytearray(part.read_bytes())
     damaged[-5] ^= 1
     part.write_bytes(damaged)
@@ -350,5 +419,13 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
     assert before.step == 8
     assert "passed over" in before.notes[0]
     (path / checkpoint.PARTS).unlink()
-    with pytest.raises(CheckpointError, match=r"has no checkpoint\.json"):
+    with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
         checkpoint.read(path)
+
+
+@pytest.mark.slow
+def test_sharded_processes_that_share_no_disk_are_told_at_the_first_save(text: Path, tmp_path: Path) -> None:
+    with start(tmp_path, 2, *endless(text, **{"machine.shard": "true"}), apart=True) as processes:
+        assert processes.wait(60) == [2, 2]
+        assert "all processes must write on a disk that they share" in processes.said(0)
+        assert "Traceback" not in processes.errors()

@@ -351,8 +351,8 @@ def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]
             roster = json.loads(store.get("roster"))
         if roster["come"].get(str(world.rank)) == me:
             store.set(f"{roster['id']}/{world.rank}", "here")
-        if store.check([f"{roster['id']}/{rank}" for rank in range(world.size)]):
-            return roster, []
+            if store.check([f"{roster['id']}/{rank}" for rank in range(world.size)]):
+                return roster, []
         time.sleep(0.02)
     return roster, [rank for rank in range(world.size) if not store.check([f"{roster['id']}/{rank}"])]
 
