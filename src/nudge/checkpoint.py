@@ -177,6 +177,22 @@ def paths(folder: RunFolder) -> list[Path]:
     return sorted(found, key=lambda path: (_step_of(path), path.stat().st_mtime), reverse=True)
 
 
+def of_step(folder: RunFolder, step: int) -> Path | None:
+    """The checkpoint after `step` updates, a file or a folder, if it is there."""
+    return next((path for path in paths(folder) if _step_of(path) == step), None)
+
+
+def files_of(path: Path) -> list[Path]:
+    """What a checkpoint consists of: the file itself, or those in its folder, PARTS among them even if it is missing.
+
+    Raises: CheckpointError if the folder cannot be listed: a run deletes its oldest checkpoint at any moment.
+    """
+    try:
+        return sorted({path / PARTS, *filter(Path.is_file, path.iterdir())}) if path.is_dir() else [path]
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+
+
 def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
     """The newest checkpoint of a run that verifies; its `notes` name the damaged ones that were passed over.
 
