@@ -174,7 +174,15 @@ def _step_of(path: Path) -> int:
 def paths(folder: RunFolder) -> list[Path]:
     """The checkpoints of a run, files and folders, the newest first."""
     found = [path for kind in ("pt", "parts") for path in folder.checkpoints.glob("step_" + "[0-9]" * 8 + f".{kind}")]
-    return sorted(found, key=lambda path: (_step_of(path), path.stat().st_mtime), reverse=True)
+    return sorted(found, key=lambda path: (_step_of(path), _written(path)), reverse=True)
+
+
+def _written(path: Path) -> float:
+    """When; a run deletes its oldest checkpoint at any moment, and a link may lead nowhere."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def of_step(folder: RunFolder, step: int) -> Path | None:

@@ -197,3 +197,10 @@ def test_no_part_of_a_checkpoint_leads_out_of_the_runs_folder(
     for step in (7, None):
         with pytest.raises(CheckpointError, match="lies outside"):
             files.models.open("third", step)
+
+
+def test_a_link_that_leads_nowhere_hides_no_checkpoint(files: WeightFiles, runs: Path) -> None:
+    (runs / "first" / "checkpoints" / "step_00000009.pt").symlink_to("step_00000009.parts")
+    assert files.newest("first")[0] == LAST
+    with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
+        files.models.open("first", 9)
