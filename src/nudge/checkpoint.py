@@ -214,8 +214,8 @@ def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> C
             return _with_notes(read(path, verify=verify, tensors=tensors), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} passed over: {error.message}")
-    if folder.ckpt.is_file() and not folder.ckpt.is_symlink():
-        return _with_notes(read(folder.ckpt, verify=verify), notes)
+    if folder.ckpt.exists() and not folder.ckpt.is_symlink():
+        return _with_notes(read(folder.ckpt, verify=verify, tensors=tensors), notes)
     found = "; ".join(notes) or f"no checkpoint in {folder.path}"
     raise CheckpointError(found, "is this the folder of a run? 'nudge runs' lists them")
 

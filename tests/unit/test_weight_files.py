@@ -204,3 +204,9 @@ def test_a_link_that_leads_nowhere_hides_no_checkpoint(files: WeightFiles, runs:
     assert files.newest("first")[0] == LAST
     with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
         files.models.open("first", 9)
+
+
+def test_a_copy_of_the_newest_checkpoint_is_enough(in_parts: Path, files: WeightFiles, runs: Path) -> None:
+    shutil.copytree(runs / "third", runs / "copy", symlinks=False, ignore=shutil.ignore_patterns("checkpoints"))
+    assert files.newest("copy") == ("copy/ckpt.pt", [])
+    assert files.models.open("copy").step == 7

@@ -42,7 +42,7 @@ class WeightFiles:
     def of_run(self, run: str) -> list[str]:
         """A run's checkpoints, the oldest first. Raises: RunError for a name that is none of ours."""
         folder = self.models.folder(run)
-        paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.is_file()]
+        paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.exists()]
         return [self._name(path) for path in paths]
 
     def foreign(self) -> list[str]:
