@@ -180,7 +180,31 @@ def _step_of(path: Path) -> int:
 def paths(folder: RunFolder) -> list[Path]:
     """The checkpoints of a run, files and folders, the newest first."""
     found = [path for kind in ("pt", "parts") for path in folder.checkpoints.glob("step_" + "[0-9]" * 8 + f".{kind}")]
-    return sorted(found, key=lambda path: (_step_of(path), path.stat().st_mtime), reverse=True)
+    return sorted(found, key=lambda path: (_step_of(path), _written(path)), reverse=True)
+
+
+def _written(path: Path) -> float:
+    """When; a run deletes its oldest checkpoint at any moment, and a link may lead nowhere."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def of_step(folder: RunFolder, step: int) -> Path | None:
+    """The checkpoint after `step` updates, a file or a folder, if it is there."""
+    return next((path for path in paths(folder) if _step_of(path) == step), None)
+
+
+def files_of(path: Path) -> list[Path]:
+    """What a checkpoint consists of: the file itself, or those in its folder, PARTS among them even if it is missing.
+
+    Raises: CheckpointError if the folder cannot be listed: a run deletes its oldest checkpoint at any moment.
+    """
+    try:
+        return sorted({path / PARTS, *filter(Path.is_file, path.iterdir())}) if path.is_dir() else [path]
+    except OSError as error:
+        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
 
 
 def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
@@ -196,8 +220,8 @@ def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> C
             return _with_notes(read(path, verify=verify, tensors=tensors), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} passed over: {error.message}")
-    if folder.ckpt.is_file() and not folder.ckpt.is_symlink():
-        return _with_notes(read(folder.ckpt, verify=verify), notes)
+    if folder.ckpt.exists() and not folder.ckpt.is_symlink():
+        return _with_notes(read(folder.ckpt, verify=verify, tensors=tensors), notes)
     found = "; ".join(notes) or f"no checkpoint in {folder.path}"
     raise CheckpointError(found, "is this the folder of a run? 'nudge runs' lists them")
 

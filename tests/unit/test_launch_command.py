@@ -310,6 +310,9 @@ def test_a_file_that_is_no_job_is_not_written_over(here: Path):
         launch("--on", "local", "--out", "job.sh", "--")
     with pytest.raises(MachineError, match="cannot write"):
         launch("--on", "local", "--out", "mine.sh/job.sh", "--")
+    Path("jobs").mkdir()
+    with pytest.raises(ConfigError, match="jobs is a folder"):
+        launch("--on", "local", "--out", "jobs", "--")
 
 
 @pytest.mark.parametrize(("on", "tool"), [("slurm", "sbatch"), ("skypilot", "sky")])

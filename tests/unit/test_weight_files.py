@@ -1,6 +1,8 @@
 """The files of weights that the studio looks into: which there are, what is kept of them, and what is not opened."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ import torch
 from tests.unit.test_inspection import saved
 
 from nudge import checkpoint as checkpoints
+from nudge import files as disk
+from nudge.checkpoint import Checkpoint, SavedFile
 from nudge.errors import CheckpointError, RunError
+from nudge.runfolder import RunFolder
 from nudge.studio.models import Models
 from nudge.studio.weight_files import WeightFiles
 
@@ -115,3 +120,93 @@ def test_only_what_lies_under_the_runs_folder_is_opened(files: WeightFiles, runs
     assert files.newest("first")[0] == LAST
     with pytest.raises(CheckpointError, match="not there"):
         files.open("first/checkpoints/step_00000001.pt")
+
+
+PARTS = "third/checkpoints/step_00000007.parts"
+
+
+@pytest.fixture
+def in_parts(runs: Path) -> Path:
+    """A run whose only checkpoint is a folder with the weights in one file and the optimizer's moments in another."""
+    run = RunFolder(shutil.copytree(runs / "second", runs / "third", symlinks=True))
+    whole = checkpoints.read(checkpoints.paths(run)[0])
+    checkpoints.paths(run)[0].unlink()
+    save_in_parts(run, whole)
+    return runs / PARTS
+
+
+def save_in_parts(run: RunFolder, whole: Checkpoint) -> None:
+    moments = {f"{name}.{key}": value for name, of in (whole.optimizer or {}).items() for key, value in of.items()}
+    written, parts = run.checkpoints / "writing", {}
+    written.mkdir()
+    for number, (section, tensors) in enumerate((("model", whole.model), ("optimizer", moments)), start=1):
+        path = written / f"shard-{number:05d}.safetensors"
+        safetensors.torch.save_file({f"{section}.{name}": value.clone() for name, value in tensors.items()}, path)
+        parts[path.name] = SavedFile(path=path, n_bytes=path.stat().st_size, sha256=disk.sha256(path))
+    checkpoints.save_parts(run, whole, written, parts)
+
+
+def test_a_checkpoint_of_several_files_is_one_file_of_weights(in_parts: Path, files: WeightFiles) -> None:
+    assert files.of_run("third") == [PARTS]
+    assert files.of_step("third", 7) == files.newest("third")[0] == PARTS
+    same, found = files.check("second/checkpoints/step_00000007.pt"), files.check(PARTS)
+    assert found.checksum == "verified"
+    assert (found.step, found.parameters, set(found.stored)) == (7, same.parameters, set(same.stored))
+    assert found.n_bytes == sum(path.stat().st_size for path in in_parts.iterdir())
+    assert files.difference("second/checkpoints/step_00000007.pt", PARTS).total == 0
+    with pytest.raises(CheckpointError, match="no checkpoint of step 8"):
+        files.of_step("third", 8)
+
+
+def test_a_checkpoint_of_several_files_is_read_again_when_it_changes(in_parts: Path, files: WeightFiles) -> None:
+    first = files.check(PARTS)
+    assert files.check(PARTS) is first
+    part = in_parts / "shard-00001.safetensors"
+    data = bytearray(part.read_bytes())
+    data[-1] ^= 1
+    part.write_bytes(data)
+    with pytest.raises(CheckpointError, match="SHA-256 of shard-00001"):
+        files.check(PARTS)
+    (in_parts / checkpoints.PARTS).unlink()
+    with pytest.raises(CheckpointError, match="not there"):
+        files.open(PARTS)
+
+
+def test_the_model_of_a_checkpoint_of_several_files_opens(in_parts: Path, files: WeightFiles) -> None:
+    models = files.models
+    assert models.steps("third") == [7]
+    opened = models.open("third")
+    assert models.open("third", 7).step == opened.step == 7
+    expected = models.open("second").network.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in opened.network.state_dict().items())
+    run = models.folder("third")
+    whole = checkpoints.read(in_parts)
+    save_in_parts(run, dataclasses.replace(whole, model={name: -value for name, value in whole.model.items()}))
+    assert torch.equal(models.open("third").network.wte.weight, -expected["wte.weight"])
+
+
+def test_no_part_of_a_checkpoint_leads_out_of_the_runs_folder(
+    in_parts: Path, files: WeightFiles, tmp_path: Path
+) -> None:
+    part = in_parts / "shard-00001.safetensors"
+    part.rename(tmp_path / part.name)
+    part.symlink_to(tmp_path / part.name)
+    for ask in (files.open, files.check):
+        with pytest.raises(CheckpointError, match="lies outside"):
+            ask(PARTS)
+    for step in (7, None):
+        with pytest.raises(CheckpointError, match="lies outside"):
+            files.models.open("third", step)
+
+
+def test_a_link_that_leads_nowhere_hides_no_checkpoint(files: WeightFiles, runs: Path) -> None:
+    (runs / "first" / "checkpoints" / "step_00000009.pt").symlink_to("step_00000009.parts")
+    assert files.newest("first")[0] == LAST
+    with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
+        files.models.open("first", 9)
+
+
+def test_a_copy_of_the_newest_checkpoint_is_enough(in_parts: Path, files: WeightFiles, runs: Path) -> None:
+    shutil.copytree(runs / "third", runs / "copy", symlinks=False, ignore=shutil.ignore_patterns("checkpoints"))
+    assert files.newest("copy") == ("copy/ckpt.pt", [])
+    assert files.models.open("copy").step == 7

@@ -204,9 +204,11 @@ def check_carried(config: "Config", options: tuple[tuple[str, ...], ...]) -> Non
 
 def save(path: Path, text: str) -> None:
     """Raises: ConfigError instead of writing over what is no job; MachineError if it cannot be written."""
-    if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
-        raise ConfigError(f"{path} exists, and is no job that nudge wrote", "choose another --out")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder", "name a file in it")
     try:
+        if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
+            raise ConfigError(f"{path} exists, and is no job that nudge wrote", "choose another --out")
         files.write_text(path, text)
     except OSError as error:
         raise MachineError(f"cannot write {path}: {error.strerror}", "give --out another place") from error

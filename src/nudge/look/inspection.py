@@ -168,7 +168,7 @@ def _from_checkpoint(checkpoint: Checkpoint, verify: bool) -> Weights:
     return Weights(
         path=path,
         format="nudge",
-        n_bytes=path.stat().st_size,
+        n_bytes=sum(part.stat().st_size for part in checkpoints.files_of(path)),
         parameters=parameters_of((name, name, tuple(t.shape), _name(t.dtype)) for name, t in model.items()),
         stored=tuple(_stored(name, [(tuple(t.shape), _name(t.dtype)) for t in ts]) for name, ts in moments.items()),
         step=checkpoint.step,

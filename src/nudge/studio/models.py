@@ -111,7 +111,7 @@ class Models:
         """The model of a run after `step` updates, or the newest that verifies. Raises: NudgeError's children."""
         source = self.checked(run, step)
         file = (RunFolder(source).ckpt if step is None else source).resolve()
-        key = (run, file, file.stat().st_mtime_ns)
+        key = (run, file, max(part.stat().st_mtime_ns for part in checkpoint.files_of(file)))
         if key not in self._opened:
             self._opened[key] = Opened(run=run, model=engine.load(source))
         self._opened.move_to_end(key)
@@ -126,11 +126,13 @@ class Models:
         Raises: RunError for a run, CheckpointError for a step that is not there.
         """
         folder = self.folder(run)
-        source = folder.path if step is None else folder.checkpoints / f"step_{step:08d}.pt"
-        file = (folder.ckpt if step is None else source).resolve()
-        if not file.is_file():
-            raise CheckpointError(f"{source.name} has no checkpoint yet, or no longer", "choose another step")
+        file = folder.ckpt if step is None else checkpoint.of_step(folder, step)
+        if file is None or not file.exists():
+            which = "yet" if step is None else f"of step {step}"
+            raise CheckpointError(f"{run} has no checkpoint {which}, or no longer", "choose another step")
+        source = folder.path if step is None else file
         # Of a folder the newest checkpoint is read that verifies, so none of them may lead elsewhere.
-        if not all(map(self.is_inside, (file, *(checkpoint.paths(folder) if step is None else ())))):
+        read = (file, *(checkpoint.paths(folder) if step is None else ()))
+        if not all(self.is_inside(path) and all(map(self.is_inside, checkpoint.files_of(path))) for path in read):
             raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
         return source

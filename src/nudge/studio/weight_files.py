@@ -42,7 +42,7 @@ class WeightFiles:
     def of_run(self, run: str) -> list[str]:
         """A run's checkpoints, the oldest first. Raises: RunError for a name that is none of ours."""
         folder = self.models.folder(run)
-        paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.is_file()]
+        paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.exists()]
         return [self._name(path) for path in paths]
 
     def foreign(self) -> list[str]:
@@ -62,8 +62,8 @@ class WeightFiles:
         return names + self.foreign()
 
     def of_step(self, run: str, step: int) -> str:
-        """The name of a run's checkpoint after `step` updates."""
-        return self._name(self.models.folder(run).checkpoints / f"step_{step:08d}.pt")
+        """The name of a run's checkpoint after `step` updates. Raises: as `Models.checked`."""
+        return self._name(self.models.checked(run, step))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.models.runs).as_posix()
@@ -130,7 +130,7 @@ class WeightFiles:
         if not self.models.is_inside(path):
             raise CheckpointError(f"{name} lies outside of {self.models.runs}", "copy it there, then open it")
         try:
-            files = huggingface.weight_files(path) if _has_weights(path) else [path]
+            files = huggingface.weight_files(path) if _has_weights(path) else checkpoint.files_of(path)
         except FormatError as error:
             raise CheckpointError(error.message, error.hint) from error
         stamps = []

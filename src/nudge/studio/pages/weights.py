@@ -289,12 +289,12 @@ class WeightsPage:
 
 def _step_of(name: str) -> int | None:
     """The step that a checkpoint's name says."""
-    stem = name.rpartition("/")[2].removesuffix(".pt")
+    stem = name.rpartition("/")[2].removesuffix(".pt").removesuffix(".parts")
     number = stem.removeprefix("step_")
     return int(number) if stem.startswith("step_") and number.isdecimal() else None
 
 
 def _run_of(name: str) -> str | None:
-    """The run that a file is a checkpoint of: RUN/checkpoints/step_N.pt, or RUN/ckpt.pt."""
+    """The run that a file is a checkpoint of: RUN/checkpoints/step_N.pt or .parts, or RUN/ckpt.pt."""
     run, _, place = name.partition("/")
     return run if place == "ckpt.pt" or (place.startswith("checkpoints/") and _step_of(name) is not None) else None
