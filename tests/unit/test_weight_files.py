@@ -185,6 +185,16 @@ def test_the_model_of_a_checkpoint_of_several_files_opens(in_parts: Path, files:
     assert torch.equal(models.open("third").network.wte.weight, -expected["wte.weight"])
 
 
+def test_an_older_model_opens_if_a_part_of_the_newest_is_missing(in_parts: Path, files: WeightFiles) -> None:
+    whole, run = checkpoints.read(in_parts), files.models.folder("third")
+    save_in_parts(run, dataclasses.replace(whole, step=9))
+    assert files.models.open("third").step == 9
+    (checkpoints.parts_path(run, 9) / checkpoints.PARTS).unlink()
+    assert files.models.open("third").step == 7
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        files.models.open("third", 9)
+
+
 def test_no_part_of_a_checkpoint_leads_out_of_the_runs_folder(
     in_parts: Path, files: WeightFiles, tmp_path: Path
 ) -> None:

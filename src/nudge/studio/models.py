@@ -111,8 +111,9 @@ class Models:
         """The model of a run after `step` updates, or the newest that verifies. Raises: NudgeError's children."""
         source = self.checked(run, step)
         file = (RunFolder(source).ckpt if step is None else source).resolve()
-        key = (run, file, max(part.stat().st_mtime_ns for part in checkpoint.files_of(file)))
-        if key not in self._opened:
+        parts = (file, *checkpoint.files_of(file))  # one may be missing: then an older checkpoint is read
+        key = (run, file, max((part.stat().st_mtime_ns for part in parts if part.exists()), default=0))
+        if key not in self._opened or step not in (None, self._opened[key].step):  # an older one, read in its place
             self._opened[key] = Opened(run=run, model=engine.load(source))
         self._opened.move_to_end(key)
         for old, opened in list(self._opened.items())[:-1]:
