@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from nudge.config import Config
+from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT, Block
 from nudge.train.world import World
 
@@ -109,10 +110,18 @@ def empty_network(config: Config, world: World) -> GPT:
 
 @torch.no_grad()
 def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy whole weights into a network, or of each the rows that it has here."""
+    """Copy whole weights into a network, or of each the rows that it has here.
+
+    Raises: CheckpointError if they are not just those of the network: what is left out would be whatever lay in memory.
+    """
     parameters = dict(network.named_parameters())
     for name, value in weights:
-        local(parameters[name]).copy_(value[row_span(parameters[name])])
+        if name not in parameters:
+            raise CheckpointError(f"the checkpoint has weights for {name}, the network has not", "is it of this model?")
+        parameter = parameters.pop(name)
+        local(parameter).copy_(value[row_span(parameter)])
+    if parameters:
+        raise CheckpointError(f"the checkpoint has no weights for {next(iter(parameters))}", "is it of this model?")
 
 
 def whole_network(network: GPT, world: World) -> GPT:
