@@ -20,7 +20,7 @@ from nudge.errors import CheckpointError, RunError
 from nudge.infer.engine import load
 from nudge.runfolder import RunFolder
 from nudge.train import control
-from nudge.train.world import join
+from nudge.train.meeting import join
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 ROUNDING = 2e-5  # float32 sums in another order; after 12 updates the losses below differ by 2e-6 at most

@@ -28,11 +28,12 @@ from nudge.model.gpt import GPT, first_weights
 from nudge.runfolder import RunFolder, newest_run
 from nudge.train import control, preflight
 from nudge.train.loop import Trainer, make_batches
+from nudge.train.meeting import join
 from nudge.train.parallel import empty_network, load_weights
 from nudge.train.preflight import Rehearsal
 from nudge.train.probe import Machine, agreed, probe, usable_cores
 from nudge.train.update import why_not_fast
-from nudge.train.world import ALONE, World, join
+from nudge.train.world import ALONE, World
 
 
 def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
@@ -132,9 +133,13 @@ def _go_on(
     target: RunFolder, world: World, *, steps: int | None = None, minutes: float | None = None
 ) -> Iterator[Event]:
     with contextlib.ExitStack() as held:
-        world.from_first(lambda: held.enter_context(target.lock()))
-        world.from_first(lambda: control.clear(target))  # what is said from now on is meant for us
-        written, said = world.from_first(lambda: (files.read_json(target.run_json), list(events.read(target.events))))
+
+        def open_folder() -> tuple[dict[str, Any], list[Event]]:
+            held.enter_context(target.lock())
+            control.clear(target)  # what is said from now on is meant for us
+            return files.read_json(target.run_json), list(events.read(target.events))
+
+        written, said = world.from_first(open_folder)
         config = configs.from_dict(written["config"])
         saved = _newest(target, config, world)
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)

@@ -6,24 +6,19 @@ which nothing below costs anything.
 """
 
 import contextlib
-import json
 import os
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nudge.config import MachineConfig
-from nudge.errors import LostError, MachineError, NudgeError, RunError
+from nudge.errors import LostError, NudgeError
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -31,7 +26,6 @@ E = TypeVar("E")
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, the weightier one last
 GRACE_S = 3.0  # after a failure: how long the others have to say that they are still there
 LATE, CLOSED = "late", "closed"  # what a process says that is still there: it waited in vain, or was cut off
-FINISHING_S = 2.0  # and how long the one that tells of it waits for them to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,30 +80,27 @@ class World:
 
     def together(self, work: Callable[[], T]) -> T:
         """Do `work` in every process; if it fails in one, it fails in all, with that one's error."""
-        error = None
-        try:
-            result = work()
-        except LostError:
-            raise
-        except NudgeError as failed:
-            error = failed
-        self._fail_together(error)
-        return result
+        with self._one_fate():
+            return work()
 
     def jointly(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
         """`together` for work that tells of its progress."""
+        with self._one_fate():
+            return (yield from steps)
+
+    @contextlib.contextmanager
+    def _one_fate(self) -> Iterator[None]:
         error = None
         try:
-            result = yield from steps
+            yield
         except LostError:
             raise
         except NudgeError as failed:
             error = failed
         self._fail_together(error)
-        return result
 
     def _fail_together(self, error: NudgeError | None) -> None:
-        outcomes = self.gather((error, _host()))
+        outcomes = self.gather((error, host_name()))
         failed = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
         if failed:
             rank, first, host = failed[0]
@@ -167,14 +158,14 @@ class World:
             if _is_about_talking(error):
                 raise self._lost(error, step) from error
             with contextlib.suppress(RuntimeError):
-                self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {_first_line(error)}")
+                self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {first_line(error)}")
             raise
 
     def _lost(self, error: BaseException, step: int | None) -> LostError:
         """Who is still there says so in the store, and who does not is named."""
         is_late = "imed out" in str(error)
         try:
-            heard = _in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
+            heard = in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
         except (RuntimeError, TimeoutError):  # whoever keeps the store is gone
             who = self._named(0) if self.keeps_store else "the launcher of these processes"
             told = f"{who} did not answer for {self.timeout_s:g} s" if is_late else f"{who} is gone"
@@ -187,7 +178,7 @@ class World:
             what = f"did not answer for {self.timeout_s:g} s" if LATE in heard else "is gone"
             told = "; ".join(f"{self._named(rank)} {what}" for rank in missing)
         else:
-            told = f"the processes did not hear each other, though all are there ({_first_line(error)})"
+            told = f"the processes did not hear each other, though all are there ({first_line(error)})"
         speaker = next(rank for rank, words in enumerate(heard) if words in (LATE, CLOSED))
         return self._lost_error(told, step, speaks=self.rank == speaker)
 
@@ -211,153 +202,7 @@ class World:
 ALONE = World()
 
 
-@contextlib.contextmanager
-def join(machine: MachineConfig) -> Iterator[World]:
-    """Meet the other processes of this run, if there are any, and leave them at the end.
-
-    Raises: MachineError if they do not come, or the place to meet cannot be reached, within machine.timeout_s.
-    """
-    world = _place()
-    if world.size == 1:
-        yield world
-        return
-    on_gpu = torch.cuda.is_available() and (machine.device or "cuda").startswith("cuda")
-    if on_gpu:
-        if world.local_rank >= torch.cuda.device_count():
-            raise MachineError(
-                f"{world.local_size} processes on {_host()}, which has {torch.cuda.device_count()} GPUs",
-                "start one process for each GPU: torchrun --nproc-per-node gpu",
-            )
-        torch.cuda.set_device(world.local_rank)
-    world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
-    world = _meet(world)
-
-    def speak() -> None:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=dist.PrefixStore("group", world.store),
-            rank=world.rank,
-            world_size=world.size,
-            timeout=timedelta(seconds=world.timeout_s),
-        )
-
-    try:
-        _in_time(world.timeout_s + GRACE_S, speak)  # gloo by itself waits for five times its time-out
-    except (RuntimeError, TimeoutError) as error:
-        raise MachineError(
-            f"process {world.rank} met the others, but cannot speak with them: {_first_line(error)}",
-            "which network do they share? name it: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME for GPUs)",
-        ) from error
-    try:
-        yield world
-        world.gather(None)  # nobody leaves while another still wants something of it
-    except LostError as error:
-        if not error.speaks:
-            time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
-        raise  # and the conversation is left as it is: to end it in good order would wait for who is lost
-    dist.destroy_process_group()
-
-
-def _place() -> World:
-    """What the launcher says in the environment. Raises: RunError if that is no place among processes."""
-    run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    launched = World(
-        launch=run_id if run_id != "none" else f"{_host()}:{os.getppid()}",
-        restarts=int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)),
-        parent=os.getppid(),
-    )
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size == "1":
-        return launched
-    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    missing = [name for name in needed if not os.environ.get(name)]
-    hint = "torchrun sets them: torchrun --nproc-per-node 2 -m -- nudge train (or unset WORLD_SIZE for one process)"
-    if missing:
-        raise RunError(f"WORLD_SIZE is set to {size}, but not {' and '.join(missing)}", hint)
-    try:
-        rank, n, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-        local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    except ValueError as error:
-        raise RunError(f"the launcher's environment is not made of whole numbers: {error}", hint) from error
-    if not (0 <= rank < n and 0 <= port < 65536):
-        raise RunError(f"there is no rank {rank} among {n} processes (WORLD_SIZE), or no port {port}", hint)
-    return replace(launched, rank=rank, size=n, local_rank=local_rank, local_size=local_size)
-
-
-def _meet(world: World) -> World:
-    """This process among the others, all of which have come. Raises: MachineError."""
-    address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-
-    def connect() -> Any:
-        patience, hosts = timedelta(seconds=world.timeout_s), world.is_first and not by_launcher
-        return dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
-
-    try:
-        store = _in_time(world.timeout_s, connect)
-        roster, missing = _in_time(world.timeout_s + GRACE_S, lambda: _call_the_roll(world, store))
-    except (RuntimeError, TimeoutError) as error:
-        if "EADDRINUSE" in str(error):
-            raise MachineError(
-                f"port {port} on {_host()} is taken by another program",
-                "choose another: MASTER_PORT=29501, or torchrun --standalone, which finds a free one",
-            ) from error
-        raise MachineError(
-            f"process {world.rank} cannot reach the meeting place {address}:{port} within {world.timeout_s:g} s",
-            "is process 0 running there, and does the network let this machine reach that port?",
-        ) from error
-    if missing:
-        raise MachineError(
-            f"{world.size - len(missing)} of {world.size} processes came within {world.timeout_s:g} s: missing "
-            f"{', '.join(f'rank {rank}' for rank in missing)}",
-            "start as many as WORLD_SIZE says, each with a RANK of its own",
-        )
-    come = [roster["come"][str(rank)] for rank in range(world.size)]
-    _choose_network([one["address"] for one in come], world.rank)
-    return replace(
-        world,
-        store=dist.PrefixStore(f"nudge {roster['id']}", store),
-        keeps_store=not by_launcher,
-        names=tuple(one["name"] for one in come),
-        restarts=max(one["restarts"] for one in come),
-    )
-
-
-def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
-    """The list of all that came, and the ranks that did not within the time-out.
-
-    A launcher's store still holds what processes wrote that it has ended since, and not every launcher counts its
-    restarts alike. So each process comes with a number of its own, the first one lists what it finds, anew whenever
-    that changes, and a list counts once all that stand on it have found their number there.
-    """
-    keys = [f"come/{rank}" for rank in range(world.size)]
-    me = {
-        "number": uuid.uuid4().hex,
-        "name": f"process {os.getpid()} on {_host()}",
-        "address": _address_towards(os.environ["MASTER_ADDR"]),
-        "restarts": world.restarts,
-    }
-    store.set(keys[world.rank], json.dumps(me))
-    listed: dict[str, Any] = {}
-    roster: dict[str, Any] = {"id": "", "come": {}}
-    end = time.monotonic() + world.timeout_s
-    while time.monotonic() < end:
-        if world.is_first:
-            found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(keys) if store.check([key])}
-            if found != listed:
-                listed = found
-                store.set("roster", json.dumps({"id": uuid.uuid4().hex, "come": found}))
-        if store.check(["roster"]):
-            roster = json.loads(store.get("roster"))
-        if roster["come"].get(str(world.rank)) == me:
-            store.set(f"{roster['id']}/{world.rank}", "here")
-            if store.check([f"{roster['id']}/{rank}" for rank in range(world.size)]):
-                return roster, []
-        time.sleep(0.02)
-    return roster, [rank for rank in range(world.size) if not store.check([f"{roster['id']}/{rank}"])]
-
-
-def _in_time(seconds: float, work: Callable[[], T]) -> T:
+def in_time(seconds: float, work: Callable[[], T]) -> T:
     """What `work` gives, if it does so in time: torch's store waits for ever for a host that accepts and never answers.
 
     Raises: TimeoutError, and what `work` raises.
@@ -381,38 +226,13 @@ def _in_time(seconds: float, work: Callable[[], T]) -> T:
     return result
 
 
-def _choose_network(addresses: list[str], rank: int) -> None:
-    """Let gloo and NCCL use the network that leads to the meeting place: a machine's own name may lead elsewhere."""
-    if "GLOO_SOCKET_IFNAME" in os.environ:
-        return
-    ours = addresses[rank]
-    if _is_loopback(ours):
-        # The meeting place is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
-        # leads to 127.0.1.1 here, where nobody else can come. The network is then the one the others come from, if any.
-        ours = next((_address_towards(theirs) for theirs in addresses if theirs and not _is_loopback(theirs)), ours)
-    for name, found in psutil.net_if_addrs().items():
-        if any(known.address == ours for known in found):
-            os.environ["GLOO_SOCKET_IFNAME"] = name
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
-
-
-def _address_towards(address: str) -> str:
-    """This machine's address in the network that leads there; "" if none does."""
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((address, 9))  # sends nothing: it only asks which way a packet would go
-        return str(probe.getsockname()[0])
-    return ""
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith("127.")
-
-
-def _host() -> str:
+def host_name() -> str:
+    """What this machine calls itself."""
     return socket.gethostname()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
