@@ -7,6 +7,7 @@ NudgeError            message + hint; the command line prints both and exits wit
 ├── TokenizerError    a vocabulary that is missing, damaged or does not fit
 ├── CheckpointError   a checkpoint that is missing, damaged, foreign or does not fit
 ├── FormatError       import from or export to another program's format
+├── SheetError        a cheat sheet whose text cannot be read or does not fit its page
 ├── MachineError      not enough disk or memory, no network, a device that is not there
 └── RunError          a run that cannot start, resume or go on
     └── LostError     one of a run's processes died or no longer answers
@@ -50,6 +51,10 @@ class CheckpointError(NudgeError):
 
 class FormatError(NudgeError):
     """A file of another program that cannot be read or written."""
+
+
+class SheetError(NudgeError):
+    """A cheat sheet whose text cannot be read or does not fit its page."""
 
 
 class MachineError(NudgeError):
