@@ -94,7 +94,8 @@ def _typesetter(sheet: Sheet, font: fonts.Font) -> Iterator[tuple[Any, tuple[Pla
 
 
 def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
-    return [one["value"] for one in typesetter.query(label)]
+    said: list[dict[str, Any]] = json.loads(typesetter.query(label, field="value"))
+    return said
 
 
 def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight]) -> dict[str, float]:
