@@ -9,7 +9,6 @@ from nudge.errors import SheetError, nearest
 from nudge.model.sizes import parameter_counts
 from nudge.plan import published
 from nudge.plan.hardware import price
-from nudge.plan.lecture import MODELS
 from nudge.recipes import recipe
 
 SHEETS = ("gpt2", "internals", "io", "parameters")
@@ -39,17 +38,13 @@ def numbers() -> dict[str, str]:
 
 
 def _sizes() -> dict[str, str]:
-    xl, small = recipe("gpt2_xl").model, recipe("gpt2_small").model
-    today = next(model for model in MODELS if model.name == "Llama-3.1 405B")
+    xl = recipe("gpt2_xl").model
     return {
         "xl_parameters": f"{parameter_counts(xl).total:,}",
         "xl_billions": f"{parameter_counts(xl).total / 1e9:.1f}B",
-        "small_parameters": f"{parameter_counts(small).total:,}",
         "gpt2_context": f"{xl.block_size:,}",
         "gpt2_vocabulary": f"{xl.vocab_size:,}",
         "random_loss": f"{math.log(xl.vocab_size):.1f}",  # of a network to which all tokens are equally likely
-        "today_name": today.name,
-        "today_tokens": f"{today.tokens / 1e12:.1f}T",
     }
 
 
@@ -79,6 +74,8 @@ def _costs() -> dict[str, str]:
     assert paid is not None
     return {
         "usd_2019": f"${first.usd:,.0f}",
+        "machine_2019": first.machine,
+        "hours_2019": f"{first.hours:.0f}",
         "usd_2024": f"${measured.usd:,.0f}",
         "usd_hoped": f"${hoped.usd:,.0f}",
         "usd_per_hour": f"${rent.usd_per_hour:.0f}",
