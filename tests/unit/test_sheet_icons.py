@@ -50,7 +50,8 @@ def test_an_icon_fills_its_box_and_stays_in_it() -> None:
         rows, columns = np.nonzero(ink(page.render(scale=2).to_numpy()))
         low, high = 25 - 0.06 * SIDE, 75 + 0.06 * SIDE
         edges = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
-        assert low <= min(edges) and max(edges) <= high, (name, edges)
+        assert low <= min(edges), (name, edges)
+        assert max(edges) <= high, (name, edges)
         assert max(np.ptp(rows), np.ptp(columns)) > 0.75 * SIDE, name
 
 
@@ -75,7 +76,8 @@ def test_a_colour_given_is_the_only_one() -> None:
         .astype(int)
     )
     coloured = np.abs(seen - 255).sum(axis=-1) > 60
-    assert coloured.any() and (seen[coloured][:, 0] > seen[coloured][:, 1:].max(axis=1)).all()
+    assert coloured.any()
+    assert (seen[coloured][:, 0] > seen[coloured][:, 1:].max(axis=1)).all()
 
 
 def test_an_unknown_icon_is_named() -> None:
