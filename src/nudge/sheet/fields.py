@@ -1,7 +1,7 @@
 """YAML whose every field is checked, and whose every error names its line.
 
 The text is composed into nodes and no further: a scalar is the text that was written, and who asks for it says what it
-must be. So `no`, `2026-11-21` and `1_000` are what they look like, no tag builds anything, and a key given twice is seen.
+must be. So `no` and `2026-11-21` are what they look like, no tag builds anything, and a key given twice is seen.
 """
 
 import math

@@ -33,6 +33,7 @@ ICONS = {
 EMOJI = re.compile(f"[{''.join(ICONS)}\U0001f000-\U0001faff]")
 SELECTOR = "\ufe0f"  # asks for the coloured form of the character before it; every form is drawn here
 
+PLAIN = Span(text="")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
 MARK_COLOUR = re.compile(r"([a-z]+):(?=\S)")
@@ -88,7 +89,7 @@ class _Writer:
     """Collects spans; `style` is how the next one looks, `at` the line of the sheet."""
 
     at: int
-    style: Span = Span(text="")
+    style: Span = PLAIN
     depth: int = 0  # of ** and * around what comes
     opened_at: int = 0  # the line where a mark began; 0: outside of one
     spans: list[Span] = field(default_factory=list)
@@ -147,8 +148,9 @@ class _Writer:
                 continue
             self._plain(text[done : found.start()])
             done = found.end()
+            mark: Colour | None = None
             if self.opened_at:
-                self.opened_at, mark = 0, None
+                self.opened_at = 0
             else:
                 self.opened_at, mark = self.at, "yellow"
                 if named := MARK_COLOUR.match(text, done):
