@@ -6,7 +6,6 @@ blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of 
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from markdown_it.tree import SyntaxTreeNode
 from nudge.errors import SheetError, nearest
 from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
 from nudge.sheet.fields import choice, composed, mapping, number, string
-from nudge.sheet.inline import COMMENT, PARSER, colour_of, directive, fault, line, spans_of
+from nudge.sheet.inline import COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
 from nudge.sheet.page import Band, Block, Colour, Columns, Line, Region, Sheet, Span
 
 KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
@@ -70,9 +69,8 @@ def _sheet(text: str) -> Sheet:
 
 def _refuse_controls(text: str) -> None:
     for at, content in enumerate(text.split("\n"), 1):
-        for column, char in enumerate(content, 1):
-            if char != "\t" and unicodedata.category(char) in ("Cc", "Cs"):
-                raise fault(at, f"a control character U+{ord(char):04X} in column {column}", "delete it")
+        if found := CONTROL.search(content.replace("\t", " ")):
+            raise fault(at, f"a control character U+{ord(found[0]):04X} in column {found.start() + 1}", "delete it")
 
 
 def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
