@@ -7,7 +7,7 @@ from nicegui import ui
 from nudge.errors import NudgeError
 from nudge.sheet.sheets import FORMATS
 from nudge.studio import shell
-from nudge.studio.kit import box, button, icon, link
+from nudge.studio.kit import box, button, link, text
 from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
@@ -41,8 +41,8 @@ class SheetPage:
 
     def _actions(self) -> None:
         t = self.t
-        with box("downloads", role="group", aria_label=t("sheet.download")) as self.downloads:
-            icon("download", "ink3")
+        with box("downloads", role="group", aria_labelledby="download") as self.downloads:
+            text(t("sheet.download"), "s13 ink2", id="download")
             self.links = {form: link(_FORMS[form], "", "q-btn ghost small") for form in FORMATS}
         self.change = button(t("sheet.change"), self.visit.handle(self._turn), icon="edit", aria_controls="editing")
         self.change.props["aria-expanded"] = "false"

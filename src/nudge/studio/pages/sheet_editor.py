@@ -55,9 +55,10 @@ class Editor:
         self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []
         self.wrong.clear()
         with self.wrong:
-            message(error.message, error.hint, kind="bad")
-            if is_there:
-                button(self.t("sheet.to_line", line=line), lambda: self.code.reveal_line(line), kind="quiet small")
+            message(error.message, error.hint, kind="bad", more=(lambda: self._to_line(line)) if is_there else None)
+
+    def _to_line(self, line: int) -> None:
+        button(self.t("sheet.to_line", line=line), lambda: self.code.reveal_line(line), kind="quiet small")
 
     async def _typed(self) -> None:
         self._n_typed += 1
