@@ -217,6 +217,7 @@ class _Content:
     region: Region
     at: int
     blocks: list[Block] = field(default_factory=list)
+    used: dict[str, int] = field(default_factory=dict)  # footnotes: by mark, where it is referred to first
     footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
     widths: tuple[float, ...] = ()  # of the columns that are open
     columns: list[list[Block]] = field(default_factory=list)
@@ -228,24 +229,24 @@ class _Content:
         elif node.type == "footnote_reference":
             self._footnote(node)
         else:
-            (self.columns[-1] if self.columns else self.blocks).append(block(node))
+            added = block(node)
+            for mark in footnotes_in(added):
+                self.used.setdefault(mark, line_of(node))
+            (self.columns[-1] if self.columns else self.blocks).append(added)
 
     def end(self) -> Region:
         if self.columns:
             raise fault(self.columns_at, "columns that do not end in their region", COLUMNS)
-        region = replace(self.region, blocks=tuple(self.blocks))
-        used = dict.fromkeys(footnotes_in(region))
-        for mark in used:
+        name = self.region.name
+        for mark, at in (dict.fromkeys(footnotes_in(self.region.title), self.at) | self.used).items():
             if mark not in self.footnotes:
-                raise fault(
-                    self.at, f"region {region.name!r} has no text for its footnote [^{mark}]", f"[^{mark}]: text"
-                )
+                raise fault(at, f"footnote [^{mark}] has no text in region {name!r}", f"[^{mark}]: text")
+            self.used[mark] = at
         for mark, (at, _) in self.footnotes.items():
-            if mark not in used:
-                raise fault(
-                    at, f"nothing in region {region.name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it"
-                )
-        return replace(region, footnotes=tuple((mark, text) for mark, (_, text) in self.footnotes.items()))
+            if mark not in self.used:
+                raise fault(at, f"nothing in region {name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it")
+        footnotes = tuple((mark, text) for mark, (_, text) in self.footnotes.items())
+        return replace(self.region, blocks=tuple(self.blocks), footnotes=footnotes)
 
     def _comments(self, node: SyntaxTreeNode) -> None:
         at, content = line_of(node), node.content.strip()
