@@ -221,7 +221,8 @@ FAULTS = [
         (f"sequenceDiagram\nA->>B: a\n{line}\n", 2, f"not understood: '{line}'", "A->>B: text")
         for line in (
             "end", "loop", "A->>B", "A->>B:", "A-xB: a", "A-)B: a", "A<<->>B: a", "A->>+B: a", "autonumber",
-            "activate A", "alt a", "opt a", "par a", "rect red", "Note left of A: a", "participant a b", "box a", "create actor C",
+            "activate A", "alt a", "opt a", "par a", "rect red", "Note left of A: a", "participant a b", "box a",
+            "create actor C",
         )
     ),
 ]  # fmt: skip
