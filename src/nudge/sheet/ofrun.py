@@ -51,8 +51,12 @@ def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_pla
     Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
     whose vocabulary is missing.
     """
-    run, pen = measured.read(folder), Pen(drawable)
-    values = {
+    return _filled(template("run", language), said(measured.read(folder), Pen(drawable), language))
+
+
+def said(run: MeasuredRun, pen: "Pen", language: str) -> Values:
+    """What the placeholders of the text stand for; None: this cannot be said of this run."""
+    return {
         **_names(run, pen),
         **_model(run, pen),
         **_data(run, pen, language),
@@ -63,7 +67,6 @@ def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_pla
         **_takeaways(run),
         **_next(run, pen),
     }
-    return _filled(template("run", language), values)
 
 
 def _filled(text: str, values: Values) -> str:
@@ -347,10 +350,13 @@ def _takeaways(run: MeasuredRun) -> Values:
         "overfit_train_best": None if train_best is None else figure(train_best),
         "overfit_train_last": None if train_last is None else figure(train_last),
         "unsteady_last": last if trend == "unsteady" else None,
-        "steady_last": last if trend in ("falling", "flat") else None,
+        "steady_last": last if trend in ("falling", "flat", "unknown") else None,
         "trend_falling": "" if trend == "falling" else None,
         "trend_flat": "" if trend == "flat" else None,
+        "earlier": figure(run.earlier.loss) if run.earlier else None,
         "perplexity": perplexity(run.best.loss),
+        "perplexity_first": perplexity(run.evaluations[0].loss) if len(run.evaluations) > 1 else None,
+        "perplexity_last": perplexity(run.last.loss),
         "bits_per_byte": f"{run.best.bits_per_byte:.3f}",
         "tokens_per_parameter": ratio,
         "short_tokens_per_parameter": ratio if is_short else None,
@@ -375,9 +381,9 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
         "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
         "next_predict": f"nudge predict {path}",
     }
-    by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "falling": "next_longer"}
+    by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "flat": "next_larger"}
     chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
-    chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_larger"))
+    chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
 
 
