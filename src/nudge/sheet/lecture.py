@@ -6,10 +6,9 @@ from pathlib import Path
 
 from nudge.data.tokenizer import CL100K_SPECIAL
 from nudge.errors import SheetError, nearest
-from nudge.model.sizes import parameter_counts
+from nudge.model.sizes import parameter_counts, training_memory
 from nudge.plan import published
 from nudge.plan.hardware import price
-from nudge.plan.lecture import MODELS
 from nudge.recipes import recipe
 
 SHEETS = ("gpt2", "internals", "io", "parameters")
@@ -35,21 +34,17 @@ def template(name: str, language: str) -> str:
 
 def numbers() -> dict[str, str]:
     """What the placeholders stand for, as people write it."""
-    return {**_sizes(), **_reproduction(), **_costs(), **_reading()}
+    return {**_sizes(), **_reproduction(), **_costs(), **_reading(), **_parameters()}
 
 
 def _sizes() -> dict[str, str]:
-    xl, small = recipe("gpt2_xl").model, recipe("gpt2_small").model
-    today = next(model for model in MODELS if model.name == "Llama-3.1 405B")
+    xl = recipe("gpt2_xl").model
     return {
         "xl_parameters": f"{parameter_counts(xl).total:,}",
         "xl_billions": f"{parameter_counts(xl).total / 1e9:.1f}B",
-        "small_parameters": f"{parameter_counts(small).total:,}",
         "gpt2_context": f"{xl.block_size:,}",
         "gpt2_vocabulary": f"{xl.vocab_size:,}",
         "random_loss": f"{math.log(xl.vocab_size):.1f}",  # of a network to which all tokens are equally likely
-        "today_name": today.name,
-        "today_tokens": f"{today.tokens / 1e12:.1f}T",
     }
 
 
@@ -79,6 +74,8 @@ def _costs() -> dict[str, str]:
     assert paid is not None
     return {
         "usd_2019": f"${first.usd:,.0f}",
+        "machine_2019": first.machine,
+        "hours_2019": f"{first.hours:.0f}",
         "usd_2024": f"${measured.usd:,.0f}",
         "usd_hoped": f"${hoped.usd:,.0f}",
         "usd_per_hour": f"${rent.usd_per_hour:.0f}",
@@ -92,3 +89,36 @@ def _costs() -> dict[str, str]:
 def _reading() -> dict[str, str]:
     """What a network of the lecture's example reads and answers. cl100k's ids end with its last special token."""
     return {"cl100k_vocabulary": f"{max(CL100K_SPECIAL.values()) + 1:,}"}
+
+
+def _parameters() -> dict[str, str]:
+    """What the networks of the learning material consist of. A weight is stored as GPT-2 does it, input by output."""
+    material = recipe("mini_24k")
+    model = material.model
+    counts, C = parameter_counts(model), model.n_embd
+    shapes = {
+        "wte": (model.vocab_size, C),
+        "wpe": (model.block_size, C),
+        "c_attn": (C, 3 * C),
+        "attn_c_proj": (C, C),
+        "c_fc": (C, 4 * C),
+        "mlp_c_proj": (4 * C, C),
+    }
+    saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
+    return {
+        "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
+        "gpt3_billions": f"{parameter_counts(recipe('gpt3').model).total / 1e9:.1f}B",
+        "mini_parameters": f"{counts.total:,}",
+        "mini_embedding": f"{counts.wte + counts.wpe:,}",
+        "mini_attention": f"{counts.attention:,}",
+        "mini_mlp": f"{counts.mlp:,}",
+        "mini_norms": f"{counts.norms:,}",
+        "mini_layers": str(model.n_layer),
+        "mini_channels": str(C),
+        "mini_wide": str(4 * C),
+        **{f"mini_{name}_shape": str(list(shape)) for name, shape in shapes.items()},
+        **{f"mini_{name}": f"{math.prod(shape):,}" for name, shape in shapes.items()},
+        "stored_transposed": str([3 * C, C]),  # c_attn in a layer of torch.nn
+        "saved_weights_mb": f"{saved.weights / 1e6:.0f} MB",
+        "saved_moments_mb": f"{saved.moments / 1e6:.0f} MB",
+    }

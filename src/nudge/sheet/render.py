@@ -105,9 +105,11 @@ def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight
     for one in tight:
         place = places[one.region]
         if place.scale <= place.smallest:
+            is_title = one.region == "title"
+            where = "the title band" if is_title else f"region '{one.region}'"
             raise SheetError(
-                f"'{one.what}' in region '{one.region}' needs {one.needs:.0f} pt of width at 9 pt and has {one.has:.0f}",
-                "shorten it, or give the region more width in the layout: NAME*1.5",
+                f"'{one.what}' in {where} needs {one.needs:.0f} pt of width at 9 pt and has {one.has:.0f}",
+                "shorten it" + ("" if is_title else ", or give the region more width in the layout: NAME*1.5"),
             )
         capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - 0.02)
     return capped

@@ -1,0 +1,54 @@
+"""Axes of a chart: round numbers around what is drawn."""
+
+import math
+from collections.abc import Sequence
+
+Ticks = tuple[tuple[float, str], ...]
+
+MOST_TICKS = 6
+ROUND = (1.0, 2.0, 2.5, 5.0)  # times a power of ten
+LEVEL = 1e-9  # numbers closer to each other than this are one
+
+
+def around(values: Sequence[float]) -> tuple[tuple[float, float], Ticks]:
+    """The range of an axis and its 4 to 6 ticks: both ends are ticks, and every value lies between them."""
+    low, high = min(values), max(values)
+    largest = max(abs(low), abs(high))
+    if high - low < LEVEL * max(1.0, largest):
+        aside = largest / 10 if largest > LEVEL else 1.0
+        low, high = low - aside, high + aside
+    for step in steps(high - low):
+        # Division leaves 0.3 / 0.1 a little below 3, which must not make room for one more step.
+        first, last = math.floor(low / step + LEVEL), math.ceil(high / step - LEVEL)
+        if last - first < MOST_TICKS:
+            return (round_to(first, step), round_to(last, step)), ticks(first, last, step)
+    raise AssertionError("steps grow until they span the range")
+
+
+def within(low: float, high: float) -> Ticks:
+    """The at most 6 ticks of an axis whose range is given."""
+    for step in steps(high - low):
+        first, last = math.ceil(low / step - LEVEL), math.floor(high / step + LEVEL)
+        if last - first < MOST_TICKS:
+            return ticks(first, last, step)
+    raise AssertionError("steps grow until they span the range")
+
+
+def steps(span: float) -> "list[float]":
+    """Round steps, growing, from ones that are too many to one that is all."""
+    power = math.floor(math.log10(span / MOST_TICKS))
+    return [base * 10.0**exponent for exponent in range(power, power + 3) for base in ROUND]
+
+
+def ticks(first: int, last: int, step: float) -> Ticks:
+    """The multiples of a step, with as many decimals as it has."""
+    decimals = next((n for n in range(7) if math.isclose(round(step, n), step, rel_tol=LEVEL)), None)
+    return tuple(
+        (place, f"{place:g}" if decimals is None else f"{place:,.{decimals}f}")
+        for place in (round_to(count, step) for count in range(first, last + 1))
+    )
+
+
+def round_to(count: int, step: float) -> float:
+    """`count` steps, without the dust of binary fractions: 3 * 0.1 is 0.3."""
+    return float(f"{count * step:.12g}") + 0.0  # + 0.0: no -0

@@ -1,0 +1,213 @@
+"""Inline markdown -> a line of spans: bold, code, `==marks==`, icons, footnote marks; and the way back, `escaped`."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from mdit_py_plugins.footnote import footnote_plugin
+from mdit_py_plugins.front_matter import front_matter_plugin
+
+from nudge.errors import SheetError, nearest
+from nudge.sheet.page import Colour, Line, Span
+
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+MARKERS: tuple[Colour, ...] = ("yellow", "blue", "green", "orange", "purple", "red")  # there is no grey or black marker
+
+# fmt: off
+ICONS = {
+    "🍌": "banana", "📊": "bars", "💰": "money", "⚡": "bolt", "🖥": "computer", "📌": "pin", "🎓": "cap",
+    "📈": "rising", "📉": "falling", "📁": "folder", "💡": "bulb", "☕": "coffee", "🔢": "digits", "🎛": "knobs",
+    "📐": "ruler", "🧠": "brain", "📥": "inbox", "📤": "outbox", "🔄": "cycle", "🗺": "map", "📚": "books",
+    "💬": "speech", "⚠": "warning", "✅": "check", "❌": "cross", "✔": "tick", "💾": "disk", "🔍": "lens",
+    "🎯": "target", "⏱": "stopwatch", "🌱": "sprout", "🔑": "key", "🧩": "puzzle", "📝": "memo", "🎲": "dice",
+    "🔥": "fire", "🚀": "rocket", "🌐": "globe", "🧹": "broom", "✂": "scissors", "🍳": "pan", "🧂": "salt",
+    "⚖": "scales", "🔧": "wrench", "🏁": "flag", "📦": "box", "👀": "eyes", "⭐": "star", "📟": "gpu",
+    "🗄": "node", "🗃": "cluster", "🏭": "datacenter", "🔤": "letters", "🪟": "window", "🎧": "headphones",
+    "📖": "book", "🧮": "abacus", "🏷": "tag",
+}
+# fmt: on
+EMOJI = re.compile(f"[{''.join(ICONS)}\U0001f000-\U0001faff]")
+SELECTOR = "\ufe0f"  # asks for the coloured form of the character before it; every form is drawn here
+
+COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
+MARK = re.compile(r"(?<!=)==(?!=)")
+MARK_COLOUR = re.compile(r"([a-z]+):(?=\S)")
+
+# Escapes stay tokens of their own (`text_join` would merge them), so that `\=\=` is no mark. A reference definition
+# would vanish from the page, so that rule is off and its line is text.
+PARSER = (
+    MarkdownIt("commonmark")
+    .enable("table")
+    .disable(["text_join", "reference"])
+    .use(footnote_plugin, inline=False, move_to_end=False, always_match_refs=True)
+    .use(front_matter_plugin)
+)
+
+
+def fault(at: int, message: str, hint: str) -> SheetError:
+    """What is wrong in line `at` of the sheet, and what to type."""
+    return SheetError(f"line {at}: {message}", hint)
+
+
+def colour_of(word: str, at: int, *, known: tuple[Colour, ...] = COLOURS) -> Colour:
+    """The colour of that name."""
+    for colour in known:
+        if colour == word:
+            return colour
+    raise fault(at, f"no colour is named {word!r}", nearest(word, known))
+
+
+def line(text: str, *, at: int = 1) -> Line:
+    """The spans of a line of inline markdown that stands in line `at` of the sheet.
+
+    Raises: SheetError.
+    """
+    (inline,) = PARSER.parseInline(text.strip())
+    return spans_of(inline.children or (), at)
+
+
+def spans_of(tokens: Sequence[Token], at: int) -> Line:
+    """The spans of markdown-it's inline tokens, the first of which stands in line `at` of the sheet.
+
+    Raises: SheetError.
+    """
+    writer = _Writer(at=at)
+    for token in tokens:
+        writer.write(token)
+    if writer.opened_at:
+        raise fault(writer.opened_at, "'==' begins a mark that does not end", r"end it with ==, or write \=\= for ==")
+    return tuple(writer.spans)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Writer:
+    """Collects spans; `style` is how the next one looks, `at` the line of the sheet."""
+
+    at: int
+    style: Span = Span(text="")
+    depth: int = 0  # of ** and * around what comes
+    opened_at: int = 0  # the line where a mark began; 0: outside of one
+    spans: list[Span] = field(default_factory=list)
+
+    def write(self, token: Token) -> None:
+        match token.type:
+            case "text":
+                self._marked(token.content)
+            case "text_special":  # an escape or an entity: always the character itself
+                self._add(token.content)
+            case "softbreak":
+                self.at += 1
+                self._add(" ")
+            case "hardbreak":
+                self.at += 1
+                self.spans.append(Span(text="\n", kind="break"))
+            case "code_inline":
+                self.spans.append(replace(self.style, text=token.content.replace("\t", " "), code=True))
+            case "strong_open" | "em_open" | "strong_close" | "em_close":
+                self.depth += token.nesting
+                self.style = replace(self.style, bold=self.depth > 0)
+            case "footnote_ref":
+                self.spans.append(replace(self.style, text=token.meta["label"], kind="footnote"))
+            case "html_inline":
+                self._html(token.content)
+            case "link_open" | "link_close":
+                pass
+            case _:
+                raise fault(
+                    self.at,
+                    f"a sheet has no {token.type}",
+                    "an icon is an emoji of the table in docs; a link is its text",
+                )
+
+    def _html(self, tag: str) -> None:
+        if comment := COMMENT.fullmatch(tag):
+            if directive(comment[1]):
+                raise fault(self.at, f"{tag} stands within text", "give it a line of its own")
+        elif re.fullmatch(r"<br\s*/?>", tag):
+            self.spans.append(Span(text="\n", kind="break"))
+        else:
+            raise fault(self.at, f"HTML is not understood: {tag}", r"<br> and <!-- remarks --> are; \< is a plain <")
+
+    def _marked(self, text: str) -> None:
+        """Text in which `==` and `==colour:` begin a mark before a character, and `==` ends it after one."""
+        if "**" in text:
+            raise fault(
+                self.at,
+                f"'**' makes nothing bold here: {text.strip()!r}",
+                r"no space inside **bold**, and no letter right after its end if that is a sign; \*\* is a plain **",
+            )
+        done = 0
+        for found in MARK.finditer(text):
+            beside = text[found.start() - 1 : found.start()] if self.opened_at else text[found.end() : found.end() + 1]
+            if beside.isspace():
+                continue
+            self._plain(text[done : found.start()])
+            done = found.end()
+            if self.opened_at:
+                self.opened_at, mark = 0, None
+            else:
+                self.opened_at, mark = self.at, "yellow"
+                if named := MARK_COLOUR.match(text, done):
+                    mark, done = colour_of(named[1], self.at, known=MARKERS), named.end()
+            self.style = replace(self.style, mark=mark)
+        self._plain(text[done:])
+
+    def _plain(self, text: str) -> None:
+        """Text in which an emoji is an icon."""
+        text = text.replace(SELECTOR, "")
+        done = 0
+        for found in EMOJI.finditer(text):
+            self._add(text[done : found.start()])
+            done = found.end()
+            if found[0] not in ICONS:
+                known = (f"{emoji} {unicodedata.name(emoji).lower()}" for emoji in ICONS)
+                name = unicodedata.name(found[0], "without a name").lower()
+                raise fault(self.at, f"no icon is drawn for {found[0]} ({name})", nearest(f"{found[0]} {name}", known))
+            self.spans.append(replace(self.style, text=found[0], kind="icon", icon=ICONS[found[0]]))
+        self._add(text[done:])
+
+    def _add(self, text: str) -> None:
+        if not text:
+            return
+        span = replace(self.style, text=text.replace("\t", " "))
+        if self.spans and replace(self.spans[-1], text=span.text) == span:
+            span = replace(span, text=self.spans.pop().text + span.text)
+        self.spans.append(span)
+
+
+def directive(remark: str) -> list[str]:
+    """The words of a comment that says something to the reader of a sheet; [] if it is a remark."""
+    words = remark.split()
+    return words if words[:1] == ["columns"] or words in (["next"], ["end"]) else []
+
+
+def escaped(text: str) -> str:
+    """The text as one line of inline markdown that reads back as that text.
+
+    It holds in a paragraph, a heading, a point, a table cell, quotes of a mermaid label, and a YAML string. What ends
+    or controls a line becomes a space; emoji of ICONS stay icons.
+    """
+    text = "".join(_drawable(char) for char in text)
+    body = text.strip()
+    if not body:
+        return _entities(text)
+    before, after = text[: text.index(body)], text[text.index(body) + len(body) :]
+    body = re.sub(r"[\\`*_\[\]<>&=|~#$]|:(?=::)|(?<=::):|(?<=:):(?=:)", r"\\\g<0>", body)
+    body = re.sub(r"^(?=[-+])|^([0-9]{1,9})(?=[.)])", r"\1\\", body)
+    body = re.sub("^→", "&rarr;", body).replace('"', "&quot;")
+    body = EMOJI.sub(lambda found: found[0] if found[0] in ICONS else _entities(found[0]), body)
+    return _entities(before) + body + _entities(after)
+
+
+def _drawable(char: str) -> str:
+    if unicodedata.category(char) == "Cs":
+        return "\ufffd"
+    return " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
+
+
+def _entities(text: str) -> str:
+    return "".join(f"&#{ord(char)};" for char in text)

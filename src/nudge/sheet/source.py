@@ -1,0 +1,306 @@
+"""The text of a sheet, markdown, -> what is on its page. The text is data: nothing in it is evaluated.
+
+It is front matter, a ```layout fence, and per region a heading `## title <!-- name: colour -->` with its blocks; what it
+may hold is read by blocks.py, figures.py (YAML) and mermaid.py, all its lines by inline.py.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import yaml
+from markdown_it.tree import SyntaxTreeNode
+
+from nudge.errors import SheetError, nearest
+from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
+from nudge.sheet.fields import choice, composed, mapping, number, string
+from nudge.sheet.inline import COMMENT, PARSER, colour_of, directive, fault, line, spans_of
+from nudge.sheet.page import Band, Block, Colour, Columns, Line, Region, Sheet, Span
+
+KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
+PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
+PLACE = re.compile(r"([\w-]+)(?:\s*\*\s*([0-9]+(?:\.[0-9]+)?))?")
+REGION = re.compile(r"\s*([\w-]+)\s*:\s*(\w+)(\s+strong)?\s*")
+
+BEGIN = '---\ntitle: "..."\n---\nthen a ```layout fence'
+LAYOUT = "a line is: 40% name, or 25% name*1.5 | other; one is the title's: 10% title"
+HEADING = "## Title <!-- name: blue -->, or <!-- name: blue strong -->"
+COLUMNS = "<!-- columns 1.5 1 -->, blocks, <!-- next -->, blocks, <!-- end -->"
+
+
+def read(text: str, *, name: str = "sheet") -> Sheet:
+    """The sheet that the text describes; errors begin with `name`.
+
+    Raises: SheetError.
+    """
+    try:
+        return _sheet(text.removeprefix("\ufeff"))
+    except SheetError as error:
+        raise SheetError(f"{name}, {error.message}", error.hint) from None
+
+
+def _sheet(text: str) -> Sheet:
+    text = re.sub(r"\r\n?", "\n", text)
+    _refuse_controls(text)
+    nodes = list(SyntaxTreeNode(PARSER.parse(text)).children)
+    _refuse_open_fences(nodes, text.split("\n"))
+    if not nodes or nodes[0].type != "front_matter":
+        raise fault(1, "expected front matter, from a first line --- to the next", BEGIN)
+    page = _front(nodes[0].content)
+    after = [node for node in nodes[1:] if not (node.type == "html_block" and COMMENT.fullmatch(node.content.strip()))]
+    if not after or (after[0].type, after[0].info.strip() if after[0].type == "fence" else "") != ("fence", "layout"):
+        at = line_of(after[0]) if after else line_of(nodes[0])
+        raise fault(at, "expected a ```layout fence after the front matter", LAYOUT)
+    bands, places = _layout(after[0])
+    regions = _regions(nodes[nodes.index(after[0]) + 1 :], places)
+    for name, at in places.items():
+        if name not in regions:
+            raise fault(at, f"the layout has a region {name!r}, and no heading does", f"## Title <!-- {name}: blue -->")
+    return replace(
+        page,
+        bands=tuple(
+            replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
+            for band in bands
+        ),
+    )
+
+
+def _refuse_controls(text: str) -> None:
+    for at, content in enumerate(text.split("\n"), 1):
+        for column, char in enumerate(content, 1):
+            if char != "\t" and unicodedata.category(char) in ("Cc", "Cs"):
+                raise fault(at, f"a control character U+{ord(char):04X} in column {column}", "delete it")
+
+
+def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
+    """A fence without its end is, to markdown, one to the end of the text: all later regions would be missed instead."""
+    for node in nodes:
+        if node.type == "fence" and node.map:
+            last = lines[node.map[1] - 1].strip() if node.map[1] - node.map[0] > 1 else ""
+            if not last.startswith(node.markup) or last.strip(node.markup[0]):
+                raise fault(
+                    line_of(node), f"the fence {node.markup}{node.info} does not end", f"end it with {node.markup}"
+                )
+
+
+# --- front matter and layout --------------------------------------------------------------------------------------------
+
+
+def _front(text: str) -> Sheet:
+    given = mapping(composed(text, 2), 2, "the front matter", required=("title",), known=KEYS)
+    title = string(given["title"], "title").strip()
+    if not title:
+        raise fault(_at(given["title"]), "the title is empty", 'title: "Neural Network I/O"')
+    sheet = Sheet(title=title)
+    for key, node in given.items():
+        match key:
+            case "over" | "subtitle":
+                sheet = replace(sheet, **{key: string(node, key)})
+            case "corner":
+                corner = line(string(node, key), at=_at(node))
+                if marks := list(footnotes_in(corner)):
+                    raise fault(
+                        _at(node), f"a footnote [^{marks[0]}] outside of a region", "only regions have footnotes"
+                    )
+                sheet = replace(sheet, corner=corner)
+            case "paper":
+                sheet = replace(
+                    sheet, paper="a4" if choice(node, key, ("a4", "a4-landscape")) == "a4" else "a4-landscape"
+                )
+            case "language":
+                sheet = replace(sheet, language="ko" if choice(node, key, ("ko", "en")) == "ko" else "en")
+            case "size":
+                sheet = replace(sheet, size_pt=number(node, key, least=10, most=20))
+            case "legend":
+                sheet = replace(sheet, legend=_legend(node))
+    return sheet
+
+
+def _legend(node: yaml.Node) -> tuple[tuple[Colour, str], ...]:
+    if not isinstance(node, yaml.MappingNode):
+        raise fault(_at(node), "legend: expected colours and what they mean", "legend: {blue: Input, green: Output}")
+    return tuple((colour_of(string(key, "legend"), _at(key)), string(words, "legend")) for key, words in node.value)
+
+
+def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
+    """The bands with their regions, still empty, and the line of each region's place."""
+    bands: list[Band] = []
+    places: dict[str, int] = {}
+    first = line_of(fence)
+    for at, content in enumerate(fence.content.split("\n"), first + 1):
+        if not content.strip():
+            continue
+        found = PERCENT.fullmatch(content.strip())
+        if not found or not float(found[1]) > 0:
+            raise fault(at, f"not a band: {content.strip()!r}", LAYOUT)
+        percent, names = float(found[1]), found[2].strip()
+        if names == "title":
+            bands.append(Band(percent=percent, is_title=True))
+            continue
+        regions = tuple(_place(part.strip(), at) for part in names.split("|"))
+        for region in regions:
+            if region.name in places:
+                raise fault(at, f"region {region.name!r} has two places", "leave one")
+            places[region.name] = at
+        bands.append(Band(percent=percent, regions=regions))
+    titles = sum(band.is_title for band in bands)
+    if titles != 1:
+        raise fault(first, f"expected one band of the title, got {titles}", "10% title")
+    total = math.fsum(band.percent for band in bands)
+    if abs(total - 100) > 1e-6:
+        raise fault(
+            first, f"the bands of the layout sum to {total:g}%, expected 100%", f"change one by {100 - total:+g}"
+        )
+    return bands, places
+
+
+def _place(text: str, at: int) -> Region:
+    found = PLACE.fullmatch(text)
+    if not found or found[1] == "title":
+        raise fault(at, f"not the place of a region: {text!r}", LAYOUT)
+    width = float(found[2] or 1)
+    if not 0.01 <= width <= 100:
+        raise fault(at, f"region {found[1]!r}: expected a width of 0.01 to 100 parts, got {width:g}", LAYOUT)
+    return Region(name=found[1], title=(), colour="ink", width=width)
+
+
+def _at(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+# --- regions -----------------------------------------------------------------------------------------------------------
+
+
+def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, Region]:
+    """The regions by their names, each with the blocks down to the next one's heading."""
+    regions: dict[str, Region] = {}
+    content: _Content | None = None
+    for node in nodes:
+        if node.type == "heading" and node.tag == "h2":
+            if content:
+                regions[content.region.name] = content.end()
+            region = _heading(node)
+            if region.name not in places:
+                raise fault(line_of(node), f"the layout has no region {region.name!r}", nearest(region.name, places))
+            if region.name in regions:
+                raise fault(line_of(node), f"a second region {region.name!r}", "every region has one heading")
+            content = _Content(region=region, at=line_of(node))
+        elif content:
+            content.add(node)
+        elif node.type != "html_block" or not COMMENT.fullmatch(node.content.strip()):
+            raise fault(line_of(node), f"{name_of(node)} before the first region", HEADING)
+    if content:
+        regions[content.region.name] = content.end()
+    return regions
+
+
+def _heading(node: SyntaxTreeNode) -> Region:
+    at, tokens = line_of(node), tokens_of(node)
+    comment = COMMENT.fullmatch(tokens[-1].content) if tokens else None
+    found = REGION.fullmatch(comment[1]) if comment else None
+    if not found:
+        raise fault(at, "expected the heading of a region to end with its name and colour", HEADING)
+    tokens[-2:-1] = [token.copy(content=token.content.rstrip()) for token in tokens[-2:-1]]
+    title = spans_of(tokens[:-1], at)
+    if not title:
+        raise fault(at, f"region {found[1]!r} has no title", HEADING)
+    return Region(name=found[1], title=title, colour=colour_of(found[2], at), strong=bool(found[3]))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Content:
+    """Collects what stands below a region's heading in line `at`."""
+
+    region: Region
+    at: int
+    blocks: list[Block] = field(default_factory=list)
+    footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
+    widths: tuple[float, ...] = ()  # of the columns that are open
+    columns: list[list[Block]] = field(default_factory=list)
+    columns_at: int = 0
+
+    def add(self, node: SyntaxTreeNode) -> None:
+        if node.type == "html_block":
+            self._comments(node)
+        elif node.type == "footnote_reference":
+            self._footnote(node)
+        else:
+            (self.columns[-1] if self.columns else self.blocks).append(block(node))
+
+    def end(self) -> Region:
+        if self.columns:
+            raise fault(self.columns_at, "columns that do not end in their region", COLUMNS)
+        region = replace(self.region, blocks=tuple(self.blocks))
+        used = dict.fromkeys(footnotes_in(region))
+        for mark in used:
+            if mark not in self.footnotes:
+                raise fault(
+                    self.at, f"region {region.name!r} has no text for its footnote [^{mark}]", f"[^{mark}]: text"
+                )
+        for mark, (at, _) in self.footnotes.items():
+            if mark not in used:
+                raise fault(
+                    at, f"nothing in region {region.name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it"
+                )
+        return replace(region, footnotes=tuple((mark, text) for mark, (_, text) in self.footnotes.items()))
+
+    def _comments(self, node: SyntaxTreeNode) -> None:
+        at, content = line_of(node), node.content.strip()
+        if COMMENT.sub("", content).strip():
+            raise fault(at, f"HTML is not understood: {content[:40]!r}", f"{UNDERSTOOD}, and <!-- remarks -->")
+        for remark in COMMENT.findall(content):
+            match directive(remark):
+                case ["columns", *widths]:
+                    self._open(widths, at)
+                case [word]:
+                    self._turn(word, at)
+
+    def _open(self, words: list[str], at: int) -> None:
+        if self.columns:
+            raise fault(at, "columns within columns", f"end those of line {self.columns_at} before")
+        if len(words) < 2 or not all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", word) for word in words):
+            raise fault(at, f"expected two or more widths, got {' '.join(words)!r}", COLUMNS)
+        self.widths = tuple(float(word) for word in words)
+        if not all(0.01 <= width <= 100 for width in self.widths):
+            raise fault(at, f"expected widths of 0.01 to 100 parts, got {' '.join(words)!r}", COLUMNS)
+        self.columns, self.columns_at = [[]], at
+
+    def _turn(self, word: str, at: int) -> None:
+        """To the next column, or out of them."""
+        if not self.columns:
+            raise fault(at, f"<!-- {word} --> outside of columns", COLUMNS)
+        n_columns = len(self.columns) + (word == "next")
+        if n_columns > len(self.widths) or (word == "end" and n_columns < len(self.widths)):
+            raise fault(at, f"columns of line {self.columns_at}: {len(self.widths)} widths, other columns", COLUMNS)
+        if word == "next":
+            self.columns.append([])
+            return
+        self.blocks.append(Columns(widths=self.widths, columns=tuple(map(tuple, self.columns))))
+        self.columns = []
+
+    def _footnote(self, node: SyntaxTreeNode) -> None:
+        at, mark = line_of(node), node.nester_tokens.opening.meta["label"] if node.nester_tokens else ""
+        if mark in self.footnotes:
+            raise fault(at, f"footnote [^{mark}] is given twice in its region", "leave one")
+        if [child.type for child in node.children] != ["paragraph"]:
+            raise fault(at, f"expected one paragraph as the text of footnote [^{mark}]", f"[^{mark}]: text")
+        text = spans_of(tokens_of(node.children[0]), at)
+        if any(footnotes_in(text)):
+            raise fault(at, f"a footnote within footnote [^{mark}]", "say it in its text")
+        self.footnotes[mark] = (at, text)
+
+
+def footnotes_in(value: Any) -> Iterator[str]:
+    """The marks of all footnotes that a part of a sheet refers to."""
+    if isinstance(value, Span):
+        if value.kind == "footnote":
+            yield value.text
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from footnotes_in(getattr(value, one.name))
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from footnotes_in(one)
