@@ -1,16 +1,17 @@
 """YAML whose every field is checked, and whose every error names its line.
 
 The text is composed into nodes and no further: a scalar is the text that was written, and who asks for it says what it
-must be. So `no`, `2026-11-21` and `1_000` are what they look like, no tag builds anything, and a key given twice is seen.
+must be. So `no` and `2026-11-21` are what they look like, no tag builds anything, and a key given twice is seen.
 """
 
 import math
+import re
 from collections.abc import Collection
 
 import yaml
 
 from nudge.errors import nearest
-from nudge.sheet.inline import fault
+from nudge.sheet.inline import CONTROL, fault
 
 Mapping = dict[str, yaml.Node]
 LARGEST = 1e12  # beyond it, the numbers of an axis need more room than the chart
@@ -77,13 +78,16 @@ def sequence(node: yaml.Node | None, at: int, what: str) -> list[yaml.Node]:
 
 
 def string(node: yaml.Node, what: str) -> str:
-    """Its text.
+    """Its text, in one line.
 
     Raises: SheetError.
     """
     if not isinstance(node, yaml.ScalarNode):
         raise fault(line_of(node), f"{what}: expected text, got {kind(node)}", "text with { [ or : stands in quotes")
-    return str(node.value)
+    text = re.sub(r"[\n\t]", " ", node.value)
+    if found := CONTROL.search(text):  # written as an escape, \\x07
+        raise fault(line_of(node), f"{what}: a control character U+{ord(found[0]):04X}", "delete it")
+    return text
 
 
 def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float = LARGEST) -> float:

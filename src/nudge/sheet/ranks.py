@@ -57,7 +57,7 @@ def layers(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
 
 
 def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
-    """The place of every node in its rank, of 0, 1, 2, …: of all orders the sweeps tried, the one with fewest crossings."""
+    """The place of every node in its rank, 0, 1, 2, …: of the orders it tried, the one with the fewest crossings."""
     ranks: list[list[int]] = [[] for _ in range(max(rank, default=-1) + 1)]
     for node, own in enumerate(rank):
         ranks[own].append(node)

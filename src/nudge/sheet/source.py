@@ -1,12 +1,11 @@
 """The text of a sheet, markdown, -> what is on its page. The text is data: nothing in it is evaluated.
 
-It is front matter, a ```layout fence, and per region a heading `## title <!-- name: colour -->` with its blocks; what it
-may hold is read by blocks.py, figures.py (YAML) and mermaid.py, all its lines by inline.py.
+It is front matter, a ```layout fence, and per region a heading `## title <!-- name: colour -->` with its blocks, which
+blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of text in them.
 """
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ from markdown_it.tree import SyntaxTreeNode
 from nudge.errors import SheetError, nearest
 from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
 from nudge.sheet.fields import choice, composed, mapping, number, string
-from nudge.sheet.inline import COMMENT, PARSER, colour_of, directive, fault, line, spans_of
+from nudge.sheet.inline import COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
 from nudge.sheet.page import Band, Block, Colour, Columns, Line, Region, Sheet, Span
 
 KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
@@ -70,13 +69,12 @@ def _sheet(text: str) -> Sheet:
 
 def _refuse_controls(text: str) -> None:
     for at, content in enumerate(text.split("\n"), 1):
-        for column, char in enumerate(content, 1):
-            if char != "\t" and unicodedata.category(char) in ("Cc", "Cs"):
-                raise fault(at, f"a control character U+{ord(char):04X} in column {column}", "delete it")
+        if found := CONTROL.search(content.replace("\t", " ")):
+            raise fault(at, f"a control character U+{ord(found[0]):04X} in column {found.start() + 1}", "delete it")
 
 
 def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
-    """A fence without its end is, to markdown, one to the end of the text: all later regions would be missed instead."""
+    """A fence without its end goes on to the end of the text, and the error would be that later regions are missing."""
     for node in nodes:
         if node.type == "fence" and node.map:
             last = lines[node.map[1] - 1].strip() if node.map[1] - node.map[0] > 1 else ""
@@ -86,7 +84,7 @@ def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
                 )
 
 
-# --- front matter and layout --------------------------------------------------------------------------------------------
+# --- front matter and layout -----------------------------------------------------------------------------------------
 
 
 def _front(text: str) -> Sheet:
@@ -97,8 +95,10 @@ def _front(text: str) -> Sheet:
     sheet = Sheet(title=title)
     for key, node in given.items():
         match key:
-            case "over" | "subtitle":
-                sheet = replace(sheet, **{key: string(node, key)})
+            case "over":
+                sheet = replace(sheet, over=string(node, key))
+            case "subtitle":
+                sheet = replace(sheet, subtitle=string(node, key))
             case "corner":
                 corner = line(string(node, key), at=_at(node))
                 if marks := list(footnotes_in(corner)):
@@ -171,7 +171,7 @@ def _at(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-# --- regions -----------------------------------------------------------------------------------------------------------
+# --- regions ---------------------------------------------------------------------------------------------------------
 
 
 def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, Region]:
