@@ -53,6 +53,7 @@ def test_a_reachable_address_asks_for_its_token(trained: Path, visitor: Callable
     with serving(trained, "--host", "0.0.0.0", "--token", "secret1") as studio:
         assert status(f"{studio.url}/train") == 401
         assert status(f"{studio.url}/train?token=wrong") == 401
+        assert status(f"{studio.url}/sheets/gpt2.ko.md") == 401
         with pytest.raises(InvalidStatus), connect(studio.url.replace("http", "ws") + WEBSOCKET):
             pass
         page = visitor(f"{studio.url}/predict?run=small&token=secret1")

@@ -26,7 +26,9 @@ def choices(visit: Visit, asked: Asked) -> None:
                     link(shown, visit.href(what=asked.what, lang=language), on, lang=language, **is_on)
     with box("terminal"):
         text(t("sheet.terminal"), "s12 ink3")
-        text(_command(visit, asked), "mono s12", tag="code")
+        with box("mono s12", tag="code"):
+            text(_command(visit, asked), tag="span")
+            text(f" --lang {asked.language}", "nw", tag="span")
 
 
 def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
@@ -47,4 +49,4 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
 
 def _command(visit: Visit, asked: Asked) -> str:
     run = f" {visit.house.models.runs / visit.run}" if asked.what == "run" and visit.run else ""
-    return f"nudge sheet {asked.what}{run} --lang {asked.language}"
+    return f"nudge sheet {asked.what}{run}"

@@ -24,11 +24,11 @@ class Preview:
         self.picture: Element | None = None
         self._n_drawing = 0
         with box("desk", tag="section", aria_label=self.t("sheet.preview")) as self.desk:
-            self.wrong = box("wrong")
-            self.paper = link("", "", "paper hidden", target="_blank", rel="noopener", title=self.t("sheet.full"))
-            with box("pill hidden", role="status") as self.hint:
+            with box("hint", role="status"), box("pill hidden") as self.hint:
                 ui.spinner(size="16px", color=None)
                 text(self.t("sheet.drawing"), "s13")
+            self.wrong = box("wrong")
+            self.paper = link("", "", "paper hidden", target="_blank", rel="noopener", title=self.t("sheet.full"))
 
     def begin(self, written: str) -> None:
         """Keep room for the page that this text asks for, before it is read."""
@@ -61,10 +61,10 @@ class Preview:
         self.picture.props["src"] = address
 
     def refuse(self, error: NudgeError) -> None:
-        """There is nothing to show, and why."""
+        """There is nothing to show, and why: what a person should do first, so it is no alarm."""
         self.wrong.clear()
         with self.wrong:
-            message(error.message, error.hint, kind="bad")
+            message(error.message, error.hint)
         if self.picture is None:
             self.paper.classes(add="hidden")
 
