@@ -102,8 +102,13 @@ def write(tab: Page) -> None:
     tab.locator(".tk").nth(4).click()
 
 
-PREPARE = {"predict": nudge_once, "play": write}
-ASKS = {"plan": "&recipe=gpt2_small&gpu=4090&count=1"}  # what the picture is about
+def wait(tab: Page) -> None:
+    """Wait until Sheet has drawn the page."""
+    tab.locator(".paper img").wait_for(timeout=60_000)
+
+
+PREPARE = {"predict": nudge_once, "play": write, "sheet": wait}
+ASKS = {"plan": "&recipe=gpt2_small&gpu=4090&count=1", "sheet": "&what=run"}  # what the picture is about
 
 
 def main() -> None:

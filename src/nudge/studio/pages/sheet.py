@@ -64,7 +64,7 @@ class SheetPage:
             self.change.disable()
             return
         try:
-            self.text = await sheets.text(self.asked)
+            self.text = await sheets.text(self.asked) if self.asked.changed else self.original
         except NudgeError as error:
             self.visit.say(error)
             self.text = self.original
@@ -119,4 +119,5 @@ class SheetPage:
             self.editor.refuse(error)
         else:
             self.preview.refuse(error)
+        if self.preview.picture is None:
             self.downloads.classes(add="hidden")
