@@ -27,8 +27,8 @@ def sheet(
 ) -> None:
     """Draw a cheat sheet: one A4 page of pen notes.
 
-    WHAT is one of the lecture's sheets, 'run' for a page of a run's own numbers (RUN is its folder; left out, the newest
-    under runs/), or a markdown file of your own. If a text does not fit its page, nothing is written.
+    WHAT is one of the lecture's sheets, 'run' for a page of a run's own numbers (RUN is its folder; left out, the
+    newest under runs/), or a markdown file of your own. If a text does not fit its page, nothing is written.
 
     \b
     Example:

@@ -94,9 +94,9 @@ def _items(node: SyntaxTreeNode, depth: int) -> tuple[Item, ...]:
 
 
 def _item(node: SyntaxTreeNode, depth: int) -> Item:
-    first, *rest = node.children or [None]
-    if first is None or first.type != "paragraph":
+    if not node.children or node.children[0].type != "paragraph":
         raise fault(line_of(node), "a point that does not begin with text", "- text, and what is below it indented")
+    first, *rest = node.children
     tokens, ticked = _ticked(tokens_of(first))
     spans = spans_of(tokens, line_of(first))
     if not spans:

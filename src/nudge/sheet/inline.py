@@ -33,6 +33,10 @@ ICONS = {
 EMOJI = re.compile(f"[{''.join(ICONS)}\U0001f000-\U0001faff]")
 SELECTOR = "\ufe0f"  # asks for the coloured form of the character before it; every form is drawn here
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no font draws them
+SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls, and what else ends a line
+
+PLAIN = Span(text="")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
 MARK_COLOUR = re.compile(r"([a-z]+):(?=\S)")
@@ -88,7 +92,7 @@ class _Writer:
     """Collects spans; `style` is how the next one looks, `at` the line of the sheet."""
 
     at: int
-    style: Span = Span(text="")
+    style: Span = PLAIN
     depth: int = 0  # of ** and * around what comes
     opened_at: int = 0  # the line where a mark began; 0: outside of one
     spans: list[Span] = field(default_factory=list)
@@ -106,7 +110,7 @@ class _Writer:
                 self.at += 1
                 self.spans.append(Span(text="\n", kind="break"))
             case "code_inline":
-                self.spans.append(replace(self.style, text=token.content.replace("\t", " "), code=True))
+                self.spans.append(replace(self.style, text=SPACES.sub(" ", token.content), code=True))
             case "strong_open" | "em_open" | "strong_close" | "em_close":
                 self.depth += token.nesting
                 self.style = replace(self.style, bold=self.depth > 0)
@@ -147,8 +151,9 @@ class _Writer:
                 continue
             self._plain(text[done : found.start()])
             done = found.end()
+            mark: Colour | None = None
             if self.opened_at:
-                self.opened_at, mark = 0, None
+                self.opened_at = 0
             else:
                 self.opened_at, mark = self.at, "yellow"
                 if named := MARK_COLOUR.match(text, done):
@@ -173,7 +178,7 @@ class _Writer:
     def _add(self, text: str) -> None:
         if not text:
             return
-        span = replace(self.style, text=text.replace("\t", " "))
+        span = replace(self.style, text=SPACES.sub(" ", text))  # an entity may stand for a control
         if self.spans and replace(self.spans[-1], text=span.text) == span:
             span = replace(span, text=self.spans.pop().text + span.text)
         self.spans.append(span)
@@ -191,7 +196,7 @@ def escaped(text: str) -> str:
     It holds in a paragraph, a heading, a point, a table cell, quotes of a mermaid label, and a YAML string. What ends
     or controls a line becomes a space; emoji of ICONS stay icons.
     """
-    text = "".join(_drawable(char) for char in text)
+    text = CONTROL.sub("\ufffd", SPACES.sub(" ", text))
     body = text.strip()
     if not body:
         return _entities(text)
@@ -201,12 +206,6 @@ def escaped(text: str) -> str:
     body = re.sub("^→", "&rarr;", body).replace('"', "&quot;")
     body = EMOJI.sub(lambda found: found[0] if found[0] in ICONS else _entities(found[0]), body)
     return _entities(before) + body + _entities(after)
-
-
-def _drawable(char: str) -> str:
-    if unicodedata.category(char) == "Cs":
-        return "\ufffd"
-    return " " if unicodedata.category(char) in ("Cc", "Zl", "Zp") else char
 
 
 def _entities(text: str) -> str:

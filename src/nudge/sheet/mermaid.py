@@ -1,4 +1,4 @@
-"""The three diagrams of mermaid that a sheet draws: flowchart, mindmap, sequenceDiagram. What else mermaid has is an error.
+"""The three diagrams of mermaid that a sheet draws: flowchart, mindmap, sequenceDiagram. All else of it is an error.
 
 Source of the language: mermaid.js.org/syntax (flowchart, mindmap, sequenceDiagram).
 """
@@ -10,14 +10,17 @@ from typing import Literal
 from nudge.errors import nearest
 from nudge.sheet import ranks
 from nudge.sheet.inline import colour_of, fault, line
-from nudge.sheet.page import Branch, Colour, Edge, Flow, Line, Message, Mindmap, Node, Sequence
+from nudge.sheet.page import Branch, Edge, Flow, Line, Message, Mindmap, Node, Sequence
 
 KINDS = ("flowchart", "graph", "mindmap", "sequenceDiagram")
 DIRECTIONS: dict[str, Literal["LR", "TB"]] = {"LR": "LR", "TB": "TB", "TD": "TB"}
 
-FLOW = 'a line is: A["text"] --> B("text"); shapes [box] (round) ((circle)) {diamond}, then :::colour; arrows --> --- -.-> -.- ==> === with |label|, or A -- label --> B; A & B --> C'
+FLOW = (
+    'a line is: A["text"] --> B("text"); shapes [box] (round) ((circle)) {diamond}, each with :::colour or without; '
+    "arrows --> --- -.-> -.- ==> === with |label|, or A -- label --> B; several: A & B --> C"
+)
 MIND = (
-    'a line is text, ["text"], ("text") or (("text")), indented below its branch: a root, its branches and their leaves'
+    'a line is text, ["text"], ("text") or (("text")); a root, below it its branches, below each its leaves, by indent'
 )
 SEQUENCE = "a line is: participant A as Name; actor A; A->>B: text; A-->>B: text; Note over A,B: text; loop text; end"
 
@@ -95,7 +98,7 @@ def _text(found: re.Match[str]) -> str:
     return found["bare"] if found["quoted"] is None else found["quoted"]
 
 
-# --- flowchart ---------------------------------------------------------------------------------------------------------
+# --- flowchart -------------------------------------------------------------------------------------------------------
 
 
 def flowchart(lines: list[Numbered], at: int, direction: Literal["LR", "TB"]) -> Flow:
@@ -188,7 +191,7 @@ class _Chart:
         return Edge(start=0, end=0, spans=words, style=style, arrow=arrow)
 
 
-# --- mindmap -----------------------------------------------------------------------------------------------------------
+# --- mindmap ---------------------------------------------------------------------------------------------------------
 
 
 def mindmap(lines: list[Numbered], at: int) -> Mindmap:
@@ -230,7 +233,7 @@ def _thing(text: str, at: int) -> Line:
     return label(text, at)
 
 
-# --- sequence ----------------------------------------------------------------------------------------------------------
+# --- sequence --------------------------------------------------------------------------------------------------------
 
 
 def sequence(lines: list[Numbered], at: int) -> Sequence:
@@ -248,7 +251,7 @@ def sequence(lines: list[Numbered], at: int) -> Sequence:
         if found := PARTICIPANT.fullmatch(text):
             if found[1] in actors:
                 raise fault(number, f"{found[1]!r} is there already", "name each participant once, before its messages")
-            actors[found[1]] = label((found[2] or found[1]).strip('" '), number)
+            actors[found[1]] = label(found[2] or found[1], number)
         elif found := NOTE.fullmatch(text):
             start = actor(found[1], number)
             end = actor(found[2], number) if found[2] else start

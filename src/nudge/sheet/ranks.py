@@ -23,9 +23,10 @@ def backward(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[bool], list[int]
     finished: list[int] = []
     seen, still_open = [False] * n_nodes, [False] * n_nodes
     for root in range(n_nodes):
-        # A stack of our own: a chain of thousands of nodes is only a long chain.
-        stack = [] if seen[root] else [(root, iter(leaving[root]))]
+        if seen[root]:
+            continue
         seen[root] = still_open[root] = True
+        stack = [(root, iter(leaving[root]))]  # of our own: a chain of thousands of nodes is only a long chain
         while stack:
             node, numbers = stack[-1]
             for number in numbers:
@@ -57,7 +58,7 @@ def layers(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
 
 
 def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
-    """The place of every node in its rank, of 0, 1, 2, …: of all orders the sweeps tried, the one with fewest crossings."""
+    """The place of every node in its rank, 0, 1, 2, …: of the orders it tried, the one with the fewest crossings."""
     ranks: list[list[int]] = [[] for _ in range(max(rank, default=-1) + 1)]
     for node, own in enumerate(rank):
         ranks[own].append(node)
