@@ -20,12 +20,12 @@ FRONT = '---\ntitle: "a"\n---\n```layout\n10% title\n90% one\n```\n## One <!-- o
 # Pieces of the language, so that what is made of them comes far into the reader.
 # fmt: off
 PIECES = [
-    "---\n", "title: a\n", "```", "```layout\n", "10% title\n", "90% one\n", "## A <!-- one: blue -->\n", "### ", "# ",
-    "```mermaid\n", "flowchart LR\n", "mindmap\n", "sequenceDiagram\n", "A", "-->", "[", "]", '"', "((", "|", "A->>B: a\n",
-    "```chart\n", "```knobs\n", "x: a\ny: b\n", "curves: ", "points: ", "[[0, 1]]", "{label: a, ", "}", "&a ", "*a", ".nan",
-    "- ", "1. ", "3) ", "[x] ", "> ", "→ ", "| a | b |\n|---|---|\n", "==", "==blue:", "**", "`", "<br>", "<!-- ", " -->",
-    "columns 1 2", "next", "end", "[^1]", "[^1]: ", "![a](b)", "<b>", "\\", "&#0;", "&#12;", "\n", "\n\n", "    ", " ", "\t",
-    "📊", "😀",
+    "---\n", "title: a\n", "```", "```layout\n", "10% title\n", "90% one\n", "## A <!-- one: blue -->\n", "### ",
+    "```mermaid\n", "flowchart LR\n", "mindmap\n", "sequenceDiagram\n", "A", "-->", "[", "]", '"', "((", "|",
+    "A->>B: a\n", "```chart\n", "```knobs\n", "x: a\ny: b\n", "curves: ", "points: ", "[[0, 1]]", "{label: a, ", "}",
+    "&a ", "*a", ".nan", "- ", "1. ", "3) ", "[x] ", "> ", "→ ", "| a | b |\n|---|---|\n", "==", "==blue:", "**", "`",
+    "<br>", "<!-- ", " -->", "columns 1 2", "next", "end", "[^1]", "[^1]: ", "![a](b)", "<b>", "\\", "&#0;", "&#12;",
+    "# ", "\n", "\n\n", "    ", " ", "\t", "📊", "😀",
 ]
 # fmt: on
 MARKDOWN = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30).map("".join)
@@ -228,6 +228,11 @@ def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, 
     for (start, end), leads_back in zip(edges, back, strict=True):
         assert leads_back or rank[start] < rank[end]
         assert leads_back or start != end
+    reaches = {(node, node) for node in range(n_nodes)}
+    for _ in range(n_nodes):
+        reaches |= {(start, far) for start, end in edges for near, far in reaches if near == end}
+    for (start, end), leads_back in zip(edges, back, strict=True):
+        assert not leads_back or (end, start) in reaches  # only what is part of a cycle leads back
     onwards = [edge for edge, leads_back in zip(edges, back, strict=True) if not leads_back]
     for node in range(n_nodes):  # the longest path: each rank but the first is there for a node one rank before
         assert rank[node] == max((rank[start] + 1 for start, end in onwards if end == node), default=0)

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from functools import cache
 
+import pypdfium2 as pdfium
 import pytest
 from tests.sheets import MARGIN_PT, Character, Stroke, characters, drawn, overlaps, strokes, tight
 
@@ -47,6 +49,7 @@ def chart(**changed: object) -> Chart:
     return Chart(**(given | changed))  # type: ignore[arg-type]
 
 
+@cache
 def of_chart(block: Chart | Knobs, width_pt: float = 300) -> bytes:
     return drawn(block, file="figures.typ", width_pt=width_pt)
 
@@ -220,16 +223,33 @@ def words_at(glyphs: list[Character], words: str) -> tuple[float, float, float, 
     return min(lefts), min(tops), max(rights), max(bottoms)
 
 
+RISING = Curve(label=(), points=tuple((20.0 * i, 2.5 + 0.06 * i) for i in range(101)))
+FALLING = Curve(label=(), points=tuple((20.0 * i, 8.5 - 0.06 * i) for i in range(101)))
+
+
 @pytest.mark.parametrize("width_pt", WIDTHS_PT)
-def test_no_curve_runs_through_a_label(width_pt: float) -> None:
-    pdf = of_chart(chart(), width_pt)
-    left, top, right, bottom = words_at(characters(pdf), "최저 (step 1,000)")
-    for n in (len(VALIDATION), len(TRAINING)):
-        (stroke,) = lines_with(pdf, n)
+@pytest.mark.parametrize("curves", [chart().curves, (RISING,), (FALLING,), (RISING, FALLING)])
+def test_no_curve_runs_through_a_label(curves: tuple[Curve, ...], width_pt: float) -> None:
+    label = "최저 (step 1,000)"
+    y = next(y for x, y in curves[0].points if x == 1000)
+    pdf = of_chart(chart(curves=curves, marks=(Mark(x=1000.0, y=y, label=line(label)),)), width_pt)
+    left, top, right, bottom = words_at(characters(pdf), label)
+    for stroke in {one for curve in curves for one in lines_with(pdf, len(curve.points))}:
         for (ax, ay), (bx, by) in itertools.pairwise(stroke.points):
             for i in range(21):
                 x, y = ax + (bx - ax) * i / 20, ay + (by - ay) * i / 20
                 assert not (left < x < right and top < y < bottom)
+
+
+def test_what_leaves_the_axes_is_cut_off() -> None:
+    block = chart(curves=(Curve(label=(), points=((0.0, 5.0), (1000.0, 30.0), (2000.0, 5.0))),), marks=())
+    with pdfium.PdfDocument(of_chart(block)) as document:
+        pixels = document[0].render(scale=2, fill_color=(255, 255, 255, 255)).to_numpy()
+    # the line would leave the page at its middle; above the plot nothing of its colour is left
+    orange = (abs(pixels[:, 200:, :3].astype(int) - (0x0B, 0x66, 0xD9)) < 40).all(axis=2)
+    rows = orange.any(axis=1).nonzero()[0]
+    assert rows.min() / 2 > MARGIN_PT + 6
+    assert rows.max() / 2 < MARGIN_PT + 143
 
 
 def test_every_label_of_a_chart_is_written() -> None:
@@ -264,7 +284,8 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
 
 
 def test_the_same_chart_is_drawn_the_same_way() -> None:
-    assert strokes(of_chart(HARD)) == strokes(of_chart(HARD))
+    again = drawn(HARD, file="figures.typ", width_pt=300)
+    assert again == of_chart(HARD)
 
 
 def test_overlaps_are_found_and_only_they() -> None:

@@ -166,7 +166,7 @@ def test_internals_says_what_the_document_asks_for() -> None:
     assert text(flow.nodes[-1].spans).startswith("Prediction")
     assert [(edge.start, edge.end) for edge in flow.edges if not edge.back] == [(i, i + 1) for i in range(7)]
     assert len(regions(sheet)["takeaways"].blocks) == 1
-    for words in ("수십억 개의 조절 가능한 숫자", "노브를 돌리면", "곱셈, 덧셈, 지수화, 나눗셈", "기억/상태 없음"):
+    for words in ("수십억 개의 조절 가능한 숫자", "조절해서 다른 예측", "곱셈, 덧셈, 지수화, 나눗셈", "기억/상태 없음"):
         assert words in "\n".join(all_text(sheet))
 
 
@@ -186,11 +186,14 @@ def all_text(sheet: Sheet) -> Iterator[str]:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_toy_of_the_lecture_is_called_one_where_it_is_shown(language: str) -> None:
-    region = regions(read("internals", language))["parameters"]
-    (table,) = [block for block in flat(region.blocks) if isinstance(block, Table)]
-    assert [row[1] for row in rows(table)[1:]] == ["85,584", "1,557,611,200", "174.6B"]
-    assert [span.text for span in table.rows[0][0] if span.kind == "footnote"] == [region.footnotes[0][0]]
-    assert "production" in text(region.footnotes[0][1])
+    shown = regions(read("internals", language))
+    (models,) = [block for block in flat(shown["parameters"].blocks) if isinstance(block, Table)]
+    assert [row[1] for row in rows(models)[1:]] == ["85,584", "1,557,611,200", "174.6B"]
+    (concepts,) = [block for block in flat(shown["transformer"].blocks) if isinstance(block, Table)]
+    ((mark, note),) = shown["transformer"].footnotes
+    assert [span.text for span in concepts.rows[1][2] if span.kind == "footnote"] == [mark]
+    assert "85,584" in text(note)
+    assert "production" in text(note)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

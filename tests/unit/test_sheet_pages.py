@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 
-from nudge.sheet import fonts
 from nudge.sheet.page import Sheet, to_json
 from nudge.sheet.render import Place, places, render
 from nudge.sheet.sheets import LECTURE, text_of
@@ -119,12 +118,6 @@ def test_no_markup_is_left_over(name: str, language: str) -> None:
     text = "".join(one.char for one in characters(pdf_of(name, language)))
     for markup in ("**", "==", "{{", "}}", "<!--", "-->", "[^", "```", ":::", "<br", "&lt;", "flowchart", "mindmap\n"):
         assert markup not in text, markup
-
-
-@each_page
-def test_the_pen_has_every_character(name: str, language: str) -> None:
-    assert not fonts.find().lacks(text_of(name, language=language).encode().decode("utf-8-sig")[0])
-    assert len(characters(pdf_of(name, language))) > 600, "a page of notes, not a poster"
 
 
 def test_two_processes_draw_the_same_bytes() -> None:

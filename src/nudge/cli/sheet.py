@@ -22,11 +22,13 @@ from nudge.sheet.sheets import FORMATS, NAMES, Language, draw, text_of
 )
 @click.option("--font", type=click.Path(path_type=Path), metavar="FILE", help="The pen. [default: Nanum Pen Script]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="[default: WHAT.pdf, here]")
-def sheet(what: str, run: Path | None, lang: Language | None, form: str | None, font: Path | None, out: Path | None) -> None:
+def sheet(
+    what: str, run: Path | None, lang: Language | None, form: str | None, font: Path | None, out: Path | None
+) -> None:
     """Draw a cheat sheet: one A4 page of pen notes.
 
-    WHAT is one of the lecture's sheets, 'run' for a page of a run's own numbers (RUN is its folder; left out, the newest
-    under runs/), or a markdown file of your own. If a text does not fit its page, nothing is written.
+    WHAT is one of the lecture's sheets, 'run' for a page of a run's own numbers (RUN is its folder; left out, the
+    newest under runs/), or a markdown file of your own. If a text does not fit its page, nothing is written.
 
     \b
     Example:

@@ -107,6 +107,7 @@ def _parameters() -> dict[str, str]:
     saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
     return {
         "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
+        "small_parameters": f"{parameter_counts(recipe('gpt2_small').model).total:,}",
         "gpt3_billions": f"{parameter_counts(recipe('gpt3').model).total / 1e9:.1f}B",
         "mini_parameters": f"{counts.total:,}",
         "mini_embedding": f"{counts.wte + counts.wpe:,}",

@@ -24,7 +24,7 @@ NEAR = 0.05  # of ln V: a first loss this close to it is a guess among all token
 CLEARLY = 0.01  # of ln V: losses that differ by less are taken for the same
 SOLVED = 0.98  # of the way from ln V to 0: there is little left to learn
 
-Trend = Literal["overfitting", "unsteady", "falling", "flat"]
+Trend = Literal["overfitting", "unsteady", "falling", "flat", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +98,19 @@ class MeasuredRun:
         return median(before[-10:]) if before else None
 
     @property
+    def earlier(self) -> Evaluation | None:
+        """The newest evaluation before the last quarter."""
+        return next((one for one in reversed(self.evaluations) if one.step <= 0.75 * self.last.step), None)
+
+    @property
     def trend(self) -> Trend:
         """Where the validation loss goes, and whether the training loss goes there too."""
         if self.last.loss > self.best.loss + self.clear:
             now, then = self.train_loss(self.last.step), self.train_loss(self.best.step)
             return "overfitting" if now is not None and then is not None and now < then else "unsteady"
-        earlier = [one for one in self.evaluations if one.step <= 0.75 * self.last.step]
-        return "falling" if not earlier or self.last.loss < earlier[-1].loss - self.clear else "flat"
+        if self.earlier is None:
+            return "unknown"
+        return "falling" if self.last.loss < self.earlier.loss - self.clear else "flat"
 
 
 def read(path: Path) -> MeasuredRun:

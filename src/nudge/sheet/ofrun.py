@@ -4,6 +4,7 @@ A line of that text with a `{{placeholder}}` for something that this run does no
 all that can be said of a run, in words of their own, and this file says which holds.
 """
 
+import itertools
 import json
 import math
 import re
@@ -24,9 +25,13 @@ from nudge.sheet.measured import NEAR, SOLVED, MeasuredRun
 
 MOST_POINTS = 2000  # of a curve: more cannot be told apart on paper
 MOST_DOTS = 50
-ROWS = 5  # of the table of evaluations
+ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside it
 NAME_CELLS = 30  # of a name in a line that cannot be broken
-SAMPLE_CELLS = 150  # of what the model wrote, in cells of a terminal: a Hangul syllable takes two
+LINE_CELLS = 100  # of what the model wrote; a Hangul syllable takes two
+SAMPLE_CELLS = 190
+SAMPLE_MARKS = ("yellow", "orange", "green")
+ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
+HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
 LACKING = "□"  # stands for a character that the pen cannot draw
 NEWLINES = ("↲", "¶", "/")  # the first that it can
 
@@ -51,19 +56,23 @@ def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_pla
     Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
     whose vocabulary is missing.
     """
-    run, pen = measured.read(folder), Pen(drawable)
-    values = {
+    return _filled(template("run", language), said(measured.read(folder), Pen(drawable), language))
+
+
+def said(run: MeasuredRun, pen: "Pen", language: str) -> Values:
+    """What the placeholders of the text stand for; None: this cannot be said of this run."""
+    samples = _samples(run, pen)
+    return {
         **_names(run, pen),
         **_model(run, pen),
         **_data(run, pen, language),
-        **_chart(run),
+        **_chart(run, ROWS if samples["aside"] is None else ROWS_OF_HIGH_CHART),
         **_start(run, pen),
-        **_samples(run, pen),
+        **samples,
         **_machine(run, pen, language),
         **_takeaways(run),
         **_next(run, pen),
     }
-    return _filled(template("run", language), values)
 
 
 def _filled(text: str, values: Values) -> str:
@@ -108,14 +117,16 @@ class Pen:
         return json.dumps(self.plain(text, cells), ensure_ascii=False)[1:-1]
 
 
+def _cells(text: str) -> int:
+    """The width in cells of a terminal: a Hangul syllable takes two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
 def _cut(text: str, cells: int) -> str:
     """The beginning of a text that is at most so wide; `…` says that there was more."""
-    width = 0
-    for at, character in enumerate(text):
-        width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        if width > cells:
-            return text[:at].rstrip() + "…"
-    return text
+    widths = itertools.accumulate(map(_cells, text))
+    fitting = sum(width <= cells for width in widths)
+    return text if fitting == len(text) else text[:fitting].rstrip() + "…"
 
 
 # The regions, in the order of the page.
@@ -137,7 +148,7 @@ def _model(run: MeasuredRun, pen: Pen) -> Values:
     config = run.config
     return {
         "parameter_rows": "\n".join(_parameter_rows(run)),
-        "sizes": f"T = {config.model.block_size:,}, {config.model.n_head} head",
+        "sizes": f"T = {config.model.block_size:,}, H = {config.model.n_head}",
         "parameters": f"{parameter_counts(config.model).total:,}",
         "parameters_short": scaled(parameter_counts(config.model).total),
         "block_size": f"{config.model.block_size:,}",
@@ -179,7 +190,8 @@ def _data(run: MeasuredRun, pen: Pen, language: str) -> Values:
         "tokens_alone": tokens if epochs is None else None,
         "measured_tokens": f"{run.last.tokens:,}" if dataset is None else None,
         "source": pen.text(_source(run, language), 2 * NAME_CELLS),
-        **dict.fromkeys(("train_tokens", "train_bytes", "train_documents", "train_records", "val_tokens", "val_share")),
+        "source_alone": "" if dataset is None else None,
+        **dict.fromkeys(("source_bytes", "train_tokens", "train_bytes", "train_records", "val_tokens", "val_share")),
         **_cost(run),
     }
     if dataset is None:
@@ -187,8 +199,8 @@ def _data(run: MeasuredRun, pen: Pen, language: str) -> Values:
     train, val, records = dataset.manifest.train, dataset.manifest.val, dataset.manifest.records
     return values | {
         "train_tokens": f"{train.n_tokens:,}",
-        "train_bytes": scaled(train.text_bytes, "B"),
-        "train_documents": None if records else f"{train.n_documents:,}",
+        "source_bytes": scaled(dataset.manifest.source.n_bytes, "B"),
+        "train_bytes": None if records else scaled(train.text_bytes, "B"),
         "train_records": f"{train.n_tokens // records.n_tokens:,}" if records else None,
         "val_tokens": f"{val.n_tokens:,}",
         "val_share": f"{val.n_tokens / (train.n_tokens + val.n_tokens):.0%}",
@@ -215,7 +227,7 @@ def _cost(run: MeasuredRun) -> Values:
     return {"usd": None, "usd_per_hour": None, "rented_usd": dollars(rented.usd.likely) if rented.usd else None}
 
 
-def _chart(run: MeasuredRun) -> Values:
+def _chart(run: MeasuredRun, n_rows: int) -> Values:
     """The curves through the measured points, exactly, and the table beside them."""
     every = math.ceil(len(run.steps) / MOST_POINTS)
     best = run.best
@@ -228,13 +240,14 @@ def _chart(run: MeasuredRun) -> Values:
         "n_steps": f"{len(run.steps):,}" if every == 1 else None,
         "every": f"{every:,}" if every > 1 else None,
         "n_evaluations": f"{len(run.evaluations):,}",
+        "last_step": str(max(run.steps[-1].step, run.last.step)),
         "guess_exact": repr(run.guess),
         "guess": figure(run.guess),
         "best_step_exact": str(best.step),
         "best_exact": repr(best.loss),
         "best_step": f"{best.step:,}",
         "best": figure(best.loss),
-        "evaluation_rows": "\n".join(_evaluation_row(run, event) for event in _chosen(run.evaluations, best)),
+        "evaluation_rows": "\n".join(_evaluation_row(run, event) for event in _chosen(run.evaluations, best, n_rows)),
     }
 
 
@@ -243,10 +256,10 @@ def _points(points: Sequence[tuple[int, float]], every: int) -> str:
     return json.dumps([*points[:-1:every], points[-1]])
 
 
-def _chosen(evaluations: Sequence[Evaluation], best: Evaluation) -> list[Evaluation]:
+def _chosen(evaluations: Sequence[Evaluation], best: Evaluation, n_rows: int) -> list[Evaluation]:
     """The first, the last, the best, and some between them."""
     last = len(evaluations) - 1
-    places = {round(part * last / (ROWS - 1)) for part in range(ROWS)}
+    places = {round(part * last / (n_rows - 1)) for part in range(n_rows)}
     return [event for at, event in enumerate(evaluations) if at in places or event is best]
 
 
@@ -274,17 +287,22 @@ def _samples(run: MeasuredRun, pen: Pen) -> Values:
     film = run.summary.film
     shown = film if len(film) < 3 else (film[0], film[len(film) // 2], film[-1])
     prompt = pen.text(shown[0].prompt, NAME_CELLS) if shown else None
-    rows, is_explained = ["|--:|:--|"], False
-    for sample in shown:
-        text = pen.plain(sample.text, SAMPLE_CELLS)
-        lacks = text.count(LACKING) > sample.text.count(LACKING) and not is_explained
-        rows.append(f"| {sample.step:,} | {escaped(text)}{'[^1]' if lacks else ''} |")
-        is_explained |= lacks
+    texts = [pen.plain(sample.text, SAMPLE_CELLS) for sample in shown]
+    lacking = [at for at, text in enumerate(texts) if text.count(LACKING) > shown[at].text.count(LACKING)]
+    points = [
+        f"- =={SAMPLE_MARKS[at]}:{shown[at].step:,}== {escaped(text)}{'[^2]' if [at] == lacking[:1] else ''}"
+        for at, text in enumerate(texts)
+    ]
+    is_aside = all(_cells(text) <= ASIDE_CELLS for text in texts)
+    lines = 0 if is_aside else 1 + sum(math.ceil(_cells(text) / LINE_CELLS) for text in texts)
     return {
         "prompt": prompt or None,
         "no_prompt": "" if shown and not prompt else None,
-        "samples": "\n".join(rows) if shown else None,
-        "lacking": LACKING if is_explained else None,
+        "samples": "\n".join(points) or None,
+        "aside": "" if is_aside else None,
+        "below": None if is_aside else "",
+        "chart_height": f"{HIGHEST_CHART_EM - LINE_EM * lines:.1f}",
+        "lacking": LACKING if lacking else None,
     }
 
 
@@ -347,10 +365,13 @@ def _takeaways(run: MeasuredRun) -> Values:
         "overfit_train_best": None if train_best is None else figure(train_best),
         "overfit_train_last": None if train_last is None else figure(train_last),
         "unsteady_last": last if trend == "unsteady" else None,
-        "steady_last": last if trend in ("falling", "flat") else None,
+        "steady_last": last if trend in ("falling", "flat", "unknown") else None,
         "trend_falling": "" if trend == "falling" else None,
         "trend_flat": "" if trend == "flat" else None,
+        "earlier": figure(run.earlier.loss) if run.earlier else None,
         "perplexity": perplexity(run.best.loss),
+        "perplexity_first": perplexity(run.evaluations[0].loss) if len(run.evaluations) > 1 else None,
+        "perplexity_last": perplexity(run.last.loss),
         "bits_per_byte": f"{run.best.bits_per_byte:.3f}",
         "tokens_per_parameter": ratio,
         "short_tokens_per_parameter": ratio if is_short else None,
@@ -375,9 +396,9 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
         "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
         "next_predict": f"nudge predict {path}",
     }
-    by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "falling": "next_longer"}
+    by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "flat": "next_larger"}
     chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
-    chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_larger"))
+    chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
 
 

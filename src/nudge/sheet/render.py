@@ -119,7 +119,7 @@ def _check_heights(found: tuple[Place, ...]) -> None:
     for place in found:
         if place.needs > place.has:
             raise SheetError(
-                f"the text of region '{place.name}' needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
+                f"region '{place.name}' needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
                 "shorten it, or give its band more of the page in the layout",
             )
 

@@ -50,6 +50,4 @@ def draw(text: str, form: str = "pdf", *, name: str = "sheet", font: Path | None
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
-        raise MachineError(
-            f"a sheet needs {error.name}, which is not here", "pip install 'nudge-lm[sheet]'"
-        ) from error
+        raise MachineError(f"a sheet needs {error.name}, which is not here", "pip install 'nudge-lm[sheet]'") from error
