@@ -109,9 +109,10 @@ def tight(
 
 
 def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Character]:
-    """All glyphs but spaces, in reading order. A tight box holds the ink; `loose`: the glyph's advance by its line.
+    """All glyphs but spaces, in the order of drawing. A tight box holds the ink; `loose`: the advance by the line.
 
-    The boxes stand upright around turned glyphs; their size is what the matrix makes of the font's.
+    The boxes stand upright around turned glyphs; their size is what the matrix makes of the font's. Of the same words
+    written twice in the same place, pdfium tells only once.
     """
     with pdfium.PdfDocument(pdf) as document:
         sheet = document[page]
@@ -131,7 +132,10 @@ def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Charac
 
 
 def overlaps(glyphs: list[Character], share: float = 0.3) -> list[tuple[Character, Character]]:
-    """Pairs whose boxes have more than this share of the smaller in common."""
+    """Pairs whose boxes have more than this share of the smaller in common.
+
+    Upright boxes around words turned by much more than a wobble (and not by 90 degrees) overlap where the ink does not.
+    """
     pairs = []
     open_: list[Character] = []
     for glyph in sorted((one for one in glyphs if one.area > 0), key=lambda one: one.left):

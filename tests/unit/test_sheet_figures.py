@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache
 
 import pypdfium2 as pdfium
@@ -281,6 +282,37 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
     glyphs = characters(of_chart(TURNED, 170))
     first, last = words_at(glyphs, "w0 = -1"), words_at(glyphs, "온도")
     assert last[1] > first[3] + 20
+
+
+def test_a_mark_beyond_the_axes_is_reported() -> None:
+    beyond = chart(marks=(Mark(x=1000.0, y=5.0, label=line("on it")), Mark(x=3000.0, y=5.0, label=line("off it"))))
+    assert [said["what"] for said in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
+
+
+def test_dots_of_a_schematic_curve_are_at_its_own_points_only() -> None:
+    def corners_of_dots(curve: Curve) -> int:
+        pdf = of_chart(chart(curves=(curve,), marks=()))
+        (dots,) = (one for one in strokes(pdf) if one.filled and one.width_pt == pytest.approx(0.5))
+        return len(dots.points)
+
+    assert corners_of_dots(replace(SHAPE, dots=True)) == corners_of_dots(
+        Curve(label=(), points=SHAPE.points, dots=True)
+    )
+
+
+def test_the_axes_tremble_and_stay_where_they_are() -> None:
+    block = chart()
+    pdf = of_chart(block)
+    axis = max((one for one in strokes(pdf) if one.width_pt == pytest.approx(1.1)), key=_length)
+    heights = [y for _, y in axis.points]
+    assert 0.2 < max(heights) - min(heights) < 1.2
+
+
+def test_bold_words_are_one_glyph_each() -> None:
+    knobs = Knobs(knobs=(Knob(label=(Span(text="bold 굵게", bold=True),), value=0.0),))
+    glyphs = characters(of_chart(knobs))
+    assert "".join(glyph.char for glyph in glyphs) == "bold굵게"
+    assert overlaps(glyphs) == []
 
 
 def test_the_same_chart_is_drawn_the_same_way() -> None:
