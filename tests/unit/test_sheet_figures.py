@@ -7,6 +7,7 @@ from functools import cache
 
 import pypdfium2 as pdfium
 import pytest
+import typst
 from tests.sheets import MARGIN_PT, Character, Stroke, characters, drawn, overlaps, strokes, tight
 
 from nudge.sheet.page import Chart, Curve, Knob, Knobs, Line, Mark, Span
@@ -295,9 +296,8 @@ def test_dots_of_a_schematic_curve_are_at_its_own_points_only() -> None:
         (dots,) = (one for one in strokes(pdf) if one.filled and one.width_pt == pytest.approx(0.5))
         return len(dots.points)
 
-    assert corners_of_dots(replace(SHAPE, dots=True)) == corners_of_dots(
-        Curve(label=(), points=SHAPE.points, dots=True)
-    )
+    schematic = replace(SHAPE, dots=True)
+    assert corners_of_dots(schematic) == corners_of_dots(replace(schematic, schematic=False))
 
 
 def test_the_axes_tremble_and_stay_where_they_are() -> None:
@@ -324,3 +324,25 @@ def test_overlaps_are_found_and_only_they() -> None:
     one = Character("a", 0, 0, 10, 10, 12)
     assert overlaps([one, Character("b", 5, 0, 15, 10, 12)]) == [(one, Character("b", 5, 0, 15, 10, 12))]
     assert overlaps([one, Character("b", 8, 0, 18, 10, 12), Character("c", 0, 11, 10, 20, 12)]) == []
+
+
+def test_the_same_words_twice_in_one_place_overlap() -> None:
+    # pdfium reads them once, as it takes them for a program's bold
+    page = "#set page(width: 200pt, height: 60pt, margin: 10pt)\n#place(dx: {}pt)[same]#place(dx: 10pt)[same]"
+    for away_pt, overlapping in ((10, True), (11, True), (90, False)):
+        glyphs = characters(typst.compile(page.format(away_pt).encode(), ignore_system_fonts=True, format="pdf"))
+        assert bool(overlaps(glyphs)) == overlapping
+
+
+def test_places_inside_turned_and_scaled_groups_are_those_on_the_page() -> None:
+    page = """#set page(width: 100pt, height: 100pt, margin: 0pt)
+    #place(dx: 50pt, dy: 50pt, rotate(90deg, origin: top + left, scale(200%, origin: top + left, {
+      place(curve(stroke: 1pt, curve.move((5pt, 0pt)), curve.line((10pt, 3pt))))
+      place(text(size: 7pt)[x])
+    })))"""
+    pdf = typst.compile(page.encode(), ignore_system_fonts=True, format="pdf")
+    (found,) = strokes(pdf)
+    assert found.points == (pytest.approx((50, 60)), pytest.approx((44, 70)))
+    assert found.width_pt == pytest.approx(2)
+    (glyph,) = characters(pdf)
+    assert glyph.size_pt == pytest.approx(14)
