@@ -285,6 +285,13 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
     assert last[1] > first[3] + 20
 
 
+def test_a_chart_with_no_room_between_its_axes_is_reported() -> None:
+    for block, width_pt in ((chart(), 40), (chart(height_em=3.0), 300)):
+        (said,) = tight(block, file="figures.typ", width_pt=width_pt)
+        assert said["what"] == "chart between its axes"
+        assert float(said["needs"]) > float(said["has"])
+
+
 def test_a_mark_beyond_the_axes_is_reported() -> None:
     beyond = chart(marks=(Mark(x=1000.0, y=5.0, label=line("on it")), Mark(x=3000.0, y=5.0, label=line("off it"))))
     assert [said["what"] for said in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
