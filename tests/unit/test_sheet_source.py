@@ -65,7 +65,7 @@ corner: "**a** 📌"
 paper: a4-landscape
 language: ko
 size: 12.5
-legend: {blue: Input, green: yes}
+legend: {green: yes, blue: Input}
 ---
 
 <!-- a remark of the writer -->
@@ -92,7 +92,7 @@ text
         Span(text="📌", kind="icon", icon="pin"),
     )
     assert (sheet.paper, sheet.language, sheet.size_pt) == ("a4-landscape", "ko", 12.5)
-    assert sheet.legend == (("blue", "Input"), ("green", "yes"))
+    assert sheet.legend == (("green", "yes"), ("blue", "Input"))
     assert [(band.percent, band.is_title, [one.name for one in band.regions]) for band in sheet.bands] == [
         (10.5, True, []),
         (25.0, False, ["in", "out"]),
@@ -131,7 +131,7 @@ FRONT_FAULTS = [
     ("---\ntitle: a\nlegend: {blu: b}\n---\n", 3, "the legend has no key 'blu'", "'blue'"),
     ("---\ntitle: a\nlegend: {red: a, red: b}\n---\n", 3, "'red' is given twice", "leave one"),
     ("---\ntitle: a\ncorner: '[^1]'\n---\n", 3, "a footnote [^1] outside of a region", "regions"),
-    ("---\ntitle: a\ncorner: '<b>'\n---\n", 3, "HTML is not understood: <b>", "<br>"),
+    ("---\ntitle: a\ncorner: '<b>'\n---\n", 3, "HTML is not understood: '<b>'", "<br>"),
     ("---\ntitle: [a]\n---\n", 2, "title: expected text, got a list", "quotes"),
     ('---\ntitle: "\\x07"\n---\n', 2, "a control character U+0007", "delete"),
     ("---\n- a\n---\n", 2, "expected keys with values, got a list", "title"),
@@ -167,6 +167,8 @@ LAYOUT_FAULTS = [
     ),
     ("```layout\n10% title\n90% one\n```\n## A <!-- on: blue -->\n", 8, "no region 'on'", "'one'"),
     ("```layout\n10% title\n90% one\n```\ntext\n", 8, "a paragraph before the first region", "## Title <!--"),
+    ("<!-- a --> text <!-- b -->\n", 4, "expected a ```layout fence", "40% name"),
+    ("```layout\n10% title\n90% one\n```\n\n<!-- next -->\n", 9, "HTML before the first region", "## Title <!--"),
     ("```layout\n10% title\n90% one\n", 4, "the fence ```layout does not end", "```"),
 ]
 
@@ -234,7 +236,7 @@ def test_every_icon_of_the_table_is_read_and_has_a_name_of_its_own():
         ("😀", "no icon is drawn for 😀 (grinning face)", "📌"),
         ("🍎 a", "no icon is drawn for 🍎 (red apple)", "did you mean"),
         ("![a](b)", "a sheet has no image", "emoji"),
-        ("a<i>b", "HTML is not understood: <i>", "<br>"),
+        ("a<i>b", "HTML is not understood: '<i>'", "<br>"),
         ("a <!-- next --> b", "<!-- next --> stands within text", "line of its own"),
     ],
 )
