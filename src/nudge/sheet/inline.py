@@ -14,7 +14,7 @@ from mdit_py_plugins.front_matter import front_matter_plugin
 from nudge.errors import SheetError, nearest
 from nudge.sheet.page import Colour, Line, Span
 
-COLOURS: tuple[Colour, ...] = tuple(colour for colour in get_args(Colour) if colour != "yellow")
+COLOURS: tuple[Colour, ...] = get_args(Colour)
 MARKERS: tuple[Colour, ...] = ("yellow", "blue", "green", "orange", "purple", "red")  # there is no grey or black marker
 
 # fmt: off

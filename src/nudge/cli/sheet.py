@@ -1,0 +1,64 @@
+"""`nudge sheet`: a page of pen notes, of the lecture or of a run."""
+
+import locale
+import os
+from pathlib import Path
+
+import click
+
+from nudge.errors import SheetError
+from nudge.sheet.sheets import FORMATS, NAMES, Language, draw, text_of
+
+
+@click.command()
+@click.argument("what", metavar="gpt2|internals|io|parameters|run|FILE.md")
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--lang", type=click.Choice(["ko", "en"]), help="Of the notes. [default: your system's, else en]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    help="md: the sheet's own source, to change and draw again. [default: as --out ends, else pdf]",
+)
+@click.option("--font", type=click.Path(path_type=Path), metavar="FILE", help="The pen. [default: Nanum Pen Script]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="[default: WHAT.pdf, here]")
+def sheet(
+    what: str, run: Path | None, lang: Language | None, form: str | None, font: Path | None, out: Path | None
+) -> None:
+    """Draw a cheat sheet: one A4 page of pen notes.
+
+    WHAT is one of the lecture's sheets, 'run' for a page of a run's own numbers (RUN is its folder; left out, the
+    newest under runs/), or a markdown file of your own. If a text does not fit its page, nothing is written.
+
+    \b
+    Example:
+      nudge sheet gpt2                            training and inference of GPT-2
+      nudge sheet run runs/tiny --out tiny.png    a run of yours
+      nudge sheet io --format md                  io.md, the source of a sheet: change it, then
+      nudge sheet io.md                           draw it
+    """
+    from nudge import files
+
+    if what not in NAMES and lang:
+        raise SheetError("a file says its language itself", "write 'language: ko' between its first '---' lines")
+    if what != "run" and run is not None:
+        raise SheetError(f"'{run}' is one too many", f"nudge sheet run {run}, or nudge sheet {what}")
+    form = form or _form_of(out)
+    out = out or Path(f"{Path(what).stem}.{form}")
+    page = draw(text_of(what, run=run, language=lang or _language()), form, name=what, font=font)
+    with files.atomic_writer(out) as file:
+        file.write(page)
+    click.echo(f"{out}  {len(page) / 1024:,.0f} KiB")
+
+
+def _form_of(out: Path | None) -> str:
+    """The format that a file's name asks for. Raises: SheetError for one that there is not."""
+    ending = out.suffix.removeprefix(".") if out else "pdf"
+    if ending not in FORMATS:
+        raise SheetError(f"{out} does not end with a format", "end it with .pdf, .png, .svg or .md, or say --format")
+    return ending
+
+
+def _language() -> Language:
+    said = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None) or locale.getlocale()[0]
+    return "ko" if (said or "").lower().startswith("ko") else "en"

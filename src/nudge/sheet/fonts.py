@@ -1,0 +1,61 @@
+"""The pen: Nanum Pen Script (SIL Open Font License), found among the system's fonts or given as a file."""
+
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from nudge.errors import SheetError
+
+GET_ONE = (
+    "Debian, Ubuntu: sudo apt-get install fonts-nanum-extra; macOS: brew install --cask font-nanum-pen-script; "
+    "Windows: install it from https://fonts.google.com/specimen/Nanum+Pen+Script; or name a file: --font FILE.ttf"
+)
+FOLDERS = {
+    "darwin": ("~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts"),
+    "win32": (r"%LOCALAPPDATA%\Microsoft\Windows\Fonts", r"%WINDIR%\Fonts"),
+}
+ELSEWHERE = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Font:
+    """A font file, the family it says it is, and the characters it can draw."""
+
+    path: Path
+    family: str
+    characters: frozenset[int]
+
+    def lacks(self, text: str) -> str:
+        """The characters of `text` that it cannot draw, each once."""
+        return "".join(dict.fromkeys(one for one in text if ord(one) not in self.characters and not one.isspace()))
+
+
+def find(given: Path | None = None) -> Font:
+    """The font to write with. Raises: SheetError if there is none, or the file given is no font."""
+    if given is not None:
+        return _read(given)
+    for folder in FOLDERS.get(sys.platform, ELSEWHERE):
+        root = Path(os.path.expandvars(folder)).expanduser()
+        found = sorted(path for path in root.rglob("*.[to]tf") if path.name.lower().startswith("nanumpen"))
+        if found:
+            return _read(found[0])
+    raise SheetError("the pen font, Nanum Pen Script, is not on this system", GET_ONE)
+
+
+@cache
+def _read(path: Path) -> Font:
+    from fontTools.ttLib import TTFont, TTLibError
+
+    try:
+        with TTFont(path, lazy=True) as font:
+            family = font["name"].getBestFamilyName()
+            characters = frozenset(font.getBestCmap() or ())
+    except FileNotFoundError:
+        raise SheetError(f"there is no font file {path}", "name a .ttf or .otf file") from None
+    except (OSError, TTLibError, KeyError) as error:
+        raise SheetError(f"{path} cannot be read as a font: {error}", "name a .ttf or .otf file") from error
+    if not family or not characters:
+        raise SheetError(f"{path} names no family or no characters", "name another .ttf or .otf file")
+    return Font(path=path, family=family, characters=characters)

@@ -1,0 +1,125 @@
+"""The lecture's cheat sheets: texts beside this file, whose every computed number is this program's own."""
+
+import math
+import re
+from pathlib import Path
+
+from nudge.data.tokenizer import CL100K_SPECIAL
+from nudge.errors import SheetError, nearest
+from nudge.model.sizes import parameter_counts, training_memory
+from nudge.plan import published
+from nudge.plan.hardware import price
+from nudge.recipes import recipe
+
+SHEETS = ("gpt2", "internals", "io", "parameters")
+LANGUAGES = ("en", "ko")
+PLACEHOLDER = re.compile(r"\{\{(\w*)\}\}")
+
+_TEXTS = Path(__file__).with_name("lecture")
+
+
+def written(name: str, language: str) -> str:
+    """The markdown of a sheet, its numbers filled in. Raises: SheetError for an unknown sheet or language."""
+    for kind, word, known in (("sheet", name, SHEETS), ("language", language, LANGUAGES)):
+        if word not in known:
+            raise SheetError(f"unknown {kind} '{word}'", nearest(word, known))
+    values = numbers()
+    return PLACEHOLDER.sub(lambda found: values[found[1]], template(name, language))
+
+
+def template(name: str, language: str) -> str:
+    """The text of a sheet with `{{placeholders}}` where numbers belong."""
+    return (_TEXTS / f"{name}.{language}.md").read_text(encoding="utf-8")
+
+
+def numbers() -> dict[str, str]:
+    """What the placeholders stand for, as people write it."""
+    return {**_sizes(), **_reproduction(), **_costs(), **_reading(), **_parameters()}
+
+
+def _sizes() -> dict[str, str]:
+    xl = recipe("gpt2_xl").model
+    return {
+        "xl_parameters": f"{parameter_counts(xl).total:,}",
+        "xl_billions": f"{parameter_counts(xl).total / 1e9:.1f}B",
+        "gpt2_context": f"{xl.block_size:,}",
+        "gpt2_vocabulary": f"{xl.vocab_size:,}",
+        "random_loss": f"{math.log(xl.vocab_size):.1f}",  # of a network to which all tokens are equally likely
+    }
+
+
+def _reproduction() -> dict[str, str]:
+    """The run of 2024, and what the lecture's 7 seconds and one day would mean."""
+    train = recipe("gpt2_xl").train
+    said_step_s, day_s = 7, 86_400
+    return {
+        "steps": f"{train.steps:,}",
+        "steps_short": f"{train.steps // 1000}K",
+        "step_tokens": f"{train.batch_tokens:,}",
+        "step_tokens_short": f"{train.batch_tokens // 10**6}M",
+        "run_tokens": f"{train.steps * train.batch_tokens / 1e9:.2f}B",
+        "sample_every": str(recipe("gpt2_xl").sample.every),
+        "hours_by_7_s": f"{said_step_s * train.steps / 3600:.0f}",
+        "step_s_of_a_day": f"{day_s / train.steps:.1f}",
+        "share_of_step_420": f"{420 / train.steps:.1%}",
+    }
+
+
+def _costs() -> dict[str, str]:
+    first, measured, hoped = published.LECTURE_COSTS
+    paid = next(run.usd for run in published.RUNS if run.name == "GPT-2 XL, llm.c, 8 x H100")
+    rent = price("h100")
+    assert rent is not None
+    assert measured.hours is not None
+    assert paid is not None
+    return {
+        "usd_2019": f"${first.usd:,.0f}",
+        "machine_2019": first.machine,
+        "hours_2019": f"{first.hours:.0f}",
+        "usd_2024": f"${measured.usd:,.0f}",
+        "usd_hoped": f"${hoped.usd:,.0f}",
+        "usd_per_hour": f"${rent.usd_per_hour:.0f}",
+        "usd_of_the_day": f"${8 * measured.hours * rent.usd_per_hour:,.0f}",
+        "usd_paid": f"${paid:,.0f}",
+        "times_cheaper": f"{first.usd / measured.usd:.0f}x",
+        "times_hoped": f"{first.usd / hoped.usd:.0f}x",
+    }
+
+
+def _reading() -> dict[str, str]:
+    """What a network of the lecture's example reads and answers. cl100k's ids end with its last special token."""
+    return {"cl100k_vocabulary": f"{max(CL100K_SPECIAL.values()) + 1:,}"}
+
+
+def _parameters() -> dict[str, str]:
+    """What the networks of the learning material consist of. A weight is stored as GPT-2 does it, input by output."""
+    material = recipe("mini_24k")
+    model = material.model
+    counts, C = parameter_counts(model), model.n_embd
+    shapes = {
+        "wte": (model.vocab_size, C),
+        "wpe": (model.block_size, C),
+        "c_attn": (C, 3 * C),
+        "attn_c_proj": (C, C),
+        "c_fc": (C, 4 * C),
+        "mlp_c_proj": (4 * C, C),
+    }
+    saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
+    return {
+        "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
+        "small_parameters": f"{parameter_counts(recipe('gpt2_small').model).total:,}",
+        "gpt3_billions": f"{parameter_counts(recipe('gpt3').model).total / 1e9:.1f}B",
+        "mini_parameters": f"{counts.total:,}",
+        "mini_embedding": f"{counts.wte + counts.wpe:,}",
+        "mini_attention": f"{counts.attention:,}",
+        "mini_mlp": f"{counts.mlp:,}",
+        "mini_norms": f"{counts.norms:,}",
+        "mini_layers": str(model.n_layer),
+        "mini_channels": str(C),
+        "mini_wide": str(4 * C),
+        **{f"mini_{name}_shape": str(list(shape)) for name, shape in shapes.items()},
+        **{f"mini_{name}": f"{math.prod(shape):,}" for name, shape in shapes.items()},
+        "stored_transposed": str([3 * C, C]),  # c_attn in a layer of torch.nn
+        "saved_weights_mb": f"{saved.weights / 1e6:.0f} MB",
+        "saved_moments_mb": f"{saved.moments / 1e6:.0f} MB",
+    }

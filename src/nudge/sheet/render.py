@@ -1,0 +1,152 @@
+"""A sheet as a picture: Typst draws it, and says where everything stands and whether it fits."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nudge.errors import SheetError
+from nudge.sheet import fonts
+from nudge.sheet.page import Sheet, to_json
+
+Form = Literal["pdf", "png", "svg"]
+FORMS: tuple[Form, ...] = ("pdf", "png", "svg")
+PPI = 200  # A4 is 1654 x 2339 then
+DRAWING = Path(__file__).parent / "typst"
+ROUNDS = 6  # of drawing a region smaller where something in it is too wide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a region stands, in pt from the top left of the page, and how much of its height its text needs."""
+
+    name: str
+    x: float
+    y: float
+    width: float
+    height: float
+    cell: float  # its area in the layout, in square pt: of the frame, which is the page without its margins
+    scale: float  # of its text, relative to the sheet's size
+    smallest: float  # the scale at which that is 9 pt
+    needs: float
+    has: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tight:
+    """Words that are too wide for where they must stand, in pt."""
+
+    region: str
+    what: str
+    needs: float
+    has: float
+
+
+def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> bytes:
+    """The page. The same sheet and font give the same bytes.
+
+    Raises: SheetError if the font lacks a character, or a text does not fit its region at 9 pt.
+    """
+    with _typesetter(sheet, fonts.find(font)) as (typesetter, _):
+        page: bytes = typesetter.compile(format=form, ppi=PPI)
+    return page
+
+
+def places(sheet: Sheet, *, font: Path | None = None) -> tuple[Place, ...]:
+    """Where the title and the regions stand. Raises: SheetError as `render` does."""
+    with _typesetter(sheet, fonts.find(font)) as (_, found):
+        return found
+
+
+@contextmanager
+def _typesetter(sheet: Sheet, font: fonts.Font) -> Iterator[tuple[Any, tuple[Place, ...]]]:
+    """Typst with the sheet laid out so that everything fits, and where things are.
+
+    The height decides a region's scale within Typst (page.typ). What is too wide says so, and the region is laid out
+    anew at a smaller scale, until it fits or is at its smallest.
+    """
+    import typst
+
+    _check_characters(sheet, font)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(font.path, folder)  # Typst takes folders, and reads every font in them
+        caps: dict[str, float] = {}
+        for _ in range(ROUNDS):
+            inputs = {"sheet": json.dumps(to_json(sheet)), "font": font.family, "caps": json.dumps(caps)}
+            typesetter = typst.Compiler(
+                str(DRAWING / "page.typ"),
+                root=str(DRAWING),
+                font_paths=[folder],
+                ignore_system_fonts=True,
+                sys_inputs=inputs,
+            )
+            found = tuple(Place(**value) for value in _said(typesetter, "<region>"))
+            tight = [Tight(**value) for value in _said(typesetter, "<tight>")]
+            _check_heights(found)
+            if not tight:
+                break
+            caps = _smaller(caps, found, tight)
+        yield typesetter, found
+
+
+def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
+    said: list[dict[str, Any]] = json.loads(typesetter.query(label, field="value"))
+    return said
+
+
+def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight]) -> dict[str, float]:
+    """A smaller scale for each region in which something is too wide. Raises: SheetError if it is at its smallest."""
+    places = {place.name: place for place in found}
+    capped = dict(caps)
+    for one in tight:
+        place = places[one.region]
+        if place.scale <= place.smallest:
+            is_title = one.region == "title"
+            where = "the title band" if is_title else f"region '{one.region}'"
+            raise SheetError(
+                f"'{one.what}' in {where} needs {one.needs:.0f} pt of width at 9 pt and has {one.has:.0f}",
+                "shorten it" + ("" if is_title else ", or give the region more width in the layout: NAME*1.5"),
+            )
+        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - 0.02)
+    return capped
+
+
+def _check_heights(found: tuple[Place, ...]) -> None:
+    for place in found:
+        if place.needs > place.has:
+            raise SheetError(
+                f"region '{place.name}' needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
+                "shorten it, or give its band more of the page in the layout",
+            )
+
+
+def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
+    """Raises: SheetError if the font lacks a character that would be drawn."""
+    parts = [("the title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))]
+    parts += [(f"region '{region.name}'", region) for band in sheet.bands for region in band.regions]
+    for where, part in parts:
+        lacking = font.lacks("".join(_texts(to_json(part))))
+        if lacking:
+            named = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
+            raise SheetError(
+                f"{where} has characters that the font {font.family} lacks: {named}",
+                "leave them out, or name another font: --font FILE.ttf",
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """What is written in a part of a sheet; icons are drawn."""
+    if isinstance(value, dict):
+        if value.get("kind") == "icon":
+            return
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+    elif isinstance(value, str):
+        yield value

@@ -1,0 +1,53 @@
+"""Every sheet by its name: the lecture's, a run's, a file's. Markdown first, then the page it becomes."""
+
+from pathlib import Path
+from typing import Literal
+
+from nudge.errors import MachineError, SheetError, nearest
+from nudge.runfolder import newest_run
+
+Language = Literal["ko", "en"]
+LECTURE = ("gpt2", "internals", "io", "parameters")
+NAMES = (*LECTURE, "run")
+FORMATS = ("pdf", "png", "svg", "md")
+LIBRARIES = ("typst", "markdown_it", "mdit_py_plugins", "yaml", "fontTools")
+
+
+def text_of(what: str, *, run: Path | None = None, language: Language = "en") -> str:
+    """The markdown of a sheet: one of `NAMES` in that language, or a file's, which says its own.
+
+    Raises: SheetError for an unknown name, a file that cannot be read, or a run that has nothing to show yet.
+    """
+    if what == "run":
+        from nudge.sheet.ofrun import of_run
+
+        return of_run(run or newest_run(), language)
+    if what in LECTURE:
+        from nudge.sheet.lecture import written
+
+        return written(what, language)
+    path = Path(what)
+    if path.suffix != ".md" and not path.exists():
+        raise SheetError(f"there is no sheet '{what}'", f"{nearest(what, NAMES)}, or a markdown file of your own")
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SheetError(f"{path} cannot be read: {reason}", "name a markdown file; see docs/sheets.md") from error
+
+
+def draw(text: str, form: str = "pdf", *, name: str = "sheet", font: Path | None = None) -> bytes:
+    """The page of a sheet's markdown as pdf, png or svg; `md`: the markdown itself, once it is seen to be a sheet.
+
+    Raises: SheetError as `source.read` and `render.render` do; MachineError if the extra `sheet` is not installed.
+    """
+    try:
+        from nudge.sheet.render import render
+        from nudge.sheet.source import read
+
+        sheet = read(text, name=name)
+        return text.encode() if form == "md" else render(sheet, form, font=font)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in LIBRARIES:
+            raise
+        raise MachineError(f"a sheet needs {error.name}, which is not here", "pip install 'nudge-lm[sheet]'") from error

@@ -1,0 +1,208 @@
+"""Drawn sheets read back: the glyphs and strokes of a PDF, so that a test measures what stands on the page."""
+
+import ctypes
+import json
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pypdfium2 as pdfium
+import pytest
+import typst
+from pypdfium2 import raw
+
+import nudge.sheet
+from nudge.sheet.page import to_json
+
+DRAWING = Path(nudge.sheet.__file__).parent / "typst"
+FONT_FOLDERS = (Path("/usr/share/fonts"), Path.home() / ".fonts", Path.home() / ".local/share/fonts")
+
+
+class Character(NamedTuple):
+    """A glyph on the page; places in pt from the top left."""
+
+    char: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    size_pt: float
+
+    @property
+    def area(self) -> float:
+        """Of its box, in square pt."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+class Stroke(NamedTuple):
+    """A path on the page: where the pen stops, in pt from the top left. Without `width_pt` it only fills."""
+
+    points: tuple[tuple[float, float], ...]
+    smooth: bool  # at least one of its parts is a Bézier curve, whose control points are not among the points
+    width_pt: float | None
+    colour: tuple[int, int, int]  # of the stroke, else of the fill
+    filled: bool
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of its points."""
+        x, y = zip(*self.points, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+
+@cache
+def pen_font() -> Path:
+    """The handwriting that sheets are set in; a test is skipped where it is not installed."""
+    for folder in FONT_FOLDERS:
+        for found in sorted(folder.glob("**/NanumPen*.ttf")):
+            return found
+    pytest.skip("no NanumPen*.ttf in the font folders: install fonts-nanum-extra (Debian) or Google's Nanum Pen Script")
+
+
+@cache
+def _fonts() -> tuple[typst.Fonts, str]:
+    """Only the pen's font, and the name of its family."""
+    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(pen_font().parent)])
+    return fonts, next(name for name in fonts.families() if name.startswith("Nanum Pen"))
+
+
+# Around a block: the text as on a sheet, in a box of the block's natural height.
+_PAGE = """
+#import "/{file}": *
+#set page(width: {width}pt + 20pt, height: auto, margin: 10pt, fill: rgb("#fffef9"))
+#set text(font: "{family}", size: {size}pt, fallback: false, top-edge: 0.78em, bottom-edge: -0.2em)
+#set par(leading: 0.5em, spacing: 0.6em)
+#block(width: {width}pt, {call}(json(bytes(sys.inputs.block)), "{colour}"))
+"""
+MARGIN_PT = 10.0
+
+
+def _source(block: object, width_pt: float, size_pt: float, file: str, colour: str) -> tuple[bytes, dict[str, str]]:
+    data = to_json(block)
+    _, family = _fonts()
+    page = _PAGE.format(
+        file=file, family=family, width=width_pt, size=size_pt, colour=colour, call=f"draw-{data['type']}"
+    )
+    return page.encode(), {"block": json.dumps(data)}
+
+
+def drawn(
+    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, colour: str = "orange", form: str = "pdf"
+) -> bytes:
+    """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst."""
+    source, inputs = _source(block, width_pt, size_pt, file, colour)
+    made = typst.compile(source, root=str(DRAWING), font_paths=_fonts()[0], sys_inputs=inputs, format=form, ppi=200.0)
+    assert isinstance(made, bytes)  # one page
+    return made
+
+
+def tight(
+    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, colour: str = "orange"
+) -> list[dict[str, float | str]]:
+    """What the drawing says that it has no room for: {what, needs, has}."""
+    source, inputs = _source(block, width_pt, size_pt, file, colour)
+    found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts()[0], sys_inputs=inputs)
+    said: list[dict[str, float | str]] = json.loads(found)
+    return said
+
+
+def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Character]:
+    """All glyphs but spaces, in reading order. A tight box holds the ink; `loose`: the glyph's advance by its line.
+
+    The boxes stand upright around turned glyphs; their size is what the matrix makes of the font's.
+    """
+    with pdfium.PdfDocument(pdf) as document:
+        sheet = document[page]
+        height, text = sheet.get_height(), sheet.get_textpage()
+        found = []
+        for i in range(text.count_chars()):
+            char = chr(raw.FPDFText_GetUnicode(text, i))
+            if raw.FPDFText_IsGenerated(text, i) or char.isspace():
+                continue
+            left, bottom, right, top = text.get_charbox(i, loose=loose)
+            turned = raw.FS_MATRIX()
+            assert raw.FPDFText_GetMatrix(text, i, turned)
+            scale = math.sqrt(abs(turned.a * turned.d - turned.b * turned.c))
+            size = raw.FPDFText_GetFontSize(text, i) * scale
+            found.append(Character(char, left, height - top, right, height - bottom, size))
+        return found
+
+
+def overlaps(glyphs: list[Character], share: float = 0.3) -> list[tuple[Character, Character]]:
+    """Pairs whose boxes have more than this share of the smaller in common."""
+    pairs = []
+    open_: list[Character] = []
+    for glyph in sorted((one for one in glyphs if one.area > 0), key=lambda one: one.left):
+        open_ = [one for one in open_ if one.right > glyph.left]
+        for other in open_:
+            width = min(glyph.right, other.right) - glyph.left
+            height = min(glyph.bottom, other.bottom) - max(glyph.top, other.top)
+            if height > 0 and width * height > share * min(glyph.area, other.area):
+                pairs.append((other, glyph))
+        open_.append(glyph)
+    return pairs
+
+
+Matrix = tuple[float, float, float, float, float, float]
+
+
+def _matrix(thing: object) -> Matrix:
+    found = raw.FS_MATRIX()
+    assert raw.FPDFPageObj_GetMatrix(thing, found)
+    return found.a, found.b, found.c, found.d, found.e, found.f
+
+
+def _then(first: Matrix, second: Matrix) -> Matrix:
+    """One matrix for both, in the row-vector convention of PDF (ISO 32000-1, 8.3.4)."""
+    a, b, c, d, e, f = first
+    p, q, r, s, t, u = second
+    return a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u
+
+
+def _paths(things: Iterator[object], outer: Matrix) -> Iterator[tuple[object, Matrix]]:
+    """The path objects among these, and those inside their form XObjects, with what takes them to the page."""
+    for thing in things:
+        kind = raw.FPDFPageObj_GetType(thing)
+        if kind == raw.FPDF_PAGEOBJ_PATH:
+            yield thing, _then(_matrix(thing), outer)
+        elif kind == raw.FPDF_PAGEOBJ_FORM:
+            inside = (raw.FPDFFormObj_GetObject(thing, i) for i in range(raw.FPDFFormObj_CountObjects(thing)))
+            yield from _paths(inside, _then(_matrix(thing), outer))
+
+
+def _stroke(path: object, to_page: Matrix) -> Stroke:
+    a, b, c, d, e, f = to_page
+    x, y = ctypes.c_float(), ctypes.c_float()
+    points, smooth, bezier = [], False, 0
+    for i in range(raw.FPDFPath_CountSegments(path)):
+        segment = raw.FPDFPath_GetPathSegment(path, i)
+        assert raw.FPDFPathSegment_GetPoint(segment, x, y)
+        if raw.FPDFPathSegment_GetType(segment) == raw.FPDF_SEGMENT_BEZIERTO:
+            smooth, bezier = True, bezier + 1
+            if bezier % 3:  # the first two of three are control points
+                continue
+        points.append((a * x.value + c * y.value + e, b * x.value + d * y.value + f))
+    fill, stroked, width = ctypes.c_int(), ctypes.c_int(), ctypes.c_float()
+    assert raw.FPDFPath_GetDrawMode(path, fill, stroked)
+    assert raw.FPDFPageObj_GetStrokeWidth(path, width)
+    red, green, blue, alpha = (ctypes.c_uint() for _ in range(4))
+    colour = raw.FPDFPageObj_GetStrokeColor if stroked.value else raw.FPDFPageObj_GetFillColor
+    assert colour(path, red, green, blue, alpha)
+    return Stroke(
+        tuple(points),
+        smooth,
+        width.value * math.sqrt(abs(a * d - b * c)) if stroked.value else None,
+        (red.value, green.value, blue.value),
+        fill.value != raw.FPDF_FILLMODE_NONE,
+    )
+
+
+def strokes(pdf: bytes, page: int = 0) -> list[Stroke]:
+    """Every path of the page, in the order of drawing."""
+    with pdfium.PdfDocument(pdf) as document:
+        sheet = document[page]
+        from_top: Matrix = (1, 0, 0, -1, 0, sheet.get_height())
+        things = (raw.FPDFPage_GetObject(sheet, i) for i in range(raw.FPDFPage_CountObjects(sheet)))
+        return [_stroke(path, matrix) for path, matrix in _paths(things, from_top)]
