@@ -20,12 +20,12 @@ FRONT = '---\ntitle: "a"\n---\n```layout\n10% title\n90% one\n```\n## One <!-- o
 # Pieces of the language, so that what is made of them comes far into the reader.
 # fmt: off
 PIECES = [
-    "---\n", "title: a\n", "```", "```layout\n", "10% title\n", "90% one\n", "## A <!-- one: blue -->\n", "### ", "# ",
-    "```mermaid\n", "flowchart LR\n", "mindmap\n", "sequenceDiagram\n", "A", "-->", "[", "]", '"', "((", "|", "A->>B: a\n",
-    "```chart\n", "```knobs\n", "x: a\ny: b\n", "curves: ", "points: ", "[[0, 1]]", "{label: a, ", "}", "&a ", "*a", ".nan",
-    "- ", "1. ", "3) ", "[x] ", "> ", "→ ", "| a | b |\n|---|---|\n", "==", "==blue:", "**", "`", "<br>", "<!-- ", " -->",
-    "columns 1 2", "next", "end", "[^1]", "[^1]: ", "![a](b)", "<b>", "\\", "&#0;", "&#12;", "\n", "\n\n", "    ", " ", "\t",
-    "📊", "😀",
+    "---\n", "title: a\n", "```", "```layout\n", "10% title\n", "90% one\n", "## A <!-- one: blue -->\n", "### ",
+    "```mermaid\n", "flowchart LR\n", "mindmap\n", "sequenceDiagram\n", "A", "-->", "[", "]", '"', "((", "|",
+    "A->>B: a\n", "```chart\n", "```knobs\n", "x: a\ny: b\n", "curves: ", "points: ", "[[0, 1]]", "{label: a, ", "}",
+    "&a ", "*a", ".nan", "- ", "1. ", "3) ", "[x] ", "> ", "→ ", "| a | b |\n|---|---|\n", "==", "==blue:", "**", "`",
+    "<br>", "<!-- ", " -->", "columns 1 2", "next", "end", "[^1]", "[^1]: ", "![a](b)", "<b>", "\\", "&#0;", "&#12;",
+    "# ", "\n", "\n\n", "    ", " ", "\t", "📊", "😀",
 ]
 # fmt: on
 MARKDOWN = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30).map("".join)
@@ -88,6 +88,72 @@ def test_any_text_reads_or_raises_one_error_with_a_line(text: str):
 @example("```chart\nx: a\ny: b\ncurves: [{label: a, points: [[5e-324, 0], [0, 1e12]]}]\n```\n")
 def test_any_region_reads_or_raises_one_error_with_a_line(text: str):
     reads_or_says_why(FRONT + text)
+
+
+WHOLE = (
+    FRONT
+    + """a[^1] ==b== **c** `d` 📊<br>e
+
+[^1]: f
+
+- [x] ==g==
+  1. h
+
+> i
+> → j
+
+| k | l |
+|---|--:|
+| m | n |
+
+<!-- columns 1 2 -->
+```note green
+o
+```
+<!-- next -->
+```knobs
+- {label: p, value: 0.5, color: red}
+```
+<!-- end -->
+```chart
+x: q
+y: r
+curves: [{label: s, color: blue, points: [[0, 1], [2, 3]], dots: true}]
+marks: [{y: 2, label: t}]
+x_range: [0, 4]
+```
+```mermaid
+flowchart TD
+A["u"]:::blue -->|v| B((w)) & C{x}
+C -- y --> A
+```
+```mermaid
+mindmap
+  root((z))
+    a
+      b
+```
+```mermaid
+sequenceDiagram
+  participant A as B
+  loop c
+    A->>C: d
+  end
+  Note over A,C: e
+```
+"""
+)
+PLACES = st.integers(0, len(WHOLE))
+
+
+@given(st.lists(st.tuples(PLACES, st.integers(0, 8), st.sampled_from(["", *PIECES])), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None)
+def test_a_whole_sheet_that_was_damaged_reads_or_raises_one_error(damages: list[tuple[int, int, str]]):
+    read(WHOLE)
+    damaged = WHOLE
+    for place, n_cut, put_in in damages:
+        damaged = damaged[:place] + put_in + damaged[place + n_cut :]
+    reads_or_says_why(damaged)
 
 
 @given(st.text())
@@ -228,6 +294,11 @@ def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, 
     for (start, end), leads_back in zip(edges, back, strict=True):
         assert leads_back or rank[start] < rank[end]
         assert leads_back or start != end
+    reaches = {(node, node) for node in range(n_nodes)}
+    for _ in range(n_nodes):
+        reaches |= {(start, far) for start, end in edges for near, far in reaches if near == end}
+    for (start, end), leads_back in zip(edges, back, strict=True):
+        assert not leads_back or (end, start) in reaches  # only what is part of a cycle leads back
     onwards = [edge for edge, leads_back in zip(edges, back, strict=True) if not leads_back]
     for node in range(n_nodes):  # the longest path: each rank but the first is there for a node one rank before
         assert rank[node] == max((rank[start] + 1 for start, end in onwards if end == node), default=0)

@@ -7,6 +7,7 @@ must be. So `no` and `2026-11-21` are what they look like, no tag builds anythin
 import math
 import re
 from collections.abc import Collection
+from typing import TypeVar
 
 import yaml
 
@@ -14,6 +15,7 @@ from nudge.errors import nearest
 from nudge.sheet.inline import CONTROL, fault
 
 Mapping = dict[str, yaml.Node]
+Word = TypeVar("Word", bound=str)
 LARGEST = 1e12  # beyond it, the numbers of an axis need more room than the chart
 
 
@@ -32,7 +34,7 @@ def composed(text: str, at: int) -> yaml.Node | None:
         raise fault(at, f"not YAML: {error}".split("\n")[0], "key: value, and text with : or # in quotes") from None
 
 
-def line_of(node: yaml.Node) -> int:
+def at_of(node: yaml.Node) -> int:
     """The line of the sheet where it stands."""
     return int(node.start_mark.line) + 1
 
@@ -45,21 +47,20 @@ def mapping(
     Raises: SheetError.
     """
     if not isinstance(node, yaml.MappingNode):
-        keys = ", ".join(required)
-        raise fault(
-            line_of(node) if node else at, f"{what}: expected keys with values, got {kind(node)}", f"keys: {keys}"
-        )
+        keys = ", ".join((*required, *known))
+        where = at_of(node) if node else at
+        raise fault(where, f"{what}: expected keys with values, got {kind(node)}", f"keys: {keys}")
     values: Mapping = {}
     for key, value in node.value:
         word = string(key, "a key")
         if word not in (*required, *known):
-            raise fault(line_of(key), f"{what} has no key {word!r}", nearest(word, (*required, *known)))
+            raise fault(at_of(key), f"{what} has no key {word!r}", nearest(word, (*required, *known)))
         if word in values:
-            raise fault(line_of(key), f"{what}: {word!r} is given twice", "leave one")
+            raise fault(at_of(key), f"{what}: {word!r} is given twice", "leave one")
         values[word] = value
     for word in required:
         if word not in values:
-            raise fault(line_of(node), f"{what} has no {word!r}", f"add a line '{word}: ...'")
+            raise fault(at_of(node), f"{what} has no {word!r}", f"add a line '{word}: ...'")
     return values
 
 
@@ -69,11 +70,8 @@ def sequence(node: yaml.Node | None, at: int, what: str) -> list[yaml.Node]:
     Raises: SheetError.
     """
     if not isinstance(node, yaml.SequenceNode):
-        raise fault(
-            line_of(node) if node else at,
-            f"{what}: expected a list, got {kind(node)}",
-            "[first, second], or lines that begin with -",
-        )
+        where = at_of(node) if node else at
+        raise fault(where, f"{what}: expected a list, got {kind(node)}", "[first, second], or lines that begin with -")
     return list(node.value)
 
 
@@ -83,10 +81,10 @@ def string(node: yaml.Node, what: str) -> str:
     Raises: SheetError.
     """
     if not isinstance(node, yaml.ScalarNode):
-        raise fault(line_of(node), f"{what}: expected text, got {kind(node)}", "text with { [ or : stands in quotes")
+        raise fault(at_of(node), f"{what}: expected text, got {kind(node)}", "text with { [ or : stands in quotes")
     text = re.sub(r"[\n\t]", " ", node.value)
     if found := CONTROL.search(text):  # written as an escape, \\x07
-        raise fault(line_of(node), f"{what}: a control character U+{ord(found[0]):04X}", "delete it")
+        raise fault(at_of(node), f"{what}: a control character U+{ord(found[0]):04X}", "delete it")
     return text
 
 
@@ -100,9 +98,10 @@ def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float =
         value = float(text)
     except ValueError:
         value = math.nan
+    if not math.isfinite(value):
+        raise fault(at_of(node), f"{what}: expected a number, got {text[:40]!r}", "leave out what has no value")
     if not least <= value <= most:
-        hint = "leave out what has no value" if text in ("", "null", "~") or not math.isfinite(value) else "change it"
-        raise fault(line_of(node), f"{what}: expected a number of {least:g} to {most:g}, got {text[:40]!r}", hint)
+        raise fault(at_of(node), f"{what}: expected {least:g} to {most:g}, got {text[:40]!r}", "change it")
     return value
 
 
@@ -111,9 +110,9 @@ def pair(node: yaml.Node, what: str) -> tuple[yaml.Node, yaml.Node]:
 
     Raises: SheetError.
     """
-    members = sequence(node, line_of(node), what)
+    members = sequence(node, at_of(node), what)
     if len(members) != 2:
-        raise fault(line_of(node), f"{what}: expected two values, got {len(members)}", "[first, second]")
+        raise fault(at_of(node), f"{what}: expected two values, got {len(members)}", "[first, second]")
     return members[0], members[1]
 
 
@@ -125,15 +124,16 @@ def boolean(node: yaml.Node, what: str) -> bool:
     return choice(node, what, ("true", "false")) == "true"
 
 
-def choice(node: yaml.Node, what: str, known: Collection[str]) -> str:
+def choice(node: yaml.Node, what: str, known: Collection[Word]) -> Word:
     """Its text, one of `known`.
 
     Raises: SheetError.
     """
     word = string(node, what)
-    if word not in known:
-        raise fault(line_of(node), f"{what}: {word[:40]!r} is not known", nearest(word, known))
-    return word
+    for one in known:
+        if one == word:
+            return one
+    raise fault(at_of(node), f"{what}: {word[:40]!r} is not known", nearest(word, known))
 
 
 def kind(node: yaml.Node | None) -> str:

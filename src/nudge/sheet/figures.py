@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import yaml
 
 from nudge.sheet import axes
-from nudge.sheet.fields import Mapping, boolean, composed, line_of, mapping, number, pair, sequence, string
+from nudge.sheet.fields import Mapping, at_of, boolean, composed, mapping, number, pair, sequence, string
 from nudge.sheet.inline import colour_of, fault, line
 from nudge.sheet.page import Chart, Colour, Curve, Knob, Knobs, Line, Mark
 
@@ -41,7 +41,7 @@ def chart(text: str, at: int) -> Chart:
     marks = tuple(_mark(node, at) for node in _list(given, "marks"))
     if not curves:
         raise fault(
-            line_of(given["curves"]), "a chart needs at least one curve", "curves: [{label: loss, points: [[0, 1]]}]"
+            at_of(given["curves"]), "a chart needs at least one curve", "curves: [{label: loss, points: [[0, 1]]}]"
         )
     points = [point for curve in curves for point in curve.points]
     x_range, x_ticks = _axis("x", given, [x for x, _ in points] + [mark.x for mark in marks if mark.x is not None])
@@ -71,12 +71,12 @@ def _axis(name: str, given: Mapping, values: Sequence[float]) -> tuple[Range, ax
     low, high = (number(node, f"{name}_range") for node in pair(asked, f"{name}_range"))
     if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
         raise fault(
-            line_of(asked), f"{name}_range: expected a low and a higher end, got {low:g} and {high:g}", "[low, high]"
+            at_of(asked), f"{name}_range: expected a low and a higher end, got {low:g} and {high:g}", "[low, high]"
         )
     for value in values:
         if not low <= value <= high:
             raise fault(
-                line_of(asked), f"{name} of {value:g} lies outside {name}_range", f"leave {name}_range out, or widen it"
+                at_of(asked), f"{name} of {value:g} lies outside {name}_range", f"leave {name}_range out, or widen it"
             )
     return (low, high), ticks or axes.within(low, high)
 
@@ -86,7 +86,7 @@ def _curve(node: yaml.Node, at: int) -> Curve:
     given = mapping(node, at, "a curve", required=("label", "points"), known=optional)
     points = tuple(_point(point) for point in sequence(given["points"], at, "points"))
     if not points:
-        raise fault(line_of(given["points"]), "a curve needs at least one point", "points: [[0, 8.37], [100, 5.2]]")
+        raise fault(at_of(given["points"]), "a curve needs at least one point", "points: [[0, 8.37], [100, 5.2]]")
     return Curve(
         label=_line(given, "label"),
         points=points,
@@ -118,15 +118,15 @@ def _tick(node: yaml.Node) -> tuple[float, str]:
 
 
 def _list(given: Mapping, key: str) -> list[yaml.Node]:
-    return sequence(given[key], line_of(given[key]), key) if key in given else []
+    return sequence(given[key], at_of(given[key]), key) if key in given else []
 
 
 def _line(given: Mapping, key: str) -> Line:
-    return line(string(given[key], key), at=line_of(given[key])) if key in given else ()
+    return line(string(given[key], key), at=at_of(given[key])) if key in given else ()
 
 
 def _colour(given: Mapping) -> Colour | None:
-    return colour_of(string(given["color"], "color"), line_of(given["color"])) if "color" in given else None
+    return colour_of(string(given["color"], "color"), at_of(given["color"])) if "color" in given else None
 
 
 def _flag(given: Mapping, key: str) -> bool:

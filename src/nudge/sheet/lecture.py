@@ -107,6 +107,7 @@ def _parameters() -> dict[str, str]:
     saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
     return {
         "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
+        "small_parameters": f"{parameter_counts(recipe('gpt2_small').model).total:,}",
         "gpt3_billions": f"{parameter_counts(recipe('gpt3').model).total / 1e9:.1f}B",
         "mini_parameters": f"{counts.total:,}",
         "mini_embedding": f"{counts.wte + counts.wpe:,}",
@@ -119,6 +120,6 @@ def _parameters() -> dict[str, str]:
         **{f"mini_{name}_shape": str(list(shape)) for name, shape in shapes.items()},
         **{f"mini_{name}": f"{math.prod(shape):,}" for name, shape in shapes.items()},
         "stored_transposed": str([3 * C, C]),  # c_attn in a layer of torch.nn
-        "saved_weights_mb": f"{saved.weights / 1e6:.0f} MB",
-        "saved_moments_mb": f"{saved.moments / 1e6:.0f} MB",
+        "saved_weights_mb": f"{saved.weights / 1e6:.0f}",
+        "saved_moments_mb": f"{saved.moments / 1e6:.0f}",
     }

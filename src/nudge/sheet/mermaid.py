@@ -251,7 +251,7 @@ def sequence(lines: list[Numbered], at: int) -> Sequence:
         if found := PARTICIPANT.fullmatch(text):
             if found[1] in actors:
                 raise fault(number, f"{found[1]!r} is there already", "name each participant once, before its messages")
-            actors[found[1]] = label((found[2] or found[1]).strip('" '), number)
+            actors[found[1]] = label(found[2] or found[1], number)
         elif found := NOTE.fullmatch(text):
             start = actor(found[1], number)
             end = actor(found[2], number) if found[2] else start

@@ -23,9 +23,10 @@ def backward(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[bool], list[int]
     finished: list[int] = []
     seen, still_open = [False] * n_nodes, [False] * n_nodes
     for root in range(n_nodes):
-        # A stack of our own: a chain of thousands of nodes is only a long chain.
-        stack = [] if seen[root] else [(root, iter(leaving[root]))]
+        if seen[root]:
+            continue
         seen[root] = still_open[root] = True
+        stack = [(root, iter(leaving[root]))]  # of our own: a chain of thousands of nodes is only a long chain
         while stack:
             node, numbers = stack[-1]
             for number in numbers:

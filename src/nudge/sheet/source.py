@@ -8,17 +8,19 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from markdown_it.tree import SyntaxTreeNode
 
 from nudge.errors import SheetError, nearest
 from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
-from nudge.sheet.fields import choice, composed, mapping, number, string
-from nudge.sheet.inline import COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
+from nudge.sheet.fields import at_of, choice, composed, mapping, number, string
+from nudge.sheet.inline import COLOURS, COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
 from nudge.sheet.page import Band, Block, Colour, Columns, Line, Region, Sheet, Span
 
+PAPERS: tuple[Literal["a4", "a4-landscape"], ...] = ("a4", "a4-landscape")
+LANGUAGES: tuple[Literal["ko", "en"], ...] = ("ko", "en")
 KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
 PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
 PLACE = re.compile(r"([\w-]+)(?:\s*\*\s*([0-9]+(?:\.[0-9]+)?))?")
@@ -49,12 +51,11 @@ def _sheet(text: str) -> Sheet:
     if not nodes or nodes[0].type != "front_matter":
         raise fault(1, "expected front matter, from a first line --- to the next", BEGIN)
     page = _front(nodes[0].content)
-    after = [node for node in nodes[1:] if not (node.type == "html_block" and COMMENT.fullmatch(node.content.strip()))]
-    if not after or (after[0].type, after[0].info.strip() if after[0].type == "fence" else "") != ("fence", "layout"):
-        at = line_of(after[0]) if after else line_of(nodes[0])
-        raise fault(at, "expected a ```layout fence after the front matter", LAYOUT)
-    bands, places = _layout(after[0])
-    regions = _regions(nodes[nodes.index(after[0]) + 1 :], places)
+    layout, *content = [node for node in nodes[1:] if not _is_remark(node)] or nodes[:1]
+    if layout.type != "fence" or layout.info.strip() != "layout":
+        raise fault(line_of(layout), "expected a ```layout fence after the front matter", LAYOUT)
+    bands, places = _layout(layout)
+    regions = _regions(content, places)
     for name, at in places.items():
         if name not in regions:
             raise fault(at, f"the layout has a region {name!r}, and no heading does", f"## Title <!-- {name}: blue -->")
@@ -64,6 +65,15 @@ def _sheet(text: str) -> Sheet:
             replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
             for band in bands
         ),
+    )
+
+
+def _is_remark(node: SyntaxTreeNode) -> bool:
+    """Whether it is comments of which none says something to the reader."""
+    return (
+        node.type == "html_block"
+        and not COMMENT.sub("", node.content).strip()
+        and not any(map(directive, COMMENT.findall(node.content)))
     )
 
 
@@ -91,7 +101,7 @@ def _front(text: str) -> Sheet:
     given = mapping(composed(text, 2), 2, "the front matter", required=("title",), known=KEYS)
     title = string(given["title"], "title").strip()
     if not title:
-        raise fault(_at(given["title"]), "the title is empty", 'title: "Neural Network I/O"')
+        raise fault(at_of(given["title"]), "the title is empty", 'title: "Neural Network I/O"')
     sheet = Sheet(title=title)
     for key, node in given.items():
         match key:
@@ -100,18 +110,14 @@ def _front(text: str) -> Sheet:
             case "subtitle":
                 sheet = replace(sheet, subtitle=string(node, key))
             case "corner":
-                corner = line(string(node, key), at=_at(node))
-                if marks := list(footnotes_in(corner)):
-                    raise fault(
-                        _at(node), f"a footnote [^{marks[0]}] outside of a region", "only regions have footnotes"
-                    )
+                corner = line(string(node, key), at=at_of(node))
+                for mark in footnotes_in(corner):
+                    raise fault(at_of(node), f"a footnote [^{mark}] outside of a region", "only regions have footnotes")
                 sheet = replace(sheet, corner=corner)
             case "paper":
-                sheet = replace(
-                    sheet, paper="a4" if choice(node, key, ("a4", "a4-landscape")) == "a4" else "a4-landscape"
-                )
+                sheet = replace(sheet, paper=choice(node, key, PAPERS))
             case "language":
-                sheet = replace(sheet, language="ko" if choice(node, key, ("ko", "en")) == "ko" else "en")
+                sheet = replace(sheet, language=choice(node, key, LANGUAGES))
             case "size":
                 sheet = replace(sheet, size_pt=number(node, key, least=10, most=20))
             case "legend":
@@ -120,9 +126,8 @@ def _front(text: str) -> Sheet:
 
 
 def _legend(node: yaml.Node) -> tuple[tuple[Colour, str], ...]:
-    if not isinstance(node, yaml.MappingNode):
-        raise fault(_at(node), "legend: expected colours and what they mean", "legend: {blue: Input, green: Output}")
-    return tuple((colour_of(string(key, "legend"), _at(key)), string(words, "legend")) for key, words in node.value)
+    given = mapping(node, at_of(node), "the legend", required=(), known=COLOURS)
+    return tuple((colour_of(word, at_of(words)), string(words, "legend")) for word, words in given.items())
 
 
 def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
@@ -135,7 +140,7 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
             continue
         found = PERCENT.fullmatch(content.strip())
         if not found or not float(found[1]) > 0:
-            raise fault(at, f"not a band: {content.strip()!r}", LAYOUT)
+            raise fault(at, f"not a band: {content.strip()[:60]!r}", LAYOUT)
         percent, names = float(found[1]), found[2].strip()
         if names == "title":
             bands.append(Band(percent=percent, is_title=True))
@@ -160,15 +165,11 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
 def _place(text: str, at: int) -> Region:
     found = PLACE.fullmatch(text)
     if not found or found[1] == "title":
-        raise fault(at, f"not the place of a region: {text!r}", LAYOUT)
+        raise fault(at, f"not the place of a region: {text[:60]!r}", LAYOUT)
     width = float(found[2] or 1)
     if not 0.01 <= width <= 100:
         raise fault(at, f"region {found[1]!r}: expected a width of 0.01 to 100 parts, got {width:g}", LAYOUT)
     return Region(name=found[1], title=(), colour="ink", width=width)
-
-
-def _at(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
 
 
 # --- regions ---------------------------------------------------------------------------------------------------------
@@ -190,7 +191,7 @@ def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, R
             content = _Content(region=region, at=line_of(node))
         elif content:
             content.add(node)
-        elif node.type != "html_block" or not COMMENT.fullmatch(node.content.strip()):
+        else:
             raise fault(line_of(node), f"{name_of(node)} before the first region", HEADING)
     if content:
         regions[content.region.name] = content.end()
@@ -203,8 +204,10 @@ def _heading(node: SyntaxTreeNode) -> Region:
     found = REGION.fullmatch(comment[1]) if comment else None
     if not found:
         raise fault(at, "expected the heading of a region to end with its name and colour", HEADING)
-    tokens[-2:-1] = [token.copy(content=token.content.rstrip()) for token in tokens[-2:-1]]
-    title = spans_of(tokens[:-1], at)
+    words = tokens[:-1]
+    if words and words[-1].type == "text":  # without the space before the comment
+        words[-1] = words[-1].copy(content=words[-1].content.rstrip())
+    title = spans_of(words, at)
     if not title:
         raise fault(at, f"region {found[1]!r} has no title", HEADING)
     return Region(name=found[1], title=title, colour=colour_of(found[2], at), strong=bool(found[3]))
@@ -217,6 +220,7 @@ class _Content:
     region: Region
     at: int
     blocks: list[Block] = field(default_factory=list)
+    used: dict[str, int] = field(default_factory=dict)  # footnotes: by mark, where it is referred to first
     footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
     widths: tuple[float, ...] = ()  # of the columns that are open
     columns: list[list[Block]] = field(default_factory=list)
@@ -228,24 +232,24 @@ class _Content:
         elif node.type == "footnote_reference":
             self._footnote(node)
         else:
-            (self.columns[-1] if self.columns else self.blocks).append(block(node))
+            added = block(node)
+            for mark in footnotes_in(added):
+                self.used.setdefault(mark, line_of(node))
+            (self.columns[-1] if self.columns else self.blocks).append(added)
 
     def end(self) -> Region:
         if self.columns:
             raise fault(self.columns_at, "columns that do not end in their region", COLUMNS)
-        region = replace(self.region, blocks=tuple(self.blocks))
-        used = dict.fromkeys(footnotes_in(region))
-        for mark in used:
+        name = self.region.name
+        for mark, at in (dict.fromkeys(footnotes_in(self.region.title), self.at) | self.used).items():
             if mark not in self.footnotes:
-                raise fault(
-                    self.at, f"region {region.name!r} has no text for its footnote [^{mark}]", f"[^{mark}]: text"
-                )
+                raise fault(at, f"footnote [^{mark}] has no text in region {name!r}", f"[^{mark}]: text")
+            self.used[mark] = at
         for mark, (at, _) in self.footnotes.items():
-            if mark not in used:
-                raise fault(
-                    at, f"nothing in region {region.name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it"
-                )
-        return replace(region, footnotes=tuple((mark, text) for mark, (_, text) in self.footnotes.items()))
+            if mark not in self.used:
+                raise fault(at, f"nothing in region {name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it")
+        footnotes = tuple((mark, text) for mark, (_, text) in self.footnotes.items())
+        return replace(self.region, blocks=tuple(self.blocks), footnotes=footnotes)
 
     def _comments(self, node: SyntaxTreeNode) -> None:
         at, content = line_of(node), node.content.strip()

@@ -134,15 +134,23 @@ def bar(share: float, classes: str = "", *, style: str = "") -> Element:
 
 
 def message(
-    what: str, hint: str = "", *, kind: str = "note", close: Action | None = None, close_label: str = ""
+    what: str,
+    hint: str = "",
+    *,
+    kind: str = "note",
+    more: Action | None = None,
+    close: Action | None = None,
+    close_label: str = "",
 ) -> None:
-    """Something a person should know. Kinds: note, bad."""
+    """Something a person should know. Kinds: note, bad. `more` puts something below it."""
     with box(f"message {kind}", role="alert" if kind == "bad" else "status"):
         icon("error_outline" if kind == "bad" else "info", "mi")
         with box("gr"):
             text(what, "m")
             if hint:
                 text(hint, "ink2 s13")
+            if more:
+                more()
         if close:
             button("", close, kind="quiet small", icon="close", aria_label=close_label)
 

@@ -23,6 +23,7 @@ from nudge.studio import words
 from nudge.studio.guard import Guard, is_loopback
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models
+from nudge.studio.sheets import Sheets
 from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
 from nudge.studio.weight_files import WeightFiles
@@ -80,7 +81,13 @@ def serve(runs: Path, address: Address) -> None:
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
     models = Models(runs)
-    house = House(models=models, worker=Worker(), launcher=Launcher(runs), weight_files=WeightFiles(models))
+    house = House(
+        models=models,
+        worker=Worker(),
+        launcher=Launcher(runs),
+        weight_files=WeightFiles(models),
+        sheets=Sheets(models),
+    )
     for name in PAGES:
         _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
@@ -88,6 +95,7 @@ def _application(runs: Path) -> FastAPI:
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.get("/")(lambda: RedirectResponse("/train"))
     outer.get("/set")(_remember)
+    outer.get("/sheets/{file}")(house.sheets.answer)
     ui.run_with(
         outer,
         title="nudge studio",

@@ -16,7 +16,7 @@ from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
 
-PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan")  # in the order of the bar
+PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan", "sheet")  # in the order of the bar
 
 
 @contextlib.contextmanager

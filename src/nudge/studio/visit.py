@@ -14,6 +14,7 @@ from nudge.studio import kit, words
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
 from nudge.studio.runlog import RunLogs
+from nudge.studio.sheets import Sheets
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
 from nudge.studio.worker import SupersededError, Worker
@@ -29,6 +30,7 @@ class House:
     worker: Worker
     launcher: Launcher
     weight_files: WeightFiles
+    sheets: Sheets
     logs: RunLogs = field(default_factory=RunLogs)
 
 
@@ -44,6 +46,7 @@ class Visit:
     bar: Any = None  # at the top of the page
     banner: Any = None  # where messages appear
     subtitle: Any = None  # the line below the title
+    kept: tuple[str, ...] = ()  # what the page's links to itself keep of the address, besides the run and the step
     _key: object = field(default_factory=object)
 
     @property
@@ -63,7 +66,8 @@ class Visit:
 
     def href(self, page: str | None = None, **changes: str | int | None) -> str:
         """The address of a page about the same run; `changes` replace parts of the query, None takes them away."""
-        query: dict[str, str | int] = {key: self.query[key] for key in ("run", "step") if key in self.query}
+        kept = ("run", "step", *(self.kept if page in (None, self.page) else ()))
+        query: dict[str, str | int] = {key: self.query[key] for key in kept if key in self.query}
         query |= {key: value for key, value in changes.items() if value is not None}
         query = {key: value for key, value in query.items() if key not in changes or changes[key] is not None}
         return f"/{page or self.page}" + (f"?{urlencode(query)}" if query else "")

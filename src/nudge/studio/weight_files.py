@@ -33,7 +33,7 @@ class WeightFiles:
 
     def __init__(self, models: Models) -> None:
         self.models = models
-        self.checker = Worker()
+        self.checker = Worker("weight files")
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._keeping = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""The one thread that works with models, so that the event loop never waits for one.
+"""A thread for work that takes its time, so that the event loop never waits: one works with models, one draws sheets.
 
 A person who turns a knob asks for a new answer many times a second. Of the questions with the same key only the newest
 is worth an answer: older ones that were not begun are dropped.
@@ -34,11 +34,11 @@ class _Question:
 class Worker:
     """A thread with a queue of at most `room` questions."""
 
-    def __init__(self, room: int = 32) -> None:
+    def __init__(self, name: str = "models", room: int = 32) -> None:
         self.room = room
         self._waiting: OrderedDict[Hashable, _Question] = OrderedDict()
         self._changed = threading.Condition()
-        threading.Thread(target=self._run, name="model worker", daemon=True).start()
+        threading.Thread(target=self._run, name=f"worker: {name}", daemon=True).start()
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
         """What `function(*args, **settings)` returns, called in the worker's thread; it may raise as well.

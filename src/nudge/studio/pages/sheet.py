@@ -1,0 +1,122 @@
+"""Sheet: one page of pen notes, to look at, to change and to take along. The address says which."""
+
+from dataclasses import replace
+
+from nicegui import ui
+
+from nudge.errors import NudgeError
+from nudge.sheet.sheets import FORMATS
+from nudge.studio import shell
+from nudge.studio.kit import box, button, link, text
+from nudge.studio.pages.sheet_choice import choices
+from nudge.studio.pages.sheet_editor import Editor
+from nudge.studio.pages.sheet_preview import Preview
+from nudge.studio.sheets import asked_by
+from nudge.studio.visit import Visit, after
+
+_FORMS = {"pdf": "PDF", "png": "PNG", "svg": "SVG", "md": "Markdown"}
+
+
+def build(visit: Visit) -> None:
+    """Build the page."""
+    visit.kept = ("what", "lang")
+    SheetPage(visit)
+
+
+class SheetPage:
+    """The sheets at the left, or the text of the one that is being changed; its page at the right."""
+
+    def __init__(self, visit: Visit) -> None:
+        self.visit, self.t = visit, visit.t
+        self.asked = asked_by(visit.query, visit.language)  # what the page shows, once it is drawn
+        self.original = self.text = ""
+        self.editor: Editor | None = None
+        with shell.page(visit, actions=self._actions), box("grid sheet") as self.grid:
+            with box("aside"):
+                with box("stack choosing"):
+                    choices(visit, self.asked)
+                self.editing = box("editing", id="editing")
+            self.preview = Preview(visit)
+        after(0, visit.handle(self._open))
+
+    def _actions(self) -> None:
+        t = self.t
+        with box("downloads", role="group", aria_labelledby="download") as self.downloads:
+            text(t("sheet.download"), "s13 ink2", id="download")
+            self.links = {form: link(_FORMS[form], "", "q-btn ghost small") for form in FORMATS}
+        self.change = button(t("sheet.change"), self.visit.handle(self._turn), icon="edit", aria_controls="editing")
+        self.change.props["aria-expanded"] = "false"
+        self._link()
+
+    def _link(self) -> None:
+        """The downloads are of what the page shows."""
+        for form, element in self.links.items():
+            element.props.update({"href": self.asked.address(form), "download": self.asked.file(form)})
+
+    async def _open(self) -> None:
+        """The sheet that the address names; of a change that is forgotten, what it was made of."""
+        sheets = self.visit.house.sheets
+        unchanged = replace(self.asked, changed=None)
+        try:
+            self.original = await sheets.text(unchanged)
+        except NudgeError as error:
+            self._refuse(error)
+            self.change.disable()
+            return
+        try:
+            self.text = await sheets.text(self.asked)
+        except NudgeError as error:
+            self.visit.say(error)
+            self.text = self.original
+        self.preview.begin(self.text)
+        if self.text != self.original:
+            self._turn()
+        await self._draw(self.text)
+
+    def _turn(self) -> None:
+        """Begin to change the text, or end it."""
+        if not self.text:
+            return
+        if self.editor is None:
+            with self.editing:
+                self.editor = Editor(self.visit, self.text, self.original, draw=self._draw, close=self._turn)
+        is_on = "changing" not in self.grid.classes
+        self.grid.classes(add="changing" if is_on else "", remove="" if is_on else "changing")
+        self.change.props["aria-expanded"] = "true" if is_on else "false"
+
+    async def _draw(self, written: str) -> None:
+        """Draw a text. One that cannot be drawn leaves the page as it is, and it is said why."""
+        self.text = written
+        sheets, asked = self.visit.house.sheets, replace(self.asked, changed=None)
+        try:
+            asked = asked if written == self.original else sheets.keep(asked, written)
+            with self.preview.drawing():
+                page = await sheets.draw(written, "png", name=asked.what, key=id(self))
+        except NudgeError as error:
+            if written == self.text:
+                self._refuse(error)
+            return
+        if written == self.text:  # nothing newer was written meanwhile
+            self.asked = asked
+            self._show(page)
+
+    def _show(self, page: bytes) -> None:
+        self.preview.show(page, self.asked)
+        self.downloads.classes(remove="hidden")
+        self._link()
+        if self.editor:
+            self.editor.show(is_changed=self.asked.changed is not None)
+        visit = self.visit
+        others = {name: value for name, value in visit.query.items() if name != "text"}
+        query = {**others, "text": self.asked.changed} if self.asked.changed else others
+        if query != visit.query:
+            visit.query = query
+            ui.navigate.history.replace(visit.here)
+            shell.show_bar(visit)
+
+    def _refuse(self, error: NudgeError) -> None:
+        if self.editor and "changing" in self.grid.classes:
+            self.editor.refuse(error)
+        else:
+            self.preview.refuse(error)
+            self.downloads.classes(add="hidden")

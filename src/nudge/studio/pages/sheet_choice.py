@@ -1,0 +1,50 @@
+"""Sheet: which one, and in which language its notes are. Every choice is an address."""
+
+from nudge.sheet.sheets import NAMES
+from nudge.studio import words
+from nudge.studio.kit import box, card, link, text
+from nudge.studio.sheets import Asked
+from nudge.studio.visit import Visit
+
+_LANGUAGES = {"ko": words.LANGUAGES["ko"], "en": "English"}
+
+
+def choices(visit: Visit, asked: Asked) -> None:
+    """What there is, with what is asked for turned on."""
+    t = visit.t
+    with card():
+        with box("sheets", tag="nav", aria_label=t("sheet.sheets")):
+            for name in NAMES:
+                _sheet(visit, name, is_on=name == asked.what)
+        box("hr")
+        with box("hs between wrap"):
+            text(t("sheet.language"), "s13 ink2 m", id="notes-language")
+            with box("seg", role="group", aria_labelledby="notes-language"):
+                for language, shown in _LANGUAGES.items():
+                    is_on = {"aria_current": "true"} if language == asked.language else {}
+                    on = "on" if is_on else ""
+                    link(shown, visit.href(what=asked.what, lang=language), on, lang=language, **is_on)
+    with box("terminal"):
+        text(t("sheet.terminal"), "s12 ink3")
+        text(_command(visit, asked), "mono s12", tag="code")
+
+
+def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
+    t = visit.t
+    if name == "run" and visit.run is None:
+        with box("sheet-link"):
+            text(t("sheet.name.run"), "m ink3")
+            text(t("ui.no_run"), "s12 ink3")
+        return
+    here = {"aria_current": "page"} if is_on else {}
+    with link("", visit.href(what=name), "sheet-link", **here):
+        with box("hs", tag="span"):
+            text(t(f"sheet.name.{name}"), "m", tag="span")
+            if name == "run":
+                text(visit.run, "mono s12 ink2 cut", tag="span")
+        text(t(f"sheet.about.{name}"), "s12 ink2", tag="span")
+
+
+def _command(visit: Visit, asked: Asked) -> str:
+    run = f" {visit.house.models.runs / visit.run}" if asked.what == "run" and visit.run else ""
+    return f"nudge sheet {asked.what}{run} --lang {asked.language}"

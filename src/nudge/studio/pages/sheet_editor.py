@@ -1,0 +1,71 @@
+"""Sheet: its markdown, in a field with line numbers. The page is drawn anew once nobody has typed for a moment."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+from nicegui import ui
+
+from nudge.errors import NudgeError
+from nudge.studio.kit import box, button, message, text
+from nudge.studio.visit import Visit
+
+PAUSE_S = 0.7
+_LINE = re.compile(r"\bline (\d+)\b")  # as the reader of sheets names one
+
+
+class Editor:
+    """The text that a person changes. `draw` gets it, `close` is what the cross does."""
+
+    def __init__(
+        self,
+        visit: Visit,
+        first: str,
+        original: str,
+        *,
+        draw: Callable[[str], Awaitable[None]],
+        close: Callable[[], None],
+    ) -> None:
+        self.visit, self.t, self.original, self._draw = visit, visit.t, original, draw
+        self._n_typed = 0
+        t = self.t
+        with box("card editor", tag="section"):
+            with box("ch"):
+                text(t("sheet.text"), "ct", tag="h2")
+                box("gr")
+                self.undo = button(t("sheet.undo"), self._to_original, kind="quiet small hidden", icon="undo")
+                button("", visit.handle(close), kind="quiet small", icon="close", aria_label=t("ui.close"))
+            self.wrong = box("wrong", aria_live="polite")
+            with box("code", role="group", aria_label=t("sheet.text")):
+                self.code = ui.codemirror(first, on_change=visit.handle(self._typed), line_wrapping=True)
+            text(t("sheet.keys"), "s12 ink3")
+
+    def show(self, *, is_changed: bool) -> None:
+        """The text is a sheet, and on the page."""
+        self.undo.classes(remove="hidden") if is_changed else self.undo.classes(add="hidden")
+        self.wrong.clear()
+        if self.code.decorations:
+            self.code.decorations = []
+
+    def refuse(self, error: NudgeError) -> None:
+        """The text is no sheet: why, and in which line."""
+        found = _LINE.search(error.message)
+        line = int(found[1]) if found else 0
+        is_there = 1 <= line <= self.code.value.count("\n") + 1
+        self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []
+        self.wrong.clear()
+        with self.wrong:
+            message(error.message, error.hint, kind="bad", more=(lambda: self._to_line(line)) if is_there else None)
+
+    def _to_line(self, line: int) -> None:
+        button(self.t("sheet.to_line", line=line), lambda: self.code.reveal_line(line), kind="quiet small")
+
+    async def _typed(self) -> None:
+        self._n_typed += 1
+        typed = self._n_typed
+        await asyncio.sleep(PAUSE_S)
+        if typed == self._n_typed:
+            await self._draw(self.code.value)
+
+    def _to_original(self) -> None:
+        self.code.value = self.original

@@ -1,0 +1,148 @@
+"""`nudge sheet`: what it writes, and one clear line for each thing that can be wrong."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pypdfium2
+import pytest
+from tests.sheets import characters, pen_font
+
+from nudge.errors import SheetError
+from nudge.sheet import fonts
+from nudge.sheet.render import render
+from nudge.sheet.source import read
+
+Nudge = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = """---
+title: "Mine"
+language: en
+---
+```layout
+20% title
+80% one
+```
+## 💡 One thing <!-- one: blue -->
+BODY
+"""
+
+
+@pytest.fixture(autouse=True)
+def _pen() -> None:
+    pen_font()
+
+
+def small(body: str) -> str:
+    return SMALL.replace("BODY", body)
+
+
+def refused(nudge: Nudge, *args: str) -> str:
+    """What a command that fails on purpose says: two short lines, and no file."""
+    ran = nudge("sheet", *args)
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    said = ran.stderr.strip()
+    assert len(said.splitlines()) <= 2, said
+    return said
+
+
+def test_each_format_is_what_it_says(nudge: Nudge, tmp_path: Path) -> None:
+    (tmp_path / "mine.md").write_text(small("- ==marked== **words**"), "utf-8")
+    beginnings = {"pdf": b"%PDF-", "png": b"\x89PNG", "svg": b"<svg", "md": b"---\ntitle"}
+    for form, beginning in beginnings.items():
+        ran = nudge("sheet", "mine.md", "--out", f"out/page.{form}")
+        assert ran.returncode == 0, ran.stderr
+        assert (tmp_path / "out" / f"page.{form}").read_bytes().startswith(beginning)
+    with pypdfium2.PdfDocument(tmp_path / "out" / "page.pdf") as document:
+        assert len(document) == 1
+        assert [round(side) for side in document[0].get_size()] == [595, 842]
+        assert document.get_metadata_value("Title") == "Mine"
+
+
+def test_the_source_of_a_sheet_is_a_sheet(nudge: Nudge, tmp_path: Path) -> None:
+    assert nudge("sheet", "io", "--lang", "ko", "--format", "md").returncode == 0
+    source = (tmp_path / "io.md").read_text("utf-8")
+    assert source.startswith("---\n")
+    assert "```mermaid" in source
+    assert "100,277" in source
+    assert "{{" not in source
+    (tmp_path / "io.md").write_text(source.replace("신경망 입출력", "내가 고친 제목"), "utf-8")
+    assert nudge("sheet", "io.md").returncode == 0
+    drawn = "".join(one.char for one in characters((tmp_path / "io.pdf").read_bytes()))
+    assert "내가고친제목" in drawn
+
+
+def test_the_language_is_the_systems_unless_said(nudge: Nudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    nudge("sheet", "io", "--format", "md", "--out", "ko.md")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    nudge("sheet", "io", "--format", "md", "--out", "en.md")
+    assert "language: ko" in (tmp_path / "ko.md").read_text("utf-8")
+    assert "language: en" in (tmp_path / "en.md").read_text("utf-8")
+
+
+def test_what_is_wrong_is_said_in_one_line(nudge: Nudge, tmp_path: Path) -> None:
+    assert "there is no sheet 'gpt3'" in refused(nudge, "gpt3")
+    assert "gpt2" in refused(nudge, "gpt3")
+    assert "mine.md cannot be read" in refused(nudge, "mine.md")
+    (tmp_path / "bytes.md").write_bytes(b"\xff\xfe\x00")
+    assert "not UTF-8" in refused(nudge, "bytes.md")
+    assert "does not end with a format" in refused(nudge, "gpt2", "--out", "page.jpg")
+    assert "one too many" in refused(nudge, "gpt2", "runs/first")
+    assert "no run under runs" in refused(nudge, "run")
+    (tmp_path / "mine.md").write_text(small("text"), "utf-8")
+    assert "language" in refused(nudge, "mine.md", "--lang", "ko")
+    assert "no font file" in refused(nudge, "mine.md", "--font", "none.ttf")
+    assert "cannot be read as a font" in refused(nudge, "mine.md", "--font", "mine.md")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".pdf", ".png")) == []
+
+
+def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "ELSEWHERE", ("/nowhere",))
+    monkeypatch.setattr(fonts, "FOLDERS", {})
+    with pytest.raises(SheetError) as caught:
+        fonts.find()
+    assert "Nanum Pen" in caught.value.message
+    for words in ("Debian", "apt-get install", "macOS", "brew install", "Windows", "--font"):
+        assert words in caught.value.hint
+
+
+def test_text_that_does_not_fit_is_refused_with_both_figures() -> None:
+    long = small("\n\n".join(f"Line {i} of a text that is much too long for its page." for i in range(200)))
+    with pytest.raises(SheetError, match=r"region 'one' needs \d+ pt of height at 9 pt and has \d+"):
+        render(read(long))
+    table = "|" + "|".join("wwwwwwwwwwwwwwww" for _ in range(12)) + "|\n" + "|---" * 12 + "|\n"
+    with pytest.raises(SheetError, match=r"needs \d+ pt of width at 9 pt and has \d+"):
+        render(read(small(table)))
+    title = small("text").replace("Mine", "Mine " * 60)
+    with pytest.raises(SheetError, match="the title band needs"):
+        render(read(title))
+
+
+def test_text_takes_the_largest_size_that_fits() -> None:
+    sizes = []
+    for lines in (3, 34, 40):
+        sheet = read(small("\n".join(f"- point {i} with a few words" for i in range(lines))))
+        page = render(sheet)
+        (place,) = [place for place in page.places if place.name == "one"]
+        assert place.needs <= place.has
+        sizes.append(place.scale)
+        glyphs = characters(page.data)
+        assert min(one.size_pt for one in glyphs) >= 9 - 0.01
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_a_character_that_the_font_lacks_is_named_before_anything_is_drawn() -> None:
+    with pytest.raises(SheetError, match=r"region 'one'.*'𝔸' \(U\+1D538\)"):
+        render(read(small("a 𝔸 b")))
+
+
+def test_a_line_breaks_at_spaces_only() -> None:
+    """A mark, bold text and what follows them without a space stay together, however narrow the place is."""
+    sheet = read(
+        small("<!-- columns 1 3 -->\n" + "aaa (**bold**), ==mark==. " * 6 + "\n<!-- next -->\nx\n<!-- end -->")
+    )
+    lines: dict[int, str] = {}
+    for one in sorted(characters(render(sheet).data, loose=True), key=lambda one: (round(one.bottom / 6), one.left)):
+        lines[round(one.bottom / 6)] = lines.get(round(one.bottom / 6), "") + one.char
+    assert not [line for line in lines.values() if line.startswith((")", ",", "."))]
