@@ -28,7 +28,7 @@ MOST_DOTS = 50
 ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside it
 NAME_CELLS = 30  # of a name in a line that cannot be broken
 LINE_CELLS = 100  # of what the model wrote; a Hangul syllable takes two
-SAMPLE_CELLS = 190
+SAMPLE_CELLS, INIT_CELLS = 190, 20
 SAMPLE_MARKS = ("yellow", "orange", "green")
 ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
 HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
@@ -76,14 +76,15 @@ def said(run: MeasuredRun, pen: "Pen", language: str) -> Values:
 
 
 def _filled(text: str, values: Values) -> str:
-    """The template without the lines for which a value is missing. What a value says is never a placeholder."""
+    """The template without lines of which a value is missing, and boxes left empty. What a value says is never a placeholder."""
     lines = []
     for line in text.splitlines():
         filled = [values[name] for name in PLACEHOLDER.findall(line)]
         if None not in filled:
             remaining = iter(filled)
             lines.append(PLACEHOLDER.sub(lambda _, rest=remaining: next(rest), line))  # type: ignore[misc]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
+    whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", whole) + "\n"
 
 
 class Pen:
@@ -276,7 +277,7 @@ def _start(run: MeasuredRun, pen: Pen) -> Values:
     given = run.config.init
     return {
         "start": figure(loss),
-        "init": pen.text(given, NAME_CELLS) if given else None,
+        "init": pen.text(given, INIT_CELLS) if given else None,
         "starts_near": "" if is_near and not given else None,
         "starts_far": "" if not is_near and not given else None,
     }
