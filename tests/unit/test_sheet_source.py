@@ -341,7 +341,7 @@ BLOCK_FAULTS = [
     ("## <!-- one: blue -->\n", 0, "region 'one' has no title", "## Title"),
     ("## b <!-- one: blue -->\n", 0, "a second region 'one'", "one heading"),
     ("## b <!-- one: prple -->\n", 0, "no colour is named 'prple'", "'purple'"),
-    ("## b <!-- one: yellow -->\n", 0, "no colour is named 'yellow'", ", ".join(sorted(COLOURS))),
+    ("## b <!-- one: mauve -->\n", 0, "no colour is named 'mauve'", ", ".join(sorted(COLOURS))),
     ("```layout\n```\n", 0, "a second layout", "front matter"),
     ("```mermiad\n```\n", 0, "no fence is named 'mermiad'", "'mermaid'"),
     ("```haskell\n```\n", 0, "no fence is named 'haskell'", "chart"),
