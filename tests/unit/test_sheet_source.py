@@ -231,7 +231,6 @@ def test_every_icon_of_the_table_is_read_and_has_a_name_of_its_own():
     [
         ("==a", "'==' begins a mark that does not end", r"\=\="),
         ("==gren:a==", "no colour is named 'gren'", "'green'"),
-        ("==gray:a==", "no colour is named 'gray'", "yellow"),
         ("**굵게!**는", "'**' makes nothing bold here", r"\*\*"),
         ("😀", "no icon is drawn for 😀 (grinning face)", "📌"),
         ("🍎 a", "no icon is drawn for 🍎 (red apple)", "did you mean"),

@@ -15,7 +15,6 @@ from nudge.errors import SheetError, nearest
 from nudge.sheet.page import Colour, Line, Span
 
 COLOURS: tuple[Colour, ...] = get_args(Colour)
-MARKERS: tuple[Colour, ...] = ("yellow", "blue", "green", "orange", "purple", "red")  # there is no grey or black marker
 
 # fmt: off
 ICONS = {
@@ -57,12 +56,12 @@ def fault(at: int, message: str, hint: str) -> SheetError:
     return SheetError(f"line {at}: {message}", hint)
 
 
-def colour_of(word: str, at: int, *, known: tuple[Colour, ...] = COLOURS) -> Colour:
+def colour_of(word: str, at: int) -> Colour:
     """The colour of that name."""
-    for colour in known:
+    for colour in COLOURS:
         if colour == word:
             return colour
-    raise fault(at, f"no colour is named {word!r}", nearest(word, known))
+    raise fault(at, f"no colour is named {word!r}", nearest(word, COLOURS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
@@ -157,7 +156,7 @@ class _Writer:
             else:
                 self.opened_at, mark = self.at, "yellow"
                 if named := MARK_COLOUR.match(text, done):
-                    mark, done = colour_of(named[1], self.at, known=MARKERS), named.end()
+                    mark, done = colour_of(named[1], self.at), named.end()
             self.style = replace(self.style, mark=mark)
         self._plain(text[done:])
 
