@@ -237,9 +237,9 @@ def test_too_short_a_run_says_how_many_updates_are_enough(tell: Callable[..., Pa
 @pytest.mark.parametrize(
     ("validation", "command"),
     [
-        ({0: 5.5, 50: 3.2, 100: 4.5}, "nudge train --recipe tiny --steps 50"),
+        ({0: 5.5, 50: 3.2, 100: 4.5}, "nudge train --recipe tiny --data TEXT --steps 50"),
         ({0: 5.5, 50: 4.0, 100: 3.0}, " --steps 200"),
-        ({0: 5.5, 50: 3.05, 100: 3.0}, "nudge train --recipe tiny --set model.n_layer=4"),
+        ({0: 5.5, 50: 3.05, 100: 3.0}, "nudge train --recipe tiny --data TEXT --set model.n_layer=4"),
         ({0: 5.5, 50: 0.5, 100: 0.05}, "nudge predict "),
     ],
 )

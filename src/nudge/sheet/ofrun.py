@@ -334,9 +334,10 @@ def _takeaways(run: MeasuredRun) -> Values:
 
 
 def _next(run: MeasuredRun, pen: Pen) -> Values:
-    """One command that makes sense now."""
+    """One command that makes sense now; RUN and TEXT are for the person to fill in."""
     config, steps = run.config, run.started.steps
-    again = f"nudge train --recipe {shlex.quote(config.recipe)}"
+    has_own_text = config.data.paths and SORTING not in config.data.paths
+    again = f"nudge train --recipe {shlex.quote(config.recipe)}" + (" --data TEXT" if has_own_text else "")
     path = shlex.quote(str(run.folder)) if len(str(run.folder)) <= NAME_CELLS else "RUN"
     commands = {
         "next_runs": "nudge runs",
