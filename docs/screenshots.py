@@ -1,12 +1,13 @@
-"""Take the pictures of the studio anew: every page, in English and Korean, some of them dark, into docs/screenshots/.
+"""Take the pictures in docs/ anew: every page of the studio, in English and Korean, some of them dark, and every sheet.
 
     python docs/screenshots.py [RUNS_DIR]
 
 RUNS_DIR holds a run named `tiny` and one named `korean`; without it, both are trained first, which takes minutes.
-The pictures are made with the Chromium that NUDGE_CHROMIUM names, or the one that is installed; Korean needs its fonts
-(Debian: fonts-noto-cjk).
+The studio's are made with the Chromium that NUDGE_CHROMIUM names, or the one that is installed; Korean needs its fonts
+(Debian: fonts-noto-cjk), and the sheets their pen (fonts-nanum-extra).
 """
 
+import io
 import os
 import random
 import shutil
@@ -20,9 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from nudge.sheet.sheets import NAMES, draw, text_of
+
 OUT = Path(__file__).parent / "screenshots"
+SHEETS = Path(__file__).parent / "sheets"
 # Korean sentences are put together from these parts: enough for a small model to be unsure of what comes next.
 WHO = ("구글에서", "서울의 한 회사가", "작은 연구소에서", "대학교에서", "이 팀에서", "부산의 한 학교가")
 WHOM = ("시니어 엔지니어를", "주니어 개발자를", "데이터 과학자를", "한국어 선생님을", "새로운 동료를", "디자이너를")
@@ -89,6 +94,18 @@ def take(browser: Browser, url: str, page: str, language: str, theme: str) -> No
     context.close()
 
 
+def draw_sheets(runs: Path) -> None:
+    """Every sheet in both languages, in 256 colours: a third of the bytes, and the eye sees no difference."""
+    SHEETS.mkdir(exist_ok=True)
+    for name in NAMES:
+        for language in ("ko", "en"):
+            run = runs / ("korean" if language == "ko" else "tiny")
+            page = draw(text_of(name, run=run, language=language), "png", name=name)
+            picture = Image.open(io.BytesIO(page)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            picture.save(SHEETS / f"{name}.{language}.png", optimize=True)
+            print(f"{name}.{language}.png", flush=True)
+
+
 # What a person would have done on the page before the picture.
 def nudge_once(tab: Page) -> None:
     """Make an update on Predict."""
@@ -120,6 +137,7 @@ def main() -> None:
         if given is None:
             runs.mkdir()
             train(runs)
+        draw_sheets(runs)
         from nudge.studio.shell import PAGES
 
         chromium = os.environ.get("NUDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pypdfium2 as pdfium
 import pytest
@@ -18,6 +18,9 @@ from nudge.sheet.page import to_json
 
 DRAWING = Path(nudge.sheet.__file__).parent / "typst"
 FONT_FOLDERS = (Path("/usr/share/fonts"), Path.home() / ".fonts", Path.home() / ".local/share/fonts")
+
+
+UNREAD = "\N{REPLACEMENT CHARACTER}"
 
 
 class Character(NamedTuple):
@@ -93,7 +96,15 @@ def drawn(
 ) -> bytes:
     """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst."""
     source, inputs = _source(block, width_pt, size_pt, file, colour)
-    made = typst.compile(source, root=str(DRAWING), font_paths=_fonts()[0], sys_inputs=inputs, format=form, ppi=200.0)
+    made = typst.compile(
+        source,
+        root=str(DRAWING),
+        font_paths=_fonts()[0],
+        sys_inputs=inputs,
+        format=form,
+        ppi=200.0,
+        timestamp=0,  # else the PDF says when it was made
+    )
     assert isinstance(made, bytes)  # one page
     return made
 
@@ -108,30 +119,93 @@ def tight(
     return said
 
 
-def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Character]:
-    """All glyphs but spaces, in reading order. A tight box holds the ink; `loose`: the glyph's advance by its line.
+Matrix = tuple[float, float, float, float, float, float]
 
-    The boxes stand upright around turned glyphs; their size is what the matrix makes of the font's.
+
+def _matrix(thing: Any) -> Matrix:
+    found = raw.FS_MATRIX()
+    assert raw.FPDFPageObj_GetMatrix(thing, found)
+    return found.a, found.b, found.c, found.d, found.e, found.f
+
+
+def _then(first: Matrix, second: Matrix) -> Matrix:
+    """One matrix for both, in the row-vector convention of PDF (ISO 32000-1, 8.3.4)."""
+    a, b, c, d, e, f = first
+    p, q, r, s, t, u = second
+    return a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u
+
+
+def _scale(matrix: Matrix) -> float:
+    a, b, c, d, _, _ = matrix
+    return math.sqrt(abs(a * d - b * c))
+
+
+def _address(thing: Any) -> int:
+    return ctypes.addressof(thing.contents)
+
+
+def _things(sheet: pdfium.PdfPage, kind: int) -> Iterator[tuple[Any, Matrix]]:
+    """The objects of this kind, also those inside form XObjects, with what takes what is around them to the page."""
+
+    def among(things: Iterator[Any], outer: Matrix) -> Iterator[tuple[Any, Matrix]]:
+        for thing in things:
+            own = raw.FPDFPageObj_GetType(thing)
+            if own == kind:
+                yield thing, outer
+            elif own == raw.FPDF_PAGEOBJ_FORM:
+                inside = (raw.FPDFFormObj_GetObject(thing, i) for i in range(raw.FPDFFormObj_CountObjects(thing)))
+                yield from among(inside, _then(_matrix(thing), outer))
+
+    from_top: Matrix = (1, 0, 0, -1, 0, sheet.get_height())
+    return among((raw.FPDFPage_GetObject(sheet, i) for i in range(raw.FPDFPage_CountObjects(sheet))), from_top)
+
+
+def _box(thing: Any, outer: Matrix) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of an object on the page."""
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    assert raw.FPDFPageObj_GetBounds(thing, left, bottom, right, top)
+    a, b, c, d, e, f = outer
+    corners = [(x, y) for x in (left.value, right.value) for y in (bottom.value, top.value)]
+    xs, ys = [a * x + c * y + e for x, y in corners], [b * x + d * y + f for x, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Character]:
+    """All glyphs but spaces, in the order of drawing. A tight box holds the ink; `loose`: the advance by the line.
+
+    The boxes stand upright around turned glyphs; their size is what the matrix makes of the font's. Of the same words
+    written twice in about the same place, pdfium tells once: the others follow at the end, each text as one `UNREAD`.
     """
     with pdfium.PdfDocument(pdf) as document:
         sheet = document[page]
         height, text = sheet.get_height(), sheet.get_textpage()
-        found = []
+        found, read = [], set()
         for i in range(text.count_chars()):
             char = chr(raw.FPDFText_GetUnicode(text, i))
-            if raw.FPDFText_IsGenerated(text, i) or char.isspace():
+            if raw.FPDFText_IsGenerated(text, i):
+                continue
+            read.add(_address(raw.FPDFText_GetTextObject(text, i)))
+            if char.isspace():
                 continue
             left, bottom, right, top = text.get_charbox(i, loose=loose)
             turned = raw.FS_MATRIX()
             assert raw.FPDFText_GetMatrix(text, i, turned)
-            scale = math.sqrt(abs(turned.a * turned.d - turned.b * turned.c))
-            size = raw.FPDFText_GetFontSize(text, i) * scale
+            size = raw.FPDFText_GetFontSize(text, i) * _scale((turned.a, turned.b, turned.c, turned.d, 0, 0))
             found.append(Character(char, left, height - top, right, height - bottom, size))
-        return found
+        for thing, outer in _things(sheet, raw.FPDF_PAGEOBJ_TEXT):
+            if _address(thing) not in read:
+                box = _box(thing, outer)
+                size = ctypes.c_float()
+                assert raw.FPDFTextObj_GetFontSize(thing, size)
+                found.append(Character(UNREAD, *box, size.value * _scale(_then(_matrix(thing), outer))))
+        return [one for one in found if one.area > 0 or one.char != UNREAD]
 
 
 def overlaps(glyphs: list[Character], share: float = 0.3) -> list[tuple[Character, Character]]:
-    """Pairs whose boxes have more than this share of the smaller in common."""
+    """Pairs whose boxes have more than this share of the smaller in common.
+
+    Upright boxes around words turned by much more than a wobble (and not by 90 degrees) overlap where the ink does not.
+    """
     pairs = []
     open_: list[Character] = []
     for glyph in sorted((one for one in glyphs if one.area > 0), key=lambda one: one.left):
@@ -145,34 +219,8 @@ def overlaps(glyphs: list[Character], share: float = 0.3) -> list[tuple[Characte
     return pairs
 
 
-Matrix = tuple[float, float, float, float, float, float]
-
-
-def _matrix(thing: object) -> Matrix:
-    found = raw.FS_MATRIX()
-    assert raw.FPDFPageObj_GetMatrix(thing, found)
-    return found.a, found.b, found.c, found.d, found.e, found.f
-
-
-def _then(first: Matrix, second: Matrix) -> Matrix:
-    """One matrix for both, in the row-vector convention of PDF (ISO 32000-1, 8.3.4)."""
-    a, b, c, d, e, f = first
-    p, q, r, s, t, u = second
-    return a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u
-
-
-def _paths(things: Iterator[object], outer: Matrix) -> Iterator[tuple[object, Matrix]]:
-    """The path objects among these, and those inside their form XObjects, with what takes them to the page."""
-    for thing in things:
-        kind = raw.FPDFPageObj_GetType(thing)
-        if kind == raw.FPDF_PAGEOBJ_PATH:
-            yield thing, _then(_matrix(thing), outer)
-        elif kind == raw.FPDF_PAGEOBJ_FORM:
-            inside = (raw.FPDFFormObj_GetObject(thing, i) for i in range(raw.FPDFFormObj_CountObjects(thing)))
-            yield from _paths(inside, _then(_matrix(thing), outer))
-
-
-def _stroke(path: object, to_page: Matrix) -> Stroke:
+def _stroke(path: Any, outer: Matrix) -> Stroke:
+    to_page = _then(_matrix(path), outer)
     a, b, c, d, e, f = to_page
     x, y = ctypes.c_float(), ctypes.c_float()
     points, smooth, bezier = [], False, 0
@@ -193,7 +241,7 @@ def _stroke(path: object, to_page: Matrix) -> Stroke:
     return Stroke(
         tuple(points),
         smooth,
-        width.value * math.sqrt(abs(a * d - b * c)) if stroked.value else None,
+        width.value * _scale(to_page) if stroked.value else None,
         (red.value, green.value, blue.value),
         fill.value != raw.FPDF_FILLMODE_NONE,
     )
@@ -202,7 +250,4 @@ def _stroke(path: object, to_page: Matrix) -> Stroke:
 def strokes(pdf: bytes, page: int = 0) -> list[Stroke]:
     """Every path of the page, in the order of drawing."""
     with pdfium.PdfDocument(pdf) as document:
-        sheet = document[page]
-        from_top: Matrix = (1, 0, 0, -1, 0, sheet.get_height())
-        things = (raw.FPDFPage_GetObject(sheet, i) for i in range(raw.FPDFPage_CountObjects(sheet)))
-        return [_stroke(path, matrix) for path, matrix in _paths(things, from_top)]
+        return [_stroke(path, outer) for path, outer in _things(document[page], raw.FPDF_PAGEOBJ_PATH)]

@@ -90,6 +90,72 @@ def test_any_region_reads_or_raises_one_error_with_a_line(text: str):
     reads_or_says_why(FRONT + text)
 
 
+WHOLE = (
+    FRONT
+    + """a[^1] ==b== **c** `d` 📊<br>e
+
+[^1]: f
+
+- [x] ==g==
+  1. h
+
+> i
+> → j
+
+| k | l |
+|---|--:|
+| m | n |
+
+<!-- columns 1 2 -->
+```note green
+o
+```
+<!-- next -->
+```knobs
+- {label: p, value: 0.5, color: red}
+```
+<!-- end -->
+```chart
+x: q
+y: r
+curves: [{label: s, color: blue, points: [[0, 1], [2, 3]], dots: true}]
+marks: [{y: 2, label: t}]
+x_range: [0, 4]
+```
+```mermaid
+flowchart TD
+A["u"]:::blue -->|v| B((w)) & C{x}
+C -- y --> A
+```
+```mermaid
+mindmap
+  root((z))
+    a
+      b
+```
+```mermaid
+sequenceDiagram
+  participant A as B
+  loop c
+    A->>C: d
+  end
+  Note over A,C: e
+```
+"""
+)
+PLACES = st.integers(0, len(WHOLE))
+
+
+@given(st.lists(st.tuples(PLACES, st.integers(0, 8), st.sampled_from(["", *PIECES])), min_size=1, max_size=3))
+@settings(max_examples=400, deadline=None)
+def test_a_whole_sheet_that_was_damaged_reads_or_raises_one_error(damages: list[tuple[int, int, str]]):
+    read(WHOLE)
+    damaged = WHOLE
+    for place, n_cut, put_in in damages:
+        damaged = damaged[:place] + put_in + damaged[place + n_cut :]
+    reads_or_says_why(damaged)
+
+
 @given(st.text())
 @example("a == b ==c== \\=\\=")
 @example("- 1. > # | a")

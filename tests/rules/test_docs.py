@@ -21,6 +21,7 @@ import pytest
 from nudge import cli, events
 from nudge import config as configs
 from nudge.config import Config
+from tests.sheets import pen_font
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -142,9 +143,25 @@ def test_what_the_readme_says_to_type_works(newcomer: Path):
             recipe = made(command)
             if "nudge train" in recipe and not (newcomer / "runs").exists():
                 type_in(newcomer, "nudge train")
-        else:
+        elif not command.startswith("nudge sheet"):  # which needs a font: below
             type_in(newcomer, command)
     assert len(commands(ENGLISH)) > 10
+
+
+@pytest.mark.slow
+def test_the_sheets_that_the_pages_speak_of_are_drawn(newcomer: Path):
+    pen_font()
+    if not (newcomer / "runs").exists():
+        type_in(newcomer, "nudge train")
+    page = ROOT / "docs" / "sheets.md"
+    typed = [line for one in (ENGLISH, page) for line in commands(one) if line.startswith("nudge sheet")]
+    for command in typed:
+        type_in(newcomer, command)
+    (example,) = re.findall(r"^````markdown\n(.*?)^````", page.read_text(encoding="utf-8"), re.M | re.S)
+    (newcomer / "learned.md").write_text(example, encoding="utf-8")
+    type_in(newcomer, "nudge sheet learned.md")
+    drawn = {path.name for path in newcomer.iterdir() if path.suffix in (".pdf", ".png")}
+    assert drawn >= {"gpt2.pdf", "run.png", "io.pdf", "my.pdf", "learned.pdf"}
 
 
 @pytest.mark.slow
@@ -174,7 +191,8 @@ def test_both_readmes_say_the_same():
     shapes = [re.findall(r"^#+ |^- |^\| ", page.read_text(encoding="utf-8"), re.M) for page in (ENGLISH, KOREAN)]
     assert shapes[0] == shapes[1]
     links = [re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))[1:] for page in (ENGLISH, KOREAN)]
-    in_english = [link.replace("-ko.png", ".png") for link in links[1]]  # pictures of the Korean pages
+    # pictures of the Korean pages
+    in_english = [link.replace("-ko.png", ".png").replace(".ko.png", ".en.png") for link in links[1]]
     assert links[0] == in_english  # but the first, which leads to the other language
 
 

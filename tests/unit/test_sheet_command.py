@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
+from tests.sheets import characters, pen_font
 
 from nudge.errors import SheetError
 from nudge.sheet import fonts
-from nudge.sheet.render import places, render
+from nudge.sheet.render import render
 from nudge.sheet.source import read
-from tests.sheets import characters, pen_font
 
 Nudge = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -123,10 +123,11 @@ def test_text_takes_the_largest_size_that_fits() -> None:
     sizes = []
     for lines in (3, 34, 40):
         sheet = read(small("\n".join(f"- point {i} with a few words" for i in range(lines))))
-        (place,) = [place for place in places(sheet) if place.name == "one"]
+        page = render(sheet)
+        (place,) = [place for place in page.places if place.name == "one"]
         assert place.needs <= place.has
         sizes.append(place.scale)
-        glyphs = characters(render(sheet))
+        glyphs = characters(page.data)
         assert min(one.size_pt for one in glyphs) >= 9 - 0.01
     assert sizes[0] > sizes[1] > sizes[2]
 
@@ -142,6 +143,6 @@ def test_a_line_breaks_at_spaces_only() -> None:
         small("<!-- columns 1 3 -->\n" + "aaa (**bold**), ==mark==. " * 6 + "\n<!-- next -->\nx\n<!-- end -->")
     )
     lines: dict[int, str] = {}
-    for one in sorted(characters(render(sheet), loose=True), key=lambda one: (round(one.bottom / 6), one.left)):
+    for one in sorted(characters(render(sheet).data, loose=True), key=lambda one: (round(one.bottom / 6), one.left)):
         lines[round(one.bottom / 6)] = lines.get(round(one.bottom / 6), "") + one.char
     assert not [line for line in lines.values() if line.startswith((")", ",", "."))]

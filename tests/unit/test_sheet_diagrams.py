@@ -227,8 +227,10 @@ def test_no_text_is_smaller_than_nine_points(draw: Draw) -> None:
     assert heights[:3] == pytest.approx(heights[3:], abs=0.05)
 
 
-def test_steps_stand_below_each_other(draw: Draw) -> None:
-    drawn = draw(flow("LR", [(STEPS, 0, 0)], []), 300)
+@pytest.mark.parametrize("width", [300, 90])
+def test_steps_stand_below_each_other(draw: Draw, width: float) -> None:
+    drawn = draw(flow("LR", [(STEPS, 0, 0)], []), width)
+    assert drawn.tight == []
     lefts = [
         box[0]
         for i, (letter, box) in enumerate(drawn.glyphs)

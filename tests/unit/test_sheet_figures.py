@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import cache
 
 import pypdfium2 as pdfium
 import pytest
+import typst
 from tests.sheets import MARGIN_PT, Character, Stroke, characters, drawn, overlaps, strokes, tight
 
 from nudge.sheet.page import Chart, Curve, Knob, Knobs, Line, Mark, Span
@@ -259,8 +261,8 @@ def test_every_label_of_a_chart_is_written() -> None:
 
 
 def test_a_label_that_has_no_room_is_reported() -> None:
-    endless = chart(marks=(Mark(x=1000.0, y=5.0, label=line("Donaudampfschifffahrtsgesellschaftskapitaen")),))
-    (said,) = tight(endless, file="figures.typ", width_pt=170)
+    endless = chart(marks=(Mark(x=1000.0, y=5.0, label=line("Donaudampfschiff")),))
+    (said,) = tight(endless, file="figures.typ", width_pt=110)
     assert "Donaudampf" in str(said["what"])
     assert float(said["needs"]) > float(said["has"])
 
@@ -283,6 +285,43 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
     assert last[1] > first[3] + 20
 
 
+def test_a_chart_with_no_room_between_its_axes_is_reported() -> None:
+    for block, width_pt in ((chart(), 40), (chart(height_em=3.0), 300)):
+        (said,) = tight(block, file="figures.typ", width_pt=width_pt)
+        assert said["what"] == "chart between its axes"
+        assert float(said["needs"]) > float(said["has"])
+
+
+def test_a_mark_beyond_the_axes_is_reported() -> None:
+    beyond = chart(marks=(Mark(x=1000.0, y=5.0, label=line("on it")), Mark(x=3000.0, y=5.0, label=line("off it"))))
+    assert [said["what"] for said in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
+
+
+def test_dots_of_a_schematic_curve_are_at_its_own_points_only() -> None:
+    def corners_of_dots(curve: Curve) -> int:
+        pdf = of_chart(chart(curves=(curve,), marks=()))
+        (dots,) = (one for one in strokes(pdf) if one.filled and one.width_pt == pytest.approx(0.5))
+        return len(dots.points)
+
+    schematic = replace(SHAPE, dots=True)
+    assert corners_of_dots(schematic) == corners_of_dots(replace(schematic, schematic=False))
+
+
+def test_the_axes_tremble_and_stay_where_they_are() -> None:
+    block = chart()
+    pdf = of_chart(block)
+    axis = max((one for one in strokes(pdf) if one.width_pt == pytest.approx(1.1)), key=_length)
+    heights = [y for _, y in axis.points]
+    assert 0.2 < max(heights) - min(heights) < 1.2
+
+
+def test_bold_words_are_one_glyph_each() -> None:
+    knobs = Knobs(knobs=(Knob(label=(Span(text="bold 굵게", bold=True),), value=0.0),))
+    glyphs = characters(of_chart(knobs))
+    assert "".join(glyph.char for glyph in glyphs) == "bold굵게"
+    assert overlaps(glyphs) == []
+
+
 def test_the_same_chart_is_drawn_the_same_way() -> None:
     again = drawn(HARD, file="figures.typ", width_pt=300)
     assert again == of_chart(HARD)
@@ -292,3 +331,25 @@ def test_overlaps_are_found_and_only_they() -> None:
     one = Character("a", 0, 0, 10, 10, 12)
     assert overlaps([one, Character("b", 5, 0, 15, 10, 12)]) == [(one, Character("b", 5, 0, 15, 10, 12))]
     assert overlaps([one, Character("b", 8, 0, 18, 10, 12), Character("c", 0, 11, 10, 20, 12)]) == []
+
+
+def test_the_same_words_twice_in_one_place_overlap() -> None:
+    # pdfium reads them once, as it takes them for a program's bold
+    page = "#set page(width: 200pt, height: 60pt, margin: 10pt)\n#place(dx: {}pt)[same]#place(dx: 10pt)[same]"
+    for away_pt, overlapping in ((10, True), (11, True), (90, False)):
+        glyphs = characters(typst.compile(page.format(away_pt).encode(), ignore_system_fonts=True, format="pdf"))
+        assert bool(overlaps(glyphs)) == overlapping
+
+
+def test_places_inside_turned_and_scaled_groups_are_those_on_the_page() -> None:
+    page = """#set page(width: 100pt, height: 100pt, margin: 0pt)
+    #place(dx: 50pt, dy: 50pt, rotate(90deg, origin: top + left, scale(200%, origin: top + left, {
+      place(curve(stroke: 1pt, curve.move((5pt, 0pt)), curve.line((10pt, 3pt))))
+      place(text(size: 7pt)[x])
+    })))"""
+    pdf = typst.compile(page.encode(), ignore_system_fonts=True, format="pdf")
+    (found,) = strokes(pdf)
+    assert found.points == (pytest.approx((50, 60)), pytest.approx((44, 70)))
+    assert found.width_pt == pytest.approx(2)
+    (glyph,) = characters(pdf)
+    assert glyph.size_pt == pytest.approx(14)

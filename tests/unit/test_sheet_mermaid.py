@@ -204,7 +204,7 @@ FAULTS = [
     ("flowchart LR\nA>a]\n", 1, "got '>a]'", "shapes [box]"),
     ("flowchart LR\nA@{ shape: box }\n", 1, "got '@{ shape: box }'", "shapes [box]"),
     ("flowchart LR\nA:::blu\n", 1, "no colour is named 'blu'", "'blue'"),
-    ("flowchart LR\nA:::yellow\n", 1, "no colour is named 'yellow'", "blue"),
+    ("flowchart LR\nA:::mauve\n", 1, "no colour is named 'mauve'", "blue"),
     ("flowchart LR\n\nA[==a]\n", 2, "a mark that does not end", "=="),
     ("mindmap\n", 0, "a mind map without a root", "a root, below it its branches"),
     ("mindmap TB\n  a\n", 0, "expected mindmap alone in its line", "next line"),

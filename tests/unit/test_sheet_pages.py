@@ -6,12 +6,12 @@ import sys
 from functools import cache
 
 import pytest
+from tests.sheets import characters, overlaps, pen_font
 
 from nudge.sheet.page import Sheet, to_json
-from nudge.sheet.render import Place, places, render
+from nudge.sheet.render import Page, Place, render
 from nudge.sheet.sheets import LECTURE, text_of
 from nudge.sheet.source import read
-from tests.sheets import characters, overlaps, pen_font
 
 AREAS = {  # what the lecture's documents ask for, in percent of the page, from top to bottom
     "gpt2": (10, 25, 40, 25),
@@ -35,13 +35,12 @@ def sheet_of(name: str, language: str) -> Sheet:
 
 
 @cache
-def pdf_of(name: str, language: str) -> bytes:
+def page_of(name: str, language: str) -> Page:
     return render(sheet_of(name, language))
 
 
-@cache
 def places_of(name: str, language: str) -> dict[str, Place]:
-    return {place.name: place for place in places(sheet_of(name, language))}
+    return {place.name: place for place in page_of(name, language).places}
 
 
 @each_page
@@ -75,7 +74,7 @@ def test_every_character_of_a_region_is_in_its_frame(name: str, language: str) -
     """The PDF's characters, put into the frame they stand in, are those that the sheet says there."""
     found = places_of(name, language)
     drawn: dict[str, str] = dict.fromkeys(found, "")
-    for one in characters(pdf_of(name, language)):
+    for one in characters(page_of(name, language).data):
         inside = [
             place.name
             for place in found.values()
@@ -108,14 +107,14 @@ def words(value: object) -> list[str]:
 
 @each_page
 def test_text_is_large_enough_and_glyphs_keep_apart(name: str, language: str) -> None:
-    glyphs = characters(pdf_of(name, language))
+    glyphs = characters(page_of(name, language).data)
     assert min(one.size_pt for one in glyphs) >= 9 - 0.01
     assert not overlaps(glyphs, share=0.3)
 
 
 @each_page
 def test_no_markup_is_left_over(name: str, language: str) -> None:
-    text = "".join(one.char for one in characters(pdf_of(name, language)))
+    text = "".join(one.char for one in characters(page_of(name, language).data))
     for markup in ("**", "==", "{{", "}}", "<!--", "-->", "[^", "```", ":::", "<br", "&lt;", "flowchart", "mindmap\n"):
         assert markup not in text, markup
 

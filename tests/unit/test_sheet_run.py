@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.sheets import pen_font
 
 import nudge
 from nudge import events, files
@@ -20,9 +21,11 @@ from nudge.events import Evaluation, Event, Sample, Skipped, Started, Step, Stop
 from nudge.model.sizes import parameter_counts
 from nudge.runfolder import RunFolder
 from nudge.sheet import inline, measured, ofrun, source
+from nudge.sheet.foreign import Pen, is_plain
 from nudge.sheet.lecture import LANGUAGES, PLACEHOLDER, template
-from nudge.sheet.ofrun import Pen, is_plain, of_run
+from nudge.sheet.ofrun import of_run
 from nudge.sheet.page import Block, Bullets, Chart, Columns, Line, Note, Paragraph, Sheet, Table
+from nudge.sheet.render import render
 
 SMALL = {
     "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16},
@@ -234,9 +237,9 @@ def test_too_short_a_run_says_how_many_updates_are_enough(tell: Callable[..., Pa
 @pytest.mark.parametrize(
     ("validation", "command"),
     [
-        ({0: 5.5, 50: 3.2, 100: 4.5}, "nudge train --recipe tiny --steps 50"),
+        ({0: 5.5, 50: 3.2, 100: 4.5}, "nudge train --recipe tiny --data TEXT --steps 50"),
         ({0: 5.5, 50: 4.0, 100: 3.0}, " --steps 200"),
-        ({0: 5.5, 50: 3.05, 100: 3.0}, "nudge train --recipe tiny --set model.n_layer=4"),
+        ({0: 5.5, 50: 3.05, 100: 3.0}, "nudge train --recipe tiny --data TEXT --set model.n_layer=4"),
         ({0: 5.5, 50: 0.5, 100: 0.05}, "nudge predict "),
     ],
 )
@@ -321,20 +324,20 @@ def test_a_sample_of_markup_comes_out_as_its_text(tell: Callable[..., Path], hos
     sheet = source.read(of_run(tell(*story({0: 5.5, 100: 3.0}, falling), *told), "en"))
     written = only(sheet, "loss", Bullets)
     assert written.keys
-    (step_0, _, *first), (_, _, *last) = (item.spans for item in written.items)
+    (step_0, *first), (_, *last) = (item.spans for item in written.items)
     assert step_0.mark
     pen = Pen(is_plain)
     assert [(span.kind, span.bold, span.code, span.mark) for span in last] == [("text", False, False, None)]
-    assert words(last) == pen.plain(hostile) == words(first[:1])
+    assert words(last) == f" {pen.plain(hostile)}" == words(first[:1])
     assert [span.kind for span in first[1:]] == ["footnote"] * ("\x1b" in hostile)
     headings = [words(block.spans) for block in blocks(sheet, "loss") if isinstance(block, Paragraph)]
     assert headings == [f"What the model writes after 「{pen.plain(hostile, ofrun.NAME_CELLS)}」"]
 
 
 def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
-    folder = run.rename(tmp_path / '"`{{seed}}`": [x] # | 달려\n<b')
+    folder = run.rename(tmp_path / '"`{{seed}}`": [x] # | 달\n<b')
     sheet = source.read(of_run(folder, "ko"))
-    assert sheet.title == '내 훈련 기록: "`{{seed}}`": [x] # | 달려 ↲ <b'
+    assert sheet.title == '내 훈련 기록: "`{{seed}}`": [x] # | 달 ↲ <b'
 
 
 @given(st.text())
@@ -359,11 +362,63 @@ def test_a_line_is_cut_by_its_width() -> None:
     assert Pen(lambda sign: sign != "↲").plain("a\n\tb") == "a ¶ b"
 
 
+# Figures as people write them.
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (ofrun.scaled(999_999), "1M"),
+        (ofrun.scaled(124_439_808), "124M"),
+        (ofrun.scaled(1.5576e9), "1.56B"),
+        (ofrun.scaled(3.929e11, "FLOP/s"), "393 GFLOP/s"),
+        (ofrun.scaled(876, "B"), "876 B"),
+        (ofrun.duration(3.04, "ko"), "3.0초"),
+        (ofrun.duration(59.99, "en"), "1 min 0 s"),
+        (ofrun.duration(7384, "ko"), "2시간 3분"),
+        (ofrun.dollars(0.004), "< $0.01"),
+        (ofrun.dollars(0.0), "$0.00"),
+        (ofrun.dollars(1234.5), "$1,234"),
+        (ofrun.perplexity(3.91), "49.9"),
+        (ofrun.perplexity(8.371), "4,320"),
+        (ofrun.perplexity(1e6), "e^1M"),
+    ],
+)
+def test_figures(written: str, expected: str) -> None:
+    assert written == expected
+
+
+# It fits its page, whatever the run was.
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("letters", ["W" * 300, "漢 " * 300])
+def test_a_large_run_fits_its_page(run: Path, tell: Callable[..., Path], language: str, letters: str) -> None:
+    font = pen_font()
+    written = files.read_json(run / "run.json")
+    gpt3 = {"n_layer": 96, "n_head": 96, "n_embd": 12_288, "block_size": 2048, "vocab_size": 50_257, "untied": True}
+    written["config"]["model"].update(gpt3)
+    written["config"].update(recipe="r" * 99, init="runs/" + "i" * 99, seed=2**53)
+    written["config"]["data"].update(paths=["p" * 99, "q" * 99, "r"])
+    written["data"]["dir"] = "gone"
+    written["machine"]["gpu"] = "NVIDIA H100 80GB HBM3 with a long name"
+    files.write_json(run / "run.json", written)
+    told = story({0: 10.8, 250: 3.4, 500: 1000.3, 1000: 600.0}, lambda number: 2000 - number)
+    samples = [Sample(step=at, time=0.0, prompt=letters, text=letters, seed=0) for at in (0, 250, 1000)]
+    skipped = Skipped(step=30, time=0.0, loss=math.inf, grad_norm=math.nan, in_a_row=1)
+    large = {"n_params": 175_000_000_000, "batch_tokens": 3_200_000, "processes": 1024, "usd_per_hour": 3200.0}
+    folder = tell(*told, *samples, skipped, steps=1000, peak_flops=1e18, **large)
+    folder = folder.rename(folder.with_name("n" * 99))
+    for place in render(source.read(of_run(folder, language)), font=font).places:
+        assert place.needs <= place.has
+        assert place.scale >= place.smallest
+
+
 # Both languages say the same, and nothing is computed that no one reads.
 
 
 def test_the_texts_have_the_same_placeholders_and_all_have_values(run: Path) -> None:
-    values = set(ofrun.said(measured.read(run), Pen(is_plain), "en"))
+    values = set(ofrun.values_of(measured.read(run), Pen(is_plain), "en"))
     for language in LANGUAGES:
         assert set(PLACEHOLDER.findall(template("run", language))) == values
 

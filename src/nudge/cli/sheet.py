@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nudge.errors import SheetError
-from nudge.sheet.sheets import FORMATS, NAMES, Language, draw, text_of
+from nudge.sheet.sheets import FORMATS, NAMES, Format, Language, draw, text_of
 
 
 @click.command()
@@ -23,7 +23,7 @@ from nudge.sheet.sheets import FORMATS, NAMES, Language, draw, text_of
 @click.option("--font", type=click.Path(path_type=Path), metavar="FILE", help="The pen. [default: Nanum Pen Script]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="[default: WHAT.pdf, here]")
 def sheet(
-    what: str, run: Path | None, lang: Language | None, form: str | None, font: Path | None, out: Path | None
+    what: str, run: Path | None, lang: Language | None, form: Format | None, font: Path | None, out: Path | None
 ) -> None:
     """Draw a cheat sheet: one A4 page of pen notes.
 
@@ -51,12 +51,13 @@ def sheet(
     click.echo(f"{out}  {len(page) / 1024:,.0f} KiB")
 
 
-def _form_of(out: Path | None) -> str:
+def _form_of(out: Path | None) -> Format:
     """The format that a file's name asks for. Raises: SheetError for one that there is not."""
     ending = out.suffix.removeprefix(".") if out else "pdf"
-    if ending not in FORMATS:
-        raise SheetError(f"{out} does not end with a format", "end it with .pdf, .png, .svg or .md, or say --format")
-    return ending
+    for form in FORMATS:
+        if form == ending:
+            return form
+    raise SheetError(f"{out} does not end with a format", "end it with .pdf, .png, .svg or .md, or say --format")
 
 
 def _language() -> Language:

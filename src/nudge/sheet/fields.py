@@ -98,9 +98,10 @@ def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float =
         value = float(text)
     except ValueError:
         value = math.nan
+    if not math.isfinite(value):
+        raise fault(at_of(node), f"{what}: expected a number, got {text[:40]!r}", "leave out what has no value")
     if not least <= value <= most:
-        hint = "leave out what has no value" if text in ("", "null", "~") or not math.isfinite(value) else "change it"
-        raise fault(at_of(node), f"{what}: expected a number of {least:g} to {most:g}, got {text[:40]!r}", hint)
+        raise fault(at_of(node), f"{what}: expected {least:g} to {most:g}, got {text[:40]!r}", "change it")
     return value
 
 

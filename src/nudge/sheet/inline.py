@@ -15,7 +15,6 @@ from nudge.errors import SheetError, nearest
 from nudge.sheet.page import Colour, Line, Span
 
 COLOURS: tuple[Colour, ...] = get_args(Colour)
-MARKERS: tuple[Colour, ...] = ("yellow", "blue", "green", "orange", "purple", "red")  # there is no grey or black marker
 
 # fmt: off
 ICONS = {
@@ -57,12 +56,12 @@ def fault(at: int, message: str, hint: str) -> SheetError:
     return SheetError(f"line {at}: {message}", hint)
 
 
-def colour_of(word: str, at: int, *, known: tuple[Colour, ...] = COLOURS) -> Colour:
+def colour_of(word: str, at: int) -> Colour:
     """The colour of that name."""
-    for colour in known:
+    for colour in COLOURS:
         if colour == word:
             return colour
-    raise fault(at, f"no colour is named {word!r}", nearest(word, known))
+    raise fault(at, f"no colour is named {word!r}", nearest(word, COLOURS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
@@ -121,27 +120,27 @@ class _Writer:
             case "link_open" | "link_close":
                 pass
             case _:
-                raise fault(
-                    self.at,
-                    f"a sheet has no {token.type}",
-                    "an icon is an emoji of the table in docs; a link is its text",
-                )
+                icons = " ".join(ICONS)
+                raise fault(self.at, f"a sheet has no {token.type}", f"icons are emoji: {icons}; a link is its text")
 
     def _html(self, tag: str) -> None:
+        self.at += tag.count("\n")
         if comment := COMMENT.fullmatch(tag):
             if directive(comment[1]):
                 raise fault(self.at, f"{tag} stands within text", "give it a line of its own")
         elif re.fullmatch(r"<br\s*/?>", tag):
             self.spans.append(Span(text="\n", kind="break"))
         else:
-            raise fault(self.at, f"HTML is not understood: {tag}", r"<br> and <!-- remarks --> are; \< is a plain <")
+            raise fault(
+                self.at, f"HTML is not understood: {tag[:60]!r}", r"<br> and <!-- remarks --> are; \< is a plain <"
+            )
 
     def _marked(self, text: str) -> None:
         """Text in which `==` and `==colour:` begin a mark before a character, and `==` ends it after one."""
         if "**" in text:
             raise fault(
                 self.at,
-                f"'**' makes nothing bold here: {text.strip()!r}",
+                f"'**' makes nothing bold here: {text.strip()[:60]!r}",
                 r"no space inside **bold**, and no letter right after its end if that is a sign; \*\* is a plain **",
             )
         done = 0
@@ -157,7 +156,7 @@ class _Writer:
             else:
                 self.opened_at, mark = self.at, "yellow"
                 if named := MARK_COLOUR.match(text, done):
-                    mark, done = colour_of(named[1], self.at, known=MARKERS), named.end()
+                    mark, done = colour_of(named[1], self.at), named.end()
             self.style = replace(self.style, mark=mark)
         self._plain(text[done:])
 
@@ -185,7 +184,7 @@ class _Writer:
 
 
 def directive(remark: str) -> list[str]:
-    """The words of a comment that says something to the reader of a sheet; [] if it is a remark."""
+    """The words of a comment that parts columns; [] of one that is a writer's remark."""
     words = remark.split()
     return words if words[:1] == ["columns"] or words in (["next"], ["end"]) else []
 
@@ -200,7 +199,7 @@ def escaped(text: str) -> str:
     body = text.strip()
     if not body:
         return _entities(text)
-    before, after = text[: text.index(body)], text[text.index(body) + len(body) :]
+    before, after = text[: -len(text.lstrip())], text[len(text.rstrip()) :]
     body = re.sub(r"[\\`*_\[\]<>&=|~#$]|:(?=::)|(?<=::):|(?<=:):(?=:)", r"\\\g<0>", body)
     body = re.sub(r"^(?=[-+])|^([0-9]{1,9})(?=[.)])", r"\1\\", body)
     body = re.sub("^→", "&rarr;", body).replace('"', "&quot;")

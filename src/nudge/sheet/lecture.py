@@ -120,6 +120,6 @@ def _parameters() -> dict[str, str]:
         **{f"mini_{name}_shape": str(list(shape)) for name, shape in shapes.items()},
         **{f"mini_{name}": f"{math.prod(shape):,}" for name, shape in shapes.items()},
         "stored_transposed": str([3 * C, C]),  # c_attn in a layer of torch.nn
-        "saved_weights_mb": f"{saved.weights / 1e6:.0f} MB",
-        "saved_moments_mb": f"{saved.moments / 1e6:.0f} MB",
+        "saved_weights_mb": f"{saved.weights / 1e6:.0f}",
+        "saved_moments_mb": f"{saved.moments / 1e6:.0f}",
     }

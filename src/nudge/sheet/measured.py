@@ -70,9 +70,10 @@ class MeasuredRun:
         return 1 - self.last.loss / self.guess if self.guess else 0.0
 
     @property
-    def bytes_per_token(self) -> float:
-        """Of validation text, by its loss in two units."""
-        return self.last.loss / math.log(2) / self.last.bits_per_byte if self.last.bits_per_byte else math.nan
+    def bytes_per_token(self) -> float | None:
+        """Of validation text, by its loss in two units; None where its tokens stand for no bytes."""
+        bits = self.last.bits_per_byte
+        return self.last.loss / math.log(2) / bits if 0 < bits < math.inf else None
 
     @property
     def tokens_per_parameter(self) -> float:

@@ -4,12 +4,10 @@ A line of that text with a `{{placeholder}}` for something that this run does no
 all that can be said of a run, in words of their own, and this file says which holds.
 """
 
-import itertools
 import json
 import math
 import re
 import shlex
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ from nudge.events import Evaluation
 from nudge.model.sizes import parameter_counts
 from nudge.plan.planner import CHINCHILLA, rent
 from nudge.sheet import measured
+from nudge.sheet.foreign import LACKING, Pen, cells, is_plain
 from nudge.sheet.inline import escaped
 from nudge.sheet.lecture import PLACEHOLDER, template
 from nudge.sheet.measured import NEAR, SOLVED, MeasuredRun
@@ -28,14 +27,10 @@ MOST_DOTS = 50
 ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside it
 NAME_CELLS = 30  # of a name in a line that cannot be broken
 LINE_CELLS = 100  # of what the model wrote; a Hangul syllable takes two
-SAMPLE_CELLS = 190
+SAMPLE_CELLS, INIT_CELLS = 190, 20
 SAMPLE_MARKS = ("yellow", "orange", "green")
 ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
 HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
-LACKING = "□"  # stands for a character that the pen cannot draw
-NEWLINES = ("↲", "¶", "/")  # the first that it can
-
-_KNOWN_SIGNS = frozenset("·•→×□「」↲¶…≈≤≥÷–—")
 _UNITS = {"en": (" h", " min", " s"), "ko": ("시간", "분", "초")}
 _SOURCES = {
     "en": {"python": "Python's standard library", "sorting": "letters to sort", "more": "and {n} more"},
@@ -45,21 +40,16 @@ _SOURCES = {
 Values = dict[str, str | None]
 
 
-def is_plain(character: str) -> bool:
-    """Whether any font for Korean notes has this character: ASCII, Hangul syllables and a few signs."""
-    return " " <= character <= "~" or "가" <= character <= "힣" or character in _KNOWN_SIGNS
-
-
 def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_plain) -> str:
     """The markdown of a run's sheet. `drawable`: whether the font has a character; those it lacks become □.
 
     Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
     whose vocabulary is missing.
     """
-    return _filled(template("run", language), said(measured.read(folder), Pen(drawable), language))
+    return _filled(template("run", language), values_of(measured.read(folder), Pen(drawable), language))
 
 
-def said(run: MeasuredRun, pen: "Pen", language: str) -> Values:
+def values_of(run: MeasuredRun, pen: Pen, language: str) -> Values:
     """What the placeholders of the text stand for; None: this cannot be said of this run."""
     samples = _samples(run, pen)
     return {
@@ -76,57 +66,18 @@ def said(run: MeasuredRun, pen: "Pen", language: str) -> Values:
 
 
 def _filled(text: str, values: Values) -> str:
-    """The template without the lines for which a value is missing. What a value says is never a placeholder."""
+    """The text without lines for which a value is missing, and without boxes that are empty then.
+
+    What a value says is never taken for a placeholder.
+    """
     lines = []
     for line in text.splitlines():
         filled = [values[name] for name in PLACEHOLDER.findall(line)]
         if None not in filled:
             remaining = iter(filled)
             lines.append(PLACEHOLDER.sub(lambda _, rest=remaining: next(rest), line))  # type: ignore[misc]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)) + "\n"
-
-
-class Pen:
-    """Foreign text (of a model, a file's name, a prompt) as text of a sheet: markup means nothing in it."""
-
-    def __init__(self, drawable: Callable[[str], bool]) -> None:
-        self.drawable = drawable
-        self.newline = next((sign for sign in NEWLINES if drawable(sign)), " ")
-
-    def plain(self, text: str, cells: int | None = None) -> str:
-        """One line of characters that can be drawn, at most so wide."""
-        lines = " ".join(text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", f" {self.newline} ").split())
-        drawn = "".join(self._drawn(one) for one in unicodedata.normalize("NFC", lines))
-        return drawn if cells is None else _cut(drawn, cells)
-
-    def _drawn(self, character: str) -> str:
-        return character if character.isprintable() and self.drawable(character) else LACKING
-
-    def text(self, text: str, cells: int | None = None) -> str:
-        """The same, with every sign of markdown escaped."""
-        return escaped(self.plain(text, cells))
-
-    def code(self, text: str) -> str:
-        """The same as code; a longer row of backticks around it than any in it."""
-        text = self.plain(text)
-        ticks = "`" * (1 + max((len(run) for run in "".join(c if c == "`" else " " for c in text).split()), default=0))
-        return f"{ticks}{text}{ticks}" if len(ticks) == 1 else f"{ticks} {text} {ticks}"
-
-    def quoted(self, text: str, cells: int | None = None) -> str:
-        """The same inside double quotes of YAML."""
-        return json.dumps(self.plain(text, cells), ensure_ascii=False)[1:-1]
-
-
-def _cells(text: str) -> int:
-    """The width in cells of a terminal: a Hangul syllable takes two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-def _cut(text: str, cells: int) -> str:
-    """The beginning of a text that is at most so wide; `…` says that there was more."""
-    widths = itertools.accumulate(map(_cells, text))
-    fitting = sum(width <= cells for width in widths)
-    return text if fitting == len(text) else text[:fitting].rstrip() + "…"
+    whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
+    return re.sub(r"\n{3,}", "\n\n", whole) + "\n"
 
 
 # The regions, in the order of the page.
@@ -152,7 +103,7 @@ def _model(run: MeasuredRun, pen: Pen) -> Values:
         "parameters": f"{parameter_counts(config.model).total:,}",
         "parameters_short": scaled(parameter_counts(config.model).total),
         "block_size": f"{config.model.block_size:,}",
-        "recipe": pen.code(config.recipe),
+        "recipe": pen.text(config.recipe, NAME_CELLS),
         "optimizer": {"adamw": "AdamW", "muon": "Muon"}[config.train.optimizer],
         "lr": f"{config.train.lr:g}",
         "schedule": config.train.schedule,
@@ -184,8 +135,8 @@ def _data(run: MeasuredRun, pen: Pen, language: str) -> Values:
     values: Values = {
         "vocabulary": f"{run.config.model.vocab_size:,}",
         "tokenizer": pen.text(run.tokenizer.name, NAME_CELLS),
-        "bytes_per_token": f"{run.bytes_per_token:.2f}" if math.isfinite(run.bytes_per_token) else None,
-        "epochs": f"{epochs:,.2f}" if epochs is not None else None,
+        "bytes_per_token": None if run.bytes_per_token is None else f"{run.bytes_per_token:.2f}",
+        "epochs": None if epochs is None else f"{epochs:.2g}" if epochs < 0.1 else f"{epochs:,.2f}",
         "tokens": tokens,
         "tokens_alone": tokens if epochs is None else None,
         "measured_tokens": f"{run.last.tokens:,}" if dataset is None else None,
@@ -230,7 +181,7 @@ def _cost(run: MeasuredRun) -> Values:
 def _chart(run: MeasuredRun, n_rows: int) -> Values:
     """The curves through the measured points, exactly, and the table beside them."""
     every = math.ceil(len(run.steps) / MOST_POINTS)
-    best = run.best
+    best, last_step = run.best, max(run.steps[-1].step, run.last.step)
     return {
         "train_points": _points([(event.step, event.loss) for event in run.steps], every),
         "validation_points": _points(
@@ -240,7 +191,8 @@ def _chart(run: MeasuredRun, n_rows: int) -> Values:
         "n_steps": f"{len(run.steps):,}" if every == 1 else None,
         "every": f"{every:,}" if every > 1 else None,
         "n_evaluations": f"{len(run.evaluations):,}",
-        "last_step": str(max(run.steps[-1].step, run.last.step)),
+        "last_step": str(last_step),
+        "few_ticks": json.dumps([[at, str(at)] for at in range(last_step + 1)]) if last_step < 5 else None,
         "guess_exact": repr(run.guess),
         "guess": figure(run.guess),
         "best_step_exact": str(best.step),
@@ -276,7 +228,7 @@ def _start(run: MeasuredRun, pen: Pen) -> Values:
     given = run.config.init
     return {
         "start": figure(loss),
-        "init": pen.text(given, NAME_CELLS) if given else None,
+        "init": pen.text(given, INIT_CELLS) if given else None,
         "starts_near": "" if is_near and not given else None,
         "starts_far": "" if not is_near and not given else None,
     }
@@ -293,8 +245,8 @@ def _samples(run: MeasuredRun, pen: Pen) -> Values:
         f"- =={SAMPLE_MARKS[at]}:{shown[at].step:,}== {escaped(text)}{'[^2]' if [at] == lacking[:1] else ''}"
         for at, text in enumerate(texts)
     ]
-    is_aside = all(_cells(text) <= ASIDE_CELLS for text in texts)
-    lines = 0 if is_aside else 1 + sum(math.ceil(_cells(text) / LINE_CELLS) for text in texts)
+    is_aside = all(cells(text) <= ASIDE_CELLS for text in texts)
+    lines = 0 if is_aside else 1 + sum(math.ceil(cells(text) / LINE_CELLS) for text in texts)
     return {
         "prompt": prompt or None,
         "no_prompt": "" if shown and not prompt else None,
@@ -372,7 +324,7 @@ def _takeaways(run: MeasuredRun) -> Values:
         "perplexity": perplexity(run.best.loss),
         "perplexity_first": perplexity(run.evaluations[0].loss) if len(run.evaluations) > 1 else None,
         "perplexity_last": perplexity(run.last.loss),
-        "bits_per_byte": f"{run.best.bits_per_byte:.3f}",
+        "bits_per_byte": None if run.bytes_per_token is None else f"{run.best.bits_per_byte:.3f}",
         "tokens_per_parameter": ratio,
         "short_tokens_per_parameter": ratio if is_short else None,
         "long_tokens_per_parameter": None if is_short else ratio,
@@ -382,21 +334,23 @@ def _takeaways(run: MeasuredRun) -> Values:
 
 
 def _next(run: MeasuredRun, pen: Pen) -> Values:
-    """One command that makes sense now."""
+    """One command that makes sense now; RUN and TEXT are for the person to fill in."""
     config, steps = run.config, run.started.steps
-    again = f"nudge train --recipe {shlex.quote(config.recipe)}"
+    has_own_text = config.data.paths and SORTING not in config.data.paths
+    again = f"nudge train --recipe {shlex.quote(config.recipe)}" + (" --data TEXT" if has_own_text else "")
     path = shlex.quote(str(run.folder)) if len(str(run.folder)) <= NAME_CELLS else "RUN"
-    slower = f"{again} --set train.lr={config.train.lr / 3:.1g}"
     commands = {
         "next_runs": "nudge runs",
         "next_resume": f"nudge resume {path}",
-        "next_slower": slower,
+        "next_slower": f"{again} --set train.lr={config.train.lr / 3:.1g}",
         "next_shorter": f"{again} --steps {run.best.step}",
         "next_longer": f"nudge resume {path} --steps {2 * steps}",
         "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
         "next_predict": f"nudge predict {path}",
     }
     by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "flat": "next_larger"}
+    if run.best.step == 0:
+        by_trend["overfitting"] = "next_slower"
     chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
     chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
@@ -411,17 +365,11 @@ def figure(loss: float) -> str:
 
 
 def perplexity(loss: float) -> str:
-    """e^loss: 49.9, 4,321, 12.3M."""
-    value = math.exp(min(loss, 100.0))
-    return (
-        f"{value:.2f}"
-        if value < 10
-        else f"{value:.1f}"
-        if value < 1000
-        else f"{value:,.0f}"
-        if value < 1e6
-        else scaled(value)
-    )
+    """e^loss: 9.03, 49.9, 4,321, 12.3M, and e^87.1 where nobody could read it."""
+    if loss > 27:
+        return f"e^{figure(loss)}"
+    value = math.exp(loss)
+    return scaled(value) if value >= 1e6 else f"{value:,.{2 if value < 10 else 1 if value < 1000 else 0}f}"
 
 
 def scaled(number: float, unit: str = "") -> str:
@@ -443,7 +391,7 @@ def dollars(usd: float) -> str:
 def duration(seconds: float, language: str) -> str:
     """3 h 5 min, 4 min 12 s, 3.2 s."""
     hour, minute, second = _UNITS[language]
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f}{second}"
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)

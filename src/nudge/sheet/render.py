@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,6 @@ Form = Literal["pdf", "png", "svg"]
 FORMS: tuple[Form, ...] = ("pdf", "png", "svg")
 PPI = 200  # A4 is 1654 x 2339 then
 DRAWING = Path(__file__).parent / "typst"
-ROUNDS = 6  # of drawing a region smaller where something in it is too wide
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,51 +44,45 @@ class Tight:
     has: float
 
 
-def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> bytes:
-    """The page. The same sheet and font give the same bytes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A drawn sheet: the file's bytes, and where the title and the regions stand."""
+
+    data: bytes
+    places: tuple[Place, ...]
+
+
+def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Page:
+    """Draw the page. The same sheet and font give the same bytes.
+
+    The height decides a region's scale within Typst (page.typ). What is too wide says so, and its region is laid out
+    anew at a smaller scale, until it fits or is at its smallest.
 
     Raises: SheetError if the font lacks a character, or a text does not fit its region at 9 pt.
     """
-    with _typesetter(sheet, fonts.find(font)) as (typesetter, _):
-        page: bytes = typesetter.compile(format=form, ppi=PPI)
-    return page
-
-
-def places(sheet: Sheet, *, font: Path | None = None) -> tuple[Place, ...]:
-    """Where the title and the regions stand. Raises: SheetError as `render` does."""
-    with _typesetter(sheet, fonts.find(font)) as (_, found):
-        return found
-
-
-@contextmanager
-def _typesetter(sheet: Sheet, font: fonts.Font) -> Iterator[tuple[Any, tuple[Place, ...]]]:
-    """Typst with the sheet laid out so that everything fits, and where things are.
-
-    The height decides a region's scale within Typst (page.typ). What is too wide says so, and the region is laid out
-    anew at a smaller scale, until it fits or is at its smallest.
-    """
     import typst
 
-    _check_characters(sheet, font)
+    pen = fonts.find(font)
+    _check_characters(sheet, pen)
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(font.path, folder)  # Typst takes folders, and reads every font in them
+        shutil.copy(pen.path, folder)  # Typst takes folders, and reads every font in them
         caps: dict[str, float] = {}
-        for _ in range(ROUNDS):
-            inputs = {"sheet": json.dumps(to_json(sheet)), "font": font.family, "caps": json.dumps(caps)}
+        while True:
             typesetter = typst.Compiler(
                 str(DRAWING / "page.typ"),
                 root=str(DRAWING),
                 font_paths=[folder],
                 ignore_system_fonts=True,
-                sys_inputs=inputs,
+                sys_inputs={"sheet": json.dumps(to_json(sheet)), "font": pen.family, "caps": json.dumps(caps)},
             )
             found = tuple(Place(**value) for value in _said(typesetter, "<region>"))
-            tight = [Tight(**value) for value in _said(typesetter, "<tight>")]
             _check_heights(found)
+            tight = [Tight(**value) for value in _said(typesetter, "<tight>")]
             if not tight:
-                break
+                data = typesetter.compile(format=form, ppi=PPI)
+                assert isinstance(data, bytes), "a sheet is one page"
+                return Page(data=data, places=found)
             caps = _smaller(caps, found, tight)
-        yield typesetter, found
 
 
 def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
@@ -126,7 +118,9 @@ def _check_heights(found: tuple[Place, ...]) -> None:
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
     """Raises: SheetError if the font lacks a character that would be drawn."""
-    parts = [("the title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))]
+    parts: list[tuple[str, Any]] = [
+        ("the title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))
+    ]
     parts += [(f"region '{region.name}'", region) for band in sheet.bands for region in band.regions]
     for where, part in parts:
         lacking = font.lacks("".join(_texts(to_json(part))))

@@ -1,7 +1,7 @@
 """Every sheet by its name: the lecture's, a run's, a file's. Markdown first, then the page it becomes."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from nudge.errors import MachineError, SheetError, nearest
 from nudge.runfolder import newest_run
@@ -9,7 +9,8 @@ from nudge.runfolder import newest_run
 Language = Literal["ko", "en"]
 LECTURE = ("gpt2", "internals", "io", "parameters")
 NAMES = (*LECTURE, "run")
-FORMATS = ("pdf", "png", "svg", "md")
+Format = Literal["pdf", "png", "svg", "md"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 LIBRARIES = ("typst", "markdown_it", "mdit_py_plugins", "yaml", "fontTools")
 
 
@@ -36,7 +37,7 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en") ->
         raise SheetError(f"{path} cannot be read: {reason}", "name a markdown file; see docs/sheets.md") from error
 
 
-def draw(text: str, form: str = "pdf", *, name: str = "sheet", font: Path | None = None) -> bytes:
+def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | None = None) -> bytes:
     """The page of a sheet's markdown as pdf, png or svg; `md`: the markdown itself, once it is seen to be a sheet.
 
     Raises: SheetError as `source.read` and `render.render` do; MachineError if the extra `sheet` is not installed.
@@ -46,7 +47,7 @@ def draw(text: str, form: str = "pdf", *, name: str = "sheet", font: Path | None
         from nudge.sheet.source import read
 
         sheet = read(text, name=name)
-        return text.encode() if form == "md" else render(sheet, form, font=font)
+        return text.encode() if form == "md" else render(sheet, form, font=font).data
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise

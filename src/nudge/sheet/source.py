@@ -51,12 +51,11 @@ def _sheet(text: str) -> Sheet:
     if not nodes or nodes[0].type != "front_matter":
         raise fault(1, "expected front matter, from a first line --- to the next", BEGIN)
     page = _front(nodes[0].content)
-    after = [node for node in nodes[1:] if not (node.type == "html_block" and COMMENT.fullmatch(node.content.strip()))]
-    if not after or (after[0].type, after[0].info.strip() if after[0].type == "fence" else "") != ("fence", "layout"):
-        at = line_of(after[0]) if after else line_of(nodes[0])
-        raise fault(at, "expected a ```layout fence after the front matter", LAYOUT)
-    bands, places = _layout(after[0])
-    regions = _regions(nodes[nodes.index(after[0]) + 1 :], places)
+    layout, *content = [node for node in nodes[1:] if not _is_remark(node)] or nodes[:1]
+    if layout.type != "fence" or layout.info.strip() != "layout":
+        raise fault(line_of(layout), "expected a ```layout fence after the front matter", LAYOUT)
+    bands, places = _layout(layout)
+    regions = _regions(content, places)
     for name, at in places.items():
         if name not in regions:
             raise fault(at, f"the layout has a region {name!r}, and no heading does", f"## Title <!-- {name}: blue -->")
@@ -66,6 +65,15 @@ def _sheet(text: str) -> Sheet:
             replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
             for band in bands
         ),
+    )
+
+
+def _is_remark(node: SyntaxTreeNode) -> bool:
+    """Whether it is comments of which none says something to the reader."""
+    return (
+        node.type == "html_block"
+        and not COMMENT.sub("", node.content).strip()
+        and not any(map(directive, COMMENT.findall(node.content)))
     )
 
 
@@ -119,7 +127,7 @@ def _front(text: str) -> Sheet:
 
 def _legend(node: yaml.Node) -> tuple[tuple[Colour, str], ...]:
     given = mapping(node, at_of(node), "the legend", required=(), known=COLOURS)
-    return tuple((colour, string(given[colour], "legend")) for colour in COLOURS if colour in given)
+    return tuple((colour_of(word, at_of(words)), string(words, "legend")) for word, words in given.items())
 
 
 def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
@@ -132,7 +140,7 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
             continue
         found = PERCENT.fullmatch(content.strip())
         if not found or not float(found[1]) > 0:
-            raise fault(at, f"not a band: {content.strip()!r}", LAYOUT)
+            raise fault(at, f"not a band: {content.strip()[:60]!r}", LAYOUT)
         percent, names = float(found[1]), found[2].strip()
         if names == "title":
             bands.append(Band(percent=percent, is_title=True))
@@ -157,7 +165,7 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
 def _place(text: str, at: int) -> Region:
     found = PLACE.fullmatch(text)
     if not found or found[1] == "title":
-        raise fault(at, f"not the place of a region: {text!r}", LAYOUT)
+        raise fault(at, f"not the place of a region: {text[:60]!r}", LAYOUT)
     width = float(found[2] or 1)
     if not 0.01 <= width <= 100:
         raise fault(at, f"region {found[1]!r}: expected a width of 0.01 to 100 parts, got {width:g}", LAYOUT)
@@ -183,7 +191,7 @@ def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, R
             content = _Content(region=region, at=line_of(node))
         elif content:
             content.add(node)
-        elif node.type != "html_block" or not COMMENT.fullmatch(node.content.strip()):
+        else:
             raise fault(line_of(node), f"{name_of(node)} before the first region", HEADING)
     if content:
         regions[content.region.name] = content.end()
@@ -196,8 +204,10 @@ def _heading(node: SyntaxTreeNode) -> Region:
     found = REGION.fullmatch(comment[1]) if comment else None
     if not found:
         raise fault(at, "expected the heading of a region to end with its name and colour", HEADING)
-    tokens[-2:-1] = [token.copy(content=token.content.rstrip()) for token in tokens[-2:-1]]
-    title = spans_of(tokens[:-1], at)
+    words = tokens[:-1]
+    if words and words[-1].type == "text":  # without the space before the comment
+        words[-1] = words[-1].copy(content=words[-1].content.rstrip())
+    title = spans_of(words, at)
     if not title:
         raise fault(at, f"region {found[1]!r} has no title", HEADING)
     return Region(name=found[1], title=title, colour=colour_of(found[2], at), strong=bool(found[3]))
