@@ -17,11 +17,11 @@ from pathlib import Path
 
 import click
 import pytest
+from tests.sheets import pen_font
 
 from nudge import cli, events
 from nudge import config as configs
 from nudge.config import Config
-from tests.sheets import pen_font
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

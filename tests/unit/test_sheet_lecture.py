@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from nudge.data import tokenizer
-from nudge.errors import SheetError
 from nudge.sheet import lecture, page
+from nudge.sheet.page import LANGUAGES
+from nudge.sheet.sheets import LECTURE
 from nudge.sheet.source import read
 
-BOTH = [(name, language) for name in lecture.SHEETS for language in lecture.LANGUAGES]
+BOTH = [(name, language) for name in LECTURE for language in LANGUAGES]
 
 # What the notes of a chapter say, word by word, and (second) what has to stand beside it because the notes are loose.
 SAID = {
@@ -157,7 +158,7 @@ def test_a_sheet_is_read_and_says_what_the_notes_say(name: str, language: str) -
     assert not missing
 
 
-@pytest.mark.parametrize("name", lecture.SHEETS)
+@pytest.mark.parametrize("name", LECTURE)
 def test_both_languages_have_the_same_page(name: str) -> None:
     korean, english = (read(lecture.written(name, language)) for language in ("ko", "en"))
     assert (korean.language, english.language) == ("ko", "en")
@@ -187,7 +188,7 @@ def test_the_layout_is_the_notes(name: str, bands: dict[int, list[str]]) -> None
 
 
 def test_an_english_sheet_has_no_korean() -> None:
-    for name in lecture.SHEETS:
+    for name in LECTURE:
         assert not re.search("[가-힣]", lecture.written(name, "en")), name
 
 
@@ -203,7 +204,7 @@ def test_no_placeholder_and_no_private_path_is_left(name: str, language: str) ->
     assert not re.search(r"/Users/|/home/|[A-Z]:\\|file://|\.obsidian", text)
 
 
-@pytest.mark.parametrize("name", lecture.SHEETS)
+@pytest.mark.parametrize("name", LECTURE)
 def test_both_languages_have_the_same_numbers(name: str) -> None:
     ours, theirs = (set(lecture.PLACEHOLDER.findall(lecture.template(name, language))) for language in ("ko", "en"))
     assert ours == theirs
@@ -230,12 +231,3 @@ def test_the_ids_of_the_example(shared_data: Path) -> None:
     assert cl100k.encode("|Viewing Single Post") == [91, 860, 287, 11579, 3962]
     assert [cl100k.decode([token]) for token in (11799, 19438)] == [" Case", " Direction"]
     assert lecture.numbers()["cl100k_vocabulary"] == f"{cl100k.vocab_size:,}"
-
-
-def test_unknown_names_are_refused_with_the_closest() -> None:
-    with pytest.raises(SheetError, match="unknown sheet 'gpt-2'") as sheet:
-        lecture.written("gpt-2", "ko")
-    assert "'gpt2'" in sheet.value.hint
-    with pytest.raises(SheetError, match="unknown language 'kr'") as language:
-        lecture.written("gpt2", "kr")
-    assert "ko" in language.value.hint

@@ -11,8 +11,9 @@ import torch
 from nudge.model.gpt import GPT
 from nudge.recipes import recipe
 from nudge.sheet import source
-from nudge.sheet.lecture import LANGUAGES, written
+from nudge.sheet.lecture import written
 from nudge.sheet.page import (
+    LANGUAGES,
     Block,
     Bullets,
     Code,

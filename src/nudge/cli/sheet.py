@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from nudge.errors import SheetError
-from nudge.sheet.sheets import FORMATS, NAMES, Format, Language, draw, text_of
+from nudge.sheet.page import LANGUAGES, Language
+from nudge.sheet.sheets import FORMATS, NAMES, Format, draw, text_of
 
 
 @click.command()
 @click.argument("what", metavar="gpt2|internals|io|parameters|run|FILE.md")
 @click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--lang", type=click.Choice(["ko", "en"]), help="Of the notes. [default: your system's, else en]")
+@click.option("--lang", type=click.Choice(LANGUAGES), help="Of the notes. [default: your system's, else en]")
 @click.option(
     "--format",
     "form",

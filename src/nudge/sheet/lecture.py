@@ -5,29 +5,24 @@ import re
 from pathlib import Path
 
 from nudge.data.tokenizer import CL100K_SPECIAL
-from nudge.errors import SheetError, nearest
 from nudge.model.sizes import parameter_counts, training_memory
 from nudge.plan import published
 from nudge.plan.hardware import price
 from nudge.recipes import recipe
+from nudge.sheet.page import Language
 
-SHEETS = ("gpt2", "internals", "io", "parameters")
-LANGUAGES = ("en", "ko")
 PLACEHOLDER = re.compile(r"\{\{(\w*)\}\}")
 
 _TEXTS = Path(__file__).with_name("lecture")
 
 
-def written(name: str, language: str) -> str:
-    """The markdown of a sheet, its numbers filled in. Raises: SheetError for an unknown sheet or language."""
-    for kind, word, known in (("sheet", name, SHEETS), ("language", language, LANGUAGES)):
-        if word not in known:
-            raise SheetError(f"unknown {kind} '{word}'", nearest(word, known))
+def written(name: str, language: Language) -> str:
+    """The markdown of one of the lecture's sheets (sheets.LECTURE), its numbers filled in."""
     values = numbers()
     return PLACEHOLDER.sub(lambda found: values[found[1]], template(name, language))
 
 
-def template(name: str, language: str) -> str:
+def template(name: str, language: Language) -> str:
     """The text of a sheet with `{{placeholders}}` where numbers belong."""
     return (_TEXTS / f"{name}.{language}.md").read_text(encoding="utf-8")
 

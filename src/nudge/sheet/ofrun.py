@@ -21,6 +21,7 @@ from nudge.sheet.foreign import LACKING, Pen, cells, is_plain
 from nudge.sheet.inline import escaped
 from nudge.sheet.lecture import PLACEHOLDER, template
 from nudge.sheet.measured import NEAR, SOLVED, MeasuredRun
+from nudge.sheet.page import Language
 
 MOST_POINTS = 2000  # of a curve: more cannot be told apart on paper
 MOST_DOTS = 50
@@ -40,7 +41,7 @@ _SOURCES = {
 Values = dict[str, str | None]
 
 
-def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_plain) -> str:
+def of_run(folder: Path, language: Language, drawable: Callable[[str], bool] = is_plain) -> str:
     """The markdown of a run's sheet. `drawable`: whether the font has a character; those it lacks become □.
 
     Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
@@ -49,7 +50,7 @@ def of_run(folder: Path, language: str, drawable: Callable[[str], bool] = is_pla
     return _filled(template("run", language), values_of(measured.read(folder), Pen(drawable), language))
 
 
-def values_of(run: MeasuredRun, pen: Pen, language: str) -> Values:
+def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
     """What the placeholders of the text stand for; None: this cannot be said of this run."""
     samples = _samples(run, pen)
     return {
@@ -130,7 +131,7 @@ def _parameter_rows(run: MeasuredRun) -> Iterable[str]:
         yield "| head | = wte | 0 | 0% |"
 
 
-def _data(run: MeasuredRun, pen: Pen, language: str) -> Values:
+def _data(run: MeasuredRun, pen: Pen, language: Language) -> Values:
     dataset, epochs, tokens = run.dataset, run.epochs, f"{run.summary.tokens:,}"
     values: Values = {
         "vocabulary": f"{run.config.model.vocab_size:,}",
@@ -158,7 +159,7 @@ def _data(run: MeasuredRun, pen: Pen, language: str) -> Values:
     }
 
 
-def _source(run: MeasuredRun, language: str) -> str:
+def _source(run: MeasuredRun, language: Language) -> str:
     """What was read, by the names of its files."""
     paths = run.dataset.manifest.source.paths if run.dataset else run.config.data.paths
     words = _SOURCES[language]
@@ -258,7 +259,7 @@ def _samples(run: MeasuredRun, pen: Pen) -> Values:
     }
 
 
-def _machine(run: MeasuredRun, pen: Pen, language: str) -> Values:
+def _machine(run: MeasuredRun, pen: Pen, language: Language) -> Values:
     started, summary = run.started, run.summary
     machine = run.written.get("machine")
     machine = machine if isinstance(machine, dict) else {}
@@ -388,7 +389,7 @@ def dollars(usd: float) -> str:
     return f"${usd:,.2f}" if usd < 1000 else f"${usd:,.0f}"
 
 
-def duration(seconds: float, language: str) -> str:
+def duration(seconds: float, language: Language) -> str:
     """3 h 5 min, 4 min 12 s, 3.2 s."""
     hour, minute, second = _UNITS[language]
     if round(seconds, 1) < 60:

@@ -1,8 +1,10 @@
 """What a sheet is made of: regions with their blocks, as markdown says it (source.py) and Typst draws it (typst/)."""
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+Language = Literal["ko", "en"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
 Colour = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
 
 
@@ -245,7 +247,7 @@ class Sheet:
     corner: Line = ()  # at the left of the title's foot; the legend is at its right
     legend: tuple[tuple[Colour, str], ...] = ()
     paper: Literal["a4", "a4-landscape"] = "a4"
-    language: Literal["ko", "en"] = "en"
+    language: Language = "en"
     size_pt: float = 13.0  # of text, where its region has just the room
     bands: tuple[Band, ...] = field(default_factory=tuple)
 

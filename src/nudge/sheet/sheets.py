@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from nudge.errors import MachineError, SheetError, nearest
 from nudge.runfolder import newest_run
+from nudge.sheet.page import Language
 
-Language = Literal["ko", "en"]
 LECTURE = ("gpt2", "internals", "io", "parameters")
 NAMES = (*LECTURE, "run")
 Format = Literal["pdf", "png", "svg", "md"]

@@ -17,10 +17,9 @@ from nudge.errors import SheetError, nearest
 from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
 from nudge.sheet.fields import at_of, choice, composed, mapping, number, string
 from nudge.sheet.inline import COLOURS, COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
-from nudge.sheet.page import Band, Block, Colour, Columns, Line, Region, Sheet, Span
+from nudge.sheet.page import LANGUAGES, Band, Block, Colour, Columns, Line, Region, Sheet, Span
 
 PAPERS: tuple[Literal["a4", "a4-landscape"], ...] = ("a4", "a4-landscape")
-LANGUAGES: tuple[Literal["ko", "en"], ...] = ("ko", "en")
 KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
 PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
 PLACE = re.compile(r"([\w-]+)(?:\s*\*\s*([0-9]+(?:\.[0-9]+)?))?")

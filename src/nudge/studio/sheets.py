@@ -13,7 +13,8 @@ from fastapi.responses import JSONResponse
 
 from nudge.errors import NudgeError, SheetError, nearest
 from nudge.sheet import sheets
-from nudge.sheet.sheets import FORMATS, LECTURE, NAMES, Language
+from nudge.sheet.page import Language
+from nudge.sheet.sheets import FORMATS, LECTURE, NAMES
 from nudge.studio.models import Models
 from nudge.studio.words import LANGUAGES
 from nudge.studio.worker import Worker
