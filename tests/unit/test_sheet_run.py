@@ -22,9 +22,9 @@ from nudge.model.sizes import parameter_counts
 from nudge.runfolder import RunFolder
 from nudge.sheet import inline, measured, ofrun, source
 from nudge.sheet.foreign import Pen, is_plain
-from nudge.sheet.lecture import LANGUAGES, PLACEHOLDER, template
+from nudge.sheet.lecture import PLACEHOLDER, template
 from nudge.sheet.ofrun import of_run
-from nudge.sheet.page import Block, Bullets, Chart, Columns, Line, Note, Paragraph, Sheet, Table
+from nudge.sheet.page import LANGUAGES, Block, Bullets, Chart, Columns, Line, Note, Paragraph, Sheet, Table
 from nudge.sheet.render import render
 
 SMALL = {
