@@ -45,7 +45,7 @@ def sheet(
         raise SheetError(f"'{run}' is one too many", f"nudge sheet run {run}, or nudge sheet {what}")
     form = form or _form_of(out)
     out = out or Path(f"{Path(what).stem}.{form}")
-    page = draw(text_of(what, run=run, language=lang or _language()), form, name=what, font=font)
+    page = draw(text_of(what, run=run, language=lang or _language(), font=font), form, name=what, font=font)
     with files.atomic_writer(out) as file:
         file.write(page)
     click.echo(f"{out}  {len(page) / 1024:,.0f} KiB")

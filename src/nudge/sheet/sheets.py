@@ -1,5 +1,7 @@
 """Every sheet by its name: the lecture's, a run's, a file's. Markdown first, then the page it becomes."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,15 +16,19 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 LIBRARIES = ("typst", "markdown_it", "mdit_py_plugins", "yaml", "fontTools")
 
 
-def text_of(what: str, *, run: Path | None = None, language: Language = "en") -> str:
+def text_of(what: str, *, run: Path | None = None, language: Language = "en", font: Path | None = None) -> str:
     """The markdown of a sheet: one of `NAMES` in that language, or a file's, which says its own.
 
-    Raises: SheetError for an unknown name, a file that cannot be read, or a run that has nothing to show yet.
+    What a run's model wrote is kept to the characters that the font has.
+
+    Raises: SheetError for an unknown name, a file that cannot be read, or a run that has nothing to show yet;
+    MachineError if the extra `sheet` is not installed.
     """
     if what == "run":
-        from nudge.sheet.ofrun import of_run
+        with _libraries():
+            from nudge.sheet.ofrun import of_run
 
-        return of_run(run or newest_run(), language)
+            return of_run(run or newest_run(), language, _drawable(font))
     if what in LECTURE:
         from nudge.sheet.lecture import written
 
@@ -42,12 +48,31 @@ def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | N
 
     Raises: SheetError as `source.read` and `render.render` do; MachineError if the extra `sheet` is not installed.
     """
-    try:
+    with _libraries():
         from nudge.sheet.render import render
         from nudge.sheet.source import read
 
         sheet = read(text, name=name)
         return text.encode() if form == "md" else render(sheet, form, font=font).data
+
+
+def _drawable(font: Path | None) -> Callable[[str], bool]:
+    """Whether the font has a character; without a font, whether any pen would."""
+    from nudge.sheet import fonts
+    from nudge.sheet.foreign import is_plain
+
+    try:
+        characters = fonts.find(font).characters
+    except SheetError:  # drawing will say it
+        return is_plain
+    return lambda character: ord(character) in characters
+
+
+@contextmanager
+def _libraries() -> Iterator[None]:
+    """Say what to install where one of the libraries that sheets need is missing."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
