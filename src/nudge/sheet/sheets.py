@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nudge.errors import MachineError, SheetError, nearest
-from nudge.runfolder import newest_run
+from nudge.runfolder import RunFolder, newest_run, run_folders
 from nudge.sheet.page import Language
 
 LECTURE = ("gpt2", "internals", "io", "parameters")
@@ -28,7 +28,7 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
         with _libraries():
             from nudge.sheet.ofrun import of_run
 
-            return of_run(run or newest_run(), language, _drawable(font))
+            return of_run(run or _newest_trained(), language, _drawable(font))
     if what in LECTURE:
         from nudge.sheet.lecture import written
 
@@ -54,6 +54,12 @@ def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | N
 
         sheet = read(text, name=name)
         return text.encode() if form == "md" else render(sheet, form, font=font).data
+
+
+def _newest_trained() -> Path:
+    """The newest run that was trained here: of an imported model there is nothing to draw."""
+    trained = (path for path in run_folders() if RunFolder(path).run_json.exists())
+    return next(trained, None) or newest_run()
 
 
 def _drawable(font: Path | None) -> Callable[[str], bool]:
