@@ -1,5 +1,6 @@
 """`nudge sheet`: what it writes, and one clear line for each thing that can be wrong."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -94,7 +95,25 @@ def test_what_is_wrong_is_said_in_one_line(nudge: Nudge, tmp_path: Path) -> None
     assert "language" in refused(nudge, "mine.md", "--lang", "ko")
     assert "no font file" in refused(nudge, "mine.md", "--font", "none.ttf")
     assert "cannot be read as a font" in refused(nudge, "mine.md", "--font", "mine.md")
+    assert "cannot be read: File name too long" in refused(nudge, "x" * 300)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".pdf", ".png")) == []
+
+
+def test_a_page_takes_the_place_of_a_page_alone(nudge: Nudge, tmp_path: Path) -> None:
+    """Never of a text that a person may have changed, a folder or a device."""
+    (tmp_path / "mine.md").write_text(small("text"), "utf-8")
+    for _ in range(2):
+        assert nudge("sheet", "mine.md", "--out", "PAGE.PDF").returncode == 0
+        assert nudge("sheet", "mine.md", "--format", "md").returncode == 0, "it is that text"
+    (tmp_path / "io.md").write_text("what I changed", "utf-8")
+    assert "may hold changes of yours" in refused(nudge, "io", "--format", "md")
+    assert "may hold changes of yours" in refused(nudge, "mine.md", "--format", "pdf", "--out", "io.md")
+    assert (tmp_path / "io.md").read_text("utf-8") == "what I changed"
+    (tmp_path / "folder.pdf").mkdir()
+    os.mkfifo(tmp_path / "pipe.pdf")
+    for out in ("folder.pdf", "pipe.pdf"):
+        assert "is no file" in refused(nudge, "mine.md", "--out", out)
+    assert "cannot write" in refused(nudge, "mine.md", "--out", "mine.md/page.pdf")
 
 
 def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
