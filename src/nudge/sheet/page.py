@@ -33,11 +33,12 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One point of a list, with the points below it. `ticked`: `[x]` or `[ ]`; None where it is no check box."""
+    """One point of a list, with the list below it. `ticked`: `[x]` or `[ ]`; None where it is no check box."""
 
     spans: Line
     ticked: bool | None = None
     items: "tuple[Item, ...]" = ()
+    numbered: bool = False  # the list below it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
