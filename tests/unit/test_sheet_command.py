@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
+from fontTools.ttLib import TTFont
 from tests.sheets import characters, pen_font
 
 from nudge.errors import SheetError
@@ -124,6 +125,26 @@ def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.M
     assert "Nanum Pen" in caught.value.message
     for words in ("Debian", "apt-get install", "macOS", "brew install", "Windows", "--font"):
         assert words in caught.value.hint
+
+
+def test_a_font_is_asked_for_by_the_name_that_it_is_drawn_with(tmp_path: Path) -> None:
+    """Typst takes the 'Narrow' in a family's name for a style, and draws nothing where it is asked for the whole."""
+    narrow = tmp_path / "narrow.ttf"
+    with TTFont(pen_font()) as font:
+        for number in (1, 16):
+            font["name"].setName("My Pen Narrow", number, 3, 1, 0x409)
+        font.save(narrow)
+    drawn = characters(render(read(small("words")), font=narrow).data)
+    assert "".join(one.char for one in drawn).endswith("words")
+
+
+def test_of_a_damaged_font_the_reason_is_said(tmp_path: Path) -> None:
+    whole, damaged = pen_font().read_bytes(), tmp_path / "damaged.ttf"
+    for n_bytes in (0, 3, 12, 300, 4000, len(whole) // 2):
+        damaged.write_bytes(whole[:n_bytes])
+        fonts._read.cache_clear()
+        with pytest.raises(SheetError, match=r"damaged.ttf cannot be read as a font: \S"):
+            fonts.find(damaged)
 
 
 def test_text_that_does_not_fit_is_refused_with_both_figures() -> None:
