@@ -377,7 +377,7 @@ BLOCK_FAULTS = [
     ("a\n\n| a | b |\n|---|---|\n| ==c | d |\n", 4, "a mark that does not end", "=="),
     ("a\n\na[^1]\n", 2, "footnote [^1] has no text in region 'one'", "[^1]: text"),
     ("a\n\n[^1]: b\n", 2, "nothing in region 'one' refers to footnote [^1]", "[^1]"),
-    ("a[^1]\n\n[^1]: b\n[^1]: c\n", 3, "footnote [^1] is given twice", "leave one"),
+    ("a[^1]\n\n[^1]: b\n[^1]: c\n", 3, "footnote [^1] is given twice", "a mark of its own"),
     ("a[^1]\n\n[^1]: b [^1]\n", 2, "a footnote within footnote [^1]", "its text"),
     ("a[^1]\n\n[^1]: - b\n", 2, "expected one paragraph as the text of footnote [^1]", "[^1]: text"),
     ("<!-- columns 1 -->\n", 0, "two or more widths, got '1'", "<!-- columns 1.5 1 -->"),
@@ -507,3 +507,15 @@ def test_an_error_is_one_line_however_long_the_text_is():
         read(HEAD + "```knobs\n- {label: a, value: " + "9" * 10_000 + "}\n```\n")
     assert not re.search(r"\n", raised.value.message)
     assert len(raised.value.message) < 200
+
+
+def test_a_footnotes_mark_counts_for_the_whole_text() -> None:
+    """As for any reader of markdown: two regions cannot both have a [^1]."""
+    text = (
+        "---\ntitle: a\n---\n```layout\n10% title\n90% one | two\n```\n"
+        "## A <!-- one: blue -->\na[^1]\n\n[^1]: b\n## B <!-- two: red -->\nc[^MARK]\n\n[^MARK]: d\n"
+    )
+    one, two = read(text.replace("MARK", "2")).bands[1].regions
+    assert [mark for mark, _ in one.footnotes + two.footnotes] == ["1", "2"]
+    with pytest.raises(SheetError, match=r"line 15: footnote \[\^1\] is given twice"):
+        read(text.replace("MARK", "1"))

@@ -38,7 +38,7 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
             text(t("sheet.name.run"), "m ink3")
             text(t("ui.no_run"), "s12 ink3")
         return
-    here = {"aria_current": "page"} if is_on else {}
+    here = {"aria_current": "true"} if is_on else {}
     with link("", visit.href(what=name), "sheet-link", **here):
         with box("hs", tag="span"):
             text(t(f"sheet.name.{name}"), "m", tag="span")
