@@ -91,7 +91,10 @@ def label(text: str, at: int) -> Line:
     """The spans of a label. Mermaid's own mark of markdown, backticks just inside the quotes, is no code."""
     if len(text) > 1 and text[0] == text[-1] == "`":
         text = text[1:-1]
-    return line(text, at=at)
+    spans = line(text, at=at)
+    if not spans:
+        raise fault(at, "a label without text", "write some, or leave it out")
+    return spans
 
 
 def _text(found: re.Match[str]) -> str:

@@ -69,16 +69,12 @@ def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
 def _filled(text: str, values: Values) -> str:
     """The text without lines for which a value is missing, and without boxes that are empty then.
 
-    What a value says is never taken for a placeholder.
+    Values come last: what they say is never taken for a placeholder or a box.
     """
-    lines = []
-    for line in text.splitlines():
-        filled = [values[name] for name in PLACEHOLDER.findall(line)]
-        if None not in filled:
-            remaining = iter(filled)
-            lines.append(PLACEHOLDER.sub(lambda _, rest=remaining: next(rest), line))  # type: ignore[misc]
+    lines = [line for line in text.splitlines() if all(values[name] is not None for name in PLACEHOLDER.findall(line))]
     whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
-    return re.sub(r"\n{3,}", "\n\n", whole) + "\n"
+    whole = re.sub(r"\n{3,}", "\n\n", whole)
+    return PLACEHOLDER.sub(lambda found: values[found[1]] or "", whole) + "\n"
 
 
 # The regions, in the order of the page.

@@ -13,7 +13,6 @@ from nudge.sheet import fonts
 from nudge.sheet.page import Sheet, to_json
 
 Form = Literal["pdf", "png", "svg"]
-FORMS: tuple[Form, ...] = ("pdf", "png", "svg")
 PPI = 200  # A4 is 1654 x 2339 then
 DRAWING = Path(__file__).parent / "typst"
 

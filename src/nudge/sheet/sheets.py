@@ -34,11 +34,12 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
 
         return written(what, language)
     path = Path(what)
-    if path.suffix != ".md" and not path.exists():
-        raise SheetError(f"there is no sheet '{what}'", f"{nearest(what, NAMES)}, or a markdown file of your own")
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and path.suffix != ".md":
+            hint = f"{nearest(what, NAMES)}, or a markdown file of your own"
+            raise SheetError(f"there is no sheet '{what}'", hint) from None
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SheetError(f"{path} cannot be read: {reason}", "name a markdown file; see docs/sheets.md") from error
 

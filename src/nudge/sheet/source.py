@@ -4,7 +4,6 @@ It is front matter, a ```layout fence, and per region a heading `## title <!-- n
 blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of text in them.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -153,7 +152,7 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
     titles = sum(band.is_title for band in bands)
     if titles != 1:
         raise fault(first, f"expected one band of the title, got {titles}", "10% title")
-    total = math.fsum(band.percent for band in bands)
+    total = sum(band.percent for band in bands)
     if abs(total - 100) > 1e-6:
         raise fault(
             first, f"the bands of the layout sum to {total:g}%, expected 100%", f"change one by {100 - total:+g}"
@@ -280,6 +279,8 @@ class _Content:
         n_columns = len(self.columns) + (word == "next")
         if n_columns > len(self.widths) or (word == "end" and n_columns < len(self.widths)):
             raise fault(at, f"columns of line {self.columns_at}: {len(self.widths)} widths, other columns", COLUMNS)
+        if not self.columns[-1]:
+            raise fault(at, "a column without anything in it", COLUMNS)
         if word == "next":
             self.columns.append([])
             return
