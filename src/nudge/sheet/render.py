@@ -96,11 +96,11 @@ def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight
     for one in tight:
         place = places[one.region]
         if place.scale <= place.smallest:
-            is_title = one.region == "title"
-            where = "the title band" if is_title else f"region '{one.region}'"
+            wider = "" if one.region == "title" else ", or give the region more width in the layout: NAME*1.5"
             raise SheetError(
-                f"'{one.what}' in {where} needs {one.needs:.0f} pt of width at 9 pt and has {one.has:.0f}",
-                "shorten it" + ("" if is_title else ", or give the region more width in the layout: NAME*1.5"),
+                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of width at 9 pt "
+                f"and has {one.has:.0f}",
+                f"shorten it{wider}",
             )
         capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - 0.02)
     return capped
@@ -110,9 +110,17 @@ def _check_heights(found: tuple[Place, ...]) -> None:
     for place in found:
         if place.needs > place.has:
             raise SheetError(
-                f"region '{place.name}' needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
+                f"{_named(place.name)} needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
                 "shorten it, or give its band more of the page in the layout",
             )
+
+
+def _named(region: str) -> str:
+    return "the title band" if region == "title" else f"region '{region}'"
+
+
+def _short(words: str, most: int = 60) -> str:
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
 
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
