@@ -20,7 +20,10 @@ WORDS = (
     "a of loss model token layer train update attention vocabulary parameters 8,192 3.91 2e-4 ±0.3% 학습 모델 손실이 "
     "데이터를 검증 토큰화 파라미터는 gradient descent (GPT-2) ln(V) k=v x,y: 24시간 yes/no “quoted” it's e.g. 100%"
 ).split()
-LONG = ("pneumonoultramicroscopicsilicovolcanoconi", "가나다라마바사아자차카타파하가나다라마바사아자차카타파하가나다라마바사아자차카타파하")
+LONG = (
+    "pneumonoultramicroscopicsilicovolcanoconi",
+    "가나다라마바사아자차카타파하가나다라마바사아자차카타파하가나다라마바사아자차카타파하",
+)
 COLOURS = ("ink", "blue", "green", "orange", "purple", "red", "gray", "yellow")
 EMOJI = tuple(ICONS)
 
@@ -223,7 +226,9 @@ class Writer:
         comment = f"<!-- {name}: {self.random.choice(COLOURS)}{self.random.choice(['', ' strong'])} -->"
         blocks = [self.columns() if self.often(0.15) else self.block() for _ in range(self.count(0, int(percent / 8)))]
         # a remark between them keeps two lists apart
-        return "\n\n".join([f"## {icon}{self.words(1, 3)} {comment}", *"\n\n<!-- . -->\n\n".join(blocks).split("\n\n"), *self.notes])
+        return "\n\n".join(
+            [f"## {icon}{self.words(1, 3)} {comment}", *"\n\n<!-- . -->\n\n".join(blocks).split("\n\n"), *self.notes]
+        )
 
 
 def written(value: object) -> Iterator[str]:
