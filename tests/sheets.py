@@ -14,12 +14,11 @@ import typst
 from pypdfium2 import raw
 
 import nudge.sheet
+from nudge.errors import SheetError
+from nudge.sheet import fonts
 from nudge.sheet.page import to_json
 
 DRAWING = Path(nudge.sheet.__file__).parent / "typst"
-FONT_FOLDERS = (Path("/usr/share/fonts"), Path.home() / ".fonts", Path.home() / ".local/share/fonts")
-
-
 UNREAD = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -58,17 +57,16 @@ class Stroke(NamedTuple):
 @cache
 def pen_font() -> Path:
     """The handwriting that sheets are set in; a test is skipped where it is not installed."""
-    for folder in FONT_FOLDERS:
-        for found in sorted(folder.glob("**/NanumPen*.ttf")):
-            return found
-    pytest.skip("no NanumPen*.ttf in the font folders: install fonts-nanum-extra (Debian) or Google's Nanum Pen Script")
+    try:
+        return fonts.find().path
+    except SheetError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
 
 
 @cache
-def _fonts() -> tuple[typst.Fonts, str]:
-    """Only the pen's font, and the name of its family."""
-    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(pen_font().parent)])
-    return fonts, next(name for name in fonts.families() if name.startswith("Nanum Pen"))
+def _fonts() -> typst.Fonts:
+    """The pen's font, and what stands beside it in its folder."""
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(pen_font().parent)])
 
 
 # Around a block: the text as on a sheet, in a box of the block's natural height.
@@ -77,29 +75,47 @@ _PAGE = """
 #set page(width: {width}pt + 20pt, height: auto, margin: 10pt, fill: rgb("#fffef9"))
 #set text(font: "{family}", size: {size}pt, fallback: false, top-edge: 0.78em, bottom-edge: -0.2em)
 #set par(leading: 0.5em, spacing: 0.6em)
+{before}
 #block(width: {width}pt, {call}(json(bytes(sys.inputs.block)), "{colour}"))
 """
 MARGIN_PT = 10.0
 
 
-def _source(block: object, width_pt: float, size_pt: float, file: str, colour: str) -> tuple[bytes, dict[str, str]]:
-    data = to_json(block)
-    _, family = _fonts()
+def _source(
+    block: object, width_pt: float, size_pt: float, file: str, colour: str, before: str = ""
+) -> tuple[bytes, dict[str, str]]:
+    data, family = to_json(block), fonts.find(pen_font()).family
     page = _PAGE.format(
-        file=file, family=family, width=width_pt, size=size_pt, colour=colour, call=f"draw-{data['type']}"
+        file=file,
+        family=family,
+        width=width_pt,
+        size=size_pt,
+        colour=colour,
+        call=f"draw-{data['type']}",
+        before=before,
     )
     return page.encode(), {"block": json.dumps(data)}
 
 
 def drawn(
-    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, colour: str = "orange", form: str = "pdf"
+    block: object,
+    *,
+    file: str,
+    width_pt: float = 300,
+    size_pt: float = 13,
+    colour: str = "orange",
+    form: str = "pdf",
+    before: str = "",
 ) -> bytes:
-    """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst."""
-    source, inputs = _source(block, width_pt, size_pt, file, colour)
+    """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst.
+
+    `before`: rules of Typst that hold for it.
+    """
+    source, inputs = _source(block, width_pt, size_pt, file, colour, before)
     made = typst.compile(
         source,
         root=str(DRAWING),
-        font_paths=_fonts()[0],
+        font_paths=_fonts(),
         sys_inputs=inputs,
         format=form,
         ppi=200.0,
@@ -114,7 +130,7 @@ def tight(
 ) -> list[dict[str, float | str]]:
     """What the drawing says that it has no room for: {what, needs, has}."""
     source, inputs = _source(block, width_pt, size_pt, file, colour)
-    found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts()[0], sys_inputs=inputs)
+    found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts(), sys_inputs=inputs)
     said: list[dict[str, float | str]] = json.loads(found)
     return said
 
