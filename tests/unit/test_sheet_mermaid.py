@@ -210,6 +210,7 @@ FAULTS = [
     ('flowchart LR\nA -->|""| B\n', 1, "a label without text", "leave it out"),
     ('mindmap\n  a\n    [""]\n', 2, "a label without text", "leave it out"),
     ("sequenceDiagram\nA->>B: <!-- a -->\n", 1, "a label without text", "leave it out"),
+    (f"flowchart LR\n{'A & ' * 30}A --> {'B & ' * 30}B\n", 1, "more than 500 arrows", "part it"),
     ("mindmap\n", 0, "a mind map without a root", "a root, below it its branches"),
     ("mindmap TB\n  a\n", 0, "expected mindmap alone in its line", "next line"),
     ("mindmap\n  a\n    b\n      c\n        d\n", 4, "a fourth level: 'd'", "its leaves"),
