@@ -267,3 +267,37 @@ def strokes(pdf: bytes, page: int = 0) -> list[Stroke]:
     """Every path of the page, in the order of drawing."""
     with pdfium.PdfDocument(pdf) as document:
         return [_stroke(path, outer) for path, outer in _things(document[page], raw.FPDF_PAGEOBJ_PATH)]
+
+
+def _meets(box: tuple[float, float, float, float], p: tuple[float, float], q: tuple[float, float]) -> bool:
+    """Whether a straight line from p to q goes through a box (Liang and Barsky, 1984)."""
+    left, top, right, bottom = box
+    enter, leave = 0.0, 1.0
+    for start, along, low, high in ((p[0], q[0] - p[0], left, right), (p[1], q[1] - p[1], top, bottom)):
+        if along == 0:
+            if not low < start < high:
+                return False
+            continue
+        one, other = sorted(((low - start) / along, (high - start) / along))
+        enter, leave = max(enter, one), min(leave, other)
+    return enter < leave
+
+
+def crossed(pdf: bytes, page: int = 0) -> list[tuple[Character, Stroke]]:
+    """Glyphs with a stroke through the middle of their box, if nothing that is filled was drawn over it there later."""
+    paths, found = strokes(pdf, page), []
+    boxes = [path.box for path in paths]
+    for glyph in characters(pdf, page):
+        x, y = (glyph.left + glyph.right) / 2, (glyph.top + glyph.bottom) / 2
+        half_x, half_y = (glyph.right - glyph.left) * 0.3, (glyph.bottom - glyph.top) * 0.3
+        inner = (x - half_x, y - half_y, x + half_x, y + half_y)
+        patch = max(
+            (i for i, (l, t, r, b) in enumerate(boxes) if paths[i].filled and l < x < r and t < y < b), default=-1
+        )
+        for i in range(patch + 1, len(paths)):
+            (left, top, right, bottom), points = boxes[i], paths[i].points
+            if paths[i].width_pt is None or left > inner[2] or right < inner[0] or top > inner[3] or bottom < inner[1]:
+                continue
+            if any(_meets(inner, p, q) for p, q in zip(points, points[1:], strict=False)):
+                found.append((glyph, paths[i]))
+    return found

@@ -35,10 +35,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tight:
-    """Words that are too wide for where they must stand, in pt."""
+    """What is too wide or too high for where it must stand, in pt."""
 
     region: str
     what: str
+    side: Literal["width", "height"]
     needs: float
     has: float
 
@@ -66,6 +67,7 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(pen.path, folder)  # Typst takes folders, and reads every font in them
         caps: dict[str, float] = {}
+        step = 0.02
         while True:
             typesetter = typst.Compiler(
                 str(DRAWING / "page.typ"),
@@ -81,7 +83,8 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
                 data = typesetter.compile(format=form, ppi=PPI)
                 assert isinstance(data, bytes), "a sheet is one page"
                 return Page(data=data, places=found)
-            caps = _smaller(caps, found, tight)
+            caps = _smaller(caps, found, tight, step)
+            step *= 2  # what is too wide at every size is found out soon
 
 
 def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
@@ -89,12 +92,20 @@ def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
     return said
 
 
-def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight]) -> dict[str, float]:
-    """A smaller scale for each region in which something is too wide. Raises: SheetError if it is at its smallest."""
+def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight], step: float) -> dict[str, float]:
+    """A scale for each region in which something is too wide, at least a step smaller.
+
+    Raises: SheetError if it is at its smallest, or something is too high: the room for that shrinks with the text.
+    """
     places = {place.name: place for place in found}
     capped = dict(caps)
     for one in tight:
         place = places[one.region]
+        if one.side == "height":
+            raise SheetError(
+                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of height and has {one.has:.0f}",
+                "give it more: height: 14, or write less above it",
+            )
         if place.scale <= place.smallest:
             wider = "" if one.region == "title" else ", or give the region more width in the layout: NAME*1.5"
             raise SheetError(
@@ -102,7 +113,7 @@ def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight
                 f"and has {one.has:.0f}",
                 f"shorten it{wider}",
             )
-        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - 0.02)
+        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - step)
     return capped
 
 
