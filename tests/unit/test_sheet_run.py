@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -264,6 +265,20 @@ def test_what_it_cost(tell: Callable[..., Path]) -> None:
 
 
 # However a run went.
+
+
+def test_the_date_is_where_the_person_is(tell: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tell(*story({0: 5.5, 9: 3.0}, falling), time=1e9)  # 2001-09-09 01:46:40 UTC
+    written = files.read_json(folder / "run.json")
+    files.write_json(folder / "run.json", written | {"created": 1e9})
+    try:
+        for zone, date in (("Asia/Seoul", "2001-09-09"), ("America/New_York", "2001-09-08")):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert f"({date}, seed" in source.read(of_run(folder, "en")).subtitle
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_one_update(tell: Callable[..., Path]) -> None:

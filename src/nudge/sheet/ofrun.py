@@ -8,8 +8,8 @@ import json
 import math
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from nudge.config import SORTING
@@ -86,7 +86,7 @@ def _names(run: MeasuredRun, pen: Pen) -> Values:
     corners = {"finished": made, "running": f"{made} / {steps}", "interrupted": f"{made} / {steps}", "diverged": made}
     return {
         "name": pen.quoted(run.folder.resolve().name, NAME_CELLS),
-        "date": f"{datetime.fromtimestamp(created if isinstance(created, float) else run.started.time, UTC):%Y-%m-%d}",
+        "date": time.strftime("%Y-%m-%d", time.localtime(created if isinstance(created, float) else run.started.time)),
         "seed": str(run.config.seed),
         **{state: words if run.state == state else None for state, words in corners.items()},
     }
