@@ -1,5 +1,7 @@
 """Sheet: which one, and in which language its notes are. Every choice is an address."""
 
+import shlex
+
 from nudge.sheet.sheets import NAMES
 from nudge.studio import words
 from nudge.studio.kit import box, card, link, text
@@ -48,5 +50,5 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
 
 
 def _command(visit: Visit, asked: Asked) -> str:
-    run = f" {visit.house.models.runs / visit.run}" if asked.what == "run" and visit.run else ""
+    run = f" {shlex.quote(str(visit.house.models.runs / visit.run))}" if asked.what == "run" and visit.run else ""
     return f"nudge sheet {asked.what}{run}"
