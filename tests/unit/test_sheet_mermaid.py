@@ -55,6 +55,7 @@ def test_the_directions_of_a_flowchart(head: str, direction: str):
         ('A( "a" ):::red', Node(spans=plain("a"), shape="round", colour="red")),
         ('A["**a**<br>b"]', Node(spans=(Span(text="a", bold=True), Span(text="\n", kind="break"), Span(text="b")))),
         ('A["`**a** b`"]', Node(spans=(Span(text="a", bold=True), Span(text=" b")))),
+        ('A["`a` b `c`"]', Node(spans=(Span(text="a", code=True), Span(text=" b "), Span(text="c", code=True)))),
         ("A[📊 a]", Node(spans=(Span(text="📊", kind="icon", icon="bars"), Span(text=" a")))),
     ],
 )

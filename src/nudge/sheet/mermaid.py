@@ -91,7 +91,7 @@ def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
 
 def label(text: str, at: int) -> Line:
     """The spans of a label. Mermaid's own mark of markdown, backticks just inside the quotes, is no code."""
-    if len(text) > 1 and text[0] == text[-1] == "`":
+    if len(text) > 1 and text[0] == text[-1] == "`" and text.count("`") == 2:  # more are of code at both ends
         text = text[1:-1]
     spans = line(text, at=at)
     if not spans:
