@@ -144,9 +144,10 @@ def test_of_a_long_run_every_third_point_and_the_last(tell: Callable[..., Path])
 
 
 def test_a_loss_that_is_no_number_is_no_point(tell: Callable[..., Path]) -> None:
-    folder = tell(step(1, 5.0), step(2, math.nan), step(3, 4.0), measure(3, 4.5))
+    """Nor is one without end, or so large that it might as well be."""
+    folder = tell(step(1, 5.0), step(2, math.nan), step(3, 1e30), step(4, math.inf), step(5, 4.0), measure(5, 4.5))
     chart = only(source.read(of_run(folder, "en")), "loss", Chart)
-    assert chart.curves[0].points == ((1, 5.0), (3, 4.0))
+    assert chart.curves[0].points == ((1, 5.0), (5, 4.0))
 
 
 @pytest.mark.parametrize("switch", [{}, {"rotary": True}, {"untied": True}])
