@@ -14,6 +14,7 @@ from nudge.sheet.page import Sheet, to_json
 
 Form = Literal["pdf", "png", "svg"]
 PPI = 200  # A4 is 1654 x 2339 then
+MOST_CHARACTERS = 20_000  # of a region; at 9 pt, fewer fill a whole page
 DRAWING = Path(__file__).parent / "typst"
 
 
@@ -135,13 +136,16 @@ def _short(words: str, most: int = 60) -> str:
 
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
-    """Raises: SheetError if the font lacks a character that would be drawn."""
+    """Raises: SheetError if there are more than a page holds, or the font lacks one that would be drawn."""
     parts: list[tuple[str, Any]] = [
         ("the title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))
     ]
     parts += [(f"region '{region.name}'", region) for band in sheet.bands for region in band.regions]
     for where, part in parts:
-        lacking = font.lacks("".join(_texts(to_json(part))))
+        text = "".join(_texts(to_json(part)))
+        if len(text) > MOST_CHARACTERS:
+            raise SheetError(f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it")
+        lacking = font.lacks(text)
         if lacking:
             named = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
             raise SheetError(
