@@ -237,16 +237,20 @@ def test_too_short_a_run_says_how_many_updates_are_enough(tell: Callable[..., Pa
 
 
 @pytest.mark.parametrize(
-    ("validation", "command"),
+    ("validation", "batch_tokens", "command"),
     [
-        ({0: 5.5, 50: 3.2, 100: 4.5}, "nudge train --recipe tiny --data TEXT --steps 50"),
-        ({0: 5.5, 50: 4.0, 100: 3.0}, " --steps 200"),
-        ({0: 5.5, 50: 3.05, 100: 3.0}, "nudge train --recipe tiny --data TEXT --set model.n_layer=4"),
-        ({0: 5.5, 50: 0.5, 100: 0.05}, "nudge predict "),
+        ({0: 5.5, 50: 3.2, 100: 4.5}, 64, "nudge train --recipe tiny --data TEXT --steps 50"),
+        ({0: 5.5, 50: 4.0, 100: 3.0}, 64, " --steps 200"),
+        ({0: 5.5, 50: 3.05, 100: 3.0}, 64, " --steps 200"),  # flat, but it has read little
+        ({0: 5.5, 50: 3.05, 100: 3.0}, 10**9, "nudge train --recipe tiny --data TEXT --set model.n_layer=4"),
+        ({0: 5.5, 50: 0.5, 100: 0.05}, 64, "nudge predict "),
     ],
 )
-def test_what_to_do_next(tell: Callable[..., Path], validation: dict[int, float], command: str) -> None:
-    (advice,) = (line for line in takeaways(tell(*story(validation, falling))).splitlines() if "Next" in line)
+def test_what_to_do_next(
+    tell: Callable[..., Path], validation: dict[int, float], batch_tokens: int, command: str
+) -> None:
+    run = tell(*story(validation, falling), batch_tokens=batch_tokens)
+    (advice,) = (line for line in takeaways(run).splitlines() if "Next" in line)
     assert command in advice
 
 

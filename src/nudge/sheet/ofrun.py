@@ -345,9 +345,13 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
         "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
         "next_predict": f"nudge predict {path}",
     }
-    by_trend = {"overfitting": "next_shorter", "unsteady": "next_slower", "flat": "next_larger"}
-    if run.best.step == 0:
-        by_trend["overfitting"] = "next_slower"
+    # A schedule ends flat: only a network that has read its fill is too small.
+    is_full = run.tokens_per_parameter >= CHINCHILLA
+    by_trend = {
+        "overfitting": "next_shorter" if run.best.step else "next_slower",
+        "unsteady": "next_slower",
+        "flat": "next_larger" if is_full else "next_longer",
+    }
     chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
     chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
