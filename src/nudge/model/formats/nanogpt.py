@@ -12,7 +12,6 @@ Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepar
 
 import io
 import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +34,6 @@ GELU_NOTE = (
 )
 DATASET = "nudge"  # the name that an export gives its data: sample.py looks for data/nudge/meta.pkl
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-_TURNED = re.compile(r".*\.(c_attn|c_proj|c_fc)\.weight")
 _COMPILED = "_orig_mod."  # what torch.compile puts before each name
 _NOT_YET = 1e9  # the best validation loss that train.py itself begins with
 _META_BYTES = 1 << 24  # more than every character there is
@@ -66,7 +64,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
         notes.append(f"dropout {args['dropout']} is left behind: nudge trains without")
     if content.get("optimizer"):
         notes.append(f"its optimizer's state after {content.get('iter_num')} updates is left behind")
-    return config, {name: _as_ours(name, state[name]) for name in names}, tuple(notes)
+    return config, {name: state[name].to(torch.float32).contiguous() for name in names}, tuple(notes)
 
 
 def write(
@@ -186,7 +184,7 @@ def _our_state(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if ours in state:
             raise FormatError(f"{path} holds {name} twice")
         if ours is not None:  # old files carry the causal triangle, which is no parameter
-            state[ours] = tensor
+            state[ours] = tensor.t() if _is_turned(ours, tensor) else tensor
     return state
 
 
@@ -204,13 +202,13 @@ def _add_zero_biases(config: ModelConfig, state: dict[str, Tensor]) -> None:
         state.setdefault(f"{part}.bias", torch.zeros(width))
 
 
-def _as_ours(name: str, tensor: Tensor) -> Tensor:
-    return (tensor.t() if _TURNED.fullmatch(name) else tensor).to(torch.float32).contiguous()
+def _is_turned(name: str, tensor: Tensor) -> bool:
+    return tensor.dim() == 2 and name.startswith("blocks.")
 
 
 def _as_theirs(name: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach().to("cpu", torch.float32)
-    return (tensor.t() if _TURNED.fullmatch(name) else tensor).contiguous()
+    return (tensor.t() if _is_turned(name, tensor) else tensor).contiguous()
 
 
 def _fresh_optimizer(state: Mapping[str, Tensor]) -> dict[str, Any]:
