@@ -1,8 +1,12 @@
 """Files of nanoGPT and llm.c that are damaged, hostile or of another network: one clear error, and nothing written."""
 
 import dataclasses
+import os
 import pickle
 import struct
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,3 +217,33 @@ def test_only_a_gpt2_is_exported(kind: str, switch: str, tmp_path: Path) -> None
 def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such file"):
         exchange.import_model(name, tmp_path / "out")
+
+
+FULL_DISK = """
+    import resource, sys
+    from pathlib import Path
+    from nudge.errors import MachineError
+    from nudge.infer import exchange
+    from tests.fault.test_import_neighbours import model
+
+    exported = model()
+    # No file of this process grows beyond the limit: to a program this is what a full disk is.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
+    try:
+        exchange.export_model(exported, Path(sys.argv[2]), sys.argv[1])
+    except MachineError as error:
+        print(error.message, error.hint, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
+@pytest.mark.parametrize("kind", ["nanogpt", "llmc"])
+def test_a_full_disk_leaves_no_half_export(kind: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), kind, str(tmp_path / "out")]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
+    message, hint = ended.stdout.splitlines()
+    assert "could not write" in message
+    assert "make room on the disk" in hint
+    assert list(tmp_path.iterdir()) == []
