@@ -97,3 +97,10 @@ def test_both_write_the_same_bytes(their_module: ModuleType, dtype: str, tmp_pat
     config, state = llmc.read(tmp_path / "theirs.bin")
     llmc.write_checkpoint(tmp_path / "ours.bin", config, state, dtype=dtype)
     assert (tmp_path / "ours.bin").read_bytes() == (tmp_path / "theirs.bin").read_bytes()
+
+
+def test_both_write_the_same_tokenizer(their_module: ModuleType, tmp_path: Path) -> None:
+    tokenizer = tokenizers.train_bpe(["to be or not to be, 한글"] * 9, 270)
+    their_module.write_tokenizer(tokenizer._encoding, tmp_path / "theirs.bin")
+    llmc.write(tmp_path, CONFIG, random_network(CONFIG, spread=1.0).state_dict(), tokenizer)
+    assert (tmp_path / "gpt2_tokenizer.bin").read_bytes() == (tmp_path / "theirs.bin").read_bytes()

@@ -86,7 +86,7 @@ def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"
-            file.write(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            file.write(tensor.flatten().view(torch.uint8).numpy().tobytes())
 
 
 def _header(*values: int) -> bytes:

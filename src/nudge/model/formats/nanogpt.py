@@ -55,14 +55,14 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     drop_tied_head(state, path)
     without_bias = args.get("bias", True) is False
     if without_bias:
-        _add_zero_biases(config, state)
+        _add_zero_biases(state)
     names = check_parameters(config, state, path, asked_by="model_args", their_name=their_name)
     notes = [GELU_NOTE]
     if without_bias:
         notes.append("it has no biases: they are 0 here, which computes the same; training on would move them")
-    if args.get("dropout"):
-        notes.append(f"dropout {args['dropout']} is left behind: nudge trains without")
-    if content.get("optimizer"):
+    if isinstance(dropout := args.get("dropout"), float) and dropout:
+        notes.append(f"dropout {dropout} is left behind: nudge trains without")
+    if "optimizer" in content:
         notes.append(f"its optimizer's state after {content.get('iter_num')} updates is left behind")
     return config, {name: state[name].to(torch.float32).contiguous() for name in names}, tuple(notes)
 
@@ -163,7 +163,8 @@ def _load(path: Path) -> dict[str, Any]:
             "a ckpt.pt that nanoGPT's train.py wrote holds tensors and settings only",
         ) from error
     except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
-        raise FormatError(f"{path} cannot be read: {str(error).splitlines()[0]}", _COPY) from error
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise FormatError(f"{path} cannot be read: {words}", _COPY) from error
     if not isinstance(content, dict):
         raise FormatError(f"{path} is not a checkpoint of nanoGPT: it holds no model_args")
     return content
@@ -193,13 +194,13 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
 
 
-def _add_zero_biases(config: ModelConfig, state: dict[str, Tensor]) -> None:
+def _add_zero_biases(state: dict[str, Tensor]) -> None:
     """A sum with 0 is no sum: a network that was trained without biases computes the same with these."""
-    widths = {"attn.c_attn": 3, "mlp.c_fc": 4}
-    for name in [name for name in state if name.startswith(("blocks.", "ln_f")) and name.endswith(".weight")]:
-        part = name.removesuffix(".weight")
-        width = widths.get(part.split(".", 2)[-1], 1) * config.n_embd
-        state.setdefault(f"{part}.bias", torch.zeros(width))
+    zero = torch.zeros(())
+    for name, weight in list(state.items()):
+        if name.startswith(("blocks.", "ln_f.")) and name.endswith(".weight") and weight.dim():
+            # Only a view until the shapes have been checked, so that no hostile one takes memory.
+            state.setdefault(f"{name.removesuffix('weight')}bias", zero.expand(weight.shape[-1]))
 
 
 def _is_turned(name: str, tensor: Tensor) -> bool:
