@@ -36,7 +36,7 @@ def network() -> GPT:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "theirs"
-    exchange.export_huggingface(engine.LanguageModel(network(), BYTES), folder)
+    exchange.export_model(engine.LanguageModel(network(), BYTES), folder, "hf")
     return folder
 
 
@@ -46,7 +46,7 @@ def refused(folder: Path, match: str) -> None:
         huggingface.read(folder)
     out = folder.parent / "out"
     with pytest.raises(FormatError, match=match):
-        exchange.import_huggingface(str(folder), out)
+        exchange.import_model(str(folder), out)
     assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
 
 
@@ -63,12 +63,12 @@ def change_weights(folder: Path, change: Any) -> None:
 
 
 def test_a_folder_round_trips_through_import_and_export(folder: Path, tmp_path: Path) -> None:
-    exchange.import_huggingface(str(folder), tmp_path / "imported")
+    exchange.import_model(str(folder), tmp_path / "imported")
     model = engine.load(tmp_path / "imported", device="cpu")
     assert (model.step, model.verified, model.notes) == (0, True, ())
     assert model.tokenizer.sha256 == BYTES.sha256
     assert all(torch.equal(model.network.state_dict()[name], t) for name, t in network().state_dict().items())
-    exchange.export_huggingface(model, tmp_path / "again")
+    exchange.export_model(model, tmp_path / "again", "hf")
     for name in ("config.json", "model.safetensors", "nudge_tokenizer.json"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -236,7 +236,7 @@ def test_an_index_that_names_no_shards(folder: Path, weight_map: object) -> None
 def test_a_tokenizer_with_more_tokens_than_the_network(folder: Path) -> None:
     tokenizers.chars(["".join(map(chr, range(300)))]).save(folder / huggingface.OUR_TOKENIZER)
     with pytest.raises(FormatError, match="the tokenizer has 301 tokens, the network knows 257"):
-        exchange.import_huggingface(str(folder), folder.parent / "out")
+        exchange.import_model(str(folder), folder.parent / "out")
     assert not (folder.parent / "out").exists()
 
 
@@ -273,7 +273,7 @@ FULL_DISK = """
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
     try:
-        exchange.import_huggingface(sys.argv[1], Path(sys.argv[2]))
+        exchange.import_model(sys.argv[1], Path(sys.argv[2]))
     except MachineError as error:
         print(error.message, error.hint, sep="\\n")
 """
@@ -304,12 +304,12 @@ def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
     out.mkdir()
     (out / "mine.txt").write_text("keep me")
     with pytest.raises(ConfigError, match="not an empty folder"):
-        exchange.import_huggingface(str(folder), out)
+        exchange.import_model(str(folder), out)
     with pytest.raises(ConfigError, match="not an empty folder"):
-        exchange.export_huggingface(engine.LanguageModel(network(), BYTES), out)
+        exchange.export_model(engine.LanguageModel(network(), BYTES), out, "hf")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     (out / "mine.txt").unlink()
-    exchange.import_huggingface(str(folder), out)
+    exchange.import_model(str(folder), out)
     assert (out / "ckpt.pt").is_symlink()
 
 
@@ -317,7 +317,7 @@ def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
 def test_only_a_gpt2_is_exported(switch: str, tmp_path: Path) -> None:
     other = GPT(dataclasses.replace(CONFIG, **{switch: True}))
     with pytest.raises(FormatError, match=f"no GPT-2, its config has {switch}") as caught:
-        exchange.export_huggingface(engine.LanguageModel(other, BYTES), tmp_path / "out")
+        exchange.export_model(engine.LanguageModel(other, BYTES), tmp_path / "out", "hf")
     assert "nudge train" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
@@ -326,19 +326,19 @@ def test_a_gpt2_that_began_at_zero_is_exported(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, zero_init=True)
     model = GPT(config)
     init_weights(model, seed=0)
-    exchange.export_huggingface(engine.LanguageModel(model, BYTES), tmp_path / "out")
+    exchange.export_model(engine.LanguageModel(model, BYTES), tmp_path / "out", "hf")
     assert huggingface.read(tmp_path / "out")[0] == CONFIG
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such folder"):
-        exchange.import_huggingface("./not/here/at/all", tmp_path / "out")
+        exchange.import_model("./not/here/at/all", tmp_path / "out")
 
 
 def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MachineError, match="package that is not installed") as caught:
-        exchange.import_huggingface("owner/name", tmp_path / "out")
+        exchange.import_model("owner/name", tmp_path / "out")
     assert caught.value.hint == "pip install 'nudge-lm[hub]'"
     assert list(tmp_path.iterdir()) == []
 
@@ -353,7 +353,7 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         started = time.monotonic()
         with pytest.raises(MachineError, match="fetching it from the Hugging Face Hub failed") as caught:
-            exchange.import_huggingface("owner/name", tmp_path / "out")
+            exchange.import_model("owner/name", tmp_path / "out")
     assert time.monotonic() - started < 10
     assert "give the folder" in caught.value.hint
     assert list(tmp_path.iterdir()) == []

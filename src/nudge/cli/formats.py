@@ -6,26 +6,44 @@ from pathlib import Path
 
 import click
 
+from nudge.errors import ConfigError
+
+_NEXT = {  # what is typed next, in the other program
+    "hf": "GPT2LMHeadModel.from_pretrained('{out}')",
+    "nanogpt": "python sample.py --out_dir={out} --device=cpu",
+    "llmc": "train_gpt2 or train_gpt2cu",
+}
+
 
 @click.command("import")
 @click.argument("source", metavar="SRC")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option(
+    "--tokenizer",
+    metavar="NAME|FILE",
+    help="gpt2, cl100k, bytes, a tokenizer.json of nudge, or nanoGPT's meta.pkl: if SRC does not bring its own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Say what was read as one JSON object.")
-def import_(source: str, out: Path, as_json: bool) -> None:
+def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> None:
     """Read a GPT-2 in another program's format.
 
-    SRC is a Hugging Face folder (config.json and model.safetensors), or OWNER/NAME of a model on their Hub. The new
-    folder is a SOURCE for every other command: sample, eval, export, train --init.
+    SRC is a Hugging Face folder (config.json and model.safetensors) or OWNER/NAME of a model on their Hub, nanoGPT's
+    ckpt.pt, or llm.c's .bin (version 3 or 5). The new folder is a SOURCE for every other command: sample, eval, export,
+    train --init. Nothing that SRC holds is executed.
 
     \b
     Example:
       nudge import ./my-gpt2 --out runs/my-gpt2
       nudge import openai-community/gpt2 --out runs/gpt2
+      nudge import out/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --out runs/shakespeare
+      nudge import log124M/model_00019560.bin --out runs/llmc
     """
     from nudge.infer import exchange
     from nudge.model.sizes import parameter_counts
 
-    imported = exchange.import_huggingface(source, out)
+    imported = exchange.import_model(source, out, tokenizer=tokenizer)
+    for note in imported.notes:
+        click.echo(note, err=True)
     model = imported.config.model
     n_params = parameter_counts(model).total
     if as_json:
@@ -40,28 +58,34 @@ def import_(source: str, out: Path, as_json: bool) -> None:
     "--to",
     "target",
     required=True,
-    type=click.Choice(["hf", "ckpt"]),
-    help="hf: a Hugging Face folder. ckpt: one file with everything.",
+    type=click.Choice(["hf", "nanogpt", "llmc", "ckpt"]),
+    help="Whose format; ckpt: nudge's own, one file with everything.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights: llmc has both.")
 @click.option("--json", "as_json", is_flag=True, help="Say what was written as one JSON object.")
-def export(source: str | None, target: str, out: Path, as_json: bool) -> None:
+def export(source: str | None, target: str, out: Path, dtype: str | None, as_json: bool) -> None:
     """Write a model in another program's format.
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
 
-    hf: the folder loads with transformers' GPT2LMHeadModel.from_pretrained, and with 'nudge import' without loss. ckpt:
-    weights, optimizer state and step in one file, also of a run whose processes kept a part each; the folder is a
-    SOURCE for every command here.
+    hf: the folder loads with transformers' GPT2LMHeadModel.from_pretrained. nanogpt: ckpt.pt for its sample.py and
+    train.py --init_from=resume. llmc: model.bin (version 3), or model_bf16.bin (version 5) with --dtype bfloat16. All
+    of these come back with 'nudge import' without loss, but for the digits that bfloat16 does not have. ckpt: weights,
+    optimizer state and step in one file, also of a run whose processes kept a part each; the folder is a SOURCE for
+    every command here.
 
     \b
     Example:
       nudge export runs/first --to hf --out exports/first
+      nudge export runs/first --to llmc --dtype bfloat16 --out exports/llmc
       nudge export runs/sharded --to ckpt --out exports/one
     """
     from nudge.infer import engine, exchange
 
     if target == "ckpt":
+        if dtype is not None:
+            raise ConfigError("a checkpoint of nudge keeps its weights as they are", "leave --dtype out")
         found = exchange.export_checkpoint(source, out)
         words = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
         click.echo(json.dumps(words) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
@@ -69,8 +93,9 @@ def export(source: str | None, target: str, out: Path, as_json: bool) -> None:
     model = engine.load(source, device="cpu")
     for note in model.notes:
         click.echo(note, err=True)
-    exchange.export_huggingface(model, out)
+    for note in exchange.export_model(model, out, target, dtype=dtype):
+        click.echo(note, err=True)
     if as_json:
         click.echo(json.dumps({"out": str(out), "format": target, "source": str(model.path), "step": model.step}))
     else:
-        click.echo(f"{out}: {model.path} at step {model.step:,}, for GPT2LMHeadModel.from_pretrained({str(out)!r})")
+        click.echo(f"{out}: {model.path} at step {model.step:,}, for {_NEXT[target].format(out=out)}")

@@ -1,7 +1,17 @@
-"""One file per format of another program."""
+"""One file per format of another program. Here is what they share: which networks can leave, and what must arrive."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.errors import FormatError
+from nudge.model.gpt import GPT
+
+OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of every export, so that the way back loses nothing
 
 
 def require_gpt2(config: ModelConfig) -> None:
@@ -12,3 +22,58 @@ def require_gpt2(config: ModelConfig) -> None:
             "something else with its weights",
             "a model that can be exported is trained without these, for example: nudge train --recipe tiny",
         )
+
+
+def read_sizes(values: Mapping[str, Any], source: Path) -> ModelConfig:
+    """The sizes of a network, by our names, as a file gives them. Raises: FormatError if no network can have them."""
+    for name, size in values.items():
+        if type(size) is not int or size < 1:
+            raise FormatError(f"{source}: {name} is {size!r}, expected a whole number, at least 1")
+    config = ModelConfig(**values)
+    if config.n_embd % config.n_head:
+        raise FormatError(f"{source}: n_embd {config.n_embd} is not divisible by n_head {config.n_head}")
+    return config
+
+
+def drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
+    """Take `lm_head.weight` out, which GPT-2 shares with the embedding. Raises: FormatError if it is another one."""
+    head = state.pop("lm_head.weight", None)
+    if head is not None and "wte.weight" in state and not torch.equal(head, state["wte.weight"]):
+        raise FormatError(
+            f"{source}: lm_head.weight differs from wte.weight",
+            "GPT-2's output head is its token embedding; a network with a head of its own cannot be imported",
+        )
+
+
+def check_parameters(
+    config: ModelConfig, state: Mapping[str, Tensor], source: Path, *, asked_by: str, their_name: Callable[[str], str]
+) -> list[str]:
+    """Every parameter is there in its shape, and nothing else. Returns their names in the network's order.
+
+    `asked_by` is what gave the sizes. Raises: FormatError.
+    """
+
+    def require(name: str, shape: tuple[int, ...]) -> None:
+        if name not in state:
+            raise FormatError(
+                f"{source}: {their_name(name)} is missing", "the weights are incomplete: fetch them again"
+            )
+        if tuple(state[name].shape) != shape:
+            raise FormatError(
+                f"{source}: {their_name(name)} has shape {list(state[name].shape)}, {asked_by} asks for {list(shape)}"
+            )
+
+    # These three first: they bound what is built below, whatever hostile sizes ask for.
+    require("wte.weight", (config.vocab_size, config.n_embd))
+    require("wpe.weight", (config.block_size, config.n_embd))
+    n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    if n_layer != config.n_layer:
+        raise FormatError(f"{source}: {asked_by} says n_layer {config.n_layer}, the weights have {n_layer} layers")
+    with torch.device("meta"):
+        expected = GPT(config).state_dict()
+    for name, parameter in expected.items():
+        require(name, tuple(parameter.shape))
+    unknown = sorted(state.keys() - expected.keys())
+    if unknown:
+        raise FormatError(f"{source} holds {len(unknown)} tensors that GPT-2 does not have, the first is {unknown[0]}")
+    return list(expected)

@@ -26,9 +26,8 @@ from nudge.data import ranks
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, GPT2_PATTERN, BpeTokenizer, Tokenizer
 from nudge.errors import FormatError
-from nudge.model.gpt import GPT
+from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, require_gpt2
 
-OUR_TOKENIZER = "nudge_tokenizer.json"
 GPT2_VOCAB_SIZE = 50257
 
 # What config.json may say for the network to compute what ours does: the allowed values, and what transformers takes
@@ -71,8 +70,8 @@ def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
                 raise FormatError(f"{folder} holds {name} twice")
             if ours is not None:
                 state[ours] = tensor
-    _drop_tied_head(state, folder)
-    names = _check_shapes(config, state, folder)
+    drop_tied_head(state, folder)
+    names = check_parameters(config, state, folder, asked_by="config.json", their_name=their_name)
     return config, {name: state[name].to(torch.float32).contiguous() for name in names}
 
 
@@ -81,12 +80,7 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
 
     Raises: FormatError if the network is none; OSError.
     """
-    if not config.is_gpt2:
-        raise FormatError(
-            f"this network is no GPT-2, its config has {', '.join(config.departures)}: other programs would compute "
-            "something else with its weights",
-            "a model that can be exported is trained without these, for example: nudge train --recipe tiny",
-        )
+    require_gpt2(config)
     described = {
         "architectures": ["GPT2LMHeadModel"],
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
@@ -98,7 +92,7 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
     }
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", described)
-    tensors = {_their_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+    tensors = {their_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
     try:
         safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
@@ -181,7 +175,8 @@ def our_name(name: str) -> str | None:
     return re.sub(r"^h\.", "blocks.", name)
 
 
-def _their_name(name: str) -> str:
+def their_name(name: str) -> str:
+    """`blocks.0.ln_1.weight` -> `transformer.h.0.ln_1.weight`."""
     return "transformer." + re.sub(r"^blocks\.", "h.", name)
 
 
@@ -270,39 +265,3 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     ):
         raise FormatError(f"{path} does not hold tensors of floating-point numbers by name")
     return tensors
-
-
-def _drop_tied_head(state: dict[str, Tensor], folder: Path) -> None:
-    head = state.pop("lm_head.weight", None)
-    if head is not None and "wte.weight" in state and not torch.equal(head, state["wte.weight"]):
-        raise FormatError(
-            f"{folder}: lm_head.weight differs from wte.weight",
-            "GPT-2's output head is its token embedding; a network with a head of its own cannot be imported",
-        )
-
-
-def _check_shapes(config: ModelConfig, state: Mapping[str, Tensor], folder: Path) -> list[str]:
-    """Every parameter is there in its shape, and nothing else. Returns their names in the network's order."""
-    # These three first: they bound what is built below, whatever a hostile config.json asks for.
-    _require_shape(state, "wte.weight", (config.vocab_size, config.n_embd), folder)
-    _require_shape(state, "wpe.weight", (config.block_size, config.n_embd), folder)
-    n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
-    if n_layer != config.n_layer:
-        raise FormatError(f"{folder}: config.json says n_layer {config.n_layer}, the weights have {n_layer} layers")
-    with torch.device("meta"):
-        expected = GPT(config).state_dict()
-    for name, parameter in expected.items():
-        _require_shape(state, name, tuple(parameter.shape), folder)
-    unknown = sorted(state.keys() - expected.keys())
-    if unknown:
-        raise FormatError(f"{folder} holds {len(unknown)} tensors that GPT-2 does not have, the first is {unknown[0]}")
-    return list(expected)
-
-
-def _require_shape(state: Mapping[str, Tensor], name: str, shape: tuple[int, ...], folder: Path) -> None:
-    if name not in state:
-        raise FormatError(f"{folder}: {_their_name(name)} is missing", "the weights are incomplete: fetch them again")
-    if tuple(state[name].shape) != shape:
-        raise FormatError(
-            f"{folder}: {_their_name(name)} has shape {list(state[name].shape)}, config.json asks for {list(shape)}"
-        )

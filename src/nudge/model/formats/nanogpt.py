@@ -1,0 +1,220 @@
+"""nanoGPT's ckpt.pt, and the meta.pkl of its data sets of characters, in and out.
+
+Its matrices are those of `torch.nn.Linear`, [n_out, n_in]: the transpose of ours. Names are Hugging Face's:
+
+    transformer.h.3.attn.c_attn.weight [3C, C]  <->  blocks.3.attn.c_attn.weight [C, 3C]
+    lm_head.weight                              is transformer.wte.weight once more (tied)
+
+Its MLP bends with GELU in its exact form since May 2023, GPT-2 and nudge with the tanh form: with the same weights the
+logits of the two programs differ in about the fourth digit.
+Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepare.py; its commit 594068e7.
+"""
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from nudge import files
+from nudge.config import ModelConfig
+from nudge.data import tokenizer as tokenizers
+from nudge.data.tokenizer import EOT, CharTokenizer, Tokenizer
+from nudge.errors import FormatError
+from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, read_sizes, require_gpt2
+from nudge.model.formats.huggingface import our_name, their_name
+
+GELU_NOTE = (
+    "nanoGPT bends with GELU's exact form, GPT-2 and nudge with its tanh form: the logits of the two differ in about "
+    "the fourth digit"
+)
+DATASET = "nudge"  # the name that an export gives its data: sample.py looks for data/nudge/meta.pkl
+_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+_TURNED = re.compile(r".*\.(c_attn|c_proj|c_fc)\.weight")
+_COMPILED = "_orig_mod."  # what torch.compile puts before each name
+_NOT_YET = 1e9  # the best validation loss that train.py itself begins with
+_META_BYTES = 1 << 24  # more than every character there is
+_COPY = "copy the file again"
+
+
+def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
+    """The sizes, the float32 weights by our names, and in words what of a ckpt.pt is left behind or made equal.
+
+    Nothing in it is executed. Raises: FormatError if it is damaged, wants to run code or is none of nanoGPT's.
+    """
+    content = _load(path)
+    args, tensors = content.get("model_args"), content.get("model")
+    if not isinstance(args, dict) or not isinstance(tensors, dict):
+        missing = "model" if isinstance(args, dict) else "model_args"
+        raise FormatError(f"{path} is not a checkpoint of nanoGPT: it holds no {missing}", _whose(content))
+    config = read_sizes({name: args.get(name) for name in _SIZES}, path)
+    state = _our_state(tensors, path)
+    drop_tied_head(state, path)
+    without_bias = args.get("bias", True) is False
+    if without_bias:
+        _add_zero_biases(config, state)
+    names = check_parameters(config, state, path, asked_by="model_args", their_name=their_name)
+    notes = [GELU_NOTE]
+    if without_bias:
+        notes.append("it has no biases: they are 0 here, which computes the same; training on would move them")
+    if args.get("dropout"):
+        notes.append(f"dropout {args['dropout']} is left behind: nudge trains without")
+    if content.get("optimizer"):
+        notes.append(f"its optimizer's state after {content.get('iter_num')} updates is left behind")
+    return config, {name: _as_ours(name, state[name]) for name in names}, tuple(notes)
+
+
+def write(
+    folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer, *, step: int
+) -> tuple[str, ...]:
+    """Fill `folder` with a ckpt.pt for sample.py and `train.py --init_from=resume`, and with the tokenizer.
+
+    Its optimizer has not moved yet. Characters become a meta.pkl, which nanoGPT looks for in the folder of its data.
+    Returns words for the person. Raises: FormatError if the network is no GPT-2; OSError.
+    """
+    require_gpt2(config)
+    theirs = {their_name(name): _as_theirs(name, tensor) for name, tensor in state.items()}
+    theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
+    speaks_gpt2 = tokenizer.name == "gpt2"  # what nanoGPT takes where it finds no meta.pkl
+    content = {
+        "model": theirs,
+        "optimizer": _fresh_optimizer(state),
+        "model_args": {**{name: getattr(config, name) for name in _SIZES}, "bias": True, "dropout": 0.0},
+        "iter_num": step,
+        "best_val_loss": _NOT_YET,
+        "config": {} if speaks_gpt2 else {"dataset": DATASET},
+    }
+    try:
+        with (folder / "ckpt.pt").open("wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # torch's zip writer wraps a failed write
+        raise OSError(f"ckpt.pt: {error}") from error
+    tokenizer.save(folder / OUR_TOKENIZER)
+    if isinstance(tokenizer, CharTokenizer):
+        _write_meta(folder / "meta.pkl", tokenizer)
+        return GELU_NOTE, f"copy meta.pkl to data/{DATASET}/ of nanoGPT: its sample.py looks for the characters there"
+    if not speaks_gpt2:
+        return GELU_NOTE, f"nanoGPT knows GPT-2's tokens and characters: its sample.py cannot speak {tokenizer.name}"
+    return (GELU_NOTE,)
+
+
+def read_meta(path: Path) -> Tokenizer:
+    """The characters of a meta.pkl. It is a pickle; one that asks for anything but plain values is refused.
+
+    Raises: FormatError.
+    """
+    try:
+        if path.stat().st_size > _META_BYTES:
+            raise ValueError(f"its {path.stat().st_size:,} bytes are more than all characters take")
+        meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        ids, texts = meta["stoi"], meta["itos"]
+        in_order = [texts[id_] for id_ in range(len(texts))]
+        consistent = ids == {text: id_ for id_, text in enumerate(in_order)}
+    except FileNotFoundError:
+        raise FormatError(f"no such file: {path}", "nanoGPT keeps it beside its data: data/NAME/meta.pkl") from None
+    except _RefusedError as error:
+        raise FormatError(
+            f"{path} was refused: it asks for {error}, and could run code when loaded",
+            "nanoGPT's own holds characters and their numbers only: let its prepare.py write it again",
+        ) from error
+    except Exception as error:  # damaged bytes make the unpickler stumble in every way there is
+        raise FormatError(f"{path} is not a meta.pkl of nanoGPT: {error}", _COPY) from error
+    has_eot = in_order[-1:] == [EOT]
+    characters = in_order[:-1] if has_eot else in_order
+    if not consistent or not characters or any(not isinstance(text, str) or len(text) != 1 for text in characters):
+        raise FormatError(f"{path}: its tokens are not single characters", "nudge knows nanoGPT's sets of characters")
+    if characters != sorted(characters):
+        raise FormatError(f"{path}: its characters are not in the order of their code points", _COPY)
+    return tokenizers.CharTokenizer(characters, has_eot=has_eot)
+
+
+class _RefusedError(Exception):
+    """A pickle that names something of Python's, which a dictionary of characters never does."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads dictionaries, lists, texts and numbers: all that a pickle can hold without naming a class or a function."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise _RefusedError(f"{module}.{name}")
+
+
+def _write_meta(path: Path, tokenizer: CharTokenizer) -> None:
+    texts = [*tokenizer.characters, EOT] if tokenizer.has_eot else tokenizer.characters
+    meta = {
+        "vocab_size": len(texts),
+        "itos": dict(enumerate(texts)),
+        "stoi": {text: id_ for id_, text in enumerate(texts)},
+    }
+    with files.atomic_writer(path) as file:
+        file.write(pickle.dumps(meta, protocol=4))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        # Mapped, not copied: the optimizer's two thirds of the file are never read.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise FormatError(
+            f"{path} was refused: it is not a plain file of tensors and could run code when loaded",
+            "a ckpt.pt that nanoGPT's train.py wrote holds tensors and settings only",
+        ) from error
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
+        raise FormatError(f"{path} cannot be read: {str(error).splitlines()[0]}", _COPY) from error
+    if not isinstance(content, dict):
+        raise FormatError(f"{path} is not a checkpoint of nanoGPT: it holds no model_args")
+    return content
+
+
+def _whose(content: Mapping[str, Any]) -> str:
+    if content.get("format") == "nudge checkpoint":
+        return "it is nudge's own: give it to the other commands as it is, with the tokenizer.json of its run beside it"
+    return "expected a ckpt.pt as nanoGPT's train.py writes it; of Hugging Face, give the folder"
+
+
+def _our_state(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        ours = our_name(name.removeprefix(_COMPILED)) if isinstance(name, str) else None
+        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not (ours is None or _is_plain(tensor)):
+            raise FormatError(f"{path}: its model does not hold plain tensors of floating-point numbers by name")
+        if ours in state:
+            raise FormatError(f"{path} holds {name} twice")
+        if ours is not None:  # old files carry the causal triangle, which is no parameter
+            state[ours] = tensor
+    return state
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether every number of it is in the file, once and in order: then it is no larger than the file."""
+    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
+
+
+def _add_zero_biases(config: ModelConfig, state: dict[str, Tensor]) -> None:
+    """A sum with 0 is no sum: a network that was trained without biases computes the same with these."""
+    widths = {"attn.c_attn": 3, "mlp.c_fc": 4}
+    for name in [name for name in state if name.startswith(("blocks.", "ln_f")) and name.endswith(".weight")]:
+        part = name.removesuffix(".weight")
+        width = widths.get(part.split(".", 2)[-1], 1) * config.n_embd
+        state.setdefault(f"{part}.bias", torch.zeros(width))
+
+
+def _as_ours(name: str, tensor: Tensor) -> Tensor:
+    return (tensor.t() if _TURNED.fullmatch(name) else tensor).to(torch.float32).contiguous()
+
+
+def _as_theirs(name: str, tensor: Tensor) -> Tensor:
+    tensor = tensor.detach().to("cpu", torch.float32)
+    return (tensor.t() if _TURNED.fullmatch(name) else tensor).contiguous()
+
+
+def _fresh_optimizer(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The state of the AdamW that nanoGPT makes for these parameters, before its first update, as train.py sets it."""
+    empty = {dims: [torch.nn.Parameter(torch.empty(0)) for t in state.values() if t.dim() == dims] for dims in (2, 1)}
+    groups = [{"params": empty[2], "weight_decay": 0.1}, {"params": empty[1], "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=6e-4, betas=(0.9, 0.95)).state_dict()
