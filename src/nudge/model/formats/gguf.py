@@ -1,69 +1,75 @@
 """GGUF, the one file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
 
-    wte.weight                  ->  token_embd.weight        (without an output.weight it is the head, too)
-    blocks.3.attn.c_attn.weight ->  blk.3.attn_qkv.weight    (ours is [n_in, n_out], theirs [n_out, n_in])
+    wte.weight                   ->  token_embd.weight      (without an output.weight it is the head, too)
+    blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  (ours is [n_in, n_out], theirs [n_out, n_in])
 
 Source: ggml/docs/gguf.md and llama.cpp/src/llama-vocab.cpp.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.data import bpe, ranks
-from nudge.data.tokenizer import GPT2_PATTERN, BpeTokenizer, ByteTokenizer, CharTokenizer, Tokenizer
-from nudge.errors import FormatError, MachineError, TokenizerError
+from nudge.data.tokenizer import (
+    CL100K_PATTERN,
+    GPT2_PATTERN,
+    BpeTokenizer,
+    ByteTokenizer,
+    CharTokenizer,
+    Tokenizer,
+)
+from nudge.errors import FormatError, MachineError
 from nudge.model.formats import require_gpt2
 
-# The matrices' type, and what llama.cpp calls such a file. Norms, biases and positions stay float32.
-DTYPES = {"f32": "ALL_F32", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
-Q8_0_GROUP = 32  # weights that share a scale
+# What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "q8_0": "Q8_0"}
+_Q8_0_GROUP = 32
 
-# Where a layer's tensors go. The last four are matrices, which llama.cpp stores with a row for each output.
-_LAYER = {
-    "ln_1": "attn_norm",
-    "ln_2": "ffn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-}
-_TURNED = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+_NORMS = {"ln_1": "attn_norm", "ln_2": "ffn_norm"}
+_LINEARS = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+_MATRICES = tuple(f"{name}.weight" for name in ("token_embd", *_LINEARS.values()))
 
-# The names under which llama.cpp knows how text is split before bytes are merged. cl100k's split has none: white space
-# with a newline in it that ends a text is one piece there, two in llama.cpp.
-_SPLITS = {GPT2_PATTERN: "gpt-2", bpe.PATTERN: "llama-bpe"}
+# The names under which llama.cpp knows how text is split before bytes are merged. For cl100k it is that of the original
+# pattern. The one here takes the white space that ends a text in one piece, which changes no id: no token of cl100k
+# goes on with spaces after its last newline, so no merge crosses the place where the original splits.
+_SPLITS = {GPT2_PATTERN: "gpt-2", bpe.PATTERN: "llama-bpe", CL100K_PATTERN: "llama-bpe"}
 _NO_MERGE = "\ufffd \ufffd"  # llama.cpp wants at least one; these two stand for no byte, so they never meet
 _SPACE = "\u2581"  # how llama.cpp spells a space where tokens are not made of bytes
 
 
 def write(
-    path: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer | None, dtype: str = "f32"
+    path: Path,
+    config: ModelConfig,
+    state: Mapping[str, Tensor],
+    tokenizer: Tokenizer | None,
+    *,
+    dtype: str = "float32",
 ) -> None:
-    """Write the network as one file, its matrices in `dtype`; without a tokenizer it reads and writes ids only.
+    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file knows ids only.
 
+    Rows of the embedding beyond the tokenizer are left out: they stand for no text, and nudge never draws them.
     Raises: FormatError if it is no GPT-2, or llama.cpp cannot follow its tokenizer exactly; MachineError without the
     package gguf; OSError.
     """
     require_gpt2(config)
-    if dtype not in DTYPES:
-        raise FormatError(f"a GGUF file here holds {', '.join(DTYPES)}, not {dtype}", "--dtype f32")
-    if dtype == "q8_0" and config.n_embd % Q8_0_GROUP:
+    if dtype == "q8_0" and config.n_embd % _Q8_0_GROUP:
         raise FormatError(
-            f"q8_0 scales {Q8_0_GROUP} weights together, and n_embd {config.n_embd} is not divisible by that",
-            "--dtype bf16, or f32",
+            f"q8_0 scales {_Q8_0_GROUP} weights together, and n_embd {config.n_embd} is not divisible by that",
+            "--dtype bfloat16 or float32",
         )
-    gguf = _library()
+    try:
+        import gguf
+    except ImportError:
+        raise MachineError("GGUF needs a package that is not installed", "pip install 'nudge-lm[formats]'") from None
     out = gguf.GGUFWriter(path, "gpt2")
     out.add_type("model")
     out.add_name(path.stem)
-    out.add_file_type(gguf.LlamaFileType[DTYPES[dtype]])
+    out.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "float32" else f"MOSTLY_{DTYPES[dtype]}"])
     out.add_quantization_version(gguf.GGML_QUANT_VERSION)
     out.add_block_count(config.n_layer)
     out.add_context_length(config.block_size)
@@ -71,100 +77,105 @@ def write(
     out.add_feed_forward_length(4 * config.n_embd)
     out.add_head_count(config.n_head)
     out.add_layer_norm_eps(1e-5)
-    out.add_vocab_size(config.vocab_size)
+    n_rows = config.vocab_size if tokenizer is None else tokenizer.vocab_size
+    out.add_vocab_size(n_rows)
     if tokenizer is None:
         out.add_tokenizer_model("none")
     else:
-        _add_tokenizer(out, tokenizer, config.vocab_size)
-    tensors = {theirs: (tensor, _type(gguf, theirs, dtype)) for theirs, tensor in _tensors(config, state)}
-    for theirs, (tensor, kind) in tensors.items():
-        n_bytes = int(np.prod(gguf.quant_shape_to_byte_shape(tensor.shape, kind)))
-        out.add_tensor_info(theirs, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=kind)
+        _add_tokenizer(out, tokenizer)
+    tensors = dict(_tensors(config, state, n_rows))
+    types = {name: gguf.GGMLQuantizationType[DTYPES[dtype] if name.endswith(_MATRICES) else "F32"] for name in tensors}
+    for name, tensor in tensors.items():
+        n_bytes = int(np.prod(gguf.quant_shape_to_byte_shape(tensor.shape, types[name])))
+        out.add_tensor_info(name, tensor.shape, np.dtype(np.float32), n_bytes, raw_dtype=types[name])
     try:
         out.write_header_to_file()
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
-        for tensor, kind in tensors.values():  # converted one at a time, so that no second network is held
+        for name, tensor in tensors.items():  # converted one at a time, so that no second network is held
             values = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-            out.write_tensor_data(gguf.quantize(values, kind))
+            out.write_tensor_data(gguf.quantize(values, types[name]))
     finally:
         out.close()
 
 
-def _library() -> Any:
-    try:
-        import gguf
-    except ImportError:
-        raise MachineError("writing GGUF needs a package that is not installed", "pip install 'nudge-lm[formats]'") from None
-    return gguf
+def modelfile(path: Path, config: ModelConfig) -> str:
+    """What `ollama create NAME -f Modelfile` reads; without its second line Ollama asks for a context of thousands."""
+    return f"FROM ./{path.name}\nPARAMETER num_ctx {config.block_size}\n"
 
 
-def _tensors(config: ModelConfig, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """Their names and the tensors as they lie there."""
-    yield "token_embd.weight", state["wte.weight"]
+def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> Iterator[tuple[str, Tensor]]:
+    """Their names, and the tensors as they lie there."""
+    yield "token_embd.weight", state["wte.weight"][:n_rows]
     yield "position_embd.weight", state["wpe.weight"]
-    for part in ("weight", "bias"):
-        yield f"output_norm.{part}", state[f"ln_f.{part}"]
+    yield "output_norm.weight", state["ln_f.weight"]
+    yield "output_norm.bias", state["ln_f.bias"]
     for layer in range(config.n_layer):
-        for ours, theirs in _LAYER.items():
+        for ours, theirs in (_NORMS | _LINEARS).items():
             weight = state[f"blocks.{layer}.{ours}.weight"]
-            yield f"blk.{layer}.{theirs}.weight", weight.T if ours in _TURNED else weight
+            yield f"blk.{layer}.{theirs}.weight", weight.T if ours in _LINEARS else weight
             yield f"blk.{layer}.{theirs}.bias", state[f"blocks.{layer}.{ours}.bias"]
 
 
-def _type(gguf: Any, name: str, dtype: str) -> Any:
-    matrices = ("token_embd", *(_LAYER[ours] for ours in _TURNED))
-    matrix = name.endswith(tuple(f"{stem}.weight" for stem in matrices))
-    return gguf.GGMLQuantizationType[dtype.upper() if matrix else "F32"]
-
-
-def _add_tokenizer(out: Any, tokenizer: Tokenizer, vocab_size: int) -> None:
-    gguf = _library()
+def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:
     match tokenizer:
         case ByteTokenizer():
-            model, tokens, merges, split = "gpt2", _printable(tokenizer), [_NO_MERGE], "gpt-2"
-        case BpeTokenizer():
-            model, tokens, merges, split = "gpt2", _printable(tokenizer), _merges(tokenizer), _split(tokenizer)
+            _add_byte_pairs(out, [bytes([byte]) for byte in range(256)], tokenizer, merges=[_NO_MERGE], split="gpt-2")
+        case BpeTokenizer(pattern=pattern) if pattern in _SPLITS:
+            pairs = ranks.merges(tokenizer.tokens)
+            merges = [f"{ranks.printable(left)} {ranks.printable(right)}" for left, right in pairs]
+            _add_byte_pairs(out, tokenizer.tokens, tokenizer, merges=merges, split=_SPLITS[pattern])
         case CharTokenizer():
-            model, tokens, merges, split = "t5", _characters(tokenizer), [], ""
+            _add_characters(out, tokenizer)
         case _:
-            raise FormatError(f"llama.cpp has no counterpart of the tokenizer {tokenizer.name}")
-    names = {id_: text for text, id_ in tokenizer.special.items() if id_ < vocab_size}
-    types = [gguf.TokenType.NORMAL] * len(tokens)
-    for id_ in range(len(tokens), vocab_size):
-        tokens.append(names.get(id_, f"[UNUSED{id_}]"))
-        types.append(gguf.TokenType.CONTROL if id_ in names else gguf.TokenType.UNUSED)
-    out.add_tokenizer_model(model)
-    out.add_token_list(tokens)
-    out.add_token_types(types)
+            raise FormatError(
+                f"llama.cpp does not know how the tokenizer {tokenizer.name} splits text",
+                "it knows the patterns of gpt2, cl100k and bpe-N; --to hf keeps any",
+            )
     out.add_bos_token_id(tokenizer.eot)
     out.add_eos_token_id(tokenizer.eot)
-    out.add_add_bos_token(True)  # a document starts with it, and so does a prompt of `nudge sample`
+    out.add_add_bos_token(True)  # a document starts with it, and so does what `nudge sample` reads
     out.add_add_eos_token(False)
-    if model == "gpt2":
-        out.add_tokenizer_pre(split)
-        out.add_token_merges(merges)
-    else:
-        out.add_token_scores([0.0] * len(tokens))
-        out.add_unk_token_id(tokenizer.eot)
-        out.add_add_space_prefix(False)
-        out.add_remove_extra_whitespaces(False)
 
 
-def _printable(tokenizer: ByteTokenizer | BpeTokenizer) -> list[str]:
-    table = tokenizer.tokens if isinstance(tokenizer, BpeTokenizer) else [bytes([b]) for b in range(256)]
-    return [ranks.printable(token) for token in table]
+def _add_byte_pairs(
+    out: Any, tokens: Sequence[bytes], tokenizer: Tokenizer, *, merges: Sequence[str], split: str
+) -> None:
+    out.add_tokenizer_model("gpt2")
+    out.add_tokenizer_pre(split)
+    out.add_token_merges(merges)
+    _add_tokens(out, [ranks.printable(token) for token in tokens], tokenizer)
 
 
-def _merges(tokenizer: BpeTokenizer) -> list[str]:
-    return [f"{ranks.printable(left)} {ranks.printable(right)}" for left, right in ranks.merges(tokenizer.tokens)]
+def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
+    """As pieces of T5's kind, each a character, all equally likely: a text has one way to be cut into them.
+
+    llama.cpp has to make something of a character that the vocabulary does not have: it becomes the end of text.
+    """
+    if not tokenizer.has_eot:
+        raise FormatError(
+            "llama.cpp needs a token that ends a text, and this vocabulary of characters has none", "--to hf"
+        )
+    unfit = next((c for c in tokenizer.characters if c in ("\0", _SPACE) or "\ud800" <= c <= "\udfff"), None)
+    if unfit is not None:
+        raise FormatError(
+            f"llama.cpp has no token for the character U+{ord(unfit):04X} of this vocabulary",
+            "--tokenizer bytes or bpe-N can be exported, whatever the text",
+        )
+    out.add_tokenizer_model("t5")
+    out.add_unk_token_id(tokenizer.eot)
+    out.add_add_space_prefix(False)
+    out.add_remove_extra_whitespaces(False)
+    out.add_token_scores([0.0] * tokenizer.vocab_size)
+    _add_tokens(out, [_SPACE if c == " " else c for c in tokenizer.characters], tokenizer)
 
 
-def _split(tokenizer: BpeTokenizer) -> str:
-    if tokenizer.pattern not in _SPLITS:
-        raise FormatError("x")
-    return _SPLITS[tokenizer.pattern]
+def _add_tokens(out: Any, spelled: Sequence[str], tokenizer: Tokenizer) -> None:
+    """The tokens of text, then the special ones, and in gaps between those ids that are never used."""
+    import gguf
 
-
-def _characters(tokenizer: CharTokenizer) -> list[str]:
-    return [_SPACE if c == " " else c for c in tokenizer.characters]
+    special = {id_: text for text, id_ in tokenizer.special.items()}
+    beyond = range(len(spelled), tokenizer.vocab_size)
+    out.add_token_list([*spelled, *(special.get(id_, f"[UNUSED{id_}]") for id_ in beyond)])
+    kinds = [gguf.TokenType.CONTROL if id_ in special else gguf.TokenType.UNUSED for id_ in beyond]
+    out.add_token_types([*[gguf.TokenType.NORMAL] * len(spelled), *kinds])

@@ -4,6 +4,8 @@ Text gets the same ids as here, with one exception that is theirs by design: the
 out in a text ("<|endoftext|>") into that token, while here ordinary text never becomes one.
 """
 
+from typing import Any
+
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as TheirTokenizer
 
@@ -42,6 +44,17 @@ def build(tokenizer: Tokenizer) -> TheirTokenizer:
     if tokenizer.has_eot:
         theirs.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in tokenizer.special])
     return theirs
+
+
+def settings(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
+    """What tokenizer_config.json says: transformers takes tokenizer.json as it is, and a text ends with our token."""
+    ends = {"bos_token": EOT, "eos_token": EOT} if tokenizer.has_eot else {}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": block_size,
+        "clean_up_tokenization_spaces": False,
+        **ends,
+    }
 
 
 def _bytes() -> TheirTokenizer:
