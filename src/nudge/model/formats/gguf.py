@@ -25,6 +25,7 @@ from nudge.data.tokenizer import (
 )
 from nudge.errors import FormatError, MachineError
 from nudge.model.formats import require_gpt2
+from nudge.model.formats.tokenizer_json import with_names
 
 # What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "q8_0": "Q8_0"}
@@ -171,11 +172,10 @@ def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
 
 
 def _add_tokens(out: Any, spelled: Sequence[str], tokenizer: Tokenizer) -> None:
-    """The tokens of text, then the special ones, and in gaps between those ids that are never used."""
     import gguf
 
-    special = {id_: text for text, id_ in tokenizer.special.items()}
-    beyond = range(len(spelled), tokenizer.vocab_size)
-    out.add_token_list([*spelled, *(special.get(id_, f"[UNUSED{id_}]") for id_ in beyond)])
-    kinds = [gguf.TokenType.CONTROL if id_ in special else gguf.TokenType.UNUSED for id_ in beyond]
-    out.add_token_types([*[gguf.TokenType.NORMAL] * len(spelled), *kinds])
+    kinds = gguf.TokenType
+    special = set(tokenizer.special.values())
+    beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(spelled), tokenizer.vocab_size)]
+    out.add_token_list(list(with_names(spelled, tokenizer, tokenizer.vocab_size)))
+    out.add_token_types([*[kinds.NORMAL] * len(spelled), *beyond])

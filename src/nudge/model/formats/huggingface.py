@@ -102,7 +102,7 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
         raise OSError(f"model.safetensors: {error}") from error
     tokenizer.save(folder / OUR_TOKENIZER)
     try:
-        theirs = tokenizer_json.build(tokenizer)
+        theirs = tokenizer_json.build(tokenizer, config.vocab_size)
     except (FormatError, TokenizerError) as error:
         return (f"without tokenizer.json, so that AutoTokenizer cannot read the folder: {error.message}",)
     files.write_text(folder / "tokenizer.json", theirs.to_str(pretty=True) + "\n")
