@@ -1,17 +1,20 @@
 """llama.cpp as a contender that decodes, through llama-cpp-python's bindings of its own functions."""
 
+import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
 
 from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
+from nudge.config import ModelConfig
+from nudge.errors import FormatError
 
-TYPES = {"float32": "F32", "bfloat16": "BF16", "int8": "Q8_0"}  # theirs by ours; Q8_0: int8 in groups of 32
+TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the contest's types, in a GGUF file
 
 
 def llamacpp(
@@ -21,7 +24,11 @@ def llamacpp(
     import llama_cpp
 
     path = Path(work) / f"{dtype}.gguf"
-    write_gguf(path, model, safetensors.numpy.load_file(Path(work) / WEIGHTS), TYPES[dtype])
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # writing needs PyTorch
+        try:
+            other.submit(_write, path, ModelConfig(**model), Path(work) / WEIGHTS, TYPES[dtype]).result()
+        except FormatError as error:
+            raise NotHereError(error.message) from error
     context = _Context(path, threads=threads, n_seq=len(ids), n_ctx=len(ids) * (len(ids[0]) + tokens + 1))
     prompt = np.array(ids)
 
@@ -88,48 +95,9 @@ class _Context:
                 likeliest[sequence] = np.ctypeslib.as_array(logits, shape=(self.n_vocab,)).argmax()
 
 
-def write_gguf(path: Path, model: dict[str, Any], weights: Mapping[str, npt.NDArray[np.float32]], kind: str) -> None:
-    """The network as llama.cpp reads it, matrices in `kind` (F32, BF16, Q8_0), without a vocabulary of strings."""
-    import gguf
+def _write(path: Path, config: ModelConfig, weights: Path, dtype: str) -> None:
+    import safetensors.torch
 
-    if kind == "Q8_0" and model["n_embd"] % 32:
-        raise NotHereError(f"Q8_0 groups 32 weights, and n_embd {model['n_embd']} is not divisible by that")
-    dtype = getattr(gguf.GGMLQuantizationType, kind)
-    out = gguf.GGUFWriter(str(path), "gpt2")
-    out.add_block_count(model["n_layer"])
-    out.add_context_length(model["block_size"])
-    out.add_embedding_length(model["n_embd"])
-    out.add_feed_forward_length(4 * model["n_embd"])
-    out.add_head_count(model["n_head"])
-    out.add_layer_norm_eps(1e-5)
-    out.add_tokenizer_model("none")
-    out.add_vocab_size(model["vocab_size"])
+    from nudge.model.formats import gguf
 
-    def add(name: str, tensor: npt.NDArray[np.float32], *, matrix: bool) -> None:
-        tensor = np.ascontiguousarray(tensor)
-        if matrix and kind != "F32":
-            out.add_tensor(name, gguf.quants.quantize(tensor, dtype), raw_dtype=dtype)
-        else:
-            out.add_tensor(name, tensor)
-
-    add("token_embd.weight", weights["wte.weight"], matrix=True)
-    add("position_embd.weight", weights["wpe.weight"], matrix=False)
-    norms = {"output_norm": "ln_f"}
-    linears: dict[str, str] = {}
-    for layer in range(model["n_layer"]):
-        ours, theirs = f"blocks.{layer}", f"blk.{layer}"
-        norms |= {f"{theirs}.attn_norm": f"{ours}.ln_1", f"{theirs}.ffn_norm": f"{ours}.ln_2"}
-        linears |= {
-            f"{theirs}.attn_qkv": f"{ours}.attn.c_attn",
-            f"{theirs}.attn_output": f"{ours}.attn.c_proj",
-            f"{theirs}.ffn_up": f"{ours}.mlp.c_fc",
-            f"{theirs}.ffn_down": f"{ours}.mlp.c_proj",
-        }
-    for theirs, ours in {**norms, **linears}.items():
-        weight = weights[f"{ours}.weight"]
-        add(f"{theirs}.weight", weight.T if theirs in linears else weight, matrix=theirs in linears)
-        add(f"{theirs}.bias", weights[f"{ours}.bias"], matrix=False)
-    out.write_header_to_file()
-    out.write_kv_data_to_file()
-    out.write_tensors_to_file()
-    out.close()
+    gguf.write(path, config, safetensors.torch.load_file(weights), None, dtype=dtype)

@@ -11,6 +11,7 @@ from nudge.errors import ConfigError
 _NEXT = {  # what is typed next, in the other program
     "hf": "GPT2LMHeadModel.from_pretrained('{out}')",
     "nanogpt": "python sample.py --out_dir={out} --device=cpu",
+    "gguf": "llama-cli -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
     "llmc": "train_gpt2 or train_gpt2cu",
 }
 
@@ -58,11 +59,13 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
     "--to",
     "target",
     required=True,
-    type=click.Choice(["hf", "nanogpt", "llmc", "ckpt"]),
+    type=click.Choice(["hf", "nanogpt", "llmc", "gguf", "ckpt"]),
     help="Whose format; ckpt: nudge's own, one file with everything.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), help="Of the weights: llmc has both.")
+@click.option(
+    "--dtype", type=click.Choice(["float32", "bfloat16", "q8_0"]), help="Of the weights: llmc has two, gguf three."
+)
 @click.option("--json", "as_json", is_flag=True, help="Say what was written as one JSON object.")
 def export(source: str | None, target: str, out: Path, dtype: str | None, as_json: bool) -> None:
     """Write a model in another program's format.

@@ -9,8 +9,10 @@ import base64
 import binascii
 import hashlib
 import importlib.util
+import itertools
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,6 +110,39 @@ def byte_alphabet() -> dict[int, str]:
         if byte not in alphabet:
             alphabet[byte] = chr(256 + len(alphabet) - len(printable))
     return alphabet
+
+
+_ALPHABET = byte_alphabet()
+
+
+def printable(token: bytes) -> str:
+    """A token as the files of other programs spell it: each byte by its stand-in in `byte_alphabet`."""
+    return "".join(_ALPHABET[byte] for byte in token)
+
+
+def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The two parts that each token is made of, in the order of the tokens: what programs without ranks follow.
+
+    They are what is left of a token's bytes once every lower rank is merged. For GPT-2 these are the published merges.
+    Raises: TokenizerError if a token is not made of two others, so that no list of merges can say what ranks do.
+    """
+    rank_of = {token: rank for rank, token in enumerate(tokens)}
+    pairs = []
+    for rank, token in enumerate(tokens):
+        if len(token) == 1:
+            continue
+        parts = [bytes([byte]) for byte in token]
+        while len(parts) > 2:
+            ranks = [rank_of.get(left + right, rank) for left, right in itertools.pairwise(parts)]
+            lowest = min(ranks)
+            if lowest >= rank:
+                break
+            at = ranks.index(lowest)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) != 2:
+            raise TokenizerError(f"token {rank} ({token!r}) is not made of two tokens before it")
+        pairs.append((parts[0], parts[1]))
+    return pairs
 
 
 def _local_copies(file: RankFile) -> list[Path]:

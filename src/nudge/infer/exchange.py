@@ -13,7 +13,7 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, FormatError, MachineError
 from nudge.infer.engine import LanguageModel
-from nudge.model.formats import OUR_TOKENIZER, huggingface, llmc, nanogpt
+from nudge.model.formats import OUR_TOKENIZER, gguf, huggingface, llmc, nanogpt
 from nudge.runfolder import RunFolder
 
 HUB_TIMEOUT_S = 10
@@ -21,6 +21,7 @@ EXPORTS: dict[str, tuple[str, ...]] = {  # the types that weights can have in ea
     "hf": ("float32",),
     "nanogpt": ("float32",),
     "llmc": tuple(llmc.NAMES),
+    "gguf": tuple(gguf.DTYPES),
 }
 _GPT2_ROWS = (huggingface.GPT2_VOCAB_SIZE, 50304)  # the second: padded, as nanoGPT trains it
 _TORCH_FILES = (b"PK\x03\x04", b"\x80")  # torch.save's zip, and its pickle before 2020
@@ -69,7 +70,11 @@ def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | Non
     config, state = model.network.config, model.network.state_dict()
     with files.new_folder(out) as temporary:
         if kind == "hf":
-            huggingface.write(temporary, config, state, model.tokenizer)
+            return huggingface.write(temporary, config, state, model.tokenizer)
+        elif kind == "gguf":
+            path = temporary / f"{out.resolve().name}.gguf"
+            gguf.write(path, config, state, model.tokenizer, dtype=dtype)
+            files.write_text(temporary / "Modelfile", gguf.modelfile(path, config))
         elif kind == "llmc":
             llmc.write(temporary, config, state, model.tokenizer, dtype=dtype)
         elif kind == "nanogpt":

@@ -1,4 +1,4 @@
-"""Hugging Face folders of GPT-2: config.json and the weights, in and out.
+"""Hugging Face folders of GPT-2: config.json, the weights and the tokenizer, in and out.
 
 Their `Conv1D` stores [n_in, n_out] as we do, so names map one to one and no tensor is turned:
 
@@ -25,8 +25,8 @@ from nudge.config import ModelConfig
 from nudge.data import ranks
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, GPT2_PATTERN, BpeTokenizer, Tokenizer
-from nudge.errors import FormatError
-from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, require_gpt2
+from nudge.errors import FormatError, TokenizerError
+from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, require_gpt2, tokenizer_json
 
 GPT2_VOCAB_SIZE = 50257
 
@@ -75,29 +75,39 @@ def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     return config, {name: state[name].to(torch.float32).contiguous() for name in names}
 
 
-def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> None:
-    """Fill `folder` with what `GPT2LMHeadModel.from_pretrained` reads, and with our tokenizer.
+def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Fill `folder` with what `AutoModelForCausalLM` and `AutoTokenizer` read, and with our tokenizer.
 
-    Raises: FormatError if the network is none; OSError.
+    Returns words for the person: what is left out. Raises: FormatError if the network is none; OSError.
     """
     require_gpt2(config)
+    ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eot if tokenizer.has_eot else None)
     described = {
         "architectures": ["GPT2LMHeadModel"],
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
         "model_type": "gpt2",
         **{theirs: getattr(config, ours) for ours, (theirs, _) in _SIZES.items()},
-        "bos_token_id": tokenizer.eot if tokenizer.has_eot else None,
-        "eos_token_id": tokenizer.eot if tokenizer.has_eot else None,
+        **ends,
         "dtype": "float32",
     }
+    # Ids beyond the tokenizer stand for no text: nudge never draws them, and so should nobody.
+    silent = {"suppress_tokens": list(range(tokenizer.vocab_size, config.vocab_size)) or None}
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", described)
+    files.write_json(folder / "generation_config.json", {**ends, "pad_token_id": ends["eos_token_id"], **silent})
     tensors = {their_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
     try:
         safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise OSError(f"model.safetensors: {error}") from error
     tokenizer.save(folder / OUR_TOKENIZER)
+    try:
+        theirs = tokenizer_json.build(tokenizer, config.vocab_size)
+    except (FormatError, TokenizerError) as error:
+        return (f"without tokenizer.json, so that AutoTokenizer cannot read the folder: {error.message}",)
+    files.write_text(folder / "tokenizer.json", theirs.to_str(pretty=True) + "\n")
+    files.write_json(folder / "tokenizer_config.json", tokenizer_json.settings(tokenizer, config.block_size))
+    return ()
 
 
 def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
