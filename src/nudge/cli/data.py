@@ -69,9 +69,15 @@ def info(folder: Path, verify: bool, as_json: bool) -> None:
       nudge data info tokens/books
       nudge data info tokens/books --verify --json
     """
+    from nudge.cli.progress import prepare_with_bar
+    from nudge.data import prepare as preparation
+    from nudge.data import tokenfiles
     from nudge.data.shards import open_dataset
 
-    dataset = open_dataset(folder)
+    if tokenfiles.find([str(folder)]):
+        dataset = prepare_with_bar(preparation.prepare(DataConfig(paths=(str(folder),))))
+    else:
+        dataset = open_dataset(folder)
     if verify:
         dataset.verify()
     _show(dataset, as_json, "every byte is as it was written" if verify else "")
@@ -96,6 +102,8 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
         "validation": _counts(manifest.val, manifest.records),
         "fingerprint": dataset.fingerprint[:12],
     }
+    if source.note:
+        lines["note"] = source.note
     if note:
         lines["verified"] = note
     for name, words in lines.items():
@@ -106,7 +114,8 @@ def _counts(split: "SplitManifest", records: "Records | None") -> str:
     if records:
         n, length = split.n_tokens // records.n_tokens, records.n_tokens
         return f"{split.n_tokens:,} tokens: {n:,} examples of {length}, the first {records.n_given} of which are given"
+    documents = f" in {split.n_documents:,} documents" if split.n_documents else ""
     return (
-        f"{split.n_tokens:,} tokens in {split.n_documents:,} documents, {split.text_bytes / 1e6:,.2f} MB of text, "
+        f"{split.n_tokens:,} tokens{documents}, {split.text_bytes / 1e6:,.2f} MB of text, "
         f"{split.text_bytes / max(split.text_tokens, 1):.2f} bytes per token"
     )

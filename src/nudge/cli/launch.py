@@ -153,11 +153,11 @@ def check_training(params: dict[str, Any]) -> "Config":
 
 def check_text(paths: tuple[str, ...]) -> None:
     """Raises: DataError for text that is not here."""
-    from nudge.data import sources
+    from nudge.data import sources, tokenfiles
     from nudge.data.shards import is_prepared
 
     prepared = len(paths) == 1 and is_prepared(sources.expand_user(paths[0]))
-    if not prepared and SORTING not in paths:
+    if not prepared and SORTING not in paths and not tokenfiles.find(paths):
         sources.find(paths)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 
 from nudge.config import SORTING, DataConfig
-from nudge.data import sorting, sources, vocabulary
+from nudge.data import sorting, sources, tokenfiles, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.encoding import encode_documents
 from nudge.data.ledger import Ledger
@@ -36,12 +36,15 @@ def prepare(
 ) -> Generator[Preparing, None, Dataset]:
     """Prepare text, or open it if it is prepared already; use as `dataset = yield from prepare(config)`.
 
-    One folder that holds a manifest.json is opened as it is. Without `out` the tokens go to the user's cache. An
-    interrupted preparation goes on with its finished shards; two at once wait for each other.
+    One folder that holds a manifest.json is opened as it is; token files of another program are read where they lie.
+    Without `out` the tokens go to the user's cache. An interrupted preparation goes on with its finished shards; two at
+    once wait for each other.
     Raises: DataError, TokenizerError, MachineError.
     """
     if len(config.paths) == 1 and is_prepared(prepared := sources.expand_user(config.paths[0])):
         return open_dataset(prepared)
+    if token_files := tokenfiles.find(config.paths):
+        return (yield from tokenfiles.prepare(config, token_files, out))
     if SORTING in config.paths:
         return sorting.prepare(config, out)
     texts = sources.find(config.paths)

@@ -123,11 +123,16 @@ def _expand(given: str) -> list[Path]:
         return found
     if path.exists():
         return [path]
-    # not Path.glob: that takes no absolute pattern
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(given) else []  # noqa: PTH207
-    if matches:
-        return [path for match in matches for path in _expand(match)]
+    if found := matches(given):
+        return [path for match in found for path in _expand(str(match))]
     raise DataError(f"there is no {given}", _neighbours(path))
+
+
+def matches(pattern: str) -> list[Path]:
+    """What a glob matches, in order; nothing if it is none."""
+    # not Path.glob: that takes no absolute pattern
+    found = glob.glob(str(expand_user(pattern)), recursive=True) if glob.has_magic(pattern) else []  # noqa: PTH207
+    return [Path(match) for match in sorted(found)]
 
 
 def _walk(root: Path, passed_over: Iterable[str] = ()) -> Iterator[Path]:
