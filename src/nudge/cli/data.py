@@ -37,23 +37,32 @@ def data() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder for the tokens. [default: one in the cache, which is printed]",
 )
-@click.option("--field", default=DataConfig().field, help="The field of .jsonl lines that holds the text.")
+@click.option("--field", default=DataConfig().field, help="The field or column that holds the text (.jsonl, .parquet).")
+@click.option(
+    "--hub-bytes",
+    type=int,
+    default=DataConfig().hub_bytes,
+    metavar="N",
+    help="The most text to take of each hf: source.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, as_json: bool) -> None:
+def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, hub_bytes: int, as_json: bool) -> None:
     """Turn text into tokens, split into training and validation.
 
-    SRC are files, folders and globs of .txt, .md, .py and .jsonl (each also as .gz); left out, Python's standard
-    library. Interrupted, the same command goes on where it was.
+    SRC are files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, or hf:OWNER/NAME
+    of the Hugging Face Hub; left out, Python's standard library. Interrupted, the same command goes on where it was.
+    Token files of nanoGPT and llm.c are checked and read where they lie: only what was found is written.
 
     \b
     Example:
       nudge data prepare books/ --tokenizer gpt2 --out tokens/books
       nudge data prepare "reviews/*.jsonl.gz" --field review --tokenizer bpe-24000 --out tokens/reviews
+      nudge data prepare hf:HuggingFaceFW/fineweb-edu:sample-10BT --tokenizer gpt2 --hub-bytes 2000000000
     """
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import prepare as preparation
 
-    config = DataConfig(paths=src, field=field, tokenizer=tokenizer)
+    config = DataConfig(paths=src, field=field, hub_bytes=hub_bytes, tokenizer=tokenizer)
     _show(prepare_with_bar(preparation.prepare(config, out=out)), as_json)
 
 
@@ -62,12 +71,13 @@ def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, 
 @click.option("--verify", is_flag=True, help="Read every byte and compare with the SHA-256 it was written with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(folder: Path, verify: bool, as_json: bool) -> None:
-    """Show what a folder of tokens holds.
+    """Show what a folder of tokens holds, be they nudge's, nanoGPT's or llm.c's.
 
     \b
     Example:
       nudge data info tokens/books
       nudge data info tokens/books --verify --json
+      nudge data info nanoGPT/data/openwebtext
     """
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import prepare as preparation
