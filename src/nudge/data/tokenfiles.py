@@ -154,10 +154,10 @@ def inspect(path: Path) -> TokenFile:
             f"{path} holds no tokens of llm.c: it begins with the number {magic}, expected {expected}",
             "tokens without a header are read from files named train.bin and val.bin, as nanoGPT writes them",
         )
-    if n_tokens < 1:
-        raise DataError(f"{path} says that it holds {n_tokens} tokens", _AGAIN)
     if stat.st_size != (expected_bytes := first_byte + n_tokens * bytes_per_token):
         raise DataError(f"{path} is cut or damaged: {stat.st_size:,} bytes, expected {expected_bytes:,}", _AGAIN)
+    if not n_tokens:
+        raise DataError(f"{path} is a header without tokens", _AGAIN)
     place = Place(
         path=str(path.resolve()),
         first_byte=first_byte,
