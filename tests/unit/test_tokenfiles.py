@@ -123,6 +123,14 @@ def test_llmc_is_read_where_it_lies(llmc: Path, cache: Path):
     assert not list(cache.rglob("*.bin"))
 
 
+def test_links_keep_their_names(nanogpt: Path, tmp_path: Path):
+    """A download folder of the hub links train.bin to a file that is named by its hash."""
+    for name in ("train", "val"):
+        (nanogpt / f"{name}.bin").rename(tmp_path / f"blob-{name}")
+        (nanogpt / f"{name}.bin").symlink_to(tmp_path / f"blob-{name}")
+    assert documents(opened(nanogpt), "val") == [text.encode() for text in TEXTS[50:]]
+
+
 def test_a_split_that_begins_within_a_document_counts_only_what_ends(tmp_path: Path):
     headed(tmp_path / "x_train_1.bin", starting(TEXTS)[5:])
     headed(tmp_path / "x_val_0.bin", starting(TEXTS)[:5])
@@ -187,7 +195,7 @@ def test_a_file_that_has_changed_is_checked_again(nanogpt: Path):
     raw(nanogpt / "train.bin", ending(TEXTS[:49]))
     with pytest.raises(DataError, match=r"train\.bin has changed since its tokens were checked") as raised:
         open_dataset(first.dir)
-    assert f"nudge data info {nanogpt}" in raised.value.hint
+    assert f"nudge data prepare {nanogpt}" in raised.value.hint
     assert len(documents(opened(nanogpt), "train")) == 49
     assert len(documents(open_dataset(first.dir), "train")) == 49
 

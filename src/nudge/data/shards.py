@@ -36,6 +36,7 @@ from nudge.errors import DataError, MachineError, TokenizerError
 
 FORMAT = "nudge shards 1"
 HEADER_BYTES = 256 * 4
+_CHUNK_TOKENS = 1 << 20
 SMALL_VOCAB = 65_536  # up to here two bytes hold a token
 MAGIC_VERSION = {2: (20240520, 1), 4: (20240801, 7)}  # by bytes per token, as in llm.c
 
@@ -313,7 +314,10 @@ def is_intact(folder: Path, shard: Shard) -> bool:
     if not index.is_file() or files.sha256(index) != shard.ends_sha256:
         return False
     if shard.place:
-        return hashlib.sha256(map_place(shard.place, shard.n_tokens).data).hexdigest() == shard.sha256
+        digest = hashlib.sha256()
+        for chunk in read_place(shard.place, shard.n_tokens):
+            digest.update(chunk.data)
+        return digest.hexdigest() == shard.sha256
     path = folder / shard.file
     return path.is_file() and files.sha256(path) == shard.sha256
 
@@ -344,10 +348,20 @@ def map_place(place: Place, n_tokens: int) -> Tokens16or32:
         raise DataError(f"cannot read {path}: {error.strerror}", "bring it back, or give other data") from error
     if (now.st_size, now.st_mtime_ns) != (place.file_bytes, place.modified_ns):
         raise DataError(
-            f"{path} has changed since its tokens were checked", f"check them again: nudge data info {path.parent}"
+            f"{path} has changed since its tokens were checked",
+            f"check them again: nudge data prepare {path.parent}, with its --tokenizer if one was given",
         )
     dtype = np.dtype(f"<u{place.bytes_per_token}")
     return np.memmap(path, dtype=dtype, mode="r", offset=place.first_byte, shape=(n_tokens,))
+
+
+def read_place(place: Place, n_tokens: int) -> Iterator[Tokens16or32]:
+    """All of these tokens in order, some at a time: what is mapped instead would fill the memory page by page."""
+    with Path(place.path).open("rb") as file:
+        file.seek(place.first_byte)
+        for start in range(0, n_tokens, _CHUNK_TOKENS):
+            count = min(_CHUNK_TOKENS, n_tokens - start)
+            yield np.fromfile(file, dtype=f"<u{place.bytes_per_token}", count=count)
 
 
 def _path(folder: Path, shard: Shard) -> Path:

@@ -41,6 +41,7 @@ from nudge.data.shards import (
     map_place,
     open_dataset,
     read_manifest,
+    read_place,
     write_ends,
     writing_to,
 )
@@ -53,7 +54,7 @@ _RAW_NAMES = ("train.bin", "val.bin")
 _NAMES = re.compile(r"train\.bin|val\.bin|.+_(train|val)(_\d+)?\.bin")  # what a folder is searched for
 _IS_VAL = re.compile(r"(.*_)?val[_.].*")
 _BY_MAGIC = {magic: (number, n_bytes) for n_bytes, (magic, number) in MAGIC_VERSION.items()}
-_CHUNK = 1 << 20  # tokens
+_SOON = 1 << 20  # tokens: as far as the end of a document is looked for
 _AGAIN = "copy or make the file again"
 
 
@@ -81,7 +82,7 @@ def find(paths: Sequence[str]) -> list[Path]:
     """
     named = {given: _named(given) for given in paths}
     text = next((given for given, found in named.items() if not found), None)
-    files = list(dict.fromkeys(path.resolve() for found in named.values() for path in found))
+    files = list(dict.fromkeys(path.absolute() for found in named.values() for path in found))
     if files and text:
         raise DataError(f"{files[0]} holds tokens, {text} does not: they cannot be mixed", "give one of them")
     return files
@@ -159,7 +160,7 @@ def inspect(path: Path) -> TokenFile:
     if not n_tokens:
         raise DataError(f"{path} is a header without tokens", _AGAIN)
     place = Place(
-        path=str(path.resolve()),
+        path=str(path.absolute()),  # not where a link leads: the name says which split it is
         first_byte=first_byte,
         bytes_per_token=bytes_per_token,
         file_bytes=stat.st_size,
@@ -187,7 +188,7 @@ def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
     if any(file.place.bytes_per_token == 4 for file in files):
         raise TokenizerError(
             f"{files[0].path} has 32-bit tokens, and does not say of which vocabulary",
-            "name what made them: --tokenizer cl100k, or a tokenizer.json of nudge (Llama 3's is not known here)",
+            f"name it: nudge data prepare {files[0].path.parent} --tokenizer cl100k, or a tokenizer.json of nudge",
         )
     return tokenizers.get("gpt2")
 
@@ -263,7 +264,7 @@ class _Check:
             at -= files[number].n_tokens
             number += 1
         file = files[number]
-        soon = map_place(file.place, file.n_tokens)[at : at + _CHUNK]
+        soon = map_place(file.place, file.n_tokens)[at : at + _SOON]
         places = np.flatnonzero(soon == self.tokenizer.eot) + self.is_raw
         if len(places) and at + places[0] < file.n_tokens:
             at += int(places[0])
@@ -312,9 +313,8 @@ class _Looked:
 
 def _look(part: TokenFile, tokenizer: Tokenizer, looked: _Looked) -> Iterator[int]:
     """Look at every token; yields how many were seen. Raises: DataError for one that is not in the vocabulary."""
-    tokens = map_place(part.place, part.n_tokens)
-    for start in range(0, len(tokens), _CHUNK):
-        chunk = tokens[start : start + _CHUNK]
+    seen = 0
+    for chunk in read_place(part.place, part.n_tokens):
         if (highest := int(chunk.max())) >= tokenizer.vocab_size:
             raise DataError(
                 f"{part.path} has the token {highest:,}, the vocabulary {tokenizer.name} ends at "
@@ -323,5 +323,6 @@ def _look(part: TokenFile, tokenizer: Tokenizer, looked: _Looked) -> Iterator[in
             )
         looked.sha256.update(chunk.data)
         looked.text_bytes += int(tokenizer.n_bytes[chunk].sum())
-        looked.eots.append(np.flatnonzero(chunk == tokenizer.eot) + start)
-        yield start + len(chunk)
+        looked.eots.append(np.flatnonzero(chunk == tokenizer.eot) + seen)
+        seen += len(chunk)
+        yield seen
