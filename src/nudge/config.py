@@ -54,8 +54,9 @@ SORTING = "builtin:sorting"  # a path that is no file: the examples of data/sort
 class DataConfig:
     """Which text is learned, and how it becomes tokens."""
 
-    paths: tuple[str, ...] = ()  # files, folders, globs, or one prepared folder; none: Python's standard library
-    field: str = "text"  # of .jsonl files
+    paths: tuple[str, ...] = ()  # files, folders, globs, hf:OWNER/NAME, tokens; none: Python's standard library
+    field: str = "text"  # of .jsonl files; the column of .parquet files
+    hub_bytes: int = 1_000_000_000  # of text, at most, taken of each hf:OWNER/NAME
     tokenizer: str = "bpe-4096"  # bytes, chars, gpt2, cl100k, bpe-N (trained on this text), or a file
     val_share: float = 0.1
 
@@ -315,6 +316,7 @@ def check(config: Config) -> None:
             f"train.micro_batch {train.micro_batch} does not divide the {sequences} windows of an update",
             "leave it out: it is then chosen by the memory there is",
         )
+    _require(config.data.hub_bytes >= 1, "data.hub_bytes", "at least 1", config.data.hub_bytes)
     _require(0 < config.data.val_share < 1, "data.val_share", "in (0, 1)", config.data.val_share)
     _require(config.eval.every >= 0, "eval.every", "0 or more", config.eval.every)
     _require(config.eval.tokens >= 1, "eval.tokens", "at least 1", config.eval.tokens)

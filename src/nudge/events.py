@@ -18,9 +18,9 @@ from nudge import files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparing:
-    """Text is being made into tokens: `done` of `total` bytes. There is no run folder yet."""
+    """Text is being made into tokens, or tokens are checked: `done` of `total` bytes. There is no run folder yet."""
 
-    what: Literal["reading", "vocabulary", "tokens"]
+    what: Literal["reading", "vocabulary", "tokens", "checking", "downloading"]
     done: int
     total: int
 

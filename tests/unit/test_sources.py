@@ -1,12 +1,13 @@
 import gzip
 import json
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
 from nudge.data import sources
-from nudge.errors import DataError
+from nudge.errors import DataError, MachineError
 
 
 @pytest.fixture
@@ -18,7 +19,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(path: str, content: str | bytes) -> str:
     data = content.encode() if isinstance(content, str) else content
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_bytes(gzip.compress(data) if path.endswith(".gz") else data)
+    Path(path).write_bytes(
+        zstd(data) if path.endswith(".zst") else gzip.compress(data) if path.endswith(".gz") else data
+    )
+    return path
+
+
+def zstd(data: bytes) -> bytes:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    out = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(out, "zstd") as stream:
+        stream.write(data)
+    return out.getvalue().to_pybytes()
+
+
+def write_parquet(path: str, **columns: object) -> str:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    import pyarrow
+
+    parquet.write_table(pyarrow.table(columns), path, row_group_size=1000)
     return path
 
 
@@ -30,15 +49,29 @@ def read(*paths: str, field: str = "text") -> list[str]:
     return list(sources.documents(paths, field))
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.py", "A.TXT", "a.txt.gz", "a.md.gz", "a.rst", "LICENSE"])
+@pytest.mark.parametrize(
+    "name", ["a.txt", "a.md", "a.py", "A.TXT", "a.txt.gz", "a.md.gz", "a.txt.zst", "a.rst", "LICENSE"]
+)
 def test_a_text_file_is_one_document(here: Path, name: str):
     assert read(write(name, "one\r\ntwo\n")) == ["one\r\ntwo\n"]
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
 def test_each_line_of_json_is_a_document(here: Path, name: str):
     assert read(write(name, lines("one", "", "two\nlines") + "\n")) == ["one", "two\nlines"]
     assert read(write(name, lines("one", field="body")), field="body") == ["one"]
+
+
+def test_zst_may_be_several_frames(here: Path):
+    Path("a.jsonl.zst").write_bytes(zstd(lines("one").encode()) + zstd(lines("two", "three").encode()))
+    assert read("a.jsonl.zst") == ["one", "two", "three"]
+
+
+def test_each_row_of_parquet_is_a_document(here: Path):
+    texts = [f"text {number}" for number in range(5000)]
+    write_parquet("a.parquet", text=[*texts, "", None], body=[*texts[::-1], "", None], n=range(5002))
+    assert read("a.parquet") == texts
+    assert read("a.parquet", field="body") == texts[::-1]
 
 
 def test_a_folder_is_searched_to_the_bottom_in_a_fixed_order(here: Path):
@@ -68,7 +101,14 @@ def test_bytes_that_are_not_utf8_survive(here: Path):
 
 
 def test_positions_grow_to_the_size_of_the_files(here: Path):
-    found = sources.find([write("a.txt", "abc"), write("b.jsonl", lines("x", "y")), write("c.jsonl.gz", lines("z"))])
+    found = sources.find(
+        [
+            write("a.txt", "abc"),
+            write("b.jsonl", lines("x", "y")),
+            write("c.jsonl.gz", lines("z")),
+            write_parquet("d.parquet", text=["v", "w"]),
+        ]
+    )
     positions = [position for _, position in sources.read_all(found)]
     assert positions == sorted(positions)
     assert positions[-1] == sum(file.n_bytes for file in found)
@@ -117,6 +157,47 @@ def test_a_broken_gzip_file_is_refused(here: Path, content: bytes):
     Path("a.txt.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.txt\.gz is not a whole gzip file"):
         read("a.txt.gz")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda data: b"not zst", lambda data: data[:-9], lambda data: data + b"more"],
+    ids=["other", "cut", "more"],
+)
+@pytest.mark.parametrize("name", ["a.txt.zst", "a.jsonl.zst"])
+def test_a_broken_zst_file_is_refused(here: Path, name: str, change):
+    Path(name).write_bytes(change(zstd(lines(*map(str, range(3000))).encode())))
+    with pytest.raises(DataError, match=rf"{name} is not a whole zst file"):
+        read(name)
+
+
+@pytest.mark.parametrize("change", [lambda data: b"", lambda data: b"text", lambda data: data[:-9]])
+def test_a_broken_parquet_file_is_refused(here: Path, change):
+    Path(write_parquet("a.parquet", text=["a"])).write_bytes(change(Path("a.parquet").read_bytes()))
+    with pytest.raises(DataError, match=r"a\.parquet is not a whole parquet file"):
+        read("a.parquet")
+
+
+def test_a_wrong_column_names_those_there_are(here: Path):
+    write_parquet("a.parquet", texts=["x"], number=[3])
+    for field in ("text", "number"):
+        with pytest.raises(DataError, match=f"no column of text '{field}'; its columns are texts, number") as raised:
+            read("a.parquet", field=field)
+        assert "--field" in raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.txt.zst"])
+def test_without_pyarrow_it_says_what_to_install(here: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    Path(name).write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MachineError, match=f"reading {name} needs the library pyarrow") as raised:
+        read(name)
+    assert raised.value.hint == "pip install 'nudge-lm[data]'"
+
+
+def test_a_name_of_the_hub_is_no_file(here: Path):
+    with pytest.raises(DataError, match="hf:owner/name is fetched by nudge train"):
+        read("hf:owner/name")
 
 
 def test_what_is_missing_names_its_neighbours(here: Path):

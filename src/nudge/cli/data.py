@@ -37,23 +37,32 @@ def data() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="The folder for the tokens. [default: one in the cache, which is printed]",
 )
-@click.option("--field", default=DataConfig().field, help="The field of .jsonl lines that holds the text.")
+@click.option("--field", default=DataConfig().field, help="The field or column that holds the text (.jsonl, .parquet).")
+@click.option(
+    "--hub-bytes",
+    type=int,
+    default=DataConfig().hub_bytes,
+    metavar="N",
+    help="The most text to take of each hf: source.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, as_json: bool) -> None:
+def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, hub_bytes: int, as_json: bool) -> None:
     """Turn text into tokens, split into training and validation.
 
-    SRC are files, folders and globs of .txt, .md, .py and .jsonl (each also as .gz); left out, Python's standard
-    library. Interrupted, the same command goes on where it was.
+    SRC are files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, or hf:OWNER/NAME
+    of the Hugging Face Hub; left out, Python's standard library. Interrupted, the same command goes on where it was.
+    Token files of nanoGPT and llm.c are checked and read where they lie: only what was found is written.
 
     \b
     Example:
       nudge data prepare books/ --tokenizer gpt2 --out tokens/books
       nudge data prepare "reviews/*.jsonl.gz" --field review --tokenizer bpe-24000 --out tokens/reviews
+      nudge data prepare hf:HuggingFaceFW/fineweb-edu:sample-10BT --tokenizer gpt2 --hub-bytes 2000000000
     """
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import prepare as preparation
 
-    config = DataConfig(paths=src, field=field, tokenizer=tokenizer)
+    config = DataConfig(paths=src, field=field, hub_bytes=hub_bytes, tokenizer=tokenizer)
     _show(prepare_with_bar(preparation.prepare(config, out=out)), as_json)
 
 
@@ -62,16 +71,23 @@ def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, 
 @click.option("--verify", is_flag=True, help="Read every byte and compare with the SHA-256 it was written with.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(folder: Path, verify: bool, as_json: bool) -> None:
-    """Show what a folder of tokens holds.
+    """Show what a folder of tokens holds, be they nudge's, nanoGPT's or llm.c's.
 
     \b
     Example:
       nudge data info tokens/books
       nudge data info tokens/books --verify --json
+      nudge data info nanoGPT/data/openwebtext
     """
+    from nudge.cli.progress import prepare_with_bar
+    from nudge.data import prepare as preparation
+    from nudge.data import tokenfiles
     from nudge.data.shards import open_dataset
 
-    dataset = open_dataset(folder)
+    if tokenfiles.find([str(folder)]):
+        dataset = prepare_with_bar(preparation.prepare(DataConfig(paths=(str(folder),))))
+    else:
+        dataset = open_dataset(folder)
     if verify:
         dataset.verify()
     _show(dataset, as_json, "every byte is as it was written" if verify else "")
@@ -96,6 +112,8 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
         "validation": _counts(manifest.val, manifest.records),
         "fingerprint": dataset.fingerprint[:12],
     }
+    if source.note:
+        lines["note"] = source.note
     if note:
         lines["verified"] = note
     for name, words in lines.items():
@@ -106,7 +124,8 @@ def _counts(split: "SplitManifest", records: "Records | None") -> str:
     if records:
         n, length = split.n_tokens // records.n_tokens, records.n_tokens
         return f"{split.n_tokens:,} tokens: {n:,} examples of {length}, the first {records.n_given} of which are given"
+    documents = f" in {split.n_documents:,} documents" if split.n_documents else ""
     return (
-        f"{split.n_tokens:,} tokens in {split.n_documents:,} documents, {split.text_bytes / 1e6:,.2f} MB of text, "
+        f"{split.n_tokens:,} tokens{documents}, {split.text_bytes / 1e6:,.2f} MB of text, "
         f"{split.text_bytes / max(split.text_tokens, 1):.2f} bytes per token"
     )

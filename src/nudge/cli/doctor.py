@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 import click
 
-EXTRAS = {"vocab": "GPT-2's vocabulary without a network", "hub": "nudge import OWNER/NAME"}
+EXTRAS = {
+    "vocab": "GPT-2's vocabulary without a network",
+    "hub": "nudge import OWNER/NAME, --data hf:OWNER/NAME",
+    "data": ".zst and .parquet files",
+}
 
 
 class Fact(NamedTuple):

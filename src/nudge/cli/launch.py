@@ -19,7 +19,6 @@ from nudge import __version__, files
 from nudge import config as configs
 from nudge.cli.train import make_config
 from nudge.cli.train import train as train_command
-from nudge.config import SORTING
 from nudge.errors import ConfigError, MachineError
 from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import ANY_GPU, Job, LocalPath, check
@@ -153,12 +152,9 @@ def check_training(params: dict[str, Any]) -> "Config":
 
 def check_text(paths: tuple[str, ...]) -> None:
     """Raises: DataError for text that is not here."""
-    from nudge.data import sources
-    from nudge.data.shards import is_prepared
+    from nudge.data.prepare import find_text
 
-    prepared = len(paths) == 1 and is_prepared(sources.expand_user(paths[0]))
-    if not prepared and SORTING not in paths:
-        sources.find(paths)
+    find_text(paths)
 
 
 def free_name(recipe: str) -> str:

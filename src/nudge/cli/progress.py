@@ -6,7 +6,13 @@ from typing import TypeVar
 
 from nudge.events import Preparing
 
-PREPARING = {"reading": "reading the text", "vocabulary": "learning a vocabulary", "tokens": "making tokens"}
+PREPARING = {
+    "downloading": "downloading text",
+    "reading": "reading the text",
+    "vocabulary": "learning a vocabulary",
+    "tokens": "making tokens",
+    "checking": "checking the tokens",
+}
 
 Made = TypeVar("Made")
 

@@ -27,7 +27,7 @@ def tokenizer() -> None:
 @click.argument("src", nargs=-1)
 @click.option("--vocab-size", type=int, required=True, help="Symbols: 256 bytes, merges, and the end of text.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
-@click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
+@click.option("--field", default="text", help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json: bool) -> None:
     """Learn a byte-pair vocabulary from text.

@@ -43,10 +43,10 @@ class Count(click.ParamType[int]):
     "--data",
     multiple=True,
     metavar="PATH...",
-    help="Text files, folders, globs, or a prepared folder. [default: Python's standard library]",
+    help="Text files, folders, globs, hf:OWNER/NAME, or a folder of tokens. [default: Python's standard library]",
 )
 @click.argument("more_data", nargs=-1, metavar="")
-@click.option("--field", metavar="NAME", help="The field of .jsonl lines that holds the text.")
+@click.option("--field", metavar="NAME", help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option(
     "--tokenizer",
     metavar="NAME|FILE",

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import filelock
 
 from nudge.config import SORTING, DataConfig
-from nudge.data import sorting, sources, vocabulary
+from nudge.data import hub, sorting, sources, tokenfiles, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.encoding import encode_documents
 from nudge.data.ledger import Ledger
@@ -36,16 +36,20 @@ def prepare(
 ) -> Generator[Preparing, None, Dataset]:
     """Prepare text, or open it if it is prepared already; use as `dataset = yield from prepare(config)`.
 
-    One folder that holds a manifest.json is opened as it is. Without `out` the tokens go to the user's cache. An
-    interrupted preparation goes on with its finished shards; two at once wait for each other.
+    One folder that holds a manifest.json is opened as it is; token files of another program are read where they lie.
+    Without `out` the tokens go to the user's cache. An interrupted preparation goes on with its finished shards; two at
+    once wait for each other.
     Raises: DataError, TokenizerError, MachineError.
     """
     if len(config.paths) == 1 and is_prepared(prepared := sources.expand_user(config.paths[0])):
         return open_dataset(prepared)
+    if token_files := tokenfiles.find(config.paths):
+        return (yield from tokenfiles.prepare(config, token_files, out))
     if SORTING in config.paths:
         return sorting.prepare(config, out)
-    texts = sources.find(config.paths)
-    source = yield from _read_source(config, texts)
+    paths, note = yield from hub.fetch(config.paths, config.field, config.hub_bytes)
+    texts = sources.find(paths)
+    source = yield from _read_source(config, texts, note)
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
     if tokenizer and not tokenizer.has_eot:
         raise TokenizerError(
@@ -63,7 +67,15 @@ def prepare(
     return open_dataset(folder)
 
 
-def _read_source(config: DataConfig, texts: list[TextFile]) -> Generator[Preparing, None, Source]:
+def find_text(paths: Sequence[str]) -> list[TextFile]:
+    """The text files that paths name; none if they name tokens, or text that is not here. Raises: DataError."""
+    if (len(paths) == 1 and is_prepared(sources.expand_user(paths[0]))) or SORTING in paths or tokenfiles.find(paths):
+        return []
+    local = [path for path in paths if not hub.is_hub(path)]
+    return sources.find(local) if local or not paths else []
+
+
+def _read_source(config: DataConfig, texts: list[TextFile], note: str) -> Generator[Preparing, None, Source]:
     total = sum(file.n_bytes for file in texts)
     content, done = hashlib.sha256(), 0
     for file in texts:
@@ -79,6 +91,7 @@ def _read_source(config: DataConfig, texts: list[TextFile]) -> Generator[Prepari
         n_bytes=total,
         sha256=content.hexdigest(),
         suffixes=tuple(sorted({file.suffix for file in texts})),
+        note=note or None,
     )
 
 
@@ -87,8 +100,8 @@ def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: T
     decisive = {
         "recipe": RECIPE,
         "content": source.sha256,
-        "suffixes": [(file.suffix, file.compressed) for file in texts],
-        "field": config.field if ".jsonl" in source.suffixes else None,
+        "suffixes": [(file.suffix, file.compression != "") for file in texts],
+        "field": config.field if {".jsonl", ".parquet"} & set(source.suffixes) else None,
         "tokenizer": tokenizer.sha256 if tokenizer else config.tokenizer,
         "val_share": config.val_share,
     }

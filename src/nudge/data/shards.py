@@ -10,6 +10,9 @@ val_000000.bin ...
 
 Each document is the end-of-text token and then its text; or the tokens are records, which have a length instead of a
 token that starts them (docs/decisions/0006-records.md). Source: llm.c, dev/data/data_common.py.
+
+The tokens of another program stay in its files (data/tokenfiles.py); beside the manifest then lie only the tokenizer
+and where documents end.
 """
 
 import bisect
@@ -19,7 +22,7 @@ import hashlib
 import json
 import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,23 +36,36 @@ from nudge.errors import DataError, MachineError, TokenizerError
 
 FORMAT = "nudge shards 1"
 HEADER_BYTES = 256 * 4
+_CHUNK_TOKENS = 1 << 20
 SMALL_VOCAB = 65_536  # up to here two bytes hold a token
-_MAGIC_VERSION = {2: (20240520, 1), 4: (20240801, 7)}  # by bytes per token, as in llm.c
+MAGIC_VERSION = {2: (20240520, 1), 4: (20240801, 7)}  # by bytes per token, as in llm.c
 
 SplitName = Literal["train", "val"]
 Tokens16or32 = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the tokens of a shard lie in a file of another program, which is read as it is and never written."""
+
+    path: str
+    first_byte: int
+    bytes_per_token: int
+    file_bytes: int
+    modified_ns: int  # with the size, tells a file that has changed since it was checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
     """One file of tokens, and the index beside it."""
 
-    file: str
+    file: str  # with a `place` there is no such file, only its index
     n_tokens: int
     n_documents: int  # that end in it
     text_bytes: int
     sha256: str
     ends_sha256: str
+    place: Place | None = None  # None: in `file`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +100,7 @@ class Source:
     n_bytes: int
     sha256: str  # over the SHA-256 of each file, in order
     suffixes: tuple[str, ...]
+    note: str | None = None  # what else there is to say of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +128,7 @@ class Manifest:
     records: Records | None = None  # None: documents
 
     def save(self, path: Path) -> None:
-        value = {"format": FORMAT, **asdict(self)}
-        if self.records is None:  # a manifest of documents has no such line
-            del value["records"]
-        files.write_json(path, value)
+        files.write_json(path, {"format": FORMAT, **asdict(self, dict_factory=_said)})
 
 
 class Tokens:
@@ -133,7 +147,7 @@ class Tokens:
         self.manifest = manifest
         self.dtype = np.dtype(dtype)
         self.records = records
-        self._shards = [_map(folder / shard.file, shard.n_tokens, self.dtype) for shard in manifest.shards]
+        self._shards = [_map(folder, shard, self.dtype) for shard in manifest.shards]
         self._starts = [0, *np.cumsum([shard.n_tokens for shard in manifest.shards]).tolist()]
 
     def __len__(self) -> int:
@@ -196,7 +210,7 @@ class Dataset:
             for shard in split.shards:
                 if not is_intact(self.dir, shard):
                     raise DataError(
-                        f"{self.dir / shard.file} is damaged: its SHA-256 is not the manifest's", _again(self.dir)
+                        f"{_path(self.dir, shard)} is damaged: its SHA-256 is not the manifest's", _again(self.dir)
                     )
 
 
@@ -238,7 +252,7 @@ def read_manifest(folder: Path) -> Manifest:
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.pop("format") != FORMAT:
             raise ValueError("of another format")
-        manifest: Manifest = _from_json(Manifest, {"records": None, **value})
+        manifest: Manifest = _from_json(Manifest, value)
         for split in (manifest.train, manifest.val):
             if split != SplitManifest.of(split.shards) or split.n_tokens < 1 or not _whole(split, manifest.records):
                 raise ValueError("its counts contradict each other")
@@ -271,28 +285,41 @@ def ends_name(file: str) -> str:
 
 def write_shard(folder: Path, file: str, tokens: Tokens16or32, ends: npt.NDArray[np.uint64], text_bytes: int) -> Shard:
     """Write one shard and its index, each atomically, and describe them."""
-    magic, version = _MAGIC_VERSION[tokens.itemsize]
+    magic, version = MAGIC_VERSION[tokens.itemsize]
     header = np.zeros(256, dtype="<i4")
     header[:3] = magic, version, len(tokens)
     with files.atomic_writer(folder / file) as out:
         out.write(header.tobytes())
         out.write(tokens.tobytes())
-    with files.atomic_writer(folder / ends_name(file)) as index:
-        np.lib.format.write_array(typing.cast(Any, index), ends, allow_pickle=False)
     return Shard(
         file=file,
         n_tokens=len(tokens),
         n_documents=len(ends),
         text_bytes=text_bytes,
         sha256=out.sha256.hexdigest(),
-        ends_sha256=index.sha256.hexdigest(),
+        ends_sha256=write_ends(folder, file, ends),
     )
+
+
+def write_ends(folder: Path, file: str, ends: npt.NDArray[np.uint64]) -> str:
+    """Write the index of a shard atomically; its SHA-256."""
+    with files.atomic_writer(folder / ends_name(file)) as index:
+        np.lib.format.write_array(typing.cast(Any, index), ends, allow_pickle=False)
+    return index.sha256.hexdigest()
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
     """Whether a shard and its index have the SHA-256 they were written with."""
-    paths = {folder / shard.file: shard.sha256, folder / ends_name(shard.file): shard.ends_sha256}
-    return all(path.is_file() and files.sha256(path) == digest for path, digest in paths.items())
+    index = folder / ends_name(shard.file)
+    if not index.is_file() or files.sha256(index) != shard.ends_sha256:
+        return False
+    if shard.place:
+        digest = hashlib.sha256()
+        for chunk in read_place(shard.place, shard.n_tokens):
+            digest.update(chunk.data)
+        return digest.hexdigest() == shard.sha256
+    path = folder / shard.file
+    return path.is_file() and files.sha256(path) == shard.sha256
 
 
 @contextlib.contextmanager
@@ -312,14 +339,46 @@ def _whole(split: SplitManifest, records: Records | None) -> bool:
     return not records or (1 <= records.n_given < records.n_tokens and split.n_tokens % records.n_tokens == 0)
 
 
-def _map(path: Path, n_tokens: int, dtype: np.dtype[Any]) -> Tokens16or32:
+def map_place(place: Place, n_tokens: int) -> Tokens16or32:
+    """Tokens in a file of another program. Raises: DataError if it is gone or has changed since it was checked."""
+    path = Path(place.path)
+    try:
+        now = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", "bring it back, or give other data") from error
+    if (now.st_size, now.st_mtime_ns) != (place.file_bytes, place.modified_ns):
+        raise DataError(
+            f"{path} has changed since its tokens were checked",
+            f"check them again: nudge data prepare {path.parent}, with its --tokenizer if one was given",
+        )
+    dtype = np.dtype(f"<u{place.bytes_per_token}")
+    return np.memmap(path, dtype=dtype, mode="r", offset=place.first_byte, shape=(n_tokens,))
+
+
+def read_place(place: Place, n_tokens: int) -> Iterator[Tokens16or32]:
+    """All of these tokens in order, some at a time: what is mapped instead would fill the memory page by page."""
+    with Path(place.path).open("rb") as file:
+        file.seek(place.first_byte)
+        for start in range(0, n_tokens, _CHUNK_TOKENS):
+            count = min(_CHUNK_TOKENS, n_tokens - start)
+            yield np.fromfile(file, dtype=f"<u{place.bytes_per_token}", count=count)
+
+
+def _path(folder: Path, shard: Shard) -> Path:
+    return Path(shard.place.path) if shard.place else folder / shard.file
+
+
+def _map(folder: Path, shard: Shard, dtype: np.dtype[Any]) -> Tokens16or32:
+    if shard.place:
+        return map_place(shard.place, shard.n_tokens)
+    path, n_tokens = folder / shard.file, shard.n_tokens
     try:
         with path.open("rb") as file:
             header = np.frombuffer(file.read(HEADER_BYTES), dtype="<i4")
         n_bytes = path.stat().st_size
     except OSError as error:
         raise DataError(f"cannot read the shard {path}: {error.strerror}", _again(path.parent)) from error
-    if len(header) < 3 or tuple(header[:2]) != _MAGIC_VERSION[dtype.itemsize]:
+    if len(header) < 3 or tuple(header[:2]) != MAGIC_VERSION[dtype.itemsize]:
         raise DataError(f"{path} is not a shard of {8 * dtype.itemsize}-bit tokens", _again(path.parent))
     expected = HEADER_BYTES + n_tokens * dtype.itemsize
     if n_bytes != expected:
@@ -333,21 +392,28 @@ def _again(folder: Path) -> str:
     return f"restore {folder} from a copy, or remove it and prepare the text again"
 
 
+def _said(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What stands in a manifest: None means that there is nothing to say."""
+    return {name: value for name, value in items if value is not None}
+
+
 def _from_json(kind: Any, value: Any) -> Any:
     """A dataclass (and those inside it) from plain JSON values. Raises: KeyError or TypeError if they do not fit."""
     hints = typing.get_type_hints(kind)
+    value = {field.name: field.default for field in fields(kind) if field.default is not MISSING} | value
     if set(value) != set(hints):
         raise ValueError(f"expected {', '.join(hints)}")
     converted: dict[str, Any] = {}
     for name, hint in hints.items():
         inner = value[name]
+        optional = next((part for part in typing.get_args(hint) if part in (Records, Place)), None)
         if typing.get_origin(hint) is tuple:
             element = typing.get_args(hint)[0]
             converted[name] = tuple(_from_json(element, item) if element is Shard else element(item) for item in inner)
         elif hint in (Source, SplitManifest):
             converted[name] = _from_json(hint, inner)
-        elif hint == Records | None:
-            converted[name] = None if inner is None else _from_json(Records, inner)
+        elif optional and inner is not None:
+            converted[name] = _from_json(optional, inner)
         else:
             converted[name] = inner
     return kind(**converted)

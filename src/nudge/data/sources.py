@@ -1,7 +1,8 @@
 """Where text comes from: files, folders and globs, or Python's own standard library; one document after another.
 
-A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz).
-Nothing but one document (of a .jsonl file) or one file is held in memory.
+A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz, .zst).
+Each row of a .parquet file is one. Nothing but one document (of a .jsonl file), some rows (of a .parquet file) or one
+file is held in memory.
 """
 
 import glob
@@ -13,11 +14,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
+from nudge.data import arrow
 from nudge.errors import DataError, nearest
 
-SUFFIXES = (".txt", ".md", ".py", ".jsonl")
+SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
+COMPRESSED = (".gz", ".zst")
 
 _CHUNK_BYTES = 1 << 24
 
@@ -28,12 +31,12 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """One file of text. `suffix` is what remains when .gz is taken off."""
+    """One file of text. `suffix` is what remains when that of its compression is taken off."""
 
     path: Path
     n_bytes: int
     suffix: str
-    compressed: bool
+    compression: str  # ".gz", ".zst" or none
 
 
 def find(paths: Sequence[str]) -> list[TextFile]:
@@ -72,13 +75,18 @@ def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
     """
     try:
         with file.path.open("rb") as raw:
-            if file.suffix == ".jsonl":
+            if file.suffix == ".parquet":
+                for text, share in arrow.parquet_texts(file.path, field):
+                    yield text, int(share * file.n_bytes)
+            elif file.suffix == ".jsonl":
                 yield from _json_lines(file, raw, field)
             elif text := _whole(file, raw):
                 yield text, file.n_bytes
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{file.path} is not a whole gzip file: {error}", "compress or download it again") from error
     except OSError as error:
+        if error.errno is None and file.compression == ".zst":
+            raise DataError(f"{file.path} is not a whole zst file: {error}", "compress or download it again") from error
         raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
 
 
@@ -113,21 +121,29 @@ def expand_user(given: str) -> Path:
 
 
 def _expand(given: str) -> list[Path]:
+    if given.startswith("hf:"):
+        raise DataError(f"{given} is fetched by nudge train and nudge data prepare only", "give files or folders here")
     path = expand_user(given)
     if path.is_dir():
         found = [inner for inner in _walk(path) if _suffix(inner)[0] in SUFFIXES]
         if not found:
             raise DataError(
-                f"no text in the folder {given}", f"it is searched for {', '.join(SUFFIXES)} (each also as .gz)"
+                f"no text in the folder {given}",
+                f"it is searched for {', '.join(SUFFIXES)} (text also as {' and '.join(COMPRESSED)})",
             )
         return found
     if path.exists():
         return [path]
-    # not Path.glob: that takes no absolute pattern
-    matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(given) else []  # noqa: PTH207
-    if matches:
-        return [path for match in matches for path in _expand(match)]
+    if found := matches(given):
+        return [path for match in found for path in _expand(str(match))]
     raise DataError(f"there is no {given}", _neighbours(path))
+
+
+def matches(pattern: str) -> list[Path]:
+    """What a glob matches, in order; nothing if it is none."""
+    # not Path.glob: that takes no absolute pattern
+    found = glob.glob(str(expand_user(pattern)), recursive=True) if glob.has_magic(pattern) else []  # noqa: PTH207
+    return [Path(match) for match in sorted(found)]
 
 
 def _walk(root: Path, passed_over: Iterable[str] = ()) -> Iterator[Path]:
@@ -143,21 +159,28 @@ def _neighbours(path: Path) -> str:
     return nearest(path.name, names) if 0 < len(names) <= 1000 else "check the path"
 
 
-def _suffix(path: Path) -> tuple[str, bool]:
-    compressed = path.suffix.lower() == ".gz"
-    return Path(path.stem if compressed else path.name).suffix.lower(), compressed
+def _suffix(path: Path) -> tuple[str, str]:
+    """Of the text, and of its compression."""
+    compression = path.suffix.lower() if path.suffix.lower() in COMPRESSED else ""
+    return Path(path.stem if compression else path.name).suffix.lower(), compression
 
 
 def _text_file(path: Path) -> TextFile:
-    suffix, compressed = _suffix(path)
+    suffix, compression = _suffix(path)
     try:
-        return TextFile(path, path.stat().st_size, suffix, compressed)
+        return TextFile(path, path.stat().st_size, suffix, compression)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
 
 
+def _decompressed(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
+    if file.compression == ".zst":
+        return arrow.zstd_reader(raw, file.path)
+    return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if file.compression else raw
+
+
 def _whole(file: TextFile, raw: IO[bytes]) -> str:
-    data = gzip.GzipFile(fileobj=raw).read() if file.compressed else raw.read()
+    data = _decompressed(file, raw).read()
     if b"\0" in data:
         raise DataError(
             f"{file.path} is not text: it has NUL bytes", "if it is text in UTF-16, save it as UTF-8; else leave it out"
@@ -171,10 +194,9 @@ def _whole(file: TextFile, raw: IO[bytes]) -> str:
 
 
 def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[str, int]]:
-    lines = gzip.GzipFile(fileobj=raw) if file.compressed else raw
     done = 0
-    for number, line in enumerate(lines, start=1):
-        done = raw.tell() if file.compressed else done + len(line)
+    for number, line in enumerate(_decompressed(file, raw), start=1):
+        done = raw.tell() if file.compression else done + len(line)
         if line.isspace():
             continue
         try:

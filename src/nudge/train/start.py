@@ -20,7 +20,9 @@ from nudge.checkpoint import Checkpoint
 from nudge.config import Config, DataConfig, MachineConfig
 from nudge.data.batches import Batches, check_windows
 from nudge.data.prepare import prepare
-from nudge.data.shards import Dataset, open_dataset
+from nudge.data.shards import Dataset, is_prepared, open_dataset
+from nudge.data.sources import expand_user
+from nudge.data.tokenfiles import is_current
 from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError, TokenizerError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
@@ -228,7 +230,7 @@ def new_folder(recipe: str, runs: Path = Path("runs")) -> Path:
 def _fine_tuning(config: Config, parent: Checkpoint) -> Config:
     """Fine-tuning keeps the sizes and the vocabulary of the model it starts from."""
     data = config.data
-    if not (len(data.paths) == 1 and (Path(data.paths[0]) / "manifest.json").exists()):
+    if not (len(data.paths) == 1 and is_prepared(expand_user(data.paths[0]))):
         data = replace(data, tokenizer=str(checkpoint.tokenizer_path(parent)))
     return replace(config, model=parent.config.model, data=data)
 
@@ -261,11 +263,13 @@ def _fitting_prompt(dataset: Dataset) -> str:
     """
     if records := dataset.manifest.records:  # a question that is held out
         return dataset.tokenizer.decode(dataset.val.read(0, records.n_given).tolist())
-    prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents == 1 else ""
+    prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents <= 1 else ""
     try:
         dataset.tokenizer.encode(prompt)
     except TokenizerError:  # a vocabulary of characters need not have these
-        return ""
+        prompt = ""
+    if not prompt and not dataset.tokenizer.has_eot:  # then a sample needs something to begin with
+        return dataset.tokenizer.decode(dataset.val.read(0, 1).tolist())
     return prompt
 
 
@@ -353,7 +357,11 @@ def _write_down(
             "processes": world.size,
             "launch": world.launch,
             "torch": torch.__version__,
-            "data": {"dir": str(dataset.dir.resolve()), "fingerprint": dataset.fingerprint},
+            "data": {
+                "dir": str(dataset.dir.resolve()),
+                "fingerprint": dataset.fingerprint,
+                "source": dataclasses.asdict(dataset.manifest.source),
+            },
             "tokenizer_sha256": dataset.tokenizer.sha256,
         },
     )
@@ -368,6 +376,8 @@ def _started(
     notes: tuple[str, ...] = (),
 ) -> Started:
     config, world = trainer.config, trainer.world
+    if said := trainer.dataset.manifest.source.note:
+        notes += (said,)
     if world.size > 1:
         how = "each keeps a part of the weights (FSDP)" if trainer.sharded else "each has all weights (DDP)"
         spoken = "NCCL" if world.device == "cuda" else "gloo"
@@ -433,7 +443,7 @@ def _with_more(config: Config, done: int, said: list[Event], *, steps: int | Non
 def _same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Preparing, None, Dataset]:
     """The dataset the run began with; made anew from the same text if its folder is gone."""
     folder = Path(written["dir"])
-    dataset = open_dataset(folder) if (folder / "manifest.json").exists() else (yield from prepare(config))
+    dataset = open_dataset(folder) if is_current(folder) else (yield from prepare(config))
     if dataset.fingerprint != written["fingerprint"]:
         raise DataError(
             f"the text is not what this run began with (the tokens in {folder} are gone and the text has changed)",

@@ -8,8 +8,7 @@ from nicegui import ui
 
 from nudge import config as configs
 from nudge.config import Config
-from nudge.data import sources
-from nudge.data.shards import is_prepared
+from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
 from nudge.model import sizes
 from nudge.recipes import RECIPES, recipe
@@ -233,8 +232,8 @@ def _found(config: Config, visit: Visit) -> str:
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
-    if is_prepared(sources.expand_user(paths[0])):
+    texts = find_text(paths)
+    if not texts:
         return visit.t("train.data_prepared")
-    texts = sources.find(paths)
     n_bytes = sum(file.n_bytes for file in texts)
     return visit.t("train.data_found", n=numbers.whole(len(texts)), size=numbers.size(n_bytes))

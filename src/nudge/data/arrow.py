@@ -1,0 +1,65 @@
+"""What needs the library pyarrow (extra `data`): .zst and .parquet files, a piece at a time.
+
+Python reads .zst by itself only from 3.14 on. The library zstandard would be smaller, but its reader takes a file that
+was cut short for a whole one; pyarrow says it.
+"""
+
+import contextlib
+import importlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from nudge.errors import DataError, MachineError, nearest
+
+_ROWS = 1024  # at once
+
+
+def zstd_reader(raw: IO[bytes], path: Path) -> IO[bytes]:
+    """The decompressed bytes of a .zst file. Reading it raises OSError without a `strerror` if it is damaged or cut."""
+    pyarrow = _library("pyarrow", path)
+    return cast(IO[bytes], io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd")))
+
+
+def parquet_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
+    """The texts in a column of a .parquet file that are not empty, and the share of its rows that are read by then.
+
+    Raises: DataError if the file is damaged, or has no such column of text; MachineError without pyarrow.
+    """
+    pyarrow, parquet = _library("pyarrow", path), _library("pyarrow.parquet", path)
+    with _whole(path, pyarrow), parquet.ParquetFile(path) as file:
+        texts = [column.name for column in file.schema_arrow if _is_text(pyarrow.types, column.type)]
+        if field not in texts:
+            raise DataError(
+                f"{path} has no column of text '{field}'; its columns are {', '.join(file.schema_arrow.names)}",
+                f"name the column of the text with --field: {nearest(field, texts)}" if texts else "it needs a text",
+            )
+        done = 0
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
+            for text in batch.column(0).to_pylist():
+                done += 1
+                if text:
+                    yield text, done / file.metadata.num_rows
+
+
+@contextlib.contextmanager
+def _whole(path: Path, pyarrow: Any) -> Iterator[None]:
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is not a whole parquet file: {first_line}", "download it again") from error
+
+
+def _is_text(types: Any, column: Any) -> bool:
+    if types.is_dictionary(column):
+        column = column.value_type
+    return bool(types.is_string(column) or types.is_large_string(column) or types.is_string_view(column))
+
+
+def _library(name: str, path: Path) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MachineError(f"reading {path.name} needs the library pyarrow", "pip install 'nudge-lm[data]'") from error
