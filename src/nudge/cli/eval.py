@@ -35,7 +35,7 @@ def eval(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Measure the loss on text that was not trained on, or the score at a standard task.
+    """Measure the loss on new text, or the score at a standard task.
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
 
