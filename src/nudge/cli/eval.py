@@ -106,7 +106,7 @@ def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], 
         counts = {"examples": len(examples), "answers": len(answers), "answers_cut": cut}
         click.echo(json.dumps({"task": task.name, **counts, "scores": plain}))
         return
-    click.echo(f"{task.name}: {len(examples):,} examples, none shown before a question")
+    click.echo(f"{task.name}: {len(examples):,} example{'s' * (len(examples) > 1)}, none shown before a question")
     if cut:
         click.echo(f"{cut:,} of {len(answers):,} answers lost the beginning of their context: the window is too short")
     for line in _table(scores, published, f"published, {recipe}" if published else ""):

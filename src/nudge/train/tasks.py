@@ -55,27 +55,22 @@ class Line:
         return self._get(name, str, "a text")
 
     def texts(self, name: str) -> list[str]:
-        texts: list[Any] = self._get(name, list, "a list of texts")
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise self.wrong(f"'{self._inside}{name}' is no list of texts")
-        return texts
+        return self._list(name, str, "texts")
 
     def inner(self, name: str) -> "Line":
         return Line(self.where, self.task, self._get(name, dict, "an object"), f"{self._inside}{name}.")
 
     def lines(self, name: str) -> "list[Line]":
-        lines: list[Any] = self._get(name, list, "a list of objects")
-        if not lines or not all(isinstance(line, dict) for line in lines):
-            raise self.wrong(f"'{self._inside}{name}' is no list of objects")
-        return [Line(self.where, self.task, line, f"{self._inside}{name}[{i}].") for i, line in enumerate(lines)]
+        objects: list[dict[str, Any]] = self._list(name, dict, "objects")
+        return [Line(self.where, self.task, one, f"{self._inside}{name}[{i}].") for i, one in enumerate(objects)]
 
     def one_of(self, name: str, labels: Sequence[str]) -> int:
         """Which of `labels` the field says; a number may stand there as a number or as text."""
-        value = self.fields.get(name)
-        label = str(value) if type(value) in (int, str) else None
-        if name in self and label not in labels:
-            raise self.wrong(f"'{self._inside}{name}' is {json.dumps(value)}, expected one of {', '.join(labels)}")
-        return labels.index(label if label is not None else self.text(name))
+        value: object = self._get(name, object, "a label")
+        if type(value) not in (int, str) or str(value) not in labels:
+            got = json.dumps(value, ensure_ascii=False)[:40]
+            raise self.wrong(f"'{self._inside}{name}' is {got}, expected one of {', '.join(labels)}")
+        return labels.index(str(value))
 
     def wrong(self, why: str) -> DataError:
         return DataError(f"{self.where} is no example of {self.task}: {why}", f"a line has {TASKS[self.task].fields}")
@@ -88,6 +83,12 @@ class Line:
         if not isinstance(value, kind):
             raise self.wrong(f"'{self._inside}{name}' is not {described}")
         return value
+
+    def _list(self, name: str, kind: type[T], described: str) -> list[T]:
+        values: list[Any] = self._get(name, list, f"a list of {described}")
+        if not values or not all(isinstance(value, kind) for value in values):
+            raise self.wrong(f"'{self._inside}{name}' is no list of {described}")
+        return values
 
 
 def _choice(line: Line, context: str, answers: Sequence[str], right: int) -> Example:
