@@ -21,7 +21,7 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "train": ("train", "Train a model from the start."),
     "resume": ("train", "Go on with a run from its newest checkpoint."),
     "sample": ("sample", "Write text with a trained model."),
-    "eval": ("eval", "Measure the loss on text that was not trained on."),
+    "eval": ("eval", "Measure the loss on new text, or the score at a standard task."),
     "predict": ("predict", "Show what a model says comes next: every token with its probability."),
     "once": ("once", "Do one real update on one example, on a copy, and see what it changes."),
     "inspect": ("inspect", "Show what is inside a checkpoint: its parameters as a tree."),

@@ -1,18 +1,41 @@
-"""`nudge eval`: how well a model predicts text that it was not trained on."""
+"""`nudge eval`: how well a model predicts text that it was not trained on, and how it does at the standard tasks."""
 
 import dataclasses
 import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from nudge.errors import ConfigError
+from nudge.train.tasks import TASKS, Example, Task, read
+
+if TYPE_CHECKING:
+    from nudge.config import ModelConfig
+    from nudge.infer.engine import LanguageModel
+    from nudge.train.likelihood import Score
 
 
 @click.command("eval")
 @click.argument("source", required=False)
 @click.option("--data", multiple=True, metavar="PATH", help="Other text. [default: the run's validation split]")
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
+@click.option("--task", type=click.Choice(list(TASKS)), help="A standard task instead, from a file of its examples.")
+@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def eval(source: str | None, data: tuple[str, ...], field: str, as_json: bool) -> None:
-    """Measure the loss on text that was not trained on.
+def eval(
+    source: str | None,
+    data: tuple[str, ...],
+    field: str,
+    task: str | None,
+    file: Path | None,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Measure the loss on new text, or the score at a standard task.
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
 
@@ -20,13 +43,33 @@ def eval(source: str | None, data: tuple[str, ...], field: str, as_json: bool) -
     Example:
       nudge eval
       nudge eval runs/tiny --data other.py
+      nudge eval runs/gpt2 --task hellaswag --file hellaswag_val.jsonl --limit 200
     """
     from nudge.infer.engine import load
-    from nudge.train.evaluation import evaluate, run_dataset, solved
 
+    _check(task, file, limit, data)
+    examples = read(TASKS[task], file, limit) if task and file else []
     model = load(source)
     for note in model.notes:
         click.echo(note, err=True)
+    if task:
+        _evaluate_task(model, TASKS[task], examples, as_json)
+    else:
+        _evaluate_text(model, data, field, as_json)
+
+
+def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[str, ...]) -> None:
+    if task and not file:
+        raise ConfigError(f"--task {task} needs a file of its examples", "add --file FILE.jsonl")
+    if task and data:
+        raise ConfigError("--data says nothing to --task", "the examples of a task are given as --file")
+    if not task and (file or limit):
+        raise ConfigError(f"--{'file' if file else 'limit'} is for a task", f"add --task: {', '.join(TASKS)}")
+
+
+def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
+    from nudge.train.evaluation import evaluate, run_dataset, solved
+
     result = evaluate(model, data or None, field=field)
     splits = {}
     if not data and (dataset := run_dataset(model)).manifest.records:
@@ -44,3 +87,62 @@ def eval(source: str | None, data: tuple[str, ...], field: str, as_json: bool) -
     for name, split in splits.items():
         examples = {"val": "held-out", "train": "training"}[name]
         click.echo(f"solved         {split.right:,} of {split.total:,} {examples} examples exactly")
+
+
+def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], as_json: bool) -> None:
+    from nudge.cli.progress import with_bar
+    from nudge.train import likelihood
+
+    config = model.network.config
+    answers = likelihood.continuations(model, examples)
+    found = with_bar(
+        likelihood.log_likelihoods(model.network, answers), len(answers), f"reading {len(answers):,} answers"
+    )
+    scores = likelihood.scores(task, examples, found, vocab_size=config.vocab_size)
+    cut = sum(answer.n_cut > 0 for answer in answers)
+    recipe, published = _published(config, task)
+    if as_json:
+        plain = {name: _plain(score, published.get(name)) for name, score in scores.items()}
+        counts = {"examples": len(examples), "answers": len(answers), "answers_cut": cut}
+        click.echo(json.dumps({"task": task.name, **counts, "scores": plain}))
+        return
+    click.echo(f"{task.name}: {len(examples):,} example{'s' * (len(examples) > 1)}, none shown before a question")
+    if cut:
+        click.echo(f"{cut:,} of {len(answers):,} answers lost the beginning of their context: the window is too short")
+    for line in _table(scores, published, f"published, {recipe}" if published else ""):
+        click.echo(line)
+
+
+def _published(config: "ModelConfig", task: Task) -> tuple[str, dict[str, float]]:
+    """OpenAI's checkpoint of the same size, if there is one, and the scores that were published of it."""
+    from nudge.plan.published import QUALITY
+    from nudge.recipes import recipe
+
+    for quality in QUALITY:
+        if dataclasses.replace(recipe(quality.recipe).model, block_size=config.block_size) == config:
+            scores = {
+                "hellaswag": {"acc_norm": quality.hellaswag / 100},
+                "lambada": {"acc": quality.lambada / 100, "perplexity": quality.lambada_perplexity},
+            }
+            return quality.recipe, scores.get(task.name, {})
+    return "", {}
+
+
+def _table(scores: "Mapping[str, Score]", beside: Mapping[str, float], published: str) -> list[str]:
+    rows = [("", "", "standard error", "a blind guess", published)]
+    for name, score in scores.items():
+        stderr = "" if score.stderr is None else f"± {_shown(name, score.stderr)}"
+        other = _shown(name, beside[name]) if name in beside else ""
+        rows.append((name, _shown(name, score.value), stderr, _shown(name, score.guess), other))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [f"{row[0]:<{widths[0]}}  {'  '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows]
+
+
+def _shown(score: str, value: float) -> str:
+    return f"{value:,.2f}" if score == "perplexity" else f"{value:.2%}"
+
+
+def _plain(score: "Score", published: float | None) -> dict[str, float | None]:
+    """JSON has no infinity."""
+    values = {**dataclasses.asdict(score), "published": published}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

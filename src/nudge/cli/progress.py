@@ -1,7 +1,10 @@
-"""The progress of preparing text: a bar on a terminal, else one line for each thing that is done."""
+"""The progress of what takes a while: a bar on a terminal, else one line for each thing that is done.
+
+On standard error: standard output is for the answer.
+"""
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 from nudge.events import Preparing
@@ -18,7 +21,7 @@ Made = TypeVar("Made")
 
 
 def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
-    """What a preparation makes in the end, with its progress on standard error (standard output is for the answer)."""
+    """What a preparation makes in the end, with its progress."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,3 +42,19 @@ def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
                 if not console.is_terminal:
                     console.print(PREPARING[doing])
             bar.update(task, completed=event.done)
+
+
+def with_bar(things: Iterable[Made], total: int, doing: str) -> Iterator[Made]:
+    """The same things one after the other, with how many of `total` are made by then."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(doing, total=total)
+        if not console.is_terminal:
+            console.print(doing)
+        for thing in things:
+            bar.advance(task)
+            yield thing
