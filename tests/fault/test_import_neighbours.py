@@ -16,10 +16,10 @@ import torch
 
 from nudge import checkpoint
 from nudge.config import Config, ModelConfig
+from nudge.data import metapkl
 from nudge.data import tokenizer as tokenizers
-from nudge.errors import FormatError
+from nudge.errors import FormatError, TokenizerError
 from nudge.infer import engine, exchange
-from nudge.model.formats import nanogpt
 from nudge.model.gpt import GPT, init_weights
 from nudge.runfolder import RunFolder
 
@@ -126,8 +126,8 @@ def test_a_ckpt_that_wants_to_run_code(ckpt: Path) -> None:
 def test_a_meta_that_wants_to_run_code(tmp_path: Path) -> None:
     path, ran = tmp_path / "meta.pkl", tmp_path / "ran"
     path.write_bytes(pickle.dumps({"stoi": Hostile(ran), "itos": {}}))
-    with pytest.raises(FormatError, match="could run code when loaded"):
-        nanogpt.read_meta(path)
+    with pytest.raises(TokenizerError, match="could run code when loaded"):
+        metapkl.read(path)
     assert not ran.exists()
 
 
@@ -145,17 +145,17 @@ def test_a_meta_that_wants_to_run_code(tmp_path: Path) -> None:
         pickle.dumps({"stoi": {1: 0}, "itos": {0: 1}}),
         pickle.dumps({"stoi": {}, "itos": {}}),
         pickle.dumps({"stoi": {"a": 0}, "itos": "a"})[:-4],
-        bytes(1 << 25),
+        bytes((1 << 25) + 1),
     ],
 )
 def test_a_meta_that_holds_no_characters(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "meta.pkl").write_bytes(content)
-    with pytest.raises(FormatError, match=r"meta\.pkl"):
-        nanogpt.read_meta(tmp_path / "meta.pkl")
+    with pytest.raises(TokenizerError, match=r"meta\.pkl"):
+        metapkl.read(tmp_path / "meta.pkl")
 
 
 def test_a_meta_that_is_not_there(ckpt: Path) -> None:
-    with pytest.raises(FormatError, match="no such file"):
+    with pytest.raises(TokenizerError, match=r"cannot read data/meta\.pkl"):
         exchange.import_model(str(ckpt), ckpt.parent.parent / "out", tokenizer="data/meta.pkl")
     assert not (ckpt.parent.parent / "out").exists()
 

@@ -12,12 +12,13 @@ from tests.networks import random_network
 from torch import Tensor
 
 from nudge.config import ModelConfig
+from nudge.data import metapkl
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, FormatError, MachineError
 from nudge.infer import engine, exchange
 from nudge.infer.engine import LanguageModel
-from nudge.model.formats import OUR_TOKENIZER, llmc, nanogpt
+from nudge.model.formats import OUR_TOKENIZER, llmc
 
 BYTES = tokenizers.get("bytes")
 ALPHABET = "\n abcdefghij한"
@@ -123,7 +124,7 @@ def meta(path: Path, texts: list[str]) -> Path:
 
 
 def test_the_characters_of_nanogpt(tmp_path: Path) -> None:
-    tokenizer = nanogpt.read_meta(meta(tmp_path / "meta.pkl", sorted(ALPHABET)))
+    tokenizer = metapkl.read(meta(tmp_path / "meta.pkl", sorted(ALPHABET)))
     assert tokenizer.sha256 == WITHOUT_EOT.sha256
     assert tokenizer.encode("ab한\n") == [sorted(ALPHABET).index(character) for character in "ab한\n"]
     assert not tokenizer.has_eot

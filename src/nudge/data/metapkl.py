@@ -1,4 +1,4 @@
-"""nanoGPT's meta.pkl: the characters of a data set, beside its train.bin.
+"""nanoGPT's meta.pkl: the characters of a data set, beside its train.bin; in and out.
 
 A pickle can run code when it is loaded. This reader lets it build dictionaries, lists, texts and numbers, which needs
 no name of Python's, and refuses one that names anything.
@@ -10,6 +10,7 @@ import pickle
 from pathlib import Path
 from typing import NoReturn
 
+from nudge import files
 from nudge.data.tokenizer import EOT, CharTokenizer
 from nudge.errors import TokenizerError
 
@@ -52,6 +53,18 @@ def read(path: Path) -> CharTokenizer:
             f"{path}: its characters are not in the order of their code points", "nanoGPT's prepare.py sorts them"
         )
     return CharTokenizer(characters, has_eot=has_eot)
+
+
+def write(path: Path, tokenizer: CharTokenizer) -> None:
+    """Write the vocabulary as nanoGPT's prepare.py does. Raises: OSError."""
+    texts = [*tokenizer.characters, EOT] if tokenizer.has_eot else tokenizer.characters
+    meta = {
+        "vocab_size": len(texts),
+        "itos": dict(enumerate(texts)),
+        "stoi": {text: token for token, text in enumerate(texts)},
+    }
+    with files.atomic_writer(path) as file:
+        file.write(pickle.dumps(meta, protocol=4))
 
 
 class _RefusedError(Exception):

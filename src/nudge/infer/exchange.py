@@ -9,6 +9,7 @@ from nudge import checkpoint as checkpoints
 from nudge import files
 from nudge.checkpoint import Checkpoint
 from nudge.config import Config, DataConfig, ModelConfig
+from nudge.data import metapkl
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, FormatError, MachineError
@@ -135,13 +136,13 @@ def _read(kind: str, path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[
 def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None) -> Tokenizer:
     """The one that was asked for, else what lies beside the weights, else GPT-2's if the vocabulary has its size."""
     if given is not None:
-        tokenizer = nanogpt.read_meta(Path(given)) if given.endswith(".pkl") else tokenizers.get(given)
+        tokenizer = metapkl.read(Path(given)) if given.endswith(".pkl") else tokenizers.get(given)
     elif kind == "hf":
         tokenizer = huggingface.read_tokenizer(path, config)
     elif (ours := path.parent / OUR_TOKENIZER).is_file():
         tokenizer = tokenizers.load(ours)
-    elif kind == "nanogpt" and (meta := path.parent / "meta.pkl").is_file():
-        tokenizer = nanogpt.read_meta(meta)
+    elif kind == "nanogpt" and (meta := path.parent / metapkl.NAME).is_file():
+        tokenizer = metapkl.read(meta)
     elif config.vocab_size in _GPT2_ROWS:
         tokenizer = tokenizers.get("gpt2")
     else:

@@ -1,4 +1,4 @@
-"""nanoGPT's ckpt.pt, and the meta.pkl of its data sets of characters, in and out.
+"""nanoGPT's ckpt.pt, in and out.
 
 Its matrices are those of `torch.nn.Linear`, [n_out, n_in]: the transpose of ours. Names are Hugging Face's:
 
@@ -10,20 +10,18 @@ logits of the two programs differ in about the fourth digit.
 Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepare.py; its commit 594068e7.
 """
 
-import io
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nudge import files
 from nudge.config import ModelConfig
-from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import EOT, CharTokenizer, Tokenizer
+from nudge.data import metapkl
+from nudge.data.tokenizer import CharTokenizer, Tokenizer
 from nudge.errors import FormatError
 from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, read_sizes, require_gpt2
 from nudge.model.formats.huggingface import our_name, their_name
@@ -36,7 +34,6 @@ DATASET = "nudge"  # the name that an export gives its data: sample.py looks for
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _COMPILED = "_orig_mod."  # what torch.compile puts before each name
 _NOT_YET = 1e9  # the best validation loss that train.py itself begins with
-_META_BYTES = 1 << 24  # more than every character there is
 _COPY = "copy the file again"
 
 
@@ -94,63 +91,11 @@ def write(
         raise OSError(f"ckpt.pt: {error}") from error
     tokenizer.save(folder / OUR_TOKENIZER)
     if isinstance(tokenizer, CharTokenizer):
-        _write_meta(folder / "meta.pkl", tokenizer)
+        metapkl.write(folder / metapkl.NAME, tokenizer)
         return GELU_NOTE, f"copy meta.pkl to data/{DATASET}/ of nanoGPT: its sample.py looks for the characters there"
     if not speaks_gpt2:
         return GELU_NOTE, f"nanoGPT knows GPT-2's tokens and characters: its sample.py cannot speak {tokenizer.name}"
     return (GELU_NOTE,)
-
-
-def read_meta(path: Path) -> Tokenizer:
-    """The characters of a meta.pkl. It is a pickle; one that asks for anything but plain values is refused.
-
-    Raises: FormatError.
-    """
-    try:
-        if path.stat().st_size > _META_BYTES:
-            raise ValueError(f"its {path.stat().st_size:,} bytes are more than all characters take")
-        meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
-        ids, texts = meta["stoi"], meta["itos"]
-        in_order = [texts[id_] for id_ in range(len(texts))]
-        consistent = ids == {text: id_ for id_, text in enumerate(in_order)}
-    except FileNotFoundError:
-        raise FormatError(f"no such file: {path}", "nanoGPT keeps it beside its data: data/NAME/meta.pkl") from None
-    except _RefusedError as error:
-        raise FormatError(
-            f"{path} was refused: it asks for {error}, and could run code when loaded",
-            "nanoGPT's own holds characters and their numbers only: let its prepare.py write it again",
-        ) from error
-    except Exception as error:  # damaged bytes make the unpickler stumble in every way there is
-        raise FormatError(f"{path} is not a meta.pkl of nanoGPT: {error}", _COPY) from error
-    has_eot = in_order[-1:] == [EOT]
-    characters = in_order[:-1] if has_eot else in_order
-    if not consistent or not characters or any(not isinstance(text, str) or len(text) != 1 for text in characters):
-        raise FormatError(f"{path}: its tokens are not single characters", "nudge knows nanoGPT's sets of characters")
-    if characters != sorted(characters):
-        raise FormatError(f"{path}: its characters are not in the order of their code points", _COPY)
-    return tokenizers.CharTokenizer(characters, has_eot=has_eot)
-
-
-class _RefusedError(Exception):
-    """A pickle that names something of Python's, which a dictionary of characters never does."""
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads dictionaries, lists, texts and numbers: all that a pickle can hold without naming a class or a function."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise _RefusedError(f"{module}.{name}")
-
-
-def _write_meta(path: Path, tokenizer: CharTokenizer) -> None:
-    texts = [*tokenizer.characters, EOT] if tokenizer.has_eot else tokenizer.characters
-    meta = {
-        "vocab_size": len(texts),
-        "itos": dict(enumerate(texts)),
-        "stoi": {text: id_ for id_, text in enumerate(texts)},
-    }
-    with files.atomic_writer(path) as file:
-        file.write(pickle.dumps(meta, protocol=4))
 
 
 def _load(path: Path) -> dict[str, Any]:
