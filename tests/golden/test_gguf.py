@@ -2,6 +2,10 @@
 
 import ctypes
 import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from tests.spoken import KINDS, PROMPTS, TEXTS, greedy, speaker, spoken
 
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, Tokenizer
-from nudge.errors import FormatError
+from nudge.errors import FormatError, MachineError
 from nudge.infer import exchange
 from nudge.infer.engine import LanguageModel
 from nudge.model.formats import gguf
@@ -158,6 +162,14 @@ class Llama:
         self.lib.llama_free(context)
 
 
+def is_tie(model: LanguageModel, ids: list[int]) -> bool:
+    """Whether the two likeliest next tokens are closer than the table of float16 from which llama.cpp takes GELU."""
+    with torch.no_grad():
+        logits = model.network(torch.tensor([ids]))[0, -1]
+    first, second = logits.topk(2).values.tolist()
+    return (first - second) / logits.std().item() < 0.01
+
+
 def test_llamacpp_reads_writes_and_speaks_as_we_do(tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = speaker(tokenizer)
     llama = Llama(written(model, tmp_path, "float32"))
@@ -165,11 +177,17 @@ def test_llamacpp_reads_writes_and_speaks_as_we_do(tokenizer: Tokenizer, tmp_pat
         ids = tokenizer.encode(text)
         assert llama.encode(text) == ids
         assert llama.decode(ids).decode() == text
+    differ = 0
     for prompt in PROMPTS:
         ids, expected = greedy(model, prompt, N_TOKENS)
         assert llama.encode(prompt, start=True) == ids
-        assert list(llama.greedy(ids, len(expected))) == expected
         assert len(set(expected)) > 5, "a network that says one word forever proves little"
+        theirs = list(llama.greedy(ids, len(expected)))
+        if theirs != expected:
+            at = next(at for at, pair in enumerate(zip(theirs, expected, strict=True)) if pair[0] != pair[1])
+            assert is_tie(model, ids + expected[:at])
+            differ += 1
+    assert differ <= 1
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "q8_0"])
@@ -183,3 +201,42 @@ def test_a_character_that_llamacpp_does_not_know_ends_the_text(tmp_path: Path) -
     letters = tokenizers.chars(["ab"])
     llama = Llama(written(speaker(letters), tmp_path, "float32"))
     assert llama.encode("a한b") == [0, letters.eot, 1]
+
+
+FULL_DISK = """
+    import resource, signal, sys
+    from pathlib import Path
+    from tests.spoken import speaker
+    from nudge.data import tokenizer as tokenizers
+    from nudge.errors import MachineError
+    from nudge.infer import exchange
+
+    # No file of this process grows beyond the limit: to a program this is what a full disk is.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+    try:
+        exchange.export_model(speaker(tokenizers.get("bytes")), Path(sys.argv[1]), sys.argv[3])
+    except MachineError as error:
+        print(error.message, error.hint, sep="\\n")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
+@pytest.mark.parametrize(("kind", "limit_bytes"), [("gguf", 1_000), ("gguf", 50_000), ("hf", 3_000)])
+def test_a_full_disk_leaves_nothing_behind(kind: str, limit_bytes: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path / "out"), str(limit_bytes), kind]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=root)
+    assert ended.returncode == 0, ended.stderr
+    message, hint = ended.stdout.splitlines()
+    assert message.startswith(f"could not write {tmp_path / 'out'}: ")
+    assert "make room on the disk" in hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_its_package_the_words_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(MachineError, match="GGUF needs a package") as caught:
+        exchange.export_model(speaker(BYTES), tmp_path / "out", "gguf")
+    assert caught.value.hint == "pip install 'nudge-lm[formats]'"
+    assert list(tmp_path.iterdir()) == []
