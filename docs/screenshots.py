@@ -18,7 +18,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -99,8 +99,9 @@ def draw_sheets(runs: Path) -> None:
     SHEETS.mkdir(exist_ok=True)
     for name in NAMES:
         for language in ("ko", "en"):
-            run = runs / ("korean" if language == "ko" else "tiny")
-            page = draw(text_of(name, run=run, language=language), "png", name=name)
+            run = Path(runs.name) / ("korean" if language == "ko" else "tiny")
+            with chdir(runs.parent):  # a sheet names its run as it was called: not by a path of this machine
+                page = draw(text_of(name, run=run, language=language), "png", name=name)
             picture = Image.open(io.BytesIO(page)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
             picture.save(SHEETS / f"{name}.{language}.png", optimize=True)
             print(f"{name}.{language}.png", flush=True)

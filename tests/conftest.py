@@ -37,6 +37,20 @@ def shared_data() -> Path:
     pytest.skip("the large test texts are not here: NUDGE_TEST_DATA names their folder")
 
 
+@pytest.fixture(scope="session")
+def peer() -> Callable[[str], Path]:
+    """The checkout of another program, such as nanoGPT or llm.c, whose own code a golden test runs."""
+
+    def find(name: str) -> Path:
+        places = [os.environ.get("NUDGE_PEERS"), ROOT.parent / "peers"]
+        for place in places:
+            if place and Path(place, name).is_dir():
+                return Path(place, name)
+        pytest.skip(f"no checkout of {name} here: NUDGE_PEERS names the folder that holds it")
+
+    return find
+
+
 @pytest.fixture
 def nudge(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command in a process of its own, in this test's folder: `nudge("sample", "--seed", "1")`."""

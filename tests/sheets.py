@@ -14,12 +14,11 @@ import typst
 from pypdfium2 import raw
 
 import nudge.sheet
+from nudge.errors import SheetError
+from nudge.sheet import fonts
 from nudge.sheet.page import to_json
 
 DRAWING = Path(nudge.sheet.__file__).parent / "typst"
-FONT_FOLDERS = (Path("/usr/share/fonts"), Path.home() / ".fonts", Path.home() / ".local/share/fonts")
-
-
 UNREAD = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -58,17 +57,16 @@ class Stroke(NamedTuple):
 @cache
 def pen_font() -> Path:
     """The handwriting that sheets are set in; a test is skipped where it is not installed."""
-    for folder in FONT_FOLDERS:
-        for found in sorted(folder.glob("**/NanumPen*.ttf")):
-            return found
-    pytest.skip("no NanumPen*.ttf in the font folders: install fonts-nanum-extra (Debian) or Google's Nanum Pen Script")
+    try:
+        return fonts.find().path
+    except SheetError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
 
 
 @cache
-def _fonts() -> tuple[typst.Fonts, str]:
-    """Only the pen's font, and the name of its family."""
-    fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(pen_font().parent)])
-    return fonts, next(name for name in fonts.families() if name.startswith("Nanum Pen"))
+def _fonts() -> typst.Fonts:
+    """The pen's font, and what stands beside it in its folder."""
+    return typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(pen_font().parent)])
 
 
 # Around a block: the text as on a sheet, in a box of the block's natural height.
@@ -77,29 +75,47 @@ _PAGE = """
 #set page(width: {width}pt + 20pt, height: auto, margin: 10pt, fill: rgb("#fffef9"))
 #set text(font: "{family}", size: {size}pt, fallback: false, top-edge: 0.78em, bottom-edge: -0.2em)
 #set par(leading: 0.5em, spacing: 0.6em)
+{before}
 #block(width: {width}pt, {call}(json(bytes(sys.inputs.block)), "{colour}"))
 """
 MARGIN_PT = 10.0
 
 
-def _source(block: object, width_pt: float, size_pt: float, file: str, colour: str) -> tuple[bytes, dict[str, str]]:
-    data = to_json(block)
-    _, family = _fonts()
+def _source(
+    block: object, width_pt: float, size_pt: float, file: str, colour: str, before: str = ""
+) -> tuple[bytes, dict[str, str]]:
+    data, family = to_json(block), fonts.find(pen_font()).family
     page = _PAGE.format(
-        file=file, family=family, width=width_pt, size=size_pt, colour=colour, call=f"draw-{data['type']}"
+        file=file,
+        family=family,
+        width=width_pt,
+        size=size_pt,
+        colour=colour,
+        call=f"draw-{data['type']}",
+        before=before,
     )
     return page.encode(), {"block": json.dumps(data)}
 
 
 def drawn(
-    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, colour: str = "orange", form: str = "pdf"
+    block: object,
+    *,
+    file: str,
+    width_pt: float = 300,
+    size_pt: float = 13,
+    colour: str = "orange",
+    form: str = "pdf",
+    before: str = "",
 ) -> bytes:
-    """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst."""
-    source, inputs = _source(block, width_pt, size_pt, file, colour)
+    """A block alone on a page with margins of MARGIN_PT, by `draw-KIND` of this file in sheet/typst.
+
+    `before`: rules of Typst that hold for it.
+    """
+    source, inputs = _source(block, width_pt, size_pt, file, colour, before)
     made = typst.compile(
         source,
         root=str(DRAWING),
-        font_paths=_fonts()[0],
+        font_paths=_fonts(),
         sys_inputs=inputs,
         format=form,
         ppi=200.0,
@@ -114,7 +130,7 @@ def tight(
 ) -> list[dict[str, float | str]]:
     """What the drawing says that it has no room for: {what, needs, has}."""
     source, inputs = _source(block, width_pt, size_pt, file, colour)
-    found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts()[0], sys_inputs=inputs)
+    found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts(), sys_inputs=inputs)
     said: list[dict[str, float | str]] = json.loads(found)
     return said
 
@@ -251,3 +267,37 @@ def strokes(pdf: bytes, page: int = 0) -> list[Stroke]:
     """Every path of the page, in the order of drawing."""
     with pdfium.PdfDocument(pdf) as document:
         return [_stroke(path, outer) for path, outer in _things(document[page], raw.FPDF_PAGEOBJ_PATH)]
+
+
+def _meets(box: tuple[float, float, float, float], p: tuple[float, float], q: tuple[float, float]) -> bool:
+    """Whether a straight line from p to q goes through a box (Liang and Barsky, 1984)."""
+    left, top, right, bottom = box
+    enter, leave = 0.0, 1.0
+    for start, along, low, high in ((p[0], q[0] - p[0], left, right), (p[1], q[1] - p[1], top, bottom)):
+        if along == 0:
+            if not low < start < high:
+                return False
+            continue
+        one, other = sorted(((low - start) / along, (high - start) / along))
+        enter, leave = max(enter, one), min(leave, other)
+    return enter < leave
+
+
+def crossed(pdf: bytes, page: int = 0) -> list[tuple[Character, Stroke]]:
+    """Glyphs with a stroke through the middle of their box, if nothing that is filled was drawn over it there later."""
+    paths, found = strokes(pdf, page), []
+    boxes = [path.box for path in paths]
+    for glyph in characters(pdf, page):
+        x, y = (glyph.left + glyph.right) / 2, (glyph.top + glyph.bottom) / 2
+        half_x, half_y = (glyph.right - glyph.left) * 0.3, (glyph.bottom - glyph.top) * 0.3
+        inner = (x - half_x, y - half_y, x + half_x, y + half_y)
+        patch = max(
+            (i for i, (l, t, r, b) in enumerate(boxes) if paths[i].filled and l < x < r and t < y < b), default=-1
+        )
+        for i in range(patch + 1, len(paths)):
+            (left, top, right, bottom), points = boxes[i], paths[i].points
+            if paths[i].width_pt is None or left > inner[2] or right < inner[0] or top > inner[3] or bottom < inner[1]:
+                continue
+            if any(_meets(inner, p, q) for p, q in zip(points, points[1:], strict=False)):
+                found.append((glyph, paths[i]))
+    return found

@@ -1,6 +1,7 @@
 """Writing files so that a crash at any moment leaves either the old content or the new, never a mixture."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -36,7 +37,11 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
 
     The bytes go to a temporary file beside it, which is fsynced and renamed; then the folder is fsynced, because a
     rename that only lives in memory is lost in a power cut.
+
+    Raises: OSError, also for a `path` that is a folder or a device: the rename would put a file in place of /dev/null.
     """
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "it is there already and is no file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,6 +23,16 @@ def test_atomic_writer_hashes_what_it_writes(tmp_path: Path):
     assert path.read_bytes() == b"onetwo"
     assert (file.n_bytes, file.sha256.hexdigest()) == (6, hashlib.sha256(b"onetwo").hexdigest())
     assert files.sha256(path) == file.sha256.hexdigest()
+
+
+def test_only_a_file_is_replaced(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")  # as /dev/null would be, for who may write in /dev
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "pipe", tmp_path / "empty"):
+        with pytest.raises(FileExistsError, match="is no file"):
+            files.write_text(path, "text")
+        assert not path.is_file()
+    assert not leftovers(tmp_path)
 
 
 @pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])

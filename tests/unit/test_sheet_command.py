@@ -1,11 +1,13 @@
 """`nudge sheet`: what it writes, and one clear line for each thing that can be wrong."""
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pypdfium2
 import pytest
+from fontTools.ttLib import TTFont
 from tests.sheets import characters, pen_font
 
 from nudge.errors import SheetError
@@ -94,7 +96,25 @@ def test_what_is_wrong_is_said_in_one_line(nudge: Nudge, tmp_path: Path) -> None
     assert "language" in refused(nudge, "mine.md", "--lang", "ko")
     assert "no font file" in refused(nudge, "mine.md", "--font", "none.ttf")
     assert "cannot be read as a font" in refused(nudge, "mine.md", "--font", "mine.md")
+    assert "cannot be read: File name too long" in refused(nudge, "x" * 300)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".pdf", ".png")) == []
+
+
+def test_a_page_takes_the_place_of_a_page_alone(nudge: Nudge, tmp_path: Path) -> None:
+    """Never of a text that a person may have changed, a folder or a device."""
+    (tmp_path / "mine.md").write_text(small("text"), "utf-8")
+    for _ in range(2):
+        assert nudge("sheet", "mine.md", "--out", "PAGE.PDF").returncode == 0
+        assert nudge("sheet", "mine.md", "--format", "md").returncode == 0, "it is that text"
+    (tmp_path / "io.md").write_text("what I changed", "utf-8")
+    assert "may hold changes of yours" in refused(nudge, "io", "--format", "md")
+    assert "may hold changes of yours" in refused(nudge, "mine.md", "--format", "pdf", "--out", "io.md")
+    assert (tmp_path / "io.md").read_text("utf-8") == "what I changed"
+    (tmp_path / "folder.pdf").mkdir()
+    os.mkfifo(tmp_path / "pipe.pdf")
+    for out in ("folder.pdf", "pipe.pdf"):
+        assert "is no file" in refused(nudge, "mine.md", "--out", out)
+    assert "cannot write" in refused(nudge, "mine.md", "--out", "mine.md/page.pdf")
 
 
 def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,6 +125,26 @@ def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.M
     assert "Nanum Pen" in caught.value.message
     for words in ("Debian", "apt-get install", "macOS", "brew install", "Windows", "--font"):
         assert words in caught.value.hint
+
+
+def test_a_font_is_asked_for_by_the_name_that_it_is_drawn_with(tmp_path: Path) -> None:
+    """Typst takes the 'Narrow' in a family's name for a style, and draws nothing where it is asked for the whole."""
+    narrow = tmp_path / "narrow.ttf"
+    with TTFont(pen_font()) as font:
+        for number in (1, 16):
+            font["name"].setName("My Pen Narrow", number, 3, 1, 0x409)
+        font.save(narrow)
+    drawn = characters(render(read(small("words")), font=narrow).data)
+    assert "".join(one.char for one in drawn).endswith("words")
+
+
+def test_of_a_damaged_font_the_reason_is_said(tmp_path: Path) -> None:
+    whole, damaged = pen_font().read_bytes(), tmp_path / "damaged.ttf"
+    for n_bytes in (0, 3, 12, 300, 4000, len(whole) // 2):
+        damaged.write_bytes(whole[:n_bytes])
+        fonts._read.cache_clear()
+        with pytest.raises(SheetError, match=r"damaged.ttf cannot be read as a font: \S"):
+            fonts.find(damaged)
 
 
 def test_text_that_does_not_fit_is_refused_with_both_figures() -> None:

@@ -1,71 +1,21 @@
 """Diagrams are read back from the PDF: every label is there, inside its page, and none lies over another."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
 
 import pypdfium2
 import pytest
-import typst
+from tests.sheets import MARGIN_PT, characters, drawn, overlaps, strokes, tight
 
 from nudge.sheet import page
 
-TYPST = Path(page.__file__).parent / "typst"
-DOCUMENT = """
-#import "{folder}/diagrams.typ": draw-flow, draw-mindmap, draw-sequence
-#set page(width: {width}pt, height: auto, margin: 0pt)
-#set text(font: "{family}", size: {size}pt, fallback: false, top-edge: 0.78em, bottom-edge: -0.2em, lang: "ko")
-{before}
-#let block = json(bytes(sys.inputs.block))
-#(flow: draw-flow, mindmap: draw-mindmap, sequence: draw-sequence).at(block.type)(block, "orange")
-"""
-
-Glyph = tuple[str, tuple[float, float, float, float]]  # a character and its left, bottom, right, top in pt
+DIAGRAMS = "diagrams.typ"
 
 
-class Drawn:
-    """A diagram on a page of its own."""
-
-    def __init__(self, compiler: "typst.Compiler") -> None:
-        found = compiler.query("<tight>", field="value")
-        self.tight: list[dict[str, Any]] = json.loads(found)
-        sheet = pypdfium2.PdfDocument(compiler.compile(format="pdf"))[0]
-        self.width, self.height = sheet.get_size()
-        text = sheet.get_textpage()
-        characters = [(text.get_text_range(i, 1), text.get_charbox(i)) for i in range(text.count_chars())]
-        self.outlines = [thing.get_bounds() for thing in sheet.get_objects([pypdfium2.raw.FPDF_PAGEOBJ_PATH])]
-        self.glyphs: list[Glyph] = [(letter, box) for letter, box in characters if letter.strip()]
-        self.letters = "".join(letter for letter, _ in self.glyphs)
-
-
-Draw = Callable[..., Drawn]
-
-
-@pytest.fixture
-def draw(tmp_path: Path) -> Draw:
-    """`draw(block, width)` in the pen's font, which not every computer has."""
-    fonts = sorted(Path("/usr/share/fonts").glob("**/NanumPen*.ttf"))
-    if not fonts:
-        pytest.skip("no NanumPen*.ttf below /usr/share/fonts: install fonts-nanum-extra")
-
-    def drawn(block: page.Block, width: float = 540, size: float = 13, before: str = "") -> Drawn:
-        document = tmp_path / "diagram.typ"
-        family = "Nanum Pen Script" if fonts[0].stem == "NanumPen" else "Nanum Pen"
-        document.write_text(
-            DOCUMENT.format(folder=TYPST.as_posix(), width=width, size=size, family=family, before=before),
-            encoding="utf-8",
-        )
-        compiler = typst.Compiler(
-            str(document),
-            root="/",
-            font_paths=[str(fonts[0].parent)],
-            ignore_system_fonts=True,
-            sys_inputs={"block": json.dumps(page.to_json(block))},
-        )
-        return Drawn(compiler)
-
-    return drawn
+def size_of(pdf: bytes) -> tuple[float, float]:
+    """Width and height of the page, in pt."""
+    with pypdfium2.PdfDocument(pdf) as document:
+        width, height = document[0].get_size()
+        return width, height
 
 
 def line(text: str) -> page.Line:
@@ -106,18 +56,6 @@ def words_of(block: page.Block) -> list[str]:
             raise TypeError(block)
     texts = (span.text for spans in lines for span in spans if span.kind == "text")
     return [word for text in texts for word in text.split()]
-
-
-def overlaps(glyphs: list[Glyph]) -> list[tuple[str, str]]:
-    """Pairs of glyphs of which one covers more than 30% of the other."""
-    found = []
-    for i, (one, (left, bottom, right, top)) in enumerate(glyphs):
-        for other, (left2, bottom2, right2, top2) in glyphs[i + 1 :]:
-            common = max(0.0, min(right, right2) - max(left, left2)) * max(0.0, min(top, top2) - max(bottom, bottom2))
-            least = min((right - left) * (top - bottom), (right2 - left2) * (top2 - bottom2))
-            if common > 0.3 * least:
-                found.append((one, other))
-    return found
 
 
 BRANCHES = [
@@ -190,16 +128,19 @@ TALK = page.Sequence(
         (TALK, 240),
     ],
 )
-def test_every_label_is_inside_and_over_no_other(draw: Draw, block: page.Block, width: float) -> None:
-    drawn = draw(block, width)
-    assert drawn.tight == []
-    for letters in words_of(block):
-        assert letters in drawn.letters
-    for letter, (left, bottom, right, top) in drawn.glyphs:
-        assert min(left, bottom) >= 0, letter
-        assert right <= drawn.width, letter
-        assert top <= drawn.height, letter
-    assert overlaps(drawn.glyphs) == []
+def test_every_label_is_inside_and_over_no_other(block: page.Block, width: float) -> None:
+    assert tight(block, file=DIAGRAMS, width_pt=width) == []
+    pdf = drawn(block, file=DIAGRAMS, width_pt=width)
+    glyphs = characters(pdf)
+    letters = "".join(one.char for one in glyphs)
+    for word in words_of(block):
+        assert word in letters
+    right, bottom = (side - MARGIN_PT for side in size_of(pdf))
+    for one in glyphs:
+        assert min(one.left, one.top) >= MARGIN_PT, one
+        assert one.right <= right, one
+        assert one.bottom <= bottom, one
+    assert overlaps(glyphs) == []
 
 
 @pytest.mark.parametrize(
@@ -211,48 +152,45 @@ def test_every_label_is_inside_and_over_no_other(draw: Draw, block: page.Block, 
         page.Sequence(actors=(line("a"), line("Donaudampfschifffahrtsgesellschaft")), messages=()),
     ],
 )
-def test_a_word_wider_than_its_place_is_said(draw: Draw, block: page.Block) -> None:
-    tight = draw(block, 120).tight
-    assert len(tight) == 1
-    assert tight[0]["needs"] > 120
-    assert tight[0]["has"] == pytest.approx(120)
-    assert draw(block, 400).tight == []
+def test_a_word_wider_than_its_place_is_said(block: page.Block) -> None:
+    (said,) = tight(block, file=DIAGRAMS, width_pt=120)
+    assert float(said["needs"]) > 120
+    assert said["has"] == pytest.approx(120)
+    assert tight(block, file=DIAGRAMS, width_pt=400) == []
 
 
-def test_no_text_is_smaller_than_nine_points(draw: Draw) -> None:
+def test_no_text_is_smaller_than_nine_points() -> None:
     """Where the text around is already small, a diagram's is not smaller: it says what does not fit instead."""
-    around = draw(flow("LR", [("가나다", 0, 0)], []), 100, size=9)
-    again = draw(flow("LR", [("가나다", 0, 0)], []), 100, size=8)
-    heights = [top - bottom for drawn in (around, again) for _, (_, bottom, _, top) in drawn.glyphs]
-    assert heights[:3] == pytest.approx(heights[3:], abs=0.05)
+    block = flow("LR", [("가나다", 0, 0)], [])
+    for size in (9, 8):
+        glyphs = characters(drawn(block, file=DIAGRAMS, width_pt=100, size_pt=size))
+        assert [one.size_pt for one in glyphs] == pytest.approx([9, 9, 9])
 
 
 @pytest.mark.parametrize("width", [300, 90])
-def test_steps_stand_below_each_other(draw: Draw, width: float) -> None:
-    drawn = draw(flow("LR", [(STEPS, 0, 0)], []), width)
-    assert drawn.tight == []
-    lefts = [
-        box[0]
-        for i, (letter, box) in enumerate(drawn.glyphs)
-        if drawn.letters[i + 1 : i + 2] == "." and letter.isdigit()
-    ]
+def test_steps_stand_below_each_other(width: float) -> None:
+    block = flow("LR", [(STEPS, 0, 0)], [])
+    assert tight(block, file=DIAGRAMS, width_pt=width) == []
+    glyphs = characters(drawn(block, file=DIAGRAMS, width_pt=width))
+    lefts = [one.left for one, after in pairwise(glyphs) if one.char.isdigit() and after.char == "."]
     assert len(lefts) == 3
     assert max(lefts) - min(lefts) < 4
 
 
 @pytest.mark.parametrize("text", ["2019|~$40,000|당시 GPU (추정)", "처음부터 끝까지 길다", "x"])
-def test_text_is_inside_its_ellipse(draw: Draw, text: str) -> None:
-    drawn = draw(page.Flow(direction="LR", nodes=(page.Node(spans=line(text), shape="circle"),), edges=()), 300)
-    left, bottom, right, top = max(drawn.outlines, key=lambda box: box[2] - box[0])
-    for letter, (x0, y0, x1, y1) in drawn.glyphs:
-        for x in (x0, x1):
-            for y in (y0, y1):
-                across, up = (2 * x - left - right) / (right - left), (2 * y - bottom - top) / (top - bottom)
-                assert across**2 + up**2 < 1, letter
+def test_text_is_inside_its_ellipse(text: str) -> None:
+    block = page.Flow(direction="LR", nodes=(page.Node(spans=line(text), shape="circle"),), edges=())
+    pdf = drawn(block, file=DIAGRAMS)
+    left, top, right, bottom = max((one.box for one in strokes(pdf)), key=lambda box: box[2] - box[0])
+    for one in characters(pdf):
+        for x in (one.left, one.right):
+            for y in (one.top, one.bottom):
+                across, down = (2 * x - left - right) / (right - left), (2 * y - top - bottom) / (bottom - top)
+                assert across**2 + down**2 < 1, one
 
 
 @pytest.mark.parametrize("block", [flow("LR", BRANCHES, WAYS), MAP, TALK])
-def test_a_measured_diagram_is_as_high_as_a_drawn_one(draw: Draw, block: page.Block) -> None:
-    measured = draw(block, 540, before="#set curve(stroke: none)")
-    assert measured.glyphs == []
-    assert measured.height == draw(block, 540).height
+def test_a_measured_diagram_is_as_high_as_a_drawn_one(block: page.Block) -> None:
+    measured = drawn(block, file=DIAGRAMS, width_pt=540, before="#set curve(stroke: none)")
+    assert characters(measured) == []
+    assert size_of(measured) == size_of(drawn(block, file=DIAGRAMS, width_pt=540))

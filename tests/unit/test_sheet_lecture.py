@@ -130,7 +130,7 @@ def shape(block: page.Block) -> object:
         case page.Bullets(items=items, numbered=numbered, keys=keys):
             return "bullets", numbered, keys, [(item.ticked, len(item.items)) for item in items]
         case page.Flow(direction=direction, nodes=nodes, edges=edges):
-            boxes = [(node.shape, node.colour, node.rank) for node in nodes]
+            boxes = [(node.shape, node.colour, node.rank, node.order) for node in nodes]
             return "flow", direction, boxes, [(edge.start, edge.end, edge.style, edge.back) for edge in edges]
         case page.Mindmap(branches=branches):
             return "mindmap", [len(branch.leaves) for branch in branches]
@@ -140,6 +140,8 @@ def shape(block: page.Block) -> object:
             return "chart", [curve.points for curve in curves], [(mark.x, mark.y) for mark in marks]
         case page.Knobs(knobs=knobs):
             return "knobs", [(knob.value, knob.colour) for knob in knobs]
+        case page.Quote(note=note):
+            return "quote", bool(note)
         case page.Columns(columns=columns):
             return "columns", [[shape(one) for one in column] for column in columns]
         case _:
@@ -167,24 +169,36 @@ def test_both_languages_have_the_same_page(name: str) -> None:
     for ours, theirs in zip(korean.bands, english.bands, strict=True):
         assert (ours.percent, ours.is_title) == (theirs.percent, theirs.is_title)
         for one, other in zip(ours.regions, theirs.regions, strict=True):
-            assert (one.name, one.colour, one.strong) == (other.name, other.colour, other.strong)
+            assert (one.name, one.colour, one.strong, one.width) == (
+                other.name,
+                other.colour,
+                other.strong,
+                other.width,
+            )
             assert [mark for mark, _ in one.footnotes] == [mark for mark, _ in other.footnotes], one.name
             assert [shape(block) for block in one.blocks] == [shape(block) for block in other.blocks], one.name
 
 
 @pytest.mark.parametrize(
-    ("name", "bands"),
+    ("name", "paper", "bands"),
     [
-        ("gpt2", {10: [], 25: ["compare", "cost"], 40: ["pipeline"], 26: ["gpu", "numbers", "takeaways"]}),
-        ("io", {10: [], 25: ["in", "out"], 40: ["flow"], 26: ["loop", "insight", "takeaways"]}),
+        ("gpt2", "a4", [(10, ""), (25, "compare cost"), (40, "pipeline"), (25, "gpu numbers takeaways")]),
+        (
+            "internals",
+            "a4-landscape",
+            [(10, ""), (20, "parameters knobs"), (45, "transformer"), (25, "math brain takeaways")],
+        ),
+        ("io", "a4", [(10, ""), (25, "in out"), (40, "flow"), (25, "loop insight takeaways")]),
+        ("parameters", "a4", [(10, ""), (25, "what words"), (40, "weights"), (25, "inside checkpoint takeaways")]),
     ],
 )
-def test_the_layout_is_the_notes(name: str, bands: dict[int, list[str]]) -> None:
+def test_the_layout_is_the_notes(name: str, paper: str, bands: list[tuple[float, str]]) -> None:
     sheet = read(lecture.written(name, "ko"))
-    wanted = [(percent - percent % 5, regions) for percent, regions in bands.items()]  # 26: the second 25
-    assert [(band.percent, [one.name for one in band.regions]) for band in sheet.bands] == wanted
+    assert sheet.paper == paper
+    assert [(band.percent, " ".join(one.name for one in band.regions)) for band in sheet.bands] == bands
     assert sheet.bands[0].is_title
-    assert [one.name for band in sheet.bands for one in band.regions if one.strong] == wanted[2][1]
+    (strong,) = [one.name for band in sheet.bands for one in band.regions if one.strong]
+    assert strong == bands[2][1], "the widest"
 
 
 def test_an_english_sheet_has_no_korean() -> None:

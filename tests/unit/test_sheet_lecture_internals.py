@@ -29,7 +29,6 @@ from nudge.sheet.page import (
     Table,
 )
 
-OURS = ("internals", "parameters")
 QUOTES = (
     "Think of these parameters as kind of like knobs on a DJ set",
     "It's a fixed mathematical expression... no memory, no state",
@@ -91,62 +90,6 @@ def every(sheet: Sheet, kind: type[Any]) -> list[Any]:
 
 def rows(table: Table) -> list[list[str]]:
     return [[text(cell) for cell in row] for row in (table.head, *table.rows)]
-
-
-def outline(block: Block) -> Any:
-    """A block without its words."""
-    match block:
-        case Columns(widths=widths, columns=columns):
-            return "columns", [[outline(one) for one in column] for column in columns], len(widths)
-        case Table(head=head, rows=lines, align=align):
-            return "table", len(head), len(lines), align
-        case Bullets(items=items, numbered=numbered, keys=keys):
-            return "bullets", [(item.ticked, len(item.items)) for item in items], numbered, keys
-        case Flow(direction=direction, nodes=nodes, edges=edges):
-            boxes = [(node.shape, node.colour, node.rank, node.order) for node in nodes]
-            return "flow", direction, boxes, [(edge.start, edge.end, edge.style) for edge in edges]
-        case Mindmap(branches=branches):
-            return "mindmap", [len(branch.leaves) for branch in branches]
-        case Knobs(knobs=knobs):
-            return "knobs", [(knob.label, knob.value, knob.colour) for knob in knobs]
-        case Quote(note=note):
-            return "quote", bool(note)
-        case _:
-            return type(block).__name__
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_both_languages_are_the_same_page(name: str) -> None:
-    pages = []
-    for language in ("ko", "en"):
-        sheet = read(name, language)
-        frames = [
-            (region.name, region.colour, region.strong, region.width, [mark for mark, _ in region.footnotes])
-            for region in regions(sheet).values()
-        ]
-        blocks = [[outline(block) for block in region.blocks] for region in regions(sheet).values()]
-        pages.append((sheet.paper, [band.percent for band in sheet.bands], len(sheet.legend), frames, blocks))
-    assert pages[0] == pages[1]
-
-
-@pytest.mark.parametrize(
-    ("name", "paper", "bands"),
-    [
-        ("internals", "a4-landscape", [(10, 0), (20, 2), (45, 1), (25, 3)]),
-        ("parameters", "a4", [(10, 0), (25, 2), (40, 1), (25, 3)]),
-    ],
-)
-def test_areas(name: str, paper: str, bands: list[tuple[float, int]]) -> None:
-    sheet = read(name, "ko")
-    assert (sheet.paper, [(band.percent, len(band.regions)) for band in sheet.bands]) == (paper, bands)
-    strong = [(region.name, len(band.regions)) for band in sheet.bands for region in band.regions if region.strong]
-    assert strong == [({"internals": "transformer", "parameters": "weights"}[name], 1)]  # the widest
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_english_is_all_english_and_korean_has_notes_in_korean(name: str) -> None:
-    assert not re.search(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]", written(name, "en"))
-    assert len(re.findall(r"[\uac00-\ud7a3]", written(name, "ko"))) > 200
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

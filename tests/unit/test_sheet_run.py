@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
@@ -143,9 +144,10 @@ def test_of_a_long_run_every_third_point_and_the_last(tell: Callable[..., Path])
 
 
 def test_a_loss_that_is_no_number_is_no_point(tell: Callable[..., Path]) -> None:
-    folder = tell(step(1, 5.0), step(2, math.nan), step(3, 4.0), measure(3, 4.5))
+    """Nor is one without end, or so large that it might as well be."""
+    folder = tell(step(1, 5.0), step(2, math.nan), step(3, 1e30), step(4, math.inf), step(5, 4.0), measure(5, 4.5))
     chart = only(source.read(of_run(folder, "en")), "loss", Chart)
-    assert chart.curves[0].points == ((1, 5.0), (3, 4.0))
+    assert chart.curves[0].points == ((1, 5.0), (5, 4.0))
 
 
 @pytest.mark.parametrize("switch", [{}, {"rotary": True}, {"untied": True}])
@@ -264,6 +266,20 @@ def test_what_it_cost(tell: Callable[..., Path]) -> None:
 
 
 # However a run went.
+
+
+def test_the_date_is_where_the_person_is(tell: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tell(*story({0: 5.5, 9: 3.0}, falling), time=1e9)  # 2001-09-09 01:46:40 UTC
+    written = files.read_json(folder / "run.json")
+    files.write_json(folder / "run.json", written | {"created": 1e9})
+    try:
+        for zone, date in (("Asia/Seoul", "2001-09-09"), ("America/New_York", "2001-09-08")):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            assert f"({date}, seed" in source.read(of_run(folder, "en")).subtitle
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_one_update(tell: Callable[..., Path]) -> None:

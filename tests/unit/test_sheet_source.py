@@ -150,6 +150,7 @@ LAYOUT_FAULTS = [
     ("", 4, "expected a ```layout fence", "40% name"),
     ("text\n", 4, "expected a ```layout fence", "40% name"),
     ("```layout\n10% title\n80% one\n```\n", 4, "sum to 90%, expected 100%", "change one by +10"),
+    (f"```layout\n{'9' * 308}% title\n{'9' * 308}% one\n```\n", 4, "sum to inf%", "change one"),
     ("```layout\n10% title\n90.5% one\n```\n", 4, "sum to 100.5%", "-0.5"),
     ("```layout\n100% one\n```\n", 4, "one band of the title, got 0", "10% title"),
     ("```layout\n10% title\n10% title\n80% one\n```\n", 4, "one band of the title, got 2", "10% title"),
@@ -258,7 +259,12 @@ def test_lists_with_points_below_points_and_check_boxes():
     assert block("- a\n  b\n- [x] c\n  1. d\n     - e\n- [ ] f\n\n- \\[x] g\n") == Bullets(
         items=(
             Item(spans=plain("a b")),
-            Item(spans=plain("c"), ticked=True, items=(Item(spans=plain("d"), items=(Item(spans=plain("e")),)),)),
+            Item(
+                spans=plain("c"),
+                ticked=True,
+                items=(Item(spans=plain("d"), items=(Item(spans=plain("e")),)),),
+                numbered=True,
+            ),
             Item(spans=plain("f"), ticked=False),
             Item(spans=plain("[x] g")),
         )
@@ -268,7 +274,15 @@ def test_lists_with_points_below_points_and_check_boxes():
     assert (numbered.numbered, numbered.keys) == (True, False)
 
 
-@pytest.mark.parametrize(("text", "keys"), [("- ==1== a\n- ==b==\n", True), ("- ==1== a\n- b ==2==\n", False)])
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("- ==1== a\n- ==b==\n", True),
+        ("- ==1== a\n- b ==2==\n", False),
+        ("- ==1== a\n- [x] ==2== b\n", False),  # two columns have no place for a tick,
+        ("- ==1== a\n- ==2== b\n  - c\n", False),  # or for a list below
+    ],
+)
 def test_points_that_all_begin_with_a_mark_are_key_figures(text: str, keys: bool):
     bullets = block(text)
     assert isinstance(bullets, Bullets)
@@ -351,8 +365,9 @@ BLOCK_FAULTS = [
     ("a\n```python\nb\n", 1, "the fence ```python does not end", "```"),
     ("- \n", 0, "a point that does not begin with text", "- text"),
     ("- # a\n", 0, "a point that does not begin with text", "- text"),
-    ("- a\n\n  > b\n", 2, "a quote within a point", "lists of points"),
-    ("- a\n\n  [^1]: b\n", 2, "a footnote's text within a point", "lists of points"),
+    ("- a\n\n  > b\n", 2, "a quote within a point", "one list of points"),
+    ("- a\n\n  [^1]: b\n", 2, "a footnote's text within a point", "one list of points"),
+    ("- a\n  - b\n  1. c\n", 2, "a list within a point", "one list of points"),
     ("- a\n  - b\n    - c\n      - d\n        - e\n", 4, "lists more than 4 deep", "move"),
     ("2. a\n", 0, "a numbered list that begins with 2", "1."),
     ("> - a\n", 0, "a list within a quote", "> → note"),
@@ -362,7 +377,7 @@ BLOCK_FAULTS = [
     ("a\n\n| a | b |\n|---|---|\n| ==c | d |\n", 4, "a mark that does not end", "=="),
     ("a\n\na[^1]\n", 2, "footnote [^1] has no text in region 'one'", "[^1]: text"),
     ("a\n\n[^1]: b\n", 2, "nothing in region 'one' refers to footnote [^1]", "[^1]"),
-    ("a[^1]\n\n[^1]: b\n[^1]: c\n", 3, "footnote [^1] is given twice", "leave one"),
+    ("a[^1]\n\n[^1]: b\n[^1]: c\n", 3, "footnote [^1] is given twice", "a mark of its own"),
     ("a[^1]\n\n[^1]: b [^1]\n", 2, "a footnote within footnote [^1]", "its text"),
     ("a[^1]\n\n[^1]: - b\n", 2, "expected one paragraph as the text of footnote [^1]", "[^1]: text"),
     ("<!-- columns 1 -->\n", 0, "two or more widths, got '1'", "<!-- columns 1.5 1 -->"),
@@ -372,7 +387,9 @@ BLOCK_FAULTS = [
     ("<!-- columns 1 1 -->\n<!-- columns 1 1 -->\n", 1, "columns within columns", f"line {BODY_AT}"),
     ("<!-- next -->\n", 0, "<!-- next --> outside of columns", "<!-- columns"),
     ("<!-- columns 1 1 -->\n<!-- end -->\n", 1, "2 widths", "<!-- next -->"),
-    ("<!-- columns 1 1 -->\n<!-- next -->\n<!-- next -->\n", 2, "2 widths", "<!-- next -->"),
+    ("<!-- columns 1 1 -->\na\n\n<!-- next -->\nb\n\n<!-- next -->\n", 6, "2 widths", "<!-- next -->"),
+    ("<!-- columns 1 1 -->\n<!-- next -->\nb\n", 1, "a column without anything", "<!-- next -->"),
+    ("<!-- columns 1 1 -->\na\n\n<!-- next -->\n<!-- end -->\n", 4, "a column without anything", "<!-- end -->"),
     ("a\x07b\n", 0, "a control character U+0007 in column 2", "delete"),
     ("a\n\ud800\n", 1, "a control character U+D800 in column 1", "delete"),
     ("\n\n[](a)\n", 2, "a paragraph without text", "leave it out"),
@@ -490,3 +507,15 @@ def test_an_error_is_one_line_however_long_the_text_is():
         read(HEAD + "```knobs\n- {label: a, value: " + "9" * 10_000 + "}\n```\n")
     assert not re.search(r"\n", raised.value.message)
     assert len(raised.value.message) < 200
+
+
+def test_a_footnotes_mark_counts_for_the_whole_text() -> None:
+    """As for any reader of markdown: two regions cannot both have a [^1]."""
+    text = (
+        "---\ntitle: a\n---\n```layout\n10% title\n90% one | two\n```\n"
+        "## A <!-- one: blue -->\na[^1]\n\n[^1]: b\n## B <!-- two: red -->\nc[^MARK]\n\n[^MARK]: d\n"
+    )
+    one, two = read(text.replace("MARK", "2")).bands[1].regions
+    assert [mark for mark, _ in one.footnotes + two.footnotes] == ["1", "2"]
+    with pytest.raises(SheetError, match=r"line 15: footnote \[\^1\] is given twice"):
+        read(text.replace("MARK", "1"))

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from nudge.bench.rounds import NotHereError, Prepared, checkout, peak_bytes
-from nudge.config import ModelConfig, from_dict
+from nudge.config import from_dict
+from nudge.model.formats import llmc as formats
 from nudge.model.gpt import GPT, init_weights
 
 _TOOK = re.compile(r"step (\d+): train loss (\S+) \(took ([\d.]+) ms\)")
@@ -33,7 +34,9 @@ def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, fol
     model = from_dict(config).model
     home = Path(work) / "llm.c"
     build(Path(folder), home, batch=batch, context=model.block_size)
-    write_checkpoint(home / "gpt2_124M.bin", model)
+    network = GPT(model)
+    init_weights(network, seed=0)
+    formats.write_checkpoint(home / "gpt2_124M.bin", model, network.state_dict())
     data = home / "dev" / "data" / "tinyshakespeare"
     data.mkdir(parents=True)
     for name in ("train", "val"):
@@ -76,27 +79,6 @@ def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
         raise NotHereError(f"llm.c does not build: {made.stderr.strip().splitlines()[-1]}")
     if "OpenMP found" not in made.stdout or "✗ OpenMP" in made.stdout:
         raise NotHereError(f"{compiler} builds llm.c without OpenMP: set CC to a compiler that has it")
-
-
-def write_checkpoint(path: Path, model: ModelConfig) -> None:
-    """Random weights in llm.c's format: 256 int32, then float32 tensors, matrices as [out, in], layers stacked."""
-    network = GPT(model)
-    init_weights(network, seed=0)
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    padded = -(-model.vocab_size // 128) * 128
-    header = np.zeros(256, dtype=np.int32)
-    sizes = (model.block_size, model.vocab_size, model.n_layer, model.n_head, model.n_embd, padded)
-    header[: 2 + len(sizes)] = (20240326, 3, *sizes)
-    with path.open("wb") as file:
-        file.write(header.tobytes())
-        file.write(np.pad(weights["wte.weight"], ((0, padded - model.vocab_size), (0, 0))).tobytes())
-        file.write(weights["wpe.weight"].tobytes())
-        for part in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
-            for kind in ("weight", "bias"):
-                for layer in range(model.n_layer):
-                    file.write(np.ascontiguousarray(weights[f"blocks.{layer}.{part}.{kind}"].T).tobytes())
-        file.write(weights["ln_f.weight"].tobytes())
-        file.write(weights["ln_f.bias"].tobytes())
 
 
 def write_tokens(path: Path, vocab_size: int, n_tokens: int) -> None:

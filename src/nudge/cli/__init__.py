@@ -32,7 +32,7 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "runs": ("runs", "List the runs here."),
     "plan": ("plan", "Say what a training run needs before it starts: memory, time, money."),
     "launch": ("launch", "Write the job that trains on several processes or machines."),
-    "sheet": ("sheet", "Draw a cheat sheet: one A4 page of pen notes, of the lecture or of a run."),
+    "sheet": ("sheet", "Draw a cheat sheet: one A4 page of pen notes."),
     "studio": ("studio", "Train, look inside, turn knobs and write, in a browser."),
     "bench": ("bench", "Measure speed beside other programs, and against this machine's limits."),
     "doctor": ("doctor", "Show this machine, what nudge chooses for it, and why."),

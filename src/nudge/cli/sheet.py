@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nudge.errors import SheetError
+from nudge.errors import MachineError, SheetError
 from nudge.sheet.page import LANGUAGES, Language
 from nudge.sheet.sheets import FORMATS, NAMES, Format, draw, text_of
 
@@ -38,8 +38,6 @@ def sheet(
       nudge sheet io --format md                  io.md, the source of a sheet: change it, then
       nudge sheet io.md                           draw it
     """
-    from nudge import files
-
     if what not in NAMES and lang:
         raise SheetError("a file says its language itself", "write 'language: ko' between its first '---' lines")
     if what != "run" and run is not None:
@@ -47,14 +45,26 @@ def sheet(
     form = form or _form_of(out)
     out = out or Path(f"{Path(what).stem}.{form}")
     page = draw(text_of(what, run=run, language=lang or _language(), font=font), form, name=what, font=font)
-    with files.atomic_writer(out) as file:
-        file.write(page)
+    _save(out, page)
     click.echo(f"{out}  {len(page) / 1024:,.0f} KiB")
+
+
+def _save(out: Path, page: bytes) -> None:
+    """Raises: SheetError instead of writing over a text that a person may have changed; MachineError if it cannot."""
+    from nudge import files
+
+    try:
+        if out.suffix == ".md" and out.exists() and out.read_bytes() != page:
+            raise SheetError(f"{out} is there already, and may hold changes of yours", "choose another --out")
+        with files.atomic_writer(out) as file:
+            file.write(page)
+    except OSError as error:
+        raise MachineError(f"cannot write {out}: {error.strerror}", "choose another --out") from error
 
 
 def _form_of(out: Path | None) -> Format:
     """The format that a file's name asks for. Raises: SheetError for one that there is not."""
-    ending = out.suffix.removeprefix(".") if out else "pdf"
+    ending = out.suffix.removeprefix(".").lower() if out else "pdf"
     for form in FORMATS:
         if form == ending:
             return form

@@ -81,7 +81,8 @@ def _spans(node: SyntaxTreeNode) -> Line:
 def _bullets(node: SyntaxTreeNode) -> Bullets:
     items = _items(node, depth=1)
     numbered = node.type == "ordered_list"
-    return Bullets(items=items, numbered=numbered, keys=not numbered and all(item.spans[0].mark for item in items))
+    are_keys = all(item.spans[0].mark and item.ticked is None and not item.items for item in items)
+    return Bullets(items=items, numbered=numbered, keys=are_keys and not numbered)
 
 
 def _items(node: SyntaxTreeNode, depth: int) -> tuple[Item, ...]:
@@ -101,10 +102,15 @@ def _item(node: SyntaxTreeNode, depth: int) -> Item:
     spans = spans_of(tokens, line_of(first))
     if not spans:
         raise fault(line_of(node), "a point without text", "write some, or leave it out")
-    for below in rest:
-        if below.type not in ("bullet_list", "ordered_list"):
-            raise fault(line_of(below), f"{name_of(below)} within a point", "a point holds text and lists of points")
-    return Item(spans=spans, ticked=ticked, items=tuple(item for below in rest for item in _items(below, depth + 1)))
+    for number, below in enumerate(rest):
+        if number or below.type not in ("bullet_list", "ordered_list"):
+            raise fault(line_of(below), f"{name_of(below)} within a point", "a point holds text and one list of points")
+    return Item(
+        spans=spans,
+        ticked=ticked,
+        items=_items(rest[0], depth + 1) if rest else (),
+        numbered=bool(rest) and rest[0].type == "ordered_list",
+    )
 
 
 def _ticked(tokens: list[Token]) -> tuple[list[Token], bool | None]:

@@ -1,7 +1,9 @@
 """The pen: Nanum Pen Script (SIL Open Font License), found among the system's fonts or given as a file."""
 
 import os
+import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ ELSEWHERE = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Font:
-    """A font file, the family it says it is, and the characters it can draw."""
+    """A font file, its family as Typst calls it, and the characters it can draw."""
 
     path: Path
     family: str
@@ -46,16 +48,29 @@ def find(given: Path | None = None) -> Font:
 
 @cache
 def _read(path: Path) -> Font:
-    from fontTools.ttLib import TTFont, TTLibError
+    from fontTools.ttLib import TTFont
 
     try:
-        with TTFont(path, lazy=True) as font:
-            family = font["name"].getBestFamilyName()
+        with path.open("rb") as file, TTFont(file, lazy=True) as font:
             characters = frozenset(font.getBestCmap() or ())
     except FileNotFoundError:
         raise SheetError(f"there is no font file {path}", "name a .ttf or .otf file") from None
-    except (OSError, TTLibError, KeyError) as error:
-        raise SheetError(f"{path} cannot be read as a font: {error}", "name a .ttf or .otf file") from error
-    if not family or not characters:
-        raise SheetError(f"{path} names no family or no characters", "name another .ttf or .otf file")
-    return Font(path=path, family=family, characters=characters)
+    except Exception as error:  # of damaged bytes, fontTools raises whatever they lead to
+        reason = str(error) or type(error).__name__
+        raise SheetError(f"{path} cannot be read as a font: {reason}", "name a .ttf or .otf file") from error
+    families = _families(path)
+    if not families or not characters:
+        raise SheetError(f"{path} has no family or no characters", "name another .ttf or .otf file")
+    return Font(path=path, family=families[0], characters=characters)
+
+
+def _families(path: Path) -> list[str]:
+    """What Typst calls it, which is not always what the file does: it takes 'Narrow' for a style. A page that asks for
+    another name is drawn without a letter.
+    """
+    import typst
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(path, folder)  # Typst takes folders
+        loaded = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
+        return loaded.families()

@@ -57,7 +57,7 @@ def fault(at: int, message: str, hint: str) -> SheetError:
 
 
 def colour_of(word: str, at: int) -> Colour:
-    """The colour of that name."""
+    """The colour of that name. Raises: SheetError if there is none."""
     for colour in COLOURS:
         if colour == word:
             return colour

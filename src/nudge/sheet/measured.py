@@ -17,6 +17,7 @@ from nudge.errors import NudgeError, SheetError
 from nudge.events import Evaluation, Event, Skipped, Started, Step
 from nudge.plan.planner import CHINCHILLA
 from nudge.runfolder import RunFolder
+from nudge.sheet.fields import LARGEST
 from nudge.train.listing import State, state_of
 from nudge.train.summary import Summary, summarize
 
@@ -40,7 +41,7 @@ class MeasuredRun:
     summary: Summary
     started: Started
     state: State
-    steps: tuple[Step, ...]  # those with a loss
+    steps: tuple[Step, ...]  # those with a loss that a chart has room for, as the evaluations
     evaluations: tuple[Evaluation, ...]
     best: Evaluation
     last: Evaluation
@@ -121,8 +122,8 @@ def read(path: Path) -> MeasuredRun:
     told = tuple(events.read(folder.events))
     summary = summarize(told)
     state = state_of(folder, summary.steps, summary.started, summary.stopped)
-    evaluations = tuple(event for event in told if isinstance(event, Evaluation) and math.isfinite(event.loss))
-    steps = tuple(event for event in told if isinstance(event, Step) and math.isfinite(event.loss))
+    evaluations = tuple(event for event in told if isinstance(event, Evaluation) and abs(event.loss) <= LARGEST)
+    steps = tuple(event for event in told if isinstance(event, Step) and abs(event.loss) <= LARGEST)
     if summary.started is None or not steps or not evaluations or evaluations[-1].step == 0:
         raise _nothing_measured(folder, config, summary, state, told)
     return MeasuredRun(

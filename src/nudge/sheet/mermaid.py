@@ -24,6 +24,8 @@ MIND = (
 )
 SEQUENCE = "a line is: participant A as Name; actor A; A->>B: text; A-->>B: text; Note over A,B: text; loop text; end"
 
+MOST_ARROWS = 500  # counting who crosses whom takes their square, and `A & B --> C & D` is soon a million
+
 # Words that begin a statement of mermaid's flowchart, so that they name no node.
 RESERVED = ("subgraph", "end", "class", "classDef", "style", "linkStyle", "click", "direction")
 
@@ -89,9 +91,12 @@ def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
 
 def label(text: str, at: int) -> Line:
     """The spans of a label. Mermaid's own mark of markdown, backticks just inside the quotes, is no code."""
-    if len(text) > 1 and text[0] == text[-1] == "`":
+    if len(text) > 1 and text[0] == text[-1] == "`" and text.count("`") == 2:  # more are of code at both ends
         text = text[1:-1]
-    return line(text, at=at)
+    spans = line(text, at=at)
+    if not spans:
+        raise fault(at, "a label without text", "write some, or leave it out")
+    return spans
 
 
 def _text(found: re.Match[str]) -> str:
@@ -143,6 +148,8 @@ class _Chart:
         while self.place < len(text):
             edge = self._arrow()
             ends = self._group()
+            if len(self.edges) + len(starts) * len(ends) > MOST_ARROWS:
+                raise fault(at, f"more than {MOST_ARROWS} arrows in a flowchart", "part it: a page has room for fewer")
             self.edges += [(start, end, edge) for start in starts for end in ends]
             starts = ends
 

@@ -8,8 +8,8 @@ import json
 import math
 import re
 import shlex
+import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from nudge.config import SORTING
@@ -69,16 +69,12 @@ def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
 def _filled(text: str, values: Values) -> str:
     """The text without lines for which a value is missing, and without boxes that are empty then.
 
-    What a value says is never taken for a placeholder.
+    Values come last: what they say is never taken for a placeholder or a box.
     """
-    lines = []
-    for line in text.splitlines():
-        filled = [values[name] for name in PLACEHOLDER.findall(line)]
-        if None not in filled:
-            remaining = iter(filled)
-            lines.append(PLACEHOLDER.sub(lambda _, rest=remaining: next(rest), line))  # type: ignore[misc]
+    lines = [line for line in text.splitlines() if all(values[name] is not None for name in PLACEHOLDER.findall(line))]
     whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
-    return re.sub(r"\n{3,}", "\n\n", whole) + "\n"
+    whole = re.sub(r"\n{3,}", "\n\n", whole)
+    return PLACEHOLDER.sub(lambda found: values[found[1]] or "", whole) + "\n"
 
 
 # The regions, in the order of the page.
@@ -90,7 +86,7 @@ def _names(run: MeasuredRun, pen: Pen) -> Values:
     corners = {"finished": made, "running": f"{made} / {steps}", "interrupted": f"{made} / {steps}", "diverged": made}
     return {
         "name": pen.quoted(run.folder.resolve().name, NAME_CELLS),
-        "date": f"{datetime.fromtimestamp(created if isinstance(created, float) else run.started.time, UTC):%Y-%m-%d}",
+        "date": time.strftime("%Y-%m-%d", time.localtime(created if isinstance(created, float) else run.started.time)),
         "seed": str(run.config.seed),
         **{state: words if run.state == state else None for state, words in corners.items()},
     }

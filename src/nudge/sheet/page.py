@@ -1,6 +1,6 @@
 """What a sheet is made of: regions with their blocks, as markdown says it (source.py) and Typst draws it (typst/)."""
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 Language = Literal["ko", "en"]
@@ -33,11 +33,12 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One point of a list, with the points below it. `ticked`: `[x]` or `[ ]`; None where it is no check box."""
+    """One point of a list, with the list below it. `ticked`: `[x]` or `[ ]`; None where it is no check box."""
 
     spans: Line
     ticked: bool | None = None
     items: "tuple[Item, ...]" = ()
+    numbered: bool = False  # the list below it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +250,7 @@ class Sheet:
     paper: Literal["a4", "a4-landscape"] = "a4"
     language: Language = "en"
     size_pt: float = 13.0  # of text, where its region has just the room
-    bands: tuple[Band, ...] = field(default_factory=tuple)
+    bands: tuple[Band, ...] = ()
 
 
 def to_json(value: Any) -> Any:

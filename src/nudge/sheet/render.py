@@ -13,8 +13,8 @@ from nudge.sheet import fonts
 from nudge.sheet.page import Sheet, to_json
 
 Form = Literal["pdf", "png", "svg"]
-FORMS: tuple[Form, ...] = ("pdf", "png", "svg")
 PPI = 200  # A4 is 1654 x 2339 then
+MOST_CHARACTERS = 20_000  # of a region; at 9 pt, fewer fill a whole page
 DRAWING = Path(__file__).parent / "typst"
 
 
@@ -36,10 +36,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tight:
-    """Words that are too wide for where they must stand, in pt."""
+    """What is too wide or too high for where it must stand, in pt."""
 
     region: str
     what: str
+    side: Literal["width", "height"]
     needs: float
     has: float
 
@@ -67,6 +68,7 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(pen.path, folder)  # Typst takes folders, and reads every font in them
         caps: dict[str, float] = {}
+        step = 0.02
         while True:
             typesetter = typst.Compiler(
                 str(DRAWING / "page.typ"),
@@ -82,7 +84,8 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
                 data = typesetter.compile(format=form, ppi=PPI)
                 assert isinstance(data, bytes), "a sheet is one page"
                 return Page(data=data, places=found)
-            caps = _smaller(caps, found, tight)
+            caps = _smaller(caps, found, tight, step)
+            step *= 2  # what is too wide at every size is found out soon
 
 
 def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
@@ -90,20 +93,28 @@ def _said(typesetter: Any, label: str) -> list[dict[str, Any]]:
     return said
 
 
-def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight]) -> dict[str, float]:
-    """A smaller scale for each region in which something is too wide. Raises: SheetError if it is at its smallest."""
+def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight], step: float) -> dict[str, float]:
+    """A scale for each region in which something is too wide, at least a step smaller.
+
+    Raises: SheetError if it is at its smallest, or something is too high: the room for that shrinks with the text.
+    """
     places = {place.name: place for place in found}
     capped = dict(caps)
     for one in tight:
         place = places[one.region]
-        if place.scale <= place.smallest:
-            is_title = one.region == "title"
-            where = "the title band" if is_title else f"region '{one.region}'"
+        if one.side == "height":
             raise SheetError(
-                f"'{one.what}' in {where} needs {one.needs:.0f} pt of width at 9 pt and has {one.has:.0f}",
-                "shorten it" + ("" if is_title else ", or give the region more width in the layout: NAME*1.5"),
+                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of height and has {one.has:.0f}",
+                "give it more: height: 14, or write less above it",
             )
-        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - 0.02)
+        if place.scale <= place.smallest:
+            wider = "" if one.region == "title" else ", or give the region more width in the layout: NAME*1.5"
+            raise SheetError(
+                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of width at 9 pt "
+                f"and has {one.has:.0f}",
+                f"shorten it{wider}",
+            )
+        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - step)
     return capped
 
 
@@ -111,19 +122,30 @@ def _check_heights(found: tuple[Place, ...]) -> None:
     for place in found:
         if place.needs > place.has:
             raise SheetError(
-                f"region '{place.name}' needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
+                f"{_named(place.name)} needs {place.needs:.0f} pt of height at 9 pt and has {place.has:.0f}",
                 "shorten it, or give its band more of the page in the layout",
             )
 
 
+def _named(region: str) -> str:
+    return "the title band" if region == "title" else f"region '{region}'"
+
+
+def _short(words: str, most: int = 60) -> str:
+    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+
+
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
-    """Raises: SheetError if the font lacks a character that would be drawn."""
+    """Raises: SheetError if there are more than a page holds, or the font lacks one that would be drawn."""
     parts: list[tuple[str, Any]] = [
         ("the title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))
     ]
     parts += [(f"region '{region.name}'", region) for band in sheet.bands for region in band.regions]
     for where, part in parts:
-        lacking = font.lacks("".join(_texts(to_json(part))))
+        text = "".join(_texts(to_json(part)))
+        if len(text) > MOST_CHARACTERS:
+            raise SheetError(f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it")
+        lacking = font.lacks(text)
         if lacking:
             named = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
             raise SheetError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nudge.errors import MachineError, SheetError, nearest
-from nudge.runfolder import newest_run
+from nudge.runfolder import RunFolder, newest_run, run_folders
 from nudge.sheet.page import Language
 
 LECTURE = ("gpt2", "internals", "io", "parameters")
@@ -28,17 +28,18 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
         with _libraries():
             from nudge.sheet.ofrun import of_run
 
-            return of_run(run or newest_run(), language, _drawable(font))
+            return of_run(run or _newest_trained(), language, _drawable(font))
     if what in LECTURE:
         from nudge.sheet.lecture import written
 
         return written(what, language)
     path = Path(what)
-    if path.suffix != ".md" and not path.exists():
-        raise SheetError(f"there is no sheet '{what}'", f"{nearest(what, NAMES)}, or a markdown file of your own")
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, FileNotFoundError) and path.suffix != ".md":
+            hint = f"{nearest(what, NAMES)}, or a markdown file of your own"
+            raise SheetError(f"there is no sheet '{what}'", hint) from None
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SheetError(f"{path} cannot be read: {reason}", "name a markdown file; see docs/sheets.md") from error
 
@@ -54,6 +55,12 @@ def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | N
 
         sheet = read(text, name=name)
         return text.encode() if form == "md" else render(sheet, form, font=font).data
+
+
+def _newest_trained() -> Path:
+    """The newest run that was trained here: of an imported model there is nothing to draw."""
+    trained = (path for path in run_folders() if RunFolder(path).run_json.exists())
+    return next(trained, None) or newest_run()
 
 
 def _drawable(font: Path | None) -> Callable[[str], bool]:

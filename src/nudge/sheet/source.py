@@ -4,7 +4,6 @@ It is front matter, a ```layout fence, and per region a heading `## title <!-- n
 blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of text in them.
 """
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -153,7 +152,7 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
     titles = sum(band.is_title for band in bands)
     if titles != 1:
         raise fault(first, f"expected one band of the title, got {titles}", "10% title")
-    total = math.fsum(band.percent for band in bands)
+    total = sum(band.percent for band in bands)
     if abs(total - 100) > 1e-6:
         raise fault(
             first, f"the bands of the layout sum to {total:g}%, expected 100%", f"change one by {100 - total:+g}"
@@ -177,6 +176,7 @@ def _place(text: str, at: int) -> Region:
 def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, Region]:
     """The regions by their names, each with the blocks down to the next one's heading."""
     regions: dict[str, Region] = {}
+    marks: set[str] = set()  # of the footnotes of all regions: in Markdown a mark counts for the whole text
     content: _Content | None = None
     for node in nodes:
         if node.type == "heading" and node.tag == "h2":
@@ -187,7 +187,7 @@ def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, R
                 raise fault(line_of(node), f"the layout has no region {region.name!r}", nearest(region.name, places))
             if region.name in regions:
                 raise fault(line_of(node), f"a second region {region.name!r}", "every region has one heading")
-            content = _Content(region=region, at=line_of(node))
+            content = _Content(region=region, at=line_of(node), marks=marks)
         elif content:
             content.add(node)
         else:
@@ -218,8 +218,9 @@ class _Content:
 
     region: Region
     at: int
+    marks: set[str]
     blocks: list[Block] = field(default_factory=list)
-    used: dict[str, int] = field(default_factory=dict)  # footnotes: by mark, where it is referred to first
+    used: dict[str, int] = field(default_factory=dict)  # footnotes: by mark, where it is first referred to
     footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
     widths: tuple[float, ...] = ()  # of the columns that are open
     columns: list[list[Block]] = field(default_factory=list)
@@ -278,6 +279,8 @@ class _Content:
         n_columns = len(self.columns) + (word == "next")
         if n_columns > len(self.widths) or (word == "end" and n_columns < len(self.widths)):
             raise fault(at, f"columns of line {self.columns_at}: {len(self.widths)} widths, other columns", COLUMNS)
+        if not self.columns[-1]:
+            raise fault(at, "a column without anything in it", COLUMNS)
         if word == "next":
             self.columns.append([])
             return
@@ -286,14 +289,15 @@ class _Content:
 
     def _footnote(self, node: SyntaxTreeNode) -> None:
         at, mark = line_of(node), node.nester_tokens.opening.meta["label"] if node.nester_tokens else ""
-        if mark in self.footnotes:
-            raise fault(at, f"footnote [^{mark}] is given twice in its region", "leave one")
+        if mark in self.marks:
+            raise fault(at, f"footnote [^{mark}] is given twice", "each has a mark of its own: [^1], [^2], ...")
         if [child.type for child in node.children] != ["paragraph"]:
             raise fault(at, f"expected one paragraph as the text of footnote [^{mark}]", f"[^{mark}]: text")
         text = spans_of(tokens_of(node.children[0]), at)
         if any(footnotes_in(text)):
             raise fault(at, f"a footnote within footnote [^{mark}]", "say it in its text")
         self.footnotes[mark] = (at, text)
+        self.marks.add(mark)
 
 
 def footnotes_in(value: Any) -> Iterator[str]:

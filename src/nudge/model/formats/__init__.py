@@ -28,7 +28,8 @@ def read_sizes(values: Mapping[str, Any], source: Path) -> ModelConfig:
     """The sizes of a network, by our names, as a file gives them. Raises: FormatError if no network can have them."""
     for name, size in values.items():
         if type(size) is not int or size < 1:
-            raise FormatError(f"{source}: {name} is {size!r}, expected a whole number, at least 1")
+            got = repr(size) if isinstance(size, int | float | str | None) else f"a {type(size).__name__}"
+            raise FormatError(f"{source}: {name} is {got}, expected a whole number, at least 1")
     config = ModelConfig(**values)
     if config.n_embd % config.n_head:
         raise FormatError(f"{source}: n_embd {config.n_embd} is not divisible by n_head {config.n_head}")

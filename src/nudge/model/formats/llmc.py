@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nudge import files
 from nudge.config import ModelConfig
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import FormatError
@@ -67,20 +68,29 @@ def write(
 
     Raises: FormatError if the network is no GPT-2; OSError.
     """
+    write_checkpoint(folder / NAMES[dtype], config, state, dtype=dtype)
+    (folder / "gpt2_tokenizer.bin").write_bytes(_tokenizer_file(tokenizer))
+    tokenizer.save(folder / OUR_TOKENIZER)
+
+
+def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor], *, dtype: str = "float32") -> None:
+    """The checkpoint alone. Raises: FormatError if the network is no GPT-2; OSError."""
     require_gpt2(config)
     version, stored_as = next((v, kind) for v, kind in _VERSIONS.items() if str(kind) == f"torch.{dtype}")
     rows = -(-config.vocab_size // _ROWS) * _ROWS
     sizes = (config.block_size, config.vocab_size, config.n_layer, config.n_head, config.n_embd, rows)
-    with (folder / NAMES[dtype]).open("wb") as file:
-        file.write(_HEADER.pack(MAGIC, version, *sizes, *[0] * (256 - 2 - len(sizes))))
+    with files.atomic_writer(path) as file:
+        file.write(_header(MAGIC, version, *sizes))
         for name, shape in _parameters(config, rows):
             tensor = _turned(name, state[name].detach().cpu()).to(stored_as)
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"
-            file.write(tensor.contiguous().view(torch.uint8).numpy().data)
-    (folder / "gpt2_tokenizer.bin").write_bytes(_tokenizer_file(tokenizer))
-    tokenizer.save(folder / OUR_TOKENIZER)
+            file.write(tensor.flatten().view(torch.uint8).numpy().tobytes())
+
+
+def _header(*values: int) -> bytes:
+    return _HEADER.pack(*values, *[0] * (256 - len(values)))
 
 
 def _read_header(head: bytes, path: Path) -> tuple[ModelConfig, int, torch.dtype]:
@@ -127,4 +137,4 @@ def _tokenizer_file(tokenizer: Tokenizer) -> bytes:
     head = (_TOKENIZER_MAGIC, _TOKENIZER_VERSION, tokenizer.vocab_size, eot)
     names = {id_: name.encode() for name, id_ in tokenizer.special.items()}
     texts = [(tokenizer.token_bytes(i) or names.get(i, b"?"))[:255] for i in range(tokenizer.vocab_size)]
-    return _HEADER.pack(*head, *[0] * (256 - len(head))) + b"".join(bytes([len(text)]) + text for text in texts)
+    return _header(*head) + b"".join(bytes([len(text)]) + text for text in texts)

@@ -12,7 +12,6 @@ Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepar
 
 import io
 import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +34,6 @@ GELU_NOTE = (
 )
 DATASET = "nudge"  # the name that an export gives its data: sample.py looks for data/nudge/meta.pkl
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-_TURNED = re.compile(r".*\.(c_attn|c_proj|c_fc)\.weight")
 _COMPILED = "_orig_mod."  # what torch.compile puts before each name
 _NOT_YET = 1e9  # the best validation loss that train.py itself begins with
 _META_BYTES = 1 << 24  # more than every character there is
@@ -57,16 +55,16 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     drop_tied_head(state, path)
     without_bias = args.get("bias", True) is False
     if without_bias:
-        _add_zero_biases(config, state)
+        _add_zero_biases(state)
     names = check_parameters(config, state, path, asked_by="model_args", their_name=their_name)
     notes = [GELU_NOTE]
     if without_bias:
         notes.append("it has no biases: they are 0 here, which computes the same; training on would move them")
-    if args.get("dropout"):
-        notes.append(f"dropout {args['dropout']} is left behind: nudge trains without")
-    if content.get("optimizer"):
+    if isinstance(dropout := args.get("dropout"), float) and dropout:
+        notes.append(f"dropout {dropout} is left behind: nudge trains without")
+    if "optimizer" in content:
         notes.append(f"its optimizer's state after {content.get('iter_num')} updates is left behind")
-    return config, {name: _as_ours(name, state[name]) for name in names}, tuple(notes)
+    return config, {name: state[name].to(torch.float32).contiguous() for name in names}, tuple(notes)
 
 
 def write(
@@ -165,7 +163,8 @@ def _load(path: Path) -> dict[str, Any]:
             "a ckpt.pt that nanoGPT's train.py wrote holds tensors and settings only",
         ) from error
     except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
-        raise FormatError(f"{path} cannot be read: {str(error).splitlines()[0]}", _COPY) from error
+        words = (str(error) or type(error).__name__).splitlines()[0]
+        raise FormatError(f"{path} cannot be read: {words}", _COPY) from error
     if not isinstance(content, dict):
         raise FormatError(f"{path} is not a checkpoint of nanoGPT: it holds no model_args")
     return content
@@ -186,7 +185,7 @@ def _our_state(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if ours in state:
             raise FormatError(f"{path} holds {name} twice")
         if ours is not None:  # old files carry the causal triangle, which is no parameter
-            state[ours] = tensor
+            state[ours] = tensor.t() if _is_turned(ours, tensor) else tensor
     return state
 
 
@@ -195,22 +194,22 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
 
 
-def _add_zero_biases(config: ModelConfig, state: dict[str, Tensor]) -> None:
+def _add_zero_biases(state: dict[str, Tensor]) -> None:
     """A sum with 0 is no sum: a network that was trained without biases computes the same with these."""
-    widths = {"attn.c_attn": 3, "mlp.c_fc": 4}
-    for name in [name for name in state if name.startswith(("blocks.", "ln_f")) and name.endswith(".weight")]:
-        part = name.removesuffix(".weight")
-        width = widths.get(part.split(".", 2)[-1], 1) * config.n_embd
-        state.setdefault(f"{part}.bias", torch.zeros(width))
+    zero = torch.zeros(())
+    for name, weight in list(state.items()):
+        if name.startswith(("blocks.", "ln_f.")) and name.endswith(".weight") and weight.dim():
+            # Only a view until the shapes have been checked, so that no hostile one takes memory.
+            state.setdefault(f"{name.removesuffix('weight')}bias", zero.expand(weight.shape[-1]))
 
 
-def _as_ours(name: str, tensor: Tensor) -> Tensor:
-    return (tensor.t() if _TURNED.fullmatch(name) else tensor).to(torch.float32).contiguous()
+def _is_turned(name: str, tensor: Tensor) -> bool:
+    return tensor.dim() == 2 and name.startswith("blocks.")
 
 
 def _as_theirs(name: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach().to("cpu", torch.float32)
-    return (tensor.t() if _TURNED.fullmatch(name) else tensor).contiguous()
+    return (tensor.t() if _is_turned(name, tensor) else tensor).contiguous()
 
 
 def _fresh_optimizer(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Sheet: which one, and in which language its notes are. Every choice is an address."""
 
+import shlex
+
 from nudge.sheet.sheets import NAMES
 from nudge.studio import words
 from nudge.studio.kit import box, card, link, text
@@ -38,7 +40,7 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
             text(t("sheet.name.run"), "m ink3")
             text(t("ui.no_run"), "s12 ink3")
         return
-    here = {"aria_current": "page"} if is_on else {}
+    here = {"aria_current": "true"} if is_on else {}
     with link("", visit.href(what=name), "sheet-link", **here):
         with box("hs", tag="span"):
             text(t(f"sheet.name.{name}"), "m", tag="span")
@@ -48,5 +50,5 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
 
 
 def _command(visit: Visit, asked: Asked) -> str:
-    run = f" {visit.house.models.runs / visit.run}" if asked.what == "run" and visit.run else ""
+    run = f" {shlex.quote(str(visit.house.models.runs / visit.run))}" if asked.what == "run" and visit.run else ""
     return f"nudge sheet {asked.what}{run}"

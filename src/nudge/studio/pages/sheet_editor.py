@@ -42,7 +42,7 @@ class Editor:
 
     def show(self, *, is_changed: bool) -> None:
         """The text is a sheet, and on the page."""
-        self.undo.classes(remove="hidden") if is_changed else self.undo.classes(add="hidden")
+        self.undo.classes(add="" if is_changed else "hidden", remove="hidden" if is_changed else "")
         self.wrong.clear()
         if self.code.decorations:
             self.code.decorations = []
