@@ -11,6 +11,7 @@ from torch import Tensor
 from nudge import recipes
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
+from nudge.data.tokenizer import Tokenizer
 from nudge.infer.decode import Decoder
 from nudge.model.formats import huggingface
 from nudge.model.gpt import GPT, Cache, init_weights
@@ -18,7 +19,6 @@ from nudge.model.gpt import GPT, Cache, init_weights
 transformers = pytest.importorskip("transformers", reason="golden tests compare with transformers: pip install it")
 
 EOT = 0
-LETTERS = tokenizers.chars(["ab"])  # an export carries a tokenizer; the networks here do not speak it
 TINY = [
     ModelConfig(n_layer=2, n_head=4, n_embd=32, block_size=16, vocab_size=61),
     ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=1, vocab_size=3),
@@ -31,8 +31,13 @@ def config(request: pytest.FixtureRequest) -> ModelConfig:
     return request.param
 
 
+def letters(config: ModelConfig) -> Tokenizer:
+    """An export carries a tokenizer. The networks here do not speak; each of their ids has to be some text."""
+    return tokenizers.chars(map(chr, range(0x10000, 0x10000 + config.vocab_size - 1)))
+
+
 def to_theirs(network: GPT, folder: Path) -> "transformers.GPT2LMHeadModel":
-    huggingface.write(folder, network.config, network.state_dict(), LETTERS)
+    huggingface.write(folder, network.config, network.state_dict(), letters(network.config))
     model = transformers.GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager")
     return model.eval()
 
@@ -92,7 +97,7 @@ def test_logits_of_their_network_in_ours(config: ModelConfig, activation: str, t
 
 def test_there_and_back_again_is_bit_for_bit_the_same(config: ModelConfig, tmp_path: Path) -> None:
     network = random_network(config, spread=10.0)
-    huggingface.write(tmp_path, config, network.state_dict(), LETTERS)
+    huggingface.write(tmp_path, config, network.state_dict(), letters(network.config))
     config_again, state = huggingface.read(tmp_path)
     assert config_again == config
     assert list(state) == list(network.state_dict())

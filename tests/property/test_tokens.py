@@ -2,6 +2,7 @@
 
 import functools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.split import decide, hash_number
 from nudge.data.tokenizer import BpeTokenizer
 from nudge.errors import MachineError
+from nudge.model.formats import tokenizer_json
 
 SAMPLE = "def f(x):\n    return x + 1  # it's 12345, 안녕하세요 😀\n\n\nclass A:\n\tpass\n" * 30
 
@@ -47,6 +49,20 @@ def test_text_comes_back(text: str):
         assert tokenizer.decode(ids) == text
         assert tokenizer.eot not in ids
         assert tokenizer.n_bytes[ids].sum() == len(text.encode())
+
+
+@functools.cache
+def in_their_library(tokenizer: tokenizers.Tokenizer) -> Any:
+    return tokenizer_json.build(tokenizer, tokenizer.vocab_size)
+
+
+@given(text=ANY_TEXT)
+def test_tokenizer_json_gives_the_same_ids(text: str):
+    assume(tokenizers.EOT not in text)  # which is a special token there, wherever it stands
+    for tokenizer in byte_level():
+        ids = tokenizer.encode(text)
+        assert in_their_library(tokenizer).encode(text).ids == ids
+        assert in_their_library(tokenizer).decode(ids) == text
 
 
 @given(

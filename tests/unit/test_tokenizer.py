@@ -267,3 +267,16 @@ def test_a_download_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert tokenizers.get("cl100k").vocab_size == 100_277
     monkeypatch.setattr(requests, "get", None)  # not asked a second time
     assert tokenizers.get("cl100k").vocab_size == 100_277
+
+
+def test_the_merges_of_gpt2_are_the_published_ones(shared_data: Path) -> None:
+    gpt2 = tokenizers.load(shared_data / "gpt2.tiktoken")
+    _, *published = (shared_data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
+    found = [f"{ranks.printable(left)} {ranks.printable(right)}" for left, right in ranks.merges(gpt2.tokens)]
+    assert found == [line for line in published if line]
+
+
+def test_a_token_that_no_merge_makes() -> None:
+    with pytest.raises(TokenizerError, match="is not made of two tokens before it") as caught:
+        ranks.merges([b"a", b"b", b"c", b"abc"])
+    assert caught.value.hint

@@ -140,7 +140,10 @@ def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
             at = ranks.index(lowest)
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) != 2:
-            raise TokenizerError(f"token {rank} ({token!r}) is not made of two tokens before it")
+            raise TokenizerError(
+                f"token {rank} ({token!r}) is not made of two tokens before it",
+                "other programs follow merges: only a vocabulary that was learned by merging can be written for them",
+            )
         pairs.append((parts[0], parts[1]))
     return pairs
 
