@@ -11,7 +11,7 @@ def test_it_says_what_is_here_and_what_is_chosen():
     said = json.loads(click.testing.CliRunner().invoke(command, ["--json"]).output)
     assert said["this_machine"]["cores"] >= 1
     assert said["nudge_chooses"]["dtype"] in ("float32", "bfloat16")
-    assert set(said["installed"]) == {"vocab", "hub"}
+    assert set(said["installed"]) == {"vocab", "hub", "data"}
     words = click.testing.CliRunner().invoke(command).output
     assert said["this_machine"]["processor"] in words
     assert said["prepared_text"]["folder"]["path"] in words

@@ -1,4 +1,6 @@
+import array
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,19 @@ def test_prepare_and_info(here: Path, capsys: pytest.CaptureFixture[str]):
     assert "bytes, 257 symbols" in printed.out
     ran("data", "info", "tokens", "--verify")
     assert "every byte is as it was written" in capsys.readouterr().out
+
+
+def test_info_checks_the_tokens_of_another_program(here: Path, capsys: pytest.CaptureFixture[str]):
+    Path("chars").mkdir()
+    Path("chars", "meta.pkl").write_bytes(pickle.dumps({"itos": {0: "a", 1: "b"}, "stoi": {"a": 0, "b": 1}}))
+    for name in ("train.bin", "val.bin"):
+        Path("chars", name).write_bytes(array.array("H", [0, 1, 1, 0, 1]).tobytes())
+    ran("data", "info", "chars", "--verify")
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["checking the tokens"]
+    assert "training     5 tokens, 0.00 MB of text, 1.00 bytes per token" in printed.out
+    assert "tokens of nanoGPT, read where they lie" in printed.out
+    assert "every byte is as it was written" in printed.out
 
 
 def test_json(here: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -72,6 +73,15 @@ def test_each_row_of_parquet_is_a_document(here: Path):
     write_parquet("a.parquet", text=[*texts, "", None], body=[*texts[::-1], "", None], n=range(5002))
     assert read("a.parquet") == texts
     assert read("a.parquet", field="body") == texts[::-1]
+
+
+def test_a_large_parquet_file_is_never_held_whole(here: Path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    write_parquet("a.parquet", text=[os.urandom(2500).hex() for _ in range(10_000)])  # 50 MB in 10 row groups
+    pool, before, peak = pyarrow.default_memory_pool(), pyarrow.default_memory_pool().bytes_allocated(), 0
+    for _ in sources.documents(["a.parquet"]):
+        peak = max(peak, pool.bytes_allocated())
+    assert peak - before < 25e6
 
 
 def test_a_folder_is_searched_to_the_bottom_in_a_fixed_order(here: Path):

@@ -11,6 +11,7 @@ import pytest
 
 from nudge import files
 from nudge.config import (
+    SORTING,
     Config,
     DataConfig,
     EvalConfig,
@@ -22,7 +23,7 @@ from nudge.config import (
 )
 from nudge.data import metapkl, tokenfiles
 from nudge.data.batches import Batches
-from nudge.data.prepare import prepare
+from nudge.data.prepare import find_text, prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenizer import ByteTokenizer, CharTokenizer
 from nudge.errors import DataError, NudgeError, TokenizerError
@@ -304,6 +305,13 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, nanogpt: Path,
 def test_a_prepared_folder_that_was_not_finished_is_not_taken_for_tokens(tmp_path: Path):
     headed(tmp_path / "train_000000.bin", [1, 2, 3])
     assert tokenfiles.find([str(tmp_path)]) == []
+
+
+def test_there_is_no_text_to_find_where_tokens_lie(nanogpt: Path, tmp_path: Path):
+    opened(nanogpt, out=tmp_path / "noted")
+    for paths in ([str(nanogpt)], [str(tmp_path / "noted")], ["hf:owner/name"], [SORTING]):
+        assert find_text(paths) == []
+    assert [file.path.name for file in find_text([str(nanogpt / "readme.md"), "hf:owner/name"])] == ["readme.md"]
 
 
 def test_out_holds_what_was_noted(nanogpt: Path, tmp_path: Path):

@@ -14,6 +14,7 @@ from typing import IO, Any, cast
 from nudge.errors import DataError, MachineError, nearest
 
 _ROWS = 1024  # at once
+_BUFFER_BYTES = 1 << 20  # of the column; without such a buffer pyarrow holds the whole file
 
 
 def zstd_reader(raw: IO[bytes], path: Path) -> IO[bytes]:
@@ -28,7 +29,8 @@ def parquet_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
     Raises: DataError if the file is damaged, or has no such column of text; MachineError without pyarrow.
     """
     pyarrow, parquet = _library("pyarrow", path), _library("pyarrow.parquet", path)
-    with _whole(path, pyarrow), parquet.ParquetFile(path) as file:
+    buffered = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
+    with _whole(path, pyarrow), parquet.ParquetFile(path, **buffered) as file:
         texts = [column.name for column in file.schema_arrow if _is_text(pyarrow.types, column.type)]
         if field not in texts:
             raise DataError(

@@ -144,7 +144,8 @@ def inspect(path: Path) -> TokenFile:
         expected_number, bytes_per_token = _BY_MAGIC[magic]
         if number != expected_number:
             raise DataError(
-                f"{path} has version {number}, expected {expected_number}", "write it with the llm.c of 2024"
+                f"{path} has version {number}, expected {expected_number}",
+                "only versions 1 (16-bit tokens) and 7 (32-bit) of llm.c's token files are known",
             )
         first_byte = HEADER_BYTES
     elif path.name in _RAW_NAMES:
