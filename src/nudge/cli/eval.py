@@ -119,7 +119,8 @@ def _published(config: "ModelConfig", task: Task) -> tuple[str, dict[str, float]
     from nudge.recipes import recipe
 
     for quality in QUALITY:
-        if dataclasses.replace(recipe(quality.recipe).model, block_size=config.block_size) == config:
+        theirs = recipe(quality.recipe).model
+        if dataclasses.replace(config, block_size=theirs.block_size, zero_init=theirs.zero_init) == theirs:
             scores = {
                 "hellaswag": {"acc_norm": quality.hellaswag / 100},
                 "lambada": {"acc": quality.lambada / 100, "perplexity": quality.lambada_perplexity},

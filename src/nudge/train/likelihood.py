@@ -161,7 +161,7 @@ def _is_right(example: Example, answers: Sequence[Likelihood]) -> bool:
 def _is_right_by_length(example: Example, answers: Sequence[Likelihood]) -> bool:
     """The same for the likelihood per character, as long answers are less likely whatever they say.
 
-    The harness calls its length bytes in some places and counts characters; in English text they are nearly the same.
+    The harness counts characters, too: bytes are what its acc_bytes divides by, which none of these tasks prints.
     """
     per_character = [
         answer.logprob / length if length else -math.inf
