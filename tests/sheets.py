@@ -1,6 +1,7 @@
 """Drawn sheets read back: the glyphs and strokes of a PDF, so that a test measures what stands on the page."""
 
 import ctypes
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -292,12 +293,17 @@ def crossed(pdf: bytes, page: int = 0) -> list[tuple[Character, Stroke]]:
         half_x, half_y = (glyph.right - glyph.left) * 0.3, (glyph.bottom - glyph.top) * 0.3
         inner = (x - half_x, y - half_y, x + half_x, y + half_y)
         patch = max(
-            (i for i, (l, t, r, b) in enumerate(boxes) if paths[i].filled and l < x < r and t < y < b), default=-1
+            (
+                i
+                for i, (west, north, east, south) in enumerate(boxes)
+                if paths[i].filled and west < x < east and north < y < south
+            ),
+            default=-1,
         )
         for i in range(patch + 1, len(paths)):
             (left, top, right, bottom), points = boxes[i], paths[i].points
             if paths[i].width_pt is None or left > inner[2] or right < inner[0] or top > inner[3] or bottom < inner[1]:
                 continue
-            if any(_meets(inner, p, q) for p, q in zip(points, points[1:], strict=False)):
+            if any(_meets(inner, p, q) for p, q in itertools.pairwise(points)):
                 found.append((glyph, paths[i]))
     return found

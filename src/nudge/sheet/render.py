@@ -104,7 +104,8 @@ def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight
         place = places[one.region]
         if one.side == "height":
             raise SheetError(
-                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of height and has {one.has:.0f}",
+                f"'{_short(one.what)}' in {_named(one.region)} needs {one.needs:.0f} pt of height "
+                f"and has {one.has:.0f}",
                 "give it more: height: 14, or write less above it",
             )
         if place.scale <= place.smallest:
@@ -132,7 +133,8 @@ def _named(region: str) -> str:
 
 
 def _short(words: str, most: int = 60) -> str:
-    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+    line = " ".join(words.split())  # a label may have breaks
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
@@ -144,7 +146,9 @@ def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
     for where, part in parts:
         text = "".join(_texts(to_json(part)))
         if len(text) > MOST_CHARACTERS:
-            raise SheetError(f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it")
+            raise SheetError(
+                f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it"
+            )
         lacking = font.lacks(text)
         if lacking:
             named = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
