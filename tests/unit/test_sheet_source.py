@@ -85,7 +85,7 @@ text
 """
     )
     icon = Span(text="📥", kind="icon", icon="inbox")
-    assert (sheet.title, sheet.over, sheet.subtitle) == ("Neural Network I/O: 2026", "CHEAT SHEET", "no")
+    assert (sheet.title, sheet.over, sheet.subtitle) == ("Neural Network I/O: 2026", plain("CHEAT SHEET"), "no")
     assert sheet.corner == (
         Span(text="a", bold=True),
         Span(text=" "),

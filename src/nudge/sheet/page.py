@@ -243,7 +243,7 @@ class Sheet:
     """One page."""
 
     title: str
-    over: str = ""  # the line above the title
+    over: Line = ()  # the line above the title
     subtitle: str = ""
     corner: Line = ()  # at the left of the title's foot; the legend is at its right
     legend: tuple[tuple[Colour, str], ...] = ()

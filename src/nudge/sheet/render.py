@@ -133,7 +133,8 @@ def _named(region: str) -> str:
 
 
 def _short(words: str, most: int = 60) -> str:
-    return words if len(words) <= most else words[: most - 1].rstrip() + "…"
+    line = " ".join(words.split())  # a label may have breaks
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:

@@ -103,15 +103,13 @@ def _front(text: str) -> Sheet:
     sheet = Sheet(title=title)
     for key, node in given.items():
         match key:
-            case "over":
-                sheet = replace(sheet, over=string(node, key))
+            case "over" | "corner":
+                words = line(string(node, key), at=at_of(node))
+                for mark in footnotes_in(words):
+                    raise fault(at_of(node), f"a footnote [^{mark}] outside of a region", "only regions have footnotes")
+                sheet = replace(sheet, over=words) if key == "over" else replace(sheet, corner=words)
             case "subtitle":
                 sheet = replace(sheet, subtitle=string(node, key))
-            case "corner":
-                corner = line(string(node, key), at=at_of(node))
-                for mark in footnotes_in(corner):
-                    raise fault(at_of(node), f"a footnote [^{mark}] outside of a region", "only regions have footnotes")
-                sheet = replace(sheet, corner=corner)
             case "paper":
                 sheet = replace(sheet, paper=choice(node, key, PAPERS))
             case "language":
