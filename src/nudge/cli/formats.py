@@ -11,7 +11,7 @@ from nudge.errors import ConfigError
 _NEXT = {  # what is typed next, in the other program
     "hf": "GPT2LMHeadModel.from_pretrained('{out}')",
     "nanogpt": "python sample.py --out_dir={out} --device=cpu",
-    "gguf": "llama-cli -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
+    "gguf": "llama-completion -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
     "llmc": "train_gpt2 or train_gpt2cu",
 }
 
