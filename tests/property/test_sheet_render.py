@@ -224,9 +224,7 @@ class Writer:
         self.notes = []
         icon = f"{self.random.choice(EMOJI)} " if self.often(0.5) else ""
         comment = f"<!-- {name}: {self.random.choice(COLOURS)}{self.random.choice(['', ' strong'])} -->"
-        blocks = [
-            self.columns() if self.often(0.15) else self.block() for _ in range(self.count(0, 1 + int(percent / 5)))
-        ]
+        blocks = [self.columns() if self.often(0.15) else self.block() for _ in range(self.count(0, 1 + int(percent / 5)))]
         # a remark between them keeps two lists apart
         return "\n\n".join(
             [f"## {icon}{self.words(1, 3)} {comment}", *"\n\n<!-- . -->\n\n".join(blocks).split("\n\n"), *self.notes]

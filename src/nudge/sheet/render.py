@@ -144,9 +144,7 @@ def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
     for where, part in parts:
         text = "".join(_texts(to_json(part)))
         if len(text) > MOST_CHARACTERS:
-            raise SheetError(
-                f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it"
-            )
+            raise SheetError(f"{where} has {len(text):,} characters, and a page at most {MOST_CHARACTERS:,}", "shorten it")
         lacking = font.lacks(text)
         if lacking:
             named = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
