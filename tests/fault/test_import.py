@@ -254,7 +254,8 @@ def test_a_tokenizer_with_more_tokens_than_the_network(folder: Path) -> None:
     ],
 )
 def test_their_tokenizer_is_of_another_kind(folder: Path, content: object) -> None:
-    (folder / huggingface.OUR_TOKENIZER).unlink()
+    for name in (huggingface.OUR_TOKENIZER, "tokenizer.json"):
+        (folder / name).unlink()
     with pytest.raises(FormatError, match="no tokenizer in"):
         huggingface.read_tokenizer(folder, CONFIG)
     (folder / "tokenizer.json").write_text(json.dumps(content))

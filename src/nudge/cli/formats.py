@@ -9,9 +9,9 @@ import click
 from nudge.errors import ConfigError
 
 _NEXT = {  # what is typed next, in the other program
-    "hf": "GPT2LMHeadModel.from_pretrained('{out}')",
+    "hf": "AutoModelForCausalLM.from_pretrained('{out}')",
     "nanogpt": "python sample.py --out_dir={out} --device=cpu",
-    "gguf": "llama-cli -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
+    "gguf": "llama-completion -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
     "llmc": "train_gpt2 or train_gpt2cu",
 }
 
@@ -72,16 +72,17 @@ def export(source: str | None, target: str, out: Path, dtype: str | None, as_jso
 
     SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
 
-    hf: the folder loads with transformers' GPT2LMHeadModel.from_pretrained. nanogpt: ckpt.pt for its sample.py and
-    train.py --init_from=resume. llmc: model.bin (version 3), or model_bf16.bin (version 5) with --dtype bfloat16. All
-    of these come back with 'nudge import' without loss, but for the digits that bfloat16 does not have. ckpt: weights,
-    optimizer state and step in one file, also of a run whose processes kept a part each; the folder is a SOURCE for
-    every command here.
+    hf: the folder loads with transformers' AutoModelForCausalLM and AutoTokenizer. nanogpt: ckpt.pt for its sample.py
+    and train.py --init_from=resume. llmc: model.bin (version 3), or model_bf16.bin (version 5) with --dtype bfloat16.
+    All of these come back with 'nudge import' without loss, but for the digits that bfloat16 does not have. gguf: one
+    file for llama.cpp, and a Modelfile for Ollama. ckpt: weights, optimizer state and step in one file, also of a run
+    whose processes kept a part each; the folder is a SOURCE for every command here.
 
     \b
     Example:
       nudge export runs/first --to hf --out exports/first
       nudge export runs/first --to llmc --dtype bfloat16 --out exports/llmc
+      nudge export runs/first --to gguf --dtype q8_0 --out exports/gguf
       nudge export runs/sharded --to ckpt --out exports/one
     """
     from nudge.infer import engine, exchange
