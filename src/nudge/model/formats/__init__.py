@@ -46,6 +46,14 @@ def drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
         )
 
 
+def turned(name: str, tensor: Tensor) -> Tensor:
+    """A matrix of a layer the other way round, as a view; embeddings and vectors as they are. `name` is ours.
+
+    GPT-2 and nudge store [n_in, n_out], torch.nn.Linear and with it nanoGPT and llm.c [n_out, n_in].
+    """
+    return tensor.t() if tensor.dim() == 2 and name.startswith("blocks.") else tensor
+
+
 def check_parameters(
     config: ModelConfig, state: Mapping[str, Tensor], source: Path, *, asked_by: str, their_name: Callable[[str], str]
 ) -> list[str]:

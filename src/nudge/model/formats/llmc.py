@@ -19,7 +19,7 @@ from nudge import files
 from nudge.config import ModelConfig
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import FormatError
-from nudge.model.formats import OUR_TOKENIZER, read_sizes, require_gpt2
+from nudge.model.formats import OUR_TOKENIZER, read_sizes, require_gpt2, turned
 from nudge.model.sizes import parameter_counts
 
 MAGIC = 20240326
@@ -54,7 +54,9 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             state = {}
             for name, shape in _parameters(config, rows):
                 data = bytearray(file.read(shape.numel() * dtype.itemsize))
-                state[name] = _turned(name, torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32))
+                state[name] = turned(
+                    name, torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32)
+                ).contiguous()
     except OSError as error:
         raise FormatError(f"{path} cannot be read: {error.strerror or error}", "copy it again") from error
     state["wte.weight"] = state["wte.weight"][: config.vocab_size].clone()
@@ -82,7 +84,7 @@ def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor
     with files.atomic_writer(path) as file:
         file.write(_header(MAGIC, version, *sizes))
         for name, shape in _parameters(config, rows):
-            tensor = _turned(name, state[name].detach().cpu()).to(stored_as)
+            tensor = turned(name, state[name].detach().cpu()).to(stored_as)
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"
@@ -124,11 +126,6 @@ def _parameters(config: ModelConfig, rows: int) -> Iterator[tuple[str, torch.Siz
                 yield f"blocks.{layer}.{part}.{kind}", torch.Size(shape)
     yield "ln_f.weight", torch.Size((C,))
     yield "ln_f.bias", torch.Size((C,))
-
-
-def _turned(name: str, tensor: Tensor) -> Tensor:
-    """A matrix of a layer the other way round; embeddings and vectors as they are."""
-    return tensor.t().contiguous() if name.startswith("blocks.") and tensor.dim() == 2 else tensor
 
 
 def _tokenizer_file(tokenizer: Tokenizer) -> bytes:

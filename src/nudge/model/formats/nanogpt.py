@@ -23,7 +23,7 @@ from nudge.config import ModelConfig
 from nudge.data import metapkl
 from nudge.data.tokenizer import CharTokenizer, Tokenizer
 from nudge.errors import FormatError
-from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, read_sizes, require_gpt2
+from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, read_sizes, require_gpt2, turned
 from nudge.model.formats.huggingface import our_name, their_name
 
 GELU_NOTE = (
@@ -130,7 +130,7 @@ def _our_state(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if ours in state:
             raise FormatError(f"{path} holds {name} twice")
         if ours is not None:  # old files carry the causal triangle, which is no parameter
-            state[ours] = tensor.t() if _is_turned(ours, tensor) else tensor
+            state[ours] = turned(ours, tensor)
     return state
 
 
@@ -148,13 +148,8 @@ def _add_zero_biases(state: dict[str, Tensor]) -> None:
             state.setdefault(f"{name.removesuffix('weight')}bias", zero.expand(weight.shape[-1]))
 
 
-def _is_turned(name: str, tensor: Tensor) -> bool:
-    return tensor.dim() == 2 and name.startswith("blocks.")
-
-
 def _as_theirs(name: str, tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().to("cpu", torch.float32)
-    return (tensor.t() if _is_turned(name, tensor) else tensor).contiguous()
+    return turned(name, tensor.detach().to("cpu", torch.float32)).contiguous()
 
 
 def _fresh_optimizer(state: Mapping[str, Tensor]) -> dict[str, Any]:
