@@ -4,11 +4,17 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nudge.errors import SheetError
+
+if TYPE_CHECKING:
+    import typst
 
 GET_ONE = (
     "Debian, Ubuntu: sudo apt-get install fonts-nanum-extra; macOS: brew install --cask font-nanum-pen-script; "
@@ -58,19 +64,19 @@ def _read(path: Path) -> Font:
     except Exception as error:  # of damaged bytes, fontTools raises whatever they lead to
         reason = str(error) or type(error).__name__
         raise SheetError(f"{path} cannot be read as a font: {reason}", "name a .ttf or .otf file") from error
-    families = _families(path)
+    with loaded(path) as fonts:
+        # Not the file's own name: Typst takes 'Narrow' for a style. A page that asks for another family has no letter.
+        families = fonts.families()
     if not families or not characters:
         raise SheetError(f"{path} has no family or no characters", "name another .ttf or .otf file")
     return Font(path=path, family=families[0], characters=characters)
 
 
-def _families(path: Path) -> list[str]:
-    """What Typst calls it, which is not always what the file does: it takes 'Narrow' for a style. A page that asks for
-    another name is drawn without a letter.
-    """
+@contextmanager
+def loaded(path: Path) -> Iterator["typst.Fonts"]:
+    """This font alone, as Typst takes fonts, which is by the folder; it reads the file when it needs it."""
     import typst
 
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, folder)  # Typst takes folders
-        loaded = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])
-        return loaded.families()
+        shutil.copy(path, folder)
+        yield typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[folder])

@@ -1,8 +1,6 @@
 """A sheet as a picture: Typst draws it, and says where everything stands and whether it fits."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,16 +63,14 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
 
     pen = fonts.find(font)
     _check_characters(sheet, pen)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(pen.path, folder)  # Typst takes folders, and reads every font in them
+    with fonts.loaded(pen.path) as loaded:
         caps: dict[str, float] = {}
         step = 0.02
         while True:
             typesetter = typst.Compiler(
                 str(DRAWING / "page.typ"),
                 root=str(DRAWING),
-                font_paths=[folder],
-                ignore_system_fonts=True,
+                font_paths=loaded,
                 sys_inputs={"sheet": json.dumps(to_json(sheet)), "font": pen.family, "caps": json.dumps(caps)},
             )
             found = tuple(Place(**value) for value in _said(typesetter, "<region>"))
