@@ -44,9 +44,13 @@ def expect_shown(page: Page, answer: Plan) -> None:
     expect(mine).to_contain_text(numbers.count(answer.tokens_per_s.likely))
 
 
-def asked(page: Page) -> dict[str, str]:
-    """What the address says."""
-    return {name: value for name, [value] in parse_qs(urlsplit(page.url).query).items() if name != "run"}
+def expect_asked(page: Page, **said: str) -> None:
+    """The address comes to say this, and of a plan nothing else: it is set a moment before or after the figures."""
+
+    def is_said(url: str) -> bool:
+        return {name: value for name, [value] in parse_qs(urlsplit(url).query).items() if name != "run"} == said
+
+    page.wait_for_url(is_said)
 
 
 def choose(page: Page, label: str, option: str) -> None:
@@ -67,9 +71,8 @@ def test_figures_are_the_librarys_and_follow_the_form(opened: Callable[..., Page
     expect(figure(page, "Expected loss")).to_contain_text("modded-nanogpt")
     page.get_by_role("radio", name="float32").click()
     expect_shown(page, plan(make_ask("gpt2_small", gpu="4090", tokens=2_500_000_000, dtype="float32")))
-    assert asked(page) == {
-        "recipe": "gpt2_small", "gpu": "4090", "count": "1", "tokens": "2.5B", "dtype": "float32"
-    }  # fmt: skip
+    said = {"recipe": "gpt2_small", "gpu": "4090", "count": "1", "tokens": "2.5B", "dtype": "float32"}
+    expect_asked(page, **said)
 
     page.reload()  # the address is the whole state
     expect(page.get_by_label("Tokens", exact=True)).to_have_value("2.5B")
@@ -77,7 +80,7 @@ def test_figures_are_the_librarys_and_follow_the_form(opened: Callable[..., Page
     expect_shown(page, plan(make_ask("gpt2_small", gpu="4090", tokens=2_500_000_000, dtype="float32")))
     page.get_by_role("link", name="한국어").click()  # and the other language keeps it
     expect(page.locator("h1")).to_have_text("계획")
-    assert asked(page)["tokens"] == "2.5B"
+    expect_asked(page, **said)
 
 
 def test_a_budget_a_time_and_a_price_are_answered(opened: Callable[..., Page]) -> None:
@@ -97,7 +100,7 @@ def test_a_budget_a_time_and_a_price_are_answered(opened: Callable[..., Page]) -
     page.get_by_label("Per GPU-hour").fill("2.49")
     page.get_by_label("Seen on").fill("2026-11-20")
     expect_shown(page, plan(make_ask("gpt2_medium", gpu="a100-80", count=fewest, price="2.49@2026-11-20")))
-    assert asked(page)["price"] == "2.49@2026-11-20"
+    expect_asked(page, recipe="gpt2_medium", gpu="a100-80", hours="24", price="2.49@2026-11-20")
 
 
 def test_what_is_wrong_is_said_and_mended(opened: Callable[..., Page]) -> None:
