@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.preparing import finish
 
 from nudge.config import DataConfig
 from nudge.data import metapkl, tokenfiles
@@ -20,12 +21,7 @@ TEXTS = st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=12)
 
 def opened(folder: Path, val_share: float) -> Dataset:
     config = DataConfig(paths=(str(folder),), tokenizer="bytes", val_share=val_share)
-    checking = tokenfiles.prepare(config, tokenfiles.find(config.paths), folder / "noted")
-    while True:
-        try:
-            next(checking)
-        except StopIteration as finished:
-            return finished.value
+    return finish(tokenfiles.prepare(config, tokenfiles.find(config.paths), folder / "noted"))[1]
 
 
 def documents(dataset: Dataset) -> list[bytes]:

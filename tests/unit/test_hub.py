@@ -2,19 +2,16 @@
 
 import json
 import sys
-from collections.abc import Generator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
+from tests.preparing import finish
 
 from nudge.config import DataConfig
 from nudge.data import hub
 from nudge.data.prepare import prepare
 from nudge.errors import DataError, MachineError
-from nudge.events import Preparing
 
-Made = TypeVar("Made")
 TEXTS = [f"문서 {number}: " + "낱말 " * (number % 7) for number in range(200)]
 
 
@@ -38,15 +35,6 @@ def corpus(tmp_path: Path) -> Path:
         table = pyarrow.table({"text": texts, "upper": [text.upper() for text in texts], "n": range(len(texts))})
         parquet.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
     return folder
-
-
-def finish(preparing: Generator[Preparing, None, Made]) -> tuple[list[Preparing], Made]:
-    events = []
-    while True:
-        try:
-            events.append(next(preparing))
-        except StopIteration as finished:
-            return events, finished.value
 
 
 def fetched(spec: str, *, field: str = "text", n_bytes: int = 10**6) -> list[str]:

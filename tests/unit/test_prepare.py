@@ -4,18 +4,18 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.preparing import finish
 
 from nudge.config import DataConfig
 from nudge.data import encoding, prepare, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.shards import Dataset
 from nudge.errors import DataError, MachineError, NudgeError, TokenizerError
-from nudge.events import Preparing
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "into", "forests"]
 
@@ -25,15 +25,6 @@ def write_json_lines(path: Path, n_documents: int, seed: int = 0, suffix: str = 
     texts = [" ".join(draw.choices(WORDS, k=draw.randint(1, 40))) + suffix for _ in range(n_documents)]
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return texts
-
-
-def finish(preparing: Generator[Preparing, None, Dataset]) -> tuple[list[Preparing], Dataset]:
-    events = []
-    while True:
-        try:
-            events.append(next(preparing))
-        except StopIteration as finished:
-            return events, finished.value
 
 
 def make(*paths: Path, tokenizer: str = "bytes", **settings: object) -> Dataset:

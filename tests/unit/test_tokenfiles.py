@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.preparing import finish
 
 from nudge import files
 from nudge.config import (
@@ -60,12 +61,9 @@ def ending(texts: list[str]) -> list[int]:
 
 def opened(*paths: Path | str, tokenizer: str = "bytes", out: Path | None = None, val_share: float = 0.1) -> Dataset:
     config = DataConfig(paths=tuple(map(str, paths)), tokenizer=tokenizer, val_share=val_share)
-    preparing = prepare(config, out=out)
-    while True:
-        try:
-            assert next(preparing).what == "checking"
-        except StopIteration as finished:
-            return finished.value
+    said, dataset = finish(prepare(config, out=out))
+    assert all(event.what == "checking" for event in said)
+    return dataset
 
 
 def documents(dataset: Dataset, split: str) -> list[bytes]:
