@@ -218,6 +218,20 @@ def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Charac
         return [one for one in found if one.area > 0 or one.char != UNREAD]
 
 
+def seen(pdf: bytes, page: int = 0) -> set[str]:
+    """The characters that are drawn; not those which are there only to be copied, without a colour of their own."""
+    with pdfium.PdfDocument(pdf) as document:
+        text, found = document[page].get_textpage(), set()
+        for i in range(text.count_chars()):
+            if raw.FPDFText_IsGenerated(text, i):  # pdfium's own guess of a space or the end of a line
+                continue
+            red, green, blue, alpha = (ctypes.c_uint() for _ in range(4))
+            assert raw.FPDFText_GetFillColor(text, i, red, green, blue, alpha)
+            if alpha.value:
+                found.add(chr(raw.FPDFText_GetUnicode(text, i)))
+        return found
+
+
 def overlaps(glyphs: list[Character], share: float = 0.3) -> list[tuple[Character, Character]]:
     """Pairs whose boxes have more than this share of the smaller in common.
 

@@ -6,7 +6,7 @@ import sys
 from functools import cache
 
 import pytest
-from tests.sheets import characters, overlaps, pen_font
+from tests.sheets import characters, overlaps, pen_font, seen, strokes
 
 from nudge.sheet.page import Sheet, to_json
 from nudge.sheet.render import Page, Place, render
@@ -117,6 +117,26 @@ def test_no_markup_is_left_over(name: str, language: str) -> None:
     text = "".join(one.char for one in characters(page_of(name, language).data))
     for markup in ("**", "==", "{{", "}}", "<!--", "-->", "[^", "```", ":::", "<br", "&lt;", "flowchart", "mindmap\n"):
         assert markup not in text, markup
+
+
+def test_a_backslash_is_drawn_as_one_and_can_be_copied() -> None:
+    """The pen's font has the won sign in its place."""
+    text = (
+        "---\ntitle: a\n---\n```layout\n10% title\n90% one\n```\n## A <!-- one: blue -->\n"
+        'a ink`b\\c`, **d\\\\e**\n\n```mermaid\nflowchart LR\nf["g\\\\h"] --> i\n```\n'
+    )
+    data = render(read(text)).data
+    slanting = [  # down to the right
+        stroke.box
+        for stroke in strokes(data)
+        if len(stroke.points) == 2 and all(p < q for p, q in zip(*stroke.points, strict=True))
+    ]
+    found = [one for one in characters(data) if one.char == "\\"]
+    assert len(found) == len(slanting) == 3
+    for one, (left, top, right, bottom) in zip(found, slanting, strict=True):
+        assert one.left - 1 <= left < right <= one.right + 1
+        assert one.top - 4 <= top < bottom <= one.bottom + 4
+    assert not seen(data) & set("\\₩")
 
 
 def test_two_processes_draw_the_same_bytes() -> None:

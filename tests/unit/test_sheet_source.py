@@ -24,7 +24,7 @@ from nudge.sheet.page import (
     Span,
     Table,
 )
-from nudge.sheet.source import read
+from nudge.sheet.source import footnotes_in, read
 
 HEAD = '---\ntitle: "Neural Network I/O"\n---\n```layout\n10% title\n90% one\n```\n## One <!-- one: blue -->\n'
 BODY_AT = HEAD.count("\n") + 1
@@ -339,7 +339,20 @@ def test_columns_hold_blocks_beside_each_other():
 
 def test_footnotes_belong_to_their_region():
     one = region("a[^1]\n\n[^1]: b **c**\n\n```note\nd[^x]\n```\n[^x]: e\n")
-    assert one.footnotes == (("1", (Span(text="b "), Span(text="c", bold=True))), ("x", plain("e")))
+    assert one.footnotes == (("1", (Span(text="b "), Span(text="c", bold=True))), ("2", plain("e")))
+
+
+def test_footnotes_are_numbered_as_the_page_refers_to_them() -> None:
+    text = (
+        "---\ntitle: a\n---\n```layout\n10% title\n90% two | one\n```\n"
+        "## A <!-- one: blue -->\na[^1] b[^x] c[^1]\n\n[^x]: d\n[^1]: e\n"
+        "## B[^title] <!-- two: red -->\n- f[^9]\n\n[^9]: g\n[^title]: h\n"
+    )
+    two, one = read(text).bands[1].regions  # not as the text gives them
+    assert list(footnotes_in(two)) == ["1", "2"]
+    assert two.footnotes == (("1", plain("h")), ("2", plain("g")))
+    assert list(footnotes_in(one)) == ["3", "4", "3"]
+    assert one.footnotes == (("3", plain("e")), ("4", plain("d")))
 
 
 BLOCK_FAULTS = [

@@ -5,7 +5,7 @@ blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -57,13 +57,12 @@ def _sheet(text: str) -> Sheet:
     for name, at in places.items():
         if name not in regions:
             raise fault(at, f"the layout has a region {name!r}, and no heading does", f"## Title <!-- {name}: blue -->")
-    return replace(
-        page,
-        bands=tuple(
-            replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
-            for band in bands
-        ),
-    )
+    bands = [
+        replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
+        for band in bands
+    ]
+    numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(tuple(bands))), 1)}
+    return replace(page, bands=tuple(_numbered(band, numbers) for band in bands))
 
 
 def _is_remark(node: SyntaxTreeNode) -> bool:
@@ -309,3 +308,18 @@ def footnotes_in(value: Any) -> Iterator[str]:
     elif isinstance(value, tuple):
         for one in value:
             yield from footnotes_in(one)
+
+
+def _numbered(value: Any, numbers: Mapping[str, str]) -> Any:
+    """A part of a sheet with its footnotes' numbers for their marks, as every reader of markdown shows them."""
+    if isinstance(value, Span):
+        return replace(value, text=numbers[value.text]) if value.kind == "footnote" else value
+    if isinstance(value, tuple):
+        return tuple(_numbered(one, numbers) for one in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    value = replace(value, **{one.name: _numbered(getattr(value, one.name), numbers) for one in fields(value)})
+    if isinstance(value, Region):
+        footnotes = sorted(((numbers[mark], text) for mark, text in value.footnotes), key=lambda note: int(note[0]))
+        return replace(value, footnotes=tuple(footnotes))
+    return value
