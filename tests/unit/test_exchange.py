@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tests.networks import random_network
 from torch import Tensor
 
@@ -18,7 +19,9 @@ from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, FormatError, MachineError
 from nudge.infer import engine, exchange
 from nudge.infer.engine import LanguageModel
+from nudge.look import prediction
 from nudge.model.formats import OUR_TOKENIZER, llmc
+from nudge.train import evaluation, likelihood, tasks
 
 BYTES = tokenizers.get("bytes")
 ALPHABET = "\n abcdefghij한"
@@ -128,6 +131,27 @@ def test_the_characters_of_nanogpt(tmp_path: Path) -> None:
     assert tokenizer.sha256 == WITHOUT_EOT.sha256
     assert tokenizer.encode("ab한\n") == [sorted(ALPHABET).index(character) for character in "ab한\n"]
     assert not tokenizer.has_eot
+
+
+def test_a_model_of_nanogpts_characters_does_what_any_other_does(tmp_path: Path) -> None:
+    """None of its tokens ends a text: an empty context is then the end of a line, as in nanoGPT's sample.py."""
+    model, newline = model_of(WITHOUT_EOT), sorted(ALPHABET).index("\n")
+    written = model.stream("abc", max_tokens=40, temperature=1.0, seed=1)
+    assert len("".join(written)) == 40  # the context is 6
+    assert written.slid
+    assert model.prompt_ids("ab") == WITHOUT_EOT.encode("ab")
+    assert model.generate("", max_tokens=5) == model.generate("\n", max_tokens=5)
+    assert prediction.predict(model.network, WITHOUT_EOT, ()).context == (newline,)
+
+    text = tmp_path / "text.txt"
+    text.write_text("abc한 ja\nbad egg")
+    ids = torch.tensor(WITHOUT_EOT.encode("\n" + text.read_text()))
+    windows = [ids[at : at + 7] for at in range(0, len(ids) - 1, 6)]
+    with torch.no_grad():
+        loss = sum(F.cross_entropy(model.network(w[None, :-1])[0], w[1:], reduction="sum") for w in windows)
+    assert evaluation.evaluate(model, [text]).loss == pytest.approx(float(loss) / (len(ids) - 1), rel=1e-5)
+    example = tasks.Example(pairs=(("", "ab"),), right=0, lengths=(2,), where="here")
+    assert likelihood.continuations(model, [example])[0].ids == (newline, *WITHOUT_EOT.encode("ab"))
 
 
 def test_which_tokenizer_an_import_takes(tmp_path: Path) -> None:

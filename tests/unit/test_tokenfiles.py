@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from tests.networks import random_network
 from tests.preparing import finish
 
 from nudge import files
@@ -23,12 +25,14 @@ from nudge.config import (
     TrainConfig,
 )
 from nudge.data import metapkl, tokenfiles
-from nudge.data.batches import Batches
+from nudge.data.batches import Batches, val_windows
 from nudge.data.prepare import find_text, prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenizer import ByteTokenizer, CharTokenizer
 from nudge.errors import DataError, NudgeError, TokenizerError
 from nudge.events import Step
+from nudge.infer.engine import LanguageModel
+from nudge.train.evaluation import evaluate
 from nudge.train.start import resume, run
 
 EOT = ByteTokenizer().eot
@@ -344,3 +348,43 @@ def test_a_run_learns_from_them_and_goes_on(nanogpt: Path, tmp_path: Path):
     raw(nanogpt / "train.bin", ending(TEXTS[:40]))
     with pytest.raises(DataError, match="is not what this run began with"):
         list(resume(tmp_path / "run", steps=6))
+
+
+def measuring() -> LanguageModel:
+    sizes = ModelConfig(n_layer=1, n_head=1, n_embd=16, block_size=32, vocab_size=257)
+    return LanguageModel(random_network(sizes, spread=4.0), ByteTokenizer())
+
+
+def test_eval_measures_the_validation_tokens(nanogpt: Path, llmc: Path, tmp_path: Path) -> None:
+    """By the same windows as training does, wherever the tokens lie."""
+    model = measuring()
+    for folder, val in ((nanogpt, nanogpt / "val.bin"), (llmc, next(llmc.glob("*_val_*")))):
+        dataset = opened(folder)
+        windows = list(val_windows(dataset.val, 32))
+        with torch.no_grad():
+            loss = sum(
+                float(model.network.loss(*map(torch.from_numpy, (x[None], y[None])))) * len(x) for x, y in windows
+            )
+        n_tokens = len(dataset.val) - 1
+        for named in (folder, val, dataset.dir):
+            got = evaluate(model, [named])
+            assert got.tokens == n_tokens
+            assert got.loss == pytest.approx(loss / n_tokens, rel=1e-5), named
+    train = evaluate(model, [nanogpt / "train.bin"])  # no validation file among them: all that is named
+    assert train.tokens == (nanogpt / "train.bin").stat().st_size // 2 - 1
+
+
+def test_eval_refuses_tokens_of_another_vocabulary(nanogpt: Path, tmp_path: Path) -> None:
+    model = measuring()
+    raw(tmp_path / "high" / "val.bin", [1, 2, 300])
+    with pytest.raises(DataError, match=r"val.bin has the token 300, this model's vocabulary ends at 256"):
+        evaluate(model, [tmp_path / "high"])
+    metapkl.write(nanogpt / "meta.pkl", CharTokenizer("ab"))
+    with pytest.raises(DataError, match=r"made with another tokenizer \(chars\) than this model's \(bytes\)"):
+        evaluate(model, [nanogpt])
+    other = opened(SORTING, tokenizer="chars")
+    with pytest.raises(DataError, match=r"made with another tokenizer \(chars\) than this model's \(bytes\)"):
+        evaluate(model, [other.dir])
+    raw(tmp_path / "short" / "val.bin", [1])
+    with pytest.raises(DataError, match="holds a single token"):
+        evaluate(model, [tmp_path / "short"])

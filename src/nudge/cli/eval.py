@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("source", required=False)
-@click.option("--data", multiple=True, metavar="PATH", help="Other text. [default: the run's validation split]")
+@click.option(
+    "--data", multiple=True, metavar="PATH", help="Other text or tokens. [default: the run's validation split]"
+)
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="A standard task instead, from a file of its examples.")
 @click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")

@@ -53,8 +53,8 @@ def prepare(
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
     if tokenizer and not tokenizer.has_eot:
         raise TokenizerError(
-            f"the tokenizer {config.tokenizer} has no token that starts a document: it is for examples, not for text",
-            f"its examples are --data {SORTING}; text takes bytes, chars, gpt2 or bpe-N",
+            f"the tokenizer {config.tokenizer} has no token that starts a document, and cannot tell one from the next",
+            f"it reads --data {SORTING} or a folder of nanoGPT's train.bin; text takes bytes, chars, gpt2 or bpe-N",
         )
     key = _key(config, source, texts, tokenizer)
     folder = out or cache_folder() / "datasets" / key[:16]

@@ -88,6 +88,19 @@ def find(paths: Sequence[str]) -> list[Path]:
     return files
 
 
+def validation(paths: Sequence[Path]) -> tuple[list[TokenFile], Tokenizer | None]:
+    """Of token files those of validation, or all if none is called so; and the vocabulary that stands beside them.
+
+    Raises: DataError for a file that is damaged or of another kind; TokenizerError.
+    """
+    token_files = [inspect(path) for path in paths]
+    return [file for file in token_files if _is_val(file)] or token_files, _neighbour(token_files)
+
+
+def _is_val(file: TokenFile) -> bool:
+    return bool(_IS_VAL.fullmatch(file.path.name))
+
+
 def _named(given: str) -> list[Path]:
     path = sources.expand_user(given)
     if path.is_dir():
@@ -181,9 +194,8 @@ def _is_raw(files: Sequence[TokenFile]) -> bool:
 
 def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
     """What made the tokens: the files do not say it, but their neighbour, the config or their kind."""
-    for folder in dict.fromkeys(file.path.parent for file in files):
-        if (folder / metapkl.NAME).exists():
-            return metapkl.read(folder / metapkl.NAME)
+    if neighbour := _neighbour(files):
+        return neighbour
     if not vocabulary.is_learned(config.tokenizer):
         return tokenizers.get(config.tokenizer)
     if any(file.place.bytes_per_token == 4 for file in files):
@@ -192,6 +204,14 @@ def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
             f"name it: nudge data prepare {files[0].path.parent} --tokenizer cl100k, or a tokenizer.json of nudge",
         )
     return tokenizers.get("gpt2")
+
+
+def _neighbour(files: Sequence[TokenFile]) -> Tokenizer | None:
+    """The meta.pkl beside the files. Raises: TokenizerError."""
+    for folder in dict.fromkeys(file.path.parent for file in files):
+        if (folder / metapkl.NAME).exists():
+            return metapkl.read(folder / metapkl.NAME)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,8 +265,8 @@ class _Check:
 
     def _split(self) -> tuple[list[TokenFile], list[TokenFile], str]:
         """Training files, validation files, and what there is to say of both."""
-        train = [file for file in self.files if not _IS_VAL.fullmatch(file.path.name)]
-        val = [file for file in self.files if _IS_VAL.fullmatch(file.path.name)]
+        train = [file for file in self.files if not _is_val(file)]
+        val = [file for file in self.files if _is_val(file)]
         if not train:
             raise DataError(f"{val[0].path} is validation text, and there is none to train on", "add its train files")
         note = f"tokens of {'nanoGPT' if self.is_raw else 'llm.c'}, read where they lie"

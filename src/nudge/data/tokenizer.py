@@ -74,6 +74,14 @@ class Tokenizer(abc.ABC):
         """Whether `eot` is a token of this vocabulary; else it is the id after its last."""
         return self.eot < self.vocab_size
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What a network reads where no text comes before: the end-of-text token, or without one the end of a line.
+
+        Empty where the vocabulary has neither: its network knows examples as long as its context, and no running text.
+        """
+        return (self.eot,) if self.has_eot else ()
+
     @abc.abstractmethod
     def encode_array(self, text: str) -> Ids:
         """The ids of ordinary text, as an array."""
@@ -179,6 +187,12 @@ class CharTokenizer(Tokenizer):
                 "chars knows only the characters of the text it was made from; bytes, gpt2 and bpe-N know all",
             )
         return ids.astype(np.uint32)
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        if self.has_eot or "\n" not in self.characters:
+            return super().opening
+        return (self.characters.index("\n"),)
 
     def _content(self) -> dict[str, Any]:
         return {"characters": self.characters} | ({} if self.has_eot else {"has_eot": False})

@@ -59,8 +59,8 @@ class LanguageModel:
     ) -> str:
         """The text that the model writes after `prompt`, without it. Same seed, same text.
 
-        It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings. A network
-        without an end-of-text token knows examples as long as its context, and ends with the token after a full one.
+        It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings. A network of
+        examples (Tokenizer.opening is empty) ends with the token after a full context.
 
         Raises: ConfigError for a value no distribution can have, or a prompt longer than the context.
         """
@@ -145,7 +145,7 @@ class LanguageModel:
 
     def _draw(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
         block_size = self.network.config.block_size
-        if not self.tokenizer.has_eot:
+        if not self.tokenizer.opening:
             sample = replace(sample, max_tokens=min(sample.max_tokens, block_size + 1 - len(ids)))
         room = min(len(ids) + sample.max_tokens, block_size)
         return TokenStream(
@@ -168,16 +168,18 @@ class LanguageModel:
         """The tokens that the network reads for a prompt: the end-of-text token that starts a document, then the text.
 
         A prompt that fills the context to the last position goes without the end-of-text token, and so does any
-        prompt of a network that has none. Raises: ConfigError if there is then nothing to read.
+        prompt of a network that has none: an empty one is then the end of a line, as nanoGPT begins.
+        Raises: ConfigError if there is nothing to read.
         """
         ids = self.tokenizer.encode(prompt)
-        if not ids and not self.tokenizer.has_eot:
+        opening = list(self.tokenizer.opening)
+        if not ids and not opening:
             raise ConfigError(
                 "this network has no token that starts a document: it needs a prompt",
                 f"give it some of its tokens, {self.tokenizer.decode(range(min(self.tokenizer.vocab_size, 9)))}",
             )
-        starts = self.tokenizer.has_eot and len(ids) < self.network.config.block_size
-        return [self.tokenizer.eot, *ids] if starts else ids
+        opens = not ids or (self.tokenizer.has_eot and len(ids) < self.network.config.block_size)
+        return opening + ids if opens else ids
 
 
 def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:

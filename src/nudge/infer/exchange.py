@@ -165,7 +165,7 @@ def _notes_on(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
             f"the network has {config.vocab_size:,} tokens, {tokenizer.name} {tokenizer.vocab_size:,}: the {beyond:,} "
             "beyond are kept and never written"
         )
-    if not tokenizer.has_eot:
+    if not tokenizer.opening:
         notes.append("no token starts a document: give a prompt, and the text ends where the context does")
     return tuple(notes)
 

@@ -127,14 +127,15 @@ def check_finite(logits: Tensor) -> None:
 
 
 def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The context that an empty one stands for. Raises: ConfigError if the network does not know that token."""
-    if tokenizer.eot >= network.config.vocab_size:
+    """The context that an empty one stands for. Raises: ConfigError if there is none that the network knows."""
+    opening = tokenizer.opening
+    if not opening or opening[0] >= network.config.vocab_size:
         raise ConfigError(
-            f"an empty context stands for the token that starts a document, {tokenizer.eot}, and this network knows "
-            f"only the tokens 0 .. {network.config.vocab_size - 1}",
+            f"an empty context stands for the token that starts a document, and this network knows none: its tokens "
+            f"are 0 .. {network.config.vocab_size - 1}",
             "give at least one token",
         )
-    return (tokenizer.eot,)
+    return opening
 
 
 def check_context(context: Sequence[int], config: ModelConfig) -> None:

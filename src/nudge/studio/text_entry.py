@@ -22,7 +22,7 @@ async def first_text(visit: Visit, opened: Opened) -> str:
 def _example(opened: Opened) -> str:
     """What the model writes. One that cannot start a document is given a few tokens."""
     model = opened.model
-    start = "" if model.tokenizer.has_eot else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
+    start = "" if model.tokenizer.opening else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
     room = model.network.config.block_size - len(start)
     return start + model.generate(start, max_tokens=min(12, room), seed=1).rstrip()
 

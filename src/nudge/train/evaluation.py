@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from nudge import files
+from nudge.data import tokenfiles
 from nudge.data.batches import Window, val_windows
-from nudge.data.shards import Dataset, Tokens, open_dataset
-from nudge.data.sources import documents
+from nudge.data.shards import Dataset, Tokens, is_prepared, map_place, open_dataset
+from nudge.data.sources import documents, expand_user
+from nudge.data.tokenfiles import TokenFile
+from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
@@ -45,9 +48,11 @@ def evaluate(
 ) -> Score:
     """How well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
 
-    Raises: DataError for text that is missing, empty or binary, or a run whose prepared text is gone.
+    Of a prepared folder and of nanoGPT's or llm.c's token files it is the validation tokens.
+    Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
+    text is gone.
     """
-    windows = text_windows(model, paths, field=field) if paths else validation_windows(model)
+    windows = _windows([str(path) for path in paths], model, field) if paths else validation_windows(model)
     device = model.network.wte.weight.device
     return score(model.network.loss, windows, n_bytes=model.tokenizer.n_bytes, device=device)
 
@@ -65,18 +70,61 @@ def run_dataset(model: LanguageModel) -> Dataset:
     return open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
 
 
+def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
+    if len(paths) == 1 and is_prepared(folder := expand_user(paths[0])):
+        dataset = open_dataset(folder)
+        _check_tokenizer(model, dataset.tokenizer, folder)
+        return val_windows(dataset.val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
+    if found := tokenfiles.find(paths):
+        token_files, tokenizer = tokenfiles.validation(found)
+        if tokenizer:
+            _check_tokenizer(model, tokenizer, token_files[0].path)
+        return token_windows(model, token_files)
+    return text_windows(model, paths, field=field)
+
+
+def _check_tokenizer(model: LanguageModel, tokenizer: Tokenizer, where: Path) -> None:
+    if tokenizer.sha256 != model.tokenizer.sha256:
+        raise DataError(
+            f"{where} was made with another tokenizer ({tokenizer.name}) than this model's ({model.tokenizer.name})",
+            "measure it on the text itself: --data TEXT",
+        )
+
+
+def token_windows(model: LanguageModel, token_files: Iterable[TokenFile]) -> Iterator[Window]:
+    """The tokens of other programs' files as they are, in windows of block_size.
+
+    Raises: DataError for a token that the vocabulary does not have, or a file of one token.
+    """
+    block_size, n_known = model.network.config.block_size, model.tokenizer.vocab_size
+    for file in token_files:
+        tokens = map_place(file.place, file.n_tokens)
+        if len(tokens) == 1:
+            raise DataError(
+                f"{file.path} holds a single token: there is none to predict", "give a file of text's tokens"
+            )
+        for start in range(0, len(tokens) - 1, block_size):
+            window = tokens[start : start + block_size + 1].astype(np.int64)
+            if (highest := window.max()) >= n_known:
+                raise DataError(
+                    f"{file.path} has the token {highest:,}, this model's vocabulary ends at {n_known - 1:,}",
+                    "the tokens are of another vocabulary, or the file is damaged",
+                )
+            yield window[:-1], window[1:]
+
+
 def text_windows(
     model: LanguageModel, paths: Sequence[str | os.PathLike[str]], *, field: str = "text"
 ) -> Iterator[Window]:
-    """Every document by itself: the end-of-text token that starts it, then its tokens, in windows of block_size."""
+    """Every document by itself: the token that opens it, then its own, in windows of block_size."""
     block_size, tokenizer = model.network.config.block_size, model.tokenizer
-    if not tokenizer.has_eot:
+    if not tokenizer.opening:
         raise DataError(
             "this network has no token that starts a document: it cannot read other text than the examples of its run",
             "leave --data out: those of its examples that were held out are then measured",
         )
     for document in documents([str(path) for path in paths], field=field):
-        ids = np.array([tokenizer.eot, *tokenizer.encode(document)], dtype=np.int64)
+        ids = np.array([*tokenizer.opening, *tokenizer.encode(document)], dtype=np.int64)
         for start in range(0, len(ids) - 1, block_size):
             window = ids[start : start + block_size + 1]
             yield window[:-1], window[1:]

@@ -59,7 +59,7 @@ def continuations(model: LanguageModel, examples: Sequence[Example]) -> list[Con
     A context that is too long loses its beginning. Raises: DataError for an answer longer than the window or without a
     token, or a network that reads no text; TokenizerError for text that its vocabulary cannot write.
     """
-    if not model.tokenizer.has_eot:
+    if not model.tokenizer.opening:
         raise DataError(
             "this network has no token that starts a document: it cannot read other text than the examples of its run",
             "a task needs a network that was trained on text",
@@ -86,12 +86,12 @@ def encode(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[
     """The tokens of a context, and those that its continuation adds.
 
     Both are encoded in one piece, so that a word is cut as in running text; spaces that end the context belong to the
-    next word and go over. Where there is no context, the end-of-text token stands for it.
+    next word and go over. Where there is no context, the token that opens a text stands for it.
     """
     bare = context.rstrip()
     before = tokenizer.encode(bare)
     both = tokenizer.encode(context + continuation)
-    return before or [tokenizer.eot], both[len(before) :]
+    return before or list(tokenizer.opening), both[len(before) :]
 
 
 def log_likelihoods(

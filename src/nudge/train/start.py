@@ -268,7 +268,7 @@ def _fitting_prompt(dataset: Dataset) -> str:
         dataset.tokenizer.encode(prompt)
     except TokenizerError:  # a vocabulary of characters need not have these
         prompt = ""
-    if not prompt and not dataset.tokenizer.has_eot:  # then a sample needs something to begin with
+    if not prompt and not dataset.tokenizer.opening:  # then a sample needs something to begin with
         return dataset.tokenizer.decode(dataset.val.read(0, 1).tolist())
     return prompt
 
