@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 
 import click
 
+from nudge.errors import SheetError
+
 EXTRAS = {
     "vocab": "GPT-2's vocabulary without a network",
-    "hub": "nudge import OWNER/NAME, --data hf:OWNER/NAME",
     "data": ".zst and .parquet files",
+    "hub": "nudge import OWNER/NAME, --data hf:OWNER/NAME",
+    "formats": "nudge export --to gguf",
+    "studio": "nudge studio",
+    "sheet": "nudge sheet",
 }
 
 
@@ -72,7 +77,7 @@ def examine() -> dict[str, list[Fact]]:
             Fact(name, getattr(machine, name), reason.removeprefix(f"{name} "))
             for name, reason in zip(("device", "threads", "dtype", "update"), machine.reasons, strict=True)
         ],
-        "installed": [_extra(name) for name in EXTRAS],
+        "installed": [*map(_extra, EXTRAS), _pen_font()],
         "vocabularies": [_vocabulary(name) for name in ("gpt2", "cl100k")],
         "prepared_text": [_cache()],
     }
@@ -114,6 +119,17 @@ def _is_installed(package: str) -> bool:
         return bool(metadata.version(package))
     except metadata.PackageNotFoundError:
         return False
+
+
+def _pen_font() -> Fact:
+    """What nudge sheet writes with is a font of the system."""
+    from nudge.sheet import fonts
+
+    try:
+        path = fonts.look()
+    except SheetError as error:
+        return Fact("pen_font", None, f"no: nudge sheet needs one. {error.hint}")
+    return Fact("pen_font", str(path), f"yes: {path}")
 
 
 def _vocabulary(name: str) -> Fact:

@@ -42,13 +42,16 @@ class Font:
 
 def find(given: Path | None = None) -> Font:
     """The font to write with. Raises: SheetError if there is none, or the file given is no font."""
-    if given is not None:
-        return _read(given)
+    return _read(look() if given is None else given)
+
+
+def look() -> Path:
+    """The file of the pen font among the system's. Raises: SheetError if there is none."""
     for folder in FOLDERS.get(sys.platform, ELSEWHERE):
         root = Path(os.path.expandvars(folder)).expanduser()
         found = sorted(path for path in root.rglob("*.[to]tf") if path.name.lower().startswith("nanumpen"))
         if found:
-            return _read(found[0])
+            return found[0]
     raise SheetError("the pen font, Nanum Pen Script, is not on this system", GET_ONE)
 
 

@@ -88,7 +88,7 @@ class PredictPage:
 
     async def _read(self, written: str) -> None:
         self.ids = await tokens_of(self.visit, self.opened, written, self.notes)
-        self.begins = int(self.ids[:1] == [self.tokenizer.eot])
+        self.begins = int(not written or self.ids[:1] == [self.tokenizer.eot])
         self.length = len(self.ids) - self.begins
         self.slider.props["max"] = max(1, self.length)
         self.slider.set_enabled(self.length > 0)
