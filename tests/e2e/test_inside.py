@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
-from nudge.studio.numbers import percent, whole
+from nudge.numbers import percent, whole
 from nudge.studio.tokens import words_of
 
 TEXT = "The little dog ran to the edge of the water."

@@ -15,7 +15,7 @@ from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import Line, Logistic
 from nudge.model.gpt import GPT
-from nudge.studio.numbers import fixed, percent, points, significant
+from nudge.numbers import fixed, percent, points, significant
 
 TEXT = "The little dog"
 

@@ -8,10 +8,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio
 
+from nudge import numbers
 from nudge.plan import questions, speed
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan, make_ask, plan
-from nudge.studio import numbers
 from nudge.studio.words import texts
 
 

@@ -11,9 +11,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio, serving
 
-from nudge import events
+from nudge import events, numbers
 from nudge.events import Event, Sample, Skipped, Step, Stopped
-from nudge.studio import numbers
 from nudge.studio.words import texts
 
 WORDS = texts("en")

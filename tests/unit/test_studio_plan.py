@@ -6,12 +6,12 @@ from dataclasses import fields
 
 import pytest
 
+from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.model.sizes import TrainingMemory
 from nudge.plan import published, questions
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Ask, make_ask, plan
-from nudge.studio import numbers
 from nudge.studio.pages.plan_question import FIELDS, asked, opening
 from nudge.studio.words import Words, texts
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge.cli.plan import amount
-from nudge.cli.planview import dollars, duration, indented, scientific, show_next, title, wide_console
+from nudge.cli.planview import duration, indented, scientific, show_next, title, wide_console
+from nudge.numbers import dollars
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today, tokens_per_parameter
 from nudge.plan.losses import published_losses

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from nudge.cli.live import make_console
 from nudge.cli.plan import amount
+from nudge.numbers import dollars
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import Device
 from nudge.plan.layout import Layout
@@ -316,13 +317,6 @@ def duration(hours: float) -> str:
 def seconds(value: float) -> str:
     """24.3 ms, 3.40 s."""
     return f"{value * 1000:.3g} ms" if value < 1 else f"{value:,.3g} s"
-
-
-def dollars(usd: float) -> str:
-    """$0.04, $18.45, $576, $12,300."""
-    if 0 < usd < 0.01:
-        return "under 1 cent"
-    return f"${usd:,.2f}" if usd < 100 else f"${usd:,.0f}"
 
 
 def scientific(value: float) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from nudge import numbers
 from nudge.config import SORTING
 from nudge.events import Evaluation
 from nudge.model.sizes import parameter_counts
@@ -32,7 +33,6 @@ SAMPLE_CELLS, INIT_CELLS = 190, 20
 SAMPLE_MARKS = ("yellow", "orange", "green")
 ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
 HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
-_UNITS = {"en": (" h", " min", " s"), "ko": ("시간", "분", "초")}
 _SOURCES = {
     "en": {"python": "Python's standard library", "sorting": "letters to sort", "more": "and {n} more"},
     "ko": {"python": "Python 표준 라이브러리", "sorting": "글자 정렬 예제", "more": "외 {n}개"},
@@ -170,9 +170,9 @@ def _cost(run: MeasuredRun) -> Values:
     price = run.started.usd_per_hour
     if price is not None:
         usd = run.summary.train_s / 3600 * price
-        return {"usd": dollars(usd), "usd_per_hour": dollars(price), "rented_usd": None}
+        return {"usd": numbers.dollars(usd), "usd_per_hour": numbers.dollars(price), "rented_usd": None}
     rented = rent(run.config.model, run.summary.tokens, batch_tokens=run.started.batch_tokens)
-    return {"usd": None, "usd_per_hour": None, "rented_usd": dollars(rented.usd.likely) if rented.usd else None}
+    return {"usd": None, "usd_per_hour": None, "rented_usd": numbers.dollars(rented.usd.likely) if rented.usd else None}
 
 
 def _chart(run: MeasuredRun, n_rows: int) -> Values:
@@ -270,7 +270,7 @@ def _machine(run: MeasuredRun, pen: Pen, language: Language) -> Values:
         "threads_each": f"{started.threads:,}",
         "dtype": started.dtype,
         "update": pen.text(str(run.config.machine.update or machine.get("update") or "eager")),
-        **{name: None if s is None else duration(s, language) for name, s in seconds.items()},
+        **{name: None if s is None else numbers.duration(s, language) for name, s in seconds.items()},
         "tokens_per_s": f"{summary.tokens_per_s:,.0f}",
         "peak": scaled(started.peak_flops, "FLOP/s"),
         "peak_share": _peak_share(run),
@@ -288,10 +288,11 @@ def _peak_share(run: MeasuredRun) -> str | None:
 
 
 def _wall_s(run: MeasuredRun) -> float | None:
-    """From start to end with evaluations, samples and checkpoints, if it was made in one go."""
+    """From start to end with evaluations, samples and checkpoints, if it was made in one go by a clock that went on."""
     ended = run.summary.stopped
     in_one_go = run.state == "finished" and ended and not run.resumed_at and ended.step == run.summary.steps
-    return ended.time - run.started.time if in_one_go and ended else None
+    passed = ended.time - run.started.time if in_one_go and ended else -1.0
+    return passed if passed >= 0 else None
 
 
 def _forecast_s(run: MeasuredRun) -> float | None:
@@ -380,20 +381,3 @@ def scaled(number: float, unit: str = "") -> str:
         if number >= power:
             return f"{number / power:.3g} {prefix}{unit}" if unit else f"{number / power:.3g}{prefix}"
     return f"{number:.3g} {unit}".rstrip()
-
-
-def dollars(usd: float) -> str:
-    """$1,234, $3.10, < $0.01."""
-    if 0 < usd < 0.01:
-        return "< $0.01"
-    return f"${usd:,.2f}" if usd < 1000 else f"${usd:,.0f}"
-
-
-def duration(seconds: float, language: Language) -> str:
-    """3 h 5 min, 4 min 12 s, 3.2 s."""
-    hour, minute, second = _UNITS[language]
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f}{second}"
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    return f"{hours:,}{hour} {m}{minute}" if hours else f"{minutes}{minute} {s}{second}"

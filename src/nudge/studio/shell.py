@@ -9,8 +9,9 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.element import Element
 
+from nudge import numbers
 from nudge.errors import NudgeError
-from nudge.studio import numbers, words
+from nudge.studio import words
 from nudge.studio.kit import box, icon, link, message, shape, svg, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge.studio import numbers
+from nudge import numbers
 from nudge.studio.kit import message
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.data.visible import shown
 from nudge.errors import TokenizerError
 from nudge.look import Trace
-from nudge.studio import numbers, shell
+from nudge.studio import shell
 from nudge.studio.kit import box, button, card, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.inside_attention import AttentionCard

@@ -3,8 +3,8 @@
 import re
 
 from nudge.look import Arithmetic, Term
+from nudge.numbers import significant, whole
 from nudge.studio.kit import bar, box, text
-from nudge.studio.numbers import significant, whole
 from nudge.studio.words import Words
 
 _SIGNS = (

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 from torch import Tensor
 
+from nudge import numbers
 from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
-from nudge.studio import numbers
 from nudge.studio.kit import box, card, choice, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells, drawn

@@ -7,8 +7,8 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
+from nudge import numbers
 from nudge.look import Lens, Trace, lens
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.pictures import cividis
 from nudge.studio.tokens import show

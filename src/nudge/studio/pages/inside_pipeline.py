@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from nicegui.element import Element
 
 from nudge.look import Trace
+from nudge.numbers import whole
 from nudge.studio.kit import box, card, icon, image, legend, shape, svg, text
-from nudge.studio.numbers import whole
 from nudge.studio.pages.inside_stage import StagePanel, picture
 
 if TYPE_CHECKING:

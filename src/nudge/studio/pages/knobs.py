@@ -6,10 +6,11 @@ import time
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 
+from nudge import numbers
 from nudge.data.visible import shown
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.model.gpt import GPT
-from nudge.studio import numbers, shell
+from nudge.studio import shell
 from nudge.studio.kit import box, button, card, choice
 from nudge.studio.models import Opened
 from nudge.studio.pages.knobs_desk import Desk

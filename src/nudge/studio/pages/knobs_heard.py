@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from nudge import numbers
 from nudge.look import Moved, Turned
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, legend, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show

@@ -6,9 +6,9 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.look import knobs
-from nudge.studio import numbers
 from nudge.studio.dial import Dial
 from nudge.studio.kit import box, button, card, field, message, text
 from nudge.studio.models import Opened

@@ -7,8 +7,9 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
+from nudge import numbers
 from nudge.look import Line, Logistic
-from nudge.studio import numbers, pictures
+from nudge.studio import pictures
 from nudge.studio.dial import Dial
 from nudge.studio.kit import box, button, card, choice, image, pairs, shape, svg, text
 from nudge.studio.visit import Visit

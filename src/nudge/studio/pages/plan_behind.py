@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
+from nudge import numbers
 from nudge.plan import lecture, published, speed
 from nudge.plan.explain import Formula, formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
-from nudge.studio import numbers
 from nudge.studio.kit import box, icon, text
 from nudge.studio.pages.plan_result import money, times
 from nudge.studio.visit import Visit

@@ -8,13 +8,13 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.model.sizes import ParameterCounts, parameter_counts
 from nudge.plan import hardware
 from nudge.plan.hardware import Device
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.recipes import RECIPES, recipe
-from nudge.studio import numbers
 from nudge.studio.kit import box, card, choice, field, link, pairs, text
 from nudge.studio.pages.plan_question import CHOICES
 from nudge.studio.visit import Visit

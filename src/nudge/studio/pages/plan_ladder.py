@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Sequence
 
+from nudge import numbers
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.questions import ladder
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, choice, legend, text
 from nudge.studio.pages.plan_form import short
 from nudge.studio.pages.plan_result import rate

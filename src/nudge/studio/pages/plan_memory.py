@@ -2,9 +2,9 @@
 
 import math
 
+from nudge import numbers
 from nudge.plan.layout import Layout
 from nudge.plan.planner import Plan
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.words import Words
 

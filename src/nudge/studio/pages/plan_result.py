@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from nudge import numbers
 from nudge.plan.layout import Layout
 from nudge.plan.losses import PublishedLoss, published_losses
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.questions import changes
-from nudge.studio import numbers
 from nudge.studio.kit import box, card, message, pairs, text
 from nudge.studio.pages.plan_memory import size_of
 from nudge.studio.words import Words

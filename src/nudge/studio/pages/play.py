@@ -8,12 +8,13 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.config import SampleConfig
 from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio import numbers, shell
+from nudge.studio import shell
 from nudge.studio.kit import box, button, card, choice, pairs
 from nudge.studio.kit import field as labelled
 from nudge.studio.models import Opened

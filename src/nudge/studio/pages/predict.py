@@ -8,8 +8,9 @@ from functools import partial
 from nicegui import ui
 from nicegui.element import Element
 
+from nudge import numbers
 from nudge.look import Prediction, predict
-from nudge.studio import charts, numbers, shell
+from nudge.studio import charts, shell
 from nudge.studio.kit import bar, box, card, choice, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.predict_curve import N_POINTS, rank_curve

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from nudge.look import Prediction
+from nudge.numbers import whole
 from nudge.studio import charts
-from nudge.studio.numbers import whole
 from nudge.studio.words import Words
 
 N_POINTS = 400

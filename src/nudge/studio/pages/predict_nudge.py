@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.look import Nudge, control_contexts, nudge_once
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, button, card, choice, pairs, text
 
 if TYPE_CHECKING:

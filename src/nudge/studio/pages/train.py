@@ -10,11 +10,11 @@ from pathlib import Path
 
 from nicegui import ui
 
-from nudge import __version__
+from nudge import __version__, numbers
 from nudge.data.visible import readable
 from nudge.errors import NudgeError
 from nudge.runfolder import RunFolder
-from nudge.studio import numbers, shell
+from nudge.studio import shell
 from nudge.studio.kit import box, button, card, link, text
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nudge.studio import charts, numbers
+from nudge import numbers
+from nudge.studio import charts
 from nudge.studio.kit import box, legend, text
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words

@@ -6,9 +6,9 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.data.visible import readable
 from nudge.events import Sample
-from nudge.studio import numbers
 from nudge.studio.kit import box, button, text
 from nudge.studio.pages.train_curves import LEFT, RIGHT
 from nudge.studio.runlog import RunLog

@@ -7,12 +7,12 @@ from typing import Any
 from nicegui import ui
 
 from nudge import config as configs
+from nudge import numbers
 from nudge.config import Config
 from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
 from nudge.model import sizes
 from nudge.recipes import RECIPES, recipe
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, button, card, field, link, message, pairs, text
 from nudge.studio.launch import Launcher
 from nudge.studio.visit import Visit

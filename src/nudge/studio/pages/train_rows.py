@@ -4,8 +4,8 @@ import json
 import math
 from collections.abc import Iterator
 
+from nudge import numbers
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
-from nudge.studio import numbers
 from nudge.studio.kit import box, card, text
 from nudge.studio.runlog import N_ROWS, Row, RunLog
 from nudge.studio.words import Words

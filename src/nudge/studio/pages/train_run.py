@@ -7,12 +7,11 @@ from typing import Protocol
 from nicegui import ui
 
 from nudge import config as configs
-from nudge import files
+from nudge import files, numbers
 from nudge.config import Config
 from nudge.data.visible import readable
 from nudge.errors import NudgeError
 from nudge.runfolder import RunFolder
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, button, message, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from nudge.studio import numbers
+from nudge import numbers
 from nudge.studio.kit import box, shape, svg, text
 from nudge.studio.runlog import Curve, Point, RunLog
 from nudge.studio.words import Words

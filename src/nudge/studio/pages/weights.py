@@ -5,9 +5,10 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
+from nudge import numbers
 from nudge.errors import CheckpointError, NudgeError
 from nudge.look import Stored, Weights
-from nudge.studio import numbers, shell
+from nudge.studio import shell
 from nudge.studio.kit import box, card, icon, link, message, text
 from nudge.studio.pages.weights_change import ChangeCard
 from nudge.studio.pages.weights_rows import RowCard

@@ -6,8 +6,8 @@ from typing import Any
 
 from nicegui import ui
 
+from nudge import numbers
 from nudge.look import Change, Difference, Weights
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.visit import Visit

@@ -5,10 +5,10 @@ from functools import partial
 
 from torch import Tensor
 
+from nudge import numbers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, card, image, text
 from nudge.studio.pages.weights_tensor import coloured
 from nudge.studio.pages.weights_tree import shape_of

@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from nudge import numbers
 from nudge.look import Histogram, Parameter, Weights
-from nudge.studio import charts, numbers
+from nudge.studio import charts
 from nudge.studio.kit import box, card, image, text
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.pictures import Values, full_colour, signs_png

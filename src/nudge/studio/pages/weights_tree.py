@@ -7,8 +7,8 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
+from nudge import numbers
 from nudge.look import Node, Weights
-from nudge.studio import numbers
 from nudge.studio.kit import bar, box, icon, text
 from nudge.studio.visit import Visit
 
