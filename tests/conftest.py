@@ -1,6 +1,7 @@
 """What all tests share: no network, no writing into the person's folders, few threads."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see nudge.cli.main
 os.environ["HF_HUB_OFFLINE"] = "1"
 for variable in ("COLUMNS", "FORCE_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):  # a test may call make itself
     os.environ.pop(variable, None)
+# Control-C is ignored by what a script runs in the background (`make check &`), and by all that is started there.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
