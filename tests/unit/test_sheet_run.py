@@ -351,7 +351,7 @@ def test_a_sample_of_markup_comes_out_as_its_text(tell: Callable[..., Path], hos
     assert words(last) == f" {pen.plain(hostile)}" == words(first[:1])
     assert [span.kind for span in first[1:]] == ["footnote"] * ("\x1b" in hostile)
     headings = [words(block.spans) for block in blocks(sheet, "loss") if isinstance(block, Paragraph)]
-    assert headings == [f"What the model writes after 「{pen.plain(hostile, ofrun.NAME_CELLS)}」"]
+    assert headings == [f"What the model writes after “{pen.plain(hostile, ofrun.NAME_CELLS)}”"]
 
 
 def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
