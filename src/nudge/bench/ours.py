@@ -16,8 +16,8 @@ from nudge.data.tokenizer import Tokenizer
 from nudge.infer.decode import Decoder, PlainReader, feed_each, feed_prompts
 from nudge.infer.weights import DType, take_over
 from nudge.model.gpt import GPT, init_weights
+from nudge.train.fit import fit_to_machine
 from nudge.train.probe import probe
-from nudge.train.start import fit_to_machine
 from nudge.train.update import make_update
 
 

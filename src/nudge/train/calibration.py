@@ -36,10 +36,10 @@ from nudge.plan import local
 from nudge.plan.local import LocalSpeed
 from nudge.runfolder import RunFolder
 from nudge.train import preflight
+from nudge.train.fit import fit_to_data, fit_to_machine
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.preflight import Rehearsal
 from nudge.train.probe import Machine, probe
-from nudge.train.start import fit_to_data, fit_to_machine
 
 ROUNDS = 5
 TAKES_S = 30.0

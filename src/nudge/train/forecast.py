@@ -19,9 +19,9 @@ from nudge.data.batches import Window
 from nudge.errors import NudgeError
 from nudge.model import sizes
 from nudge.train import preflight
+from nudge.train.fit import fit_to_machine
 from nudge.train.preflight import SHARE_OF_PEAK, Rehearsal
 from nudge.train.probe import Machine, probe
-from nudge.train.start import fit_to_machine
 
 LONGEST_S = 15.0  # a rehearsal that would take longer is computed instead
 N_PASSES = 5  # that a rehearsal makes at least, roughly

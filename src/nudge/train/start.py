@@ -1,4 +1,4 @@
-"""Starting and resuming a run: what was left open is decided, checked and written down; then the loop begins."""
+"""Starting and resuming a run: what was left open is decided (fit.py), written down, and then the loop begins."""
 
 import contextlib
 import dataclasses
@@ -18,24 +18,24 @@ from nudge import checkpoint, events, files
 from nudge import config as configs
 from nudge.checkpoint import Checkpoint
 from nudge.config import Config, DataConfig, MachineConfig
-from nudge.data.batches import Batches, check_windows
+from nudge.data.batches import Batches
 from nudge.data.prepare import prepare
-from nudge.data.shards import Dataset, is_prepared, open_dataset
-from nudge.data.sources import expand_user
+from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenfiles import is_current
-from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError, TokenizerError
+from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
 from nudge.model.gpt import GPT, first_weights
 from nudge.runfolder import RunFolder, newest_run
 from nudge.train import control, preflight
+from nudge.train.fit import check_share, counted, fit_to_data, fit_to_machine, fit_to_parent
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.meeting import join
 from nudge.train.parallel import empty_network, load_weights
 from nudge.train.preflight import Rehearsal
 from nudge.train.probe import Machine, agreed, probe, usable_cores
 from nudge.train.update import why_not_fast
-from nudge.train.world import ALONE, World
+from nudge.train.world import World
 
 
 def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
@@ -49,7 +49,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resu
     """
     parent = checkpoint.find(config.init) if config.init else None
     if parent:
-        config = _fine_tuning(config, parent)
+        config = fit_to_parent(config, parent)
     configs.check(config)
     with join(config.machine) as world:
         path, is_begun = world.from_first(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
@@ -227,82 +227,6 @@ def new_folder(recipe: str, runs: Path = Path("runs")) -> Path:
     return next(runs / name for name in names if not (runs / name).exists())
 
 
-def _fine_tuning(config: Config, parent: Checkpoint) -> Config:
-    """Fine-tuning keeps the sizes and the vocabulary of the model it starts from."""
-    data = config.data
-    if not (len(data.paths) == 1 and is_prepared(expand_user(data.paths[0]))):
-        data = replace(data, tokenizer=str(checkpoint.tokenizer_path(parent)))
-    return replace(config, model=parent.config.model, data=data)
-
-
-def fit_to_data(config: Config, dataset: Dataset) -> Config:
-    """The vocabulary is the tokenizer's; the prompt that is shown all along fits the kind of text."""
-    if config.init is None:
-        config = replace(config, model=replace(config.model, vocab_size=dataset.tokenizer.vocab_size))
-    elif dataset.tokenizer.vocab_size > config.model.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {dataset.tokenizer.vocab_size:,} symbols, the model {config.model.vocab_size:,}",
-            "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
-        )
-    for name, tokens in (("training", dataset.train), ("validation", dataset.val)):
-        check_windows(tokens, config.model.block_size, name)
-    if config.sample.prompt is None:
-        config = replace(config, sample=replace(config.sample, prompt=_fitting_prompt(dataset)))
-    room = config.model.block_size - len(dataset.tokenizer.encode(config.sample.prompt or "")) - 1
-    if room < 1:
-        raise ConfigError(
-            f"sample.prompt is longer than the context of {config.model.block_size} tokens", "choose a shorter one"
-        )
-    return config
-
-
-def _fitting_prompt(dataset: Dataset) -> str:
-    """What a sample begins with: in a single long document, its start says little about the rest.
-
-    No prompt ends with a space: a space belongs to the token of the word after it.
-    """
-    if records := dataset.manifest.records:  # a question that is held out
-        return dataset.tokenizer.decode(dataset.val.read(0, records.n_given).tolist())
-    prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents <= 1 else ""
-    try:
-        dataset.tokenizer.encode(prompt)
-    except TokenizerError:  # a vocabulary of characters need not have these
-        prompt = ""
-    if not prompt and not dataset.tokenizer.opening:  # then a sample needs something to begin with
-        return dataset.tokenizer.decode(dataset.val.read(0, 1).tolist())
-    return prompt
-
-
-def fit_to_machine(config: Config, machine: Machine, world: World = ALONE) -> Config:
-    """The config with what the probe chose, and as many sequences per pass as fit.
-
-    Raises: ConfigError if the windows of an update cannot be divided evenly among the processes.
-    """
-    chosen = replace(
-        config.machine,
-        device=machine.device,
-        dtype=machine.dtype,  # type: ignore[arg-type]
-        threads=machine.threads,
-        update=machine.update,  # type: ignore[arg-type]
-    )
-    config = replace(config, machine=chosen)
-    _check_share(config, world)
-    size = preflight.choose_micro_batch(config, machine, world.size)
-    return replace(config, train=replace(config.train, micro_batch=size))
-
-
-def _check_share(config: Config, world: World) -> None:
-    """Raises: ConfigError if the windows of an update, or its passes, are not the same number for all processes."""
-    n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch or 1
-    if n_windows % (world.size * wanted):
-        fitting = [n for n in range(1, n_windows + 1) if n_windows % (n * wanted) == 0]
-        raise ConfigError(
-            f"{_counted(world.size)} cannot share the {n_windows} windows of an update evenly"
-            + (f" in passes of {wanted}" if wanted > 1 else ""),
-            f"start {', '.join(map(str, fitting[:8]))} of them, or choose another --set train.batch_tokens",
-        )
-
-
 def _rehearse(config: Config, machine: Machine, batches: Batches, world: World) -> tuple[Config, Machine, Rehearsal]:
     """The rehearsal, and what is left of the plan after it: code that cannot be compiled here runs as it is."""
     try:
@@ -471,7 +395,7 @@ def _as_before(config: Config, written: dict[str, Any], world: World) -> tuple[C
         notes += (f"update eager from here on, no longer bit for bit as it began: {obstacle}",)
     if (before := written.get("processes", 1)) != world.size:
         train, machine = config.train, replace(machine, threads=max(1, usable_cores() // world.local_size))
-        _check_share(replace(config, train=replace(train, micro_batch=None)), world)
+        check_share(replace(config, train=replace(train, micro_batch=None)), world)
         n_windows = train.batch_tokens // config.model.block_size // world.size
         most = min(n_windows, train.micro_batch or 1)
         size = next(n for n in range(most, 0, -1) if n_windows % n == 0)
@@ -480,9 +404,5 @@ def _as_before(config: Config, written: dict[str, Any], world: World) -> tuple[C
             train=replace(train, micro_batch=size),
             machine=replace(config.machine, threads=machine.threads),
         )
-        notes += (f"{_counted(world.size)} now, {before} before: the same batches, summed in another order",)
+        notes += (f"{counted(world.size)} now, {before} before: the same batches, summed in another order",)
     return config, machine, notes
-
-
-def _counted(n: int) -> str:
-    return "1 process" if n == 1 else f"{n} processes"
