@@ -29,7 +29,7 @@ from torch import Tensor
 from nudge import config as configs
 from nudge import files
 from nudge.config import Config, SaveConfig
-from nudge.errors import CheckpointError, ConfigError, MachineError
+from nudge.errors import CheckpointError, ConfigError, MachineError, first_line
 from nudge.runfolder import RunFolder, newest_run
 
 FORMAT = "nudge checkpoint"
@@ -159,7 +159,7 @@ def _cause(error: BaseException) -> str:
         if isinstance(seen, OSError):
             return seen.strerror or str(seen)
         seen = seen.__cause__ or seen.__context__
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def prune(folder: RunFolder, keep: SaveConfig) -> None:

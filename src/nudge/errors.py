@@ -20,6 +20,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error of another library says, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class NudgeError(Exception):
     """What went wrong (expected, got) in `message`; what to type next in `hint`."""
 

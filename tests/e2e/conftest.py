@@ -14,10 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 # Debian calls it chromium; NUDGE_CHROMIUM names another place.
 CHROMIUM = os.environ.get("NUDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+# A machine with other work may need longer than the 5 s that are usual; what is there is not waited for.
+expect.set_options(timeout=20_000)
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,9 @@ def test_bytes_come_back(data: bytes):
 def test_documents_together_are_documents_one_by_one(texts: list[str]):
     for tokenizer in byte_level():
         expected = [token for text in texts for token in [tokenizer.eot, *tokenizer.encode(text)]]
-        assert tokenizer.encode_documents(texts).tolist() == expected
+        ids, begins = tokenizer.encode_documents(texts)
+        assert ids.tolist() == expected
+        assert begins.tolist() == [n for n, token in enumerate(expected) if token == tokenizer.eot]
 
 
 @given(text=AWKWARD)

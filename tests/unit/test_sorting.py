@@ -207,7 +207,7 @@ def test_nothing_to_start_from():
         model.generate("")
     with pytest.raises(ConfigError, match="context of this model holds 11"):
         model.generate("A" * 12)
-    with pytest.raises(DataError, match="cannot read other text"):
+    with pytest.raises(DataError, match="cannot read text of its own"):
         evaluate(model, [__file__])
 
 

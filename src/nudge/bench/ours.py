@@ -83,7 +83,8 @@ def encoder(tokenizer: Tokenizer, threads: int) -> Callable[[Sequence[str]], Ite
     def encode_group(group: Group) -> npt.NDArray[np.uint32]:
         if not hasattr(of_thread, "tokenizer"):
             of_thread.tokenizer = tokenizer.for_thread()
-        return of_thread.tokenizer.encode_documents(group.texts)
+        ids, _ = of_thread.tokenizer.encode_documents(group.texts)
+        return ids
 
     def encode(texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         groups = group_documents(((text, 0) for text in texts), Split(val_share=0.0))

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -77,10 +77,9 @@ def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as
     if not data and (dataset := run_dataset(model)).manifest.records:
         splits = {records.name: solved(model.network, records) for records in (dataset.val, dataset.train)}
     if as_json:
-        values = {**dataclasses.asdict(result), "perplexity": result.perplexity}
-        if splits:
-            values["solved"] = {name: dataclasses.asdict(split) for name, split in splits.items()}
-        click.echo(json.dumps(values))
+        values = _without_infinity({**dataclasses.asdict(result), "perplexity": result.perplexity})
+        counts = {"solved": {name: dataclasses.asdict(split) for name, split in splits.items()}} if splits else {}
+        click.echo(json.dumps(values | counts))
         return
     click.echo(f"loss           {result.loss:.4f} nats per token")
     click.echo(f"perplexity     {result.perplexity:,.2f}")
@@ -146,6 +145,9 @@ def _shown(score: str, value: float) -> str:
 
 
 def _plain(score: "Score", published: float | None) -> dict[str, float | None]:
-    """JSON has no infinity."""
-    values = {**dataclasses.asdict(score), "published": published}
+    return _without_infinity({**dataclasses.asdict(score), "published": published})
+
+
+def _without_infinity(values: Mapping[str, float | None]) -> dict[str, Any]:
+    """JSON has no infinity, and no NaN."""
     return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from nudge.errors import DataError, MachineError, nearest
+from nudge.errors import DataError, MachineError, first_line, nearest
 
 _ROWS = 1024  # at once
 _BUFFER_BYTES = 1 << 20  # of the column; without such a buffer pyarrow holds the whole file
@@ -50,8 +50,7 @@ def _whole(path: Path, pyarrow: Any) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a whole parquet file: {first_line}", "download it again") from error
+        raise DataError(f"{path} is not a whole parquet file: {first_line(error)}", "download it again") from error
 
 
 def _is_text(types: Any, column: Any) -> bool:

@@ -68,11 +68,11 @@ def encode_documents(
 
 
 def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
-    """The end-of-text token and the text of each document of a group."""
-    ids = tokenizer.encode_documents(group.texts)
-    ids = ids if group.begins else ids[1:]
-    starts = np.flatnonzero(ids == tokenizer.eot)
-    ends = [*starts[starts > 0].tolist(), *([len(ids)] if group.ends else [])]
+    """The token that opens each document of a group, and its text."""
+    ids, starts = tokenizer.encode_documents(group.texts)
+    if not group.begins:
+        ids, starts = ids[1:], starts - 1
+    ends = [*starts[1:].tolist(), *([len(ids)] if group.ends else [])]
     return Encoded(
         tokens=ids.astype(token_dtype(tokenizer.vocab_size)),
         ends=np.array(ends, dtype=np.uint64),

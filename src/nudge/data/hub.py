@@ -20,8 +20,9 @@ import filelock
 
 from nudge import files
 from nudge.data.shards import writing_to
+from nudge.data.sources import expand_user
 from nudge.data.tokenizer import to_bytes
-from nudge.errors import DataError, MachineError, NudgeError, nearest
+from nudge.errors import DataError, MachineError, NudgeError, first_line, nearest
 from nudge.events import Preparing
 
 PREFIX = "hf:"
@@ -56,7 +57,7 @@ def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tup
     if not match:
         raise DataError(f"{spec} names no data set", "type hf:OWNER/NAME, or all of hf:OWNER/NAME:CONFIG@SPLIT")
     name, config, split = match["name"], match["config"], match["split"] or "train"
-    folder = Path(name).expanduser()
+    folder = expand_user(name)
     here = _state(folder) if folder.is_dir() else None
     decisive = json.dumps([str(folder.resolve()) if here else name, config, split, field, n_bytes])
     stem = f"{folder.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:16]}"
@@ -144,7 +145,7 @@ def _explained(spec: str, *, is_here: bool) -> Iterator[None]:
     except ModuleNotFoundError as error:
         raise MachineError(f"{spec} needs the library {error.name}", "pip install 'nudge-lm[hub]'") from error
     except Exception as error:  # of several libraries, without a common parent: whatever it was, nothing came
-        said = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        said = first_line(error)[:300]
         if is_here:
             raise DataError(f"the library datasets cannot read {spec}: {said}", "check the folder") from error
         raise MachineError(

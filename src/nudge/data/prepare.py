@@ -51,10 +51,10 @@ def prepare(
     texts = sources.find(paths)
     source = yield from _read_source(config, texts, note)
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
-    if tokenizer and not tokenizer.has_eot:
+    if tokenizer and not tokenizer.opening:
         raise TokenizerError(
-            f"the tokenizer {config.tokenizer} has no token that starts a document, and cannot tell one from the next",
-            f"it reads --data {SORTING} or a folder of nanoGPT's train.bin; text takes bytes, chars, gpt2 or bpe-N",
+            f"the tokenizer {config.tokenizer} has no token that starts a document: text cannot be prepared with it",
+            f"it reads --data {SORTING}, or tokens: the folder of a train.bin; text takes bytes, chars, gpt2 or bpe-N",
         )
     key = _key(config, source, texts, tokenizer)
     folder = out or cache_folder() / "datasets" / key[:16]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nudge.data import arrow
-from nudge.errors import DataError, nearest
+from nudge.errors import DataError, first_line, nearest
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
 COMPRESSED = (".gz", ".zst")
@@ -113,11 +113,15 @@ def standard_library() -> list[TextFile]:
 
 
 def expand_user(given: str) -> Path:
-    """The path, with the home folder for its ~. Raises: DataError if there is no such person here."""
+    """The path, with the home folder for its ~. Raises: DataError for nobody's home, or what can be no path."""
     try:
-        return Path(given).expanduser()
+        path = Path(given).expanduser()
+        path.exists()
     except RuntimeError as error:
         raise DataError(f"there is no home folder for {Path(given).parts[0]}", "type the whole path") from error
+    except (OSError, ValueError) as error:  # longer than names can be, behind a closed folder, with a NUL in it
+        raise DataError(f"cannot look for {given[:80]!r}: {first_line(error)}", "give a file or a folder") from error
+    return path
 
 
 def _expand(given: str) -> list[Path]:

@@ -38,6 +38,7 @@ from nudge.data.shards import (
     SplitManifest,
     SplitName,
     check_key,
+    is_prepared,
     map_place,
     open_dataset,
     read_manifest,
@@ -88,13 +89,13 @@ def find(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def validation(paths: Sequence[Path]) -> tuple[list[TokenFile], Tokenizer | None]:
-    """Of token files those of validation, or all if none is called so; and the vocabulary that stands beside them.
+def validation(paths: Sequence[Path]) -> list[TokenFile]:
+    """Of token files those of validation, or all if none is called so.
 
-    Raises: DataError for a file that is damaged or of another kind; TokenizerError.
+    Raises: DataError for a file that is damaged or of another kind.
     """
     token_files = [inspect(path) for path in paths]
-    return [file for file in token_files if _is_val(file)] or token_files, _neighbour(token_files)
+    return [file for file in token_files if _is_val(file)] or token_files
 
 
 def _is_val(file: TokenFile) -> bool:
@@ -169,6 +170,10 @@ def inspect(path: Path) -> TokenFile:
             f"{path} holds no tokens of llm.c: it begins with the number {magic}, expected {expected}",
             "tokens without a header are read from files named train.bin and val.bin, as nanoGPT writes them",
         )
+    if first_byte == 0 and stat.st_size % 2:
+        raise DataError(
+            f"{path} is cut or damaged: {stat.st_size:,} bytes are no whole number of 2-byte tokens", _AGAIN
+        )
     if stat.st_size != (expected_bytes := first_byte + n_tokens * bytes_per_token):
         raise DataError(f"{path} is cut or damaged: {stat.st_size:,} bytes, expected {expected_bytes:,}", _AGAIN)
     if not n_tokens:
@@ -194,8 +199,8 @@ def _is_raw(files: Sequence[TokenFile]) -> bool:
 
 def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
     """What made the tokens: the files do not say it, but their neighbour, the config or their kind."""
-    if neighbour := _neighbour(files):
-        return neighbour
+    if beside := neighbour(files):
+        return beside
     if not vocabulary.is_learned(config.tokenizer):
         return tokenizers.get(config.tokenizer)
     if any(file.place.bytes_per_token == 4 for file in files):
@@ -206,12 +211,23 @@ def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
     return tokenizers.get("gpt2")
 
 
-def _neighbour(files: Sequence[TokenFile]) -> Tokenizer | None:
-    """The meta.pkl beside the files. Raises: TokenizerError."""
-    for folder in dict.fromkeys(file.path.parent for file in files):
-        if (folder / metapkl.NAME).exists():
-            return metapkl.read(folder / metapkl.NAME)
-    return None
+def neighbour(files: Sequence[TokenFile]) -> Tokenizer | None:
+    """The vocabulary that stands beside the files: nanoGPT's meta.pkl, or the tokenizer.json of a prepared folder.
+
+    Raises: DataError if it is not the same in all their folders; TokenizerError.
+    """
+    folders = dict.fromkeys(file.path.parent for file in files)
+    (first, tokenizer), *others = ((folder, _vocabulary_in(folder)) for folder in folders)
+    for folder, other in others:
+        if (other and other.sha256) != (tokenizer and tokenizer.sha256):
+            raise DataError(f"{first} and {folder} do not have the same vocabulary", "give the files of one of them")
+    return tokenizer
+
+
+def _vocabulary_in(folder: Path) -> Tokenizer | None:
+    if (folder / metapkl.NAME).exists():
+        return metapkl.read(folder / metapkl.NAME)
+    return tokenizers.load(folder / "tokenizer.json") if is_prepared(folder) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """Text to tokens and back: bytes, characters, or byte pairs (gpt2, cl100k, or a vocabulary of one's own).
 
-Every tokenizer has one special token, `<|endoftext|>`, that starts a document (only one that is for examples without
-documents has none). Ordinary text never becomes it, whatever the text says. Text is a Python string in which a byte
-that is not UTF-8 stands as a lone surrogate (the standard `surrogateescape`), so that
+Every tokenizer has one special token, `<|endoftext|>`, that starts a document (but for nanoGPT's characters, and those
+of examples without documents). Ordinary text never becomes it, whatever the text says. Text is a Python string in which
+a byte that is not UTF-8 stands as a lone surrogate (the standard `surrogateescape`), so that
 `decode_bytes(encode_bytes(data)) == data` for any data.
 """
 
@@ -34,6 +34,7 @@ NAMES = ("bytes", "chars", "gpt2", "cl100k", "bpe-N")
 # How text is split before bytes are merged. Source: tiktoken_ext/openai_public.py; kept here so that a change there
 # can never change the ids of an old run.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+GPT2_SHA256 = "217969e798d06603c9be6d5a9ac47c9e3b9906c7bf902229230bc1dbb3ab364f"  # Tokenizer.sha256 of GPT-2's own
 CL100K_PATTERN = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
     r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
@@ -95,10 +96,15 @@ class Tokenizer(abc.ABC):
         """The ids of any bytes, be they UTF-8 or not."""
         return self.encode(data.decode("utf-8", "surrogateescape"))
 
-    def encode_documents(self, texts: Sequence[str]) -> Ids:
-        """The end-of-text token, then the tokens, of each document in turn."""
-        eot = np.array([self.eot], dtype=np.uint32)
-        return np.concatenate([part for text in texts for part in (eot, self.encode_array(text))])
+    def encode_documents(self, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
+        """The token that opens a text, then its own, of each document in turn; and where each begins.
+
+        Shapes: [tokens], [documents].
+        """
+        opening = np.array(self.opening, dtype=np.uint32)
+        documents = [np.concatenate([opening, self.encode_array(text)]) for text in texts]
+        begins = np.cumsum([0, *map(len, documents[:-1])], dtype=np.int64)
+        return np.concatenate(documents), begins
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that `ids` stand for; special tokens bring none. Raises: TokenizerError for an id out of range."""
@@ -222,16 +228,17 @@ class BpeTokenizer(Tokenizer):
     def encode_array(self, text: str) -> Ids:
         return np.concatenate([self._encode_piece(piece) for piece in pieces(text)])
 
-    def encode_documents(self, texts: Sequence[str]) -> Ids:
+    def encode_documents(self, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
         # One call for many documents: tiktoken lets go of the interpreter's lock during a call, so that threads scale
         # only if calls are long (on short Korean reviews this is four times faster than a call for each).
         joined = EOT + EOT.join(texts)
         if joined.count(EOT) > len(texts) or max(map(len, texts)) > LONGEST_PIECE:
             return super().encode_documents(texts)  # a text that spells the special token, or that has to be cut
         try:
-            return self._encoding.encode_to_numpy(joined, allowed_special={EOT}, disallowed_special=())
+            ids = self._encoding.encode_to_numpy(joined, allowed_special={EOT}, disallowed_special=())
         except UnicodeEncodeError:
             return super().encode_documents(texts)
+        return ids, np.flatnonzero(ids == self.eot)
 
     def for_thread(self) -> "BpeTokenizer":
         # The scratch memory of tiktoken's splitting engine belongs to the first thread that uses it; any other takes a

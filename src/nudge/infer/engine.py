@@ -131,7 +131,7 @@ class LanguageModel:
         top_p: float | None = None,
         seed: int = 0,
     ) -> TokenStream:
-        """The tokens drawn after `ids`, which are read as they are: put `tokenizer.eot` first to start a document.
+        """The tokens drawn after `ids`, which are read as they are: put `tokenizer.opening` first to start a document.
 
         Raises: ConfigError as `generate` does, and for ids that are none of the vocabulary.
         """
@@ -191,7 +191,7 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
     if not ids:
-        raise ConfigError("no token to start from", "a document starts with the tokenizer's end-of-text token")
+        raise ConfigError("no token to start from", "a document starts with tokenizer.opening")
     if len(ids) > config.block_size:
         raise ConfigError(
             f"the prompt has {len(ids):,} tokens, the context of this model holds {config.block_size:,}",

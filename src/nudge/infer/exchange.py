@@ -12,7 +12,7 @@ from nudge.config import Config, DataConfig, ModelConfig
 from nudge.data import metapkl
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import ConfigError, FormatError, MachineError
+from nudge.errors import ConfigError, FormatError, MachineError, first_line
 from nudge.infer.engine import LanguageModel
 from nudge.model.formats import OUR_TOKENIZER, gguf, huggingface, llmc, nanogpt
 from nudge.runfolder import RunFolder
@@ -40,7 +40,7 @@ def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Che
     without network or room on the disk; ConfigError if `out` is not free.
     """
     with files.new_folder(out) as temporary:
-        kind, path = _recognised(Path(source)) if Path(source).exists() else ("hf", _fetch(source))
+        kind, path = _recognised(Path(source)) if _is_here(source) else ("hf", _fetch(source))
         config, state, notes = _read(kind, path)
         spoken = _tokenizer_of(kind, path, config, tokenizer)
         run = RunFolder(temporary)
@@ -57,7 +57,7 @@ def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Che
 
 
 def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | None = None) -> tuple[str, ...]:
-    """Write a folder for another program, with nudge's own tokenizer in it so that the way back loses nothing.
+    """Write a folder for another program, and where there is a way back nudge's own tokenizer with it.
 
     `kind` is one of EXPORTS, `dtype` one of its types. Returns words for the person: what the other program does
     otherwise or needs besides.
@@ -97,6 +97,13 @@ def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
     return found
 
 
+def _is_here(source: str) -> bool:
+    try:
+        return Path(source).exists()
+    except (OSError, ValueError):  # longer than names can be
+        return False
+
+
 def _recognised(path: Path) -> tuple[str, Path]:
     """Whose format it is, by its content, and the file or folder to read. Raises: FormatError."""
     if not path.is_dir():
@@ -105,6 +112,7 @@ def _recognised(path: Path) -> tuple[str, Path]:
             return "llmc", path
         if head.startswith(_TORCH_FILES):
             return "nanogpt", path
+        _refuse_gguf(path, head)
         raise FormatError(
             f"{path} is no model that can be read: it begins with the bytes {head[:4].hex(' ') or 'of an empty file'}",
             f"give nanoGPT's ckpt.pt, llm.c's .bin (its magic number is {llmc.MAGIC}), or a Hugging Face folder",
@@ -116,7 +124,14 @@ def _recognised(path: Path) -> tuple[str, Path]:
     found = [file for file in sorted(path.glob("*.bin")) if llmc.is_checkpoint(_head(file))]
     if len(found) > 1:
         raise FormatError(f"{path} holds {len(found)} checkpoints of llm.c", f"give one of them, such as {found[-1]}")
+    for file in path.glob("*.gguf"):
+        _refuse_gguf(file, _head(file))
     return ("llmc", found[0]) if found else ("hf", path)  # whose reader tells what it expected
+
+
+def _refuse_gguf(path: Path, head: bytes) -> None:
+    if head.startswith(b"GGUF"):
+        raise FormatError(f"{path} is llama.cpp's, and GGUF is written here, not read", "import what it was made from")
 
 
 def _head(path: Path) -> bytes:
@@ -136,7 +151,9 @@ def _read(kind: str, path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[
 def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None) -> Tokenizer:
     """The one that was asked for, else what lies beside the weights, else GPT-2's if the vocabulary has its size."""
     if given is not None:
-        tokenizer = metapkl.read(Path(given)) if given.endswith(".pkl") else tokenizers.get(given)
+        inside = Path(given) / metapkl.NAME
+        meta = inside if inside.is_file() else Path(given)
+        tokenizer = metapkl.read(meta) if meta.suffix == ".pkl" else tokenizers.get(given)
     elif kind == "hf":
         tokenizer = huggingface.read_tokenizer(path, config)
     elif (ours := path.parent / OUR_TOKENIZER).is_file():
@@ -172,8 +189,10 @@ def _notes_on(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
 
 def _fetch(name: str) -> Path:
     """The files of a model on the Hugging Face Hub, in their own cache."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise FormatError(f"no such folder: {name}", "give a folder, or OWNER/NAME of a model on the Hugging Face Hub")
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
+        raise FormatError(
+            f"no such folder: {name[:200]}", "give a folder, or OWNER/NAME of a model on the Hugging Face Hub"
+        )
     if name.endswith(_SUFFIXES):
         raise FormatError(f"no such file: {name}", "check the path")
     try:
@@ -195,7 +214,6 @@ def _fetch(name: str) -> Path:
         )
     except Exception as error:  # of several libraries, without a common parent: whatever it was, nothing came
         raise MachineError(
-            f"there is no folder {name} here, and fetching it from the Hugging Face Hub failed: "
-            f"{str(error).splitlines()[0] or type(error).__name__}",
+            f"there is no folder {name} here, and fetching it from the Hugging Face Hub failed: {first_line(error)}",
             "check the name and the network; or fetch it elsewhere and give the folder",
         ) from error

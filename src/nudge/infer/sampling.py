@@ -7,6 +7,8 @@ machine whose logits are the same.
 import torch
 from torch import Tensor
 
+from nudge.errors import CheckpointError
+
 _SMALLEST = torch.finfo(torch.float32).tiny
 _LARGEST = torch.finfo(torch.float32).max
 
@@ -58,3 +60,12 @@ def draw(probs: Tensor, generator: torch.Generator) -> Tensor:
     uniform = torch.rand(probs.size(0), 1, dtype=torch.float64, generator=generator)
     # The first position whose sum exceeds the mark: as uniform < 1 there is one, and its own probability is not 0.
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
+
+
+def check_finite(scores: Tensor) -> None:
+    """Raises: CheckpointError if what a network says, as it was trained, are not numbers."""
+    if not scores.isfinite().all():
+        raise CheckpointError(
+            "the network's scores are not numbers (NaN or infinite): some of its weights are not, or far too large",
+            "its training diverged: look at an earlier checkpoint of the run",
+        )

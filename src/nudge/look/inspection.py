@@ -22,7 +22,7 @@ from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError, FormatError, nearest
+from nudge.errors import CheckpointError, ConfigError, FormatError, first_line, nearest
 from nudge.infer import engine
 from nudge.look.parameters import ROLES, Group, Node, Parameter, parameters_of, tree_of
 from nudge.look.values import Histogram, histogram_of
@@ -231,8 +231,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with safetensors.safe_open(path, "pt") as file:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
-        words = str(error).splitlines()[0]
-        raise CheckpointError(f"{path.name} cannot be read: {words}", "fetch or export it again") from error
+        raise CheckpointError(f"{path.name} cannot be read: {first_line(error)}", "fetch or export it again") from error
 
 
 def _named(theirs: str) -> str:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from nudge.errors import ConfigError, NudgeError, nearest
+from nudge.infer import sampling
 from nudge.infer.engine import LanguageModel
 from nudge.look.copies import with_parameters
-from nudge.look.prediction import check_context, check_finite, check_tokens, kl_divergence, loss_of, rank_of, scores
+from nudge.look.prediction import check_context, check_tokens, kl_divergence, loss_of, rank_of, scores
 from nudge.model.gpt import GPT
 
 FROM_3_TO_4_PERCENT = math.log(4 / 3)  # the lecture's example, as a change of the loss in nats
@@ -106,7 +107,7 @@ def nudge_once(
     _check(network, context, target, lr, optimizer, controls)
     copy = with_parameters(network, {name: p.detach() for name, p in network.named_parameters()})
     logits_before = scores(copy, context)
-    check_finite(logits_before)
+    sampling.check_finite(logits_before)
     (-logits_before.log_softmax(-1)[target]).backward()
     with torch.no_grad():
         direction, slope = _descent(copy, optimizer)

@@ -13,7 +13,7 @@ from torch import Tensor
 from nudge import config as configs
 from nudge.config import ModelConfig, SampleConfig
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError
+from nudge.errors import ConfigError
 from nudge.infer import sampling
 from nudge.model.gpt import GPT
 
@@ -99,7 +99,7 @@ def predict(
     check_context(context, network.config)
     with torch.no_grad():
         logits = scores(network, context)
-    check_finite(logits)
+    sampling.check_finite(logits)
     # As when text is written: rows that pad the vocabulary stand for no token and are never drawn.
     known = logits[None, : tokenizer.vocab_size]
     sampled = torch.zeros_like(logits)
@@ -117,15 +117,6 @@ def scores(network: GPT, context: Sequence[int], *, head: Tensor | None = None) 
     return F.linear(network.hidden(tokens)[0, -1], network.head_weight if head is None else head).float().cpu()
 
 
-def check_finite(logits: Tensor) -> None:
-    """Raises: CheckpointError if what a network says, as it was trained, are not numbers."""
-    if not logits.isfinite().all():
-        raise CheckpointError(
-            "the network's scores are not numbers (NaN or infinite): some of its weights are not, or far too large",
-            "its training diverged: look at an earlier checkpoint of the run",
-        )
-
-
 def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
     """The context that an empty one stands for. Raises: ConfigError if there is none that the network knows."""
     opening = tokenizer.opening
@@ -141,7 +132,7 @@ def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
 def check_context(context: Sequence[int], config: ModelConfig) -> None:
     """Raises: ConfigError if a network of these sizes cannot read these ids."""
     if not context:
-        raise ConfigError("the context is empty, expected at least 1 token", "a document starts with tokenizer.eot")
+        raise ConfigError("the context is empty, expected at least 1 token", "a document starts with tokenizer.opening")
     if len(context) > config.block_size:
         raise ConfigError(
             f"the context has {len(context):,} tokens, this network reads at most {config.block_size:,}",

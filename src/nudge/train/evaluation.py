@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from nudge import files
 from nudge.data import tokenfiles
-from nudge.data.batches import Window, val_windows
-from nudge.data.shards import Dataset, Tokens, is_prepared, map_place, open_dataset
+from nudge.data.batches import Window, check_windows, val_windows
+from nudge.data.shards import Dataset, Tokens, Tokens16or32, is_prepared, map_place, open_dataset
 from nudge.data.sources import documents, expand_user
 from nudge.data.tokenfiles import TokenFile
 from nudge.data.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ from nudge.runfolder import RunFolder
 from nudge.train.world import ALONE, World
 
 TOKENS_AT_ONCE = 2048
+LARGEST_EXPONENT = 709.0  # exp of more is no float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,12 @@ class Score:
     @property
     def perplexity(self) -> float:
         """Among how many equally likely tokens the model hesitates, so to speak."""
-        return math.exp(self.loss)
+        return exp(self.loss)
+
+
+def exp(x: float) -> float:
+    """e^x, infinity where a float has no room for it."""
+    return math.inf if x > LARGEST_EXPONENT else math.exp(x)
 
 
 @torch.inference_mode()
@@ -54,7 +61,10 @@ def evaluate(
     """
     windows = _windows([str(path) for path in paths], model, field) if paths else validation_windows(model)
     device = model.network.wte.weight.device
-    return score(model.network.loss, windows, n_bytes=model.tokenizer.n_bytes, device=device)
+    result = score(model.network.loss, windows, n_bytes=model.tokenizer.n_bytes, device=device)
+    if not result.tokens:
+        raise DataError("there is no token to predict: all that was named is empty", "name files that hold text")
+    return result
 
 
 def validation_windows(model: LanguageModel) -> Iterator[Window]:
@@ -67,17 +77,25 @@ def run_dataset(model: LanguageModel) -> Dataset:
     folder = RunFolder(model.path.parent.parent if model.path else Path())
     if not folder.run_json.exists():
         raise DataError("this model comes without its run's validation text", "name some text: nudge eval --data FILE")
-    return open_dataset(Path(files.read_json(folder.run_json)["data"]["dir"]))
+    try:
+        prepared = Path(files.read_json(folder.run_json)["data"]["dir"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder.run_json} does not say where its text is", "name some text: --data FILE") from error
+    return open_dataset(prepared)
 
 
 def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
     if len(paths) == 1 and is_prepared(folder := expand_user(paths[0])):
         dataset = open_dataset(folder)
         _check_tokenizer(model, dataset.tokenizer, folder)
+        if dataset.manifest.records:
+            check_windows(dataset.val, model.network.config.block_size)
         return val_windows(dataset.val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
+    if several := [path for path in paths if is_prepared(expand_user(path))]:
+        raise DataError(f"{several[0]} is a prepared folder, and not all that was named", "measure it alone")
     if found := tokenfiles.find(paths):
-        token_files, tokenizer = tokenfiles.validation(found)
-        if tokenizer:
+        token_files = tokenfiles.validation(found)
+        if tokenizer := tokenfiles.neighbour(token_files):
             _check_tokenizer(model, tokenizer, token_files[0].path)
         return token_windows(model, token_files)
     return text_windows(model, paths, field=field)
@@ -86,31 +104,25 @@ def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Win
 def _check_tokenizer(model: LanguageModel, tokenizer: Tokenizer, where: Path) -> None:
     if tokenizer.sha256 != model.tokenizer.sha256:
         raise DataError(
-            f"{where} was made with another tokenizer ({tokenizer.name}) than this model's ({model.tokenizer.name})",
+            f"{where} was made with another tokenizer than this model's: {tokenizer.name} of {tokenizer.vocab_size:,} "
+            f"tokens with the SHA-256 {tokenizer.sha256[:12]}, not {model.tokenizer.name} of "
+            f"{model.tokenizer.vocab_size:,} with {model.tokenizer.sha256[:12]}",
             "measure it on the text itself: --data TEXT",
         )
 
 
 def token_windows(model: LanguageModel, token_files: Iterable[TokenFile]) -> Iterator[Window]:
-    """The tokens of other programs' files as they are, in windows of block_size.
-
-    Raises: DataError for a token that the vocabulary does not have, or a file of one token.
-    """
+    """The tokens of other programs' files as they are, in windows of block_size. Raises: DataError for one too high."""
     block_size, n_known = model.network.config.block_size, model.tokenizer.vocab_size
     for file in token_files:
         tokens = map_place(file.place, file.n_tokens)
-        if len(tokens) == 1:
-            raise DataError(
-                f"{file.path} holds a single token: there is none to predict", "give a file of text's tokens"
-            )
-        for start in range(0, len(tokens) - 1, block_size):
-            window = tokens[start : start + block_size + 1].astype(np.int64)
-            if (highest := window.max()) >= n_known:
+        for x, y in _cut(tokens, block_size):
+            if (highest := max(x.max(), y.max())) >= n_known:
                 raise DataError(
                     f"{file.path} has the token {highest:,}, this model's vocabulary ends at {n_known - 1:,}",
                     "the tokens are of another vocabulary, or the file is damaged",
                 )
-            yield window[:-1], window[1:]
+            yield x, y
 
 
 def text_windows(
@@ -120,14 +132,18 @@ def text_windows(
     block_size, tokenizer = model.network.config.block_size, model.tokenizer
     if not tokenizer.opening:
         raise DataError(
-            "this network has no token that starts a document: it cannot read other text than the examples of its run",
-            "leave --data out: those of its examples that were held out are then measured",
+            "this network has no token that starts a document: it cannot read text of its own",
+            "leave --data out to measure its run's, or give tokens: --data FOLDER of its val.bin",
         )
     for document in documents([str(path) for path in paths], field=field):
         ids = np.array([*tokenizer.opening, *tokenizer.encode(document)], dtype=np.int64)
-        for start in range(0, len(ids) - 1, block_size):
-            window = ids[start : start + block_size + 1]
-            yield window[:-1], window[1:]
+        yield from _cut(ids, block_size)
+
+
+def _cut(ids: Tokens16or32 | npt.NDArray[np.int64], block_size: int) -> Iterator[Window]:
+    for start in range(0, len(ids) - 1, block_size):
+        window = ids[start : start + block_size + 1].astype(np.int64)
+        yield window[:-1], window[1:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError
+from nudge.infer import sampling
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
+from nudge.train.evaluation import LARGEST_EXPONENT, exp
 from nudge.train.tasks import Example, Task
 
 TOKENS_AT_ONCE = 2048
 LOGITS_AT_ONCE = 512  # positions whose whole vocabulary is in memory: 0.1 GB of GPT-2's
-
-_LARGEST = 709.0  # exp of more is no float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ def continuations(model: LanguageModel, examples: Sequence[Example]) -> list[Con
     """
     if not model.tokenizer.opening:
         raise DataError(
-            "this network has no token that starts a document: it cannot read other text than the examples of its run",
+            "this network has no token that starts a document: it cannot read text of its own",
             "a task needs a network that was trained on text",
         )
     window = model.network.config.block_size
@@ -128,7 +128,9 @@ def _scored(network: GPT, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     logprobs, likeliest = [], []
     for h, wanted in zip(hidden.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE), strict=True):
         logits = network.logits(h)
-        logprobs.append(-F.cross_entropy(logits, wanted, reduction="none").cpu().double())
+        nats = F.cross_entropy(logits, wanted, reduction="none").cpu().double()
+        sampling.check_finite(nats)
+        logprobs.append(-nats)
         likeliest.append((logits.argmax(-1) == wanted).cpu())
     return torch.cat(logprobs), torch.cat(likeliest)
 
@@ -195,9 +197,9 @@ def _perplexity(answers: Sequence[Likelihood], vocab_size: int) -> Score:
     """exp of the mean of -ln p over the answers (not over their tokens)."""
     logprobs = [answer.logprob for answer in answers]
     return Score(
-        value=_exp(-_mean(logprobs)),
+        value=exp(-_mean(logprobs)),
         stderr=_bootstrap_stderr(logprobs) if len(logprobs) > 1 else None,
-        guess=_exp(_mean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
+        guess=exp(_mean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
     )
 
 
@@ -210,8 +212,4 @@ def _bootstrap_stderr(logprobs: Sequence[float]) -> float:
     n = len(logprobs)
     x = torch.tensor(logprobs, dtype=torch.float64)
     log_m1, log_m2 = (n * (torch.logsumexp(-t * x / n, dim=0).item() - math.log(n)) for t in (1, 2))
-    return _exp(log_m1) * math.sqrt(max(math.expm1(min(log_m2 - 2 * log_m1, _LARGEST)), 0.0))
-
-
-def _exp(x: float) -> float:
-    return math.exp(x) if x < _LARGEST else math.inf
+    return exp(log_m1) * math.sqrt(max(math.expm1(min(log_m2 - 2 * log_m1, LARGEST_EXPONENT)), 0.0))

@@ -16,8 +16,8 @@ import torch
 import torch.distributed as dist
 
 from nudge.config import MachineConfig
-from nudge.errors import LostError, MachineError, RunError
-from nudge.train.world import GRACE_S, World, first_line, host_name, in_time
+from nudge.errors import LostError, MachineError, RunError, first_line
+from nudge.train.world import GRACE_S, World, host_name, in_time
 
 FINISHING_S = 2.0  # after a failure: how much later those end that do not tell of it
 

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from nudge.config import MachineConfig, ModelConfig
-from nudge.errors import MachineError
+from nudge.errors import MachineError, first_line
 from nudge.train.update import why_not_fast
 from nudge.train.world import ALONE, World
 
@@ -117,8 +117,9 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise MachineError(f"no device '{name}' here: {reason}", "leave it out, or --set machine.device=cpu") from error
+        raise MachineError(
+            f"no device '{name}' here: {first_line(error)}", "leave it out, or --set machine.device=cpu"
+        ) from error
     return device
 
 

@@ -22,7 +22,7 @@ from nudge.data.batches import Batches
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenfiles import is_current
-from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError
+from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError, first_line
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
 from nudge.model import sizes
 from nudge.model.gpt import GPT, first_weights
@@ -238,7 +238,7 @@ def _rehearse(config: Config, machine: Machine, batches: Batches, world: World) 
         if machine.update != "compiled" or world.size > 1:  # several would have to fail and to go on alike
             raise
         config = replace(config, machine=replace(config.machine, update="eager"))
-        reason = f"update eager: torch.compile does not work here ({str(error).strip().splitlines()[0]})"
+        reason = f"update eager: torch.compile does not work here ({first_line(error)})"
         machine = replace(machine, update="eager", reasons=(*machine.reasons[:-1], reason))
         return config, machine, preflight.rehearse(config, batches, world)
 

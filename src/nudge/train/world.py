@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nudge.errors import LostError, NudgeError
+from nudge.errors import LostError, NudgeError, first_line
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -229,11 +229,6 @@ def in_time(seconds: float, work: Callable[[], T]) -> T:
 def host_name() -> str:
     """What this machine calls itself."""
     return socket.gethostname()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_about_talking(error: BaseException) -> bool:

@@ -1,5 +1,8 @@
 """One file per format of another program. Here is what they share: which networks can leave, and what must arrive."""
 
+import pickle
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +11,10 @@ import torch
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.errors import FormatError
+from nudge.errors import FormatError, first_line
 from nudge.model.gpt import GPT
 
-OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of every export, so that the way back loses nothing
+OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of what can come back, so that the way loses nothing
 
 
 def require_gpt2(config: ModelConfig) -> None:
@@ -36,14 +39,48 @@ def read_sizes(values: Mapping[str, Any], source: Path) -> ModelConfig:
     return config
 
 
+def load_pickle(path: Path, *, instead: str) -> Any:
+    """What torch.save wrote: only tensors and plain values are taken, code is refused, with `instead` as the hint.
+
+    A file of today's kind is mapped, not copied: what is never looked at is never read. Raises: FormatError.
+    """
+    try:
+        with warnings.catch_warnings():  # what torch thinks of an old or a foreign pickle is said below, if it matters
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise FormatError(
+            f"{path} was refused: it is not a plain file of tensors and could run code when loaded", instead
+        ) from error
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
+        raise FormatError(f"{path} cannot be read: {first_line(error)}", "fetch or copy the file again") from error
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether it is a tensor of numbers which are all in the file, once and in order: no larger than the file."""
+    return (
+        isinstance(tensor, Tensor)
+        and not tensor.is_nested
+        and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
+        and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+        and tensor.is_contiguous()
+    )
+
+
 def drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
     """Take `lm_head.weight` out, which GPT-2 shares with the embedding. Raises: FormatError if it is another one."""
     head = state.pop("lm_head.weight", None)
-    if head is not None and "wte.weight" in state and not torch.equal(head, state["wte.weight"]):
+    if head is not None and "wte.weight" in state and not _is_same(head, state["wte.weight"]):
         raise FormatError(
             f"{source}: lm_head.weight differs from wte.weight",
             "GPT-2's output head is its token embedding; a network with a head of its own cannot be imported",
         )
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """NaN is like NaN here: what has diverged may be tied all the same."""
+    return a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True)
 
 
 def turned(name: str, tensor: Tensor) -> Tensor:

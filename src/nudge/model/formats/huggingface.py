@@ -9,7 +9,6 @@ Source: transformers/models/gpt2/modeling_gpt2.py and configuration_gpt2.py.
 """
 
 import json
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,9 +23,17 @@ from nudge import files
 from nudge.config import ModelConfig
 from nudge.data import ranks
 from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import EOT, GPT2_PATTERN, BpeTokenizer, Tokenizer
-from nudge.errors import FormatError, TokenizerError
-from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, require_gpt2, tokenizer_json
+from nudge.data.tokenizer import EOT, GPT2_PATTERN, GPT2_SHA256, BpeTokenizer, Tokenizer
+from nudge.errors import FormatError, TokenizerError, first_line
+from nudge.model.formats import (
+    OUR_TOKENIZER,
+    check_parameters,
+    drop_tied_head,
+    is_plain,
+    load_pickle,
+    require_gpt2,
+    tokenizer_json,
+)
 
 GPT2_VOCAB_SIZE = 50257
 
@@ -52,6 +59,7 @@ _SIZES = {  # ours, theirs, and what transformers takes if config.json says noth
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")  # the first that is there is read
 _FETCH = "fetch the folder again"
+_MOST_IDS = 1 << 20  # a table has a place for each id up to the highest
 _TOKENIZER_HINT = "tokenizers of GPT-2's own kind can be imported"
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal triangle, which old files carry as a buffer
 
@@ -166,6 +174,7 @@ def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[
         and in_order[256:] == learned
         and [vocab[text] for text in in_order] == list(range(len(in_order)))
         and EOT in vocab
+        and max(vocab.values()) < _MOST_IDS
     )
     if not consistent:
         raise FormatError(
@@ -173,8 +182,10 @@ def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[
         )
     tokens = [bytes(byte_of[char] for char in text) for text in in_order]
     special = {text: id_ for text, id_ in vocab.items() if id_ >= len(tokens)}
-    name = "gpt2" if len(tokens) + 1 == GPT2_VOCAB_SIZE else f"bpe-{len(tokens) + 1}"
-    return BpeTokenizer(name, tokens, pattern=GPT2_PATTERN, special=special)
+    read = BpeTokenizer(f"bpe-{len(tokens) + 1}", tokens, pattern=GPT2_PATTERN, special=special)
+    if read.sha256 == GPT2_SHA256:  # others have 50,257 tokens of their own
+        read.name = "gpt2"
+    return read
 
 
 def our_name(name: str) -> str | None:
@@ -254,24 +265,17 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of one file. A .bin file is a pickle: only its plain tensors are taken, code in it is refused."""
-    try:
-        if path.suffix == ".safetensors":
+    if not path.is_file():
+        raise FormatError(f"the shard {path} is missing", _FETCH)
+    if path.suffix == ".safetensors":
+        try:
             tensors: Any = safetensors.torch.load_file(path)
-        else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FormatError(f"the shard {path} is missing", _FETCH) from None
-    except pickle.UnpicklingError as error:
-        raise FormatError(
-            f"{path} was refused: it is not a plain file of tensors and could run code when loaded",
-            "look for a model.safetensors of the same network",
-        ) from error
-    except (OSError, safetensors.SafetensorError, RuntimeError, ValueError, KeyError, EOFError, IndexError) as error:
-        raise FormatError(f"{path} cannot be read: {str(error).splitlines()[0]}", "fetch it again") from error
+        except Exception as error:  # its reader is one library, and what makes tensors of it another
+            raise FormatError(f"{path} cannot be read: {first_line(error)}", "fetch it again") from error
+    else:
+        tensors = load_pickle(path, instead="look for a model.safetensors of the same network")
     if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
-        for name, tensor in tensors.items()
-        if not (isinstance(name, str) and our_name(name) is None)
+        isinstance(name, str) and (our_name(name) is None or is_plain(tensor)) for name, tensor in tensors.items()
     ):
-        raise FormatError(f"{path} does not hold tensors of floating-point numbers by name")
+        raise FormatError(f"{path} does not hold plain tensors of floating-point numbers by name")
     return tensors

@@ -130,7 +130,7 @@ def _parameters(config: ModelConfig, rows: int) -> Iterator[tuple[str, torch.Siz
 
 def _tokenizer_file(tokenizer: Tokenizer) -> bytes:
     """What llm.c prints its samples with: 256 int32, then the length and the bytes of each token, 1 to 255 of them."""
-    eot = tokenizer.eot if tokenizer.has_eot else 0  # its samples begin with this token, which has to be one
+    eot = (*tokenizer.opening, 0)[0]  # its samples begin with this token, which has to be one
     head = (_TOKENIZER_MAGIC, _TOKENIZER_VERSION, tokenizer.vocab_size, eot)
     names = {id_: name.encode() for name, id_ in tokenizer.special.items()}
     texts = [(tokenizer.token_bytes(i) or names.get(i, b"?"))[:255] for i in range(tokenizer.vocab_size)]

@@ -10,8 +10,6 @@ logits of the two programs differ in about the fourth digit.
 Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepare.py; its commit 594068e7.
 """
 
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,16 @@ from nudge.config import ModelConfig
 from nudge.data import metapkl
 from nudge.data.tokenizer import CharTokenizer, Tokenizer
 from nudge.errors import FormatError
-from nudge.model.formats import OUR_TOKENIZER, check_parameters, drop_tied_head, read_sizes, require_gpt2, turned
+from nudge.model.formats import (
+    OUR_TOKENIZER,
+    check_parameters,
+    drop_tied_head,
+    is_plain,
+    load_pickle,
+    read_sizes,
+    require_gpt2,
+    turned,
+)
 from nudge.model.formats.huggingface import our_name, their_name
 
 GELU_NOTE = (
@@ -34,7 +41,6 @@ DATASET = "nudge"  # the name that an export gives its data: sample.py looks for
 _SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 _COMPILED = "_orig_mod."  # what torch.compile puts before each name
 _NOT_YET = 1e9  # the best validation loss that train.py itself begins with
-_COPY = "copy the file again"
 
 
 def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
@@ -59,8 +65,8 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
         notes.append("it has no biases: they are 0 here, which computes the same; training on would move them")
     if isinstance(dropout := args.get("dropout"), float) and dropout:
         notes.append(f"dropout {dropout} is left behind: nudge trains without")
-    if "optimizer" in content:
-        notes.append(f"its optimizer's state after {content.get('iter_num')} updates is left behind")
+    if "optimizer" in content and (done := content.get("iter_num")):
+        notes.append(f"its optimizer's state after {done} updates is left behind")
     return config, {name: state[name].to(torch.float32).contiguous() for name in names}, tuple(notes)
 
 
@@ -99,17 +105,7 @@ def write(
 
 
 def _load(path: Path) -> dict[str, Any]:
-    try:
-        # Mapped, not copied: the optimizer's two thirds of the file are never read.
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
-        raise FormatError(
-            f"{path} was refused: it is not a plain file of tensors and could run code when loaded",
-            "a ckpt.pt that nanoGPT's train.py wrote holds tensors and settings only",
-        ) from error
-    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
-        words = (str(error) or type(error).__name__).splitlines()[0]
-        raise FormatError(f"{path} cannot be read: {words}", _COPY) from error
+    content = load_pickle(path, instead="a ckpt.pt that nanoGPT's train.py wrote holds tensors and settings only")
     if not isinstance(content, dict):
         raise FormatError(f"{path} is not a checkpoint of nanoGPT: it holds no model_args")
     return content
@@ -125,18 +121,13 @@ def _our_state(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         ours = our_name(name.removeprefix(_COMPILED)) if isinstance(name, str) else None
-        if not isinstance(name, str) or not isinstance(tensor, Tensor) or not (ours is None or _is_plain(tensor)):
+        if not isinstance(name, str) or not (ours is None or is_plain(tensor)):
             raise FormatError(f"{path}: its model does not hold plain tensors of floating-point numbers by name")
         if ours in state:
             raise FormatError(f"{path} holds {name} twice")
         if ours is not None:  # old files carry the causal triangle, which is no parameter
             state[ours] = turned(ours, tensor)
     return state
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether every number of it is in the file, once and in order: then it is no larger than the file."""
-    return tensor.is_floating_point() and tensor.layout == torch.strided and tensor.is_contiguous()
 
 
 def _add_zero_biases(state: dict[str, Tensor]) -> None:
