@@ -228,6 +228,7 @@ def test_a_network_without_a_start_of_documents(tmp_path: Path, visitor: Callabl
     with serving(tmp_path) as studio:
         page = visitor(f"{studio.url}/inside?run=sorter&text=")
         expect(page.locator(".message.bad")).to_contain_text("no token that starts a document")
+        expect(page.locator(".grid.inside")).to_be_hidden()  # there is nothing to show yet
         page.get_by_role("textbox").fill("C")  # one token
         expect(page.locator(".message.bad")).to_have_count(0)
         expect(page.locator(".lens button")).to_have_count(4)

@@ -1,13 +1,16 @@
 """Hugging Face folders that are damaged, hostile or of another network: one clear error each, and nothing written."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor
 
 from nudge.config import ModelConfig
+from nudge.data import ranks
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError, FormatError, MachineError
 from nudge.infer import engine, exchange
@@ -358,3 +362,66 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert time.monotonic() - started < 10
     assert "give the folder" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_without_a_byte(folder: Path) -> None:
+    as_bin(folder, {})
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    refused(folder, r"pytorch_model\.bin cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.to("meta"), lambda x: x.to_sparse(), lambda x: torch.ones(1).expand(x.shape)]
+)
+def test_an_old_file_whose_numbers_are_not_all_in_it(folder: Path, change: Callable[[Tensor], Tensor]) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    tensors["transformer.wte.weight"] = change(tensors["transformer.wte.weight"])
+    as_bin(folder, tensors)
+    refused(folder, "does not hold plain tensors of floating-point numbers by name")
+
+
+def test_damaged_pickles_of_before_2020_are_one_line(folder: Path) -> None:
+    tensors = safetensors.torch.load_file(folder / "model.safetensors")
+    as_bin(folder, tensors)
+    path, rng = folder / "pytorch_model.bin", random.Random(1)
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(rng.randrange(1, 6)):
+            damaged[rng.randrange(1500)] = rng.randrange(256)  # where the pickle is; the numbers come after it
+        path.write_bytes(damaged[: rng.choice([len(whole), rng.randrange(len(whole))])])
+        with contextlib.suppress(FormatError):
+            huggingface.read(folder)
+
+
+def test_a_vocabulary_of_gpt2s_size_need_not_be_gpt2s(tmp_path: Path) -> None:
+    """Models of other languages often have 50,257 tokens of their own."""
+    letters = list(ranks.byte_alphabet().values())
+    merges = [(a, b) for a in letters for b in letters][:50_000]
+    tokens = [*letters, *(a + b for a, b in merges), "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: id_ for id_, token in enumerate(tokens)}))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *map(" ".join, merges)]))
+    config = dataclasses.replace(CONFIG, vocab_size=50_257)
+    assert huggingface.read_tokenizer(tmp_path, config).name == "bpe-50257"
+
+
+def test_ids_that_no_table_could_hold(tmp_path: Path) -> None:
+    letters = list(ranks.byte_alphabet().values())
+    vocab = {token: id_ for id_, token in enumerate(letters)} | {"<|endoftext|>": 10**13}
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(FormatError, match="its ids are not 256 bytes, then the merges"):
+        huggingface.read_tokenizer(tmp_path, CONFIG)
+
+
+def test_gguf_is_not_read(tmp_path: Path) -> None:
+    exchange.export_model(engine.LanguageModel(network(), BYTES), tmp_path / "theirs", "gguf")
+    for source in (tmp_path / "theirs", tmp_path / "theirs" / "theirs.gguf"):
+        with pytest.raises(FormatError, match="GGUF is written here, not read"):
+            exchange.import_model(str(source), tmp_path / "out")
+
+
+def test_a_name_that_is_longer_than_names_can_be(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="no such folder: aaa"):
+        exchange.import_model("a" * 300, tmp_path / "out")

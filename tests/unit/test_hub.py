@@ -96,6 +96,7 @@ def test_it_is_prepared_like_any_text(corpus: Path):
         ("hf:corpus:other", "text", "cannot read hf:corpus:other: .*'other' not found", "check the folder"),
         ("hf:corpus@dev", "text", "cannot read hf:corpus@dev: .*split", "check the folder"),
         ("hf:", "text", "hf: names no data set", "hf:OWNER/NAME"),
+        ("hf:~nosuchperson/set", "text", "there is no home folder for ~nosuchperson", "the whole path"),
         ("hf:a:b:c", "text", "hf:a:b:c names no data set", "hf:OWNER/NAME"),
     ],
 )

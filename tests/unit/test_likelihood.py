@@ -13,7 +13,7 @@ from tests.networks import random_network
 
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
-from nudge.errors import DataError
+from nudge.errors import CheckpointError, DataError
 from nudge.infer.engine import LanguageModel
 from nudge.train import likelihood
 from nudge.train.likelihood import Likelihood, Score
@@ -103,6 +103,16 @@ def test_greedy_is_what_the_network_itself_would_write():
     found = dict(likelihood.log_likelihoods(asked.network, rows))
     assert (found[0].greedy, found[1].greedy) == (True, False)
     assert found[0].logprob > found[1].logprob
+
+
+def test_a_network_that_diverged_has_no_score():
+    """Of answers that are all not numbers, the first would be taken for the likeliest."""
+    asked = model()
+    with torch.no_grad():
+        asked.network.ln_f.weight.fill_(math.nan)
+    rows = likelihood.continuations(asked, [example(("a", " b"), ("a", " c"))])
+    with pytest.raises(CheckpointError, match="scores are not numbers"):
+        dict(likelihood.log_likelihoods(asked.network, rows))
 
 
 def of(*logprobs: float, greedy: bool = False, n_tokens: int = 1) -> list[Likelihood]:

@@ -254,6 +254,16 @@ def test_what_to_do_next(
     assert command in advice
 
 
+def test_what_to_do_next_keeps_the_model_it_began_with(run: Path, tell: Callable[..., Path]) -> None:
+    written = files.read_json(run / "run.json")
+    written["config"]["init"] = "runs/first"
+    files.write_json(run / "run.json", written)
+    folder = tell(*story({0: 5.5, 50: 3.2, 100: 4.5}, falling))
+    assert "nudge train --recipe tiny --init runs/first --data TEXT --steps 50" in takeaways(folder)
+    flat = tell(*story({0: 5.5, 50: 3.05, 100: 3.0}, falling), batch_tokens=10**9)
+    assert " --steps 200" in takeaways(flat)  # another size would not be the same model
+
+
 def test_the_first_loss_beside_a_guess(tell: Callable[..., Path]) -> None:
     def note(first: float) -> str:
         sheet = source.read(of_run(tell(*story({0: first, 100: 3.0}, falling)), "en"))

@@ -1,5 +1,6 @@
 """Token files of nanoGPT and llm.c: written here as those programs write them, and read where they lie."""
 
+import math
 import os
 import pickle
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from nudge.data.tokenizer import ByteTokenizer, CharTokenizer
 from nudge.errors import DataError, NudgeError, TokenizerError
 from nudge.events import Step
 from nudge.infer.engine import LanguageModel
-from nudge.train.evaluation import evaluate
+from nudge.train.evaluation import Score, evaluate
 from nudge.train.start import resume, run
 
 EOT = ByteTokenizer().eot
@@ -283,7 +284,10 @@ def damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], Path]:
         (lambda folder: headed(folder / "x_train_1.bin", [65]), "holds a single token"),
         (lambda folder: headed(folder / "x_val_1.bin", [65]), "there is none to train on"),
         (lambda folder: raw(folder / "train.bin", [65, 66, 300]), "has the token 300"),
-        (lambda folder: raw(folder / "train.bin", [1, 2, 3], np.uint8), "is cut or damaged: 3 bytes are no whole number"),
+        (
+            lambda folder: raw(folder / "train.bin", [1, 2, 3], np.uint8),
+            "is cut or damaged: 3 bytes are no whole number",
+        ),
         (lambda folder: raw(folder / "train.bin", []), "is empty"),
     ],
 )
@@ -392,3 +396,46 @@ def test_eval_refuses_tokens_of_another_vocabulary(nanogpt: Path, tmp_path: Path
     raw(tmp_path / "short" / "val.bin", [1])
     with pytest.raises(DataError, match="no token to predict"):
         evaluate(model, [tmp_path / "short"])
+
+
+def test_eval_knows_the_vocabulary_beside_every_file(nanogpt: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("\n".join(TEXTS))
+    config = DataConfig(paths=(str(tmp_path / "text.txt"),), tokenizer="bpe-300")
+    _, prepared = finish(prepare(config, out=tmp_path / "prepared"))
+    with pytest.raises(DataError, match="another tokenizer than this model's: bpe-300"):
+        evaluate(measuring(), [prepared.dir / "val_000000.bin"])
+    with pytest.raises(DataError, match="do not have the same vocabulary"):
+        evaluate(measuring(), [prepared.dir / "val_000000.bin", nanogpt / "val.bin"])
+    with pytest.raises(DataError, match="is a prepared folder, and not all that was named"):
+        evaluate(measuring(), [prepared.dir, tmp_path / "text.txt"])
+
+
+def test_eval_cuts_records_only_as_long_as_they_are(tmp_path: Path) -> None:
+    letters = CharTokenizer("ABC", has_eot=False)
+    prepared = opened(SORTING, tokenizer="chars")
+    sizes = ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=8, vocab_size=3)
+    with pytest.raises(NudgeError, match=r"has 12 tokens, a window has 9"):
+        evaluate(LanguageModel(random_network(sizes, spread=1.0), letters), [prepared.dir])
+
+
+def test_eval_of_nothing_is_no_perfect_score(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(DataError, match="empty"):
+        evaluate(measuring(), [tmp_path / "empty.txt"])
+    with pytest.raises(DataError, match="cannot look for 'aaa"):
+        evaluate(measuring(), ["a" * 300])
+
+
+def test_a_loss_beyond_all_numbers(tmp_path: Path) -> None:
+    assert Score(loss=1700.0, bits_per_byte=1.0, tokens=1).perplexity == math.inf
+    assert math.isnan(Score(loss=math.nan, bits_per_byte=1.0, tokens=1).perplexity)
+
+
+def test_text_for_nanogpts_characters(tmp_path: Path) -> None:
+    """The end of a line opens each document, as no token of theirs starts one."""
+    (tmp_path / "text.jsonl").write_text('{"text": "ab\\nba"}\n{"text": "b"}\n' * 20)
+    CharTokenizer("\nab", has_eot=False).save(tmp_path / "tokenizer.json")
+    config = DataConfig(paths=(str(tmp_path / "text.jsonl"),), tokenizer=str(tmp_path / "tokenizer.json"))
+    _, dataset = finish(prepare(config))
+    assert {*documents(dataset, "train"), *documents(dataset, "val")} == {b"\nab\nba", b"\nb"}
+    assert dataset.train.n_documents + dataset.val.n_documents == 40

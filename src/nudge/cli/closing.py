@@ -88,8 +88,9 @@ def _show_numbers(console: Console, summary: Summary, model: LanguageModel, data
         rows.append(("training loss", f"{summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token ({guess})"))
     first, last = summary.first_evaluation, summary.last_evaluation
     if first and last:
+        part = f" (the first on {first.tokens:,} of them)" if first.tokens < last.tokens else ""
         rows.append(
-            ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens")
+            ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens{part}")
         )
         rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
     if dataset.manifest.records:

@@ -70,9 +70,11 @@ def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[s
 
 
 def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
+    from nudge.cli.progress import with_bar
     from nudge.train.evaluation import evaluate, run_dataset, solved
 
-    result = evaluate(model, data or None, field=field)
+    doing = f"measuring windows of {model.network.config.block_size:,} tokens"
+    result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, doing))
     splits = {}
     if not data and (dataset := run_dataset(model)).manifest.records:
         splits = {records.name: solved(model.network, records) for records in (dataset.val, dataset.train)}
@@ -82,7 +84,7 @@ def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as
         click.echo(json.dumps(values | counts))
         return
     click.echo(f"loss           {result.loss:.4f} nats per token")
-    click.echo(f"perplexity     {result.perplexity:,.2f}")
+    click.echo(f"perplexity     {_shown('perplexity', result.perplexity)}")
     click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
     click.echo(f"tokens         {result.tokens:,}")
     for name, split in splits.items():
@@ -141,7 +143,9 @@ def _table(scores: "Mapping[str, Score]", beside: Mapping[str, float], published
 
 
 def _shown(score: str, value: float) -> str:
-    return f"{value:,.2f}" if score == "perplexity" else f"{value:.2%}"
+    if score != "perplexity":
+        return f"{value:.2%}"
+    return f"{value:,.2f}" if value < 1e6 else f"{value:.3g}"
 
 
 def _plain(score: "Score", published: float | None) -> dict[str, float | None]:

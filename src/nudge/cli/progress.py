@@ -44,8 +44,8 @@ def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
             bar.update(task, completed=event.done)
 
 
-def with_bar(things: Iterable[Made], total: int, doing: str) -> Iterator[Made]:
-    """The same things one after the other, with how many of `total` are made by then."""
+def with_bar(things: Iterable[Made], total: int | None, doing: str) -> Iterator[Made]:
+    """The same things one after the other, with how many of `total` (None: nobody knows) are made by then."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

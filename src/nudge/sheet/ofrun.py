@@ -332,11 +332,13 @@ def _takeaways(run: MeasuredRun) -> Values:
 
 
 def _next(run: MeasuredRun, pen: Pen) -> Values:
-    """One command that makes sense now; RUN and TEXT are for the person to fill in."""
+    """One command that makes sense now; RUN, MODEL and TEXT are for the person to fill in."""
     config, steps = run.config, run.started.steps
     has_own_text = config.data.paths and SORTING not in config.data.paths
-    again = f"nudge train --recipe {shlex.quote(config.recipe)}" + (" --data TEXT" if has_own_text else "")
-    path = shlex.quote(str(run.folder)) if len(str(run.folder)) <= NAME_CELLS else "RUN"
+    text = " --data TEXT" if has_own_text else ""
+    first = f" --init {_named(config.init, 'MODEL')}" if config.init else ""
+    again = f"nudge train --recipe {shlex.quote(config.recipe)}{first}{text}"
+    path = _named(str(run.folder), "RUN")
     commands = {
         "next_runs": "nudge runs",
         "next_resume": f"nudge resume {path}",
@@ -351,11 +353,15 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
     by_trend = {
         "overfitting": "next_shorter" if run.best.step else "next_slower",
         "unsteady": "next_slower",
-        "flat": "next_larger" if is_full else "next_longer",
+        "flat": "next_larger" if is_full and not config.init else "next_longer",
     }
     chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
     chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
+
+
+def _named(path: str, else_: str) -> str:
+    return shlex.quote(path) if len(path) <= NAME_CELLS else else_
 
 
 # Figures as people write them.

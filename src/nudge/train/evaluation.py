@@ -51,17 +51,22 @@ def exp(x: float) -> float:
 
 @torch.inference_mode()
 def evaluate(
-    model: LanguageModel, paths: Sequence[str | os.PathLike[str]] | None = None, *, field: str = "text"
+    model: LanguageModel,
+    paths: Sequence[str | os.PathLike[str]] | None = None,
+    *,
+    field: str = "text",
+    watched: Callable[[Iterable[Window]], Iterable[Window]] = iter,
 ) -> Score:
     """How well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
 
-    Of a prepared folder and of nanoGPT's or llm.c's token files it is the validation tokens.
+    Of a prepared folder and of nanoGPT's or llm.c's token files it is the validation tokens. The windows pass through
+    `watched` on their way, for who wants to see it.
     Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
     text is gone.
     """
     windows = _windows([str(path) for path in paths], model, field) if paths else validation_windows(model)
     device = model.network.wte.weight.device
-    result = score(model.network.loss, windows, n_bytes=model.tokenizer.n_bytes, device=device)
+    result = score(model.network.loss, watched(windows), n_bytes=model.tokenizer.n_bytes, device=device)
     if not result.tokens:
         raise DataError("there is no token to predict: all that was named is empty", "name files that hold text")
     return result

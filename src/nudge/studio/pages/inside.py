@@ -60,12 +60,14 @@ class InsidePage:
             self.notes = box("notes")
             if len(steps) > 1:
                 self._step_row(steps)
-        with box("grid inside"):
+        self.parts = box("grid inside")
+        with self.parts:
             self.pipeline = Pipeline(self)
             with box("stack"):
                 self.attention = AttentionCard(self)
                 self.lens = LensCard(self)
         await self.visit.handle(self._read)(first)  # whatever is wrong with the text, the page stays and says so
+        self.parts.set_visibility(self._trace is not None)
 
     @property
     def trace(self) -> Trace:
@@ -128,6 +130,7 @@ class InsidePage:
         ids = self.ids
         self.visit.banner.clear()
         self._trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
+        self.parts.set_visibility(True)
         self.labels = told_apart([token.label for token in show_each(self.tokenizer, ids, self.t)])
         words = words_of(self.tokenizer, ids)
         self.word_sizes = tuple(len(word.tokens) for word in words)
