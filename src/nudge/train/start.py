@@ -103,7 +103,8 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
     dataset = yield from world.jointly(prepare(config.data))
     if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
         raise CheckpointError(
-            f"the data in {dataset.dir} was made with another tokenizer ({dataset.tokenizer.name}) than {config.init}",
+            f"{', '.join(config.data.paths)} has tokens of {dataset.tokenizer.name}, a vocabulary of "
+            f"{dataset.tokenizer.vocab_size:,}, and {config.init} another one",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
     config = fit_to_data(config, dataset)
