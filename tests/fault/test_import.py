@@ -164,6 +164,15 @@ def test_a_head_of_its_own(folder: Path) -> None:
     refused(folder, r"lm_head\.weight differs from wte\.weight")
 
 
+def test_a_tied_head_that_diverged_is_tied(folder: Path) -> None:
+    def diverge(tensors: dict[str, Tensor]) -> None:
+        tensors["transformer.wte.weight"][3, 1] = float("nan")
+        tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
+
+    change_weights(folder, diverge)
+    assert huggingface.read(folder)[1]["wte.weight"].isnan().sum() == 1
+
+
 def as_bin(folder: Path, tensors: Any) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(tensors, folder / "pytorch_model.bin")

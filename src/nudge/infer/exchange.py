@@ -124,9 +124,11 @@ def _recognised(path: Path) -> tuple[str, Path]:
     found = [file for file in sorted(path.glob("*.bin")) if llmc.is_checkpoint(_head(file))]
     if len(found) > 1:
         raise FormatError(f"{path} holds {len(found)} checkpoints of llm.c", f"give one of them, such as {found[-1]}")
+    if found:
+        return "llmc", found[0]
     for file in path.glob("*.gguf"):
         _refuse_gguf(file, _head(file))
-    return ("llmc", found[0]) if found else ("hf", path)  # whose reader tells what it expected
+    return "hf", path  # whose reader tells what it expected
 
 
 def _refuse_gguf(path: Path, head: bytes) -> None:
