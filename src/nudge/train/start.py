@@ -103,8 +103,8 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
     dataset = yield from world.jointly(prepare(config.data))
     if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
         raise CheckpointError(
-            f"{', '.join(config.data.paths)} has tokens of {dataset.tokenizer.name}, a vocabulary of "
-            f"{dataset.tokenizer.vocab_size:,}, and {config.init} another one",
+            f"{', '.join(config.data.paths)} was made with another tokenizer than {config.init}: "
+            f"{dataset.tokenizer.name} of {dataset.tokenizer.vocab_size:,} tokens",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
     config = fit_to_data(config, dataset)
