@@ -42,7 +42,7 @@ def test_no_context_is_the_start_of_a_document() -> None:
 
 
 def test_no_context_of_a_network_that_knows_no_document() -> None:
-    with pytest.raises(ConfigError, match=r"starts a document, 256, and this network knows only the tokens 0 \.\. 2"):
+    with pytest.raises(ConfigError, match=r"starts a document, and this network knows none: its tokens are 0 \.\. 2"):
         predict(make(vocab_size=3), BYTES, [])
 
 
