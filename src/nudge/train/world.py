@@ -166,9 +166,10 @@ class World:
         is_late = "imed out" in str(error)
         try:
             heard = in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
-        except (RuntimeError, TimeoutError):  # whoever keeps the store is gone
+        except (RuntimeError, TimeoutError) as silence:  # of whoever keeps the store; a closed connection tells at once
+            hangs = isinstance(silence, TimeoutError) or "imed out" in str(silence)
             who = self._named(0) if self.keeps_store else "the launcher of these processes"
-            told = f"{who} did not answer for {self.timeout_s:g} s" if is_late else f"{who} is gone"
+            told = f"{who} did not answer for {self.timeout_s:g} s" if hangs else f"{who} is gone"
             return self._lost_error(told, step, speaks=self.rank == 1 if self.keeps_store else self.local_rank == 0)
         crashed = [rank for rank, words in enumerate(heard) if words not in (None, LATE, CLOSED)]
         missing = [rank for rank, words in enumerate(heard) if words is None]
