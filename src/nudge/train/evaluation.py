@@ -74,7 +74,14 @@ def evaluate(
 
 def validation_windows(model: LanguageModel) -> Iterator[Window]:
     """The whole validation split of the run that a model comes from. Raises: DataError if there is none any more."""
-    return val_windows(run_dataset(model).val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
+    return _held_out(model, run_dataset(model))
+
+
+def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
+    block_size = model.network.config.block_size
+    if dataset.manifest.records:
+        check_windows(dataset.val, block_size)
+    return val_windows(dataset.val, block_size, vocab_size=model.tokenizer.vocab_size)
 
 
 def run_dataset(model: LanguageModel) -> Dataset:
@@ -90,14 +97,12 @@ def run_dataset(model: LanguageModel) -> Dataset:
 
 
 def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
-    if len(paths) == 1 and is_prepared(folder := expand_user(paths[0])):
+    if folder := next(filter(is_prepared, map(expand_user, paths)), None):
+        if len(paths) > 1:
+            raise DataError(f"{folder} is a prepared folder, and not all that was named", "measure it alone")
         dataset = open_dataset(folder)
         _check_tokenizer(model, dataset.tokenizer, folder)
-        if dataset.manifest.records:
-            check_windows(dataset.val, model.network.config.block_size)
-        return val_windows(dataset.val, model.network.config.block_size, vocab_size=model.tokenizer.vocab_size)
-    if several := [path for path in paths if is_prepared(expand_user(path))]:
-        raise DataError(f"{several[0]} is a prepared folder, and not all that was named", "measure it alone")
+        return _held_out(model, dataset)
     if found := tokenfiles.find(paths):
         token_files = tokenfiles.validation(found)
         if tokenizer := tokenfiles.neighbour(token_files):

@@ -163,13 +163,11 @@ class World:
 
     def _lost(self, error: BaseException, step: int | None) -> LostError:
         """Who is still there says so in the store, and who does not is named."""
-        is_late = "imed out" in str(error)
         try:
-            heard = in_time(2 * GRACE_S, lambda: self._ask(LATE if is_late else CLOSED))
+            heard = in_time(2 * GRACE_S, lambda: self._ask(LATE if _is_late(error) else CLOSED))
         except (RuntimeError, TimeoutError) as silence:  # of whoever keeps the store; a closed connection tells at once
-            hangs = isinstance(silence, TimeoutError) or "imed out" in str(silence)
             who = self._named(0) if self.keeps_store else "the launcher of these processes"
-            told = f"{who} did not answer for {self.timeout_s:g} s" if hangs else f"{who} is gone"
+            told = f"{who} did not answer for {self.timeout_s:g} s" if _is_late(silence) else f"{who} is gone"
             return self._lost_error(told, step, speaks=self.rank == 1 if self.keeps_store else self.local_rank == 0)
         crashed = [rank for rank, words in enumerate(heard) if words not in (None, LATE, CLOSED)]
         missing = [rank for rank, words in enumerate(heard) if words is None]
@@ -230,6 +228,11 @@ def in_time(seconds: float, work: Callable[[], T]) -> T:
 def host_name() -> str:
     """What this machine calls itself."""
     return socket.gethostname()
+
+
+def _is_late(error: BaseException) -> bool:
+    """Whether a conversation ended for want of an answer: torch's errors of that are plain RuntimeErrors, too."""
+    return isinstance(error, TimeoutError) or "imed out" in str(error)
 
 
 def _is_about_talking(error: BaseException) -> bool:
