@@ -16,6 +16,7 @@ from nudge.train.update import why_not_fast
 from nudge.train.world import ALONE, World
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
+LONG_PRODUCT_S = 0.02  # a square product that takes longer is large enough to be measured by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +140,20 @@ def cpu_name() -> str:
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a square product in this dtype: the median of a few."""
-    n = 1024 if device.type == "cpu" else 8192
+    """Floating-point operations per second of a square product in this dtype.
+
+    The squares grow until one takes a while: a processor that has no bfloat16 emulates it, a hundred times slower, and
+    seconds of that would tell nothing more.
+    """
+    for n in (128, 256, 512, 1024) if device.type == "cpu" else (8192,):
+        product_s = _product_s(n, device, dtype)
+        if product_s > LONG_PRODUCT_S:
+            break
+    return 2 * n**3 / product_s
+
+
+def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
+    """Seconds of a product of two [n, n] matrices: the median of a few."""
     a, b = (torch.randn(n, n, device=device, generator=_generator(device)).to(dtype) for _ in range(2))
     out = torch.empty(n, n, device=device, dtype=dtype)
     seconds: list[float] = []
@@ -151,7 +164,7 @@ def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - begin)
-    return 2 * n**3 / median(seconds[1:])
+    return median(seconds[1:])
 
 
 def _generator(device: torch.device) -> torch.Generator:
