@@ -26,12 +26,12 @@ from nudge.config import Config
 from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset
+from nudge.eval.loss import score
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
-from nudge.train import muon
-from nudge.train.evaluation import score
+from nudge.optim import muon
+from nudge.optim.schedule import learning_rate
 from nudge.train.loop import make_batches
-from nudge.train.schedule import learning_rate
 from nudge.train.update import AutogradUpdate
 
 COMMON: dict[str, Any] = {

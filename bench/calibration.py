@@ -22,8 +22,8 @@ import nudge
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import Config
+from nudge.estimate.calibration import Calibration, calibrate_in_process
 from nudge.events import Started, Stopped
-from nudge.train.calibration import Calibration, calibrate_in_process
 
 SHORT = {"val_share": 0.01}  # the last evaluation reads all of it
 NARROW = {"n_layer": 2, "n_embd": 128, "block_size": 128}

@@ -26,8 +26,8 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import torch
 
+from nudge.eval import likelihood, tasks
 from nudge.infer.engine import load
-from nudge.train import likelihood, tasks
 
 THEIR_FILES = {
     "hellaswag": "hellaswag/hellaswag.yaml",

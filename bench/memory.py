@@ -27,9 +27,10 @@ from torch import Tensor
 
 from nudge import recipes
 from nudge.config import Config, MachineConfig, ModelConfig
+from nudge.fast.fused_update import why_not_fast
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.update import make_update, why_not_fast
+from nudge.train.update import make_update
 
 MB = 1e6
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from nudge import events
 from nudge.cli import main
 from nudge.events import Evaluation, Step
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
 
 # A fork must not inherit running threads, so the server imports everything and computes nothing.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["nudge.train.start", "nudge.cli.live", "nudge.cli.closing", "torch._dynamo", "torch.distributed.fsdp"]
+    ["nudge.train.run", "nudge.cli.live", "nudge.cli.run_report", "torch._dynamo", "torch.distributed.fsdp"]
 )
 LONG_S = 120  # a test fails rather than waits for ever
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nudge.config import Config as Config
     from nudge.errors import NudgeError as NudgeError
+    from nudge.eval.loss import evaluate as evaluate
     from nudge.infer.engine import LanguageModel as LanguageModel
     from nudge.infer.engine import load as load
     from nudge.recipes import recipe as recipe
-    from nudge.train.evaluation import evaluate as evaluate
-    from nudge.train.start import resume as resume
-    from nudge.train.start import run as run
+    from nudge.train.run import resume as resume
+    from nudge.train.run import run as run
 
 __version__ = "0.1.0"
 
@@ -31,9 +31,9 @@ _HOMES = {
     "LanguageModel": "nudge.infer.engine",
     "load": "nudge.infer.engine",
     "recipe": "nudge.recipes",
-    "evaluate": "nudge.train.evaluation",
-    "resume": "nudge.train.start",
-    "run": "nudge.train.start",
+    "evaluate": "nudge.eval.loss",
+    "resume": "nudge.train.run",
+    "run": "nudge.train.run",
 }
 __all__ = ["Config", "LanguageModel", "NudgeError", "evaluate", "load", "recipe", "resume", "run"]
 

@@ -1,7 +1,7 @@
 """What a run is: frozen dataclasses, one section per component. A function gets only its section.
 
-`None` means "not decided yet": the probe (train/probe.py) or the data decide before update 1, and run.json holds the
-config with every choice filled in.
+`None` means "not decided yet": the probe (machine/hardware_probe.py) or the data decide before update 1, and run.json
+holds the config with every choice filled in.
 """
 
 import contextlib

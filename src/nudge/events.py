@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from nudge import files
+from nudge.util import files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

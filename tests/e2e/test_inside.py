@@ -16,8 +16,8 @@ from torch import Tensor
 
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
-from nudge.numbers import percent, whole
 from nudge.studio.tokens import words_of
+from nudge.util.formatting import percent, whole
 
 TEXT = "The little dog ran to the edge of the water."
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"

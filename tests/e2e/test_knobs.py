@@ -15,7 +15,7 @@ from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import Line, Logistic
 from nudge.model.gpt import GPT
-from nudge.numbers import fixed, percent, points, significant
+from nudge.util.formatting import fixed, percent, points, significant
 
 TEXT = "The little dog"
 

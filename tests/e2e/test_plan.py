@@ -8,11 +8,11 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio
 
-from nudge import numbers
 from nudge.plan import questions, speed
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan, make_ask, plan
 from nudge.studio.words import texts
+from nudge.util import formatting
 
 
 @pytest.fixture
@@ -26,22 +26,22 @@ def figure(page: Page, name: str) -> Locator:
 
 def expect_shown(page: Page, answer: Plan) -> None:
     """Time, cost, memory, its parts and the ladder are those of this plan."""
-    value, unit = numbers.span(answer.hours.likely)
+    value, unit = formatting.span(answer.hours.likely)
     expect(figure(page, "Time").locator(".v")).to_have_text(value + unit)
     for end in (answer.hours.low, answer.hours.high):
-        expect(figure(page, "Time").locator(".interval")).to_contain_text(numbers.span(end)[0])
+        expect(figure(page, "Time").locator(".interval")).to_contain_text(formatting.span(end)[0])
     assert answer.usd is not None
-    expect(figure(page, "Cost").locator(".v")).to_have_text(numbers.dollars(answer.usd.likely))
+    expect(figure(page, "Cost").locator(".v")).to_have_text(formatting.dollars(answer.usd.likely))
     expect(figure(page, "Cost").locator(".interval")).to_have_text(
-        f"{numbers.dollars(answer.usd.low)} – {numbers.dollars(answer.usd.high)}"
+        f"{formatting.dollars(answer.usd.low)} – {formatting.dollars(answer.usd.high)}"
     )
     parts = page.locator(".parts-legend")
     for size in (answer.layout.memory.activations, answer.layout.memory.logits, answer.layout.memory.moments):
-        expect(parts.get_by_text(numbers.size(size), exact=True).first).to_be_visible()
+        expect(parts.get_by_text(formatting.size(size), exact=True).first).to_be_visible()
     expect(page.locator(".rung:not(.head)")).to_have_count(len(questions.ladder(answer.ask)))
     mine = page.locator(".rung.mine")
-    expect(mine).to_contain_text(numbers.about(answer.hours.likely))
-    expect(mine).to_contain_text(numbers.count(answer.tokens_per_s.likely))
+    expect(mine).to_contain_text(formatting.about(answer.hours.likely))
+    expect(mine).to_contain_text(formatting.count(answer.tokens_per_s.likely))
 
 
 def expect_asked(page: Page, **said: str) -> None:
@@ -87,7 +87,7 @@ def test_a_budget_a_time_and_a_price_are_answered(opened: Callable[..., Page]) -
     page = opened("?recipe=gpt2_medium&gpu=a100-80&count=8&budget=100")
     ask = make_ask("gpt2_medium", gpu="a100-80", count=8)
     tokens = questions.tokens_for(ask, usd=100)
-    expect(page.get_by_label("Tokens", exact=True)).to_have_attribute("placeholder", numbers.count(tokens))
+    expect(page.get_by_label("Tokens", exact=True)).to_have_attribute("placeholder", formatting.count(tokens))
     expect_shown(page, plan(make_ask("gpt2_medium", gpu="a100-80", count=8, tokens=tokens)))
 
     page.get_by_label("Budget").fill("")
@@ -132,7 +132,7 @@ def test_the_ladder_by_cost_and_what_is_behind(opened: Callable[..., Page]) -> N
     page.get_by_role("radio", name="Cost").click()
     expect(page.locator(".rung.head")).to_contain_text("$10")
     assert answer.usd is not None
-    expect(page.locator(".rung.mine .value").first).to_have_text(numbers.dollars(answer.usd.likely))
+    expect(page.locator(".rung.mine .value").first).to_have_text(formatting.dollars(answer.usd.likely))
     rows = page.locator("table", has=page.get_by_text("Change", exact=True)).locator("tbody tr")
     expect(rows).to_have_count(len(questions.changes(answer.ask)))
 
@@ -162,7 +162,7 @@ def test_the_ladder_by_cost_and_what_is_behind(opened: Callable[..., Page]) -> N
 def test_korean_and_dark_on_a_narrow_page(opened: Callable[..., Page]) -> None:
     page = opened("?gpu=4090", locale="ko-KR", color_scheme="dark", viewport={"width": 1000, "height": 900})
     answer = plan(make_ask("gpt2_small", gpu="4090"))
-    expect(figure(page, "시간").locator(".v")).to_have_text("".join(numbers.span(answer.hours.likely, "ko")))
+    expect(figure(page, "시간").locator(".v")).to_have_text("".join(formatting.span(answer.hours.likely, "ko")))
     expect(page.locator("body")).to_have_css("background-color", "rgb(19, 18, 17)")
     for summary in page.locator("summary").all():
         summary.click()

@@ -12,7 +12,7 @@ from tests.e2e.conftest import Studio
 
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
-from nudge.numbers import percent
+from nudge.util.formatting import percent
 
 TEXT = "구글에서 시니어 엔지니어를"
 

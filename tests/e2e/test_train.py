@@ -11,9 +11,10 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio, serving
 
-from nudge import events, numbers
+from nudge import events
 from nudge.events import Event, Sample, Skipped, Step, Stopped
 from nudge.studio.words import texts
+from nudge.util import formatting
 
 WORDS = texts("en")
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> {{ 1 + 1 }} \u202e\x1b[31m"
@@ -168,7 +169,7 @@ def test_what_a_run_said_is_what_is_shown(studio: Studio, visitor: Callable[...,
     page, other = visitor(f"{studio.url}/train?run=small"), visitor(f"{studio.url}/train?run=small", locale="ko-KR")
     for one in (page, other):
         expect(stat(one, "step")).to_have_text("60")
-        expect(stat(one, "loss")).to_have_text(numbers.significant(steps[-1].loss, 3))
+        expect(stat(one, "loss")).to_have_text(formatting.significant(steps[-1].loss, 3))
         expect(one.locator(".updates .update")).to_have_count(61)
         expect(one.locator(".frame")).to_have_count(len(samples))
     expect(page.locator(".updates .update").first).to_contain_text(f"{steps[-1].loss:.3f}")

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Studio, serving
 from torch import Tensor
 
-from nudge.numbers import percent, significant
+from nudge.util.formatting import percent, significant
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge import files
+from nudge.util import files
 
 # Overwrites a file for ever, each time with one letter many times over, in pieces.
 WRITER = """

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nudge import checkpoint
 from nudge.cli import main
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint
+from nudge.runs.folder import RunFolder
 
 SMALL = [
     f"--set={setting}"
@@ -243,7 +243,7 @@ def test_no_write_permission(here: Path) -> None:
 import os
 from pathlib import Path
 from nudge import errors
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
 from nudge.train import start
 if os.getuid() == 0:
     os.setuid(65534)

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig, SaveConfig
 from nudge.errors import CheckpointError, RunError
 from nudge.model.gpt import GPT, init_weights
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.folder import RunFolder
 
 CONFIG = Config(model=ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=8, vocab_size=11))
 
@@ -186,7 +186,7 @@ FULL_DISK = """
     import torch
     from nudge import checkpoint as checkpoints
     from nudge.errors import MachineError
-    from nudge.runfolder import RunFolder
+    from nudge.runs.folder import RunFolder
 
     run = RunFolder(Path(sys.argv[1]))
     later = checkpoints.newest(run)
@@ -224,7 +224,7 @@ NO_PERMISSION = """
     from nudge import checkpoint as checkpoints
     from nudge.config import Config
     from nudge.errors import NudgeError
-    from nudge.runfolder import RunFolder
+    from nudge.runs.folder import RunFolder
 
     torch.save({}, Path(sys.argv[1]) / "warm.pt")  # what torch imports on first use must be there before the change
     if os.geteuid() == 0:
@@ -261,7 +261,7 @@ def test_a_folder_without_write_permission(run: RunFolder, what: str) -> None:
 HOLD = """
     import sys
     from pathlib import Path
-    from nudge.runfolder import RunFolder
+    from nudge.runs.folder import RunFolder
 
     with RunFolder(Path(sys.argv[1])).lock():
         print("held", flush=True)

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.data import ranks
+from nudge.convert import import_export
+from nudge.convert.formats import huggingface
+from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError, FormatError, MachineError
-from nudge.infer import engine, exchange
-from nudge.model.formats import huggingface
+from nudge.infer import engine
 from nudge.model.gpt import GPT, init_weights
 
 BYTES = tokenizers.get("bytes")
@@ -40,7 +41,7 @@ def network() -> GPT:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "theirs"
-    exchange.export_model(engine.LanguageModel(network(), BYTES), folder, "hf")
+    import_export.export_model(engine.LanguageModel(network(), BYTES), folder, "hf")
     return folder
 
 
@@ -50,7 +51,7 @@ def refused(folder: Path, match: str) -> None:
         huggingface.read(folder)
     out = folder.parent / "out"
     with pytest.raises(FormatError, match=match):
-        exchange.import_model(str(folder), out)
+        import_export.import_model(str(folder), out)
     assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name]
 
 
@@ -67,12 +68,12 @@ def change_weights(folder: Path, change: Any) -> None:
 
 
 def test_a_folder_round_trips_through_import_and_export(folder: Path, tmp_path: Path) -> None:
-    exchange.import_model(str(folder), tmp_path / "imported")
+    import_export.import_model(str(folder), tmp_path / "imported")
     model = engine.load(tmp_path / "imported", device="cpu")
     assert (model.step, model.verified, model.notes) == (0, True, ())
     assert model.tokenizer.sha256 == BYTES.sha256
     assert all(torch.equal(model.network.state_dict()[name], t) for name, t in network().state_dict().items())
-    exchange.export_model(model, tmp_path / "again", "hf")
+    import_export.export_model(model, tmp_path / "again", "hf")
     for name in ("config.json", "model.safetensors", "nudge_tokenizer.json"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -249,7 +250,7 @@ def test_an_index_that_names_no_shards(folder: Path, weight_map: object) -> None
 def test_a_tokenizer_with_more_tokens_than_the_network(folder: Path) -> None:
     tokenizers.chars(["".join(map(chr, range(300)))]).save(folder / huggingface.OUR_TOKENIZER)
     with pytest.raises(FormatError, match="the tokenizer has 301 tokens, the network knows 257"):
-        exchange.import_model(str(folder), folder.parent / "out")
+        import_export.import_model(str(folder), folder.parent / "out")
     assert not (folder.parent / "out").exists()
 
 
@@ -287,7 +288,7 @@ FULL_DISK = """
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
     try:
-        exchange.import_model(sys.argv[1], Path(sys.argv[2]))
+        import_export.import_model(sys.argv[1], Path(sys.argv[2]))
     except MachineError as error:
         print(error.message, error.hint, sep="\\n")
 """
@@ -318,12 +319,12 @@ def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
     out.mkdir()
     (out / "mine.txt").write_text("keep me")
     with pytest.raises(ConfigError, match="not an empty folder"):
-        exchange.import_model(str(folder), out)
+        import_export.import_model(str(folder), out)
     with pytest.raises(ConfigError, match="not an empty folder"):
-        exchange.export_model(engine.LanguageModel(network(), BYTES), out, "hf")
+        import_export.export_model(engine.LanguageModel(network(), BYTES), out, "hf")
     assert [path.name for path in out.iterdir()] == ["mine.txt"]
     (out / "mine.txt").unlink()
-    exchange.import_model(str(folder), out)
+    import_export.import_model(str(folder), out)
     assert (out / "ckpt.pt").is_symlink()
 
 
@@ -331,7 +332,7 @@ def test_a_target_that_is_taken(folder: Path, tmp_path: Path) -> None:
 def test_only_a_gpt2_is_exported(switch: str, tmp_path: Path) -> None:
     other = GPT(dataclasses.replace(CONFIG, **{switch: True}))
     with pytest.raises(FormatError, match=f"no GPT-2, its config has {switch}") as caught:
-        exchange.export_model(engine.LanguageModel(other, BYTES), tmp_path / "out", "hf")
+        import_export.export_model(engine.LanguageModel(other, BYTES), tmp_path / "out", "hf")
     assert "nudge train" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
@@ -340,26 +341,26 @@ def test_a_gpt2_that_began_at_zero_is_exported(tmp_path: Path) -> None:
     config = dataclasses.replace(CONFIG, zero_init=True)
     model = GPT(config)
     init_weights(model, seed=0)
-    exchange.export_model(engine.LanguageModel(model, BYTES), tmp_path / "out", "hf")
+    import_export.export_model(engine.LanguageModel(model, BYTES), tmp_path / "out", "hf")
     assert huggingface.read(tmp_path / "out")[0] == CONFIG
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such folder"):
-        exchange.import_model("./not/here/at/all", tmp_path / "out")
+        import_export.import_model("./not/here/at/all", tmp_path / "out")
 
 
 def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MachineError, match="package that is not installed") as caught:
-        exchange.import_model("owner/name", tmp_path / "out")
+        import_export.import_model("owner/name", tmp_path / "out")
     assert caught.value.hint == "pip install 'nudge-lm[hub]'"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub", reason="the extra 'hub' is not installed")
-    monkeypatch.setattr(exchange, "HUB_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(import_export, "HUB_TIMEOUT_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()  # connections wait for ever
@@ -367,7 +368,7 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         started = time.monotonic()
         with pytest.raises(MachineError, match="fetching it from the Hugging Face Hub failed") as caught:
-            exchange.import_model("owner/name", tmp_path / "out")
+            import_export.import_model("owner/name", tmp_path / "out")
     assert time.monotonic() - started < 10
     assert "give the folder" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
@@ -406,7 +407,7 @@ def test_damaged_pickles_of_before_2020_are_one_line(folder: Path) -> None:
 
 def test_a_vocabulary_of_gpt2s_size_need_not_be_gpt2s(tmp_path: Path) -> None:
     """Models of other languages often have 50,257 tokens of their own."""
-    letters = list(ranks.byte_alphabet().values())
+    letters = list(published_vocab.byte_alphabet().values())
     merges = [(a, b) for a in letters for b in letters][:50_000]
     tokens = [*letters, *(a + b for a, b in merges), "<|endoftext|>"]
     (tmp_path / "vocab.json").write_text(json.dumps({token: id_ for id_, token in enumerate(tokens)}))
@@ -416,7 +417,7 @@ def test_a_vocabulary_of_gpt2s_size_need_not_be_gpt2s(tmp_path: Path) -> None:
 
 
 def test_ids_that_no_table_could_hold(tmp_path: Path) -> None:
-    letters = list(ranks.byte_alphabet().values())
+    letters = list(published_vocab.byte_alphabet().values())
     vocab = {token: id_ for id_, token in enumerate(letters)} | {"<|endoftext|>": 10**13}
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
@@ -425,12 +426,12 @@ def test_ids_that_no_table_could_hold(tmp_path: Path) -> None:
 
 
 def test_gguf_is_not_read(tmp_path: Path) -> None:
-    exchange.export_model(engine.LanguageModel(network(), BYTES), tmp_path / "theirs", "gguf")
+    import_export.export_model(engine.LanguageModel(network(), BYTES), tmp_path / "theirs", "gguf")
     for source in (tmp_path / "theirs", tmp_path / "theirs" / "theirs.gguf"):
         with pytest.raises(FormatError, match="GGUF is written here, not read"):
-            exchange.import_model(str(source), tmp_path / "out")
+            import_export.import_model(str(source), tmp_path / "out")
 
 
 def test_a_name_that_is_longer_than_names_can_be(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such folder: aaa"):
-        exchange.import_model("a" * 300, tmp_path / "out")
+        import_export.import_model("a" * 300, tmp_path / "out")

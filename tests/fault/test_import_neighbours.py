@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import torch
 
-from nudge import checkpoint
 from nudge.config import Config, ModelConfig
-from nudge.data import metapkl
+from nudge.convert import import_export
 from nudge.data import tokenizer as tokenizers
+from nudge.data.foreign import meta_pkl
 from nudge.errors import FormatError, TokenizerError
-from nudge.infer import engine, exchange
+from nudge.infer import engine
 from nudge.model.gpt import GPT, init_weights
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint
+from nudge.runs.folder import RunFolder
 
 BYTES = tokenizers.get("bytes")
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=8, vocab_size=BYTES.vocab_size)
@@ -35,20 +36,20 @@ def model(**switches: bool) -> engine.LanguageModel:
 
 @pytest.fixture
 def ckpt(tmp_path: Path) -> Path:
-    exchange.export_model(model(), tmp_path / "theirs", "nanogpt")
+    import_export.export_model(model(), tmp_path / "theirs", "nanogpt")
     return tmp_path / "theirs" / "ckpt.pt"
 
 
 @pytest.fixture
 def bin_file(tmp_path: Path) -> Path:
-    exchange.export_model(model(), tmp_path / "theirs", "llmc")
+    import_export.export_model(model(), tmp_path / "theirs", "llmc")
     return tmp_path / "theirs" / "model.bin"
 
 
 def refused(path: Path, match: str) -> str:
     """`nudge import` says so, in one line with a hint or none, and leaves no folder behind. Returns the hint."""
     with pytest.raises(FormatError, match=match) as caught:
-        exchange.import_model(str(path), path.parent.parent / "out")
+        import_export.import_model(str(path), path.parent.parent / "out")
     assert "\n" not in caught.value.message
     assert sorted(found.name for found in path.parent.parent.iterdir()) == [path.parent.name]
     return caught.value.hint
@@ -127,7 +128,7 @@ def test_a_meta_that_wants_to_run_code(tmp_path: Path) -> None:
     path, ran = tmp_path / "meta.pkl", tmp_path / "ran"
     path.write_bytes(pickle.dumps({"stoi": Hostile(ran), "itos": {}}))
     with pytest.raises(TokenizerError, match="could run code when loaded"):
-        metapkl.read(path)
+        meta_pkl.read(path)
     assert not ran.exists()
 
 
@@ -151,12 +152,12 @@ def test_a_meta_that_wants_to_run_code(tmp_path: Path) -> None:
 def test_a_meta_that_holds_no_characters(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "meta.pkl").write_bytes(content)
     with pytest.raises(TokenizerError, match=r"meta\.pkl"):
-        metapkl.read(tmp_path / "meta.pkl")
+        meta_pkl.read(tmp_path / "meta.pkl")
 
 
 def test_a_meta_that_is_not_there(ckpt: Path) -> None:
     with pytest.raises(TokenizerError, match=r"cannot read data/meta\.pkl"):
-        exchange.import_model(str(ckpt), ckpt.parent.parent / "out", tokenizer="data/meta.pkl")
+        import_export.import_model(str(ckpt), ckpt.parent.parent / "out", tokenizer="data/meta.pkl")
     assert not (ckpt.parent.parent / "out").exists()
 
 
@@ -204,7 +205,7 @@ def test_an_llmc_file_with_more_behind_it(bin_file: Path) -> None:
 def test_several_checkpoints_in_one_folder(bin_file: Path) -> None:
     (bin_file.parent / "model_2.bin").write_bytes(bin_file.read_bytes())
     with pytest.raises(FormatError, match="holds 2 checkpoints of llm") as caught:
-        exchange.import_model(str(bin_file.parent), bin_file.parent.parent / "out")
+        import_export.import_model(str(bin_file.parent), bin_file.parent.parent / "out")
     assert "model_2.bin" in caught.value.hint
 
 
@@ -212,14 +213,14 @@ def test_several_checkpoints_in_one_folder(bin_file: Path) -> None:
 @pytest.mark.parametrize("switch", ["rotary", "untied"])
 def test_only_a_gpt2_is_exported(kind: str, switch: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=f"no GPT-2, its config has {switch}"):
-        exchange.export_model(model(**{switch: True}), tmp_path / "out", kind)
+        import_export.export_model(model(**{switch: True}), tmp_path / "out", kind)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["out/ckpt.pt", "model.bin"])
 def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(name: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="no such file"):
-        exchange.import_model(name, tmp_path / "out")
+        import_export.import_model(name, tmp_path / "out")
 
 
 FULL_DISK = """
@@ -233,7 +234,7 @@ FULL_DISK = """
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, resource.RLIM_INFINITY))
     try:
-        exchange.export_model(exported, Path(sys.argv[2]), sys.argv[1])
+        import_export.export_model(exported, Path(sys.argv[2]), sys.argv[1])
     except MachineError as error:
         print(error.message, error.hint, sep="\\n")
 """

@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from nudge.checkpoint import FORMAT, VERSION
 from nudge.config import Config, ModelConfig, to_dict
 from nudge.errors import CheckpointError
 from nudge.look.inspection import weights
 from nudge.model.gpt import GPT
+from nudge.runs.checkpoint import FORMAT, VERSION
 
 CONFIG = Config(model=ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=8, vocab_size=11))
 GIGA = 2**30

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge.train.update import why_not_fast
+from nudge.fast.fused_update import why_not_fast
 
 OLDER_PROCESSOR = {"CFLAGS": "-march=x86-64-v3", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
@@ -17,7 +17,7 @@ THREE_UPDATES = """
 import json, torch
 from nudge.config import MachineConfig, ModelConfig, TrainConfig, Config
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.probe import probe
+from nudge.machine.hardware_probe import probe
 from nudge.train.update import make_update
 from dataclasses import replace
 
@@ -108,7 +108,7 @@ def test_an_older_processor(tmp_path: Path, expected: list[float]) -> None:
 
 
 def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
-    code = "import torch; from nudge.native.kernels import Kernels; Kernels(torch.bfloat16); print('good')"
+    code = "import torch; from nudge.fast.kernels import Kernels; Kernels(torch.bfloat16); print('good')"
     environment = {**os.environ, "NUDGE_CACHE": str(tmp_path)}
     processes = [
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)

@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nudge import checkpoint, events, files
+from nudge import events
 from nudge.cli import main
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint
+from nudge.runs.folder import RunFolder
+from nudge.util import files
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 KILLS = 50
@@ -47,7 +49,7 @@ def settings(steps: int, **more: object) -> list[str]:
 # Importing torch takes seconds in which there is nothing to break, so each process is forked from one that has
 # imported everything (and computed nothing: a fork must not inherit running threads).
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["nudge.train.start", "nudge.cli.live", "nudge.cli.closing", "torch._dynamo"])
+FORKS.set_forkserver_preload(["nudge.train.run", "nudge.cli.live", "nudge.cli.run_report", "torch._dynamo"])
 
 
 def command(folder: Path, args: list[str]) -> None:

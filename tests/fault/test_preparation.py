@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nudge.config import DataConfig
-from nudge.data import encoding, ledger
+from nudge.data import encoding, resume_log
 from nudge.data.batches import Batches
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
@@ -80,7 +80,7 @@ def make(text: Path, out: Path) -> Dataset:
 
 
 def ledger_text(folder: Path) -> str:
-    path = folder / ledger.NAME
+    path = folder / resume_log.NAME
     return path.read_text() if path.exists() else ""
 
 

@@ -14,13 +14,15 @@ import pytest
 import torch
 from tests.processes import free_port, losses, run, start, wait_for_step
 
-from nudge import checkpoint, events, files
+from nudge import events
 from nudge.config import MachineConfig
+from nudge.distributed.rendezvous import join
 from nudge.errors import CheckpointError, RunError
 from nudge.infer.engine import load
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint
+from nudge.runs.folder import RunFolder
 from nudge.train import control
-from nudge.train.meeting import join
+from nudge.util import files
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 ROUNDING = 2e-5  # float32 sums in another order; after 12 updates the losses below differ by 2e-6 at most

@@ -15,12 +15,12 @@ import pytest
 import torch
 from tests.spoken import KINDS, PROMPTS, TEXTS, greedy, speaker, spoken
 
+from nudge.convert import import_export
+from nudge.convert.formats import gguf
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, Tokenizer
 from nudge.errors import FormatError, MachineError
-from nudge.infer import exchange
 from nudge.infer.engine import LanguageModel
-from nudge.model.formats import gguf
 from nudge.model.gpt import GPT
 
 library = pytest.importorskip("gguf", reason="GGUF needs its package: pip install 'nudge-lm[formats]'")
@@ -83,14 +83,14 @@ def test_what_is_written_is_what_is_read(dtype: str, tmp_path: Path) -> None:
 
 
 def test_an_export_is_a_folder_with_what_ollama_needs(tmp_path: Path) -> None:
-    exchange.export_model(speaker(BYTES), tmp_path / "first", "gguf", dtype="q8_0")
+    import_export.export_model(speaker(BYTES), tmp_path / "first", "gguf", dtype="q8_0")
     assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["Modelfile", "first.gguf"]
     assert (tmp_path / "first" / "Modelfile").read_text() == "FROM ./first.gguf\nPARAMETER num_ctx 128\n"
 
 
 def refused(model: LanguageModel, folder: Path, match: str, **settings: Any) -> None:
     with pytest.raises(FormatError, match=match) as caught:
-        exchange.export_model(model, folder / "out", "gguf", **settings)
+        import_export.export_model(model, folder / "out", "gguf", **settings)
     assert caught.value.hint
     assert list(folder.iterdir()) == []
 
@@ -105,7 +105,7 @@ def test_a_width_that_has_no_groups_is_refused(tmp_path: Path) -> None:
     config = dataclasses.replace(speaker(BYTES).network.config, n_embd=48)
     model = LanguageModel(GPT(config), BYTES)
     refused(model, tmp_path, "n_embd 48", dtype="q8_0")
-    exchange.export_model(model, tmp_path / "out", "gguf", dtype="bfloat16")
+    import_export.export_model(model, tmp_path / "out", "gguf", dtype="bfloat16")
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ FULL_DISK = """
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     try:
-        exchange.export_model(speaker(tokenizers.get("bytes")), Path(sys.argv[1]), sys.argv[3])
+        import_export.export_model(speaker(tokenizers.get("bytes")), Path(sys.argv[1]), sys.argv[3])
     except MachineError as error:
         print(error.message, error.hint, sep="\\n")
 """
@@ -237,6 +237,6 @@ def test_a_full_disk_leaves_nothing_behind(kind: str, limit_bytes: int, tmp_path
 def test_without_its_package_the_words_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(MachineError, match="GGUF needs a package") as caught:
-        exchange.export_model(speaker(BYTES), tmp_path / "out", "gguf")
+        import_export.export_model(speaker(BYTES), tmp_path / "out", "gguf")
     assert caught.value.hint == "pip install 'nudge-lm[formats]'"
     assert list(tmp_path.iterdir()) == []

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from nudge import recipes
 from nudge.config import ModelConfig
+from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.infer.decode import Decoder
-from nudge.model.formats import huggingface
+from nudge.fast.decoder import Decoder
 from nudge.model.gpt import GPT, Cache, init_weights
 
 transformers = pytest.importorskip("transformers", reason="golden tests compare with transformers: pip install it")

@@ -14,10 +14,10 @@ from tests.networks import random_network
 from torch import Tensor
 
 from nudge.bench import llmc as bench
-from nudge.bench.rounds import NotHereError
+from nudge.bench.peers import NotHereError
 from nudge.config import ModelConfig
+from nudge.convert.formats import llmc
 from nudge.data import tokenizer as tokenizers
-from nudge.model.formats import llmc
 from nudge.model.gpt import GPT
 
 BATCH, CONTEXT, N_VAL = 2, 64, 5  # train_gpt2.c measures 5 batches, and writes samples of 64 tokens

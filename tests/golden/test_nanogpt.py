@@ -19,9 +19,10 @@ from torch import Tensor
 
 from nudge.bench.training import nanogpt_module
 from nudge.config import ModelConfig
+from nudge.convert import import_export
+from nudge.convert.formats import nanogpt
 from nudge.data import tokenizer as tokenizers
-from nudge.infer import engine, exchange
-from nudge.model.formats import nanogpt
+from nudge.infer import engine
 from nudge.model.gpt import GPT
 
 LETTERS = tokenizers.chars(["abcdefghijklmnopqrstuvwxyz \n"])
@@ -104,7 +105,7 @@ def test_sample_and_train_of_nanogpt_take_an_export(peer: Callable[[str], Path],
         shutil.copy(peer("nanoGPT") / name, home)
     network = random_network(CONFIG, spread=5.0, positions=40.0)
     model = engine.LanguageModel(network.eval(), LETTERS, step=7)
-    notes = exchange.export_model(model, home / "out", "nanogpt")
+    notes = import_export.export_model(model, home / "out", "nanogpt")
     assert any("copy meta.pkl to data/nudge/" in note for note in notes)
     data = home / "data" / nanogpt.DATASET
     data.mkdir(parents=True)
@@ -136,7 +137,7 @@ def test_sample_and_train_of_nanogpt_take_an_export(peer: Callable[[str], Path],
         "--max_iters=9",
     )
     assert "step 7: train loss" in trained
-    imported = exchange.import_model(str(home / "out"), tmp_path / "back")
+    imported = import_export.import_model(str(home / "out"), tmp_path / "back")
     assert any("optimizer's state after 9 updates" in note for note in imported.notes)
     assert imported.config.model == CONFIG
     moved = [name for name, tensor in imported.model.items() if not torch.equal(tensor, network.state_dict()[name])]

@@ -7,12 +7,12 @@ import torch
 from tests.networks import random_network
 
 from nudge.config import ModelConfig
+from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
+from nudge.eval import likelihood
+from nudge.eval.tasks import Example
 from nudge.infer.engine import LanguageModel
-from nudge.model.formats import huggingface
-from nudge.train import likelihood
-from nudge.train.tasks import Example
 
 transformers = pytest.importorskip("transformers", reason="golden tests compare with transformers: pip install it")
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.spoken import KINDS, PROMPTS, TEXTS, greedy, speaker, spoken
 
+from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, Tokenizer
-from nudge.model.formats import huggingface
 
 transformers = pytest.importorskip("transformers", reason="golden tests compare with transformers: pip install it")
 N_TOKENS = 64

@@ -10,8 +10,8 @@ from nudge import events
 from nudge.cli import main
 from nudge.data.shards import open_dataset
 from nudge.events import Evaluation, Stopped
-from nudge.runfolder import RunFolder
-from nudge.train.listing import list_runs
+from nudge.runs.folder import RunFolder
+from nudge.runs.listing import list_runs
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "version_0_1"
 MADE_IN = "/srv/nudge"

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tests.networks import random_network
 
 from nudge.config import ModelConfig
+from nudge.convert.formats import llmc, nanogpt
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import FormatError
-from nudge.model.formats import llmc, nanogpt
 
 BYTES = tokenizers.get("bytes")
 SIZES = st.builds(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nudge.config import ModelConfig
-from nudge.look.once import OPTIMIZERS, Optimizer, nudge_once
+from nudge.look.single_update import OPTIMIZERS, Optimizer, nudge_once
 from nudge.model.gpt import GPT, init_weights
 
 V, BLOCK_SIZE = 40, 8

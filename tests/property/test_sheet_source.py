@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nudge.errors import SheetError
-from nudge.sheet import axes, ranks
+from nudge.sheet import axes, layers
 from nudge.sheet.inline import CONTROL, ICONS, SELECTOR, escaped, line
 from nudge.sheet.page import Bullets, Flow, Line, Mindmap, Paragraph, Quote, Sequence, Sheet, Table, to_json
 from nudge.sheet.source import read
@@ -290,7 +290,7 @@ def test_axes_lie_around_their_values_with_four_to_six_round_ticks(values: list[
 )
 def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, list[tuple[int, int]]]):
     n_nodes, edges = graph
-    rank, back = ranks.layers(n_nodes, edges)
+    rank, back = layers.layers(n_nodes, edges)
     for (start, end), leads_back in zip(edges, back, strict=True):
         assert leads_back or rank[start] < rank[end]
         assert leads_back or start != end
@@ -302,9 +302,9 @@ def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, 
     onwards = [edge for edge, leads_back in zip(edges, back, strict=True) if not leads_back]
     for node in range(n_nodes):  # the longest path: each rank but the first is there for a node one rank before
         assert rank[node] == max((rank[start] + 1 for start, end in onwards if end == node), default=0)
-    order = ranks.orders(rank, edges)
+    order = layers.orders(rank, edges)
     for own in set(rank):
         places = sorted(order[node] for node in range(n_nodes) if rank[node] == own)
         assert places == list(range(len(places)))
     appearance = [sum(rank[before] == rank[node] for before in range(node)) for node in range(n_nodes)]
-    assert ranks.crossings(rank, order, edges) <= ranks.crossings(rank, appearance, edges)
+    assert layers.crossings(rank, order, edges) <= layers.crossings(rank, appearance, edges)

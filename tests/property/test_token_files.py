@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.preparing import finish
 
 from nudge.config import DataConfig
-from nudge.data import metapkl, tokenfiles
+from nudge.data.foreign import meta_pkl, token_files
 from nudge.data.shards import Dataset
 from nudge.data.tokenizer import ByteTokenizer
 from nudge.errors import DataError, TokenizerError
@@ -21,7 +21,7 @@ TEXTS = st.lists(st.binary(min_size=1, max_size=20), min_size=2, max_size=12)
 
 def opened(folder: Path, val_share: float) -> Dataset:
     config = DataConfig(paths=(str(folder),), tokenizer="bytes", val_share=val_share)
-    return finish(tokenfiles.prepare(config, tokenfiles.find(config.paths), folder / "noted"))[1]
+    return finish(token_files.prepare(config, token_files.find(config.paths), folder / "noted"))[1]
 
 
 def documents(dataset: Dataset) -> list[bytes]:
@@ -64,10 +64,10 @@ def test_any_bytes_are_tokens_or_one_clear_line(data: bytes, headed: bool):
         path = Path(name, "x_train_1.bin" if headed else "train.bin")
         path.write_bytes(data)
         if data and len(data) % 2 == 0 and not headed:
-            assert tokenfiles.inspect(path).n_tokens * 2 == len(data)
+            assert token_files.inspect(path).n_tokens * 2 == len(data)
         else:
             with pytest.raises(DataError) as raised:
-                tokenfiles.inspect(path)
+                token_files.inspect(path)
             assert "\n" not in raised.value.message
 
 
@@ -77,4 +77,4 @@ def test_any_bytes_are_no_meta_pkl(data: bytes):
         path = Path(name, "meta.pkl")
         path.write_bytes(data)
         with pytest.raises(TokenizerError):
-            metapkl.read(path)
+            meta_pkl.read(path)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nudge.data import bpe, bpe_readable, pieces, shuffle
+from nudge.convert.formats import tokenizer_json
+from nudge.data import bpe, bpe_readable, chunking, shuffle
 from nudge.data import tokenizer as tokenizers
 from nudge.data.split import decide, hash_number
 from nudge.data.tokenizer import BpeTokenizer
 from nudge.errors import MachineError
-from nudge.model.formats import tokenizer_json
 
 SAMPLE = "def f(x):\n    return x + 1  # it's 12345, 안녕하세요 😀\n\n\nclass A:\n\tpass\n" * 30
 
@@ -96,9 +96,9 @@ def test_readable_twin_encodes_alike(text: str):
 def test_pieces_encode_to_the_same_ids(text: str):
     assume(not re.search(r"\s{20}", text))  # the stated exception
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pieces, "PIECE_CHARS", 20)
-        patch.setattr(pieces, "LONGEST_PIECE", 30)
-        assert "".join(pieces.pieces(text)) == text
+        patch.setattr(chunking, "PIECE_CHARS", 20)
+        patch.setattr(chunking, "LONGEST_PIECE", 30)
+        assert "".join(chunking.pieces(text)) == text
         for pattern in PATTERNS:
             tokenizer = learned(pattern)
             assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)

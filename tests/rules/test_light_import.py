@@ -25,8 +25,8 @@ LIGHT = {
     "nudge.events",
     "nudge.model.sizes",
     "nudge.recipes",
-    "nudge.runfolder",
-    "nudge.train.listing",
+    "nudge.runs.folder",
+    "nudge.runs.listing",
 }
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nudge import files
+from nudge.util import files
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "ablation.py"  # in a process of its own: it changes PyTorch's functions
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 import torch
 
-from nudge.bench import contests, llmc, pictures, reports, samples, tokenizing
-from nudge.bench.rounds import NotHereError, peak_bytes
+from nudge.bench import llmc, pictures, reports, samples, suites, tokenizing
+from nudge.bench.peers import NotHereError, peak_bytes
+from nudge.bench.runner import Absent, Contender, Prepared, Turn, take_turns
 from nudge.bench.time_to_loss import NANOGPT_TRAIN, characters, nanogpt_lr
-from nudge.bench.turns import Absent, Contender, Prepared, Turn, take_turns
 from nudge.cli import benchtable
 from nudge.config import Config
-from nudge.data import ranks
+from nudge.data import published_vocab
 from nudge.errors import ConfigError, MachineError
 
 Nudge = Callable[..., subprocess.CompletedProcess[str]]
@@ -106,7 +106,7 @@ def test_train(nudge: Nudge, nanogpt: Path):
     args = ("--recipe", "llm_viz", "--batch", "2", "--rounds", "2", "--turn", "0.01", "--nanogpt", str(nanogpt), *peers)
     value = found(nudge("bench", "train", *args, "--json"))
     assert measured(value) == ["nudge", "nanoGPT float32", "transformers float32"]
-    assert value["contenders"][-1]["absent"] == contests.LLMC_ABSENT
+    assert value["contenders"][-1]["absent"] == suites.LLMC_ABSENT
     assert value["settings"]["batch"] == 2
     assert [(c["ours"], c["peer"]) for c in value["comparisons"]] == [
         ("nudge", "nanoGPT float32"),
@@ -193,7 +193,7 @@ def players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     log = tmp_path / "log"
     source = f"""
         import os, sys
-        from nudge.bench.rounds import NotHereError
+        from nudge.bench.peers import NotHereError
         def steady(work):
             def play():
                 print("noise on standard output")
@@ -270,14 +270,14 @@ def test_of_few_rounds_the_interval_is_the_range():
     assert samples.spread([3.0, 1.0, 2.0]) == samples.Spread(2.0, 1.0, 3.0)
 
 
-def report(measure: contests.Measure, figures: dict[str, list[dict[str, float]]], **settings: Any) -> reports.Report:
+def report(measure: suites.Measure, figures: dict[str, list[dict[str, float]]], **settings: Any) -> reports.Report:
     """A report of made-up rounds; who is called nudge is ours."""
     everybody = tuple(
         Contender(name=name, prepare="", options={}, ours=name.startswith("nudge"), group=name.partition("/")[2])
         for name in figures
     )
-    contest = contests.Contest(name="train", title="", measures=(measure,), contenders=everybody, **settings)
-    made = reports.Report(contest, contests.machine(threads=1, device=None))
+    contest = suites.Contest(name="train", title="", measures=(measure,), contenders=everybody, **settings)
+    made = reports.Report(contest, suites.machine(threads=1, device=None))
     for one in everybody:
         for number, values in enumerate(figures[one.name]):
             made.add(Turn(one, number, values, 10))
@@ -288,9 +288,9 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
     reached = {"reached": 1.0, "updates": 7.0, "loss": 1.25}
     missed = {"reached": 0.0, "updates": 9.0, "loss": 2.5}
     made = report(
-        contests.SECONDS,
+        suites.SECONDS,
         {"nudge": [{"seconds": 1.0, **reached}], "peer": [{"seconds": 2.0, **missed}], "nobody": []},
-        also=(contests.Measure("updates", "updates", 0),),
+        also=(suites.Measure("updates", "updates", 0),),
     )
     made.add(Absent(made.contest.contenders[-1], "not installed: pip install nobody"))
     limits = {"float32_flops_per_s": 1e12, "bfloat16_flops_per_s": 2e12, "read_bytes_per_s": 3e10}
@@ -311,20 +311,20 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
 
 def test_times_as_fast_is_above_one_when_ours_takes_less_time():
     (compared,) = report(
-        contests.MS_PER_TOKEN, {"nudge": [{"ms_per_token": 2.0}] * 5, "peer": [{"ms_per_token": 3.0}] * 5}
+        suites.MS_PER_TOKEN, {"nudge": [{"ms_per_token": 2.0}] * 5, "peer": [{"ms_per_token": 3.0}] * 5}
     ).comparisons()
     assert compared["ratio"] == pytest.approx(1.5)
 
 
 def test_groups_compare_within_and_the_best_with_the_best():
     made = report(
-        contests.TOKENS_PER_S,
+        suites.TOKENS_PER_S,
         {name: [{"tokens_per_s": speed}] for name, speed in (("nudge/a", 2), ("x/a", 1), ("nudge/b", 3), ("y/b", 5))},
     )
     pairs = [(c["ours"], c["peer"], c["ratio"]) for c in made.comparisons()]
     assert pairs == [("nudge/a", "x/a", 2), ("nudge/b", "y/b", 0.6)]
     made = report(
-        contests.TOKENS_PER_S,
+        suites.TOKENS_PER_S,
         {name: [{"tokens_per_s": speed}] for name, speed in (("nudge/a", 4), ("x/a", 1), ("nudge/b", 3), ("y/b", 5))},
     )
     assert ("nudge/a", "y/b", 0.8) in [(c["ours"], c["peer"], c["ratio"]) for c in made.comparisons()]
@@ -332,15 +332,15 @@ def test_groups_compare_within_and_the_best_with_the_best():
 
 def test_a_target_that_ours_misses_is_no_comparison():
     missed = {"nudge": [{"seconds": 1.0, "reached": 0.0}], "peer": [{"seconds": 3.0, "reached": 1.0}]}
-    assert report(contests.SECONDS, missed).comparisons() == []
+    assert report(suites.SECONDS, missed).comparisons() == []
     reached = {"nudge": [{"seconds": 1.0, "reached": 1.0}], "peer": [{"seconds": 3.0, "reached": 0.0}]}
-    assert report(contests.SECONDS, reached).comparisons()[0]["ratio"] == 3
+    assert report(suites.SECONDS, reached).comparisons()[0]["ratio"] == 3
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_a_picture_is_written(tmp_path: Path, suffix: str):
     pytest.importorskip("matplotlib", reason="the extra 'bench' brings matplotlib")
-    made = report(contests.TOKENS_PER_S, {"nudge": [{"tokens_per_s": 2.0}], "peer": [{"tokens_per_s": 1.0}]})
+    made = report(suites.TOKENS_PER_S, {"nudge": [{"tokens_per_s": 2.0}], "peer": [{"tokens_per_s": 1.0}]})
     machine = {"gpu": None, "processor": "a processor", "threads": 1}
     pictures.draw(made.as_dict({"machine": machine, "rounds": 1}), tmp_path / f"bars{suffix}")
     data = (tmp_path / f"bars{suffix}").read_bytes()
@@ -388,7 +388,7 @@ def test_llmc_is_built_for_the_batch_and_stopped_between_its_turns(tmp_path: Pat
 
 
 def test_merges_found_from_ranks_give_the_ranks_back():
-    vocabulary = ranks.find("gpt2")[:3000]
+    vocabulary = published_vocab.find("gpt2")[:3000]
     pairs = tokenizing.merged_pairs(vocabulary)
     assert [left + right for left, right in pairs] == vocabulary[256:]
     known = set(vocabulary)
@@ -412,5 +412,5 @@ def test_nanogpts_learning_rate_warms_up_and_falls_to_a_tenth():
 
 
 def test_asking_for_contenders_imports_no_torch():
-    code = "import sys, nudge.bench.contests, nudge.bench.turns, nudge.bench.reports; print('torch' in sys.modules)"
+    code = "import sys, nudge.bench.suites, nudge.bench.runner, nudge.bench.reports; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

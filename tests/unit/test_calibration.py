@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 
 import nudge
-from nudge import files, recipes
+from nudge import recipes
 from nudge.config import Config
 from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
 from nudge.errors import NudgeError
+from nudge.estimate import calibration
+from nudge.estimate.calibration import Calibration, calibrate, calibrate_in_process
 from nudge.events import Evaluation, Event, Sample, Saved, Step
 from nudge.plan import local
 from nudge.plan.local import LocalSpeed
-from nudge.train import calibration
-from nudge.train.calibration import Calibration, calibrate, calibrate_in_process
+from nudge.util import files
 
 RUN = recipes.recipe(
     "llm_viz",

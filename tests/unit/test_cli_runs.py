@@ -6,11 +6,12 @@ import click.testing
 import filelock
 import pytest
 
-from nudge import events, files
+from nudge import events
 from nudge.cli.runs import runs
 from nudge.events import Evaluation, Started, Step, Stopped
-from nudge.runfolder import RunFolder
-from nudge.train.listing import describe
+from nudge.runs.folder import RunFolder
+from nudge.runs.listing import describe
+from nudge.util import files
 
 
 def started(step: int = 0, steps: int = 3) -> Started:

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig, SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel, TextStream
 from nudge.model.gpt import GPT, init_weights
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.folder import RunFolder
 
 BYTES = tokenizers.get("bytes")
 CONFIG = ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=16, vocab_size=BYTES.vocab_size)

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from nudge import events, files
+from nudge import events
 from nudge.events import Evaluation, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.util import files
 
 
 def step(number: int, *, loss: float = 5.0, time: float = 100.0) -> Step:

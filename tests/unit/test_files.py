@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nudge import files
 from nudge.errors import ConfigError, MachineError, NudgeError
+from nudge.util import files
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from tests.preparing import finish
 
 from nudge.config import DataConfig
-from nudge.data import hub
+from nudge.data.foreign import hub
 from nudge.data.prepare import prepare
 from nudge.errors import DataError, MachineError
 

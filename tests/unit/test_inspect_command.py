@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.cli import inspect as command
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
 from nudge.look.inspection import weights
 from nudge.model.gpt import GPT, init_weights
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint, RunFolder
 
 CONFIG = Config(model=ModelConfig(n_layer=3, n_head=2, n_embd=8, block_size=6, vocab_size=257))
 

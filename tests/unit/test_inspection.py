@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.config import Config, ModelConfig, TrainConfig
+from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
 from nudge.look.inspection import Weights, weights
 from nudge.look.parameters import ROLES, Node
 from nudge.look.values import difference, neighbours
-from nudge.model.formats import huggingface
 from nudge.model.gpt import GPT, init_weights
 from nudge.model.sizes import parameter_counts
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint, RunFolder
 
 MODEL = ModelConfig(n_layer=12, n_head=2, n_embd=8, block_size=6, vocab_size=257)
 CONFIG = Config(model=MODEL, train=TrainConfig(batch_tokens=12))

@@ -13,7 +13,7 @@ from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError
 from nudge.look import Knobs, knobs, predict, turn
-from nudge.look.copies import with_parameters
+from nudge.look.parameter_swap import with_parameters
 from nudge.look.prediction import kl_divergence
 from nudge.model.gpt import GPT, init_weights
 

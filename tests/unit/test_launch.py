@@ -12,10 +12,10 @@ import pytest
 from nudge.cli import train as commands
 from nudge.config import Config
 from nudge.errors import ConfigError, MachineError
+from nudge.estimate import forecast as forecasts
 from nudge.events import Preparing
 from nudge.recipes import RECIPES, recipe
 from nudge.studio.launch import FOLDER, Launcher, _arguments
-from nudge.train import forecast as forecasts
 
 SMALL = recipe("tiny", model={"n_layer": 1, "n_head": 1, "n_embd": 16, "block_size": 8}, train={"batch_tokens": 16})
 

@@ -14,10 +14,10 @@ from tests.networks import random_network
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, DataError
+from nudge.eval import likelihood
+from nudge.eval.likelihood import Likelihood, Score
+from nudge.eval.tasks import TASKS, Example
 from nudge.infer.engine import LanguageModel
-from nudge.train import likelihood
-from nudge.train.likelihood import Likelihood, Score
-from nudge.train.tasks import TASKS, Example
 
 TEXT = "the old bridge over the river, the old mill by the river: the miller is old. " * 4
 BYTES = tokenizers.get("bytes")
@@ -174,7 +174,7 @@ def test_a_perplexity_beyond_all_numbers_is_infinite():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from nudge import recipes
-    from nudge.train.start import run as train
+    from nudge.train.run import run as train
 
     folder = tmp_path_factory.mktemp("task")
     (folder / "text.txt").write_text(TEXT * 20)

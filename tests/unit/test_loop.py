@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 import nudge
-from nudge import checkpoint, events
+from nudge import events
 from nudge.config import Config
 from nudge.errors import ConfigError, NudgeError
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
-from nudge.runfolder import RunFolder, newest_run
+from nudge.fast.fused_update import ExplicitUpdate, why_not_fast
+from nudge.runs import checkpoint
+from nudge.runs.folder import RunFolder, newest_run
 from nudge.train import control
-from nudge.train.explicit import ExplicitUpdate
-from nudge.train.update import AutogradUpdate, why_not_fast
+from nudge.train.update import AutogradUpdate
 
 
 @pytest.fixture
@@ -157,10 +158,10 @@ def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
 @pytest.fixture
 def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rehearsal makes passes too, which would be counted."""
-    from nudge.train import preflight
+    from nudge.train import rehearsal
 
-    calm = preflight.Rehearsal(step_s=0.01, eval_token_s=1e-5, sample_token_s=1e-3)
-    monkeypatch.setattr(preflight, "rehearse", lambda *_: calm)
+    calm = rehearsal.Rehearsal(step_s=0.01, eval_token_s=1e-5, sample_token_s=1e-3)
+    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: calm)
 
 
 @pytest.mark.usefixtures("no_rehearsal")

@@ -3,7 +3,7 @@ import mmap
 import pytest
 import torch
 
-from nudge.native.memory import HUGE_PAGE, huge_pages
+from nudge.fast.huge_pages import HUGE_PAGE, huge_pages
 
 
 @pytest.mark.parametrize("n_bytes", [0, 4, HUGE_PAGE, 3 * HUGE_PAGE + 64])

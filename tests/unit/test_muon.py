@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from nudge.train import muon
-from nudge.train.muon import Muon, orthogonalize
+from nudge.optim import muon
+from nudge.optim.muon import Muon, orthogonalize
 
 SHAPES = [(16, 48), (16, 64), (64, 16), (16, 16)]
 YES = torch.tensor(True)

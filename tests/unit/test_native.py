@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge import native
+from nudge.fast import native
 
 
 @pytest.mark.parametrize("source", ["decode.c", "layers.c", "layers.c -DBF16", "reading.c"])

@@ -8,7 +8,7 @@ import torch
 from nudge.config import ModelConfig, TrainConfig
 from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.optimizer import Optimizer
+from nudge.optim.optimizer import Optimizer
 
 SMALL = ModelConfig(n_layer=2, n_head=2, n_embd=16, block_size=8, vocab_size=11)
 FINITE, NOT_FINITE = torch.tensor(True), torch.tensor(False)

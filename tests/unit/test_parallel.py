@@ -14,11 +14,11 @@ from tests.processes import FORKS, free_port, losses, run
 
 from nudge import recipes
 from nudge.config import Config, MachineConfig
+from nudge.distributed.parallel import divided, empty_network, local, row_span, whole_matrices
+from nudge.distributed.rendezvous import join
+from nudge.distributed.world import World
 from nudge.model.sizes import parameter_counts, training_memory
-from nudge.train.meeting import join
-from nudge.train.parallel import divided, empty_network, local, row_span, whole_matrices
 from nudge.train.update import AutogradUpdate
-from nudge.train.world import World
 
 N_RANKS = 128
 Shares = dict[

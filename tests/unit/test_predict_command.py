@@ -8,8 +8,6 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint, RunFolder
 from nudge.cli import cli
 from nudge.cli.predict import percent
 from nudge.cli.prompts import read_context
@@ -21,6 +19,8 @@ from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import nudge_once, predict
 from nudge.model.gpt import GPT, init_weights
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint, RunFolder
 
 BYTES = tokenizers.get("bytes")
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint
 from nudge.cli import cli
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import NudgeError
 from nudge.infer import engine
 from nudge.model.gpt import GPT, init_weights
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.folder import RunFolder
 
 BYTES = tokenizers.get("bytes")
 CONFIG = Config(model=ModelConfig(n_layer=1, n_head=1, n_embd=16, block_size=32, vocab_size=BYTES.vocab_size))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nudge.config import TrainConfig
-from nudge.train.schedule import learning_rate
+from nudge.optim.schedule import learning_rate
 
 
 def rates(**settings: object) -> list[float]:

@@ -13,6 +13,7 @@ import nudge as package
 from nudge import events
 from nudge.cli import main
 from nudge.config import SORTING, DataConfig, ModelConfig
+from nudge.convert.formats import huggingface
 from nudge.data import sorting
 from nudge.data import tokenizer as tokenizers
 from nudge.data.batches import SKIPPED, Batches, val_windows
@@ -20,11 +21,10 @@ from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, Tokens, open_dataset
 from nudge.data.tokenizer import CharTokenizer
 from nudge.errors import ConfigError, DataError
+from nudge.eval.loss import evaluate, score, solved
 from nudge.infer.engine import LanguageModel, load
-from nudge.model.formats import huggingface
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.evaluation import evaluate, score, solved
-from nudge.train.start import resume
+from nudge.train.run import resume
 
 LETTERS = CharTokenizer("ABC", has_eot=False)
 SIZES = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=11, vocab_size=3)

@@ -6,7 +6,6 @@ from dataclasses import fields
 
 import pytest
 
-from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.model.sizes import TrainingMemory
 from nudge.plan import published, questions
@@ -14,6 +13,7 @@ from nudge.plan.explain import formulas
 from nudge.plan.planner import Ask, make_ask, plan
 from nudge.studio.pages.plan_question import FIELDS, asked, opening
 from nudge.studio.words import Words, texts
+from nudge.util import formatting
 
 
 def ask(**written: str) -> Ask:
@@ -89,18 +89,18 @@ def test_what_cannot_be_is_refused(written: dict[str, str], message: str) -> Non
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (numbers.about(24.6), "25 hours"),
-        (numbers.about(24.6, "ko"), "25시간"),
-        (numbers.about(70), "2.9 days"),
-        (numbers.about(0.5), "30 min"),
-        (numbers.about(20_000), "2.3 years"),
-        (numbers.about(1e-4), "360 ms"),
-        (numbers.about(2 / 3600, "ko"), "2.0초"),
-        (numbers.dollars(8.369), "$8.37"),
-        (numbers.dollars(576.2), "$576"),
-        (numbers.dollars(4_612_345), "$4.61 M"),
-        (numbers.dollars(0.001), "< $0.01"),
-        (numbers.scientific(8.762e18), "8.76 × 10¹⁸"),
+        (formatting.about(24.6), "25 hours"),
+        (formatting.about(24.6, "ko"), "25시간"),
+        (formatting.about(70), "2.9 days"),
+        (formatting.about(0.5), "30 min"),
+        (formatting.about(20_000), "2.3 years"),
+        (formatting.about(1e-4), "360 ms"),
+        (formatting.about(2 / 3600, "ko"), "2.0초"),
+        (formatting.dollars(8.369), "$8.37"),
+        (formatting.dollars(576.2), "$576"),
+        (formatting.dollars(4_612_345), "$4.61 M"),
+        (formatting.dollars(0.001), "< $0.01"),
+        (formatting.scientific(8.762e18), "8.76 × 10¹⁸"),
     ],
 )
 def test_times_and_money(written: str, expected: str) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from nudge.events import Evaluation, Event, Sample, Started, Step
-from nudge.train.summary import summarize
+from nudge.runs.summary import summarize
 
 STARTED = Started(
     step=0, time=0.0, run="runs/x", steps=600, n_params=1, batch_tokens=100, micro_batch=1, device="cpu",

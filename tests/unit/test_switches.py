@@ -11,7 +11,7 @@ from torch import Tensor
 from nudge import config as configs
 from nudge.config import Config, ModelConfig
 from nudge.errors import ConfigError
-from nudge.infer.decode import PlainReader
+from nudge.fast.decoder import PlainReader
 from nudge.infer.streams import Context
 from nudge.model import sizes
 from nudge.model.gpt import GPT, Cache, Rotation, init_weights

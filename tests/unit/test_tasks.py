@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nudge.errors import DataError
-from nudge.train.tasks import TASKS, Example, read
+from nudge.eval.tasks import TASKS, Example, read
 
 
 def example(task: str, folder: Path, line: dict[str, Any]) -> Example:

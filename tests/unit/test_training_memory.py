@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nudge import recipes
+from nudge.fast.fused_update import why_not_fast
 from nudge.model import sizes
 from nudge.model.sizes import TrainingMemory
-from nudge.train.update import why_not_fast
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "memory.py"
 TINY, SMALL, XL = (recipes.recipe(name).model for name in ("tiny", "gpt2_small", "gpt2_xl"))

@@ -10,13 +10,13 @@ import safetensors.torch
 import torch
 from tests.unit.test_inspection import saved
 
-from nudge import checkpoint as checkpoints
-from nudge import files as disk
-from nudge.checkpoint import Checkpoint, SavedFile
 from nudge.errors import CheckpointError, RunError
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint, SavedFile
+from nudge.runs.folder import RunFolder
 from nudge.studio.models import Models
 from nudge.studio.weight_files import WeightFiles
+from nudge.util import files as disk
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from nudge.bench.rounds import WEIGHTS, Prepared, decoding_figures
+from nudge.bench.peers import WEIGHTS, Prepared, decoding_figures
 
 
 def ctranslate2(

@@ -17,10 +17,10 @@ from torch import Tensor
 import nudge
 from nudge.bench import ours
 from nudge.bench.limits import synchronize
-from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
+from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.bench.training import huggingface_config
 from nudge.config import ModelConfig
-from nudge.infer.weights import DType
+from nudge.fast.weights import DType
 from nudge.model.gpt import GPT, init_weights
 
 Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next token

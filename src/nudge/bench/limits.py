@@ -8,11 +8,11 @@ from functools import partial
 import psutil
 import torch
 
-from nudge import native
-from nudge.bench.rounds import Prepared
+from nudge.bench.peers import Prepared
 from nudge.config import MachineConfig
-from nudge.native.memory import huge_pages
-from nudge.train.probe import probe
+from nudge.fast import native
+from nudge.fast.huge_pages import huge_pages
+from nudge.machine.hardware_probe import probe
 
 SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 TRIES = 5

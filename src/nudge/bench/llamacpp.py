@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nudge.bench.rounds import WEIGHTS, NotHereError, Prepared, decoding_figures
+from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.config import ModelConfig
 from nudge.errors import FormatError
 
@@ -98,6 +98,6 @@ class _Context:
 def _write(path: Path, config: ModelConfig, weights: Path, dtype: str) -> None:
     import safetensors.torch
 
-    from nudge.model.formats import gguf
+    from nudge.convert.formats import gguf
 
     gguf.write(path, config, safetensors.torch.load_file(weights), None, dtype=dtype)

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from nudge.bench.rounds import NotHereError, Prepared, checkout, peak_bytes
+from nudge.bench.peers import NotHereError, Prepared, checkout, peak_bytes
 from nudge.config import from_dict
-from nudge.model.formats import llmc as formats
+from nudge.convert.formats import llmc as formats
 from nudge.model.gpt import GPT, init_weights
 
 _TOOK = re.compile(r"step (\d+): train loss (\S+) \(took ([\d.]+) ms\)")

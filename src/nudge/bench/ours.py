@@ -13,11 +13,11 @@ from nudge.config import Config
 from nudge.data.encoding import Group, group_documents
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
-from nudge.infer.decode import Decoder, PlainReader, feed_each, feed_prompts
-from nudge.infer.weights import DType, take_over
+from nudge.fast.decoder import Decoder, PlainReader, feed_each, feed_prompts
+from nudge.fast.weights import DType, take_over
+from nudge.machine.hardware_probe import probe
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.fit import fit_to_machine
-from nudge.train.probe import probe
+from nudge.train.resolve import fit_to_machine
 from nudge.train.update import make_update
 
 

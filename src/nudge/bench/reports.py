@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from nudge.bench import samples
-from nudge.bench.contests import Contest, Measure
-from nudge.bench.turns import Absent, Contender, Event, Prepared, Turn
+from nudge.bench.runner import Absent, Contender, Event, Prepared, Turn
+from nudge.bench.suites import Contest, Measure
 
 
 @dataclass(slots=True)

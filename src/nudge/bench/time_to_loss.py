@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 import nudge
-from nudge.bench.contests import NANOGPT_MODEL, NANOGPT_TRAIN, shape
-from nudge.bench.rounds import Prepared, checkout
+from nudge.bench.peers import Prepared, checkout
+from nudge.bench.suites import NANOGPT_MODEL, NANOGPT_TRAIN, shape
 from nudge.bench.training import nanogpt_module, nanogpt_optimizer, plain_update
 from nudge.config import Config, TrainConfig, from_dict, override
 from nudge.data.split import Split
 from nudge.events import Evaluation, Event, Step
-from nudge.train.start import run
+from nudge.train.run import run
 
 Progress = Generator[
     tuple[int, float, float], None, None

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nudge.bench.rounds import Prepared
-from nudge.data import ranks
+from nudge.bench.peers import Prepared
+from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers_of_ours
-from nudge.data.pieces import pieces
-from nudge.data.sources import documents
+from nudge.data.chunking import pieces
+from nudge.data.corpus import documents
 from nudge.data.tokenizer import EOT, GPT2_PATTERN, to_bytes
 
 EOT_ID = 50256
@@ -36,7 +36,7 @@ def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
     """tiktoken's own way for many texts."""
     import tiktoken as library
 
-    ranked = {token: rank for rank, token in enumerate(ranks.find("gpt2"))}
+    ranked = {token: rank for rank, token in enumerate(published_vocab.find("gpt2"))}
     encoding = library.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranked, special_tokens={EOT: EOT_ID})
 
     def encode(texts: Sequence[str]) -> list[Any]:
@@ -52,8 +52,8 @@ def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
     os.environ |= {"TOKENIZERS_PARALLELISM": str(threads > 1).lower(), "RAYON_NUM_THREADS": str(threads)}
     import tokenizers as library
 
-    vocabulary = ranks.find("gpt2")
-    letters = ranks.byte_alphabet()
+    vocabulary = published_vocab.find("gpt2")
+    letters = published_vocab.byte_alphabet()
 
     def spelled(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -112,5 +112,5 @@ def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mappin
 
 def check(paths: Sequence[str | Path], field: str) -> int:
     """Bytes of text to encode. Raises: DataError for missing files; MachineError without GPT-2's vocabulary."""
-    ranks.find("gpt2")
+    published_vocab.find("gpt2")
     return sum(len(to_bytes(text)) for text in documents([str(path) for path in paths], field=field))

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 import nudge
-from nudge.bench import contests, ours
+from nudge.bench import ours, suites
 from nudge.bench.limits import synchronize
-from nudge.bench.rounds import NotHereError, Prepared, checkout
+from nudge.bench.peers import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
 
 Update = Callable[[Tensor, Tensor], Tensor]
@@ -54,7 +54,7 @@ def nanogpt(
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     module = nanogpt_module(folder)
-    model = module.GPT(module.GPTConfig(**contests.shape(run.model, "vocab_size"), bias=True, dropout=0.0)).to(device)
+    model = module.GPT(module.GPTConfig(**suites.shape(run.model, "vocab_size"), bias=True, dropout=0.0)).to(device)
     optimizer = nanogpt_optimizer(model, run.train, "cuda" if fused else device.type)
     forward = torch.compile(model) if compiled else model
 

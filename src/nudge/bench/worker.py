@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from nudge.bench.rounds import Figures, NotHereError, Prepared, peak_bytes
+from nudge.bench.peers import Figures, NotHereError, Prepared, peak_bytes
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import click
 from nudge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nudge.bench.contests import Contest
+    from nudge.bench.suites import Contest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(resolve_path=True, path_type=Path)
@@ -83,14 +83,14 @@ def train(
     """
     from nudge import config as configs
     from nudge import recipes
-    from nudge.bench import contests
+    from nudge.bench import suites
 
     _must_exist(nanogpt, llmc)
     config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
     if device:
         config = configs.override(config, {"machine": {"device": device}})
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = contests.training(
+        contest = suites.training(
             config,
             batch=batch,
             context=context,
@@ -141,7 +141,7 @@ def decode(
       nudge bench decode --prompt 512 --plot prefill.png
     """
     from nudge import recipes
-    from nudge.bench import contests, decoding
+    from nudge.bench import decoding, suites
 
     if source:
         from nudge.infer.engine import load
@@ -150,13 +150,13 @@ def decode(
     else:
         network, name = decoding.random_network(recipes.recipe(recipe).model), recipe
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = contests.decoding(
+        contest = suites.decoding(
             network.config,
             name=name,
             batch=batch,
             prompt=prompt,
             tokens=tokens,
-            dtypes=dtype or tuple(contests.DTYPES),
+            dtypes=dtype or tuple(suites.DTYPES),
             threads=_threads(measuring["threads"]),
             device=_device(device),
             work=Path(work),
@@ -182,11 +182,11 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
       nudge bench tokenize book.txt
       nudge bench tokenize "reviews/*.jsonl" --field review --cores 1 --cores 4
     """
-    from nudge.bench import contests, tokenizing
+    from nudge.bench import suites, tokenizing
 
     n_bytes = tokenizing.check(files, field)
     available = _threads(measuring["threads"])
-    contest = contests.tokenizing(
+    contest = suites.tokenizing(
         [str(Path(file).resolve()) for file in files],
         field_name=field,
         cores=cores or range(1, min(2, available) + 1),
@@ -227,13 +227,13 @@ def time_to_loss(
     """
     from nudge import config as configs
     from nudge import recipes
-    from nudge.bench import contests
+    from nudge.bench import suites
 
     _must_exist(text, nanogpt)
-    config = configs.override(recipes.recipe(recipe), {"model": contests.shape(contests.NANOGPT_MODEL)})
+    config = configs.override(recipes.recipe(recipe), {"model": suites.shape(suites.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = contests.time_to_loss(
+        contest = suites.time_to_loss(
             config,
             text,
             target=target,
@@ -254,7 +254,7 @@ def _must_exist(*paths: Path | None) -> None:
 
 
 def _threads(asked: int | None) -> int:
-    from nudge.train.probe import usable_cores
+    from nudge.util.system import usable_cores
 
     return asked or usable_cores()
 
@@ -276,15 +276,15 @@ def _measure(
     device: str | None,
 ) -> None:
     """Let them play, and show what was found."""
-    from nudge.bench import contests, pictures, reports, turns
+    from nudge.bench import pictures, reports, runner, suites
     from nudge.cli import benchtable
 
     if plot:
         pictures.check(plot)  # before minutes are spent
     contest, threads = contest.only(peer), _threads(threads)
-    machine = contests.machine(threads=threads, device=device)
+    machine = suites.machine(threads=threads, device=device)
     report = reports.Report(contest, machine)
-    events = turns.take_turns((machine, *contest.contenders), rounds, threads=threads)
+    events = runner.take_turns((machine, *contest.contenders), rounds, threads=threads)
     for event in benchtable.watched(events, contest, rounds):
         report.add(event)
     found = report.as_dict(_about(threads, rounds))
@@ -305,7 +305,7 @@ def _about(threads: int, rounds: int) -> dict[str, Any]:
     import torch
 
     import nudge
-    from nudge.train.probe import cpu_name, usable_cores
+    from nudge.util.system import cpu_name, usable_cores
 
     return {
         "nudge": nudge.__version__,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from nudge.bench.contests import Contest
-    from nudge.bench.turns import Event
+    from nudge.bench.runner import Event
+    from nudge.bench.suites import Contest
 
 
 def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iterator[Event]":
@@ -16,7 +16,7 @@ def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iter
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from nudge.bench.turns import Absent, Turn
+    from nudge.bench.runner import Absent, Turn
 
     console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())

@@ -81,10 +81,10 @@ def info(folder: Path, verify: bool, as_json: bool) -> None:
     """
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import prepare as preparation
-    from nudge.data import tokenfiles
+    from nudge.data.foreign import token_files
     from nudge.data.shards import open_dataset
 
-    if tokenfiles.find([str(folder)]):
+    if token_files.find([str(folder)]):
         dataset = prepare_with_bar(preparation.prepare(DataConfig(paths=(str(folder),))))
     else:
         dataset = open_dataset(folder)

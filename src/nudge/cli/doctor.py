@@ -59,7 +59,7 @@ def examine() -> dict[str, list[Fact]]:
     import torch
 
     from nudge.config import MachineConfig
-    from nudge.train.probe import probe
+    from nudge.machine.hardware_probe import probe
 
     machine = probe(MachineConfig())
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
@@ -84,7 +84,7 @@ def examine() -> dict[str, list[Fact]]:
 
 
 def _cores() -> Fact:
-    from nudge.train.probe import usable_cores
+    from nudge.util.system import usable_cores
 
     return Fact("cores", usable_cores(), f"{usable_cores()} of {os.cpu_count()} for this process")
 
@@ -133,15 +133,15 @@ def _pen_font() -> Fact:
 
 
 def _vocabulary(name: str) -> Fact:
-    from nudge.data import ranks
+    from nudge.data import published_vocab
 
-    _, path = ranks.local_copy(name)
+    _, path = published_vocab.local_copy(name)
     words = f"here, no network needed ({path})" if path else "not here: downloaded when it is first used"
     return Fact(name, path and str(path), words)
 
 
 def _cache() -> Fact:
-    from nudge.files import cache_folder
+    from nudge.util.files import cache_folder
 
     folder = cache_folder()
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

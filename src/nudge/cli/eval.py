@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nudge.errors import ConfigError
-from nudge.train.tasks import TASKS, Example, Task, read
+from nudge.eval.tasks import TASKS, Example, Task, read
 
 if TYPE_CHECKING:
     from nudge.config import ModelConfig
+    from nudge.eval.likelihood import Score
     from nudge.infer.engine import LanguageModel
-    from nudge.train.likelihood import Score
 
 
 @click.command("eval")
@@ -71,7 +71,7 @@ def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[s
 
 def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
     from nudge.cli.progress import with_bar
-    from nudge.train.evaluation import evaluate, run_dataset, solved
+    from nudge.eval.loss import evaluate, run_dataset, solved
 
     doing = f"measuring windows of {model.network.config.block_size:,} tokens"
     result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, doing))
@@ -94,7 +94,7 @@ def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as
 
 def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], as_json: bool) -> None:
     from nudge.cli.progress import with_bar
-    from nudge.train import likelihood
+    from nudge.eval import likelihood
 
     config = model.network.config
     answers = likelihood.continuations(model, examples)

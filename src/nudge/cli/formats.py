@@ -39,10 +39,10 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
       nudge import out/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --out runs/shakespeare
       nudge import log124M/model_00019560.bin --out runs/llmc
     """
-    from nudge.infer import exchange
+    from nudge.convert import import_export
     from nudge.model.sizes import parameter_counts
 
-    imported = exchange.import_model(source, out, tokenizer=tokenizer)
+    imported = import_export.import_model(source, out, tokenizer=tokenizer)
     for note in imported.notes:
         click.echo(note, err=True)
     model = imported.config.model
@@ -85,19 +85,20 @@ def export(source: str | None, target: str, out: Path, dtype: str | None, as_jso
       nudge export runs/first --to gguf --dtype q8_0 --out exports/gguf
       nudge export runs/sharded --to ckpt --out exports/one
     """
-    from nudge.infer import engine, exchange
+    from nudge.convert import import_export
+    from nudge.infer import engine
 
     if target == "ckpt":
         if dtype is not None:
             raise ConfigError("a checkpoint of nudge keeps its weights as they are", "leave --dtype out")
-        found = exchange.export_checkpoint(source, out)
+        found = import_export.export_checkpoint(source, out)
         words = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
         click.echo(json.dumps(words) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
         return
     model = engine.load(source, device="cpu")
     for note in model.notes:
         click.echo(note, err=True)
-    for note in exchange.export_model(model, out, target, dtype=dtype):
+    for note in import_export.export_model(model, out, target, dtype=dtype):
         click.echo(note, err=True)
     if as_json:
         click.echo(json.dumps({"out": str(out), "format": target, "source": str(model.path), "step": model.step}))

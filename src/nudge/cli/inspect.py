@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.visible import bar, visible
+from nudge.util.terminal_text import bar, readable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,7 +168,7 @@ def _clean(text: str) -> str:
 
 def _line(text: str) -> str:
     """A name or a token as one visible line."""
-    return visible(_clean(text)).replace("\n", "⏎").replace("\t", "⇥")
+    return readable(_clean(text)).replace("\n", "⏎").replace("\t", "⇥")
 
 
 def _show_head(console: "Console", found: "Weights") -> None:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nudge import __version__, files
+from nudge import __version__
 from nudge import config as configs
 from nudge.cli.train import make_config
 from nudge.cli.train import train as train_command
 from nudge.errors import ConfigError, MachineError
 from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import ANY_GPU, Job, LocalPath, check
+from nudge.util import files
+from nudge.util.system import usable_cores
 
 if TYPE_CHECKING:
     from nudge.config import Config
@@ -107,9 +109,7 @@ def check_meant(on: str, asked: dict[str, Any]) -> None:
     for option, engines in ONLY.items():
         if on not in engines and asked[option] not in (None, default[option]):
             raise ConfigError(f"--{option} says nothing to --on {on}", f"it is for {' and '.join(engines)}")
-    if on == "local" and asked["per_node"] > (
-        here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or os.cpu_count() or 1
-    ):
+    if on == "local" and asked["per_node"] > (here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or usable_cores()):
         click.echo(f"note: {asked['per_node']} processes, and this machine has {here} GPUs or cores for them", err=True)
 
 

@@ -10,8 +10,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from nudge.cli.progress import PREPARING
-from nudge.cli.visible import visible
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.util.terminal_text import readable
 
 HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
 HEADER_EVERY = 20
@@ -149,7 +149,7 @@ class View:
             self.console.print(Rule(title, align="left", style="dim"))
         else:
             self.console.print(f"--- {title}")
-        self.console.print(Text.assemble((visible(sample.prompt), "bold"), visible(sample.text)))
+        self.console.print(Text.assemble((readable(sample.prompt), "bold"), readable(sample.text)))
         if self.console.is_terminal:
             self.console.print(Rule(style="dim"))
         else:

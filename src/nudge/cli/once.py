@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nudge.infer.engine import LanguageModel
-    from nudge.look.once import Nudge, Optimizer
+    from nudge.look.single_update import Nudge, Optimizer
 
 N_PARAMETERS = 5  # shown; --json has all
 
@@ -54,8 +54,8 @@ def once(
     """
     from nudge.cli.prompts import one_token, read_context
     from nudge.infer import engine
-    from nudge.look.once import control_contexts, nudge_once
     from nudge.look.prediction import start_of_document
+    from nudge.look.single_update import control_contexts, nudge_once
 
     model = engine.load(source)
     for note in model.notes:
@@ -71,7 +71,7 @@ def once(
 
 
 def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> dict[str, Any]:
-    from nudge.data.visible import shown_token
+    from nudge.data.tokenizer import shown_token
 
     def text(token: int) -> str:
         return shown_token(model.tokenizer, token)
@@ -106,7 +106,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     from nudge.cli.live import make_console
     from nudge.cli.predict import percent
     from nudge.cli.prompts import shown_context
-    from nudge.data.visible import shown_token
+    from nudge.data.tokenizer import shown_token
 
     def token(number: int) -> str:
         return shown_token(model.tokenizer, number)

@@ -179,9 +179,9 @@ def _validate(as_json: bool) -> None:
 def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: bool) -> None:
     from nudge import config as configs
     from nudge import recipes
+    from nudge.estimate.calibration import calibrate_in_process
     from nudge.plan.planner import make_ask
     from nudge.plan.planner import plan as planned
-    from nudge.train.calibration import calibrate_in_process
 
     tables = configs.parse_settings(settings)
     config = configs.override(recipes.recipe(recipe), tables)

@@ -10,17 +10,17 @@ from rich.text import Text
 
 from nudge.cli.plan import amount
 from nudge.cli.planview import duration, indented, scientific, show_next, title, wide_console
-from nudge.numbers import dollars
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today, tokens_per_parameter
 from nudge.plan.losses import published_losses
 from nudge.plan.planner import Plan
 from nudge.plan.questions import compute_optimal
 from nudge.recipes import recipe
+from nudge.util.formatting import dollars
 
 if TYPE_CHECKING:
+    from nudge.estimate.calibration import Calibration
     from nudge.plan.speed import Validation
-    from nudge.train.calibration import Calibration
 
 
 def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | None) -> None:

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from nudge.cli.live import make_console
 from nudge.cli.plan import amount
-from nudge.numbers import dollars
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import Device
 from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.plan.questions import changes, ladder
+from nudge.util.formatting import dollars
 
 PARTS = (  # of memory, and the colour of each
     ("weights", "dodger_blue2"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.visible import bar
+from nudge.util.terminal_text import bar
 
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
@@ -88,7 +88,7 @@ def _as_json(model: "LanguageModel", prediction: "Prediction", top: int, tokens:
 
 
 def _row(model: "LanguageModel", prediction: "Prediction", token: int) -> dict[str, Any]:
-    from nudge.data.visible import shown_token
+    from nudge.data.tokenizer import shown_token
 
     return {
         "token": token,

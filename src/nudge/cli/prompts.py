@@ -49,7 +49,7 @@ def one_token(model: "LanguageModel", text: str) -> int:
 
     Raises: ConfigError for text of several tokens or none.
     """
-    from nudge.data.visible import shown_token
+    from nudge.data.tokenizer import shown_token
 
     token = _id(text)
     if token is not None:
@@ -83,7 +83,7 @@ def _single(model: "LanguageModel", text: str) -> int | None:
 
 def shown_context(model: "LanguageModel", context: tuple[int, ...]) -> str:
     """The end of a context, token by token."""
-    from nudge.data.visible import shown_token
+    from nudge.data.tokenizer import shown_token
 
     start = "… " if len(context) > SHOWN_TOKENS else ""
     return start + " ".join(shown_token(model.tokenizer, token) for token in context[-SHOWN_TOKENS:])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from nudge.train.listing import RunLine, list_runs
+from nudge.runs.listing import RunLine, list_runs
 
 
 @click.command()

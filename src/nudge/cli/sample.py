@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from nudge.cli.prompts import clean, read_prompt
-from nudge.cli.visible import visible
-from nudge.infer import DTYPES
+from nudge.fast import DTYPES
+from nudge.util.terminal_text import readable
 
 if TYPE_CHECKING:
+    from nudge.fast.weights import DType
     from nudge.infer.engine import LanguageModel
     from nudge.infer.streams import TextStream
-    from nudge.infer.weights import DType
 
 
 @click.command()
@@ -87,10 +87,10 @@ def sample(
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
     terminal, prompt = sys.stdout.isatty(), clean(prompt)
-    sys.stdout.write(click.style(visible(prompt), bold=True) if terminal and prompt else prompt)
+    sys.stdout.write(click.style(readable(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
     for piece in stream:
-        sys.stdout.write(visible(piece) if terminal else piece)
+        sys.stdout.write(readable(piece) if terminal else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()

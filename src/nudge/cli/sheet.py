@@ -51,7 +51,7 @@ def sheet(
 
 def _save(out: Path, page: bytes) -> None:
     """Raises: SheetError instead of writing over a text that a person may have changed; MachineError if it cannot."""
-    from nudge import files
+    from nudge.util import files
 
     try:
         if out.suffix == ".md" and out.exists() and out.read_bytes() != page:

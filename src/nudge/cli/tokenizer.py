@@ -41,12 +41,12 @@ def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json:
       nudge train --data books/ --tokenizer tokenizer.json
     """
     from nudge.cli.progress import prepare_with_bar
-    from nudge.data import sources, vocabulary
+    from nudge.data import corpus, vocabulary
     from nudge.data.shards import writing_to
 
-    files = sources.find(src)
+    files = corpus.find(src)
     total = sum(file.n_bytes for file in files)
-    documents = sources.read_all(files, field)
+    documents = corpus.read_all(files, field)
     learned = prepare_with_bar(vocabulary.learn(f"bpe-{vocab_size}", documents, lambda text: text, total=total))
     with writing_to(out.parent):
         learned.save(out)

@@ -88,7 +88,7 @@ def train(
     if more_data and not data:
         raise ConfigError(f"unexpected {more_data[0]!r}", f"text to learn from is given as --data {more_data[0]}")
     config = make_config(paths=(*data, *more_data), **options)
-    from nudge.train.start import run
+    from nudge.train.run import run
 
     watch(run(config, folder, or_resume=or_resume), as_json=as_json)
 
@@ -110,7 +110,7 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     """
     if steps is not None and minutes is not None:
         raise ConfigError("--steps and --minutes were both given", "give one of them")
-    from nudge.train.start import resume as go_on
+    from nudge.train.run import resume as go_on
 
     watch(go_on(run, steps=steps, minutes=minutes), as_json=as_json)
 
@@ -200,9 +200,9 @@ def watch(told: Iterator["Event"], *, as_json: bool) -> None:
     if reason == "diverged" and isinstance(last, events.Stopped):
         raise RunError(f"the run stopped after update {last.step}", last.hint)
     if reason == "finished" and interrupt.run and not as_json:
-        from nudge.cli import closing
+        from nudge.cli import run_report
 
-        closing.show(Path(interrupt.run))
+        run_report.show(Path(interrupt.run))
 
 
 def is_first_process() -> bool:
@@ -237,7 +237,7 @@ class Interrupt:
         if self.signal:
             os._exit(128 + number)
         self.signal = number
-        from nudge.runfolder import RunFolder
+        from nudge.runs.folder import RunFolder
         from nudge.train import control
 
         folder = RunFolder(Path(self.run))

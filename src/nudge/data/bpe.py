@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from nudge.data.ranks import byte_alphabet
+from nudge.data.published_vocab import byte_alphabet
 from nudge.errors import TokenizerError
 
 # How text is split before bytes are merged: Llama 3's pattern, which is cl100k's in its original form. It is one that

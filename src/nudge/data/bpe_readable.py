@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import regex  # type: ignore[import-untyped]
 
-from nudge.data.ranks import byte_alphabet
+from nudge.data.published_vocab import byte_alphabet
 
 
 def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:

@@ -18,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nudge.data.ledger import Ledger
-from nudge.data.pieces import LONGEST_PIECE, PIECE_CHARS, pieces
+from nudge.data.chunking import LONGEST_PIECE, PIECE_CHARS, pieces
+from nudge.data.resume_log import Ledger
 from nudge.data.shards import SplitName, Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer

@@ -5,7 +5,6 @@ What was prepared once is found again by its key: the content of the files, the 
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,19 @@ from pathlib import Path
 import filelock
 
 from nudge.config import SORTING, DataConfig
-from nudge.data import hub, sorting, sources, tokenfiles, vocabulary
+from nudge.data import corpus, sorting, vocabulary
 from nudge.data import tokenizer as tokenizers
+from nudge.data.corpus import TextFile
 from nudge.data.encoding import encode_documents
-from nudge.data.ledger import Ledger
+from nudge.data.foreign import hub, token_files
+from nudge.data.resume_log import Ledger
 from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, check_key, is_prepared, open_dataset, writing_to
-from nudge.data.sources import TextFile
 from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError
 from nudge.events import Preparing
-from nudge.files import cache_folder
+from nudge.util.files import cache_folder
+from nudge.util.system import usable_cores
 
 # Part of every key: to be raised when the same text would be prepared in another way.
 RECIPE = 1
@@ -41,14 +42,14 @@ def prepare(
     once wait for each other.
     Raises: DataError, TokenizerError, MachineError.
     """
-    if len(config.paths) == 1 and is_prepared(prepared := sources.expand_user(config.paths[0])):
+    if len(config.paths) == 1 and is_prepared(prepared := corpus.expand_user(config.paths[0])):
         return open_dataset(prepared)
-    if token_files := tokenfiles.find(config.paths):
-        return (yield from tokenfiles.prepare(config, token_files, out))
+    if found := token_files.find(config.paths):
+        return (yield from token_files.prepare(config, found, out))
     if SORTING in config.paths:
         return sorting.prepare(config, out)
     paths, note = yield from hub.fetch(config.paths, config.field, config.hub_bytes)
-    texts = sources.find(paths)
+    texts = corpus.find(paths)
     source = yield from _read_source(config, texts, note)
     tokenizer = None if vocabulary.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
     if tokenizer and not tokenizer.opening:
@@ -63,16 +64,16 @@ def prepare(
             check_key(folder, key)
         else:
             work = _Preparation(config=config, texts=texts, source=source, tokenizer=tokenizer, key=key, folder=folder)
-            yield from work.run(threads or _cores())
+            yield from work.run(threads or usable_cores())
     return open_dataset(folder)
 
 
 def find_text(paths: Sequence[str]) -> list[TextFile]:
     """The text files that paths name; none if they name tokens, or text that is not here. Raises: DataError."""
-    if (len(paths) == 1 and is_prepared(sources.expand_user(paths[0]))) or SORTING in paths or tokenfiles.find(paths):
+    if (len(paths) == 1 and is_prepared(corpus.expand_user(paths[0]))) or SORTING in paths or token_files.find(paths):
         return []
     local = [path for path in paths if not hub.is_hub(path)]
-    return sources.find(local) if local or not paths else []
+    return corpus.find(local) if local or not paths else []
 
 
 def _read_source(config: DataConfig, texts: list[TextFile], note: str) -> Generator[Preparing, None, Source]:
@@ -80,7 +81,7 @@ def _read_source(config: DataConfig, texts: list[TextFile], note: str) -> Genera
     content, done = hashlib.sha256(), 0
     for file in texts:
         digest = hashlib.sha256()
-        for chunk in sources.chunks(file):
+        for chunk in corpus.chunks(file):
             digest.update(chunk)
             done += len(chunk)
             yield Preparing(what="reading", done=done, total=total)
@@ -108,11 +109,6 @@ def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: T
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
-def _cores() -> int:
-    """The cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Preparation:
     """What is to be done in a folder that this process has locked."""
@@ -136,7 +132,7 @@ class _Preparation:
         ledger.close()
 
     def _documents(self) -> Iterator[tuple[str, int]]:
-        return sources.read_all(self.texts, self.config.field)
+        return corpus.read_all(self.texts, self.config.field)
 
     def _get_tokenizer(self, split: Split, *, continues: bool) -> Generator[Preparing, None, Tokenizer]:
         path = self.folder / "tokenizer.json"

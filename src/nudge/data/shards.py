@@ -11,8 +11,8 @@ val_000000.bin ...
 Each document is the end-of-text token and then its text; or the tokens are records, which have a length instead of a
 token that starts them (docs/decisions/0006-records.md). Source: llm.c, dev/data/data_common.py.
 
-The tokens of another program stay in its files (data/tokenfiles.py); beside the manifest then lie only the tokenizer
-and where documents end.
+The tokens of another program stay in its files (data/foreign/token_files.py); beside the manifest then lie only the
+tokenizer and where documents end.
 """
 
 import bisect
@@ -29,10 +29,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nudge import files
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, MachineError, TokenizerError
+from nudge.util import files
 
 FORMAT = "nudge shards 1"
 HEADER_BYTES = 256 * 4

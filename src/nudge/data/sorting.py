@@ -34,7 +34,7 @@ from nudge.data.split import hash_number
 from nudge.data.tokenizer import CharTokenizer
 from nudge.data.vocabulary import is_learned
 from nudge.errors import ConfigError
-from nudge.files import cache_folder
+from nudge.util.files import cache_folder
 
 LETTERS = "ABC"
 N_LETTERS = 6

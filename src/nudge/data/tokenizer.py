@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import tiktoken
 
-from nudge import files
-from nudge.data import ranks
-from nudge.data.pieces import LONGEST_PIECE, pieces
+from nudge.data import published_vocab
+from nudge.data.chunking import LONGEST_PIECE, pieces
 from nudge.errors import TokenizerError, nearest
+from nudge.util import files
+from nudge.util.terminal_text import shown
 
 EOT = "<|endoftext|>"
 FORMAT = "nudge tokenizer 1"
@@ -289,7 +290,7 @@ def get(spec: str) -> Tokenizer:
     if spec == "bytes":
         return ByteTokenizer()
     if spec in ("gpt2", "cl100k"):
-        return _published(spec, ranks.find(spec))
+        return _published(spec, published_vocab.find(spec))
     if trained_size(spec) is not None or spec == "chars":
         raise TokenizerError(
             f"the vocabulary {spec} is made from text, and there is none here",
@@ -318,8 +319,8 @@ def load(path: Path) -> Tokenizer:
         data = path.read_bytes()
     except OSError as error:
         raise TokenizerError(f"cannot read the tokenizer {path}: {error.strerror}", "check the path") from error
-    if published := ranks.recognise(data):
-        return _published(published.vocabulary, ranks.parse(data, published))
+    if published := published_vocab.recognise(data):
+        return _published(published.vocabulary, published_vocab.parse(data, published))
     return _parse(data, path)
 
 
@@ -380,3 +381,14 @@ def to_bytes(text: str) -> bytes:
 def mended(text: str) -> str:
     """`text` with U+FFFD in place of halves of characters, which have no bytes at all."""
     return _LONE.sub("\ufffd", text) if _LONE.search(text) else text
+
+
+def shown_token(tokenizer: Tokenizer, token: int) -> str:
+    """One token of a network: its text by `shown`, the name of a special token, or <id 50259> if it has no text.
+
+    The vocabulary of a network may be larger than its tokenizer's.
+    """
+    data = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+    if data is not None:
+        return shown(data)
+    return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")

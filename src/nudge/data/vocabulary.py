@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.pieces import pieces
+from nudge.data.chunking import pieces
 from nudge.data.tokenizer import Tokenizer
 from nudge.events import Preparing
 

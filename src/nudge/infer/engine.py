@@ -3,7 +3,7 @@
     prompt -> [eot] + tokens -> prefill (all at once) -> logits of the next token -> draw -> decode (one by one) -> text
 
 The keys and values of what was read are kept, so a new token costs one position. On a CPU with a C compiler that is
-the work of decode.py; everywhere else of model/gpt.py and its cache.
+the work of fast/decoder.py; everywhere else of model/gpt.py and its cache.
 """
 
 import os
@@ -13,18 +13,18 @@ from pathlib import Path
 
 import torch
 
-from nudge import checkpoint as checkpoints
 from nudge import config as configs
-from nudge.checkpoint import Checkpoint
 from nudge.config import SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, ConfigError, nearest
-from nudge.infer import DTYPES, decode
-from nudge.infer.batch import finish
+from nudge.fast import DTYPES, decoder
+from nudge.fast.weights import DType, Weights, take_over
+from nudge.infer.batching import finish
 from nudge.infer.streams import Context, TextStream, TokenStream
-from nudge.infer.weights import DType, Weights, take_over
 from nudge.model.gpt import GPT
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint
 
 DEFAULT_MAX_TOKENS = 200
 
@@ -157,12 +157,12 @@ class LanguageModel:
             ends_with_document=ends_with_document,
         )
 
-    def reader(self, room: int | None = None) -> decode.Reader:
+    def reader(self, room: int | None = None) -> decoder.Reader:
         """What reads tokens and gives the logits of the next one, with room for so many (block_size if left out)."""
         room = min(room or self.network.config.block_size, self.network.config.block_size)
         if self.weights is None:
-            return decode.PlainReader(self.network, room)
-        return decode.Decoder(self.weights, room=room)
+            return decoder.PlainReader(self.network, room)
+        return decoder.Decoder(self.weights, room=room)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """The tokens that the network reads for a prompt: the end-of-text token that starts a document, then the text.

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from nudge.config import SampleConfig
 from nudge.data.tokenizer import Tokenizer
+from nudge.fast.decoder import Reader
 from nudge.infer import sampling
-from nudge.infer.decode import Reader
 
 
 class Context:

@@ -23,11 +23,6 @@ if TYPE_CHECKING:
     from nudge.look.knobs import turn as turn
     from nudge.look.logit_lens import Lens as Lens
     from nudge.look.logit_lens import lens as lens
-    from nudge.look.once import Drift as Drift
-    from nudge.look.once import Moved as Moved
-    from nudge.look.once import Nudge as Nudge
-    from nudge.look.once import control_contexts as control_contexts
-    from nudge.look.once import nudge_once as nudge_once
     from nudge.look.parameters import Node as Node
     from nudge.look.parameters import Parameter as Parameter
     from nudge.look.patterns import Habit as Habit
@@ -38,6 +33,11 @@ if TYPE_CHECKING:
     from nudge.look.prediction import Candidate as Candidate
     from nudge.look.prediction import Prediction as Prediction
     from nudge.look.prediction import predict as predict
+    from nudge.look.single_update import Drift as Drift
+    from nudge.look.single_update import Moved as Moved
+    from nudge.look.single_update import Nudge as Nudge
+    from nudge.look.single_update import control_contexts as control_contexts
+    from nudge.look.single_update import nudge_once as nudge_once
     from nudge.look.smallest import Line as Line
     from nudge.look.smallest import Logistic as Logistic
     from nudge.look.stages import Stage as Stage
@@ -56,7 +56,7 @@ _NAMES = {
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
     "logit_lens": ("Lens", "lens"),
-    "once": ("Drift", "Moved", "Nudge", "control_contexts", "nudge_once"),
+    "single_update": ("Drift", "Moved", "Nudge", "control_contexts", "nudge_once"),
     "parameters": ("Node", "Parameter"),
     "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),

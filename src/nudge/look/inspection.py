@@ -17,16 +17,16 @@ import safetensors
 import torch
 from torch import Tensor
 
-from nudge import checkpoint as checkpoints
-from nudge.checkpoint import Checkpoint
 from nudge.config import Config, ModelConfig
+from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, ConfigError, FormatError, first_line, nearest
 from nudge.infer import engine
 from nudge.look.parameters import ROLES, Group, Node, Parameter, parameters_of, tree_of
 from nudge.look.values import Histogram, histogram_of
-from nudge.model.formats import huggingface
+from nudge.runs import checkpoint as checkpoints
+from nudge.runs.checkpoint import Checkpoint
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, nearest
-from nudge.look.copies import with_parameters
-from nudge.look.once import Moved
+from nudge.look.parameter_swap import with_parameters
 from nudge.look.prediction import Prediction, check_context, kl_divergence, predict, scores, start_of_document
+from nudge.look.single_update import Moved
 from nudge.model.gpt import GPT
 
 HEAD = "head"  # [V, C]. In a GPT-2 it is the same matrix as wte, but what reads and what writes are two knobs.

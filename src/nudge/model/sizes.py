@@ -91,9 +91,9 @@ def training_memory(
     moments among them (FSDP); 1: each has all. `recompute`: the backward pass computes the activations of a block
     again from the block's input. `processes`: of the whole run. `accumulate`: an update has several passes.
 
-    What a token needs is counted in train/explicit.py and model/gpt.py: change them together. bench/memory.py compares
-    it with what a process on a CPU really takes. Not measured: GPUs, where attention is taken to keep no probabilities
-    (flash attention) and `compiled` to need what `eager` needs, though it keeps less; several processes.
+    What a token needs is counted in fast/fused_update.py and model/gpt.py: change them together. bench/memory.py
+    compares it with what a process on a CPU really takes. Not measured: GPUs, where attention is taken to keep no
+    probabilities (flash attention) and `compiled` to need what `eager` needs, though it keeps less; several processes.
     """
     low = dtype == "bfloat16"
     N, hidden = parameter_counts(model).total, model.n_layer * 12 * model.n_embd**2
@@ -155,7 +155,7 @@ def _copies(model: ModelConfig, *, low: bool, sharded: bool) -> int:
 def _fast_memory(
     model: ModelConfig, tokens: int, *, low: bool, moments: int, scratch: int, beside: bool
 ) -> TrainingMemory:
-    """Of train/explicit.py, whose buffers stay from one update to the next, so that its peak is all there is.
+    """Of fast/fused_update.py, whose buffers stay from one update to the next, so that its peak is all there is.
 
     `beside`: the gradients of earlier passes, or of other processes, are added up in float32.
     """
@@ -175,7 +175,7 @@ def _fast_memory(
 
 
 def _muon_scratch(model: ModelConfig, *, low: bool, fast: bool) -> int:
-    """Bytes that orthogonalizing a stack of matrices takes (train/muon.py), at most."""
+    """Bytes that orthogonalizing a stack of matrices takes (optim/muon.py), at most."""
     wide = 4 * model.n_embd**2
     if fast:  # all matrices of a shape; the update, two copies of it, and of two products one by itself
         return model.n_layer * wide * (10 if low else 14)

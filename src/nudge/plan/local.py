@@ -1,6 +1,6 @@
 """How fast this machine trained when it was last asked: a small file in the cache, so that a plan need not measure.
 
-What writes it is nudge.train.calibration.
+What writes it is nudge.estimate.calibration.
 """
 
 import dataclasses
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nudge import files
 from nudge.config import ModelConfig
 from nudge.errors import NudgeError
 from nudge.model import sizes
+from nudge.util import files
 
 KEPT = 50  # measurements
 

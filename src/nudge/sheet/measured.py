@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from nudge import config as configs
-from nudge import events, files
+from nudge import events
 from nudge.config import Config
 from nudge.data import tokenizer as tokenizers
 from nudge.data.shards import Dataset, open_dataset
@@ -16,10 +16,11 @@ from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError, SheetError
 from nudge.events import Evaluation, Event, Skipped, Started, Step
 from nudge.plan.planner import CHINCHILLA
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
+from nudge.runs.listing import State, state_of
+from nudge.runs.summary import Summary, summarize
 from nudge.sheet.fields import LARGEST
-from nudge.train.listing import State, state_of
-from nudge.train.summary import Summary, summarize
+from nudge.util import files
 
 NEAR = 0.05  # of ln V: a first loss this close to it is a guess among all tokens
 CLEARLY = 0.01  # of ln V: losses that differ by less are taken for the same

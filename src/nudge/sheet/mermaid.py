@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nudge.errors import nearest
-from nudge.sheet import ranks
+from nudge.sheet import layers
 from nudge.sheet.inline import colour_of, fault, line
 from nudge.sheet.page import Branch, Edge, Flow, Line, Message, Mindmap, Node, Sequence
 
@@ -115,8 +115,8 @@ def flowchart(lines: list[Numbered], at: int, direction: Literal["LR", "TB"]) ->
         raise fault(at, "a flowchart without nodes", FLOW)
     names = list(chart.nodes)
     pairs = [(names.index(start), names.index(end)) for start, end, _ in chart.edges]
-    rank, back = ranks.layers(len(names), pairs)
-    order = ranks.orders(rank, pairs)
+    rank, back = layers.layers(len(names), pairs)
+    order = layers.orders(rank, pairs)
     return Flow(
         direction=direction,
         nodes=tuple(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from nudge.errors import MachineError, SheetError, nearest
-from nudge.runfolder import RunFolder, newest_run, run_folders
+from nudge.runs.folder import RunFolder, newest_run, run_folders
 from nudge.sheet.page import Language
 
 LECTURE = ("gpt2", "internals", "io", "parameters")
@@ -26,7 +26,7 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
     """
     if what == "run":
         with _libraries():
-            from nudge.sheet.ofrun import of_run
+            from nudge.sheet.run_sheet import of_run
 
             return of_run(run or _newest_trained(), language, _drawable(font))
     if what in LECTURE:
@@ -66,7 +66,7 @@ def _newest_trained() -> Path:
 def _drawable(font: Path | None) -> Callable[[str], bool]:
     """Whether the font has a character; without a font, whether any pen would."""
     from nudge.sheet import fonts
-    from nudge.sheet.foreign import is_plain
+    from nudge.sheet.sanitize import is_plain
 
     try:
         characters = fonts.find(font).characters

@@ -20,12 +20,13 @@ from typing import Any
 import psutil
 
 from nudge import config as configs
-from nudge import events, files
+from nudge import events
 from nudge.config import Config
 from nudge.errors import ConfigError, MachineError, NudgeError, RunError
+from nudge.estimate.forecast import Forecast, from_json
 from nudge.events import Preparing
 from nudge.recipes import recipe
-from nudge.train.forecast import Forecast, from_json
+from nudge.util import files
 
 FOLDER = ".starting"
 _TAIL_BYTES = 16_384
@@ -200,7 +201,7 @@ async def _ask(question: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "nudge.train.forecast",
+        "nudge.estimate.forecast",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

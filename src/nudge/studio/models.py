@@ -6,14 +6,14 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
-from nudge import checkpoint, runfolder
 from nudge.errors import CheckpointError, RunError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import Nudge, Trace, trace
-from nudge.look.copies import with_parameters
+from nudge.look.parameter_swap import with_parameters
 from nudge.model.gpt import GPT
-from nudge.runfolder import RunFolder
+from nudge.runs import checkpoint, folder
+from nudge.runs.folder import RunFolder
 
 MODELS_BYTES = 4_000_000_000  # weights of all open models
 TRACE_BYTES = 256_000_000  # intermediate values of each
@@ -88,7 +88,7 @@ class Models:
 
     def folders(self) -> list[Path]:
         """The run folders, the one written to last first; none that leads elsewhere by a link."""
-        found = runfolder.run_folders(self.runs)
+        found = folder.run_folders(self.runs)
         return [path for path in found if self._leads_nowhere_else(RunFolder(path))]
 
     def _leads_nowhere_else(self, folder: RunFolder) -> bool:

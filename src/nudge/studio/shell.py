@@ -9,13 +9,13 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.errors import NudgeError
 from nudge.studio import words
 from nudge.studio.kit import box, icon, link, message, shape, svg, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
+from nudge.util import formatting
 
 PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan", "sheet")  # in the order of the bar
 
@@ -125,7 +125,7 @@ def _run_chooser(visit: Visit) -> None:
         box("dot")
         text(visit.run or t("ui.no_run"), "m", tag="span")
         if visit.step is not None:
-            text(t("ui.step", step=numbers.whole(visit.step)), "ink3 num", tag="span")
+            text(t("ui.step", step=formatting.whole(visit.step)), "ink3 num", tag="span")
         icon("expand_more", "ink3 chev")
         with ui.menu().props("auto-close no-refocus").classes("runs-menu"):
             for name in names:

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.studio.kit import message
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 _UNSORTED = (2, 1, 0, 1, 1, 2)
 
@@ -45,5 +45,5 @@ async def tokens_of(visit: Visit, opened: Opened, written: str, notes: Element) 
     notes.clear()
     if len(ids) > room:
         with notes:
-            message(visit.t("predict.too_long", n=numbers.whole(len(ids)), room=numbers.whole(room)))
+            message(visit.t("predict.too_long", n=formatting.whole(len(ids)), room=formatting.whole(room)))
     return ids[-room:]

@@ -11,8 +11,8 @@ from itertools import accumulate, groupby
 from typing import Literal
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.data.visible import shown
 from nudge.errors import TokenizerError
+from nudge.util.terminal_text import shown
 
 Kind = Literal["text", "special", "empty", "part", "bytes"]
 Words = Callable[..., str]

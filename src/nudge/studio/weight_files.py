@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from nudge import checkpoint
+from nudge.convert.formats import huggingface
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, FormatError, RunError
 from nudge.look import Difference, Histogram, Weights, difference, weights
-from nudge.model.formats import huggingface
+from nudge.runs import checkpoint
 from nudge.studio.models import Models
 from nudge.studio.worker import Worker
 

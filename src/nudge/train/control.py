@@ -3,9 +3,9 @@
 import time
 from typing import Literal, get_args
 
-from nudge import files
 from nudge.errors import RunError, nearest
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
+from nudge.util import files
 
 Word = Literal["pause", "resume", "save", "stop"]
 POLL_S = 0.2

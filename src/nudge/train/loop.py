@@ -14,21 +14,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nudge import checkpoint, events
-from nudge.checkpoint import Checkpoint
+from nudge import events
 from nudge.config import Config
 from nudge.data.batches import Batches, Window, val_windows
 from nudge.data.shards import Dataset
+from nudge.distributed import sharded_checkpoint
+from nudge.distributed.parallel import is_sharded, load_weights, whole_network
+from nudge.distributed.world import ALONE, World
+from nudge.eval.loss import score
 from nudge.events import Evaluation, RunEvent, Sample, Saved, Skipped, Step
 from nudge.infer.engine import write_sample
 from nudge.model.gpt import GPT
-from nudge.runfolder import RunFolder
-from nudge.train import control, sharded
-from nudge.train.evaluation import score
-from nudge.train.parallel import is_sharded, load_weights, whole_network
-from nudge.train.schedule import learning_rate
+from nudge.optim.schedule import learning_rate
+from nudge.runs import checkpoint
+from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.folder import RunFolder
+from nudge.train import control
 from nudge.train.update import AutogradUpdate, make_update
-from nudge.train.world import ALONE, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +238,7 @@ class Trainer:
             tokenizer_sha256=self.dataset.tokenizer.sha256,
         )
         if self.sharded:
-            saved = sharded.save(self.folder, now, sharded.named(self.network, state), self.world)
+            saved = sharded_checkpoint.save(self.folder, now, sharded_checkpoint.named(self.network, state), self.world)
         else:
             saved = self.world.from_first(lambda: checkpoint.save(self.folder, now))
         if self.world.is_first:

@@ -1,6 +1,7 @@
-"""How an update is computed. Three ways behind one face; which one it is, is decided before update 1 (probe.py).
+"""How an update is computed. Three ways behind one face; which one it is, is decided before update 1
+(machine/hardware_probe.py).
 
-fast      written out in full, with C kernels: GPT-2 on a CPU (explicit.py)
+fast      written out in full, with C kernels: GPT-2 on a CPU (fast/fused_update.py)
 compiled  autograd through torch.compile: a GPU
 eager     autograd, operation by operation: everything, everywhere
 """
@@ -14,17 +15,14 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from nudge.checkpoint import Checkpoint
-from nudge.config import Config, MachineConfig, ModelConfig
+from nudge.config import Config
+from nudge.distributed import sharded_checkpoint
+from nudge.distributed.parallel import LossModule, is_sharded, recompute_blocks, whole
+from nudge.distributed.world import ALONE, World
+from nudge.fast.fused_update import ExplicitUpdate
 from nudge.model.gpt import GPT
-from nudge.native import UnavailableError
-from nudge.native.kernels import Kernels
-from nudge.train import sharded
-from nudge.train.evaluation import compute_in
-from nudge.train.explicit import ExplicitUpdate
-from nudge.train.optimizer import Optimizer, State
-from nudge.train.parallel import LossModule, is_sharded, recompute_blocks, whole
-from nudge.train.world import ALONE, World
+from nudge.optim.optimizer import Optimizer
+from nudge.runs.checkpoint import Checkpoint, OptimizerState
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -51,10 +49,10 @@ class Update(Protocol):
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
 
-    def state(self) -> State:
+    def state(self) -> OptimizerState:
         """The optimizer's moments by parameter name, as they are in memory."""
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: OptimizerState) -> None:
         """Go on from `state()`, after the network got its weights. Raises: CheckpointError."""
 
 
@@ -106,16 +104,16 @@ class AutogradUpdate:
             ).reshard()  # what the last pass left together: the weights are about to be read, or change
         return loss
 
-    def state(self) -> State:
+    def state(self) -> OptimizerState:
         return self.optimizer.state()
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: OptimizerState) -> None:
         self.optimizer.load_state(state)
 
     def load_parts(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint of which each process reads what it needs, weights included."""
         state = self.optimizer.blank_state() if saved.step else {}
-        sharded.load(saved.path, sharded.named(self.network, state))
+        sharded_checkpoint.load(saved.path, sharded_checkpoint.named(self.network, state))
         self.optimizer.load_state(state, of_parts=True)
 
 
@@ -126,20 +124,8 @@ def make_update(network: GPT, config: Config, world: World = ALONE) -> Update:
     return AutogradUpdate(network, config, world)
 
 
-def why_not_fast(
-    device: str, dtype: str, model: ModelConfig | None = None, machine: MachineConfig | None = None
-) -> str | None:
-    """Why the fast update cannot be had here, in a few words; None if it can. Compiles the kernels if need be."""
-    if machine and (machine.shard or machine.recompute):
-        return (
-            f"the fast update cannot {'shard' if machine.shard else 'recompute'}: its buffers are made once, and whole"
-        )
-    if model and not model.is_gpt2:
-        return f"the fast update knows plain GPT-2 only, not {' and '.join(model.departures)}"
-    if device != "cpu":
-        return f"the fast update is for a CPU, not for {device}"
-    try:
-        Kernels(getattr(torch, dtype))
-    except UnavailableError as error:
-        return str(error)
-    return None
+def compute_in(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[object]:
+    """Matrix products in `dtype`, the rest (norms, softmax, loss) in float32: PyTorch's autocast, or nothing to do."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, getattr(torch, dtype))

@@ -8,8 +8,6 @@ from typing import Any, TypeVar
 
 from nicegui import ui
 
-from nudge import numbers
-from nudge.data.visible import shown
 from nudge.errors import TokenizerError
 from nudge.look import Trace
 from nudge.studio import shell
@@ -22,6 +20,8 @@ from nudge.studio.text_entry import first_text, text_field, tokens_of
 from nudge.studio.tokens import show_each, words_of
 from nudge.studio.visit import Visit
 from nudge.studio.worker import SupersededError
+from nudge.util import formatting
+from nudge.util.terminal_text import shown
 
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
@@ -108,7 +108,7 @@ class InsidePage:
             slider.on_value_change(self.visit.handle(go))
 
     def _step_said(self) -> str:
-        return self.t("ui.step", step=numbers.whole(self.opened.step))
+        return self.t("ui.step", step=formatting.whole(self.opened.step))
 
     async def _go_to(self, step: int) -> None:
         if step == self.opened.step:

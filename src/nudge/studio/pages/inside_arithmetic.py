@@ -3,9 +3,9 @@
 import re
 
 from nudge.look import Arithmetic, Term
-from nudge.numbers import significant, whole
 from nudge.studio.kit import bar, box, text
 from nudge.studio.words import Words
+from nudge.util.formatting import significant, whole
 
 _SIGNS = (
     (" * ", " × "),

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeGuard
 import numpy as np
 from torch import Tensor
 
-from nudge import numbers
 from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
 from nudge.studio.kit import box, card, choice, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells, drawn
 from nudge.studio.pictures import Values, sizes_png
+from nudge.util import formatting
 
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
@@ -85,7 +85,7 @@ class HeadView:
         self.title.text = t("inside.block_head", layer=layer, head=head)
         self.tag.set_visibility(seen.habit is not None)
         if seen.habit is not None:
-            share = numbers.percent(seen.habit.share)
+            share = formatting.percent(seen.habit.share)
             self.tag.text = t(f"inside.habit.{seen.habit.kind}", share=share)
             self.tag.props["title"] = t("inside.habit_rule")
         if self.labelled != self.labels:
@@ -124,7 +124,7 @@ class HeadView:
         weights = self.seen.pattern[row, : row + 1]
         best = weights.topk(min(N_LOOKED_AT, row + 1))
         looked_at = (
-            f"{labels[at]} {numbers.percent(weight)}"
+            f"{labels[at]} {formatting.percent(weight)}"
             for at, weight in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         )
         self.sentence.text = self.t("inside.looks", token=labels[row], list=", ".join(looked_at))
@@ -180,10 +180,10 @@ class HeadView:
         with self.made:
             with box("steps"):
                 for label, value, look in (
-                    (t("inside.query_key", n=K), numbers.significant(score.value * math.sqrt(K), 4), ""),
-                    (t("inside.divided", n=K), numbers.significant(score.value, 4), ""),
-                    (t("inside.power"), numbers.significant(math.exp(score.value - at["largest"]), 3), ""),
-                    (t("inside.share"), numbers.percent(share.value), "acc"),
+                    (t("inside.query_key", n=K), formatting.significant(score.value * math.sqrt(K), 4), ""),
+                    (t("inside.divided", n=K), formatting.significant(score.value, 4), ""),
+                    (t("inside.power"), formatting.significant(math.exp(score.value - at["largest"]), 3), ""),
+                    (t("inside.share"), formatting.percent(share.value), "acc"),
                 ):
                     with box("vs"):
                         text(label, "s12 ink3")
@@ -191,8 +191,8 @@ class HeadView:
             text(
                 t(
                     "inside.softmax_note",
-                    largest=numbers.significant(at["largest"], 4),
-                    sum=numbers.significant(at["sum"], 4),
+                    largest=formatting.significant(at["largest"], 4),
+                    sum=formatting.significant(at["sum"], 4),
                 ),
                 "s12 ink3",
                 style="margin:12px 0 16px",
@@ -210,7 +210,7 @@ class HeadView:
                 "s13 ink2",
                 style="margin-bottom:8px",
             )
-            place = numbers.percent(made.value)
+            place = formatting.percent(made.value)
             show_arithmetic(made, self.t, self.page.labels, place=place)
 
 

@@ -7,11 +7,11 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.look import Lens, Trace, lens
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.pictures import cividis
 from nudge.studio.tokens import show
+from nudge.util import formatting
 
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage
@@ -94,7 +94,7 @@ class LensCard:
             layer=self._layer(layer),
             token=self.page.labels[position],
             next=shown.label,
-            p=numbers.percent(probability),
+            p=formatting.percent(probability),
         )
         cell = text(
             shown.label,
@@ -102,7 +102,7 @@ class LensCard:
             tag="button",
             type="button",
             style=f"background:{background};color:{ink}",
-            title=numbers.percent(probability),
+            title=formatting.percent(probability),
             aria_label=said,
         )
         self.cells[layer, position] = cell
@@ -128,7 +128,7 @@ class LensCard:
                     text(show(self.page.tokenizer, token, t).label, "mono s12 cut")
                     with box():
                         bar(probability / (probabilities[0] or 1.0), "thin")
-                    text(numbers.percent(probability), "s12 num right")
+                    text(formatting.percent(probability), "s12 num right")
             text(self._came(found, layer, position), "s12 ink2", style="margin-top:8px")
 
     def _came(self, found: Lens, layer: int, position: int) -> str:
@@ -140,8 +140,8 @@ class LensCard:
         return self.t(
             "inside.lens_came",
             token=self.page.labels[position + 1],
-            rank=numbers.whole(rank),
-            size=numbers.whole(size),
+            rank=formatting.whole(rank),
+            size=formatting.whole(size),
         )
 
 

@@ -3,13 +3,13 @@
 from typing import TYPE_CHECKING
 
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
-from nudge.numbers import percent, significant, whole
 from nudge.studio.kit import box, choice, pairs, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png
 from nudge.studio.tokens import show
 from nudge.studio.words import Words
+from nudge.util.formatting import percent, significant, whole
 
 if TYPE_CHECKING:
     from nudge.studio.pages.inside import InsidePage

@@ -6,8 +6,6 @@ import time
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 
-from nudge import numbers
-from nudge.data.visible import shown
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.model.gpt import GPT
 from nudge.studio import shell
@@ -19,6 +17,8 @@ from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_smallest import smallest_networks
 from nudge.studio.text_entry import first_text, text_field, tokens_of
 from nudge.studio.visit import Visit
+from nudge.util import formatting
+from nudge.util.terminal_text import shown
 
 N_TAIL = 24  # characters of the text that stand beside "Next token"
 
@@ -116,5 +116,5 @@ class KnobsPage:
     def _moved(self) -> str:
         """What is not as trained, in words: dials: 2, heads: 1."""
         counts = {**self.desk.moved, **self.parameters.moved}
-        parts = [self.t(f"knobs.moved.{name}", n=numbers.whole(n)) for name, n in counts.items() if n]
+        parts = [self.t(f"knobs.moved.{name}", n=formatting.whole(n)) for name, n in counts.items() if n]
         return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or self.t("knobs.moved.none")

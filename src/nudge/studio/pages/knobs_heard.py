@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 
-from nudge import numbers
 from nudge.look import Moved, Turned
 from nudge.studio.kit import bar, box, card, legend, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 N_TOP = 10
 SCALE = (0.001, 10.0)  # nats: the ends of the bar of KL
@@ -58,10 +58,10 @@ def _compare(before: float, after: float, largest: float, t: Words) -> None:
     with box("bars"):
         bar(before / largest, "base")
         bar(after / largest, "changed")
-    text(numbers.percent(before), "p a", title=t("knobs.base"))
-    text(numbers.percent(after), "p b", title=t("knobs.changed"))
-    change = numbers.points(after - before)
-    way = "up" if change.startswith("+") else "down" if change.startswith(numbers.MINUS) else ""
+    text(formatting.percent(before), "p a", title=t("knobs.base"))
+    text(formatting.percent(after), "p b", title=t("knobs.changed"))
+    change = formatting.points(after - before)
+    way = "up" if change.startswith("+") else "down" if change.startswith(formatting.MINUS) else ""
     text(change if way else "–", f"d {way}", title=t("knobs.points"))
 
 
@@ -78,22 +78,22 @@ class Distance:
                 self.bar = box()
             with box("hs between"):
                 for power in range(round(math.log10(SCALE[0])), round(math.log10(SCALE[1])) + 1):
-                    text(numbers.significant(10.0**power, 1), "s11 ink3 num")
+                    text(formatting.significant(10.0**power, 1), "s11 ink3 num")
             self.exact = text("", "exact s12 ink3", style="margin-top:12px")
             with box(style="margin-top:12px"):
                 self.moved, self.took = pairs((t("knobs.moved.label"), "–"), (t("knobs.answer"), "–"))
 
     def show(self, turned: Turned, moved: str, *, took_s: float) -> None:
         t, (low, high) = self.t, SCALE
-        self.kl.text = numbers.fixed(turned.kl, 3)
+        self.kl.text = formatting.fixed(turned.kl, 3)
         share = math.log(max(turned.kl, low) / low) / math.log(high / low)
         self.bar.style(f"width:{100 * min(1.0, share):.2f}%;background:var(--accent)")
         if turned.same:
             self.exact.text = t("knobs.same")
         elif turned.kl < low / 2:  # what is shown as 0.000
             key = "knobs.rounding" if turned.kl < ROUNDING else "knobs.more_exactly"
-            self.exact.text = t(key, n=numbers.significant(turned.kl, 2))
+            self.exact.text = t(key, n=formatting.significant(turned.kl, 2))
         else:
             self.exact.text = t("knobs.measured")
         self.moved.text = moved
-        self.took.text = t("knobs.took", took=numbers.duration(took_s, t.language))
+        self.took.text = t("knobs.took", took=formatting.duration(took_s, t.language))

@@ -6,13 +6,13 @@ from typing import Any
 
 from nicegui import ui
 
-from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.look import knobs
 from nudge.studio.dial import Dial
 from nudge.studio.kit import box, button, card, field, message, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 N_SHOWN = 6  # of what is set; the others are counted
 LOUD = 3.0  # what the experiment sets biases to, which are near 0 in a trained network
@@ -29,7 +29,7 @@ class AnyParameter:
         t = self.t
         parameters = knobs.parameters(opened.network)
         self.shapes = {name: tuple(values.shape) for name, values in parameters.items()}
-        with card(t("knobs.any"), t("knobs.any_note", n=numbers.whole(len(parameters))), "knobs-any"):
+        with card(t("knobs.any"), t("knobs.any_note", n=formatting.whole(len(parameters))), "knobs-any"):
             with box("any"):
                 self.dial = Dial(self._factor, name=t("knobs.factor"), label=t("knobs.factor"))
                 with box("stack"):
@@ -77,9 +77,9 @@ class AnyParameter:
 
     def _show_trained(self, _: object = None) -> None:
         self.wrong.clear()
-        shape = " × ".join(numbers.whole(size) for size in self.shapes[self.name])
+        shape = " × ".join(formatting.whole(size) for size in self.shapes[self.name])
         try:
-            trained = numbers.significant(knobs.value(self.opened.network, self.name, self._where()), 4)
+            trained = formatting.significant(knobs.value(self.opened.network, self.name, self._where()), 4)
         except ConfigError:  # an index that is still being typed
             trained = "–"
         self.note.text = self.t("knobs.trained", shape=shape, value=trained)
@@ -104,7 +104,7 @@ class AnyParameter:
             await self._changed()
 
     def _value(self) -> float:
-        written = str(self.value.value or "").replace(numbers.MINUS, "-")
+        written = str(self.value.value or "").replace(formatting.MINUS, "-")
         try:
             return float(written)
         except ValueError:
@@ -161,12 +161,12 @@ class AnyParameter:
         self.set_ones.clear()
         with self.set_ones:
             for name, factor in self.factors.items():
-                self._pick(f"{name} × {numbers.fixed(factor)}", partial(self._forget, name))
+                self._pick(f"{name} × {formatting.fixed(factor)}", partial(self._forget, name))
             for (name, where), value in list(self.weights.items())[:N_SHOWN]:
-                label = f"{name}[{', '.join(map(str, where))}] = {value:.6g}".replace("-", numbers.MINUS)
+                label = f"{name}[{', '.join(map(str, where))}] = {value:.6g}".replace("-", formatting.MINUS)
                 self._pick(label, partial(self._forget, (name, where)))
             if (n_more := len(self.weights) - N_SHOWN) > 0:
-                self._pick(self.t("knobs.more_weights", n=numbers.whole(n_more)), self._forget_the_rest)
+                self._pick(self.t("knobs.more_weights", n=formatting.whole(n_more)), self._forget_the_rest)
 
     def _pick(self, label: str, forget: Callable[[], Any]) -> None:
         said = self.t("knobs.forget", name=label)
@@ -179,7 +179,7 @@ class AnyParameter:
             if not config.untied:
                 text(t("knobs.two_knobs"), "s13 ink2")
             if not config.rotary:  # which turns keys by their position, biases too
-                text(t("knobs.key_bias", value=numbers.whole(LOUD)), "s13 ink2")
+                text(t("knobs.key_bias", value=formatting.whole(LOUD)), "s13 ink2")
                 with box("hs wrap"):
                     button(t("knobs.set_keys"), self.visit.handle(partial(self._biases, 1)), kind="ghost small")
                     button(t("knobs.set_queries"), self.visit.handle(partial(self._biases, 0)), kind="ghost small")

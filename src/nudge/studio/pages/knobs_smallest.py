@@ -7,12 +7,12 @@ import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.look import Line, Logistic
 from nudge.studio import pictures
 from nudge.studio.dial import Dial
 from nudge.studio.kit import box, button, card, choice, image, pairs, shape, svg, text
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 COLUMNS, ROWS = 56, 36  # of the picture of y over x1 and x2
 
@@ -30,10 +30,10 @@ def _slider(label: str, low: float, high: float, value: float, changed: Callable
         text(label, "s13 ink2")
         slider = ui.slider(min=low, max=high, step=(high - low) / 40, value=value)
         slider.props["aria-label"] = label
-        shown = text(numbers.fixed(value), "s13 num right")
+        shown = text(formatting.fixed(value), "s13 num right")
 
     def show() -> None:
-        shown.text = numbers.fixed(float(slider.value))
+        shown.text = formatting.fixed(float(slider.value))
         if changed:
             changed()
 
@@ -85,10 +85,10 @@ class LineCard:
     def show(self) -> None:
         network, x, target = self.network, float(self.x.value), float(self.target.value)
         y = network.y(x)
-        values = [numbers.fixed(value) for value in (network.W, x, network.b)]
+        values = [formatting.fixed(value) for value in (network.W, x, network.b)]
         self.sum.text = f"{values[0]} · {values[1]} + {values[2]}"
-        self.y.text = numbers.fixed(y, 3)
-        self.loss.text = numbers.significant(network.loss(x, target), 3)
+        self.y.text = formatting.fixed(y, 3)
+        self.loss.text = formatting.significant(network.loss(x, target), 3)
         self.done.text = ""
         _place(self.line, x1=0, y1=4 - network.y(-4), x2=8, y2=4 - network.y(4))
         _place(self.error, x1=4 + x, y1=4 - y, x2=4 + x, y2=4 - target)
@@ -152,9 +152,9 @@ class NeuronCard:
 
     def show(self) -> None:
         network, (x1, x2) = self.network, self.inputs
-        self.sum.text = numbers.fixed(network.score(x1, x2), 3)
-        self.y.text = numbers.fixed(network.y(x1, x2), 3)
-        self.loss.text = numbers.significant(network.loss((x1, x2), self.target), 3)
+        self.sum.text = formatting.fixed(network.score(x1, x2), 3)
+        self.y.text = formatting.fixed(network.y(x1, x2), 3)
+        self.loss.text = formatting.significant(network.loss((x1, x2), self.target), 3)
         self.done.text = ""
         self.point.style(f"left:{50 * (1 + x1):.1f}%;top:{50 * (1 - x2):.1f}%")
         across = [-1 + 2 * column / (COLUMNS - 1) for column in range(COLUMNS)]
@@ -174,4 +174,4 @@ def _place(element: Element, **places: float) -> None:
 
 
 def _from_to(name: str, before: float, after: float) -> str:
-    return f"{name} {numbers.fixed(before, 3)} → {numbers.fixed(after, 3)}"
+    return f"{name} {formatting.fixed(before, 3)} → {formatting.fixed(after, 3)}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-from nudge import numbers
 from nudge.plan import lecture, published, speed
 from nudge.plan.explain import Formula, formulas
 from nudge.plan.planner import Plan
@@ -10,6 +9,7 @@ from nudge.plan.speed import WITHIN
 from nudge.studio.kit import box, icon, text
 from nudge.studio.pages.plan_result import money, times
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 _WIDEST = 0.5  # at the ends of the scale of errors
 
@@ -98,7 +98,7 @@ class Behind:
                             (row.predicted_by_strangers, row.error_by_strangers),
                         ):
                             text(speed.number(predicted, run.unit), tag="td")
-                            text(f"{numbers.fixed(100 * error, 0, sign=True)}%", tag="td")
+                            text(f"{formatting.fixed(100 * error, 0, sign=True)}%", tag="td")
                         _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
@@ -128,16 +128,16 @@ class Behind:
                     text(t(f"plan.of_gpt2.{name}"), tag="th", scope="col")
             with box(tag="tbody"):
                 for cost in published.LECTURE_COSTS:
-                    took = numbers.about(cost.hours, t.language) if cost.hours else "–"
+                    took = formatting.about(cost.hours, t.language) if cost.hours else "–"
                     when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
                     machine = multiplied(cost.machine) if cost.hours else "–"
                     status = t(f"plan.status.{cost.status}")
                     source = multiplied(cost.source)
-                    self._cost_row(when, numbers.dollars(cost.usd), machine, took, status, source)
+                    self._cost_row(when, formatting.dollars(cost.usd), machine, took, status, source)
                 today = lecture.gpt2_today()
                 if today.usd:
-                    took = f"{numbers.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
-                    price = f"{numbers.dollars(today.usd.likely)} ({money(today.usd)})"
+                    took = f"{formatting.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
+                    price = f"{formatting.dollars(today.usd.likely)} ({money(today.usd)})"
                     machine = f"{today.ask.count} × H100"
                     self._cost_row(
                         t("plan.forecast"), price, machine, took, t("plan.status.forecast"), "nudge plan gpt2_xl"
@@ -159,7 +159,7 @@ class Behind:
             with box("nw", tag="td"):
                 text(shown, tag="span")
                 if value != of:
-                    text(f" {numbers.significant(value / of, 2, grouped=True)}×", "acc s12", tag="span")
+                    text(f" {formatting.significant(value / of, 2, grouped=True)}×", "acc s12", tag="span")
 
         with box("scroll"), box("models", tag="table"):
             with box(tag="thead"), box(tag="tr"):
@@ -170,12 +170,12 @@ class Behind:
                     with box(tag="tr"):
                         text(model.name, tag="th", scope="row", title=model.source)
                         text(str(model.year), tag="td")
-                        cell(model.n_params, first.n_params, numbers.count(model.n_params, t.language))
-                        cell(model.context, first.context, numbers.whole(model.context))
-                        cell(model.tokens, first.tokens, numbers.count(model.tokens, t.language))
+                        cell(model.n_params, first.n_params, formatting.count(model.n_params, t.language))
+                        cell(model.context, first.context, formatting.whole(model.context))
+                        cell(model.tokens, first.tokens, formatting.count(model.tokens, t.language))
                         ratio = lecture.tokens_per_parameter(model)
-                        text(numbers.significant(ratio, 3, grouped=True), tag="td")
-                        cell(model.flops, first.flops, numbers.scientific(model.flops))
+                        text(formatting.significant(ratio, 3, grouped=True), tag="td")
+                        cell(model.flops, first.flops, formatting.scientific(model.flops))
         text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
 
 
@@ -201,9 +201,9 @@ def _value(formula: Formula) -> str:
     """With its unit."""
     value, unit = formula.value, formula.unit
     if unit == "$":
-        return numbers.dollars(value)
+        return formatting.dollars(value)
     if value >= 1e15:
-        shown = numbers.scientific(value)
+        shown = formatting.scientific(value)
     else:
-        shown = numbers.whole(value) if value >= 1e4 else numbers.significant(value, 4)
+        shown = formatting.whole(value) if value >= 1e4 else formatting.significant(value, 4)
     return f"{shown} {unit}".strip()

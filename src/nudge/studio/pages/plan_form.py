@@ -8,7 +8,6 @@ from typing import Any
 
 from nicegui import ui
 
-from nudge import numbers
 from nudge.errors import ConfigError
 from nudge.model.sizes import ParameterCounts, parameter_counts
 from nudge.plan import hardware
@@ -18,6 +17,7 @@ from nudge.recipes import RECIPES, recipe
 from nudge.studio.kit import box, card, choice, field, link, pairs, text
 from nudge.studio.pages.plan_question import CHOICES
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 _PARTS = ("wte", "wpe", "attention", "mlp", "norms", "head")
 
@@ -38,7 +38,7 @@ class PlanForm:
 
     def _run(self) -> None:
         t = self.t
-        models = {name: f"{name} · {numbers.count(_n_params(name), t.language)}" for name in RECIPES}
+        models = {name: f"{name} · {formatting.count(_n_params(name), t.language)}" for name in RECIPES}
         self._select("recipe", models)
         self._entry("tokens")
         with box("grid halves"):
@@ -124,13 +124,13 @@ class PlanForm:
         t, ask = self.t, plan.ask
         price = ask.price
         follows = {
-            "tokens": numbers.count(plan.tokens, t.language),
+            "tokens": formatting.count(plan.tokens, t.language),
             "budget": f"{plan.usd.likely:,.2f}" if plan.usd else "",
-            "hours": numbers.significant(plan.hours.likely, 3, grouped=True),
-            "count": numbers.whole(ask.count),
+            "hours": formatting.significant(plan.hours.likely, 3, grouped=True),
+            "count": formatting.whole(ask.count),
             "price": f"{price.usd_per_hour:.2f}" if price else "",
-            "micro_batch": numbers.whole(plan.layout.micro_batch),
-            "context": numbers.whole(ask.model.block_size),
+            "micro_batch": formatting.whole(plan.layout.micro_batch),
+            "context": formatting.whole(ask.model.block_size),
         }
         for name, value in follows.items():
             self.entries[name].props["placeholder"] = value
@@ -144,11 +144,11 @@ class PlanForm:
         t, counts = self.t, plan.parameters
         box("hr", style="margin:24px 0 16px")
         pairs(
-            (t("plan.parameters"), numbers.count(counts.total, t.language)),
-            (t("plan.per_token"), f"{numbers.significant(plan.flops_per_token / 1e9)} GFLOP"),
-            (t("plan.all_work"), f"{numbers.scientific(plan.flops)} FLOP"),
-            (t("plan.updates"), numbers.whole(plan.steps)),
-            (t("plan.ratio"), numbers.significant(plan.tokens_per_parameter, 3, grouped=True)),
+            (t("plan.parameters"), formatting.count(counts.total, t.language)),
+            (t("plan.per_token"), f"{formatting.significant(plan.flops_per_token / 1e9)} GFLOP"),
+            (t("plan.all_work"), f"{formatting.scientific(plan.flops)} FLOP"),
+            (t("plan.updates"), formatting.whole(plan.steps)),
+            (t("plan.ratio"), formatting.significant(plan.tokens_per_parameter, 3, grouped=True)),
         )
         text(_parts(self.visit, counts), "s12 ink3", style="margin-top:8px")
         with box("callout", style="margin-top:16px"):
@@ -166,7 +166,7 @@ def _parts(visit: Visit, counts: ParameterCounts) -> str:
     t = visit.t
     sizes = {name: getattr(counts, name) for name in _PARTS}
     return " · ".join(
-        f"{t(f'plan.part.{name}')} {numbers.count(size, t.language)}" for name, size in sizes.items() if size
+        f"{t(f'plan.part.{name}')} {formatting.count(size, t.language)}" for name, size in sizes.items() if size
     )
 
 

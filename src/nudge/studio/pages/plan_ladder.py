@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 
-from nudge import numbers
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.questions import ladder
 from nudge.studio.kit import bar, box, card, choice, legend, text
 from nudge.studio.pages.plan_form import short
 from nudge.studio.pages.plan_result import rate
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 TIMES_H = (
     (1 / 60, "minute"),
@@ -69,11 +69,13 @@ class Ladder:
         t, ask, here = self.t, plan.ask, self.plan.ask
         mine = (ask.device, ask.count) == (here.device, here.count)
         kind = "mine" if mine else "rented" if ask.price else "owned"
-        time = numbers.about(plan.hours.likely, t.language)
-        cost = numbers.dollars(plan.usd.likely) if plan.usd else "–"
+        time = formatting.about(plan.hours.likely, t.language)
+        cost = formatting.dollars(plan.usd.likely) if plan.usd else "–"
         with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
             with box("name", role="cell"):
-                name = f"{numbers.whole(ask.count)} × {short(ask.device)}" + ("" if ask.dtype == here.dtype else " *")
+                name = f"{formatting.whole(ask.count)} × {short(ask.device)}" + (
+                    "" if ask.dtype == here.dtype else " *"
+                )
                 text(name, "cut", title=ask.device.title)
                 if not plan.fits:
                     text(t("plan.fits_not"), "s12 bad")
@@ -102,7 +104,7 @@ class _Scale:
             marks = [(hours, t(f"plan.ticks.{name}")) for hours, name in TIMES_H]
         else:
             sums = (times * 10.0**n for n in range(-2, 13) for times in (1, 2, 5))
-            marks = [(usd, numbers.dollars(usd).removesuffix(".00")) for usd in sums]
+            marks = [(usd, formatting.dollars(usd).removesuffix(".00")) for usd in sums]
         self.ticks = [(value, label) for value, label in marks if self.start <= math.log(value) <= self.end]
 
     def at(self, value: float) -> float:

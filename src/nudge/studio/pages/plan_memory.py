@@ -2,11 +2,11 @@
 
 import math
 
-from nudge import numbers
 from nudge.plan.layout import Layout
 from nudge.plan.planner import Plan
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 _ACCENT, _BLUE = "var(--accent)", "var(--blue)"
 
@@ -31,8 +31,8 @@ PARTS = (  # of a GPU's memory, and their colours: what grows with the micro-bat
 def memory(t: Words, plan: Plan) -> None:
     """What is in a GPU's memory at the peak, and which layouts there are."""
     layout = plan.layout
-    tokens = f"{numbers.whole(layout.micro_batch)} × {numbers.whole(plan.ask.model.block_size)}"
-    together = f"{numbers.size(layout.needed_bytes)} / {size_of(layout)}"
+    tokens = f"{formatting.whole(layout.micro_batch)} × {formatting.whole(plan.ask.model.block_size)}"
+    together = f"{formatting.size(layout.needed_bytes)} / {size_of(layout)}"
 
     def right() -> None:
         text(together, "s13 num m" + ("" if layout.fits else " bad"))
@@ -45,7 +45,7 @@ def memory(t: Words, plan: Plan) -> None:
                 if size:
                     bar(size / whole, style=f"background:{color}")
             if layout.fits:
-                text(t("plan.free", free=numbers.size(layout.free_bytes)), "free s12 ink3")
+                text(t("plan.free", free=formatting.size(layout.free_bytes)), "free s12 ink3")
             else:
                 box("end", style=f"left:{100 * layout.memory_bytes / whole:.2f}%")
         _axis(whole)
@@ -55,7 +55,7 @@ def memory(t: Words, plan: Plan) -> None:
                     with box("k"):
                         box("sw square", style=f"background:{color}")
                         text(t(f"plan.memory_of.{name}"), "s13 ink2", tag="dt")
-                        text(numbers.size(size), "s13 num m", tag="dd")
+                        text(formatting.size(size), "s13 num m", tag="dd")
         if len(plan.layouts) > 1:
             _layouts(t, plan)
 
@@ -75,7 +75,7 @@ def _axis(n_bytes: int) -> None:
             share = n * step * 1e9 / n_bytes
             if share <= 0.96:
                 text(f"{n * step:g}", style=f"left:{100 * share:.2f}%", classes="" if n else "first")
-        text(numbers.size(n_bytes).replace(".0 ", " "), "last")
+        text(formatting.size(n_bytes).replace(".0 ", " "), "last")
 
 
 def _layouts(t: Words, plan: Plan) -> None:
@@ -87,8 +87,8 @@ def _layouts(t: Words, plan: Plan) -> None:
             for layout in plan.layouts:
                 with box("on" if layout is plan.layout else "", tag="tr"):
                     text(layout_name(t, layout), tag="td")
-                    text(numbers.whole(layout.micro_batch), tag="td")
-                    text(numbers.size(layout.needed_bytes), tag="td")
+                    text(formatting.whole(layout.micro_batch), tag="td")
+                    text(formatting.size(layout.needed_bytes), tag="td")
                     says = "fits_not" if not layout.fits else "chosen" if layout is plan.layout else "would_fit"
                     with box(tag="td"):
                         text(t(f"plan.{says}"), {"chosen": "tag a", "fits_not": "bad"}.get(says, ""), tag="span")
@@ -101,4 +101,4 @@ def layout_name(t: Words, layout: Layout) -> str:
 
 def size_of(layout: Layout) -> str:
     """What the device has, as it is sold: 80 GB."""
-    return numbers.size(layout.memory_bytes).replace(".0 ", " ")
+    return formatting.size(layout.memory_bytes).replace(".0 ", " ")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from nudge import numbers
 from nudge.plan.layout import Layout
 from nudge.plan.losses import PublishedLoss, published_losses
 from nudge.plan.planner import Interval, Plan
@@ -10,6 +9,7 @@ from nudge.plan.questions import changes
 from nudge.studio.kit import box, card, message, pairs, text
 from nudge.studio.pages.plan_memory import size_of
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 # Four figures.
 
@@ -17,8 +17,8 @@ from nudge.studio.words import Words
 def figures(t: Words, plan: Plan) -> None:
     """The answer at a glance, each with how far it can be off and where it comes from."""
     with box("stats figures"):
-        value, unit = numbers.span(plan.hours.likely, t.language)
-        speed = t("plan.speed", n=rate(plan, t), mfu=numbers.whole(100 * plan.speed.mfu))
+        value, unit = formatting.span(plan.hours.likely, t.language)
+        speed = t("plan.speed", n=rate(plan, t), mfu=formatting.whole(100 * plan.speed.mfu))
         _figure(t("plan.time"), value, unit, times(plan.hours, t), speed)
         _cost(t, plan)
         _memory(t, plan.layout, plan.count_that_fits)
@@ -39,15 +39,15 @@ def _figure(name: str, value: str, unit: str, interval: str, source: str, *, bad
 
 def times(hours: Interval, t: Words) -> str:
     """17 – 35 hours"""
-    (low, low_unit), (high, high_unit) = (numbers.span(value, t.language) for value in (hours.low, hours.high))
+    (low, low_unit), (high, high_unit) = (formatting.span(value, t.language) for value in (hours.low, hours.high))
     if low_unit != high_unit:
-        return f"{numbers.about(hours.low, t.language)} – {numbers.about(hours.high, t.language)}"
+        return f"{formatting.about(hours.low, t.language)} – {formatting.about(hours.high, t.language)}"
     return f"{low} – {high}{'' if t.language == 'ko' else ' '}{high_unit}"
 
 
 def money(usd: Interval) -> str:
     """$5.87 – $11.93"""
-    low, high = numbers.dollars(usd.low), numbers.dollars(usd.high)
+    low, high = formatting.dollars(usd.low), formatting.dollars(usd.high)
     return low if low == high else f"{low} – {high}"
 
 
@@ -57,16 +57,16 @@ def _cost(t: Words, plan: Plan) -> None:
         own = plan.ask.device.name == "cpu"
         return _figure(t("plan.cost"), "–", "", t("plan.own_machine" if own else "plan.no_price"), "")
     rate = t("plan.rate", usd=f"{price.usd_per_hour:.2f}", date=price.date)
-    _figure(t("plan.cost"), numbers.dollars(plan.usd.likely), "", money(plan.usd), rate)
+    _figure(t("plan.cost"), formatting.dollars(plan.usd.likely), "", money(plan.usd), rate)
 
 
 def _memory(t: Words, layout: Layout, count_that_fits: int | None) -> None:
-    needed, there = numbers.size(layout.needed_bytes), size_of(layout)
+    needed, there = formatting.size(layout.needed_bytes), size_of(layout)
     if layout.fits:
-        says, source = t("plan.fits", free=numbers.size(layout.free_bytes)), t("plan.peak")
+        says, source = t("plan.fits", free=formatting.size(layout.free_bytes)), t("plan.peak")
     else:
         says = t("plan.fits_not")
-        source = t("plan.fits_on", n=numbers.whole(count_that_fits)) if count_that_fits else t("plan.fits_never")
+        source = t("plan.fits_on", n=formatting.whole(count_that_fits)) if count_that_fits else t("plan.fits_never")
     same_unit = needed.split()[1] == there.split()[1]
     value = needed.split()[0] if same_unit else needed
     _figure(t("plan.memory"), value, t("plan.of", there=there), says, source, bad=not layout.fits)
@@ -82,7 +82,7 @@ def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
     )
     source = t("plan.loss_source_only", source=nearest.source)
     if nearest.tokens:
-        source = t("plan.loss_source", source=nearest.source, tokens=numbers.count(nearest.tokens, t.language))
+        source = t("plan.loss_source", source=nearest.source, tokens=formatting.count(nearest.tokens, t.language))
     _figure(
         t("plan.loss"),
         f"{nearest.loss:.2f}",
@@ -95,7 +95,7 @@ def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
 def rate(plan: Plan, t: Words) -> str:
     """Tokens per second, of which a processor may not read one."""
     rate = plan.tokens_per_s.likely
-    return numbers.count(rate, t.language) if rate >= 10 else numbers.significant(rate, 2)
+    return formatting.count(rate, t.language) if rate >= 10 else formatting.significant(rate, 2)
 
 
 # What it costs.
@@ -106,18 +106,18 @@ def costs(t: Words, plan: Plan) -> None:
     ask, language = plan.ask, t.language
     with card(t("plan.costs")):
         if plan.usd is not None and ask.price is not None:
-            time = f"{numbers.whole(ask.count)} × {numbers.about(plan.hours.likely, language)}"
+            time = f"{formatting.whole(ask.count)} × {formatting.about(plan.hours.likely, language)}"
             bill = t("plan.bill", time=time, usd=f"{ask.price.usd_per_hour:.2f}")
-            pairs((bill, numbers.dollars(plan.usd.likely)))
+            pairs((bill, formatting.dollars(plan.usd.likely)))
             box("hr", style="margin:12px 0")
-            total = pairs((t("plan.total"), numbers.dollars(plan.usd.likely)), classes="total")
+            total = pairs((t("plan.total"), formatting.dollars(plan.usd.likely)), classes="total")
             total[0].classes("b")
             pairs((t("plan.interval"), money(plan.usd)), classes="ink3")
         else:
             text(t("plan.own_machine" if ask.device.name == "cpu" else "plan.no_price"), "s13 ink2")
         if ask.device.watts:
             box("hr", style="margin:12px 0")
-            pairs((t("plan.energy"), t("plan.kwh", n=numbers.significant(plan.energy_kwh.likely, 3, grouped=True))))
+            pairs((t("plan.energy"), t("plan.kwh", n=formatting.significant(plan.energy_kwh.likely, 3, grouped=True))))
             text(t("plan.energy_note"), "s12 ink3", style="margin-top:4px")
 
 
@@ -134,25 +134,25 @@ def one_change(t: Words, plan: Plan) -> None:
             for _, other in changes(plan.ask):
                 with box(tag="tr"):
                     text(_changed(t, plan, other), "m", tag="th", scope="row")
-                    needed = numbers.size(other.layout.needed_bytes)
+                    needed = formatting.size(other.layout.needed_bytes)
                     says = needed if other.fits else f"{needed} · {t('plan.fits_not')}"
                     text(says, "" if other.fits else "bad", tag="td")
-                    text(numbers.about(other.hours.likely, t.language), tag="td")
-                    text(numbers.dollars(other.usd.likely) if other.usd else "–", tag="td")
+                    text(formatting.about(other.hours.likely, t.language), tag="td")
+                    text(formatting.dollars(other.usd.likely) if other.usd else "–", tag="td")
 
 
 def _changed(t: Words, plan: Plan, other: Plan) -> str:
     """Which one thing it is, in the person's words."""
     now, then = plan.layout, other.layout
     if other.tokens != plan.tokens:
-        return t("plan.to.tokens", n=numbers.count(other.tokens, t.language))
+        return t("plan.to.tokens", n=formatting.count(other.tokens, t.language))
     if other.ask.count != plan.ask.count:
-        return t("plan.to.count", n=numbers.whole(other.ask.count))
+        return t("plan.to.count", n=formatting.whole(other.ask.count))
     if then.kind != now.kind:
         return t(f"plan.to.{then.kind}")
     if then.recompute != now.recompute:
         return t("plan.to.recompute" if then.recompute else "plan.to.keep")
-    return t("plan.to.micro_batch", n=numbers.whole(then.micro_batch))
+    return t("plan.to.micro_batch", n=formatting.whole(then.micro_batch))
 
 
 # What happens meanwhile.
@@ -161,18 +161,18 @@ def _changed(t: Words, plan: Plan, other: Plan) -> str:
 def on_the_way(t: Words, plan: Plan) -> None:
     """One update, and what breaks."""
     failures, traffic = plan.failures, plan.traffic
-    saves = numbers.duration(failures.save_every_s, t.language)
+    saves = formatting.duration(failures.save_every_s, t.language)
     rows: list[tuple[str, object]] = [
-        (t("plan.update"), numbers.duration(plan.step_s.likely, t.language)),
-        (t("plan.passes"), f"{numbers.whole(plan.layout.passes)}"),
+        (t("plan.update"), formatting.duration(plan.step_s.likely, t.language)),
+        (t("plan.passes"), f"{formatting.whole(plan.layout.passes)}"),
     ]
     if traffic:
-        rows.append((t(f"plan.traffic.{traffic.link.split()[0]}"), numbers.duration(traffic.seconds, t.language)))
-        waited = numbers.duration(traffic.exposed_s, t.language) if traffic.exposed_s else t("plan.hidden")
+        rows.append((t(f"plan.traffic.{traffic.link.split()[0]}"), formatting.duration(traffic.seconds, t.language)))
+        waited = formatting.duration(traffic.exposed_s, t.language) if traffic.exposed_s else t("plan.hidden")
         rows.append((t("plan.waiting"), waited))
     rows += [
-        (t("plan.failures"), numbers.significant(failures.expected, 2)),
-        (t("plan.checkpoint"), numbers.duration(failures.checkpoint_s, t.language)),
+        (t("plan.failures"), formatting.significant(failures.expected, 2)),
+        (t("plan.checkpoint"), formatting.duration(failures.checkpoint_s, t.language)),
         (t("plan.save_every"), saves if failures.save_every_s < 3600 * plan.hours.likely else t("plan.at_the_end")),
     ]
     with card(t("plan.on_the_way"), t("plan.failures_note")), box("on-the-way", tag="dl"):

@@ -8,7 +8,6 @@ from typing import Any
 
 from nicegui import ui
 
-from nudge import numbers
 from nudge.config import SampleConfig
 from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
@@ -22,6 +21,7 @@ from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
 from nudge.studio.tokens import n_unfinished
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 PIECE_S, PIECE_TOKENS = 0.08, 32  # of writing, whichever comes first; then other questions get their turn
 MAX_TOKENS = 1000  # that a page shows
@@ -177,12 +177,12 @@ class Play:
 
     def _say_state(self, writing: Writing, *, over: bool = False) -> None:
         t, stream = self.t, writing.stream
-        n = numbers.whole(stream.n_tokens)
-        speed = numbers.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
+        n = formatting.whole(stream.n_tokens)
+        speed = formatting.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
         self.speed.set_text(t("play.speed", speed=speed))
         reason = (stream.ended or "stopped").replace(" ", "_") if over else "writing"
         self.status.set_text(t(f"play.reason.{reason}", n=n))
-        room = numbers.whole(self.opened.network.config.block_size)
+        room = formatting.whole(self.opened.network.config.block_size)
         self.window.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
 
 

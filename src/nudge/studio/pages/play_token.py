@@ -1,12 +1,12 @@
 """The card of the Play page that tells all about the chosen token: what it is, how likely, what else could be."""
 
-from nudge import numbers
 from nudge.look import Drawn
 from nudge.studio.kit import bar, box, card, choice, legend, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.play_text import Written
 from nudge.studio.tokens import Shown, show, show_each
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 
 class TokenCard:
@@ -45,9 +45,10 @@ class TokenCard:
 
     def _overview(self, labels: tuple[Shown, ...], written: Written) -> None:
         rows = [
-            (shown.label, numbers.percent(draw.probability)) for shown, draw in zip(labels, written.draws, strict=True)
+            (shown.label, formatting.percent(draw.probability))
+            for shown, draw in zip(labels, written.draws, strict=True)
         ]
-        values = pairs(*rows, (self._t("play.together"), numbers.percent(written.probability)))
+        values = pairs(*rows, (self._t("play.together"), formatting.percent(written.probability)))
         for value, exact in zip(
             values, (*(draw.probability for draw in written.draws), written.probability), strict=True
         ):
@@ -61,9 +62,9 @@ class TokenCard:
             text(t("play.id", id=shown.id), "i")
             text(shown.hex or "–", "y")
         probability, _, sampled = pairs(
-            (t("play.probability"), numbers.percent(draw.probability)),
-            (t("play.rank"), t("play.rank_of", rank=numbers.whole(draw.rank), V=numbers.whole(V))),
-            (t("play.sampled"), numbers.percent(draw.sampled)),
+            (t("play.probability"), formatting.percent(draw.probability)),
+            (t("play.rank"), t("play.rank_of", rank=formatting.whole(draw.rank), V=formatting.whole(V))),
+            (t("play.sampled"), formatting.percent(draw.sampled)),
         )
         probability.props["title"] = f"{draw.probability:.6g}"  # with more digits than one reads at a glance
         sampled.props["title"] = f"{draw.sampled:.6g}"
@@ -86,15 +87,15 @@ class TokenCard:
                 for rank, token, probability, sampled in rows:
                     shown = show(tokenizer, token, t)
                     with box(f"play-alt {'sel' if token == draw.token else ''}"):
-                        text(numbers.whole(rank), "r")
+                        text(formatting.whole(rank), "r")
                         text(shown.label, "t", title=shown.label)
                         with box("two"):
                             bar(probability / longest, "true")
                             bar(sampled / longest, "drawn")
-                        text(numbers.percent(probability), "p blue")
-                        text(numbers.percent(sampled), "p acc")
+                        text(formatting.percent(probability), "p blue")
+                        text(formatting.percent(sampled), "p acc")
             rest, rest_sampled = (max(0.0, 1 - sum(row[column] for row in rows)) for column in (2, 3))
             with box("play-alt rest"):
                 text(t("play.rest"), "ink2 s12")
-                text(numbers.percent(rest), "p blue")
-                text(numbers.percent(rest_sampled), "p acc")
+                text(formatting.percent(rest), "p blue")
+                text(formatting.percent(rest_sampled), "p acc")

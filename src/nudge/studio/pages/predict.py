@@ -8,7 +8,6 @@ from functools import partial
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.look import Prediction, predict
 from nudge.studio import charts, shell
 from nudge.studio.kit import bar, box, card, choice, pairs, text
@@ -19,6 +18,7 @@ from nudge.studio.text_entry import first_text, text_field, tokens_of
 from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 N_BARS = 20
 SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
@@ -117,7 +117,7 @@ class PredictPage:
             key="predict",
         )
         self.visit.banner.clear()  # what was wrong before is right now
-        took = numbers.duration(time.perf_counter() - begun, self.t.language)
+        took = formatting.duration(time.perf_counter() - begun, self.t.language)
         self.answered.text = self.t("predict.answered", took=took)
         self.nudge_card.forget()
         self._show_prediction()
@@ -142,8 +142,10 @@ class PredictPage:
     def _mark_chips(self) -> None:
         """Which of the tokens are read."""
         n_read, total = self.begins + self.length, len(self.ids) - self.begins
-        self.length_text.text = self.t("predict.of_tokens", n=numbers.whole(self.length), total=numbers.whole(total))
-        self.position.text = self.t("predict.position", n=numbers.whole(n_read))
+        self.length_text.text = self.t(
+            "predict.of_tokens", n=formatting.whole(self.length), total=formatting.whole(total)
+        )
+        self.position.text = self.t("predict.position", n=formatting.whole(n_read))
         for at, chip in enumerate(self.each_chip):
             chip.classes(add="" if at < n_read else "off", remove="off" if at < n_read else "")
 
@@ -161,12 +163,12 @@ class PredictPage:
     def _chip(self, shown: Shown) -> Element:
         with box("chip") as chip:
             text(shown.label, f"t {shown.kind}")
-            text(numbers.whole(shown.id), "i")
+            text(formatting.whole(shown.id), "i")
             text(shown.hex if len(shown.hex) <= 11 else f"{shown.hex[:9]}…", "y")
         return chip
 
     def _bars_card(self) -> None:
-        t, size = self.t, numbers.whole(self.opened.network.config.vocab_size)
+        t, size = self.t, formatting.whole(self.opened.network.config.vocab_size)
 
         def switch() -> None:
             kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
@@ -219,7 +221,7 @@ class PredictPage:
             self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
             size = self.opened.network.config.vocab_size
             if size > N_POINTS:
-                text(t("predict.drawn", n=N_POINTS, size=numbers.whole(size)), "s12 ink3")
+                text(t("predict.drawn", n=N_POINTS, size=formatting.whole(size)), "s12 ink3")
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:
@@ -246,17 +248,17 @@ class PredictPage:
                     text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
                     with box("bg"):
                         bar(candidate.probability / largest)
-                    text(numbers.percent(candidate.probability), "p")
+                    text(formatting.percent(candidate.probability), "p")
             box("hr", style="margin:10px 0")
             n_rest = self.opened.network.config.vocab_size - len(candidates)
             with box("pb rest"):
                 text(t("predict.rest"), "s13 m")
                 with box("bg"):
                     bar(rest / largest, "hatch")
-                text(numbers.percent(rest), "p")
-            size = numbers.whole(self.opened.network.config.vocab_size)
+                text(formatting.percent(rest), "p")
+            size = formatting.whole(self.opened.network.config.vocab_size)
             key = "predict.rest_sampled" if self.sampled else "predict.rest_note"
-            text(t(key, n=numbers.whole(n_rest), size=size), "s12 ink3", style="margin-top:8px")
+            text(t(key, n=formatting.whole(n_rest), size=size), "s12 ink3", style="margin-top:8px")
 
     def _show_facts(self, prediction: Prediction, selected: int) -> None:
         t, size = self.t, self.opened.network.config.vocab_size
@@ -266,13 +268,13 @@ class PredictPage:
         with self.facts:
             with box("hs", style="margin-bottom:12px"):
                 text(shown.label, f"mono b nw {shown.kind}")
-                text(t("predict.id_bytes", id=numbers.whole(shown.id), hex=shown.hex or "–"), "s12 ink3")
+                text(t("predict.id_bytes", id=formatting.whole(shown.id), hex=shown.hex or "–"), "s12 ink3")
             pairs(
-                (t("predict.rank"), t("predict.rank_of", rank=numbers.whole(rank), size=numbers.whole(size))),
-                (t("predict.probability"), numbers.percent(probability)),
-                (t("predict.drawn_with"), numbers.percent(prediction.sampled[selected].item())),
-                (t("predict.loss_if"), t("predict.nats", n=numbers.fixed(prediction.loss(selected)))),
-                (t("predict.against_uniform"), t("predict.times", n=numbers.significant(probability * size, 2))),
+                (t("predict.rank"), t("predict.rank_of", rank=formatting.whole(rank), size=formatting.whole(size))),
+                (t("predict.probability"), formatting.percent(probability)),
+                (t("predict.drawn_with"), formatting.percent(prediction.sampled[selected].item())),
+                (t("predict.loss_if"), t("predict.nats", n=formatting.fixed(prediction.loss(selected)))),
+                (t("predict.against_uniform"), t("predict.times", n=formatting.significant(probability * size, 2))),
             )
         self.curve.options.update(rank_curve(prediction, selected, shown.label, self.t))
         self.curve.update()
@@ -280,9 +282,9 @@ class PredictPage:
         with self.spread:
             entropy = prediction.entropy
             pairs(
-                (t("predict.entropy"), t("predict.nats", n=numbers.fixed(entropy))),
+                (t("predict.entropy"), t("predict.nats", n=formatting.fixed(entropy))),
                 (
                     t("predict.like_choosing"),
-                    t("predict.n_tokens", n=numbers.significant(math.exp(entropy), 3)),
+                    t("predict.n_tokens", n=formatting.significant(math.exp(entropy), 3)),
                 ),
             )

@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from nudge.look import Prediction
-from nudge.numbers import whole
 from nudge.studio import charts
 from nudge.studio.words import Words
+from nudge.util.formatting import whole
 
 N_POINTS = 400
 

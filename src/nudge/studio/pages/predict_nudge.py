@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from nicegui import ui
 
-from nudge import numbers
 from nudge.look import Nudge, control_contexts, nudge_once
 from nudge.studio.kit import bar, box, button, card, choice, pairs, text
+from nudge.util import formatting
 
 if TYPE_CHECKING:
     from nudge.studio.pages.predict import PredictPage
@@ -71,7 +71,7 @@ class NudgeCard:
         self._show_kept()
 
     def _show_rate(self, _: object = None) -> None:
-        self.rate_text.text = numbers.significant(self.rate, 2)
+        self.rate_text.text = formatting.significant(self.rate, 2)
 
     async def _choose(self, optimizer: str) -> None:
         self.optimizer = optimizer
@@ -118,9 +118,13 @@ class NudgeCard:
                 text("")
                 text(t("nudge.after"), "s12 ink3 right")
                 for name, before, after in (
-                    ("probability", numbers.percent(done.probability_before), numbers.percent(done.probability_after)),
-                    ("rank", numbers.whole(done.rank_before), numbers.whole(done.rank_after)),
-                    ("loss", numbers.fixed(done.loss_before, 3), numbers.fixed(done.loss_after, 3)),
+                    (
+                        "probability",
+                        formatting.percent(done.probability_before),
+                        formatting.percent(done.probability_after),
+                    ),
+                    ("rank", formatting.whole(done.rank_before), formatting.whole(done.rank_after)),
+                    ("loss", formatting.fixed(done.loss_before, 3), formatting.fixed(done.loss_after, 3)),
                 ):
                     text(t(f"nudge.{name}"), "s13 ink2")
                     text(before, "bf")
@@ -128,10 +132,10 @@ class NudgeCard:
                     text(after, "af acc")
             self._show_change(done)
             self._show_moved(done)
-            relative = numbers.percent(done.total_relative_change)
-            rows = [(t("nudge.rate"), numbers.significant(done.lr)), (t("nudge.moved_weights"), relative)]
+            relative = formatting.percent(done.total_relative_change)
+            rows = [(t("nudge.rate"), formatting.significant(done.lr)), (t("nudge.moved_weights"), relative)]
             if done.drift:
-                drift = numbers.significant(max(drift.kl for drift in done.drift), 2)
+                drift = formatting.significant(max(drift.kl for drift in done.drift), 2)
                 rows.append((t("nudge.drift", n=len(done.drift)), f"KL {drift}"))
             with box(style="margin-top:16px"):
                 pairs(*rows)
@@ -154,7 +158,7 @@ class NudgeCard:
                 text(name, "s12 ink2")
                 with box(style="height:10px"):
                     bar(abs(value) / largest, f"thin {look} {'bad' if value > 0 else ''}")
-                text(numbers.change(value), "s13 num right m")
+                text(formatting.change(value), "s13 num right m")
 
     def _show_moved(self, done: Nudge) -> None:
         text(self.t("nudge.moved"), "b s13", style="margin:20px 0 8px")
@@ -170,7 +174,7 @@ class NudgeCard:
                 with box():
                     if change > 0:
                         box("pos", style=width)
-                text(f"{numbers.points(change)} {self.t('nudge.points')}", "s12 num right nw")
+                text(f"{formatting.points(change)} {self.t('nudge.points')}", "s12 num right nw")
 
     async def _keep(self) -> None:
         done, self.done = self.done, None  # a second click has nothing left to keep

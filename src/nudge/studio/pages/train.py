@@ -10,16 +10,17 @@ from pathlib import Path
 
 from nicegui import ui
 
-from nudge import __version__, numbers
-from nudge.data.visible import readable
+from nudge import __version__
 from nudge.errors import NudgeError
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
 from nudge.studio import shell
 from nudge.studio.kit import box, button, card, link, text
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state
 from nudge.studio.visit import Visit, after
 from nudge.train import control
+from nudge.util import formatting
+from nudge.util.terminal_text import readable
 
 POLL_S = 1.0
 LIST_EVERY = 3  # polls
@@ -37,7 +38,7 @@ class Line:
     """A run in the list."""
 
     name: str
-    state: str  # as nudge.train.listing has it, or preparing, failed
+    state: str  # as nudge.runs.listing has it, or preparing, failed
     step: int = 0
     steps: int | None = None
     n_skipped: int = 0
@@ -168,9 +169,9 @@ class TrainPage:
                     with box("vs gr"):
                         text(readable(line.name), "m s13 cut")
                         if line.steps is not None:
-                            text(f"{numbers.whole(line.step)} / {numbers.whole(line.steps)}", "s12 ink3 num")
+                            text(f"{formatting.whole(line.step)} / {formatting.whole(line.steps)}", "s12 ink3 num")
                     if line.n_skipped:
-                        text("NaN", "tag bad", title=t("train.n_skipped", n=numbers.whole(line.n_skipped)))
+                        text("NaN", "tag bad", title=t("train.n_skipped", n=formatting.whole(line.n_skipped)))
                     text(t(f"train.state.{line.state}"), f"tag {_COLORS.get(line.state, '')}")
             if not lines:
                 text(t("ui.no_run"), "ink3 s13")

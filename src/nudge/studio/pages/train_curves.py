@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nudge import numbers
 from nudge.studio import charts
 from nudge.studio.kit import box, legend, text
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 LEFT, RIGHT = 48, 24  # of the chart's grids; the scrubber below has the same
 _TOOLTIP = """all => [all[0].axisValue.toLocaleString("en"), ...all.map((one) => {
@@ -61,7 +61,9 @@ class LossChart:
         options = _changing_options(steps, n_vocab, max(values, default=1.0), cursor, cursor_label)
         options["series"].append({"id": "validation", "symbolSize": 8 if len(log.evaluations) <= 40 else 5})
         self._send(series, options)
-        self.note.text = self.t("train.drawn", n=numbers.whole(len(log.loss.steps)), drawn=numbers.whole(len(raw)))
+        self.note.text = self.t(
+            "train.drawn", n=formatting.whole(len(log.loss.steps)), drawn=formatting.whole(len(raw))
+        )
 
     def _send(self, series: Mapping[str, Sequence[Any]], options: dict[str, Any]) -> None:
         changes = []
@@ -206,7 +208,7 @@ def _changing_options(
     most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
     side = "insideStartTop" if share > 0.75 else "insideEndTop"  # where the cursor is not
     guess = {"show": True, "position": side, "color": "var(--ink2)", "fontSize": 12, "distance": 4}
-    guess["formatter"] = f"ln {numbers.whole(n_vocab)} = {numbers.fixed(ln_v)}" if n_vocab and ln_v else ""
+    guess["formatter"] = f"ln {formatting.whole(n_vocab)} = {formatting.fixed(ln_v)}" if n_vocab and ln_v else ""
     still = {"symbol": "none", "silent": True, "animation": False}
     return {
         "xAxis": [{"max": steps}, {"max": steps}],

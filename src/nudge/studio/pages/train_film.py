@@ -6,13 +6,13 @@ from typing import Any
 
 from nicegui import ui
 
-from nudge import numbers
-from nudge.data.visible import readable
 from nudge.events import Sample
 from nudge.studio.kit import box, button, text
 from nudge.studio.pages.train_curves import LEFT, RIGHT
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
+from nudge.util import formatting
+from nudge.util.terminal_text import readable
 
 N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
@@ -124,7 +124,7 @@ class Film:
                 frame.props["aria-current"] = "true"
             frame.on("click", lambda: self.place(sample.step))
             with box("st"):
-                text(t("ui.step", step=numbers.whole(sample.step)), tag="span")
+                text(t("ui.step", step=formatting.whole(sample.step)), tag="span")
                 loss = self.log.loss.at(sample.step) if self.log else None
-                text("" if loss is None else numbers.fixed(loss), tag="span")
+                text("" if loss is None else formatting.fixed(loss), tag="span")
             text(readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")

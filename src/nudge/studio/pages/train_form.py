@@ -7,24 +7,24 @@ from typing import Any
 from nicegui import ui
 
 from nudge import config as configs
-from nudge import numbers
 from nudge.config import Config
 from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
+from nudge.estimate.forecast import Forecast
 from nudge.model import sizes
 from nudge.recipes import RECIPES, recipe
 from nudge.studio.kit import bar, box, button, card, field, link, message, pairs, text
 from nudge.studio.launch import Launcher
 from nudge.studio.visit import Visit
-from nudge.train.forecast import Forecast
+from nudge.util import formatting
 
 REST_S = 0.8  # a form that nobody changes for so long is measured
 _NUMBERS: dict[
     str, tuple[str, Callable[[Any], str]]
 ] = {  # fields of the form: (the setting, how its default is written)
-    "steps": ("train.steps", numbers.whole),
+    "steps": ("train.steps", formatting.whole),
     "seed": ("seed", str),
-    "batch_tokens": ("train.batch_tokens", numbers.whole),
+    "batch_tokens": ("train.batch_tokens", formatting.whole),
     "lr": ("train.lr", "{:g}".format),
 }
 
@@ -51,7 +51,7 @@ class Form:
 
     def _fields(self) -> None:
         t = self.t
-        options = {name: f"{name} · {numbers.count(_n_params(name), t.language)}" for name in RECIPES}
+        options = {name: f"{name} · {formatting.count(_n_params(name), t.language)}" for name in RECIPES}
         with field(t("train.recipe")):
             self.recipe = ui.select(options, value="tiny", on_change=self._other_recipe).props("outlined dense")
             self.recipe.props["aria-label"] = t("train.recipe")
@@ -191,14 +191,14 @@ class Form:
         t = self.t
         self.measure_button.set_visibility(False)
         about = "{}" if found.measured else t("train.about")
-        took = numbers.duration(found.took_s, t.language)
+        took = formatting.duration(found.took_s, t.language)
         self.how.text = t("train.rehearsed", took=took) if found.measured else t("train.computed")
         if self.busy and found is not self.launcher.known_forecast(config):
             self.how.text = t("train.disturbed")
-        self.time.text = about.format(numbers.duration(found.total_s(config), t.language))
-        speed = numbers.significant(found.tokens_per_s(config), 3, grouped=True)
+        self.time.text = about.format(formatting.duration(found.total_s(config), t.language))
+        speed = formatting.significant(found.tokens_per_s(config), 3, grouped=True)
         self.speed.text = about.format(t("train.tokens_per_s", n=speed))
-        needed, free = numbers.size(found.needed_bytes), numbers.size(found.free_bytes)
+        needed, free = formatting.size(found.needed_bytes), formatting.size(found.free_bytes)
         self.memory.text = t("train.of_memory", needed=needed, free=free)
         self.share.style(f"width:{min(100.0, 100 * found.needed_bytes / max(1, found.free_bytes)):.1f}%")
 
@@ -236,4 +236,4 @@ def _found(config: Config, visit: Visit) -> str:
     if not texts:
         return visit.t("train.data_prepared")
     n_bytes = sum(file.n_bytes for file in texts)
-    return visit.t("train.data_found", n=numbers.whole(len(texts)), size=numbers.size(n_bytes))
+    return visit.t("train.data_found", n=formatting.whole(len(texts)), size=formatting.size(n_bytes))

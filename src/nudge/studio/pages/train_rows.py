@@ -4,11 +4,11 @@ import json
 import math
 from collections.abc import Iterator
 
-from nudge import numbers
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.studio.kit import box, card, text
 from nudge.studio.runlog import N_ROWS, Row, RunLog
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 Cell = tuple[str, str]  # text, classes
 _COLUMNS = ("step_short", "loss_short", "change", "norm_short", "lr_short", "per_s")
@@ -40,16 +40,16 @@ class Rows:
             self.table.client.run_javascript(f"nudgeTrain.log(...{said})")
 
     def _cells(self, row: Row) -> list[Cell]:
-        step, update = (numbers.whole(row.step), ""), row.update
+        step, update = (formatting.whole(row.step), ""), row.update
         if isinstance(update, Step):
-            change = "" if row.change is None else numbers.fixed(row.change, 3, sign=True)
+            change = "" if row.change is None else formatting.fixed(row.change, 3, sign=True)
             return [
                 step,
-                (numbers.fixed(update.loss, 3), "right"),
+                (formatting.fixed(update.loss, 3), "right"),
                 (change, "right ink3"),
-                (numbers.fixed(update.grad_norm), "right ink3"),
-                (numbers.significant(update.lr), "right ink3"),
-                (numbers.significant(update.tokens_per_s, 3, grouped=True), "right ink3"),
+                (formatting.fixed(update.grad_norm), "right ink3"),
+                (formatting.significant(update.lr), "right ink3"),
+                (formatting.significant(update.tokens_per_s, 3, grouped=True), "right ink3"),
             ]
         if isinstance(update, Skipped):
             values = (update.loss, 3), (None, 0), (update.grad_norm, 2)
@@ -72,9 +72,9 @@ class Rows:
             case Started():
                 return t("train.started_tag"), ""
             case Evaluation(loss=loss):
-                return t("train.validation_tag", loss=numbers.fixed(loss)), "bl"
+                return t("train.validation_tag", loss=formatting.fixed(loss)), "bl"
             case Saved(n_bytes=n_bytes):
-                return t("train.saved_tag", size=numbers.size(n_bytes)), "bl"
+                return t("train.saved_tag", size=formatting.size(n_bytes)), "bl"
             case Sample():
                 return t("train.sample_tag"), ""
             case Stopped(reason=reason):
@@ -85,4 +85,4 @@ class Rows:
 def _maybe_bad(value: float | None, decimals: int) -> Cell:
     if value is None:
         return "", ""
-    return numbers.fixed(value, decimals), "right" if math.isfinite(value) else "right bad"
+    return formatting.fixed(value, decimals), "right" if math.isfinite(value) else "right bad"

@@ -7,11 +7,10 @@ from typing import Protocol
 from nicegui import ui
 
 from nudge import config as configs
-from nudge import files, numbers
 from nudge.config import Config
-from nudge.data.visible import readable
 from nudge.errors import NudgeError
-from nudge.runfolder import RunFolder
+from nudge.runs.folder import RunFolder
+from nudge.runs.listing import state_of
 from nudge.studio.kit import bar, box, button, message, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
@@ -21,7 +20,8 @@ from nudge.studio.pages.train_stats import Stats
 from nudge.studio.runlog import RunLog
 from nudge.studio.visit import Visit
 from nudge.studio.words import Words
-from nudge.train.listing import state_of
+from nudge.util import files, formatting
+from nudge.util.terminal_text import readable
 
 
 class Buttons(Protocol):
@@ -114,7 +114,7 @@ class Watched:
     def _doing(self, launch: Launch) -> str:
         if launch.preparing is None:
             return self.t("train.starting")
-        done, total = numbers.size(launch.preparing.done), numbers.size(launch.preparing.total)
+        done, total = formatting.size(launch.preparing.done), formatting.size(launch.preparing.total)
         return self.t(f"train.preparing.{launch.preparing.what}", done=done, total=total)
 
     # The run.
@@ -163,8 +163,8 @@ class Watched:
         self.film.show(log)
         cursor = self.film.cursor
         loss = None if cursor is None else log.loss.at(cursor)
-        where = "" if cursor is None else self.t("ui.step", step=numbers.whole(cursor))
-        label = where if loss is None else f"{where} · {numbers.fixed(loss)}"
+        where = "" if cursor is None else self.t("ui.step", step=formatting.whole(cursor))
+        label = where if loss is None else f"{where} · {formatting.fixed(loss)}"
         self.chart.show(log, self._config.model.vocab_size if self._config else None, cursor, label)
         self.rows.show(log)
 
@@ -176,12 +176,12 @@ class Watched:
         parts = [
             readable(self.name),
             *([_data(self._config, t)] if self._config else []),
-            t("train.n_params", n=numbers.count(started.n_params, t.language)),
+            t("train.n_params", n=formatting.count(started.n_params, t.language)),
             t("train.machine", device=started.device, dtype=started.dtype, threads=started.threads),
             t(f"train.state.{state}"),
         ]
         if state == "running" and (left_s := self.log.left_s):
-            parts.append(t("train.left", time=numbers.duration(left_s, t.language)))
+            parts.append(t("train.left", time=formatting.duration(left_s, t.language)))
         return " · ".join(parts)
 
     def _show_notices(self, state: str, launch: Launch | None) -> None:
@@ -191,7 +191,7 @@ class Watched:
         self.notices.clear()
         with self.notices:
             if state == "diverged" and stopped:
-                message(t("train.diverged", step=numbers.whole(stopped.step)), stopped.hint, kind="bad")
+                message(t("train.diverged", step=formatting.whole(stopped.step)), stopped.hint, kind="bad")
             elif launch and launch.error:
                 forget = self.visit.handle(lambda: self.launcher.forget(self.name))
                 message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from nudge import numbers
 from nudge.studio.kit import box, shape, svg, text
 from nudge.studio.runlog import Curve, Point, RunLog
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 N_SPARK = 20  # buckets
 _WIDTH, _HEIGHT = 160, 24
@@ -33,24 +33,24 @@ class Stats:
     def show(self, log: RunLog) -> None:
         """The newest values."""
         t, steps = self.t, log.started.steps if log.started else 0
-        self.step.text = numbers.whole(log.step)
-        self.of_steps.text = f"/ {numbers.whole(steps)}"
+        self.step.text = formatting.whole(log.step)
+        self.of_steps.text = f"/ {formatting.whole(steps)}"
         self.done.style(f"width:{100 * min(1.0, log.step / steps) if steps else 0:.1f}%")
         self.loss.show(log.loss, _three(log.loss.last), t("train.nats"), drawn=log.loss.smooth())
-        tested = t("train.at_step", step=numbers.whole(log.validation.steps[-1])) if log.validation.steps else ""
+        tested = t("train.at_step", step=formatting.whole(log.validation.steps[-1])) if log.validation.steps else ""
         self.validation.show(log.validation, _three(log.validation.last), tested)
         speed = log.speed.last
         self.speed.show(
-            log.speed, "–" if speed is None else numbers.significant(speed, 3, grouped=True), t("train.per_s")
+            log.speed, "–" if speed is None else formatting.significant(speed, 3, grouped=True), t("train.per_s")
         )
         n_skipped = len(log.skipped)
-        unit = t("train.n_nan", n=numbers.whole(n_skipped)) if n_skipped else ""
+        unit = t("train.n_nan", n=formatting.whole(n_skipped)) if n_skipped else ""
         self.grad_norm.show(log.grad_norm, _three(log.grad_norm.last), unit)
         self.grad_norm.unit.classes(add="bad" if n_skipped else "", remove="" if n_skipped else "bad")
 
 
 def _three(value: float | None) -> str:
-    return "–" if value is None else numbers.significant(value, 3)
+    return "–" if value is None else formatting.significant(value, 3)
 
 
 class _Stat:

@@ -5,7 +5,6 @@ from typing import Any
 
 from nicegui import background_tasks, ui
 
-from nudge import numbers
 from nudge.errors import CheckpointError, NudgeError
 from nudge.look import Stored, Weights
 from nudge.studio import shell
@@ -16,6 +15,7 @@ from nudge.studio.pages.weights_tensor import ParameterCard
 from nudge.studio.pages.weights_tree import Tree, share_bar
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
+from nudge.util import formatting
 
 FIRST = "wte.weight"  # the parameter that is shown first
 REST_S = 1.0  # that a file is looked at before all of it is read for its checksum: a slider passes many
@@ -125,7 +125,7 @@ class WeightsPage:
         step = _step_of(name)
         if step is None:
             return name
-        said = self.t("ui.step", step=numbers.whole(step))
+        said = self.t("ui.step", step=formatting.whole(step))
         return said if short else f"{name.partition('/')[0]} · {said}"
 
     def _show_chooser(self) -> None:
@@ -190,7 +190,7 @@ class WeightsPage:
             await self._list()
         shell.show_bar(self.visit)
         ui.navigate.history.replace(address)
-        self.step_text.text = self.t("ui.step", step=numbers.whole(step)) if step is not None else ""
+        self.step_text.text = self.t("ui.step", step=formatting.whole(step)) if step is not None else ""
         self._show_chooser()
         self._show_about()
 
@@ -198,7 +198,7 @@ class WeightsPage:
         assert self.weights is not None, "a file is shown"
         t, weights = self.t, self.weights
         dtypes = ", ".join(sorted({parameter.dtype for parameter in weights.parameters}))
-        facts = [self.name, numbers.size(weights.n_bytes), dtypes]
+        facts = [self.name, formatting.size(weights.n_bytes), dtypes]
         if weights.format == "nudge":
             facts.append(t(f"weights.sum_{weights.checksum.replace(' ', '_')}"))
         self.visit.subtitle.text = " · ".join(facts)
@@ -232,7 +232,7 @@ class WeightsPage:
         self.place.clear()
         with self.place, box("grid weights"):
             with box("stack"):
-                n, tensors = numbers.whole(weights.total), numbers.whole(len(weights.parameters))
+                n, tensors = formatting.whole(weights.total), formatting.whole(len(weights.parameters))
                 with card(t("weights.parameters"), t("weights.numbers_in", n=n, tensors=tensors)):
                     share_bar(weights, self.visit)
                     self.tree = Tree(weights, self.visit, self.choose)
@@ -252,17 +252,17 @@ class WeightsPage:
             for stored in weights.stored:
                 self._fact(*self._stored(stored))
             if weights.step is not None:
-                self._fact(t("weights.updates"), numbers.whole(weights.step))
+                self._fact(t("weights.updates"), formatting.whole(weights.step))
             if weights.tokens_seen is not None:
                 seen = weights.tokens_seen
-                self._fact(t("weights.tokens_seen"), numbers.count(seen, t.language), title=numbers.whole(seen))
+                self._fact(t("weights.tokens_seen"), formatting.count(seen, t.language), title=formatting.whole(seen))
             if not weights.stored and weights.step is None:
                 text(t("weights.nothing_else"), "s13 ink3")
 
     def _stored(self, stored: Stored) -> tuple[str, str, str]:
         label = f"weights.stored.{stored.name}"
         name = self.t(label) if self.t.has(label) else stored.name
-        return name, numbers.count(stored.n, self.t.language), f"{stored.dtype} · {numbers.size(stored.n_bytes)}"
+        return name, formatting.count(stored.n, self.t.language), f"{stored.dtype} · {formatting.size(stored.n_bytes)}"
 
     def _fact(self, name: str, value: str, note: str = "", **attributes: str) -> None:
         with box():

@@ -6,11 +6,11 @@ from typing import Any
 
 from nicegui import ui
 
-from nudge import numbers
 from nudge.look import Change, Difference, Weights
 from nudge.studio.kit import bar, box, card, text
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 N_CHANGED = 8
 N_NAMES = 5  # of those that do not fit
@@ -65,7 +65,7 @@ class ChangeCard:
             return
         same_run = before.partition("/")[0] == name.partition("/")[0]
         if same_run and other.step is not None and here is not None and other.step < here:
-            self.title.text = t("weights.since", step=numbers.whole(other.step))
+            self.title.text = t("weights.since", step=formatting.whole(other.step))
         else:
             self.title.text = t("weights.compared", name=called)
         self.place.clear()
@@ -106,7 +106,7 @@ class ChangeCard:
         for name, old, new in found.other_shape[:N_NAMES]:
             lines.append(t("weights.other_shape", name=name, before=shape_of(old), after=shape_of(new)))
         if len(found.other_shape) > N_NAMES:
-            lines.append(t("weights.and_more", list="…", n=numbers.whole(len(found.other_shape) - N_NAMES)))
+            lines.append(t("weights.and_more", list="…", n=formatting.whole(len(found.other_shape) - N_NAMES)))
         if lines:
             with box("callout misfits"):
                 text(t("weights.does_not_fit"), "m")
@@ -116,7 +116,7 @@ class ChangeCard:
     def _listed(self, names: tuple[str, ...]) -> str:
         few = ", ".join(names[:N_NAMES])
         more = len(names) - N_NAMES
-        return self.t("weights.and_more", list=few, n=numbers.whole(more)) if more > 0 else few
+        return self.t("weights.and_more", list=few, n=formatting.whole(more)) if more > 0 else few
 
 
 def _line(label: str, value: float, longest: float, classes: str, *, tag: str = "div") -> Any:
@@ -127,7 +127,7 @@ def _line(label: str, value: float, longest: float, classes: str, *, tag: str = 
             bar(
                 value / longest if math.isfinite(value) else 1.0, "thin acc-bar" if math.isfinite(value) else "thin bad"
             )
-        text(numbers.significant(value), "s13 num right", title=repr(value))
+        text(formatting.significant(value), "s13 num right", title=repr(value))
     return row
 
 

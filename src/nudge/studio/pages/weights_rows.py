@@ -5,7 +5,6 @@ from functools import partial
 
 from torch import Tensor
 
-from nudge import numbers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
@@ -16,6 +15,7 @@ from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Shown, bytes_of, matching, show
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
+from nudge.util import formatting
 
 TABLE = "wte.weight"
 N_NEAREST = 8
@@ -111,14 +111,14 @@ class RowCard:
 
     def _show_row(self, row: Row) -> None:
         t, shown = self.t, self._shown(row.token)
-        columns = numbers.whole(self.sizes[1])
+        columns = formatting.whole(self.sizes[1])
         with box("hs"):
             text(shown.label, f"mono b cut {shown.kind}")
-            text(t("predict.id_bytes", id=numbers.whole(shown.id), hex=shown.hex or "–"), "s12 ink3 nw")
+            text(t("predict.id_bytes", id=formatting.whole(shown.id), hex=shown.hex or "–"), "s12 ink3 nw")
         image(row.picture, "strip", alt=t("weights.row_of", token=shown.label))
         with box("numbers-of-row"):
             for value in row.values:
-                text(numbers.fixed(value, 2), "mono s12 num", title=repr(value))
+                text(formatting.fixed(value, 2), "mono s12 num", title=repr(value))
             if len(row.values) < self.sizes[1]:
                 text("…", "s12 ink3")
         text(t("weights.first_numbers", n=len(row.values), columns=columns), "s12 ink3")
@@ -130,7 +130,7 @@ class RowCard:
         t = self.t
         with box("nearest-head"):
             text(t("weights.nearest"), "b s13", tag="h3")
-            text(t("weights.nearest_note", n=numbers.whole(self.sizes[0])), "s12 ink3")
+            text(t("weights.nearest_note", n=formatting.whole(self.sizes[0])), "s12 ink3")
         if not row.nearest:
             text(t("weights.no_direction"), "s13 ink2")
         for neighbour in row.nearest:
@@ -141,4 +141,4 @@ class RowCard:
                 text(shown.label, f"mono s13 cut t {shown.kind}")
                 with box("bg"):
                     bar(neighbour.cosine, "thin")
-                text(numbers.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))
+                text(formatting.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nudge import numbers
 from nudge.look import Histogram, Parameter, Weights
 from nudge.studio import charts
 from nudge.studio.kit import box, card, image, text
@@ -13,6 +12,7 @@ from nudge.studio.pictures import Values, full_colour, signs_png
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
+from nudge.util import formatting
 
 ROWS, COLUMNS = 64, 192  # of the picture
 
@@ -83,7 +83,7 @@ class ParameterCard:
         self._show_picture(looked, parameter)
 
     def _show_histogram(self, found: Histogram) -> None:
-        t, written = self.t, numbers.significant
+        t, written = self.t, formatting.significant
         self.chart.options.update(bars(found))
         self.chart.update()
         figures = {
@@ -105,12 +105,12 @@ class ParameterCard:
                 with box():
                     text(t(f"weights.{key}"), "s12 ink3", tag="dt")
                     text(written(value), "figure num", tag="dd", title=repr(value))
-        n = numbers.whole(found.n)
+        n = formatting.whole(found.n)
         self.notes.clear()
         with self.notes:
             text(t("weights.counted", n=n), "s12 ink3")
             if found.n_not_finite:
-                text(t("weights.not_finite_note", n=numbers.whole(found.n_not_finite), total=n), "s12 bad")
+                text(t("weights.not_finite_note", n=formatting.whole(found.n_not_finite), total=n), "s12 bad")
 
     def _show_picture(self, looked: Looked, parameter: Parameter) -> None:
         t = self.t
@@ -121,20 +121,18 @@ class ParameterCard:
             height = max(26, min(128, 2 * looked.n_rows))
             alt = t("weights.values_of", name=parameter.name)
             image(looked.picture, "strip", alt=alt, style=f"height:{height}px")
-            text(
-                f"{which(looked, parameter, t)} · {t('weights.colours', n=numbers.significant(looked.full_colour, 2))}",
-                "s12 ink3",
-            )
+            colours = t("weights.colours", n=formatting.significant(looked.full_colour, 2))
+            text(f"{which(looked, parameter, t)} · {colours}", "s12 ink3")
 
 
 def what_it_is(parameter: Parameter, t: Words) -> str:
     """A sentence about what its numbers do."""
-    shape, n = parameter.shape, numbers.whole(parameter.n)
+    shape, n = parameter.shape, formatting.whole(parameter.n)
     is_vector = parameter.kind.endswith(".bias") or parameter.kind.startswith("ln_")
     if parameter.kind != "other" and len(shape) != (1 if is_vector else 2):
         return t("weights.what.tensor", n=n)
     if len(shape) == 2:
-        rows, columns = map(numbers.whole, shape)
+        rows, columns = map(formatting.whole, shape)
         return t(f"weights.what.{parameter.kind}", n=n, rows=rows, columns=columns)
     return t(f"weights.what.{parameter.kind}", n=n)
 
@@ -142,12 +140,12 @@ def what_it_is(parameter: Parameter, t: Words) -> str:
 def which(looked: Looked, parameter: Parameter, t: Words) -> str:
     """What of the values the picture shows."""
     if looked.row_stride == looked.column_stride == 1:
-        return t("weights.all_values", n=numbers.whole(parameter.n))
+        return t("weights.all_values", n=formatting.whole(parameter.n))
     rows, columns = looked.row_stride, looked.column_stride
     return t(
         "weights.sampled_values",
-        rows=t("weights.row_in", n=numbers.whole(rows)) if rows > 1 else t("weights.each_row"),
-        columns=t("weights.column_in", n=numbers.whole(columns)) if columns > 1 else t("weights.each_column"),
+        rows=t("weights.row_in", n=formatting.whole(rows)) if rows > 1 else t("weights.each_row"),
+        columns=t("weights.column_in", n=formatting.whole(columns)) if columns > 1 else t("weights.each_column"),
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge import numbers
 from nudge.look import Node, Weights
 from nudge.studio.kit import bar, box, icon, text
 from nudge.studio.visit import Visit
+from nudge.util import formatting
 
 COLOURS = {  # of the groups, in this order
     "embedding": "var(--accent)",
@@ -48,7 +48,7 @@ def share_bar(weights: Weights, visit: Visit) -> None:
     """One bar of all parameters, cut into the groups that are there."""
     t, groups = visit.t, weights.groups
     shares = [(t(f"weights.branch.{group}"), groups[group], COLOURS[group]) for group in COLOURS if group in groups]
-    label = ", ".join(f"{name} {numbers.percent(share)}" for name, share, _ in shares)
+    label = ", ".join(f"{name} {formatting.percent(share)}" for name, share, _ in shares)
     with box("shares", role="img", aria_label=f"{t('weights.share_of_groups')}: {label}"):
         for _, share, colour in shares:
             box(style=f"flex:{share:.6f} 1 0;background:{colour}")
@@ -57,7 +57,7 @@ def share_bar(weights: Weights, visit: Visit) -> None:
             with box("hs"):
                 box("sw square", style=f"background:{colour}")
                 text(name, "s13 ink2")
-                text(numbers.percent(share), "s13 num m")
+                text(formatting.percent(share), "s13 num m")
 
 
 class Tree:
@@ -118,7 +118,7 @@ class Tree:
             for at, child in enumerate(node.children[:N_ROWS], start=1):
                 self._row(child, level=level, position=at, n=len(node.children))
             if len(node.children) > N_ROWS:
-                more = numbers.whole(len(node.children) - N_ROWS)
+                more = formatting.whole(len(node.children) - N_ROWS)
                 text(self.t("weights.more_rows", n=more), "s12 ink3", style=f"padding:8px 8px 8px {20 * level}px")
 
     def _row(self, node: Node, *, level: int, position: int, n: int) -> None:
@@ -141,10 +141,10 @@ class Tree:
             text(t(f"weights.role.{node.kind}"), "ro", title=t(f"weights.role.{node.kind}"))
             shape = shape_of(node.parameter.shape) if node.parameter else ""
             text(shape, "sp", title=shape)
-            text(numbers.count(node.n, t.language), "pa", title=numbers.whole(node.n))
+            text(formatting.count(node.n, t.language), "pa", title=formatting.whole(node.n))
             with box("br"), box("bar"):
                 bar(node.share, "leaf" if is_leaf else "")
-            text(numbers.percent(node.share), "pc")
+            text(formatting.percent(node.share), "pc")
 
 
 def shape_of(shape: tuple[int, ...]) -> str:

@@ -1,0 +1,165 @@
+"""The end of a run: what was noise became words, and what one update does, in numbers of this very run."""
+
+import math
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nudge import events
+from nudge.cli.live import clock, make_console
+from nudge.data.shards import Dataset, open_dataset
+from nudge.eval.loss import solved
+from nudge.infer.engine import LanguageModel, load
+from nudge.look.python_text import count_lines
+from nudge.look.single_update import Nudge, find_example, nudge_once
+from nudge.plan.planner import rent
+from nudge.runs.folder import RunFolder
+from nudge.runs.summary import Summary, summarize
+from nudge.util.terminal_text import readable
+
+SHOWN_CHARACTERS = 160
+
+
+def show(run: Path) -> None:
+    """Print the closing of a finished run."""
+    console = make_console()
+    folder = RunFolder(run)
+    summary = summarize(events.read(folder.events))
+    if summary.started is None or not summary.steps:
+        return
+    model = load(run)
+    dataset = open_dataset(Path(summary.started.data))
+    console.print()
+    _show_film(console, summary)
+    _show_nudge(console, model, dataset)
+    _show_numbers(console, summary, model, dataset)
+    _show_next(console, run, summary)
+
+
+def _show_film(console: Console, summary: Summary) -> None:
+    """The same prompt and seed at a few moments: noise, words, text."""
+    if not summary.film:
+        return
+    table = Table(
+        title="The same prompt and seed, as it learned", title_justify="left", title_style="bold", expand=True
+    )
+    for sample in summary.film:
+        table.add_column(f"update {sample.step:,}", ratio=1, overflow="fold")
+    texts = (Text.assemble((readable(s.prompt), "bold"), readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film)
+    table.add_row(*texts)
+    console.print(table)
+
+
+def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> None:
+    """One real update on one example of the validation text."""
+    block_size = model.network.config.block_size
+    tokens = torch.from_numpy(dataset.val.read(0, min(len(dataset.val), block_size + 1)).astype("int64"))
+    position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
+    context, target = tokens[:position].tolist(), int(tokens[position])
+    nudge = nudge_once(model.network, context, target)
+    console.print(
+        Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
+    )
+    shown = readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
+    console.print(Text.assemble(("  context  ", "dim"), "…", shown))
+    console.print(
+        Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))
+    )
+
+
+def _change(nudge: Nudge) -> Text:
+    before, after = f"{nudge.probability_before:.2%}", f"{nudge.probability_after:.2%}"
+    ranks = f"rank {nudge.rank_before:,} → {nudge.rank_after:,}"
+    return Text.assemble(
+        (before, "bold"), " → ", (after, "bold dark_orange"), f"  ({ranks}, learning rate {nudge.lr:.2g})"
+    )
+
+
+def _show_numbers(console: Console, summary: Summary, model: LanguageModel, dataset: Dataset) -> None:
+    started, V = summary.started, model.network.config.vocab_size
+    assert started is not None, "a run that made updates was started"
+    table = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, str]] = []
+    if summary.first_loss is not None and summary.last_loss is not None:
+        guess = f"a guess among {V:,} tokens: ln {V:,} = {math.log(V):.3f}"
+        rows.append(("training loss", f"{summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token ({guess})"))
+    first, last = summary.first_evaluation, summary.last_evaluation
+    if first and last:
+        part = f" (the first on {first.tokens:,} of them)" if first.tokens < last.tokens else ""
+        rows.append(
+            ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens{part}")
+        )
+        rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
+    if dataset.manifest.records:
+        rows.append(("solved exactly", _answers(model, dataset)))
+    if dataset.is_python and summary.samples:
+        rows.append(("looks like Python", _python_share(summary)))
+    share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
+    rows.append(
+        (
+            "time here",
+            f"{clock(summary.train_s)} of updates, {summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s, "
+            f"{share:.0%} of this machine's {started.dtype} peak",
+        )
+    )
+    rows.append(("on a rented H100", _rented(summary, model)))
+    for name, words in rows:
+        table.add_row(Text(name, style="dim"), words)
+    console.print()
+    console.print(table)
+
+
+def _rented(summary: Summary, model: LanguageModel) -> str:
+    """The same tokens there, by the forecast of `nudge plan`."""
+    assert summary.started is not None, "a run that made updates was started"
+    rented = rent(model.network.config, summary.tokens, batch_tokens=summary.started.batch_tokens)
+    assert rented.usd is not None, "the H100 has a price"
+    return (
+        f"at least {_short(rented.hours.likely)} and {_money(rented.usd.likely)}, at "
+        f"${rented.usd.likely / rented.hours.likely:.2f} an hour and {rented.speed.mfu:.0%} of its peak"
+        + (", which so small a model does not reach" if rented.is_extrapolated else "")
+    )
+
+
+def _answers(model: LanguageModel, dataset: Dataset) -> str:
+    """How many of the records have exactly the right answer, in words."""
+    val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
+    return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
+
+
+def _short(hours: float) -> str:
+    return clock(3600 * hours) if hours > 1 / 60 else f"{3600 * hours:.1f} s"
+
+
+def _money(usd: float) -> str:
+    return f"${usd:,.2f}" if usd >= 0.01 else "less than a cent"
+
+
+def _python_share(summary: Summary) -> str:
+    """Among the first samples and the last ones, the lines that Python's tokenizer and its parser accept."""
+    n = min(10, max(1, len(summary.samples) // 2))
+    first, last = (
+        count_lines("\n".join(sample.prompt + sample.text for sample in samples))
+        for samples in (summary.samples[:n], summary.samples[-n:])
+    )
+    tokenized = [lines.tokenized / max(lines.total, 1) for lines in (first, last)]
+    parsed = [lines.parsed / max(lines.total, 1) for lines in (first, last)]
+    return (
+        f"its tokenizer accepts {tokenized[0]:.0%} → {tokenized[1]:.0%} of the samples' lines, "
+        f"{parsed[0]:.0%} → {parsed[1]:.0%} are statements (first and last {n})"
+    )
+
+
+def _show_next(console: Console, run: Path, summary: Summary) -> None:
+    prompt = summary.samples[-1].prompt if summary.samples else ""
+    asked = f' --prompt "{prompt}"' if prompt.strip() else ""
+    console.print(Text("\nNext", style="bold"))
+    for command, words in (
+        (f"nudge sample {run}{asked}", "write with it"),
+        (f"nudge resume {run} --steps {2 * summary.steps}", "train it twice as long"),
+        ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
+    ):
+        console.print(f"  {command:<46}  [dim]{words}[/dim]")

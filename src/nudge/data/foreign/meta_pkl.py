@@ -1,0 +1,76 @@
+"""nanoGPT's meta.pkl: the characters of a data set, beside its train.bin; in and out.
+
+A pickle can run code when it is loaded. This reader lets it build dictionaries, lists, texts and numbers, which needs
+no name of Python's, and refuses one that names anything.
+Source: nanoGPT, data/shakespeare_char/prepare.py.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import NoReturn
+
+from nudge.data.tokenizer import EOT, CharTokenizer
+from nudge.errors import TokenizerError
+from nudge.util import files
+
+NAME = "meta.pkl"
+_MOST_BYTES = 1 << 25  # all characters there are, twice
+
+
+def read(path: Path) -> CharTokenizer:
+    """The vocabulary of a meta.pkl; it has an end of text only if its last token is spelled like one.
+
+    Raises: TokenizerError for a file that is missing, damaged, dangerous, or of anything but characters in order.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size:,} bytes are more than all characters take")
+        meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        texts = [meta["itos"][token] for token in range(len(meta["itos"]))]
+        consistent = meta["stoi"] == {text: token for token, text in enumerate(texts)}
+    except OSError as error:
+        raise TokenizerError(
+            f"cannot read {path}: {error.strerror}", "nanoGPT keeps it beside its train.bin"
+        ) from error
+    except _RefusedError as error:
+        raise TokenizerError(
+            f"{path} was refused: it names {error}, so that it could run code when loaded",
+            "nanoGPT's own holds characters and their numbers only: let its prepare.py write it again",
+        ) from error
+    except Exception as error:  # damaged bytes make the unpickler stumble in every way there is
+        raise TokenizerError(
+            f"{path} is not a meta.pkl of nanoGPT: {error}", "let nanoGPT's prepare.py write it again"
+        ) from error
+    has_eot = texts[-1:] == [EOT]
+    characters = texts[:-1] if has_eot else texts
+    if not consistent or not characters or any(not isinstance(text, str) or len(text) != 1 for text in characters):
+        raise TokenizerError(
+            f"{path}: its tokens are not single characters", "nudge knows nanoGPT's sets of characters"
+        )
+    if characters != sorted(characters):
+        raise TokenizerError(
+            f"{path}: its characters are not in the order of their code points", "nanoGPT's prepare.py sorts them"
+        )
+    return CharTokenizer(characters, has_eot=has_eot)
+
+
+def write(path: Path, tokenizer: CharTokenizer) -> None:
+    """Write the vocabulary as nanoGPT's prepare.py does. Raises: OSError."""
+    texts = [*tokenizer.characters, EOT] if tokenizer.has_eot else tokenizer.characters
+    meta = {
+        "vocab_size": len(texts),
+        "itos": dict(enumerate(texts)),
+        "stoi": {text: token for token, text in enumerate(texts)},
+    }
+    with files.atomic_writer(path) as file:
+        file.write(pickle.dumps(meta, protocol=4))
+
+
+class _RefusedError(Exception):
+    """The pickle names something of Python's, which a dictionary of characters never does."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise _RefusedError(f"{module}.{name}")

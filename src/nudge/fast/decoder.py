@@ -1,0 +1,181 @@
+"""The fast decoder of a CPU: a new token is one call of nudge/fast/native/decode.c; a prompt goes through oneDNN.
+
+    prompt, T tokens ------------------> forward (PyTorch, all T at once) -- keys, values --+
+    next token, of one text or many ---> nudge_tokens (C, one call) <-----------------------+--> logits [n, V]
+
+nudge/model/gpt.py is the readable twin and computes the same when this cannot be had.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nudge.fast.kernels import Kernels
+from nudge.fast.weights import CSequence, DType, Weights
+from nudge.model.gpt import GPT, Cache
+
+MAX_TEXTS = 64  # as in decode.c
+QUERIES = 128  # tokens of a prompt that attend in one go
+
+
+class Reader(Protocol):
+    """A network and the keys and values of the tokens that it has read."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were read."""
+
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        """Read tokens; return the logits [1, V] of the one after them, as float32 on the CPU."""
+
+    def clear(self) -> None:
+        """Forget all tokens."""
+
+
+class PlainReader:
+    """The readable twin: model/gpt.py and its cache, on any device."""
+
+    def __init__(self, network: GPT, room: int) -> None:
+        self.network, self.room = network, room
+        self.clear()
+
+    @property
+    def n_tokens(self) -> int:
+        return self._cache.n_tokens
+
+    def clear(self) -> None:
+        self._cache = Cache(self.network, room=self.room)
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        tokens = torch.tensor([ids], device=self.network.wte.weight.device)
+        return self.network.logits(self.network.hidden(tokens, self._cache)[:, -1]).float().cpu()
+
+
+class Decoder:
+    """One sequence: `feed` reads one token in C, several in one pass of PyTorch.
+
+    `room` is the number of tokens it can hold. Threads are PyTorch's (torch.set_num_threads); any number of them gives
+    the same logits, bit for bit. Different decoders of the same weights may be used by different Python threads.
+    """
+
+    def __init__(self, weights: Weights | GPT, dtype: DType = "float32", *, room: int | None = None) -> None:
+        self.weights = weights if isinstance(weights, Weights) else Weights(weights, dtype)
+        config = self.weights.config
+        room = min(room or config.block_size, config.block_size)
+        self._shape = (config.n_layer, config.n_head, room, config.n_embd // config.n_head)
+        self.clear()
+
+    @property
+    def n_tokens(self) -> int:
+        return self.c.n_tokens
+
+    def clear(self) -> None:
+        """Forget all tokens, and give their memory back."""
+        self.k, self.v = (torch.empty(self._shape, dtype=self.weights.torch_dtype) for _ in range(2))
+        self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), self._shape[2], 0)
+
+    @torch.inference_mode()
+    def feed(self, ids: Sequence[int]) -> Tensor:
+        """Read tokens; return the logits [1, V] of the one after them, as float32."""
+        return feed_each([self], ids) if len(ids) == 1 else feed_prompts([self], [ids])
+
+    def check(self, ids: Sequence[int]) -> None:
+        """C would read and write beyond its tables."""
+        assert ids, "no token to read"
+        assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
+        assert min(ids) >= 0, "an id outside of the vocabulary"
+        assert max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
+
+    def attend(self, layer: int, qkv: Tensor) -> Tensor:
+        """Attention of T new tokens: qkv [T, 3C] -> [T, C]; their keys and values are kept."""
+        T, n_all = qkv.size(0), self.n_tokens + qkv.size(0)
+        q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
+        self.k[layer, :, self.n_tokens : n_all] = k
+        self.v[layer, :, self.n_tokens : n_all] = v
+        y = causal_attention(self.weights.prompt_kernels, q, self.k[layer, :, :n_all], self.v[layer, :, :n_all])
+        return y.transpose(0, 1).reshape(T, -1)
+
+
+@torch.inference_mode()
+def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
+    """One new token for each of up to MAX_TEXTS sequences of the same weights, of any lengths: logits [n, V], float32.
+
+    Bit for bit what each of them gives alone; but the weights come from memory once for all.
+    """
+    weights, n_threads, n = decoders[0].weights, torch.get_num_threads(), len(decoders)
+    assert n == len(ids) <= MAX_TEXTS, f"{len(ids)} tokens for {n} sequences, at most {MAX_TEXTS}"
+    assert all(decoder.weights is weights for decoder in decoders), "sequences of different weights"
+    for decoder, id_ in zip(decoders, ids, strict=True):
+        decoder.check([id_])
+    longest = max(decoder.c.room for decoder in decoders)
+    sequences = (ctypes.POINTER(CSequence) * n)(*(ctypes.pointer(decoder.c) for decoder in decoders))
+    memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c), n, longest, n_threads))
+    logits = torch.empty(n, weights.config.vocab_size)
+    weights.kernels.nudge_tokens(
+        *(ctypes.byref(weights.c), sequences, (ctypes.c_int64 * n)(*ids), n, longest),
+        *(memory.data_ptr(), logits.data_ptr(), n_threads),
+    )
+    for decoder in decoders:
+        decoder.c.n_tokens += 1
+    return logits
+
+
+@torch.inference_mode()
+def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) -> Tensor:
+    """Several tokens for each of some sequences of the same weights, all in one pass: logits [n, V], float32."""
+    weights, lengths = decoders[0].weights, [len(ids) for ids in prompts]
+    for decoder, ids in zip(decoders, prompts, strict=True):
+        decoder.check(ids)
+    positions = [p for d, n in zip(decoders, lengths, strict=True) for p in range(d.n_tokens, d.n_tokens + n)]
+
+    def attend(layer: int, qkv: Tensor) -> Tensor:
+        parts = zip(decoders, qkv.split(lengths), strict=True)
+        return torch.cat([decoder.attend(layer, part) for decoder, part in parts])
+
+    x = forward(weights, embed(weights, [id_ for ids in prompts for id_ in ids], positions), attend)
+    for decoder, n in zip(decoders, lengths, strict=True):
+        decoder.c.n_tokens += n
+    return head(weights, x[torch.tensor(lengths).cumsum(0) - 1])
+
+
+def causal_attention(kernels: Kernels, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Each of the T newest tokens looks at itself and all before: q [H, T, K], k and v [H, T_all, K] -> [H, T, K].
+
+    Queries in groups, which spares most of the half that they may not see: in bfloat16 more than twice as fast on a
+    CPU as PyTorch's scaled_dot_product_attention.
+    """
+    (H, T, K), n_before, y = q.shape, k.size(1) - q.size(1), torch.empty_like(q)
+    kernels.use_threads(torch.get_num_threads())
+    for start in range(0, T, QUERIES):
+        end = min(T, start + QUERIES)
+        seen = n_before + end
+        probs = torch.bmm(q[:, start:end], k[:, :seen].transpose(1, 2))
+        kernels.softmax(H, end - start, seen, n_before + start, K**-0.5, probs)
+        y[:, start:end] = torch.bmm(probs, v[:, :seen])
+    return y
+
+
+def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
+    """The residual stream [M, C] of tokens at positions, float32 whatever the weights are."""
+    return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
+
+
+def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """All layers for T tokens: x [T, C] -> [T, C]. `attend(layer, qkv)` is the only place where they meet."""
+    for i, layer in enumerate(weights.layers):
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
+        x = x + layer.attn_proj.of(attend(i, layer.c_attn.of(h)))
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.torch_dtype)
+        x = x + layer.mlp_proj.of(layer.c_fc.of(h, gelu=True))
+    return x
+
+
+def head(weights: Weights, x: Tensor) -> Tensor:
+    """x [M, C] -> logits [M, V], float32."""
+    h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.torch_dtype)
+    return weights.head.of(h).float()

@@ -1,0 +1,332 @@
+"""One update of GPT-2 written out: forward, backward and optimizer, without autograd. The fast step on a CPU.
+
+It is the mathematics of nudge.model.gpt under autograd (tests/unit/test_fused_update.py: every gradient agrees), and
+the plainest answer to "what is an update?". Why it is faster: products write into buffers that are kept, a gradient is
+written once and straight to where the optimizer reads it, what lies between two products is one pass over memory
+(nudge/fast/native/layers.c), and the logits of all tokens never exist at once.
+
+    real     the dtype of products (bfloat16 where the processor has it). Weights are kept in float32 and once more in
+             real. So are the two streams that every layer adds to, x forward and its gradient dx backward: kept in
+             float32, and what a product reads of them is real
+    shapes   B windows of T tokens, N = B*T rows, C channels, H heads of K channels, V tokens in the vocabulary
+    names    d before the name of a thing is the gradient of the loss by that thing
+"""
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from nudge.config import MachineConfig, ModelConfig, TrainConfig
+from nudge.distributed.world import ALONE, World
+from nudge.fast.flat_params import FlatOptimizer, FlatParameters
+from nudge.fast.kernels import Kernels
+from nudge.fast.native import UnavailableError
+from nudge.model.gpt import GPT
+from nudge.runs.checkpoint import OptimizerState
+
+LOGIT_ROWS = 1024  # at once: B*T rows of 50,257 numbers fit no laptop, and more rows are no faster
+QUERY_ROWS = 256  # at once: they need no score for the tokens after them, which for 1,024 tokens saves 3/8 of the work
+
+
+@dataclass(slots=True)
+class Norm:
+    """One LayerNorm: its name, its input (the stream), its output, and each row's mean and 1 / standard deviation."""
+
+    name: str
+    x: Tensor  # [N, C] float32
+    y: Tensor  # [N, C] real
+    mean: Tensor  # [N]
+    rstd: Tensor  # [N]
+
+
+@dataclass(slots=True)
+class Layer:
+    """What the backward pass of one block reads again."""
+
+    ln_1: Norm
+    qkv: Tensor  # [3, B*H, T, K]
+    probs: list[Tensor]  # of each span of queries [B*H, its rows, the tokens up to its end]
+    mixed: Tensor  # [N, C]: the values, mixed by these probabilities
+    ln_2: Norm
+    wide: Tensor  # [N, 4C] before GELU
+    bent: Tensor  # [N, 4C] after it
+
+
+class ExplicitUpdate:
+    """An update of one GPT-2 on a CPU: `forward_backward` once for each pass, then `step`.
+
+    Raises: UnavailableError where the kernels cannot be compiled.
+    """
+
+    def __init__(self, network: GPT, train: TrainConfig, real: torch.dtype, world: World = ALONE) -> None:
+        self.config, self.train, self.real, self.world = network.config, train, real, world
+        self.kernels = Kernels(real)
+        self.flat = FlatParameters(network, train, real)
+        self.optimizer = FlatOptimizer(self.flat, train, self.kernels, world)
+        flat, names = self.flat, self.flat.shapes
+        self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
+        self.weight = {name: flat.view(flat.real, name, padded=True) for name in names}
+        self.grad = {name: flat.view(flat.grads, name, padded=True) for name in names}
+        self.earlier: Tensor | None = None  # gradients of the passes before the last, in float32
+        self.n_passes = 0
+        self.buffers: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def forward_backward(self, tokens: Tensor, targets: Tensor, share: float = 1.0, *, last: bool = True) -> Tensor:
+        """The mean loss of one pass times `share`, its part of the update; the gradients are kept for `step`.
+
+        tokens, targets [B, T] of int64; a target of -1 counts for nothing.
+        """
+        self._keep_earlier()
+        B = len(tokens)
+        layers, ln_f = self._forward(tokens)
+        loss, dy = self._head(ln_f.y, targets.reshape(-1), share)
+        dx = self._buffer("dx", ln_f.x.shape, torch.float32).zero_()
+        d = self._norm_backward(ln_f, dy, dx, f"blocks.{self.config.n_layer - 1}.mlp.c_proj.bias")
+        for i in reversed(range(self.config.n_layer)):
+            d = self._block_backward(i, layers[i], d, dx, B)
+        self._embedding_backward(tokens, dx)
+        return loss
+
+    @torch.no_grad()
+    def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
+        _, ln_f = self._forward(tokens)
+        return self._head(ln_f.y, targets.reshape(-1), 1.0, backward=False)[0]
+
+    @torch.no_grad()
+    def step(self, lr: float, loss: Tensor) -> Tensor:
+        """Clip the gradients, move the weights; the gradients' norm before clipping.
+
+        If the loss or the norm is not finite, nothing is moved.
+        """
+        if self.world.size > 1:  # the gradients of the other processes are those of earlier passes, so to speak
+            self._keep_earlier()
+            self.world.sum(cast(Tensor, self.earlier))
+            self.flat.grads.zero_()
+        earlier = self.earlier if self.n_passes > 1 else None
+        norm = math.sqrt(self.kernels.sum_of_squares(len(self.flat.grads), self.flat.grads, earlier))
+        if math.isfinite(norm) and math.isfinite(loss):
+            self.optimizer.step(lr, min(1.0, self.train.grad_clip / (norm + 1e-6)), earlier)
+        self.n_passes = 0
+        return torch.tensor(norm)
+
+    def forget(self) -> None:
+        """Drop the gradients of the passes so far."""
+        self.n_passes = 0
+
+    def state(self) -> OptimizerState:
+        """The moments by parameter name."""
+        return self.optimizer.state()
+
+    def load_state(self, state: OptimizerState) -> None:
+        """Go on from `state()`, with the weights that the network has now. Raises: CheckpointError."""
+        self.flat.real.copy_(self.flat.weights)
+        self.optimizer.load_state(state)
+
+    # Forward
+
+    def _forward(self, tokens: Tensor) -> tuple[list[Layer], Norm]:
+        """tokens [B, T] -> what the backward pass needs of each block, and the final norm."""
+        self.kernels.use_threads(torch.get_num_threads())
+        B, T = tokens.shape
+        x = (self.exact["wte.weight"][tokens] + self.exact["wpe.weight"][:T]).view(B * T, -1)
+        add, add_bias = None, None
+        layers: list[Layer] = []
+        for i in range(self.config.n_layer):
+            layer, add, add_bias = self._block(i, x, add, add_bias, B)
+            layers.append(layer)
+            x = layer.ln_2.x
+        return layers, self._norm("ln_f", x, add, add_bias)
+
+    def _block(
+        self, i: int, x: Tensor, add: Tensor | None, add_bias: Tensor | None, B: int
+    ) -> tuple[Layer, Tensor, Tensor]:
+        """One block. What the MLP before it adds to the stream (`add` + its bias) is added in the norm, in one pass."""
+        k, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
+        (N, C), H = x.shape, self.config.n_head
+        T, K = N // B, C // H
+        ln_1 = self._norm(name + "ln_1", x, add, add_bias)
+        merged = torch.mm(ln_1.y, weight[name + "attn.c_attn.weight"], out=self._buffer("qkv", (N, 3 * C)))
+        qkv = self._buffer(name + "qkv", (3, B * H, T, K))
+        k.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
+        heads = self._buffer("heads", (B * H, T, K))
+        probs = self._attention(name, qkv, heads)
+        mixed = self._buffer(name + "mixed", (N, C))
+        k.merge_heads(B, T, 1, H, K, heads, mixed, None, None)
+        add = torch.mm(mixed, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
+        ln_2 = self._norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
+        wide = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "wide", (N, 4 * C)))
+        bent = self._buffer(name + "bent", (N, 4 * C))
+        k.gelu(N, 4 * C, wide, bias[name + "mlp.c_fc.bias"], bent)
+        torch.mm(bent, weight[name + "mlp.c_proj.weight"], out=add)
+        return Layer(ln_1, qkv, probs, mixed, ln_2, wide, bent), add, bias[name + "mlp.c_proj.bias"]
+
+    def _attention(self, name: str, qkv: Tensor, out: Tensor) -> list[Tensor]:
+        """softmax(q k^T / sqrt(K)) v -> out, all [B*H, T, K], a span of queries at a time; the probabilities."""
+        q, k, v = qkv
+        all_probs = []
+        for start, end in _spans(q.size(1)):
+            probs = self._buffer(f"{name}probs {start}", (len(q), end - start, end))
+            torch.bmm(q[:, start:end], k[:, :end].mT, out=probs)
+            self.kernels.softmax(len(q), end - start, end, start, 1 / math.sqrt(q.size(2)), probs)
+            torch.bmm(probs, v[:, :end], out=out[:, start:end])
+            all_probs.append(probs)
+        return all_probs
+
+    def _norm(self, name: str, x: Tensor, add: Tensor | None, add_bias: Tensor | None) -> Norm:
+        N, C = x.shape
+        norm = Norm(
+            name,
+            x if add is None else self._buffer(name + ".x", (N, C), torch.float32),
+            self._buffer(name + ".y", (N, C)),
+            self._buffer(name + ".mean", (N,), torch.float32),
+            self._buffer(name + ".rstd", (N,), torch.float32),
+        )
+        weight, bias = self.exact[name + ".weight"], self.exact[name + ".bias"]
+        self.kernels.residual_norm(N, C, x, add, add_bias, weight, bias, norm.x, norm.y, norm.mean, norm.rstd)
+        return norm
+
+    def _head(self, y: Tensor, targets: Tensor, share: float, *, backward: bool = True) -> tuple[Tensor, Tensor]:
+        """The loss, and its gradient by y [N, C]. Some rows of logits at a time, which become their own gradient."""
+        N, wte = len(y), self.weight["wte.weight"]
+        assert targets.max() < self.config.vocab_size, "a target outside of the vocabulary"  # C would not notice
+        scale = share / max(1, int((targets >= 0).sum()))
+        losses = self._buffer("losses", (N,), torch.float32)
+        dy, dwte = self._buffer("dy", y.shape), self.grad["wte.weight"]
+        for start in range(0, N, LOGIT_ROWS):
+            rows = slice(start, min(N, start + LOGIT_ROWS))
+            logits = torch.mm(y[rows], wte.t(), out=self._buffer("logits", (len(y[rows]), len(wte))))
+            self.kernels.cross_entropy(
+                len(logits), self.config.vocab_size, len(wte), logits, targets[rows], scale, losses[rows]
+            )
+            if not backward:
+                continue
+            torch.mm(logits, wte, out=dy[rows])
+            if start == 0:
+                torch.mm(logits.t(), y[rows], out=dwte)
+            else:
+                dwte.addmm_(logits.t(), y[rows])
+        return (losses.double().sum() * scale).float(), dy
+
+    # Backward: for each product y = x @ weight, dweight = x^T @ dy and dx = dy @ weight^T.
+
+    def _block_backward(self, i: int, layer: Layer, d: Tensor, dx: Tensor, B: int) -> Tensor:
+        """Back through one block: d, dx [N, C] are the gradient of the stream after it and become that before it."""
+        k, name, grad = self.kernels, f"blocks.{i}.", self.grad
+        (N, C), H = dx.shape, self.config.n_head
+        T, K = N // B, C // H
+        dwide = self._product_backward(name + "mlp.c_proj.weight", layer.bent, d)
+        k.gelu_backward(N, 4 * C, layer.wide, dwide, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
+        dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, dwide)
+        d = self._norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
+
+        dmixed = self._product_backward(name + "attn.c_proj.weight", layer.mixed, d)
+        dheads = self._buffer("heads", (B * H, T, K))
+        k.split_heads(B, T, 1, H, K, dmixed, None, dheads)
+        dqkv = self._buffer("dqkv", layer.qkv.shape)
+        self._attention_backward(layer, dheads, *dqkv)
+        merged = self._buffer("qkv", (N, 3 * C))
+        k.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
+        dy = self._product_backward(name + "attn.c_attn.weight", layer.ln_1.y, merged)
+        return self._norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
+
+    def _attention_backward(self, layer: Layer, dout: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
+        """The last span of queries comes first: it reaches all keys and values, and the others add to what it wrote."""
+        q, k, v = layer.qkv
+        BH, T, K = q.shape
+        for (start, end), probs in reversed(list(zip(_spans(T), layer.probs, strict=True))):
+            dscores = self._buffer(f"dscores {start}", probs.shape)
+            torch.bmm(dout[:, start:end], v[:, :end].mT, out=dscores)
+            _product_into(dv[:, :end], probs.mT, dout[:, start:end], add=end < T)
+            self.kernels.softmax_backward(BH, end - start, end, start, 1 / math.sqrt(K), probs, dscores)
+            torch.bmm(dscores, k[:, :end], out=dq[:, start:end])
+            _product_into(dk[:, :end], dscores.mT, q[:, start:end], add=end < T)
+
+    def _product_backward(self, name: str, x: Tensor, dy: Tensor) -> Tensor:
+        torch.mm(x.t(), dy, out=self.grad[name])
+        return torch.mm(dy, self.weight[name].t(), out=self._buffer(f"d {x.size(1)}", x.shape))
+
+    def _norm_backward(self, norm: Norm, dy: Tensor, dx: Tensor, bias_before: str | None) -> Tensor:
+        """Add to the stream's gradient dx what comes through this norm; dx in real. `bias_before`: the bias that was
+        added to the stream just before the norm, whose gradient is the sum over the rows of dx."""
+        N, C = dx.shape
+        # Of three in turn: the cores that just read the last one would have to give up its cache lines first.
+        dx_real = self._buffer("dx " + norm.name[-4:], dx.shape)
+        self.kernels.norm_backward(
+            N,
+            C,
+            dy,
+            norm.x,
+            norm.mean,
+            norm.rstd,
+            self.exact[norm.name + ".weight"],
+            dx,
+            dx_real,
+            self.grad[norm.name + ".weight"],
+            self.grad[norm.name + ".bias"],
+            self.grad[bias_before] if bias_before else None,
+            self._partial(3 * C),
+        )
+        return dx_real
+
+    def _embedding_backward(self, tokens: Tensor, dx: Tensor) -> None:
+        """Every place of a token, and every row of a position, moves the row that it was read from."""
+        (B, T), (N, C), flat = tokens.shape, dx.shape, tokens.reshape(-1)
+        self.kernels.embedding_backward(N, C, flat, flat.argsort(stable=True), dx, self.grad["wte.weight"])
+        dwpe = self.grad["wpe.weight"]
+        dwpe[:T] = dx.view(B, T, C).sum(0)
+        dwpe[T:] = 0
+
+    def _keep_earlier(self) -> None:
+        """Before a pass overwrites the gradients of the pass before it, add them up."""
+        if self.n_passes == 1:
+            self.earlier = torch.empty(len(self.flat.grads)) if self.earlier is None else self.earlier
+            self.earlier.copy_(self.flat.grads)
+        elif self.n_passes > 1:
+            self.kernels.accumulate(len(self.flat.grads), self.flat.grads, self.earlier)
+        self.n_passes += 1
+
+    def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+        """Room that is kept from one update to the next: fresh memory costs a page fault for every 4 KB."""
+        buffer = self.buffers.get(name)
+        if buffer is None or buffer.shape != shape:
+            buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.real)
+        return buffer
+
+    def _partial(self, columns: int) -> Tensor:
+        """Room for every thread's own sums of columns."""
+        return self._buffer(f"partial {columns}", (torch.get_num_threads(), columns), torch.float32)
+
+
+def _spans(T: int) -> list[tuple[int, int]]:
+    return [(start, min(T, start + QUERY_ROWS)) for start in range(0, T, QUERY_ROWS)]
+
+
+def _product_into(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
+    if add:
+        out.baddbmm_(a, b)
+    else:
+        torch.bmm(a, b, out=out)
+
+
+def why_not_fast(
+    device: str, dtype: str, model: ModelConfig | None = None, machine: MachineConfig | None = None
+) -> str | None:
+    """Why the fast update cannot be had here, in a few words; None if it can. Compiles the kernels if need be."""
+    if machine and (machine.shard or machine.recompute):
+        return (
+            f"the fast update cannot {'shard' if machine.shard else 'recompute'}: its buffers are made once, and whole"
+        )
+    if model and not model.is_gpt2:
+        return f"the fast update knows plain GPT-2 only, not {' and '.join(model.departures)}"
+    if device != "cpu":
+        return f"the fast update is for a CPU, not for {device}"
+    try:
+        Kernels(getattr(torch, dtype))
+    except UnavailableError as error:
+        return str(error)
+    return None

@@ -1,0 +1,113 @@
+"""The C kernels: small files of plain C, compiled on the machine they run on at first use and called through ctypes.
+
+Why not wheels: `-march=native` on the person's own machine beats anything that was built for every machine. Why not
+PyTorch's headers: a plain C ABI compiles in two seconds, with any compiler, for any version of PyTorch. Everything
+that a kernel computes can also be computed without it; who calls `load` decides what to do when it is not there.
+
+`CC` and `CFLAGS` mean what they always mean: another compiler, and more options (the last word is theirs, so
+`CFLAGS=-march=x86-64-v3` compiles for an older processor).
+"""
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from nudge.util.files import cache_folder
+from nudge.util.system import instruction_set
+
+# Not -ffast-math: it assumes that there are no infinities, and a training step must see them.
+FLAGS = ("-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast")
+COMPILE_TIMEOUT_S = 120
+
+
+class UnavailableError(Exception):
+    """The kernels cannot be had here; the text is one line that says why."""
+
+
+@functools.cache
+def load(name: str, *defines: str) -> ctypes.CDLL:
+    """The functions of NAME.c in this folder, compiled with the macros `defines` unless they are in the cache already.
+
+    The OpenMP runtime is the one that PyTorch has loaded: two of them would keep two teams of threads, each of which
+    spins on the cores that the other needs. So import torch first.
+
+    Raises: UnavailableError.
+    """
+    source = Path(__file__).with_name(f"{name}.c")
+    # All headers count, whoever includes them: they are few and seldom change.
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    command = [*_compiler(), *FLAGS, *(f"-D{define}" for define in defines), *shlex.split(os.environ.get("CFLAGS", ""))]
+    runtime = _loaded_openmp()
+    key = hashlib.sha256(
+        repr((texts, command, _version(command[0]), str(runtime), instruction_set())).encode()
+    ).hexdigest()
+    library = cache_folder() / "kernels" / f"{name}-{key[:16]}.so"
+    with contextlib.suppress(OSError):  # not there, or damaged: it is compiled anew
+        return ctypes.CDLL(str(library))
+    try:
+        return _compile(source, command, runtime, library)
+    except OSError as error:
+        raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
+
+
+def _compile(source: Path, command: list[str], runtime: Path | None, library: Path) -> ctypes.CDLL:
+    """Compile beside the cache's entry and move it in whole, so that two processes at once do no harm."""
+    try:
+        library.parent.mkdir(parents=True, exist_ok=True)
+        work = tempfile.mkdtemp(dir=library.parent)
+    except OSError:  # a cache that cannot be written: compile for this process alone
+        work = tempfile.mkdtemp()
+    try:
+        built, object_file = Path(work, library.name), Path(work, "kernels.o")
+        _run([*command, "-fopenmp", "-c", "-o", str(object_file), str(source)])
+        openmp = [str(runtime)] if runtime else ["-fopenmp"]
+        _run([command[0], "-shared", "-o", str(built), str(object_file), *openmp, "-lm"])
+        loaded = ctypes.CDLL(str(built))
+        with contextlib.suppress(OSError):
+            built.replace(library)
+        return loaded
+    finally:
+        shutil.rmtree(work, ignore_errors=True)  # a library that is loaded stays loaded
+
+
+def _compiler() -> list[str]:
+    asked = shlex.split(os.environ.get("CC", ""))
+    if asked:
+        return asked
+    found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if found is None:
+        raise UnavailableError("no C compiler here (cc, gcc or clang)")
+    return [found]
+
+
+def _run(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILE_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(f"the C compiler does not run: {error}") from error
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        said = next((line for line in lines if "error" in line), lines[0])
+        raise UnavailableError(f"{Path(command[0]).name} cannot compile the kernels: {said}")
+    return done.stdout
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    return _run([compiler, "--version"])
+
+
+def _loaded_openmp() -> Path | None:
+    """The OpenMP runtime in this process (GNU's, LLVM's and Intel's all answer to GNU's names), if it can be told."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"/.*/lib(?:g|i|)omp[^/\n]*\.so.*", Path("/proc/self/maps").read_text())
+        return Path(found[0]) if found else None
+    return None

@@ -1,0 +1,1 @@
+"""How a gradient becomes a step: AdamW, Muon, and the learning rate along a run."""

@@ -1,0 +1,130 @@
+"""Muon: orthogonalized momentum (Source: Jordan et al. 2024, and Liu et al. 2025 for the scale).
+
+An update is the momentum of a matrix with all its singular values made about equal: directions that are rare in the
+gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few polynomials
+p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value towards 1 with products only.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nudge.distributed.parallel import divided, is_sharded, local, row_span, whole_matrices
+from nudge.distributed.world import ALONE, World
+from nudge.model.sizes import MUON_STACK_NUMBERS as STACK_NUMBERS
+
+Polynomial = tuple[float, float, float]  # a, b, c
+
+JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
+# The best approximations of 1, one after the other (Source: Amsel et al. 2025; theirs are for five steps or more): of
+# degree 5 on [0.01, 1], then on what the last one made of it, 2% wider for rounding errors. What was in [0.01, 1] comes
+# to [0.72, 1.28]: three steps learn almost as well as Jordan's five. docs/decisions/0004-modern.md.
+STEPS: tuple[Polynomial, ...] = (
+    (8.0934, -23.6204, 17.4462),
+    (3.5779, -2.5779, 0.4886),
+    (2.6461, -1.9024, 0.4183),
+)
+MOMENTUM = 0.95
+
+
+def scale(n: int, m: int) -> float:
+    """What an orthogonalized [n, m] is multiplied with to have the size of AdamW's updates, in either layout."""
+    return 0.2 * math.sqrt(max(n, m))
+
+
+def orthogonalize(update: Tensor, steps: Sequence[Polynomial] = STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Matrices [S, n, m] with the singular vectors of `update` and singular values of about 1, in `dtype`."""
+    tall = update.size(-2) > update.size(-1)
+    X = update.mT if tall else update
+    X = (X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)).to(dtype)
+    gram = X @ X.mT
+    bound = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)  # of the squares of the singular values
+    X, gram = X / bound.sqrt(), gram / bound
+    for i, (a, b, c) in enumerate(steps):
+        if i > 0:
+            gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
+class Muon:
+    """Nesterov momentum, orthogonalized, with decoupled weight decay; matrices of one shape are computed together.
+
+    The readable twin of what nudge.fast.flat_params does with C kernels.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        weight_decay: float,
+        dtype: torch.dtype,
+        steps: Sequence[Polynomial] = STEPS,
+        world: World = ALONE,
+    ) -> None:
+        self.weight_decay = weight_decay
+        self.dtype = dtype
+        self.steps = steps
+        self.world = world
+        self.stacks = _stacks(parameters, world.size)
+        self.momentum: list[Tensor] = []  # [matrices, n, m] of each stack; made at the first step
+
+    @torch.no_grad()
+    def step(self, lr: float, finite: Tensor) -> None:
+        """Update the parameters, or leave them and the momentum as they are where `finite` (a bool) is False."""
+        if not self.momentum:
+            self._make_momentum()
+        go = finite.float()
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            # What is not finite must not even be multiplied by 0.
+            gradient = torch.stack([local(_gradient(p)) for p in parameters]).masked_fill_(~finite, 0.0)
+            momentum.lerp_(gradient, (1 - MOMENTUM) * go)
+            update = self._directions(gradient.lerp_(momentum, MOMENTUM), parameters[0])
+            update = update.float().mul_(go * (lr * scale(*parameters[0].shape)))
+            for parameter, change in zip(parameters, update, strict=True):
+                local(parameter).mul_(1 - go * (lr * self.weight_decay)).sub_(change)
+
+    def _directions(self, updates: Tensor, alike: Tensor) -> Tensor:
+        """Orthogonalized [S, n, m]. Of several processes each does a part of the matrices; all know the results.
+
+        Where they are sharded as `alike` is, they are put together before and divided again afterwards.
+        """
+        whole = whole_matrices(updates, len(alike), self.world) if is_sharded(alike) else updates
+        directions = divided(lambda stack: orthogonalize(stack, self.steps, self.dtype), whole, self.world)
+        return directions[:, row_span(alike)]
+
+    def state(self) -> dict[Tensor, dict[str, Tensor]]:
+        """The momentum of each parameter, as it is in memory; nothing before the first step."""
+        return {
+            parameter: {"momentum_buffer": buffer}
+            for parameters, momentum in zip(self.stacks, self.momentum, strict=False)
+            for parameter, buffer in zip(parameters, momentum.unbind(0), strict=True)
+        }
+
+    def load(self, state: Mapping[Tensor, dict[str, Tensor]]) -> None:
+        """Copy the momentum in."""
+        self._make_momentum()
+        for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
+            for parameter, buffer in zip(parameters, momentum, strict=True):
+                buffer.copy_(state[parameter]["momentum_buffer"])
+
+    def _make_momentum(self) -> None:
+        self.momentum = [torch.zeros_like(torch.stack([local(p) for p in stack])) for stack in self.stacks]
+
+
+def _stacks(parameters: Iterable[Tensor], n_processes: int) -> list[list[Tensor]]:
+    """Parameters of one shape together, but in each process no more than STACK_NUMBERS numbers of them."""
+    by_shape: dict[torch.Size, list[Tensor]] = {}
+    for parameter in parameters:
+        by_shape.setdefault(parameter.shape, []).append(parameter)
+    stacks = []
+    for shape, alike in by_shape.items():
+        size = n_processes * max(1, STACK_NUMBERS // shape.numel())
+        stacks += [alike[start : start + size] for start in range(0, len(alike), size)]
+    return stacks
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None, "every parameter takes part in every update"
+    return parameter.grad

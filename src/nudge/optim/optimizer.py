@@ -1,0 +1,109 @@
+"""AdamW, alone or with Muon for the hidden matrices, behind one face.
+
+The state is kept by parameter name (`{"wte.weight": {"exp_avg": ...}}`), so that a checkpoint does not depend on the
+order of parameters or on which implementation made the update.
+"""
+
+import torch
+from torch import Tensor
+
+from nudge.config import TrainConfig
+from nudge.distributed.parallel import local, row_span
+from nudge.distributed.world import ALONE, World
+from nudge.errors import CheckpointError
+from nudge.model.gpt import GPT
+from nudge.optim.muon import Muon
+from nudge.runs.checkpoint import OptimizerState
+
+EPS = 1e-8
+
+
+class Optimizer:
+    """One step moves every parameter a little against its gradient.
+
+    AdamW (Source: Loshchilov & Hutter 2019) in two groups: matrices decay, biases and norms do not. With
+    `optimizer="muon"`, the hidden matrices of the blocks get orthogonalized momentum instead (Source: Jordan et al.
+    2024), in a scale that lets both share one learning rate. `dtype` is that of its matrix products.
+    """
+
+    def __init__(self, network: GPT, train: TrainConfig, dtype: str = "float32", world: World = ALONE) -> None:
+        self.parameters = dict(network.named_parameters())
+        by_muon = train.optimizer == "muon"
+        self.hidden = {n: p for n, p in self.parameters.items() if by_muon and is_hidden_matrix(n, p)}
+        # AdamW moves each number by itself, so of a sharded parameter it sees the rows that are here.
+        self.rest = {n: local(p) for n, p in self.parameters.items() if n not in self.hidden}
+        groups = [
+            {"params": [p for p in self.rest.values() if p.dim() > 1], "weight_decay": train.weight_decay},
+            {"params": [p for p in self.rest.values() if p.dim() == 1], "weight_decay": 0.0},
+        ]
+        fused = next(network.parameters()).device.type in ("cpu", "cuda")
+        self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=EPS, fused=fused)
+        self.muon = Muon(self.hidden.values(), train.weight_decay, getattr(torch, dtype), world=world)
+
+    def step(self, lr: float, finite: Tensor) -> None:
+        """Update the parameters from their gradients, or leave everything untouched where `finite` (a bool) is False.
+
+        `finite` stays on the device: nothing waits for the host.
+        """
+        for name, part in self.rest.items():
+            gradient = self.parameters[name].grad
+            if part is not self.parameters[name]:
+                part.grad = None if gradient is None else local(gradient)
+        self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the fused kernel then does nothing
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.muon.step(lr, finite)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in (*self.parameters.values(), *self.rest.values()):
+            parameter.grad = None
+
+    def state(self) -> OptimizerState:
+        """The moments by parameter name, as they are in memory (not copied), of what this process has."""
+        moments: dict[Tensor, dict[str, Tensor]] = {**self.adamw.state, **self.muon.state()}
+        ours = {name: self.rest.get(name, parameter) for name, parameter in self.parameters.items()}
+        return {name: dict(moments[p]) for name, p in ours.items() if p in moments}
+
+    def load_state(self, state: OptimizerState, *, of_parts: bool = False) -> None:
+        """Go on from the `state()` of a process that has all, or (`of_parts`) of one that has what this one has.
+
+        Raises: CheckpointError if it belongs to another model or optimizer.
+        """
+        if not state:
+            return
+        here = {}
+        for name, parameter in self.parameters.items():
+            moments = moments_of(state, name, by_muon=name in self.hidden)
+            rows = slice(None) if of_parts else row_span(parameter)
+            here[name] = {key: value[rows] if value.dim() else value for key, value in moments.items()}
+        for name, part in self.rest.items():
+            self.adamw.state[part] = {key: value.to(part.device, copy=True) for key, value in here[name].items()}
+        self.muon.load({p: here[name] for name, p in self.hidden.items()})
+
+    def blank_state(self) -> OptimizerState:
+        """Room for the state of this process, to be filled from a checkpoint."""
+        blank: OptimizerState = {}
+        for name, parameter in self.parameters.items():
+            keys = ("momentum_buffer",) if name in self.hidden else ("exp_avg", "exp_avg_sq")
+            blank[name] = {key: torch.zeros_like(local(parameter)) for key in keys}
+            if name not in self.hidden:
+                blank[name]["step"] = torch.zeros(())
+        return blank
+
+
+def moments_of(state: OptimizerState, name: str, *, by_muon: bool) -> dict[str, Tensor]:
+    """What a checkpoint keeps for one parameter. Raises: CheckpointError if another optimizer wrote it."""
+    moments = state.get(name, {})
+    if moments.keys() != ({"momentum_buffer"} if by_muon else {"step", "exp_avg", "exp_avg_sq"}):
+        raise CheckpointError(
+            f"the checkpoint has no optimizer state for {name}",
+            "start a new run from its weights: nudge train --init",
+        )
+    return moments
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon moves it: a matrix inside of a block."""
+    return name.startswith("blocks.") and parameter.dim() == 2

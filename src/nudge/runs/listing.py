@@ -1,0 +1,80 @@
+"""The runs of a folder, one line each: how far, how good, and whether somebody works on it. No torch."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nudge import events
+from nudge.errors import NudgeError
+from nudge.events import Started, Stopped
+from nudge.runs.folder import RunFolder, run_folders
+from nudge.runs.summary import summarize
+from nudge.util import files
+
+State = Literal["running", "finished", "interrupted", "diverged", "imported", "unreadable"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLine:
+    """One run. Losses in nats per token; None: not measured, or not trained here."""
+
+    run: str
+    recipe: str | None
+    step: int
+    steps: int | None
+    train_loss: float | None
+    val_loss: float | None
+    time: float  # when it was last written to, in seconds since 1970
+    n_bytes: int
+    state: State
+
+
+def list_runs(runs: Path = Path("runs")) -> list[RunLine]:
+    """All runs under `runs/`, the one written to last first."""
+    return [describe(RunFolder(path)) for path in run_folders(runs)]
+
+
+def describe(folder: RunFolder) -> RunLine:
+    """What a run folder says of itself."""
+    summary = summarize(events.read(folder.events))
+    recipe: str | None
+    state: State
+    try:
+        recipe = files.read_json(folder.run_json)["config"]["recipe"] if folder.run_json.exists() else None
+        state = state_of(folder, summary.steps, summary.started, summary.stopped)
+    except (NudgeError, KeyError, TypeError):
+        recipe, state = None, "unreadable"
+    written_s, n_bytes = _on_disk(folder.path)
+    return RunLine(
+        run=str(folder.path),
+        recipe=recipe,
+        step=summary.steps,
+        steps=summary.started.steps if summary.started else None,
+        train_loss=summary.last_loss,
+        val_loss=summary.last_evaluation.loss if summary.last_evaluation else None,
+        time=written_s,
+        n_bytes=n_bytes,
+        state=state,
+    )
+
+
+def state_of(folder: RunFolder, step: int, started: Started | None, stopped: Stopped | None) -> State:
+    """What became of a run that made `step` updates, by the last that it said of its start and its end."""
+    if not folder.run_json.exists():
+        return "imported"
+    if folder.in_use():
+        return "running"
+    if stopped and stopped.reason == "diverged" and stopped.step >= step:
+        return "diverged"
+    return "finished" if started and step >= started.steps else "interrupted"
+
+
+def _on_disk(folder: Path) -> tuple[float, int]:
+    """When the newest file was written to, and the bytes of all; links count as links, the lock not at all."""
+    found = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a running run deletes old checkpoints meanwhile
+            if path.is_file() and path.name != ".lock":
+                found.append(path.lstat())
+    return max((stat.st_mtime for stat in found), default=0.0), sum(stat.st_size for stat in found)

@@ -1,0 +1,393 @@
+"""The sheet of a run: its text is lecture/run.LANGUAGE.md, every figure in it was measured or follows from one.
+
+A line of that text with a `{{placeholder}}` for something that this run does not have is left out. So the texts hold
+all that can be said of a run, in words of their own, and this file says which holds.
+"""
+
+import json
+import math
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from nudge.config import SORTING
+from nudge.events import Evaluation
+from nudge.model.sizes import parameter_counts
+from nudge.plan.planner import CHINCHILLA, rent
+from nudge.sheet import measured
+from nudge.sheet.inline import escaped
+from nudge.sheet.lecture import PLACEHOLDER, template
+from nudge.sheet.measured import NEAR, SOLVED, MeasuredRun
+from nudge.sheet.page import Language
+from nudge.sheet.sanitize import LACKING, Pen, cells, is_plain
+from nudge.util import formatting
+
+MOST_POINTS = 2000  # of a curve: more cannot be told apart on paper
+MOST_DOTS = 50
+ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside it
+NAME_CELLS = 30  # of a name in a line that cannot be broken
+LINE_CELLS = 100  # of what the model wrote; a Hangul syllable takes two
+SAMPLE_CELLS, INIT_CELLS = 190, 20
+SAMPLE_MARKS = ("yellow", "orange", "green")
+ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
+HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
+_SOURCES = {
+    "en": {"python": "Python's standard library", "sorting": "letters to sort", "more": "and {n} more"},
+    "ko": {"python": "Python 표준 라이브러리", "sorting": "글자 정렬 예제", "more": "외 {n}개"},
+}  # fmt: skip
+
+Values = dict[str, str | None]
+
+
+def of_run(folder: Path, language: Language, drawable: Callable[[str], bool] = is_plain) -> str:
+    """The markdown of a run's sheet. `drawable`: whether the font has a character; those it lacks become □.
+
+    Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
+    whose vocabulary is missing.
+    """
+    return _filled(template("run", language), values_of(measured.read(folder), Pen(drawable), language))
+
+
+def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
+    """What the placeholders of the text stand for; None: this cannot be said of this run."""
+    samples = _samples(run, pen)
+    return {
+        **_names(run, pen),
+        **_model(run, pen),
+        **_data(run, pen, language),
+        **_chart(run, ROWS if samples["aside"] is None else ROWS_OF_HIGH_CHART),
+        **_start(run, pen),
+        **samples,
+        **_machine(run, pen, language),
+        **_takeaways(run),
+        **_next(run, pen),
+    }
+
+
+def _filled(text: str, values: Values) -> str:
+    """The text without lines for which a value is missing, and without boxes that are empty then.
+
+    Values come last: what they say is never taken for a placeholder or a box.
+    """
+    lines = [line for line in text.splitlines() if all(values[name] is not None for name in PLACEHOLDER.findall(line))]
+    whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
+    whole = re.sub(r"\n{3,}", "\n\n", whole)
+    return PLACEHOLDER.sub(lambda found: values[found[1]] or "", whole) + "\n"
+
+
+# The regions, in the order of the page.
+
+
+def _names(run: MeasuredRun, pen: Pen) -> Values:
+    created = run.written.get("created")
+    made, steps = f"{run.summary.steps:,}", f"{run.started.steps:,}"
+    corners = {"finished": made, "running": f"{made} / {steps}", "interrupted": f"{made} / {steps}", "diverged": made}
+    return {
+        "name": pen.quoted(run.folder.resolve().name, NAME_CELLS),
+        "date": time.strftime("%Y-%m-%d", time.localtime(created if isinstance(created, float) else run.started.time)),
+        "seed": str(run.config.seed),
+        **{state: words if run.state == state else None for state, words in corners.items()},
+    }
+
+
+def _model(run: MeasuredRun, pen: Pen) -> Values:
+    config = run.config
+    return {
+        "parameter_rows": "\n".join(_parameter_rows(run)),
+        "sizes": f"T = {config.model.block_size:,}, H = {config.model.n_head}",
+        "parameters": f"{parameter_counts(config.model).total:,}",
+        "parameters_short": scaled(parameter_counts(config.model).total),
+        "block_size": f"{config.model.block_size:,}",
+        "recipe": pen.text(config.recipe, NAME_CELLS),
+        "optimizer": {"adamw": "AdamW", "muon": "Muon"}[config.train.optimizer],
+        "lr": f"{config.train.lr:g}",
+        "schedule": config.train.schedule,
+        "batch_tokens": f"{run.started.batch_tokens:,}",
+    }
+
+
+def _parameter_rows(run: MeasuredRun) -> Iterable[str]:
+    """A row per component: its name, the shapes of its matrices, its parameters with biases, its share."""
+    model, counts = run.config.model, parameter_counts(run.config.model)
+    V, T, C, L = model.vocab_size, model.block_size, model.n_embd, model.n_layer
+    parts = [
+        ("wte (token)", f"{V:,} × {C:,}", counts.wte),
+        ("wpe (position)", f"{T:,} × {C:,}", counts.wpe),
+        (f"attention × {L}", f"{C:,} × {3 * C:,}, {C:,} × {C:,}", counts.attention),
+        (f"MLP × {L}", f"{C:,} × {4 * C:,}, {4 * C:,} × {C:,}", counts.mlp),
+        (f"layer norm × {2 * L + 1}", f"2 × {C:,}", counts.norms),
+        ("head", f"{C:,} × {V:,}", counts.head),
+    ]
+    for name, shapes, count in parts:
+        if count:
+            yield f"| {name} | {shapes} | {count:,} | {count / counts.total:.1%} |"
+    if not counts.head:
+        yield "| head | = wte | 0 | 0% |"
+
+
+def _data(run: MeasuredRun, pen: Pen, language: Language) -> Values:
+    dataset, epochs, tokens = run.dataset, run.epochs, f"{run.summary.tokens:,}"
+    values: Values = {
+        "vocabulary": f"{run.config.model.vocab_size:,}",
+        "tokenizer": pen.text(run.tokenizer.name, NAME_CELLS),
+        "bytes_per_token": None if run.bytes_per_token is None else f"{run.bytes_per_token:.2f}",
+        "epochs": None if epochs is None else f"{epochs:.2g}" if epochs < 0.1 else f"{epochs:,.2f}",
+        "tokens": tokens,
+        "tokens_alone": tokens if epochs is None else None,
+        "measured_tokens": f"{run.last.tokens:,}" if dataset is None else None,
+        "source": pen.text(_source(run, language), 2 * NAME_CELLS),
+        "source_alone": "" if dataset is None else None,
+        **dict.fromkeys(("source_bytes", "train_tokens", "train_bytes", "train_records", "val_tokens", "val_share")),
+        **_cost(run),
+    }
+    if dataset is None:
+        return values
+    train, val, records = dataset.manifest.train, dataset.manifest.val, dataset.manifest.records
+    return values | {
+        "train_tokens": f"{train.n_tokens:,}",
+        "source_bytes": scaled(dataset.manifest.source.n_bytes, "B"),
+        "train_bytes": None if records else scaled(train.text_bytes, "B"),
+        "train_records": f"{train.n_tokens // records.n_tokens:,}" if records else None,
+        "val_tokens": f"{val.n_tokens:,}",
+        "val_share": f"{val.n_tokens / (train.n_tokens + val.n_tokens):.0%}",
+    }
+
+
+def _source(run: MeasuredRun, language: Language) -> str:
+    """What was read, by the names of its files."""
+    paths = run.dataset.manifest.source.paths if run.dataset else run.config.data.paths
+    words = _SOURCES[language]
+    if not paths or SORTING in paths:
+        return words["sorting" if paths else "python"]
+    names = [Path(path).name or path for path in paths]
+    return ", ".join(names[:2]) + (" " + words["more"].format(n=len(names) - 2) if len(names) > 2 else "")
+
+
+def _cost(run: MeasuredRun) -> Values:
+    """What it cost, or else what the same tokens would cost on a rented GPU, by the forecast of `nudge plan`."""
+    price = run.started.usd_per_hour
+    if price is not None:
+        usd = run.summary.train_s / 3600 * price
+        return {"usd": formatting.dollars(usd), "usd_per_hour": formatting.dollars(price), "rented_usd": None}
+    rented = rent(run.config.model, run.summary.tokens, batch_tokens=run.started.batch_tokens)
+    return {
+        "usd": None,
+        "usd_per_hour": None,
+        "rented_usd": formatting.dollars(rented.usd.likely) if rented.usd else None,
+    }
+
+
+def _chart(run: MeasuredRun, n_rows: int) -> Values:
+    """The curves through the measured points, exactly, and the table beside them."""
+    every = math.ceil(len(run.steps) / MOST_POINTS)
+    best, last_step = run.best, max(run.steps[-1].step, run.last.step)
+    return {
+        "train_points": _points([(event.step, event.loss) for event in run.steps], every),
+        "validation_points": _points(
+            [(event.step, event.loss) for event in run.evaluations], math.ceil(len(run.evaluations) / MOST_POINTS)
+        ),
+        "dots": json.dumps(len(run.evaluations) <= MOST_DOTS),
+        "n_steps": f"{len(run.steps):,}" if every == 1 else None,
+        "every": f"{every:,}" if every > 1 else None,
+        "n_evaluations": f"{len(run.evaluations):,}",
+        "last_step": str(last_step),
+        "few_ticks": json.dumps([[at, str(at)] for at in range(last_step + 1)]) if last_step < 5 else None,
+        "guess_exact": repr(run.guess),
+        "guess": figure(run.guess),
+        "best_step_exact": str(best.step),
+        "best_exact": repr(best.loss),
+        "best_step": f"{best.step:,}",
+        "best": figure(best.loss),
+        "evaluation_rows": "\n".join(_evaluation_row(run, event) for event in _chosen(run.evaluations, best, n_rows)),
+    }
+
+
+def _points(points: Sequence[tuple[int, float]], every: int) -> str:
+    """One point of every so many, and the last, as YAML."""
+    return json.dumps([*points[:-1:every], points[-1]])
+
+
+def _chosen(evaluations: Sequence[Evaluation], best: Evaluation, n_rows: int) -> list[Evaluation]:
+    """The first, the last, the best, and some between them."""
+    last = len(evaluations) - 1
+    places = {round(part * last / (n_rows - 1)) for part in range(n_rows)}
+    return [event for at, event in enumerate(evaluations) if at in places or event is best]
+
+
+def _evaluation_row(run: MeasuredRun, event: Evaluation) -> str:
+    train = run.train_loss(event.step)
+    loss = f"=={figure(event.loss)}==" if event is run.best else figure(event.loss)
+    return f"| {event.step:,} | {'' if train is None else figure(train)} | {loss} | {perplexity(event.loss)} |"
+
+
+def _start(run: MeasuredRun, pen: Pen) -> Values:
+    """The first loss beside that of a guess. Before the first update the network is as it was drawn, or given."""
+    loss = run.evaluations[0].loss if run.evaluations[0].step == 0 else run.steps[0].loss
+    is_near = abs(loss - run.guess) <= NEAR * run.guess
+    given = run.config.init
+    return {
+        "start": figure(loss),
+        "init": pen.text(given, INIT_CELLS) if given else None,
+        "starts_near": "" if is_near and not given else None,
+        "starts_far": "" if not is_near and not given else None,
+    }
+
+
+def _samples(run: MeasuredRun, pen: Pen) -> Values:
+    """What it wrote from the same prompt: at the start, on the way, at the end."""
+    film = run.summary.film
+    shown = film if len(film) < 3 else (film[0], film[len(film) // 2], film[-1])
+    prompt = pen.text(shown[0].prompt, NAME_CELLS) if shown else None
+    texts = [pen.plain(sample.text, SAMPLE_CELLS) for sample in shown]
+    lacking = [at for at, text in enumerate(texts) if text.count(LACKING) > shown[at].text.count(LACKING)]
+    points = [
+        f"- =={SAMPLE_MARKS[at]}:{shown[at].step:,}== {escaped(text)}{'[^2]' if [at] == lacking[:1] else ''}"
+        for at, text in enumerate(texts)
+    ]
+    is_aside = all(cells(text) <= ASIDE_CELLS for text in texts)
+    lines = 0 if is_aside else 1 + sum(math.ceil(cells(text) / LINE_CELLS) for text in texts)
+    return {
+        "prompt": prompt or None,
+        "no_prompt": "" if shown and not prompt else None,
+        "samples": "\n".join(points) or None,
+        "aside": "" if is_aside else None,
+        "below": None if is_aside else "",
+        "chart_height": f"{HIGHEST_CHART_EM - LINE_EM * lines:.1f}",
+        "lacking": LACKING if lacking else None,
+    }
+
+
+def _machine(run: MeasuredRun, pen: Pen, language: Language) -> Values:
+    started, summary = run.started, run.summary
+    machine = run.written.get("machine")
+    machine = machine if isinstance(machine, dict) else {}
+    on_gpu, several = bool(machine.get("gpu")), started.processes > 1
+    seconds = {"train_time": summary.train_s, "wall_time": _wall_s(run), "forecast": _forecast_s(run)}
+    n_skipped, n_resumed = run.n_skipped, len(run.resumed_at)
+    return {
+        "machine": pen.text(str(machine.get("gpu") or machine.get("cpu") or started.device), NAME_CELLS),
+        "threads": f"{started.threads:,}" if not on_gpu and not several else None,
+        "gpus": f"{started.processes:,}" if on_gpu else None,
+        "processes": f"{started.processes:,}" if several and not on_gpu else None,
+        "threads_each": f"{started.threads:,}",
+        "dtype": started.dtype,
+        "update": pen.text(str(run.config.machine.update or machine.get("update") or "eager")),
+        **{name: None if s is None else formatting.duration(s, language) for name, s in seconds.items()},
+        "tokens_per_s": f"{summary.tokens_per_s:,.0f}",
+        "peak": scaled(started.peak_flops, "FLOP/s"),
+        "peak_share": _peak_share(run),
+        "flops": scaled(summary.flops, "FLOP"),
+        "skipped": f"{n_skipped:,}" if n_skipped else None,
+        "resumed": f"{n_resumed:,}" if n_resumed else None,
+    }
+
+
+def _peak_share(run: MeasuredRun) -> str | None:
+    started = run.started
+    return (
+        f"{run.summary.tokens_per_s * started.flops_per_token / started.peak_flops:.0%}" if started.peak_flops else None
+    )
+
+
+def _wall_s(run: MeasuredRun) -> float | None:
+    """From start to end with evaluations, samples and checkpoints, if it was made in one go by a clock that went on."""
+    ended = run.summary.stopped
+    in_one_go = run.state == "finished" and ended and not run.resumed_at and ended.step == run.summary.steps
+    passed = ended.time - run.started.time if in_one_go and ended else -1.0
+    return passed if passed >= 0 else None
+
+
+def _forecast_s(run: MeasuredRun) -> float | None:
+    return run.started.forecast_s if _wall_s(run) is not None else None
+
+
+def _takeaways(run: MeasuredRun) -> Values:
+    """What the run shows, each by a rule of measured.py, beside the figures that it compares."""
+    last, trend = figure(run.last.loss), run.trend
+    train_best, train_last = run.train_loss(run.best.step), run.train_loss(run.last.step)
+    ratio = f"{run.tokens_per_parameter:.3g}"
+    is_short = run.tokens_per_parameter < CHINCHILLA
+    return {
+        "diverged_at": f"{run.summary.steps:,}" if run.state == "diverged" else None,
+        "learned": f"{run.learned:.0%}" if run.learned > 0 else None,
+        "worse": last if run.learned <= 0 else None,
+        "last": last,
+        "clear": figure(run.clear),
+        "overfit_last": last if trend == "overfitting" else None,
+        "overfit_train_best": None if train_best is None else figure(train_best),
+        "overfit_train_last": None if train_last is None else figure(train_last),
+        "unsteady_last": last if trend == "unsteady" else None,
+        "steady_last": last if trend in ("falling", "flat", "unknown") else None,
+        "trend_falling": "" if trend == "falling" else None,
+        "trend_flat": "" if trend == "flat" else None,
+        "earlier": figure(run.earlier.loss) if run.earlier else None,
+        "perplexity": perplexity(run.best.loss),
+        "perplexity_first": perplexity(run.evaluations[0].loss) if len(run.evaluations) > 1 else None,
+        "perplexity_last": perplexity(run.last.loss),
+        "bits_per_byte": None if run.bytes_per_token is None else f"{run.best.bits_per_byte:.3f}",
+        "tokens_per_parameter": ratio,
+        "short_tokens_per_parameter": ratio if is_short else None,
+        "long_tokens_per_parameter": None if is_short else ratio,
+        "optimum": str(CHINCHILLA),
+        "optimum_steps": f"{run.steps_to_optimum:,}",
+    }
+
+
+def _next(run: MeasuredRun, pen: Pen) -> Values:
+    """One command that makes sense now; RUN, MODEL and TEXT are for the person to fill in."""
+    config, steps = run.config, run.started.steps
+    has_own_text = config.data.paths and SORTING not in config.data.paths
+    text = " --data TEXT" if has_own_text else ""
+    first = f" --init {_named(config.init, 'MODEL')}" if config.init else ""
+    again = f"nudge train --recipe {shlex.quote(config.recipe)}{first}{text}"
+    path = _named(str(run.folder), "RUN")
+    commands = {
+        "next_runs": "nudge runs",
+        "next_resume": f"nudge resume {path}",
+        "next_slower": f"{again} --set train.lr={config.train.lr / 3:.1g}",
+        "next_shorter": f"{again} --steps {run.best.step}",
+        "next_longer": f"nudge resume {path} --steps {2 * steps}",
+        "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
+        "next_predict": f"nudge predict {path}",
+    }
+    # A schedule ends flat: only a network that has read its fill is too small.
+    is_full = run.tokens_per_parameter >= CHINCHILLA
+    by_trend = {
+        "overfitting": "next_shorter" if run.best.step else "next_slower",
+        "unsteady": "next_slower",
+        "flat": "next_larger" if is_full and not config.init else "next_longer",
+    }
+    chosen = {"running": "next_runs", "interrupted": "next_resume", "diverged": "next_slower"}.get(run.state)
+    chosen = chosen or ("next_predict" if run.learned >= SOLVED else by_trend.get(run.trend, "next_longer"))
+    return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
+
+
+def _named(path: str, else_: str) -> str:
+    return shlex.quote(path) if len(path) <= NAME_CELLS else else_
+
+
+# Figures as people write them.
+
+
+def figure(loss: float) -> str:
+    """A loss: 3.910."""
+    return f"{loss:.3f}" if abs(loss) < 1000 else scaled(loss)
+
+
+def perplexity(loss: float) -> str:
+    """e^loss: 9.03, 49.9, 4,321, 12.3M, and e^87.1 where nobody could read it."""
+    if loss > 27:
+        return f"e^{figure(loss)}"
+    value = math.exp(loss)
+    return scaled(value) if value >= 1e6 else f"{value:,.{2 if value < 10 else 1 if value < 1000 else 0}f}"
+
+
+def scaled(number: float, unit: str = "") -> str:
+    """Three digits and what they are multiples of: 4.22M, 1.56B, and with a unit 393 GFLOP/s."""
+    number = float(f"{number:.3g}")
+    for power, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
+        if number >= power:
+            return f"{number / power:.3g} {prefix}{unit}" if unit else f"{number / power:.3g}{prefix}"
+    return f"{number:.3g} {unit}".rstrip()

@@ -1,0 +1,86 @@
+"""Time a few passes of a run on a throw-away network before it starts, and forecast from them what it will take."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from nudge.config import Config
+from nudge.data.batches import Window
+from nudge.distributed.parallel import empty_network, load_weights
+from nudge.distributed.world import ALONE, World
+from nudge.model import sizes
+from nudge.model.gpt import first_weights
+from nudge.plan.hardware import DISK_BYTES_PER_S
+from nudge.train.update import compute_in, make_update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """Measured seconds of one update, of one token of evaluation, and of one token that is written."""
+
+    step_s: float
+    eval_token_s: float
+    sample_token_s: float
+
+    def total_s(self, config: Config, *, val_tokens: int, steps: int | None = None) -> float:
+        """Seconds that the whole run will take, as far as can be told."""
+        steps = config.train.steps if steps is None else steps
+        evaluations = steps // config.eval.every if config.eval.every else 0
+        saves = 2 + steps // config.save.every
+        samples = 2 + steps // config.sample.every if config.sample.every else 0
+        return (
+            steps * self.step_s
+            + self.eval_token_s * (evaluations * min(config.eval.tokens, val_tokens) + val_tokens)
+            + saves * sizes.checkpoint_bytes(config.model) / DISK_BYTES_PER_S
+            + samples * config.sample.max_tokens * self.sample_token_s
+        )
+
+    def steps_in(self, seconds: float, config: Config, *, val_tokens: int) -> int:
+        """How many updates fit into that time, with everything that goes with them; at least one."""
+        fixed = self.total_s(config, val_tokens=val_tokens, steps=0)
+        each = (self.total_s(config, val_tokens=val_tokens, steps=1000) - fixed) / 1000
+        return max(1, int((seconds - fixed) / each))
+
+
+def rehearse(config: Config, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:
+    """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
+    device = torch.device(config.machine.device or "cpu")
+    micro_batch = config.train.micro_batch or 1
+    network = empty_network(config, world)
+    load_weights(network, first_weights(network, seed=0))
+    update = make_update(network, config, world)
+    x, y = (torch.from_numpy(array[:micro_batch]).to(device) for array in batches(0))
+
+    def one_pass() -> None:
+        update.forward_backward(x, y, 1.0, last=False)
+        update.forget()
+
+    def last_pass_and_step() -> None:
+        update.step(0.0, update.forward_backward(x, y, 1.0))
+
+    def evaluate() -> None:
+        update.loss(x, y).item()
+
+    def write() -> None:
+        with torch.no_grad(), compute_in(device, config.machine.dtype or "float32"):
+            network(x[:1, :1])
+
+    def seconds(work: Callable[[], None], at_most: int) -> float:
+        work()  # not counted: it also allocates, and may compile
+        times: list[float] = []
+        while not times or (len(times) < at_most and (world.size > 1 or sum(times) < 1)):  # several do it as often
+            begin = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - begin)
+        return median(times)
+
+    passes = config.train.batch_tokens // (world.size * micro_batch * config.model.block_size)
+    step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
+    eval_token_s = seconds(evaluate, 4) / (world.size * x.numel())
+    found = Rehearsal(step_s=step_s, eval_token_s=eval_token_s, sample_token_s=seconds(write, 6))
+    return max(world.gather(found), key=lambda rehearsal: rehearsal.step_s)  # all go on at the pace of the slowest
