@@ -21,10 +21,11 @@ from torch import Tensor
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError
+from nudge.fast import DTYPES
 from nudge.fast.decoder import Decoder, PlainReader, causal_attention, feed_each
 from nudge.fast.kernels import Kernels
 from nudge.fast.weights import GROUP, DType, Weights, onednn_multiplies, quantize, supports, take_over
-from nudge.infer import DTYPES, engine
+from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT, init_weights
 from nudge.runs import checkpoint as checkpoints
@@ -263,7 +264,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LOAD_EVERY_TYPE = """
 import json, sys
-from nudge.infer import DTYPES, engine
+from nudge.fast import DTYPES
+from nudge.infer import engine
 for dtype in DTYPES:
     model = engine.load(sys.argv[1], device="cpu", dtype=dtype)
     print(json.dumps([model.notes, model.generate("ab", max_tokens=50, temperature=0)]))
