@@ -84,8 +84,11 @@ def test_what_a_head_gives_is_its_share_of_the_output() -> None:
     made = explain(trace, "blocks.0.attn.out", (7, 3))
     shares = {term.index: term.value for term in made.terms if term.label.startswith("head")}
     assert shares.keys() == {0, 1}
+    gathered, weight = trace["blocks.0.attn.heads"], trace.network.blocks[0].attn.c_proj.weight
+    K = gathered.size(-1)
     for head, share in shares.items():
-        assert share == pytest.approx(trace.head_out(0, head)[7, 3].item(), rel=1e-4, abs=1e-6)
+        alone = gathered[head, 7] @ weight[head * K : (head + 1) * K, 3]
+        assert share == pytest.approx(alone.item(), rel=1e-4, abs=1e-6)
 
 
 def test_the_pattern_is_a_share_of_what_came_before() -> None:

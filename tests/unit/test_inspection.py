@@ -15,9 +15,10 @@ from nudge.config import Config, ModelConfig, TrainConfig
 from nudge.convert.formats import huggingface
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
+from nudge.look.changes import difference
 from nudge.look.inspection import Weights, weights
 from nudge.look.parameters import ROLES, Node
-from nudge.look.values import difference, neighbours
+from nudge.look.values import neighbours
 from nudge.model.gpt import GPT, init_weights
 from nudge.model.sizes import parameter_counts
 from nudge.runs import checkpoint as checkpoints

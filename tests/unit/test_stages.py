@@ -151,8 +151,6 @@ def test_pieces_are_the_rows_and_heads_of_the_whole() -> None:
         assert torch.equal(pieces.pattern(1, head), whole["blocks.1.attn.pattern"][head])
         assert torch.equal(pieces.scores(1, head), whole["blocks.1.attn.scores"][head])
         assert torch.equal(whole.pattern(1, head), whole["blocks.1.attn.pattern"][head])
-    shares = torch.stack([pieces.head_out(1, head) for head in range(config.n_head)]).sum(0)
-    assert_close(shares + network.blocks[1].attn.c_proj.bias, whole["blocks.1.attn.out"], "head_out")
     assert_close(pieces.logits([3, 0, 3]), whole["logits"][[3, 0, 3]], "logits")
     assert pieces.logits([]).shape == (0, config.vocab_size)
 
@@ -165,7 +163,6 @@ def test_nothing_is_kept_that_was_not_asked_for() -> None:
     opened.pattern(0, 1)
     assert opened.held_bytes == 4 * config.block_size**2 + stream  # and the residual stream it was made from
     opened.pooled(0, 0)
-    opened.head_out(0, 0)
     opened.peek("blocks.0.mlp.post")
     assert opened.held_bytes == 4 * config.block_size**2 + stream
     opened.peek("probabilities")
@@ -270,7 +267,6 @@ def test_what_is_returned_is_the_caller_s_own() -> None:
         lambda: opened["wte"],
         lambda: opened.pattern(0, 0),
         lambda: opened.scores(0, 0),
-        lambda: opened.head_out(0, 0),
         lambda: opened.logits([0]),
         lambda: opened.pooled(0, 0),
         lambda: opened.strip(name="embedding").values,
@@ -343,7 +339,7 @@ def test_tokens_that_the_network_cannot_read(tokens: list[int], message: str) ->
         (lambda t: t.scores(0, 2), "head 2"),
         (lambda t: t.pooled(-1, 0), "layer -1"),
         (lambda t: t.pooled(0, 0, size=0), "size must be 1"),
-        (lambda t: t.head_out(0, -1), "head -1"),
+        (lambda t: t.pattern(0, -1), "head -1"),
         (lambda t: t.logits([3]), "position 3"),
         (lambda t: t.peek("embedding", head=0), "0 heads"),
         (lambda t: t.strip(name="blocks.0.attn.q", head=2), "head 2"),

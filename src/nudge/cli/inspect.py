@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nudge.data.tokenizer import Tokenizer
+    from nudge.look.changes import Difference
     from nudge.look.inspection import Weights
     from nudge.look.parameters import Node
-    from nudge.look.values import Difference, Histogram, Neighbour
+    from nudge.look.values import Histogram, Neighbour
 
     Nearest = list[tuple[int, str, tuple[tuple[Neighbour, str], ...]]]  # a token of the text, its text, its neighbours
 
@@ -59,8 +60,8 @@ def inspect(
       nudge inspect runs/first --neighbours "def"
       nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
     """
+    from nudge.look.changes import difference
     from nudge.look.inspection import weights
-    from nudge.look.values import difference
 
     found = weights(source, verify=verify)
     histogram = found.histogram(name, BINS) if name is not None else None

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from nudge.look.arithmetic import Term as Term
     from nudge.look.arithmetic import explain as explain
     from nudge.look.arithmetic import explain_fold as explain_fold
+    from nudge.look.changes import Change as Change
+    from nudge.look.changes import Difference as Difference
+    from nudge.look.changes import difference as difference
     from nudge.look.forward_pass import Strip as Strip
     from nudge.look.forward_pass import Trace as Trace
     from nudge.look.forward_pass import trace as trace
@@ -41,17 +44,15 @@ if TYPE_CHECKING:
     from nudge.look.smallest import Line as Line
     from nudge.look.smallest import Logistic as Logistic
     from nudge.look.stages import Stage as Stage
-    from nudge.look.values import Change as Change
-    from nudge.look.values import Difference as Difference
     from nudge.look.values import Histogram as Histogram
     from nudge.look.values import Neighbour as Neighbour
-    from nudge.look.values import difference as difference
     from nudge.look.values import neighbours as neighbours
     from nudge.look.writing import Drawn as Drawn
     from nudge.look.writing import watch as watch
 
 _NAMES = {
     "arithmetic": ("Arithmetic", "Term", "explain", "explain_fold"),
+    "changes": ("Change", "Difference", "difference"),
     "forward_pass": ("Strip", "Trace", "trace"),
     "inspection": ("Stored", "Weights", "weights"),
     "knobs": ("Knobs", "Turned", "turn"),
@@ -62,7 +63,7 @@ _NAMES = {
     "prediction": ("Candidate", "Prediction", "predict"),
     "smallest": ("Line", "Logistic"),
     "stages": ("Stage",),
-    "values": ("Change", "Difference", "Histogram", "Neighbour", "difference", "neighbours"),
+    "values": ("Histogram", "Neighbour", "neighbours"),
     "writing": ("Drawn", "watch"),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}

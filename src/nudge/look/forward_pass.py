@@ -95,13 +95,6 @@ class Trace:
         return self._keep(self._of_head(layer, head, "pattern"), head).clone()
 
     @torch.no_grad()
-    def head_out(self, layer: int, head: int) -> Tensor:
-        """[T, C]: what this head alone adds to the residual stream; all heads and the bias make `attn.out`."""
-        gathered = self.peek(self._of_head(layer, head, "heads").name, head)
-        K = gathered.size(1)
-        return gathered @ block_of(self.network, layer).attn.c_proj.weight[head * K : (head + 1) * K]
-
-    @torch.no_grad()
     def logits(self, positions: Sequence[int]) -> Tensor:
         """[n, V] of n positions, without those of the others. Raises: ConfigError for a position outside 0 .. T-1."""
         return self._keep(self.stage("logits"), check_positions(self, positions)).clone()

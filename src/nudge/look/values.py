@@ -1,4 +1,4 @@
-"""The values of tensors: how they are distributed, which rows of a table are alike, how far training moved them.
+"""The values of tensors: how they are distributed, and which rows of a table are alike.
 
 Every count is over all values; a tensor is read a piece at a time.
 """
@@ -6,16 +6,11 @@ Every count is over all values; a tensor is read a piece at a time.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nudge.errors import ConfigError
-from nudge.look.parameters import Group, Parameter
-
-if TYPE_CHECKING:
-    from nudge.look.inspection import Weights
 
 PIECE = 2**17  # values that are looked at together: 1 MB as float64, which stays in the processor's cache
 
@@ -47,32 +42,6 @@ class Neighbour:
     cosine: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """How far one parameter moved: |dW|/|W| (infinite from zero), and the largest change of a single value."""
-
-    name: str
-    group: Group
-    relative: float
-    largest: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """What changed from one checkpoint to another.
-
-    `parts` has |dW|/|W| of wte, wpe, attention, mlp, norms, head and other, as far as there are any. What does not fit
-    is listed: names that only one of them has, and (name, shape before, shape after).
-    """
-
-    changes: tuple[Change, ...]
-    parts: dict[str, float]
-    total: float
-    only_before: tuple[str, ...]
-    only_after: tuple[str, ...]
-    other_shape: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-
-
 def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
     """The tokens whose rows are most alike to that of `token`, by the cosine of the angle between them.
 
@@ -98,58 +67,6 @@ def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
         Neighbour(token=token, cosine=max(-1.0, min(1.0, value)))
         for token, value in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
     )
-
-
-def difference(before: "Weights", after: "Weights") -> Difference:
-    """How far each parameter is from what it was, one tensor of each at a time. Raises: CheckpointError."""
-    old, new = ({p.name: p for p in side.parameters} for side in (before, after))
-    changes, other_shape = [], []
-    sums: dict[str, tuple[float, float]] = {}  # of each part: |dW|^2, |W|^2
-    for name, parameter in new.items():
-        if name not in old:
-            continue
-        if old[name].shape != parameter.shape:
-            other_shape.append((name, old[name].shape, parameter.shape))
-            continue
-        moved, size, largest = _distance(before.tensor(name), after.tensor(name))
-        relative = _ratio(moved, size)
-        changes.append(Change(name=name, group=parameter.group, relative=relative, largest=largest))
-        part = _part(parameter)
-        sums[part] = (sums.get(part, (0.0, 0.0))[0] + moved, sums.get(part, (0.0, 0.0))[1] + size)
-    return Difference(
-        changes=tuple(changes),
-        parts={part: _ratio(*both) for part, both in sums.items()},
-        total=_ratio(sum(moved for moved, _ in sums.values()), sum(size for _, size in sums.values())),
-        only_before=tuple(name for name in old if name not in new),
-        only_after=tuple(name for name in new if name not in old),
-        other_shape=tuple(other_shape),
-    )
-
-
-def _part(parameter: Parameter) -> str:
-    """The group, with the two embeddings told apart: tokens and positions move very differently."""
-    if parameter.group == "embedding":
-        return parameter.name.partition(".")[0]
-    return "norms" if parameter.group == "norm" else parameter.group
-
-
-def _distance(before: Tensor, after: Tensor) -> tuple[float, float, float]:
-    """|dW|^2, |W|^2 of `before`, and the largest change."""
-    moved, size, largest = 0.0, 0.0, torch.zeros((), dtype=torch.float64)
-    for old, new in zip(pieces(before), pieces(after), strict=True):
-        if len(old):
-            change = (new - old).abs()
-            moved += change.square().sum().item()
-            size += old.square().sum().item()
-            largest = torch.maximum(largest, change.max())  # unlike Python's max, it keeps a NaN
-    return moved, size, largest.item()
-
-
-def _ratio(moved: float, size: float) -> float:
-    """|dW|/|W| from their squares."""
-    if size == 0:
-        return math.inf if moved > 0 else 0.0 if moved == 0 else math.nan
-    return math.sqrt(moved / size)
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:
