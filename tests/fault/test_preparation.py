@@ -18,7 +18,7 @@ from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.errors import DataError
 
-PIECE_CHARS, SHARD_TOKENS = 500, 2000
+CHUNK_CHARS, SHARD_TOKENS = 500, 2000
 
 # A preparation of many small shards that can be watched and shot at: each group takes a moment.
 SLOW = f"""
@@ -28,7 +28,7 @@ from nudge.data import encoding
 from nudge.data.prepare import prepare
 from pathlib import Path
 
-encoding.PIECE_CHARS, encoding.SHARD_TOKENS = {PIECE_CHARS}, {SHARD_TOKENS}
+encoding.CHUNK_CHARS, encoding.SHARD_TOKENS = {CHUNK_CHARS}, {SHARD_TOKENS}
 at_once = encoding.encode_group
 
 def slowly(group, tokenizer):
@@ -55,7 +55,7 @@ def text(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "PIECE_CHARS", PIECE_CHARS)
+    monkeypatch.setattr(encoding, "CHUNK_CHARS", CHUNK_CHARS)
     monkeypatch.setattr(encoding, "SHARD_TOKENS", SHARD_TOKENS)
 
 

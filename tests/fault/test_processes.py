@@ -16,7 +16,7 @@ from tests.processes import free_port, losses, run, start, wait_for_step
 
 from nudge import events
 from nudge.config import MachineConfig
-from nudge.distributed.rendezvous import join
+from nudge.distributed.rendezvous import rendezvous
 from nudge.errors import CheckpointError, RunError
 from nudge.infer.engine import load
 from nudge.runs import checkpoint
@@ -205,7 +205,7 @@ def test_a_meeting_place_that_nobody_opens_is_an_error_within_the_time_out(
         [sys.executable, "-m", "nudge", *endless(text)], cwd=tmp_path, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert f"error: process 1 cannot reach the meeting place 127.0.0.1:{os.environ['MASTER_PORT']}" in done.stderr
+    assert f"error: process 1 cannot reach the rendezvous 127.0.0.1:{os.environ['MASTER_PORT']}" in done.stderr
     assert "Traceback" not in done.stderr
     assert time.monotonic() - begun < 30
 
@@ -223,7 +223,7 @@ def test_a_launcher_that_says_nonsense_is_told_so(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(RunError, match=words), join(MachineConfig()):
+    with pytest.raises(RunError, match=words), rendezvous(MachineConfig()):
         pass
 
 

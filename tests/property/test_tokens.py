@@ -96,8 +96,8 @@ def test_readable_twin_encodes_alike(text: str):
 def test_pieces_encode_to_the_same_ids(text: str):
     assume(not re.search(r"\s{20}", text))  # the stated exception
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunking, "PIECE_CHARS", 20)
-        patch.setattr(chunking, "LONGEST_PIECE", 30)
+        patch.setattr(chunking, "CHUNK_CHARS", 20)
+        patch.setattr(chunking, "LONGEST_CHUNK", 30)
         assert "".join(chunking.pieces(text)) == text
         for pattern in PATTERNS:
             tokenizer = learned(pattern)

@@ -16,7 +16,7 @@ import torch
 
 from nudge.bench import llmc, pictures, reports, samples, suites, tokenizing
 from nudge.bench.peers import NotHereError, peak_bytes
-from nudge.bench.runner import Absent, Contender, Prepared, Turn, take_turns
+from nudge.bench.runner import Absent, Contender, Measured, Prepared, interleave
 from nudge.bench.time_to_loss import NANOGPT_TRAIN, characters, nanogpt_lr
 from nudge.cli import benchtable
 from nudge.config import Config
@@ -231,7 +231,7 @@ def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
         contender("dies", "dies"),
         contender("other", "other"),
     ]
-    events = list(take_turns(everybody, 2, threads=1))
+    events = list(interleave(everybody, 2, threads=1))
     assert players.read_text().split() == ["steady", "other", *["steady", "other"] * 2]
     absent = {event.contender.name: (event.why, event.began) for event in events if isinstance(event, Absent)}
     assert absent == {
@@ -241,7 +241,7 @@ def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
         "dies": ("its process ended with 9: last words", False),
     }
     assert [event.version for event in events if isinstance(event, Prepared)] == ["1.0", "3.0", "2.0"]
-    outputs = [event.output for event in events if isinstance(event, Turn) and event.contender.name == "steady"]
+    outputs = [event.output for event in events if isinstance(event, Measured) and event.contender.name == "steady"]
     assert outputs == ["x", "x"]
 
 
@@ -276,11 +276,11 @@ def report(measure: suites.Measure, figures: dict[str, list[dict[str, float]]], 
         Contender(name=name, prepare="", options={}, ours=name.startswith("nudge"), group=name.partition("/")[2])
         for name in figures
     )
-    contest = suites.Contest(name="train", title="", measures=(measure,), contenders=everybody, **settings)
-    made = reports.Report(contest, suites.machine(threads=1, device=None))
+    suite = suites.Suite(name="train", title="", measures=(measure,), contenders=everybody, **settings)
+    made = reports.Report(suite, suites.machine(threads=1, device=None))
     for one in everybody:
         for number, values in enumerate(figures[one.name]):
-            made.add(Turn(one, number, values, 10))
+            made.add(Measured(one, number, values, 10))
     return made
 
 
@@ -292,9 +292,9 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
         {"nudge": [{"seconds": 1.0, **reached}], "peer": [{"seconds": 2.0, **missed}], "nobody": []},
         also=(suites.Measure("updates", "updates", 0),),
     )
-    made.add(Absent(made.contest.contenders[-1], "not installed: pip install nobody"))
+    made.add(Absent(made.suite.contenders[-1], "not installed: pip install nobody"))
     limits = {"float32_flops_per_s": 1e12, "bfloat16_flops_per_s": 2e12, "read_bytes_per_s": 3e10}
-    made.add(Turn(made.machine, 0, limits, 10))
+    made.add(Measured(made.machine, 0, limits, 10))
     machine = {"gpu": None, "processor": "a processor", "threads": 1, "pytorch": torch.__version__}
     benchtable.show(made.as_dict({"machine": machine, "rounds": 1}))
     said = capsys.readouterr().out

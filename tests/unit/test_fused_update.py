@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nudge.config import Config, ModelConfig, TrainConfig, override
 from nudge.errors import CheckpointError
-from nudge.fast.fused_update import ExplicitUpdate, why_not_fast
+from nudge.fast.fused_update import FusedUpdate, why_not_fast
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.update import AutogradUpdate, Update
@@ -61,7 +61,7 @@ def windows(config: ModelConfig, B: int, T: int, seed: int = 0) -> tuple[Tensor,
 def test_every_gradient_is_that_of_autograd(config: ModelConfig, B: int, T: int, dtype: torch.dtype) -> None:
     network = make(config)
     twin = copy.deepcopy(network)
-    update = ExplicitUpdate(network, TrainConfig(), dtype)
+    update = FusedUpdate(network, TrainConfig(), dtype)
     tokens, targets = windows(config, B, T)
     if B > 1:
         targets[0, 0] = -1
@@ -97,7 +97,7 @@ def test_ten_updates_are_those_of_the_plain_optimizer(optimizer: str, parts: int
     train = TrainConfig(optimizer=optimizer, weight_decay=0.3, grad_clip=0.5)  # type: ignore[arg-type]
     network = make()
     plain = AutogradUpdate(copy.deepcopy(network), eager(train, "float32"))
-    written_out = ExplicitUpdate(network, train, torch.float32)
+    written_out = FusedUpdate(network, train, torch.float32)
     found = losses(written_out, 10, parts)
     assert found == pytest.approx(losses(plain, 10, parts), rel=1e-4)
     assert found[9] < found[0] - 0.5  # the same windows again
@@ -111,7 +111,7 @@ def test_a_run_may_go_on_the_other_way(optimizer: str, first: str, second: str) 
 
     def update(kind: str, network: GPT) -> Update:
         if kind == "fast":
-            return ExplicitUpdate(network, train, torch.float32)
+            return FusedUpdate(network, train, torch.float32)
         return AutogradUpdate(network, eager(train, "float32"))
 
     network, other = make(), make()
@@ -124,8 +124,8 @@ def test_a_run_may_go_on_the_other_way(optimizer: str, first: str, second: str) 
 
 
 def test_state_of_another_optimizer_is_refused() -> None:
-    muon = ExplicitUpdate(make(), TrainConfig(optimizer="muon"), torch.float32)
-    adamw = ExplicitUpdate(make(), TrainConfig(optimizer="adamw"), torch.float32)
+    muon = FusedUpdate(make(), TrainConfig(optimizer="muon"), torch.float32)
+    adamw = FusedUpdate(make(), TrainConfig(optimizer="adamw"), torch.float32)
     losses(adamw, 1)
     with pytest.raises(CheckpointError, match="no optimizer state for"):
         muon.load_state(adamw.state())
@@ -133,7 +133,7 @@ def test_state_of_another_optimizer_is_refused() -> None:
 
 def test_what_is_not_finite_moves_nothing() -> None:
     network = make()
-    update = ExplicitUpdate(network, TrainConfig(), torch.float32)
+    update = FusedUpdate(network, TrainConfig(), torch.float32)
     losses(update, 2)
     before = copy.deepcopy((network.state_dict(), update.state()))
     tokens, targets = windows(SMALL, 8, 16)
@@ -149,7 +149,7 @@ def test_what_is_not_finite_moves_nothing() -> None:
 
 
 def test_passes_that_are_forgotten_leave_nothing() -> None:
-    a, b = (ExplicitUpdate(make(), TrainConfig(), torch.float32) for _ in range(2))
+    a, b = (FusedUpdate(make(), TrainConfig(), torch.float32) for _ in range(2))
     a.forward_backward(*windows(SMALL, 4, 16, seed=7))
     a.forward_backward(*windows(SMALL, 4, 16, seed=8))
     a.forget()
@@ -162,7 +162,7 @@ def test_four_threads_make_the_same_bits_every_time(dtype: torch.dtype) -> None:
     runs = []
     for _ in range(3):
         network = make()
-        losses(ExplicitUpdate(network, TrainConfig(optimizer="muon"), dtype), 5, parts=2)
+        losses(FusedUpdate(network, TrainConfig(optimizer="muon"), dtype), 5, parts=2)
         runs.append(network.state_dict())
     for name, tensor in runs[0].items():
         assert torch.equal(tensor, runs[1][name]), name
@@ -172,7 +172,7 @@ def test_four_threads_make_the_same_bits_every_time(dtype: torch.dtype) -> None:
 def test_bfloat16_learns_as_autocast_does() -> None:
     """Over 60 updates on a few windows both losses fall together; docs/performance.md has the long curves."""
     train = TrainConfig(optimizer="adamw")
-    written_out = losses(ExplicitUpdate(make(), train, torch.bfloat16), 60)
+    written_out = losses(FusedUpdate(make(), train, torch.bfloat16), 60)
     plain = losses(AutogradUpdate(make(), eager(train, "bfloat16")), 60)
     exact = losses(AutogradUpdate(make(), eager(train, "float32")), 60)
     assert exact[-1] < exact[0] / 2
@@ -184,13 +184,13 @@ def test_bfloat16_learns_as_autocast_does() -> None:
 @pytest.mark.parametrize("T", [64, 512])
 def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
     config = ModelConfig(n_layer=3, n_head=4, n_embd=64, block_size=T, vocab_size=3000)
-    update = ExplicitUpdate(make(config), TrainConfig(optimizer="adamw"), dtype)
+    update = FusedUpdate(make(config), TrainConfig(optimizer="adamw"), dtype)
     for _ in range(2):
         update.forward_backward(*windows(config, 2048 // T, T))
     flat, optimizer = update.flat, update.optimizer
     arrays = [*update.buffers.values(), flat.weights, flat.grads, optimizer.first, optimizer.second]
     arrays += [update.earlier] if update.earlier is not None else []
-    arrays += [flat.real] if flat.real is not flat.weights else []
+    arrays += [flat.compute_weights] if flat.compute_weights is not flat.weights else []
     used = sum(array.nbytes for array in arrays)
     name = str(dtype).removeprefix("torch.")
     forecast = sizes.training_memory(config, micro_tokens=2048, dtype=name, update="fast").total
@@ -199,7 +199,7 @@ def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
 
 def test_loss_without_gradients_is_that_of_the_network() -> None:
     network = make()
-    update = ExplicitUpdate(network, TrainConfig(), torch.float32)
+    update = FusedUpdate(network, TrainConfig(), torch.float32)
     tokens, targets = windows(SMALL, 3, 16)
     targets[1, 4:] = -1
     assert update.loss(tokens, targets) == pytest.approx(network.loss(tokens, targets).item(), rel=1e-5)

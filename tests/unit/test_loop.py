@@ -17,7 +17,7 @@ from nudge import events
 from nudge.config import Config
 from nudge.errors import ConfigError, NudgeError
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
-from nudge.fast.fused_update import ExplicitUpdate, why_not_fast
+from nudge.fast.fused_update import FusedUpdate, why_not_fast
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder, newest_run
 from nudge.train import control
@@ -134,7 +134,7 @@ def update(request: pytest.FixtureRequest) -> str:
 def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
     """From now on the loss and the gradients of these updates (from 0) are no numbers."""
     calls = iter(range(10_000))
-    autograd, explicit = AutogradUpdate.forward_backward, ExplicitUpdate.forward_backward
+    autograd, explicit = AutogradUpdate.forward_backward, FusedUpdate.forward_backward
 
     def with_autograd(self: AutogradUpdate, *batch: Any, last: bool) -> Tensor:
         loss = autograd(self, *batch, last=last)
@@ -144,7 +144,7 @@ def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
                 parameter.grad = parameter.grad * torch.nan if parameter.grad is not None else None
         return loss
 
-    def written_out(self: ExplicitUpdate, *batch: Any, last: bool) -> Tensor:
+    def written_out(self: FusedUpdate, *batch: Any, last: bool) -> Tensor:
         loss = explicit(self, *batch, last=last)
         if next(calls) in broken:
             loss *= torch.nan
@@ -152,7 +152,7 @@ def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
         return loss
 
     monkeypatch.setattr(AutogradUpdate, "forward_backward", with_autograd)
-    monkeypatch.setattr(ExplicitUpdate, "forward_backward", written_out)
+    monkeypatch.setattr(FusedUpdate, "forward_backward", written_out)
 
 
 @pytest.fixture

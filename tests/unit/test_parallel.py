@@ -15,7 +15,7 @@ from tests.processes import FORKS, free_port, losses, run
 from nudge import recipes
 from nudge.config import Config, MachineConfig
 from nudge.distributed.parallel import divided, empty_network, local, row_span, whole_matrices
-from nudge.distributed.rendezvous import join
+from nudge.distributed.rendezvous import rendezvous
 from nudge.distributed.world import World
 from nudge.model.sizes import parameter_counts, training_memory
 from nudge.train.update import AutogradUpdate
@@ -122,7 +122,7 @@ def _exchange(rank: int, size: int, port: int) -> None:
     """Compare `divided` and `whole_matrices` with what one process makes of the same stacks."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in place.items()}, MASTER_ADDR="127.0.0.1")
-    with join(MachineConfig(timeout_s=30)) as world:
+    with rendezvous(MachineConfig(timeout_s=30)) as world:
         for n_items in (1, 2, 3, 4, 5, 7):
             for n_rows in (1, 2, 3, 4, 5, 11):
                 stack = torch.arange(n_items * n_rows * 2.0).reshape(n_items, n_rows, 2)

@@ -49,7 +49,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many groups and shards from little text."""
-    monkeypatch.setattr(encoding, "PIECE_CHARS", 1000)
+    monkeypatch.setattr(encoding, "CHUNK_CHARS", 1000)
     monkeypatch.setattr(encoding, "SHARD_TOKENS", 5000)
 
 
@@ -93,9 +93,9 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path, small_parts: None
 def test_a_long_document_is_encoded_in_pieces_that_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
 ):
-    monkeypatch.setattr("nudge.data.chunking.PIECE_CHARS", 300)
-    monkeypatch.setattr("nudge.data.chunking.LONGEST_PIECE", 400)
-    monkeypatch.setattr(encoding, "LONGEST_PIECE", 400)
+    monkeypatch.setattr("nudge.data.chunking.CHUNK_CHARS", 300)
+    monkeypatch.setattr("nudge.data.chunking.LONGEST_CHUNK", 400)
+    monkeypatch.setattr(encoding, "LONGEST_CHUNK", 400)
     texts = [" ".join(WORDS) * 40, "short", "It's\n\n\n   12345 !!!\n" * 200]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     dataset = make(tmp_path / "a.jsonl", tokenizer="bpe-300", threads=2)

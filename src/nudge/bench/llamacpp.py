@@ -14,7 +14,7 @@ from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.config import ModelConfig
 from nudge.errors import FormatError
 
-TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the contest's types, in a GGUF file
+TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the suite's types, in a GGUF file
 
 
 def llamacpp(

@@ -7,8 +7,8 @@ from statistics import median
 from typing import Any
 
 from nudge.bench import samples
-from nudge.bench.runner import Absent, Contender, Event, Prepared, Turn
-from nudge.bench.suites import Contest, Measure
+from nudge.bench.runner import Absent, Contender, Event, Measured, Prepared
+from nudge.bench.suites import Measure, Suite
 
 
 @dataclass(slots=True)
@@ -19,23 +19,23 @@ class Found:
     version: str = ""
     absent: str = ""
     peak_bytes: int = 0
-    turns: list[Turn] = field(default_factory=list)
+    rounds: list[Measured] = field(default_factory=list)
 
     def figures(self, key: str) -> dict[int, float]:
         """One figure by round."""
-        return {turn.number: turn.figures[key] for turn in self.turns}
+        return {one.number: one.figures[key] for one in self.rounds}
 
 
 @dataclass(slots=True)
 class Report:
-    """A contest and what was found; `add` each event as it comes."""
+    """A suite and what was found; `add` each event as it comes."""
 
-    contest: Contest
+    suite: Suite
     machine: Contender
     found: dict[str, Found] = field(init=False)
 
     def __post_init__(self) -> None:
-        everybody = (self.machine, *self.contest.contenders)
+        everybody = (self.machine, *self.suite.contenders)
         self.found = {contender.name: Found(contender) for contender in everybody}
 
     def add(self, event: Event) -> None:
@@ -46,24 +46,24 @@ class Report:
                 found.version = event.version
             case Absent():
                 found.absent = event.why
-            case Turn():
-                found.turns.append(event)
+            case Measured():
+                found.rounds.append(event)
                 found.peak_bytes = max(found.peak_bytes, event.peak_bytes)
 
     def limits(self) -> dict[str, float]:
         """The best that this machine did in any turn: what nothing can beat."""
-        turns = self.found[self.machine.name].turns
-        return {key: max(turn.figures[key] for turn in turns) for key in (turns[0].figures if turns else ())}
+        rounds = self.found[self.machine.name].rounds
+        return {key: max(one.figures[key] for one in rounds) for key in (rounds[0].figures if rounds else ())}
 
     def measured(self) -> list[Found]:
         """The contenders that were measured to the end."""
-        return [found for c in self.contest.contenders if (found := self.found[c.name]).turns and not found.absent]
+        return [found for c in self.suite.contenders if (found := self.found[c.name]).rounds and not found.absent]
 
     def comparisons(self) -> list[dict[str, Any]]:
         """How many times as fast ours is: each of ours beside each peer of its group, then the best beside the best."""
         return [
             comparison
-            for measure in self.contest.measures
+            for measure in self.suite.measures
             for ours, peer in self._pairs(measure)
             if (comparison := _compared(measure, ours, peer))
         ]
@@ -85,19 +85,19 @@ class Report:
         """Everything, as JSON values. `about`: the machine and the versions."""
         limits = self.limits()
         return {
-            "benchmark": self.contest.name,
-            "title": self.contest.title,
+            "benchmark": self.suite.name,
+            "title": self.suite.title,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **about,
-            "settings": dict(self.contest.settings),
+            "settings": dict(self.suite.settings),
             "limits": limits,
-            "limit_label": self.contest.limit_label,
+            "limit_label": self.suite.limit_label,
             "measures": [
                 {"key": m.key, "label": m.label, "digits": m.digits, "more_is_better": m.more_is_better}
-                for m in self.contest.measures
+                for m in self.suite.measures
             ],
-            "also": [{"key": m.key, "label": m.label, "digits": m.digits} for m in self.contest.also],
-            "contenders": [self._described(self.found[c.name], limits) for c in self.contest.contenders],
+            "also": [{"key": m.key, "label": m.label, "digits": m.digits} for m in self.suite.also],
+            "contenders": [self._described(self.found[c.name], limits) for c in self.suite.contenders],
             "comparisons": self.comparisons(),
         }
 
@@ -110,17 +110,17 @@ class Report:
             "absent": found.absent or None,
             "version": found.version,
         }
-        if found.absent or not found.turns:
+        if found.absent or not found.rounds:
             return described
         described |= {
             "peak_bytes": found.peak_bytes,
             "agreement": _agreement(self.measured()[0], found),
-            "figures": {key: _figure(found, key) for key in found.turns[0].figures},
-            "output": [turn.output for turn in found.turns] if found.turns[0].output is not None else None,
+            "figures": {key: _figure(found, key) for key in found.rounds[0].figures},
+            "output": [one.output for one in found.rounds] if found.rounds[0].output is not None else None,
         }
         if contender.limit and contender.limit[0] in limits:
             name, work = contender.limit
-            measure = self.contest.measures[0]
+            measure = self.suite.measures[0]
             speed = measure.speed(described["figures"][measure.key]["median"])
             described |= {"limit": {"of": name, "work_per_token": work}, "share_of_limit": speed * work / limits[name]}
         return described
@@ -128,7 +128,7 @@ class Report:
 
 def _agreement(reference: Found, found: Found) -> float | None:
     """The share of the first measured contender's output that this one's begins with; None if there is none."""
-    expected, got = reference.turns[0].output, found.turns[0].output
+    expected, got = reference.rounds[0].output, found.rounds[0].output
     if isinstance(expected, str):
         return float(got == expected)
     if not isinstance(expected, list) or not expected or not isinstance(expected[0], int):
@@ -152,7 +152,7 @@ def _compared(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | No
     """Only rounds count in which both were measured. Missing the target ends ours, and favours a peer: it then counts
     with less time than it needs.
     """
-    if any(turn.figures.get("reached") == 0 for turn in ours.turns):
+    if any(one.figures.get("reached") == 0 for one in ours.rounds):
         return None
     mine, theirs = ours.figures(measure.key), peer.figures(measure.key)
     both = sorted(mine.keys() & theirs.keys())

@@ -50,7 +50,7 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Measured:
     """What was measured in one turn. `peak_bytes`: the most resident memory since it was ready."""
 
     contender: Contender
@@ -69,10 +69,10 @@ class Absent:
     began: bool = False  # it was prepared, and failed later
 
 
-Event = Prepared | Turn | Absent
+Event = Prepared | Measured | Absent
 
 
-def take_turns(contenders: Sequence[Contender], rounds: int, *, threads: int) -> Iterator[Event]:
+def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) -> Iterator[Event]:
     """Prepare all contenders, let each play once unmeasured, then `rounds` times by turns.
 
     Stopping the iteration ends their processes.
@@ -102,7 +102,7 @@ def take_turns(contenders: Sequence[Contender], rounds: int, *, threads: int) ->
                     yield Absent(contender, answer["failed"], began=True)
                 else:
                     output = answer["figures"].pop("output", None)
-                    yield Turn(contender, number, answer["figures"], int(answer["peak_bytes"]), output)
+                    yield Measured(contender, number, answer["figures"], int(answer["peak_bytes"]), output)
 
 
 def _absence(contender: Contender, largest: int) -> str | None:

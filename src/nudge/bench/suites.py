@@ -54,7 +54,7 @@ SECONDS = Measure("seconds", "seconds of updates", 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
+class Suite:
     """One benchmark: its contenders, and what is measured (the first measure is the one that the limit belongs to)."""
 
     name: str
@@ -65,7 +65,7 @@ class Contest:
     limit_label: str = ""
     also: tuple[Measure, ...] = ()  # shown beside, not compared
 
-    def only(self, peers: Sequence[str]) -> "Contest":
+    def only(self, peers: Sequence[str]) -> "Suite":
         """Ours and the named peers alone. Raises: ConfigError for a name that is none of theirs."""
         names = [contender.name for contender in self.contenders if not contender.ours]
         for peer in peers:
@@ -98,7 +98,7 @@ def training(
     llmc: Path | None,
     work: Path,
     cuda: bool,
-) -> Contest:
+) -> Suite:
     """Full updates of a recipe's network by AdamW. `context` is the network's block_size, too.
 
     Raises: ConfigError for sizes that do not go together.
@@ -123,7 +123,7 @@ def training(
         del peers["llm.c"]
     contenders = [*_own_updates(config, shared, updates), *peers.values()]
     limit = ("bfloat16_flops_per_s", float(sizes.training_flops_per_token(config.model)))
-    return Contest(
+    return Suite(
         name="train",
         title=f"training {config.recipe}, batch {B}, context {T}",
         measures=(TOKENS_PER_S,),
@@ -184,7 +184,7 @@ def decoding(
     threads: int,
     device: str,
     work: Path,
-) -> Contest:
+) -> Suite:
     """Writing the likeliest tokens after a prompt, with the weights in `work`. Raises: ConfigError."""
     if prompt + tokens > model.block_size:
         raise ConfigError(
@@ -217,7 +217,7 @@ def decoding(
             )
             for rival, prepare, needs in rivals
         ]
-    return Contest(
+    return Suite(
         name="decode",
         title=f"decoding {name}, batch {batch}, {tokens} tokens after a prompt of {prompt}",
         measures=(MS_PER_TOKEN if batch == 1 else TOKENS_PER_S, PREFILL_MS),
@@ -239,7 +239,7 @@ def _decoding_rivals(dtype: str, device: str) -> Iterator[tuple[str, str, tuple[
         yield f"llama.cpp {kind}", "llamacpp:llamacpp", ("llama_cpp", "llama-cpp-python gguf")
 
 
-def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n_bytes: int) -> Contest:
+def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n_bytes: int) -> Suite:
     """Text to GPT-2's ids, on so many cores each."""
     contenders = []
     for n in cores:
@@ -250,7 +250,7 @@ def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n
             Contender(name=f"tiktoken {on}", prepare="nudge.bench.tokenizing:tiktoken", options=options),
             Contender(name=f"tokenizers {on}", prepare="nudge.bench.tokenizing:tokenizers", options=options),
         ]
-    return Contest(
+    return Suite(
         name="tokenize",
         title=f"encoding {n_bytes / 1e6:,.1f} MB of text with GPT-2's vocabulary",
         measures=(MB_PER_S,),
@@ -270,7 +270,7 @@ def time_to_loss(
     tuned_lr: float,
     tuned_steps: int,
     work: Path,
-) -> Contest:
+) -> Suite:
     """Updates until the loss on all of the validation text is at most `target`."""
     shared = {"text": str(text), "target": target, "every": every, "threads": threads}
     own = {**shared, "config": configs.to_dict(config), "work": str(work)}
@@ -287,7 +287,7 @@ def time_to_loss(
                 absent="" if nanogpt else NANOGPT_ABSENT,
             )
         )
-    return Contest(
+    return Suite(
         name="time-to-loss",
         title=f"time to a loss of {target:g} nats per character on {text.name}",
         measures=(SECONDS,),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from nudge.bench.peers import Prepared
 from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers_of_ours
-from nudge.data.chunking import pieces
+from nudge.data.chunking import chunks
 from nudge.data.corpus import documents
 from nudge.data.tokenizer import EOT, GPT2_PATTERN, to_bytes
 
@@ -88,7 +88,7 @@ def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mappin
 
     A book is cut for everybody, at places where no token is cut.
     """
-    texts = [piece for text in documents(paths, field=field) for piece in pieces(text)]
+    texts = [chunk for text in documents(paths, field=field) for chunk in chunks(text)]
     n_bytes = sum(len(to_bytes(text)) for text in texts)
 
     passes, digest = 0, ""

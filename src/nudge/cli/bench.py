@@ -14,7 +14,7 @@ import click
 from nudge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nudge.bench.suites import Contest
+    from nudge.bench.suites import Suite
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(resolve_path=True, path_type=Path)
@@ -90,7 +90,7 @@ def train(
     if device:
         config = configs.override(config, {"machine": {"device": device}})
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = suites.training(
+        suite = suites.training(
             config,
             batch=batch,
             context=context,
@@ -102,7 +102,7 @@ def train(
             work=Path(work),
             cuda=_device(config.machine.device) != "cpu",
         )
-        _measure(contest, device=config.machine.device, **measuring)
+        _measure(suite, device=config.machine.device, **measuring)
 
 
 @bench.command()
@@ -150,7 +150,7 @@ def decode(
     else:
         network, name = decoding.random_network(recipes.recipe(recipe).model), recipe
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = suites.decoding(
+        suite = suites.decoding(
             network.config,
             name=name,
             batch=batch,
@@ -163,7 +163,7 @@ def decode(
         )
         decoding.save_weights(network, Path(work))
         del network
-        _measure(contest, device=device, **measuring)
+        _measure(suite, device=device, **measuring)
 
 
 @bench.command()
@@ -186,13 +186,13 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 
     n_bytes = tokenizing.check(files, field)
     available = _threads(measuring["threads"])
-    contest = suites.tokenizing(
+    suite = suites.tokenizing(
         [str(Path(file).resolve()) for file in files],
         field_name=field,
         cores=cores or range(1, min(2, available) + 1),
         n_bytes=n_bytes,
     )
-    _measure(contest, device="cpu", **measuring)
+    _measure(suite, device="cpu", **measuring)
 
 
 @bench.command("time-to-loss")
@@ -233,7 +233,7 @@ def time_to_loss(
     config = configs.override(recipes.recipe(recipe), {"model": suites.shape(suites.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        contest = suites.time_to_loss(
+        suite = suites.time_to_loss(
             config,
             text,
             target=target,
@@ -244,7 +244,7 @@ def time_to_loss(
             tuned_steps=nanogpt_steps,
             work=Path(work),
         )
-        _measure(contest, device="cpu", **measuring)
+        _measure(suite, device="cpu", **measuring)
 
 
 def _must_exist(*paths: Path | None) -> None:
@@ -266,7 +266,7 @@ def _device(asked: str | None) -> str:
 
 
 def _measure(
-    contest: "Contest",
+    suite: "Suite",
     *,
     rounds: int,
     threads: int | None,
@@ -281,11 +281,11 @@ def _measure(
 
     if plot:
         pictures.check(plot)  # before minutes are spent
-    contest, threads = contest.only(peer), _threads(threads)
+    suite, threads = suite.only(peer), _threads(threads)
     machine = suites.machine(threads=threads, device=device)
-    report = reports.Report(contest, machine)
-    events = runner.take_turns((machine, *contest.contenders), rounds, threads=threads)
-    for event in benchtable.watched(events, contest, rounds):
+    report = reports.Report(suite, machine)
+    events = runner.interleave((machine, *suite.contenders), rounds, threads=threads)
+    for event in benchtable.watched(events, suite, rounds):
         report.add(event)
     found = report.as_dict(_about(threads, rounds))
     if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):

@@ -8,22 +8,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from nudge.bench.runner import Event
-    from nudge.bench.suites import Contest
+    from nudge.bench.suites import Suite
 
 
-def watched(events: "Iterator[Event]", contest: "Contest", rounds: int) -> "Iterator[Event]":
+def watched(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator[Event]":
     """The events, with a line on standard error that says how far it is; a line of its own for who is missing."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from nudge.bench.runner import Absent, Turn
+    from nudge.bench.runner import Absent, Measured
 
     console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("getting ready", total=(rounds + 1) * (1 + len(contest.contenders)))
+        task = bar.add_task("getting ready", total=(rounds + 1) * (1 + len(suite.contenders)))
         for event in events:
-            doing = f"round {event.number + 1} of {rounds}" if isinstance(event, Turn) else "getting ready"
+            doing = f"round {event.number + 1} of {rounds}" if isinstance(event, Measured) else "getting ready"
             gone = 1 + rounds if isinstance(event, Absent) and not event.began else 1
             bar.update(task, description=f"{doing}: {event.contender.name}", advance=gone)
             yield event

@@ -9,25 +9,25 @@ by itself, and all cores can work on one long document.
 import re
 from collections.abc import Iterator
 
-PIECE_CHARS = 1 << 19  # enough that the cost of a call vanishes, few enough that cores share a book
+CHUNK_CHARS = 1 << 19  # enough that the cost of a call vanishes, few enough that cores share a book
 # What is encoded in one call. tiktoken's splitting engine keeps one backtracking entry for each character of white
 # space in `\s+(?!\S)` and panics at a million of them.
-LONGEST_PIECE = PIECE_CHARS + (1 << 18)
+LONGEST_CHUNK = CHUNK_CHARS + (1 << 18)
 
 _BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
 _SPACE = re.compile(r"\s+")
 
 
-def pieces(text: str) -> Iterator[str]:
+def chunks(text: str) -> Iterator[str]:
     """`text` in parts of about half a million characters that encode to the same ids as the whole.
 
     White space of more than that is the exception: it is cut, where tiktoken would fail.
     """
     start = 0
-    while len(text) - start > LONGEST_PIECE:
-        boundary = _BOUNDARY.search(text, start + PIECE_CHARS)
+    while len(text) - start > LONGEST_CHUNK:
+        boundary = _BOUNDARY.search(text, start + CHUNK_CHARS)
         end = boundary.start() if boundary else len(text)
-        if end - start <= LONGEST_PIECE:
+        if end - start <= LONGEST_CHUNK:
             yield text[start:end]
         else:
             yield from _without_long_space(text[start:end])
@@ -39,7 +39,7 @@ def pieces(text: str) -> Iterator[str]:
 def _without_long_space(text: str) -> Iterator[str]:
     start = 0
     for run in _SPACE.finditer(text):
-        for cut in range(run.start() + PIECE_CHARS, run.end(), PIECE_CHARS):
+        for cut in range(run.start() + CHUNK_CHARS, run.end(), CHUNK_CHARS):
             yield text[start:cut]
             start = cut
     yield text[start:]

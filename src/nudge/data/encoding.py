@@ -18,8 +18,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nudge.data.chunking import LONGEST_PIECE, PIECE_CHARS, pieces
-from nudge.data.resume_log import Ledger
+from nudge.data.chunking import CHUNK_CHARS, LONGEST_CHUNK, chunks
+from nudge.data.resume_log import ResumeLog
 from nudge.data.shards import SplitName, Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
@@ -51,14 +51,14 @@ class Encoded:
 
 
 def encode_documents(
-    documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, ledger: Ledger, threads: int
+    documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, log: ResumeLog, threads: int
 ) -> Iterator[int]:
-    """Write the shards of both splits that the ledger does not have yet; yields the position in the source.
+    """Write the shards of both splits that the log does not have yet; yields the position in the source.
 
-    `documents` are (text, position in the source). When it ends, the ledger has all shards.
+    `documents` are (text, position in the source). When it ends, the log has all shards.
     """
-    writers = {name: ShardWriter(name, ledger) for name in ledger.shards}
-    groups = _remaining(group_documents(documents, split), dict(ledger.n_groups))
+    writers = {name: ShardWriter(name, log) for name in log.shards}
+    groups = _remaining(group_documents(documents, split), dict(log.n_groups))
     own = _OwnTokenizer(tokenizer)
     for group, encoded in in_order(lambda group: encode_group(group, own.tokenizer), groups, threads):
         writers[group.split].add(encoded)
@@ -115,20 +115,20 @@ def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Itera
     position = 0
     for text, position in documents:
         for waiting, part in zip(both, split(text), strict=True):
-            if len(part) > LONGEST_PIECE:
+            if len(part) > LONGEST_CHUNK:
                 yield from waiting.take(position)
                 yield from _long_document(waiting.split, part, position)
             elif part:
                 waiting.texts.append(part)
                 waiting.n_chars += len(part)
-                if waiting.n_chars >= PIECE_CHARS:
+                if waiting.n_chars >= CHUNK_CHARS:
                     yield from waiting.take(position)
     for waiting in both:
         yield from waiting.take(position)
 
 
 def _long_document(split: SplitName, text: str, position: int) -> Iterator[Group]:
-    parts = list(pieces(text))
+    parts = list(chunks(text))
     for at, part in enumerate(parts):
         yield Group(split, [part], position, begins=at == 0, ends=at == len(parts) - 1)
 
@@ -153,9 +153,9 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
 class ShardWriter:
     """Collects the groups of one split and writes a shard whenever enough of them have come."""
 
-    def __init__(self, split: SplitName, ledger: Ledger) -> None:
+    def __init__(self, split: SplitName, log: ResumeLog) -> None:
         self.split = split
-        self.ledger = ledger
+        self.log = log
         self._held: list[Encoded] = []
         self._n_tokens = 0
 
@@ -170,11 +170,11 @@ class ShardWriter:
             return
         offsets = np.cumsum([0, *(len(group.tokens) for group in self._held[:-1])]).astype(np.uint64)
         shard = write_shard(
-            self.ledger.folder,
-            f"{self.split}_{len(self.ledger.shards[self.split]):06d}.bin",
+            self.log.folder,
+            f"{self.split}_{len(self.log.shards[self.split]):06d}.bin",
             np.concatenate([group.tokens for group in self._held]),
             np.concatenate([group.ends + offset for group, offset in zip(self._held, offsets, strict=True)]),
             sum(group.text_bytes for group in self._held),
         )
-        self.ledger.add(self.split, shard, n_groups=len(self._held))
+        self.log.add(self.split, shard, n_groups=len(self._held))
         self._held, self._n_tokens = [], 0

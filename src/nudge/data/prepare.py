@@ -19,7 +19,7 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.corpus import TextFile
 from nudge.data.encoding import encode_documents
 from nudge.data.foreign import hub, token_files
-from nudge.data.resume_log import Ledger
+from nudge.data.resume_log import ResumeLog
 from nudge.data.shards import Dataset, Manifest, Source, SplitManifest, check_key, is_prepared, open_dataset, writing_to
 from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
@@ -123,13 +123,13 @@ class _Preparation:
     def run(self, threads: int) -> Generator[Preparing, None, None]:
         for left_over in self.folder.glob(".*.part"):  # of a process that was killed: whoever writes holds the lock
             left_over.unlink(missing_ok=True)
-        ledger = Ledger(self.folder, self.key)
+        log = ResumeLog(self.folder, self.key)
         split = decide((text for text, _ in self._documents()), self.config.val_share)
-        tokenizer = yield from self._get_tokenizer(split, continues=ledger.continues)
-        for position in encode_documents(self._documents(), split, tokenizer, ledger, threads):
+        tokenizer = yield from self._get_tokenizer(split, continues=log.continues)
+        for position in encode_documents(self._documents(), split, tokenizer, log, threads):
             yield Preparing(what="tokens", done=position, total=self.source.n_bytes)
-        self._manifest(tokenizer, ledger).save(self.folder / "manifest.json")
-        ledger.close()
+        self._manifest(tokenizer, log).save(self.folder / "manifest.json")
+        log.close()
 
     def _documents(self) -> Iterator[tuple[str, int]]:
         return corpus.read_all(self.texts, self.config.field)
@@ -146,8 +146,8 @@ class _Preparation:
         tokenizer.save(path)
         return tokenizer
 
-    def _manifest(self, tokenizer: Tokenizer, ledger: Ledger) -> Manifest:
-        if not ledger.shards["train"] or not ledger.shards["val"]:
+    def _manifest(self, tokenizer: Tokenizer, log: ResumeLog) -> Manifest:
+        if not log.shards["train"] or not log.shards["val"]:
             raise DataError("the text is a single character: there is nothing to split", "name longer text")
         return Manifest(
             key=self.key,
@@ -156,8 +156,8 @@ class _Preparation:
             vocab_size=tokenizer.vocab_size,
             val_share=self.config.val_share,
             source=self.source,
-            train=SplitManifest.of(ledger.shards["train"]),
-            val=SplitManifest.of(ledger.shards["val"]),
+            train=SplitManifest.of(log.shards["train"]),
+            val=SplitManifest.of(log.shards["val"]),
             versions={name: version(name) for name in ("nudge-lm", "tiktoken", "tokenizers")}
             | {"python": platform.python_version()},
         )

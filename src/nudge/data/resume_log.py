@@ -11,7 +11,7 @@ from nudge.util import files
 NAME = ".progress.jsonl"  # hidden, so that it is never taken for text
 
 
-class Ledger:
+class ResumeLog:
     """A line for every finished shard: `{"split": "train", "groups": 61, "shard": {...}}` after one that names the key.
 
     A shard that is not intact does not count, nor do those of its split after it. What was made for another key (other
@@ -44,7 +44,7 @@ class Ledger:
             files.append_json(file, {"split": split, "groups": n_groups, "shard": asdict(shard)}, sync=True)
 
     def close(self) -> None:
-        """The manifest is written: the ledger has served."""
+        """The manifest is written: the log has served."""
         (self.folder / NAME).unlink(missing_ok=True)
 
     def _count(self, split: SplitName, shard: Shard, n_groups: int) -> None:

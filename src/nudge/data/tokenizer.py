@@ -23,7 +23,7 @@ import numpy.typing as npt
 import tiktoken
 
 from nudge.data import published_vocab
-from nudge.data.chunking import LONGEST_PIECE, pieces
+from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.errors import TokenizerError, nearest
 from nudge.util import files
 from nudge.util.terminal_text import shown
@@ -227,13 +227,13 @@ class BpeTokenizer(Tokenizer):
         self._encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranked, special_tokens=special)
 
     def encode_array(self, text: str) -> Ids:
-        return np.concatenate([self._encode_piece(piece) for piece in pieces(text)])
+        return np.concatenate([self._encode_chunk(chunk) for chunk in chunks(text)])
 
     def encode_documents(self, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
         # One call for many documents: tiktoken lets go of the interpreter's lock during a call, so that threads scale
         # only if calls are long (on short Korean reviews this is four times faster than a call for each).
         joined = EOT + EOT.join(texts)
-        if joined.count(EOT) > len(texts) or max(map(len, texts)) > LONGEST_PIECE:
+        if joined.count(EOT) > len(texts) or max(map(len, texts)) > LONGEST_CHUNK:
             return super().encode_documents(texts)  # a text that spells the special token, or that has to be cut
         try:
             ids = self._encoding.encode_to_numpy(joined, allowed_special={EOT}, disallowed_special=())
@@ -248,7 +248,7 @@ class BpeTokenizer(Tokenizer):
             self.name, self.tokens, pattern=self.pattern, special=self.special, vocab_size=self.vocab_size
         )
 
-    def _encode_piece(self, text: str) -> Ids:
+    def _encode_chunk(self, text: str) -> Ids:
         try:
             return self._encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.chunking import pieces
+from nudge.data.chunking import chunks
 from nudge.data.tokenizer import Tokenizer
 from nudge.events import Preparing
 
@@ -57,13 +57,13 @@ class _Reader:
         try:
             for text, position in self._documents:
                 self.position = position
-                for piece in pieces(self._part(text)):
+                for chunk in chunks(self._part(text)):
                     if self.stopped:
                         return
-                    seen += len(piece)
+                    seen += len(chunk)
                     if taken <= self._share * seen:
-                        taken += len(piece)
-                        yield piece
+                        taken += len(chunk)
+                        yield chunk
         except Exception as error:  # passed on to the thread that asked
             self.error = error
 

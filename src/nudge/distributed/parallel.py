@@ -130,11 +130,11 @@ def whole_network(network: GPT, world: World) -> GPT:
     weights = {}
     for name, parameter in network.named_parameters():
         values = whole(parameter.detach())
-        if world.is_first:
+        if world.is_rank0:
             weights[name] = values.cpu()
     with torch.device("meta"):
         copy = GPT(network.config)
-    copy.load_state_dict(weights, assign=True, strict=world.is_first)
+    copy.load_state_dict(weights, assign=True, strict=world.is_rank0)
     return copy
 
 

@@ -23,7 +23,7 @@ FINISHING_S = 2.0  # after a failure: how much later those end that do not tell 
 
 
 @contextlib.contextmanager
-def join(machine: MachineConfig) -> Iterator[World]:
+def rendezvous(machine: MachineConfig) -> Iterator[World]:
     """Meet the other processes of this run, if there are any, and leave them at the end.
 
     Raises: MachineError if they do not come, or the place to meet cannot be reached, within machine.timeout_s.
@@ -41,7 +41,7 @@ def join(machine: MachineConfig) -> Iterator[World]:
             )
         torch.cuda.set_device(world.local_rank)
     world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
-    world = _meet(world)
+    world = _connect(world)
 
     def speak() -> None:
         dist.init_process_group(
@@ -95,18 +95,18 @@ def _place() -> World:
     return replace(launched, rank=rank, size=n, local_rank=local_rank, local_size=local_size)
 
 
-def _meet(world: World) -> World:
+def _connect(world: World) -> World:
     """This process among the others, all of which have come. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
     def connect() -> Any:
-        patience, hosts = timedelta(seconds=world.timeout_s), world.is_first and not by_launcher
+        patience, hosts = timedelta(seconds=world.timeout_s), world.is_rank0 and not by_launcher
         return dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
 
     try:
         store = in_time(world.timeout_s, connect)
-        roster, missing = in_time(world.timeout_s + GRACE_S, lambda: _call_the_roll(world, store))
+        roster, missing = in_time(world.timeout_s + GRACE_S, lambda: _await_all(world, store))
     except (RuntimeError, TimeoutError) as error:
         if "EADDRINUSE" in str(error):
             raise MachineError(
@@ -114,7 +114,7 @@ def _meet(world: World) -> World:
                 "choose another: MASTER_PORT=29501, or torchrun --standalone, which finds a free one",
             ) from error
         raise MachineError(
-            f"process {world.rank} cannot reach the meeting place {address}:{port} within {world.timeout_s:g} s",
+            f"process {world.rank} cannot reach the rendezvous {address}:{port} within {world.timeout_s:g} s",
             "is process 0 running there, and does the network let this machine reach that port?",
         ) from error
     if missing:
@@ -134,7 +134,7 @@ def _meet(world: World) -> World:
     )
 
 
-def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
+def _await_all(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
     """The list of all that came, and the ranks that did not within the time-out.
 
     A launcher's store still holds what processes wrote that it has ended since, and not every launcher counts its
@@ -153,7 +153,7 @@ def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]
     roster: dict[str, Any] = {"id": "", "come": {}}
     end = time.monotonic() + world.timeout_s
     while time.monotonic() < end:
-        if world.is_first:
+        if world.is_rank0:
             found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(keys) if store.check([key])}
             if found != listed:
                 listed = found
@@ -169,12 +169,12 @@ def _call_the_roll(world: World, store: Any) -> tuple[dict[str, Any], list[int]]
 
 
 def _choose_network(addresses: list[str], rank: int) -> None:
-    """Let gloo and NCCL use the network that leads to the meeting place: a machine's own name may lead elsewhere."""
+    """Let gloo and NCCL use the network that leads to the rendezvous: a machine's own name may lead elsewhere."""
     if "GLOO_SOCKET_IFNAME" in os.environ:
         return
     ours = addresses[rank]
     if _is_loopback(ours):
-        # The meeting place is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
+        # The rendezvous is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
         # leads to 127.0.1.1 here, where nobody else can come. The network is then the one the others come from, if any.
         ours = next((_address_towards(theirs) for theirs in addresses if theirs and not _is_loopback(theirs)), ours)
     for name, found in psutil.net_if_addrs().items():

@@ -51,10 +51,10 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
         for left_over in folder.checkpoints.glob(".*.parts.part"):  # of saves that were cut off
             shutil.rmtree(left_over)
 
-    world.from_first(clean)
-    written = world.gather(world.together(write))
+    world.run_on_rank0(clean)
+    written = world.gather(world.run_all(write))
     parts = {name: part for ours in written for name, part in ours.items()}
-    return world.from_first(lambda: checkpoint.save_parts(folder, header, writing, parts))
+    return world.run_on_rank0(lambda: checkpoint.save_parts(folder, header, writing, parts))
 
 
 def _cause(error: BaseException) -> str:

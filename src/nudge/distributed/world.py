@@ -46,7 +46,7 @@ class World:
     names: tuple[str, ...] = ()  # of all processes: where each is found
 
     @property
-    def is_first(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes the run folder and speaks to the person."""
         return self.rank == 0
 
@@ -61,12 +61,12 @@ class World:
             dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, work: Callable[[], T]) -> T:
+    def run_on_rank0(self, work: Callable[[], T]) -> T:
         """What `work` gives in the first process, for all; if it fails there, it fails in all."""
         if self.size == 1:
             return work()
         result, error = None, None
-        if self.is_first:
+        if self.is_rank0:
             try:
                 result = work()
             except LostError:
@@ -78,13 +78,13 @@ class World:
             raise error
         return result  # type: ignore[return-value]
 
-    def together(self, work: Callable[[], T]) -> T:
+    def run_all(self, work: Callable[[], T]) -> T:
         """Do `work` in every process; if it fails in one, it fails in all, with that one's error."""
         with self._one_fate():
             return work()
 
-    def jointly(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
-        """`together` for work that tells of its progress."""
+    def run_all_iter(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
+        """`run_all` for work that tells of its progress."""
         with self._one_fate():
             return (yield from steps)
 

@@ -34,12 +34,12 @@ class Group:
 
 
 class FlatParameters:
-    """Weights in float32, weights in `real` (what products read), and gradients in `real`: one array of each.
+    """Weights in float32 and in `compute_dtype` (what products read), gradients in `compute_dtype`: one array of each.
 
     The network's own parameters become views of the float32 array.
     """
 
-    def __init__(self, network: GPT, train: TrainConfig, real: torch.dtype) -> None:
+    def __init__(self, network: GPT, train: TrainConfig, compute_dtype: torch.dtype) -> None:
         parameters = dict(network.named_parameters())
         self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
         self.starts: dict[str, int] = {}
@@ -57,8 +57,8 @@ class FlatParameters:
         for name, parameter in parameters.items():
             view = self.view(self.weights, name)
             parameter.data = view.copy_(parameter.data)
-        self.real = self.weights if real == torch.float32 else self.weights.to(real)
-        self.grads = torch.zeros(size, dtype=real)
+        self.compute_weights = self.weights if compute_dtype == torch.float32 else self.weights.to(compute_dtype)
+        self.grads = torch.zeros(size, dtype=compute_dtype)
 
     def _append(self, names: Sequence[str], start: int, weight_decay: float, *, by_muon: bool = False) -> int:
         """Lay these parameters after what there is; the end, where the next group starts."""
@@ -111,7 +111,7 @@ class FlatOptimizer:
             self.second[span],
             flat.grads[span],
             None if earlier is None else earlier[span],
-            flat.real[span],
+            flat.compute_weights[span],
             clip,
             lr,
             train.beta1,
@@ -130,11 +130,16 @@ class FlatOptimizer:
         n_in, n_out = flat.shapes[group.names[0]]
         matrices = update[: len(group.names) * n_in * n_out].view(-1, n_in, n_out)
         direction = divided(
-            lambda part: muon.orthogonalize(part, dtype=flat.real.dtype).contiguous(), matrices, self.world
+            lambda part: muon.orthogonalize(part, dtype=flat.compute_weights.dtype).contiguous(), matrices, self.world
         )
         rate = lr * muon.scale(n_in, n_out)
         self.kernels.step(
-            direction.numel(), flat.weights[span], direction, flat.real[span], rate, 1 - lr * group.weight_decay
+            direction.numel(),
+            flat.weights[span],
+            direction,
+            flat.compute_weights[span],
+            rate,
+            1 - lr * group.weight_decay,
         )
 
     def state(self) -> OptimizerState:

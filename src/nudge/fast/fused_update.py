@@ -5,9 +5,9 @@ the plainest answer to "what is an update?". Why it is faster: products write in
 written once and straight to where the optimizer reads it, what lies between two products is one pass over memory
 (nudge/fast/native/layers.c), and the logits of all tokens never exist at once.
 
-    real     the dtype of products (bfloat16 where the processor has it). Weights are kept in float32 and once more in
-             real. So are the two streams that every layer adds to, x forward and its gradient dx backward: kept in
-             float32, and what a product reads of them is real
+    dtypes   products are made in compute_dtype (bfloat16 where the processor has it). Weights are kept in float32 and
+             once more in compute_dtype. The two streams that every layer adds to, x forward and its gradient dx
+             backward, are kept in float32; what a product reads of them is rounded to compute_dtype
     shapes   B windows of T tokens, N = B*T rows, C channels, H heads of K channels, V tokens in the vocabulary
     names    d before the name of a thing is the gradient of the loss by that thing
 """
@@ -37,7 +37,7 @@ class Norm:
 
     name: str
     x: Tensor  # [N, C] float32
-    y: Tensor  # [N, C] real
+    y: Tensor  # [N, C] compute_dtype
     mean: Tensor  # [N]
     rstd: Tensor  # [N]
 
@@ -49,26 +49,26 @@ class Layer:
     ln_1: Norm
     qkv: Tensor  # [3, B*H, T, K]
     probs: list[Tensor]  # of each span of queries [B*H, its rows, the tokens up to its end]
-    mixed: Tensor  # [N, C]: the values, mixed by these probabilities
+    attn_out: Tensor  # [N, C]: the values, mixed by these probabilities
     ln_2: Norm
-    wide: Tensor  # [N, 4C] before GELU
-    bent: Tensor  # [N, 4C] after it
+    mlp_pre: Tensor  # [N, 4C] before GELU
+    mlp_act: Tensor  # [N, 4C] after it
 
 
-class ExplicitUpdate:
+class FusedUpdate:
     """An update of one GPT-2 on a CPU: `forward_backward` once for each pass, then `step`.
 
     Raises: UnavailableError where the kernels cannot be compiled.
     """
 
-    def __init__(self, network: GPT, train: TrainConfig, real: torch.dtype, world: World = ALONE) -> None:
-        self.config, self.train, self.real, self.world = network.config, train, real, world
-        self.kernels = Kernels(real)
-        self.flat = FlatParameters(network, train, real)
+    def __init__(self, network: GPT, train: TrainConfig, compute_dtype: torch.dtype, world: World = ALONE) -> None:
+        self.config, self.train, self.compute_dtype, self.world = network.config, train, compute_dtype, world
+        self.kernels = Kernels(compute_dtype)
+        self.flat = FlatParameters(network, train, compute_dtype)
         self.optimizer = FlatOptimizer(self.flat, train, self.kernels, world)
         flat, names = self.flat, self.flat.shapes
         self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
-        self.weight = {name: flat.view(flat.real, name, padded=True) for name in names}
+        self.weight = {name: flat.view(flat.compute_weights, name, padded=True) for name in names}
         self.grad = {name: flat.view(flat.grads, name, padded=True) for name in names}
         self.earlier: Tensor | None = None  # gradients of the passes before the last, in float32
         self.n_passes = 0
@@ -124,7 +124,7 @@ class ExplicitUpdate:
 
     def load_state(self, state: OptimizerState) -> None:
         """Go on from `state()`, with the weights that the network has now. Raises: CheckpointError."""
-        self.flat.real.copy_(self.flat.weights)
+        self.flat.compute_weights.copy_(self.flat.weights)
         self.optimizer.load_state(state)
 
     # Forward
@@ -155,15 +155,15 @@ class ExplicitUpdate:
         k.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
         heads = self._buffer("heads", (B * H, T, K))
         probs = self._attention(name, qkv, heads)
-        mixed = self._buffer(name + "mixed", (N, C))
-        k.merge_heads(B, T, 1, H, K, heads, mixed, None, None)
-        add = torch.mm(mixed, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
+        attn_out = self._buffer(name + "attn_out", (N, C))
+        k.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
+        add = torch.mm(attn_out, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
         ln_2 = self._norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
-        wide = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "wide", (N, 4 * C)))
-        bent = self._buffer(name + "bent", (N, 4 * C))
-        k.gelu(N, 4 * C, wide, bias[name + "mlp.c_fc.bias"], bent)
-        torch.mm(bent, weight[name + "mlp.c_proj.weight"], out=add)
-        return Layer(ln_1, qkv, probs, mixed, ln_2, wide, bent), add, bias[name + "mlp.c_proj.bias"]
+        mlp_pre = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "mlp_pre", (N, 4 * C)))
+        mlp_act = self._buffer(name + "mlp_act", (N, 4 * C))
+        k.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
+        torch.mm(mlp_act, weight[name + "mlp.c_proj.weight"], out=add)
+        return Layer(ln_1, qkv, probs, attn_out, ln_2, mlp_pre, mlp_act), add, bias[name + "mlp.c_proj.bias"]
 
     def _attention(self, name: str, qkv: Tensor, out: Tensor) -> list[Tensor]:
         """softmax(q k^T / sqrt(K)) v -> out, all [B*H, T, K], a span of queries at a time; the probabilities."""
@@ -219,14 +219,14 @@ class ExplicitUpdate:
         k, name, grad = self.kernels, f"blocks.{i}.", self.grad
         (N, C), H = dx.shape, self.config.n_head
         T, K = N // B, C // H
-        dwide = self._product_backward(name + "mlp.c_proj.weight", layer.bent, d)
-        k.gelu_backward(N, 4 * C, layer.wide, dwide, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
-        dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, dwide)
+        d_mlp_pre = self._product_backward(name + "mlp.c_proj.weight", layer.mlp_act, d)
+        k.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
+        dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, d_mlp_pre)
         d = self._norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
 
-        dmixed = self._product_backward(name + "attn.c_proj.weight", layer.mixed, d)
+        d_attn_out = self._product_backward(name + "attn.c_proj.weight", layer.attn_out, d)
         dheads = self._buffer("heads", (B * H, T, K))
-        k.split_heads(B, T, 1, H, K, dmixed, None, dheads)
+        k.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
         dqkv = self._buffer("dqkv", layer.qkv.shape)
         self._attention_backward(layer, dheads, *dqkv)
         merged = self._buffer("qkv", (N, 3 * C))
@@ -251,11 +251,14 @@ class ExplicitUpdate:
         return torch.mm(dy, self.weight[name].t(), out=self._buffer(f"d {x.size(1)}", x.shape))
 
     def _norm_backward(self, norm: Norm, dy: Tensor, dx: Tensor, bias_before: str | None) -> Tensor:
-        """Add to the stream's gradient dx what comes through this norm; dx in real. `bias_before`: the bias that was
-        added to the stream just before the norm, whose gradient is the sum over the rows of dx."""
+        """Add to the stream's gradient dx what comes through this norm; return dx in compute_dtype.
+
+        `bias_before`: the bias that was added to the stream just before the norm, whose gradient is the sum over the
+        rows of dx.
+        """
         N, C = dx.shape
         # Of three in turn: the cores that just read the last one would have to give up its cache lines first.
-        dx_real = self._buffer("dx " + norm.name[-4:], dx.shape)
+        dx_rounded = self._buffer("dx " + norm.name[-4:], dx.shape)
         self.kernels.norm_backward(
             N,
             C,
@@ -265,13 +268,13 @@ class ExplicitUpdate:
             norm.rstd,
             self.exact[norm.name + ".weight"],
             dx,
-            dx_real,
+            dx_rounded,
             self.grad[norm.name + ".weight"],
             self.grad[norm.name + ".bias"],
             self.grad[bias_before] if bias_before else None,
             self._partial(3 * C),
         )
-        return dx_real
+        return dx_rounded
 
     def _embedding_backward(self, tokens: Tensor, dx: Tensor) -> None:
         """Every place of a token, and every row of a position, moves the row that it was read from."""
@@ -294,7 +297,7 @@ class ExplicitUpdate:
         """Room that is kept from one update to the next: fresh memory costs a page fault for every 4 KB."""
         buffer = self.buffers.get(name)
         if buffer is None or buffer.shape != shape:
-            buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.real)
+            buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.compute_dtype)
         return buffer
 
     def _partial(self, columns: int) -> Tensor:

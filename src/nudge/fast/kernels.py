@@ -46,8 +46,8 @@ ARGUMENTS = {"i": ctypes.c_int64, "d": ctypes.c_double, "t": Pointer}
 class Kernels:
     """The kernels for products in float32 or bfloat16. Raises: UnavailableError where they cannot be compiled."""
 
-    def __init__(self, real: torch.dtype) -> None:
-        library = native.load("layers", *(["BF16"] if real == torch.bfloat16 else []))
+    def __init__(self, compute_dtype: torch.dtype) -> None:
+        library = native.load("layers", *(["BF16"] if compute_dtype == torch.bfloat16 else []))
         self._functions = {name: library[name] for name in SIGNATURES}
         for name, function in self._functions.items():
             function.argtypes = [ARGUMENTS[kind] for kind in SIGNATURES[name]]

@@ -188,7 +188,7 @@ class Trainer:
         if self.world.size == 1:
             return
         while True:
-            word = control.word(self.folder) if self.world.is_first else ""
+            word = control.word(self.folder) if self.world.is_rank0 else ""
             self._word = self.world.agree("stop" if self.world.is_orphan else word)
             if self._word != "pause":
                 return
@@ -201,7 +201,7 @@ class Trainer:
     def _clear(self) -> None:
         """The word was heard."""
         self._word = ""
-        if self.world.is_first:
+        if self.world.is_rank0:
             control.clear(self.folder)
 
     # What happens between two updates: a save comes first, so that nothing that follows can cost a finished update.
@@ -240,8 +240,8 @@ class Trainer:
         if self.sharded:
             saved = sharded_checkpoint.save(self.folder, now, sharded_checkpoint.named(self.network, state), self.world)
         else:
-            saved = self.world.from_first(lambda: checkpoint.save(self.folder, now))
-        if self.world.is_first:
+            saved = self.world.run_on_rank0(lambda: checkpoint.save(self.folder, now))
+        if self.world.is_rank0:
             checkpoint.prune(self.folder, self.config.save)
         self._saved_step = self.step
         return Saved(
@@ -289,7 +289,7 @@ class Trainer:
         sample = self.config.sample
         with self.world.watched(self.step):
             network = whole_network(self.network, self.world) if self.sharded else self.network
-        text = self.world.from_first(lambda: write_sample(network, self.dataset.tokenizer, sample))
+        text = self.world.run_on_rank0(lambda: write_sample(network, self.dataset.tokenizer, sample))
         return Sample(step=self.step, time=time.time(), prompt=sample.prompt or "", text=text, seed=sample.seed)
 
     def _stop(self, reason: Literal["interrupted", "diverged"], hint: str = "") -> Iterator[RunEvent]:

@@ -22,7 +22,7 @@ from nudge.data.foreign.token_files import is_current
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, open_dataset
 from nudge.distributed.parallel import empty_network, load_weights
-from nudge.distributed.rendezvous import join
+from nudge.distributed.rendezvous import rendezvous
 from nudge.distributed.world import World
 from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError, first_line
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
@@ -55,8 +55,8 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resu
     if parent:
         config = fit_to_parent(config, parent)
     configs.check(config)
-    with join(config.machine) as world:
-        path, is_begun = world.from_first(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
+    with rendezvous(config.machine) as world:
+        path, is_begun = world.run_on_rank0(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
         if is_begun:
             yield from _go_on(RunFolder(path), world)
         else:
@@ -76,7 +76,7 @@ def resume(
     target = RunFolder(Path(folder) if folder else newest_run())
     if not target.run_json.exists():
         raise RunError(f"{target.path} holds no run", "'nudge runs' lists the runs here")
-    with join(configs.from_dict(files.read_json(target.run_json)["config"]).machine) as world:
+    with rendezvous(configs.from_dict(files.read_json(target.run_json)["config"]).machine) as world:
         yield from _go_on(target, world, steps=steps, minutes=minutes)
 
 
@@ -104,7 +104,7 @@ def _begun_before(launch: str, runs: Path = Path("runs")) -> Path | None:
 
 
 def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: World) -> Iterator[Event]:
-    dataset = yield from world.jointly(prepare(config.data))
+    dataset = yield from world.run_all_iter(prepare(config.data))
     if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
         raise CheckpointError(
             f"{', '.join(config.data.paths)} was made with another tokenizer than {config.init}: "
@@ -113,8 +113,8 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
         )
     config = fit_to_data(config, dataset)
     _check_alike(config, dataset, world)
-    machine = agreed(world.together(lambda: probe(config.machine, config.model, world)), world)
-    config = world.from_first(lambda: fit_to_machine(config, machine, world))
+    machine = agreed(world.run_all(lambda: probe(config.machine, config.model, world)), world)
+    config = world.run_on_rank0(lambda: fit_to_machine(config, machine, world))
     _set_up(config.machine)
     batches = make_batches(config, dataset)
     config, machine, rehearsal = _rehearse(config, machine, batches, world)
@@ -130,7 +130,7 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
             control.clear(target)
             _write_down(target, config, machine, dataset, world)
 
-        world.from_first(prepare_folder)
+        world.run_on_rank0(prepare_folder)
         trainer = Trainer(config, _first_network(config, parent, world), dataset, target, world)
         forecast_s = rehearsal.total_s(config, val_tokens=len(dataset.val))
         yield from _recorded(target, _started(trainer, machine, forecast_s=forecast_s), trainer.events(), world)
@@ -146,7 +146,7 @@ def _go_on(
             control.clear(target)  # what is said from now on is meant for us
             return files.read_json(target.run_json), list(events.read(target.events))
 
-        written, said = world.from_first(open_folder)
+        written, said = world.run_on_rank0(open_folder)
         config = configs.from_dict(written["config"])
         saved = _newest(target, config, world)
         config = _with_more(config, saved.step if saved else 0, said, steps=steps, minutes=minutes)
@@ -157,7 +157,7 @@ def _go_on(
         if saved and saved.step >= config.train.steps and _is_finished(said, saved.step):
             yield Stopped(step=saved.step, time=time.time(), reason="finished", hint="ask for more with --steps")
             return
-        dataset = yield from world.jointly(_same_data(config.data, written["data"]))
+        dataset = yield from world.run_all_iter(_same_data(config.data, written["data"]))
         config, machine, notes = _as_before(config, written, world)
         _set_up(config.machine)
         if saved:
@@ -171,7 +171,7 @@ def _go_on(
             memory_check.check_disk(config, target.path)
             _write_down(target, config, machine, dataset, world, created=written["created"])
 
-        world.from_first(prepare_folder)
+        world.run_on_rank0(prepare_folder)
         started = _started(trainer, machine, resumed_from=saved, notes=notes)
         yield from _recorded(target, started, trainer.events(already=already), world)
 
@@ -192,11 +192,11 @@ def _newest(target: RunFolder, config: Config, world: World) -> Checkpoint | Non
             raise RunError(f"{path} is not there", "the run's folder must be on a disk that all processes share")
         return checkpoint.read(path, tensors=not config.machine.shard)
 
-    chosen = world.from_first(choose)
+    chosen = world.run_on_rank0(choose)
     if chosen is None:
         return None
     path, notes = chosen
-    return replace(world.together(lambda: read(path)), notes=notes)
+    return replace(world.run_all(lambda: read(path)), notes=notes)
 
 
 def _check_alike(config: Config, dataset: Dataset, world: World) -> None:
@@ -341,7 +341,7 @@ def _started(
 
 def _recorded(folder: RunFolder, started: Started, told: Iterator[RunEvent], world: World) -> Iterator[RunEvent]:
     """Each event is a line of events.jsonl before anybody sees it. Of several processes the first one writes."""
-    if not world.is_first:
+    if not world.is_rank0:
         yield started
         yield from told
         return

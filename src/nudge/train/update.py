@@ -19,7 +19,7 @@ from nudge.config import Config
 from nudge.distributed import sharded_checkpoint
 from nudge.distributed.parallel import LossModule, is_sharded, recompute_blocks, whole
 from nudge.distributed.world import ALONE, World
-from nudge.fast.fused_update import ExplicitUpdate
+from nudge.fast.fused_update import FusedUpdate
 from nudge.model.gpt import GPT
 from nudge.optim.optimizer import Optimizer
 from nudge.runs.checkpoint import Checkpoint, OptimizerState
@@ -120,7 +120,7 @@ class AutogradUpdate:
 def make_update(network: GPT, config: Config, world: World = ALONE) -> Update:
     """The update that the config names. Raises: UnavailableError for the fast one where it cannot be had."""
     if config.machine.update == "fast":
-        return ExplicitUpdate(network, config.train, getattr(torch, config.machine.dtype or "float32"), world)
+        return FusedUpdate(network, config.train, getattr(torch, config.machine.dtype or "float32"), world)
     return AutogradUpdate(network, config, world)
 
 
