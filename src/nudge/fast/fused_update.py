@@ -14,6 +14,7 @@ written once and straight to where the optimizer reads it, what lies between two
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from nudge.config import MachineConfig, ModelConfig, TrainConfig
 from nudge.distributed.world import ALONE, World
+from nudge.fast.attention import attention, attention_backward
 from nudge.fast.flat_params import FlatOptimizer, FlatParameters
 from nudge.fast.kernels import Kernels
 from nudge.fast.native import UnavailableError
@@ -28,7 +30,7 @@ from nudge.model.gpt import GPT
 from nudge.runs.checkpoint import OptimizerState
 
 LOGIT_ROWS = 1024  # at once: B*T rows of 50,257 numbers fit no laptop, and more rows are no faster
-QUERY_ROWS = 256  # at once: they need no score for the tokens after them, which for 1,024 tokens saves 3/8 of the work
+QUERY_ROWS = 256  # at once, in attention
 
 
 @dataclass(slots=True)
@@ -154,7 +156,8 @@ class FusedUpdate:
         qkv = self._buffer(name + "qkv", (3, B * H, T, K))
         k.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
         heads = self._buffer("heads", (B * H, T, K))
-        probs = self._attention(name, qkv, heads)
+        buffer = partial(self._span_buffer, name)
+        probs = attention(k, qkv[0], qkv[1], qkv[2], heads, n_queries=QUERY_ROWS, buffer=buffer)
         attn_out = self._buffer(name + "attn_out", (N, C))
         k.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
         add = torch.mm(attn_out, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
@@ -164,18 +167,6 @@ class FusedUpdate:
         k.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
         torch.mm(mlp_act, weight[name + "mlp.c_proj.weight"], out=add)
         return Layer(ln_1, qkv, probs, attn_out, ln_2, mlp_pre, mlp_act), add, bias[name + "mlp.c_proj.bias"]
-
-    def _attention(self, name: str, qkv: Tensor, out: Tensor) -> list[Tensor]:
-        """softmax(q k^T / sqrt(K)) v -> out, all [B*H, T, K], a span of queries at a time; the probabilities."""
-        q, k, v = qkv
-        all_probs = []
-        for start, end in _spans(q.size(1)):
-            probs = self._buffer(f"{name}probs {start}", (len(q), end - start, end))
-            torch.bmm(q[:, start:end], k[:, :end].mT, out=probs)
-            self.kernels.softmax(len(q), end - start, end, start, 1 / math.sqrt(q.size(2)), probs)
-            torch.bmm(probs, v[:, :end], out=out[:, start:end])
-            all_probs.append(probs)
-        return all_probs
 
     def _norm(self, name: str, x: Tensor, add: Tensor | None, add_bias: Tensor | None) -> Norm:
         N, C = x.shape
@@ -228,23 +219,13 @@ class FusedUpdate:
         dheads = self._buffer("heads", (B * H, T, K))
         k.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
         dqkv = self._buffer("dqkv", layer.qkv.shape)
-        self._attention_backward(layer, dheads, *dqkv)
+        attention_backward(
+            k, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=partial(self._span_buffer, "")
+        )
         merged = self._buffer("qkv", (N, 3 * C))
         k.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
         dy = self._product_backward(name + "attn.c_attn.weight", layer.ln_1.y, merged)
         return self._norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
-
-    def _attention_backward(self, layer: Layer, dout: Tensor, dq: Tensor, dk: Tensor, dv: Tensor) -> None:
-        """The last span of queries comes first: it reaches all keys and values, and the others add to what it wrote."""
-        q, k, v = layer.qkv
-        BH, T, K = q.shape
-        for (start, end), probs in reversed(list(zip(_spans(T), layer.probs, strict=True))):
-            dscores = self._buffer(f"dscores {start}", probs.shape)
-            torch.bmm(dout[:, start:end], v[:, :end].mT, out=dscores)
-            _product_into(dv[:, :end], probs.mT, dout[:, start:end], add=end < T)
-            self.kernels.softmax_backward(BH, end - start, end, start, 1 / math.sqrt(K), probs, dscores)
-            torch.bmm(dscores, k[:, :end], out=dq[:, start:end])
-            _product_into(dk[:, :end], dscores.mT, q[:, start:end], add=end < T)
 
     def _product_backward(self, name: str, x: Tensor, dy: Tensor) -> Tensor:
         torch.mm(x.t(), dy, out=self.grad[name])
@@ -300,20 +281,12 @@ class FusedUpdate:
             buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.compute_dtype)
         return buffer
 
+    def _span_buffer(self, block: str, name: str, shape: tuple[int, ...]) -> Tensor:
+        return self._buffer(block + name, shape)
+
     def _partial(self, columns: int) -> Tensor:
         """Room for every thread's own sums of columns."""
         return self._buffer(f"partial {columns}", (torch.get_num_threads(), columns), torch.float32)
-
-
-def _spans(T: int) -> list[tuple[int, int]]:
-    return [(start, min(T, start + QUERY_ROWS)) for start in range(0, T, QUERY_ROWS)]
-
-
-def _product_into(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
-    if add:
-        out.baddbmm_(a, b)
-    else:
-        torch.bmm(a, b, out=out)
 
 
 def why_not_fast(
