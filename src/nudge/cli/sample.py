@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,15 +33,11 @@ if TYPE_CHECKING:
 def sample(
     source: str | None,
     prompt: str,
-    max_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
     seed: int,
     num: int,
-    stop: tuple[str, ...],
     dtype: "DType",
     as_json: bool,
+    **how: Any,
 ) -> None:
     """Write text with a trained model.
 
@@ -63,15 +59,7 @@ def sample(
     for number in range(num):
         if number and not as_json:
             click.echo("---")
-        stream = model.stream(
-            prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed + number,
-            stop=stop,
-        )
+        stream = model.stream(prompt, seed=seed + number, **how)
         if as_json:
             _write_json(model, stream, prompt, seed + number)
         else:

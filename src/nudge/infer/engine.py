@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import torch
 
@@ -29,6 +30,23 @@ from nudge.runs.checkpoint import Checkpoint
 DEFAULT_MAX_TOKENS = 200
 
 
+class Sampling(TypedDict, total=False):
+    """How tokens are drawn: keyword arguments of everything that writes. `None` switches a filter off."""
+
+    max_tokens: int  # 200 if left out
+    temperature: float  # 0.8; 0: always the likeliest token
+    top_k: int | None  # draw among the k likeliest only
+    top_p: float | None  # draw among the likeliest that have this share together
+    seed: int  # 0; same seed, same text
+
+
+def _sample_config(how: Sampling) -> SampleConfig:
+    defaults: Sampling = {"max_tokens": DEFAULT_MAX_TOKENS, "temperature": 0.8, "top_k": None, "top_p": None, "seed": 0}
+    if unknown := how.keys() - defaults.keys():
+        raise TypeError(f"unknown way to draw tokens: {', '.join(sorted(unknown))}")
+    return SampleConfig(**(defaults | how))
+
+
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
     """A network and its tokenizer as one object that writes text.
@@ -46,17 +64,7 @@ class LanguageModel:
     notes: tuple[str, ...] = ()
     weights: Weights | None = None
 
-    def generate(
-        self,
-        prompt: str = "",
-        *,
-        max_tokens: int = DEFAULT_MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        stop: str | Sequence[str] | None = None,
-    ) -> str:
+    def generate(self, prompt: str = "", *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]) -> str:
         """The text that the model writes after `prompt`, without it. Same seed, same text.
 
         It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings. A network of
@@ -64,45 +72,17 @@ class LanguageModel:
 
         Raises: ConfigError for a value no distribution can have, or a prompt longer than the context.
         """
-        return "".join(
-            self.stream(
-                prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed, stop=stop
-            )
-        )
+        return "".join(self.stream(prompt, stop=stop, **how))
 
     def stream(
-        self,
-        prompt: str = "",
-        *,
-        max_tokens: int = DEFAULT_MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        stop: str | Sequence[str] | None = None,
+        self, prompt: str = "", *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]
     ) -> TextStream:
         """What `generate` returns, in pieces as they are made. Raises: ConfigError, at once."""
         stops = _stops(stop)
-        tokens = self.tokens(
-            self.prompt_ids(prompt),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            seed=seed,
-        )
-        return TextStream(tokens, self.tokenizer, stops)
+        return TextStream(self.tokens(self.prompt_ids(prompt), **how), self.tokenizer, stops)
 
     def generate_batch(
-        self,
-        prompts: Sequence[str],
-        *,
-        max_tokens: int = DEFAULT_MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-        stop: str | Sequence[str] | None = None,
+        self, prompts: Sequence[str], *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]
     ) -> list[str]:
         """What `generate` writes after each of several prompts, the first with `seed`, the second with seed + 1, ...
 
@@ -112,30 +92,19 @@ class LanguageModel:
         Raises: ConfigError as `generate` does.
         """
         stops, all_ids = _stops(stop), [self.prompt_ids(prompt) for prompt in prompts]
-        samples = [
-            SampleConfig(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed + i)
-            for i in range(len(prompts))
-        ]
+        first = _sample_config(how)
+        samples = [replace(first, seed=first.seed + i) for i in range(len(prompts))]
         for ids, sample in zip(all_ids, samples, strict=True):
             self._check(ids, sample)
         tokens = (self._draw(ids, sample) for ids, sample in zip(all_ids, samples, strict=True))
         return finish(TextStream(stream, self.tokenizer, stops) for stream in tokens)
 
-    def tokens(
-        self,
-        ids: Sequence[int],
-        *,
-        max_tokens: int = DEFAULT_MAX_TOKENS,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> TokenStream:
+    def tokens(self, ids: Sequence[int], **how: Unpack[Sampling]) -> TokenStream:
         """The tokens drawn after `ids`, which are read as they are: put `tokenizer.opening` first to start a document.
 
         Raises: ConfigError as `generate` does, and for ids that are none of the vocabulary.
         """
-        sample = SampleConfig(max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
+        sample = _sample_config(how)
         self._check(ids, sample)
         return self._draw(ids, sample)
 
