@@ -16,7 +16,7 @@ from nudge.util import files
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from nudge import files
+from nudge.util import files
 
 path = Path(sys.argv[1])
 for letter in itertools.cycle(b"ABCDEFGH"):

@@ -244,11 +244,11 @@ import os
 from pathlib import Path
 from nudge import errors
 from nudge.runs.folder import RunFolder
-from nudge.train import start
+from nudge.train import run as runs
 if os.getuid() == 0:
     os.setuid(65534)
 try:
-    start._make_folder(RunFolder(Path({str(locked)!r}) / "run"))
+    runs._make_folder(RunFolder(Path({str(locked)!r}) / "run"))
 except errors.MachineError as error:
     print(error.message)
 """

@@ -184,7 +184,7 @@ FULL_DISK = """
     import resource, sys
     from pathlib import Path
     import torch
-    from nudge import checkpoint as checkpoints
+    from nudge.runs import checkpoint as checkpoints
     from nudge.errors import MachineError
     from nudge.runs.folder import RunFolder
 
@@ -221,7 +221,7 @@ NO_PERMISSION = """
     import os, sys
     from pathlib import Path
     import torch
-    from nudge import checkpoint as checkpoints
+    from nudge.runs import checkpoint as checkpoints
     from nudge.config import Config
     from nudge.errors import NudgeError
     from nudge.runs.folder import RunFolder

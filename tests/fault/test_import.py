@@ -283,7 +283,7 @@ FULL_DISK = """
     import torch
     from pathlib import Path
     from nudge.errors import MachineError
-    from nudge.infer import exchange
+    from nudge.convert import import_export
 
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))

@@ -227,7 +227,7 @@ FULL_DISK = """
     import resource, sys
     from pathlib import Path
     from nudge.errors import MachineError
-    from nudge.infer import exchange
+    from nudge.convert import import_export
     from tests.fault.test_import_neighbours import model
 
     exported = model()

@@ -209,7 +209,7 @@ FULL_DISK = """
     from tests.spoken import speaker
     from nudge.data import tokenizer as tokenizers
     from nudge.errors import MachineError
-    from nudge.infer import exchange
+    from nudge.convert import import_export
 
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

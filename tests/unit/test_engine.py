@@ -1,6 +1,7 @@
 """From prompt to text: the cache, the sliding window, characters that are never split, stop strings that never leak."""
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,15 @@ def test_a_sample_of_a_run_goes_on_after_the_end_of_a_document() -> None:
     assert len(text) > 1500
     assert engine.write_sample(network, tokenizer, ends) == text
     assert len(LanguageModel(network, tokenizer).generate(max_tokens=2000, temperature=1.0, seed=1)) < len(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("nudge.train.likelihood", "nudge.eval.likelihood"),
+        ("nudge.train.tasks", "nudge.eval.tasks"),
+        ("nudge.infer.decode", "nudge.fast.decoder"),
+    ],
+)
+def test_modules_that_the_pages_of_0_1_named_keep_their_names(old: str, new: str) -> None:
+    assert importlib.import_module(old) is importlib.import_module(new)

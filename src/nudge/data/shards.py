@@ -19,7 +19,6 @@ import bisect
 import contextlib
 import functools
 import hashlib
-import json
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
@@ -248,18 +247,18 @@ def is_prepared(folder: Path) -> bool:
 def read_manifest(folder: Path) -> Manifest:
     """What manifest.json says. Raises: DataError if it is missing, not ours or contradicts itself."""
     path = folder / "manifest.json"
+    if not path.exists():
+        what = "is not there" if not folder.exists() else "has no manifest.json: it is not prepared, or not to the end"
+        raise DataError(f"the folder {folder} {what}", f"nudge data prepare TEXT --out {folder}")
+    value = files.read_json(path, DataError, _again(folder))
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
         if value.pop("format") != FORMAT:
             raise ValueError("of another format")
         manifest: Manifest = _from_json(Manifest, value)
         for split in (manifest.train, manifest.val):
             if split != SplitManifest.of(split.shards) or split.n_tokens < 1 or not _whole(split, manifest.records):
                 raise ValueError("its counts contradict each other")
-    except FileNotFoundError:
-        what = "is not there" if not folder.exists() else "has no manifest.json: it is not prepared, or not to the end"
-        raise DataError(f"the folder {folder} {what}", f"nudge data prepare TEXT --out {folder}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not a manifest of nudge or is damaged ({error})", _again(folder)) from error
     return manifest
 

@@ -12,7 +12,6 @@ reads both.
 
 import contextlib
 import dataclasses
-import json
 import os
 import pickle
 import shutil
@@ -269,7 +268,7 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
 
 def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
     try:
-        header = json.loads((path / PARTS).read_text(encoding="utf-8"))
+        header = files.read_json(path / PARTS)
         _check_parts(path, header["files"], recorded, verify=verify)
         values = _load_parts(path) if tensors else {}
     except CheckpointError:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nudge.errors import ConfigError, MachineError, NudgeError
+from nudge.errors import ConfigError, MachineError, NudgeError, first_line
 
 
 class HashingFile:
@@ -165,12 +165,12 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield value
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file. Raises: NudgeError if it cannot be read."""
+def read_json(path: Path, kind: type[NudgeError] = NudgeError, hint: str = "restore the file from a copy") -> Any:
+    """Return the value of a JSON file. Raises: an error of `kind` if it cannot be read, for whatever reason."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise NudgeError(f"cannot read {path}: {error}", "restore the file from a copy") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise kind(f"cannot read {path}: {first_line(error)}", hint) from error
 
 
 def cache_folder() -> Path:

@@ -226,22 +226,24 @@ def _require(holds: bool, path: Path, key: str, got: Any, allowed: tuple[Any, ..
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{path} is not valid JSON: {error}", _FETCH) from error
+    _require_file(path)
+    values = files.read_json(path, FormatError, _FETCH)
     if not isinstance(values, dict):
         raise FormatError(f"{path} holds no settings", _FETCH)
     return values
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+def _require_file(path: Path) -> None:
+    if not path.exists():
         raise FormatError(
             f"no {path.name} in {path.parent}", "give the folder that holds config.json and model.safetensors"
-        ) from None
+        )
+
+
+def _read_text(path: Path) -> str:
+    _require_file(path)
+    try:
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} cannot be read: {error}", _FETCH) from error
 
