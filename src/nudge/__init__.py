@@ -13,6 +13,8 @@ Importing this package is light: torch is imported with the first thing that nee
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nudge.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from nudge.config import Config as Config
     from nudge.errors import NudgeError as NudgeError
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from nudge.recipes import recipe as recipe
     from nudge.train.run import resume as resume
     from nudge.train.run import run as run
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Config": "nudge.config",

@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import nudge
 from nudge.bench import ours
 from nudge.bench.limits import synchronize
 from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
@@ -22,6 +21,7 @@ from nudge.bench.training import huggingface_config
 from nudge.config import ModelConfig
 from nudge.fast.weights import DType
 from nudge.model.gpt import GPT, init_weights
+from nudge.version import __version__
 
 Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next token
 
@@ -54,7 +54,7 @@ def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device:
         )
     except NotImplementedError as error:
         raise NotHereError(str(error)) from error
-    return f"nudge {nudge.__version__}", _rounds(begin, torch.device(device), **prompt)
+    return f"nudge {__version__}", _rounds(begin, torch.device(device), **prompt)
 
 
 def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:

@@ -17,13 +17,13 @@ from nudge.fast.decoder import Decoder, PlainReader, feed_each, feed_prompts
 from nudge.fast.weights import DType, take_over
 from nudge.machine.hardware_probe import probe
 from nudge.model.gpt import GPT, init_weights
-from nudge.train.resolve import fit_to_machine
+from nudge.train.resolve import resolve_machine
 from nudge.train.update import make_update
 
 
 def fitted(config: Config) -> Config:
     """The config as `nudge train` fixes it on this machine: device, dtype, threads, update and sequences per pass."""
-    return fit_to_machine(config, probe(config.machine, config.model))
+    return resolve_machine(config, probe(config.machine, config.model))
 
 
 def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:

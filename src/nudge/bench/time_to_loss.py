@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import nudge
 from nudge.bench.peers import Prepared, checkout
 from nudge.bench.suites import NANOGPT_MODEL, NANOGPT_TRAIN, shape
 from nudge.bench.training import nanogpt_module, nanogpt_optimizer, plain_update
@@ -25,6 +24,7 @@ from nudge.config import Config, TrainConfig, from_dict, override
 from nudge.data.split import Split
 from nudge.events import Evaluation, Event, Step
 from nudge.train.run import run
+from nudge.version import __version__
 
 Progress = Generator[
     tuple[int, float, float], None, None
@@ -57,7 +57,7 @@ def own(*, config: dict[str, Any], text: str, target: float, every: int, threads
                 elif isinstance(event, Evaluation) and event.step:
                     yield event.step, seconds, event.loss
 
-    return f"nudge {nudge.__version__}", _rounds(learn, target)
+    return f"nudge {__version__}", _rounds(learn, target)
 
 
 def _started(config: Config, folder: Path) -> Generator[Event, None, None]:

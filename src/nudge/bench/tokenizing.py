@@ -26,10 +26,10 @@ Encode = Callable[[Sequence[str]], IdArrays]
 
 def own(*, paths: list[str], field: str, threads: int) -> Prepared:
     """Our encoder, as `nudge data prepare` calls it."""
-    import nudge
     from nudge.bench import ours
+    from nudge.version import __version__
 
-    return f"nudge {nudge.__version__}", _rounds(ours.encoder(tokenizers_of_ours.get("gpt2"), threads), paths, field)
+    return f"nudge {__version__}", _rounds(ours.encoder(tokenizers_of_ours.get("gpt2"), threads), paths, field)
 
 
 def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:

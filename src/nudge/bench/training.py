@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import nudge
 from nudge.bench import ours, suites
 from nudge.bench.limits import synchronize
 from nudge.bench.peers import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
+from nudge.version import __version__
 
 Update = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,7 +29,7 @@ def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> P
     torch.set_num_threads(threads)
     fitted = ours.fitted(from_dict(config))
     update = ours.training_update(fitted)
-    version = f"nudge {nudge.__version__} ({fitted.machine.update}, {fitted.machine.dtype})"
+    version = f"nudge {__version__} ({fitted.machine.update}, {fitted.machine.dtype})"
     return version, _repeated(update, fitted, _device(fitted), batch, turn_s)
 
 

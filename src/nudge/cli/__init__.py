@@ -14,8 +14,8 @@ from typing import NoReturn
 
 import click
 
-from nudge import __version__
 from nudge.errors import LostError, NudgeError
+from nudge.version import __version__
 
 COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "train": ("train", "Train a model from the start."),

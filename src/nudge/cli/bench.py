@@ -304,11 +304,11 @@ def _about(threads: int, rounds: int) -> dict[str, Any]:
     import psutil
     import torch
 
-    import nudge
     from nudge.util.system import cpu_name, usable_cores
+    from nudge.version import __version__
 
     return {
-        "nudge": nudge.__version__,
+        "nudge": __version__,
         "command": ["nudge", *sys.argv[1:]],
         "rounds": rounds,
         "machine": {

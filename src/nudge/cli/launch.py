@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from nudge import __version__
 from nudge import config as configs
 from nudge.cli.train import make_config
 from nudge.cli.train import train as train_command
@@ -24,6 +23,7 @@ from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import ANY_GPU, Job, LocalPath, check
 from nudge.util import files
 from nudge.util.system import usable_cores
+from nudge.version import __version__
 
 if TYPE_CHECKING:
     from nudge.config import Config

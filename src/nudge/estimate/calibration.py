@@ -37,7 +37,7 @@ from nudge.plan.local import LocalSpeed
 from nudge.runs.folder import RunFolder
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.rehearsal import Rehearsal, rehearse
-from nudge.train.resolve import fit_to_data, fit_to_machine
+from nudge.train.resolve import resolve_data, resolve_machine
 from nudge.util import files
 
 ROUNDS = 5
@@ -130,9 +130,9 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     configs.check(config)
     dataset = _prepared(config)
     begun = time.perf_counter()
-    config = fit_to_data(config, dataset)
+    config = resolve_data(config, dataset)
     machine = probe(config.machine, config.model)
-    config = fit_to_machine(config, machine)
+    config = resolve_machine(config, machine)
     rehearsal = rehearse(config, make_batches(config, dataset))
     if config.train.minutes is not None:
         steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))

@@ -21,7 +21,7 @@ from nudge.machine.hardware_probe import Machine, probe
 from nudge.machine.memory_check import SHARE_OF_PEAK
 from nudge.model import sizes
 from nudge.train.rehearsal import Rehearsal, rehearse
-from nudge.train.resolve import fit_to_machine
+from nudge.train.resolve import resolve_machine
 
 LONGEST_S = 15.0  # a rehearsal that would take longer is computed instead
 N_PASSES = 5  # that a rehearsal makes at least, roughly
@@ -51,7 +51,7 @@ def forecast(config: Config) -> Forecast:
     configs.check(config)
     begun = time.perf_counter()
     machine = probe(config.machine, config.model)
-    config = fit_to_machine(config, machine)
+    config = resolve_machine(config, machine)
     pass_s, computed = _computed(config, machine)
     # What torch.compile would take is not known, and it takes long itself.
     measured = machine.update != "compiled" and N_PASSES * pass_s < LONGEST_S

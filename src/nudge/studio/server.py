@@ -16,7 +16,6 @@ from fastapi.responses import RedirectResponse
 from nicegui import app, ui
 from nicegui.language import Language
 
-from nudge import __version__
 from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
@@ -28,6 +27,7 @@ from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.worker import Worker
+from nudge.version import __version__
 
 _QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "ko": "ko-KR"}
 _YEAR_S = 365 * 24 * 3600

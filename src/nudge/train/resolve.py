@@ -14,7 +14,7 @@ from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
 
 
-def fit_to_parent(config: Config, parent: Checkpoint) -> Config:
+def resolve_parent(config: Config, parent: Checkpoint) -> Config:
     """Fine-tuning keeps the sizes and the vocabulary of the model it starts from."""
     data = config.data
     if not (len(data.paths) == 1 and is_prepared(expand_user(data.paths[0]))):
@@ -22,7 +22,7 @@ def fit_to_parent(config: Config, parent: Checkpoint) -> Config:
     return replace(config, model=parent.config.model, data=data)
 
 
-def fit_to_data(config: Config, dataset: Dataset) -> Config:
+def resolve_data(config: Config, dataset: Dataset) -> Config:
     """The vocabulary is the tokenizer's; the prompt that is shown all along fits the kind of text."""
     if config.init is None:
         config = replace(config, model=replace(config.model, vocab_size=dataset.tokenizer.vocab_size))
@@ -60,7 +60,7 @@ def _fitting_prompt(dataset: Dataset) -> str:
     return prompt
 
 
-def fit_to_machine(config: Config, machine: Machine, world: World = ALONE) -> Config:
+def resolve_machine(config: Config, machine: Machine, world: World = ALONE) -> Config:
     """The config with what the probe chose, and as many sequences per pass as fit.
 
     Raises: ConfigError if the windows of an update cannot be divided evenly among the processes.

@@ -13,7 +13,6 @@ from typing import Any
 import psutil
 import torch
 
-import nudge
 from nudge import config as configs
 from nudge import events
 from nudge.config import Config, DataConfig, MachineConfig
@@ -37,9 +36,10 @@ from nudge.runs.folder import RunFolder, newest_run
 from nudge.train import control, rehearsal
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.rehearsal import Rehearsal
-from nudge.train.resolve import check_share, counted, fit_to_data, fit_to_machine, fit_to_parent
+from nudge.train.resolve import check_share, counted, resolve_data, resolve_machine, resolve_parent
 from nudge.util import files
 from nudge.util.system import usable_cores
+from nudge.version import __version__
 
 
 def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
@@ -53,7 +53,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resu
     """
     parent = checkpoint.find(config.init) if config.init else None
     if parent:
-        config = fit_to_parent(config, parent)
+        config = resolve_parent(config, parent)
     configs.check(config)
     with rendezvous(config.machine) as world:
         path, is_begun = world.run_on_rank0(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
@@ -111,10 +111,10 @@ def _begin(config: Config, parent: Checkpoint | None, target: RunFolder, world: 
             f"{dataset.tokenizer.name} of {dataset.tokenizer.vocab_size:,} tokens",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
-    config = fit_to_data(config, dataset)
+    config = resolve_data(config, dataset)
     _check_alike(config, dataset, world)
     machine = agreed(world.run_all(lambda: probe(config.machine, config.model, world)), world)
-    config = world.run_on_rank0(lambda: fit_to_machine(config, machine, world))
+    config = world.run_on_rank0(lambda: resolve_machine(config, machine, world))
     _set_up(config.machine)
     batches = make_batches(config, dataset)
     config, machine, rehearsal = _rehearse(config, machine, batches, world)
@@ -279,7 +279,7 @@ def _write_down(
     files.write_json(
         folder.run_json,
         {
-            "nudge": nudge.__version__,
+            "nudge": __version__,
             "created": created or time.time(),
             "config": configs.to_dict(config),
             "machine": dataclasses.asdict(machine),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from nicegui import ui
 
-from nudge import __version__
 from nudge.errors import NudgeError
 from nudge.runs.folder import RunFolder
 from nudge.studio import shell
@@ -21,6 +20,7 @@ from nudge.studio.visit import Visit, after
 from nudge.train import control
 from nudge.util import formatting
 from nudge.util.terminal_text import readable
+from nudge.version import __version__
 
 POLL_S = 1.0
 LIST_EVERY = 3  # polls
