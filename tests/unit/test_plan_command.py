@@ -93,7 +93,7 @@ def test_no_torch_is_loaded():
         ("nudge plan gpt2_xl --budget 100", "gpt2_xl on 8 x NVIDIA H100"),
         ("nudge plan gpt2_xl --hours 24 --count 8 --gpu a100-80", "gpt2_xl on 8 x NVIDIA A100"),
         ("nudge plan --budget 100", "What $100 trains on 8 x NVIDIA H100"),
-        ("nudge plan --hours 24 --gpu 4090", "What 24.0 h trains on 1 x NVIDIA RTX 4090"),
+        ("nudge plan --hours 24 --gpu 4090", "What 24 hours trains on 1 x NVIDIA RTX 4090"),
         ("nudge plan --tokens chinchilla", "gpt2_small on 8 x NVIDIA H100 SXM 80 GB: 2.49B tokens"),
         ("nudge plan --tokens 10B --set model.n_layer=6", "gpt2_small on 8 x NVIDIA H100 SXM 80 GB: 10.0B tokens"),
         ("nudge plan gpt3 --gpu h100 --count 8", "gpt3 on 8 x NVIDIA H100"),
@@ -213,7 +213,7 @@ def test_this_machine_is_measured_and_then_planned_with(typed: Any, tmp_path: Pa
     code, said, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
     assert (code, err.count("measuring this machine")) == (0, 1)
     assert said.startswith("tiny here: 98 updates of 1,024 tokens")
-    assert re.search(r"^  time .* to ", said, re.M)
+    assert re.search(r"^  time .* – ", said, re.M)
     code, said, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
     assert code == 0
     assert "this very network, as measured here on" in said

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nudge.cli.planview import PARTS
+from nudge.cli.planview import COLORS
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
 from nudge.model.sizes import TrainingMemory, matmul_parameters
 from nudge.plan import hardware, local
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
-from nudge.plan.layout import pipeline_bubble, ring_all_reduce_s, sharded_pass_s
+from nudge.plan.layout import ring_all_reduce_s, sharded_pass_s
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.local import LocalSpeed
 from nudge.plan.losses import LOSSES, published_losses
@@ -58,8 +58,6 @@ def test_communication_by_hand():
     assert ring_all_reduce_s(8, 1e9, 1e9) == 2 * 7 / 8
     assert ring_all_reduce_s(2, 6e9, 3e9) == 2.0
     assert sharded_pass_s(4, 2e9, 1e9) == 3 * 3 / 4 * 2
-    assert pipeline_bubble(4, 8) == 3 / 11
-    assert pipeline_bubble(1, 8) == 0
 
 
 def test_gradients_travel_as_the_formula_says():
@@ -100,7 +98,7 @@ def test_memory_is_the_sum_of_its_parts_and_half_of_it_is_gone_when_two_divide_i
 
 def test_every_part_of_the_memory_is_explained_and_shown():
     named = {part.name for part in fields(TrainingMemory)} | {"CUDA"}
-    assert {name for name, _ in PARTS} == named
+    assert set(COLORS) == named - {"CUDA"} | {"reserved"}
     found = plan(make_ask("tiny", gpu="l4", settings={"train": {"batch_tokens": 64}}))
     assert found.layout.memory.scratch > 0
     explained = {formula.name: formula.value for formula in formulas(found)}
@@ -337,7 +335,7 @@ def test_the_very_network_that_was_measured_here_has_its_interval(tmp_path: Path
 
 def test_a_change_is_one_thing():
     ask = make_ask("gpt2_small", **NODE)
-    now, changed = plan(ask), dict(changes(ask))
+    now, changed = plan(ask), {change.words: change.plan for change in changes(ask)}
     again = changed["recompute activations"]
     assert again.layout.micro_batch == now.layout.micro_batch
     assert again.layout.needed_bytes < now.layout.needed_bytes
@@ -345,6 +343,22 @@ def test_a_change_is_one_thing():
     assert changed["16 GPUs"].hours.likely < now.hours.likely
     half = changed[f"micro-batch {now.layout.micro_batch // 2}"]
     assert half.layout.memory.logits == now.layout.memory.logits // 2
+
+
+def test_every_change_is_named_and_is_the_only_one():
+    for ask in (make_ask("gpt2_xl", gpu="h100", count=16, layout="shard", recompute=True), make_ask("tiny")):
+        now = plan(ask)
+        for change in changes(ask):
+            then = change.plan
+            assert {
+                "micro_batch": then.layout.micro_batch == change.n != now.layout.micro_batch,
+                "keep": now.layout.recompute and not then.layout.recompute,
+                "recompute": then.layout.recompute and not now.layout.recompute,
+                "shard": (now.layout.kind, then.layout.kind) == ("data", "shard"),
+                "data": (now.layout.kind, then.layout.kind) == ("shard", "data"),
+                "count": then.ask.count == change.n == 2 * ask.count,
+                "tokens": then.tokens == change.n < now.tokens,
+            }[change.name], change.words
 
 
 def test_losses_are_of_the_same_size_nearest_tokens_first():

@@ -5,8 +5,9 @@ import re
 import pytest
 
 from nudge import recipes
+from nudge.errors import ConfigError
 from nudge.model import sizes
-from nudge.plan import hardware, published
+from nudge.plan import facts, hardware, published
 from nudge.plan.published import RUNS, PublishedRun
 
 USED = [run for run in RUNS if not run.why_left_out]
@@ -105,6 +106,59 @@ def test_every_run_says_where_it_is_from_and_can_be_looked_up(run: PublishedRun)
     assert run.figure > 0
     assert run.count >= 1
     assert bool(run.why_left_out) or run.tokens > 0 or run.unit == "tokens/s/GPU"
+
+
+def test_figures_that_were_converted_can_be_computed_again():
+    small = run_named("GPT-2 small, nanoGPT, 1 x 4090")
+    assert small.figure == 0.29 * 312e12 / small.network.flops_per_token
+    slowed = {run.peak_share for run in RUNS if run.peak_share != 1}
+    assert slowed == {(989.4 + 835) / 2 / 989.4}
+
+
+def correction(**changed: object) -> dict[str, object]:
+    return {"said": "7 x 7 is 50", "right": "49", "source": "arithmetic", **changed}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (published.Correction, correction(wrong="51"), "Correction '7 x 7 is 50' has an unknown key 'wrong'"),
+        (published.Correction, correction(source=""), "has no 'source'"),
+        (published.Correction, {"said": "7 x 7 is 50", "right": "49"}, "has no 'source'"),
+        (published.Correction, correction(right=49), "right cannot be 49"),
+        (
+            published.GPT2Cost,
+            {"when": "2019", "usd": 1.0, "machine": "1 x T4", "status": "guessed", "source": "nobody"},
+            "status cannot be 'guessed'",
+        ),
+        (
+            published.GPT2Cost,
+            {"when": "2019", "usd": True, "machine": "1 x T4", "status": "hoped", "source": "nobody"},
+            "usd cannot be True",
+        ),
+    ],
+)
+def test_a_fact_that_is_written_wrongly_or_without_its_source_is_refused(
+    kind: type, values: dict[str, object], message: str
+):
+    with pytest.raises(ConfigError, match=message) as refused:
+        facts.row(kind, values)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shape": "gpt2", "n_layers": 2}, "'mine' cannot be counted: .*'n_layers'"),
+        ({"shape": "gpt2", "n_layer": 2}, "'mine' cannot be counted: .*missing"),
+        ({"shape": "gpt5"}, "'mine' has an unknown shape 'gpt5'"),
+    ],
+)
+def test_a_network_that_is_written_wrongly_is_refused(values: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        published.named_network("mine", {"mine": values})
+    with pytest.raises(ConfigError, match="unknown recipe"):
+        published.named_network("gpt2_smal", {"mine": values})
 
 
 def test_names_are_told_apart():

@@ -91,7 +91,7 @@ def prepared(config: DataConfig) -> Dataset:
 
 def test_a_batch_is_whole_examples_and_an_epoch_all_of_them(dataset: Dataset):
     batches = Batches(dataset.train, block_size=11, n_sequences=8, seed=3, vocab_size=3)
-    assert batches.updates_per_epoch == 656 / 8
+    assert batches.n_windows == 656
     for epoch in range(2):
         seen = []
         for step in range(epoch * 82, (epoch + 1) * 82):

@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 
 from nudge.errors import ConfigError
-from nudge.model.sizes import TrainingMemory
 from nudge.plan import published, questions
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Ask, make_ask, plan
 from nudge.studio.pages.plan_question import FIELDS, asked, opening
 from nudge.studio.words import Words, texts
-from nudge.util import formatting
 
 
 def ask(**written: str) -> Ask:
@@ -86,34 +83,15 @@ def test_what_cannot_be_is_refused(written: dict[str, str], message: str) -> Non
         plan(ask(**written))
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (formatting.about(24.6), "25 hours"),
-        (formatting.about(24.6, "ko"), "25시간"),
-        (formatting.about(70), "2.9 days"),
-        (formatting.about(0.5), "30 min"),
-        (formatting.about(20_000), "2.3 years"),
-        (formatting.about(1e-4), "360 ms"),
-        (formatting.about(2 / 3600, "ko"), "2.0초"),
-        (formatting.dollars(8.369), "$8.37"),
-        (formatting.dollars(576.2), "$576"),
-        (formatting.dollars(4_612_345), "$4.61 M"),
-        (formatting.dollars(0.001), "< $0.01"),
-        (formatting.scientific(8.762e18), "8.76 × 10¹⁸"),
-    ],
-)
-def test_times_and_money(written: str, expected: str) -> None:
-    assert written == expected
-
-
 def test_the_words_cover_what_the_planner_says() -> None:
     english = Words("en")
     for written in ({}, {"count": "64", "layout": "shard"}, {"recipe": "modern", "gpu": "4090"}):
         for formula in formulas(plan(ask(**written))):
             assert english.has(f"plan.formula.{formula.name}")
-    for part in fields(TrainingMemory):
-        assert english.has(f"plan.memory_of.{part.name}")
+        for change in questions.changes(ask(**written)):
+            assert english.has(f"plan.to.{change.name}")
+    for part in plan(ask()).layout.parts:
+        assert english.has(f"plan.memory_of.{part}")
     said = [key for key in texts("en") if key.startswith("plan.said.")]
     assert len(said) == len(published.CORRECTIONS)
     for n, correction in enumerate(published.CORRECTIONS):
@@ -129,12 +107,12 @@ def test_the_words_cover_what_the_planner_says() -> None:
 
 
 def test_the_parts_on_the_page_are_all_of_the_memory() -> None:
-    from nudge.studio.pages.plan_memory import PARTS, part_bytes
+    from nudge.studio.pages.plan_memory import COLORS
 
-    assert {name for name, _ in PARTS} == {part.name for part in fields(TrainingMemory)} | {"reserved"}
     for written in ({}, {"recipe": "tiny", "gpu": "4090"}, {"count": "16", "layout": "shard"}):
         layout = plan(ask(**written)).layout
-        assert sum(part_bytes(layout, name) for name, _ in PARTS) == layout.needed_bytes
+        assert set(COLORS) == set(layout.parts)
+        assert sum(layout.parts.values()) == layout.needed_bytes
 
 
 def test_the_question_needs_no_torch() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.util.formatting import count, percent, significant, size
 from nudge.util.terminal_text import bar, readable
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _line(text: str) -> str:
 def _show_head(console: "Console", found: "Weights") -> None:
     from rich.text import Text
 
-    facts = [f"{found.total:,} parameters in {len(found.parameters)} tensors", _bytes(found.n_bytes)]
+    facts = [f"{found.total:,} parameters in {len(found.parameters)} tensors", size(found.n_bytes)]
     facts.append(", ".join(sorted({parameter.dtype for parameter in found.parameters})) or "empty")
     if found.step is not None:
         facts.append(f"step {found.step:,}")
@@ -198,7 +199,7 @@ def _show_tree(console: "Console", found: "Weights", every: bool) -> None:
 
     legend = Text()
     for group, share in found.groups.items():
-        legend.append("■ ", style=COLORS.get(group, "dim")).append(f"{group} ").append(_percent(share), style="bold")
+        legend.append("■ ", style=COLORS.get(group, "dim")).append(f"{group} ").append(percent(share), style="bold")
         legend.append("   ")
     console.print(legend)
     console.print()
@@ -224,7 +225,7 @@ def _show_tree(console: "Console", found: "Weights", every: bool) -> None:
             cells.append(Text(node.role))
         color = COLORS.get(parameter.group, "dim") if parameter else "dim"
         cells.append(Text(_shape(parameter.shape) if parameter else ""))
-        cells += [Text(_count(node.n)), Text(bar(node.share, BAR), style=color), Text(_percent(node.share))]
+        cells += [Text(count(node.n)), Text(bar(node.share, BAR), style=color), Text(percent(node.share))]
         table.add_row(*cells)
     console.print(table)
 
@@ -246,8 +247,7 @@ def _show_beside(console: "Console", found: "Weights") -> None:
     from rich.text import Text
 
     rows = [
-        (stored.name, f"{_count(stored.n)} {stored.dtype}", _bytes(stored.n_bytes), stored.role)
-        for stored in found.stored
+        (stored.name, f"{count(stored.n)} {stored.dtype}", size(stored.n_bytes), stored.role) for stored in found.stored
     ]
     console.print(
         Text(
@@ -255,11 +255,11 @@ def _show_beside(console: "Console", found: "Weights") -> None:
         )
     )
     grid = _grid(3)
-    for name, numbers, size, role in rows:
-        grid.add_row(Text("  " + _line(name)), Text(numbers), Text(size), Text(role, style="dim"))
+    for name, *cells, role in rows:
+        grid.add_row(Text("  " + _line(name)), *map(Text, cells), Text(role, style="dim"))
     if found.tokens_seen is not None and found.step is not None and found.config is not None:
         model = found.config.model
-        tokens = f"{_count(found.tokens_seen)} tokens seen"
+        tokens = f"{count(found.tokens_seen)} tokens seen"
         sizes = f"n_layer {model.n_layer}, n_head {model.n_head}, n_embd {model.n_embd}"
         grid.add_row("  updates", f"{found.step:,}", "", Text(tokens, style="dim"))
         grid.add_row("  config", Text(_line(found.config.recipe)), "", Text(sizes, style="dim"))
@@ -276,7 +276,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
     console.print()
     for line in _columns(histogram.counts):
         console.print(Text("  " + line, style="blue"))
-    low, high = (_number(edge) for edge in (histogram.edges[0], histogram.edges[-1]))
+    low, high = (significant(edge) for edge in (histogram.edges[0], histogram.edges[-1]))
     console.print(Text(f"  {low}{high:>{BINS - len(low)}}", style="dim"))
     console.print()
     grid = _grid(1)
@@ -287,7 +287,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
         ("highest", histogram.high),
         ("norm", histogram.norm),
     ):
-        grid.add_row(Text(f"  {label}", style="dim"), _number(value))
+        grid.add_row(Text(f"  {label}", style="dim"), significant(value))
     grid.add_row(
         Text("  not finite", style="dim"),
         Text(f"{histogram.n_not_finite:,}", style="red bold" if histogram.n_not_finite else ""),
@@ -299,7 +299,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
 def _columns(counts: Sequence[int]) -> list[str]:
     """A histogram as lines of block characters, the highest first; what is there at all is seen."""
     most = max(max(counts), 1)
-    heights = [max(round(8 * ROWS * count / most), 1 if count else 0) for count in counts]
+    heights = [max(round(8 * ROWS * n / most), 1 if n else 0) for n in counts]
     return ["".join(EIGHTHS[min(max(height - 8 * row, 0), 8)] for height in heights) for row in reversed(range(ROWS))]
 
 
@@ -330,9 +330,9 @@ def _show_difference(console: "Console", against: str, moved: "Difference") -> N
     most = max((value for value in moved.parts.values() if math.isfinite(value)), default=0.0)
     for part, value in moved.parts.items():
         grid.add_row(
-            Text(f"  {part}"), Text(bar(value / most if most else 0.0, BAR), style="dark_orange"), _number(value)
+            Text(f"  {part}"), Text(bar(value / most if most else 0.0, BAR), style="dark_orange"), significant(value)
         )
-    grid.add_row(Text("  all", style="bold"), "", Text(_number(moved.total), style="bold"))
+    grid.add_row(Text("  all", style="bold"), "", Text(significant(moved.total), style="bold"))
     console.print(grid)
     console.print(Text("\nMoved most", style="bold"))
     grid = _grid(2)
@@ -340,8 +340,8 @@ def _show_difference(console: "Console", against: str, moved: "Difference") -> N
         (change for change in moved.changes if math.isfinite(change.relative)), key=lambda change: -change.relative
     )
     for change in ranked[:MOST_MOVED]:
-        largest = f"largest change of a value {_number(change.largest)}"
-        grid.add_row(Text(f"  {_line(change.name)}"), Text(_number(change.relative)), Text(largest, style="dim"))
+        largest = f"largest change of a value {significant(change.largest)}"
+        grid.add_row(Text(f"  {_line(change.name)}"), Text(significant(change.relative)), Text(largest, style="dim"))
     console.print(grid)
     from_zero = sum(change.relative == math.inf for change in moved.changes)
     not_finite = sum(math.isnan(change.relative) for change in moved.changes)
@@ -367,26 +367,3 @@ def _grid(gap: int) -> "Table":
 
 def _shape(shape: Sequence[int]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"
-
-
-def _count(n: int, units: str = "kMBT") -> str:
-    """As a person writes it: 768, 98.3 k, 9.22 M."""
-    if n < 1000:
-        return str(n)
-    power = min(int(f"{n:.2e}".rpartition("e")[2]) // 3, len(units))  # after rounding: 999,999 is 1.00 M
-    value = n / 1000**power
-    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {units[power - 1]}"
-
-
-def _bytes(n: int) -> str:
-    return f"{_count(n, 'kMGT')}{'B' if n >= 1000 else ' B'}"
-
-
-def _percent(share: float) -> str:
-    if 0 < share < 0.001:
-        return "< 0.1%"
-    return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.1f}" if 1000 <= abs(value) < 1e6 else f"{value:#.3g}".rstrip(".")

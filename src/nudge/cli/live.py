@@ -11,6 +11,7 @@ from rich.text import Text
 
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.util.formatting import clock
 from nudge.util.terminal_text import readable
 
 HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
@@ -154,12 +155,3 @@ class View:
             self.console.print(Rule(style="dim"))
         else:
             self.console.print("---")
-
-
-def clock(seconds: float) -> str:
-    """3:07, 2:15:00, 3 d 4 h."""
-    minutes, s = divmod(round(seconds), 60)
-    hours, m = divmod(minutes, 60)
-    if hours >= 48:
-        return f"{hours // 24} d {hours % 24} h"
-    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

@@ -98,7 +98,7 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
             "formulas": _plain(explanation.formulas(found)),
             "losses": _plain(losses.published_losses(found)),
             "ladder": [_short(other) for other in questions.ladder(ask)],
-            "changes": [{"change": words, **_short(other)} for words, other in questions.changes(ask)],
+            "changes": [{"change": change.words, **_short(change.plan)} for change in questions.changes(ask)],
         }
         click.echo(json.dumps({"answer": answer, **to_json(found), **others}))
         return
@@ -113,15 +113,16 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
 def _in_words(ask: "Ask", *, budget: float | None, hours: float | None, counted: bool) -> str:
     """What a budget or a time left open, and follows from it."""
     from nudge.plan.questions import hours_of
+    from nudge.util.formatting import compact
 
     where = f"{ask.count} x {ask.device.title}"
     if budget is not None:
         bought = hours_of(budget, ask.count, ask.price)
-        return f"${budget:,.6g} rents {where} for {bought:,.3g} hours: about {amount(ask.tokens)} tokens"
+        return f"${budget:,.6g} rents {where} for {bought:,.3g} hours: about {compact(ask.tokens)} tokens"
     if hours is None:
         return ""
     if counted:
-        return f"in {hours:,.6g} hours {where} reads about {amount(ask.tokens)} tokens"
+        return f"in {hours:,.6g} hours {where} reads about {compact(ask.tokens)} tokens"
     return f"{where} is the fewest that likely needs no more than {hours:,.6g} hours"
 
 
@@ -223,11 +224,3 @@ def _short(other: "Plan") -> dict[str, Any]:
 
 def _plain(rows: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
-
-
-def amount(number: float) -> str:
-    """1.56B, 124M, 10.3B, 175B, 15.6T."""
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if number >= scale:
-            return f"{number / scale:.{2 if number < 10 * scale else 1 if number < 100 * scale else 0}f}{letter}"
-    return f"{number:,.0f}"

@@ -8,15 +8,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from nudge.cli.plan import amount
-from nudge.cli.planview import duration, indented, scientific, show_next, title, wide_console
+from nudge.cli.planview import indented, show_next, title, wide_console
 from nudge.plan import published
-from nudge.plan.lecture import MODELS, gpt2_today, tokens_per_parameter
+from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses
 from nudge.plan.planner import Plan
 from nudge.plan.questions import compute_optimal
+from nudge.plan.tables import cells, forecast, models
 from nudge.recipes import recipe
-from nudge.util.formatting import dollars
+from nudge.util.formatting import about, about_between, compact, dollars, plain
 
 if TYPE_CHECKING:
     from nudge.estimate.calibration import Calibration
@@ -31,10 +31,12 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
     if usd is not None and ask.price:
         console.print(Text.assemble((f"What {dollars(usd)} trains", "bold"), f" on {machine}"))
         console.print(
-            Text(f"at ${ask.price.usd_per_hour:.2f} per GPU-hour ({ask.price.date}: {ask.price.source})", style="dim")
+            Text(
+                f"at {dollars(ask.price.usd_per_hour)} per GPU-hour ({ask.price.date}: {ask.price.source})", style="dim"
+            )
         )
     else:
-        console.print(Text.assemble((f"What {duration(hours or 0)} trains", "bold"), f" on {machine}"))
+        console.print(Text.assemble((f"What {plain(hours or 0, 6)} hours trains", "bold"), f" on {machine}"))
     console.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("recipe", no_wrap=True)
@@ -45,8 +47,8 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
         share = plan.tokens / recipe_tokens(plan.ask.recipe)
         table.add_row(
             Text(plan.ask.recipe, style="bold" if plan.fits else "red"),
-            amount(plan.parameters.total),
-            amount(plan.tokens),
+            compact(plan.parameters.total),
+            compact(plan.tokens),
             f"{plan.tokens_per_parameter:,.1f}",
             f"{share:.0%}" if share < 10 else f"{share:,.0f}x",
             _near(plan) if plan.fits else Text("does not fit", style="red"),
@@ -56,7 +58,7 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
     console.print(
         Text.assemble(
             "\nCompute-optimal would be about ",
-            (f"{amount(n_params)} parameters on {amount(tokens)} tokens", "bold"),
+            (f"{compact(n_params)} parameters on {compact(tokens)} tokens", "bold"),
             " (Chinchilla: 20 tokens a parameter).",
         )
     )
@@ -70,7 +72,7 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
 
 def _near(plan: Plan) -> str:
     for row in published_losses(plan)[:1]:
-        return f"{row.loss:.2f} on {row.data}, " + (f"{amount(row.tokens)} tokens" if row.tokens else "OpenAI's own")
+        return f"{row.loss:.2f} on {row.data}, " + (f"{compact(row.tokens)} tokens" if row.tokens else "OpenAI's own")
     return "none"
 
 
@@ -91,22 +93,22 @@ def show_lecture() -> None:
         times = costs[0].usd / cost.usd
         table.add_row(
             Text(cost.when, style="bold"),
-            f"${cost.usd:,.0f}",
+            dollars(cost.usd),
             f"{times:,.0f}x" if times > 1 else "",
-            f"{cost.machine}, {duration(cost.hours)}" if cost.hours else cost.machine,
+            f"{cost.machine}, {about(cost.hours)}" if cost.hours else cost.machine,
             Text(cost.status, style="green" if cost.status == "measured" else "yellow"),
             Text(cost.source, style="dim"),
         )
     today = gpt2_today()
+    shown = cells(today)
     title(console, "What a GPT-2 XL costs", first=True)
     console.print(indented(table))
     if today.usd and today.ask.price:
         console.print(
             indented(
                 Text(
-                    f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {duration(today.hours.likely)} and "
-                    f"{dollars(today.usd.likely)} ({dollars(today.usd.low)} to {dollars(today.usd.high)}), "
-                    f"at ${today.ask.price.usd_per_hour:g} per GPU-hour"
+                    f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {shown.time} and "
+                    f"{shown.cost} ({shown.cost_interval}), at {dollars(today.ask.price.usd_per_hour)} per GPU-hour"
                 )
             )
         )
@@ -123,38 +125,27 @@ def show_lecture() -> None:
 def _models() -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("model", no_wrap=True)
-    for name in ("year", "parameters", "context", "tokens", "per parameter", "work (FLOP)"):
+    for name in ("year", "parameters", "context", "tokens", "per\nparameter", "work (FLOP)"):
         table.add_column(name, justify="right", no_wrap=True)
-    first = MODELS[0]
-
-    def beside(value: float, of: float, shown: str) -> Text:
-        times = f" ({value / of:,.0f}x)" if value != of else ""
-        return Text.assemble(shown, (times, "dark_orange"))
-
-    for model in MODELS:
-        table.add_row(
-            Text(model.name, style="bold"),
-            str(model.year),
-            beside(model.n_params, first.n_params, amount(model.n_params)),
-            beside(model.context, first.context, f"{model.context:,}"),
-            beside(model.tokens, first.tokens, amount(model.tokens)),
-            f"{tokens_per_parameter(model):,.1f}",
-            beside(model.flops, first.flops, scientific(model.flops)),
-        )
+    for model, compared in models(compact):
+        beside = (Text.assemble(shown, (f" ({times}x)" if times else "", "dark_orange")) for shown, times in compared)
+        table.add_row(Text(model.name, style="bold"), str(model.year), *beside)
     notes = Text("\n".join(f"{model.name}: {model.source}" for model in MODELS), style="dim")
     return Group(table, Text(), notes)
 
 
 def show_validation(validation: "Validation") -> None:
     """Every published run beside what the others predict of it."""
-    from nudge.plan import speed
+    from nudge.plan.speed import WITHIN
 
     console = wide_console()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for position, name in enumerate(speed.HEADER):
+    for position, name in enumerate(("run", "unit", "published", "predicted", "error", "by other codes", "error")):
         table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position > 0)
-    for row in speed.table(validation):
-        table.add_row(*row, style="bold" if not row[1] else "")
+    for row in validation.rows:
+        table.add_row(*forecast(row))
+    for name, reached in (("median error", validation.median_error), (f"within {WITHIN:.0%}", validation.share_within)):
+        table.add_row(name, "", "", "", f"{reached():.0%}", "", f"{reached(strangers=True):.0%}", style="bold")
     console.print(Text("Published runs, each predicted by what the others calibrate", style="bold"))
     console.print(table)
     for run in validation.left_out:
@@ -175,9 +166,9 @@ def show_calibration(found: "Calibration") -> None:
     console.print(Text.assemble((config.recipe, "bold"), " here", (f": {steps}, {found.machine}", "dim")))
     console.print()
     table = Table.grid(padding=(0, 2))
-    likely, low, high = (duration(s / 3600) for s in (found.likely_s, found.low_s, found.high_s))
-    parts = ", ".join(f"{name} {duration(seconds / 3600)}" for name, seconds in found.parts() if seconds)
-    table.add_row(Text("time", style="dim"), Text.assemble((likely, "bold"), f"  {low} to {high}"))
+    interval = about_between(found.low_s / 3600, found.high_s / 3600)
+    parts = ", ".join(f"{name} {about(seconds / 3600)}" for name, seconds in found.parts() if seconds)
+    table.add_row(Text("time", style="dim"), Text.assemble((about(found.likely_s / 3600), "bold"), f"  {interval}"))
     table.add_row(Text("of it", style="dim"), Text(parts))
     table.add_row(Text("speed", style="dim"), Text(f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"))
     console.print(indented(table))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge import events
-from nudge.cli.live import clock, make_console
+from nudge.cli.live import make_console
 from nudge.data.shards import Dataset, open_dataset
 from nudge.eval.loss import solved
 from nudge.infer.engine import LanguageModel, load
@@ -18,6 +18,7 @@ from nudge.look.single_update import Nudge, find_example, nudge_once
 from nudge.plan.planner import rent
 from nudge.runs.folder import RunFolder
 from nudge.runs.summary import Summary, summarize
+from nudge.util.formatting import about, clock, dollars
 from nudge.util.terminal_text import readable
 
 SHOWN_CHARACTERS = 160
@@ -118,8 +119,8 @@ def _rented(summary: Summary, model: LanguageModel) -> str:
     rented = rent(model.network.config, summary.tokens, batch_tokens=summary.started.batch_tokens)
     assert rented.usd is not None, "the H100 has a price"
     return (
-        f"at least {_short(rented.hours.likely)} and {_money(rented.usd.likely)}, at "
-        f"${rented.usd.likely / rented.hours.likely:.2f} an hour and {rented.speed.mfu:.0%} of its peak"
+        f"at least {about(rented.hours.likely)} and {dollars(rented.usd.likely)}, at "
+        f"{dollars(rented.usd.likely / rented.hours.likely)} an hour and {rented.speed.mfu:.0%} of its peak"
         + (", which so small a model does not reach" if rented.is_extrapolated else "")
     )
 
@@ -128,14 +129,6 @@ def _answers(model: LanguageModel, dataset: Dataset) -> str:
     """How many of the records have exactly the right answer, in words."""
     val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
     return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
-
-
-def _short(hours: float) -> str:
-    return clock(3600 * hours) if hours > 1 / 60 else f"{3600 * hours:.1f} s"
-
-
-def _money(usd: float) -> str:
-    return f"${usd:,.2f}" if usd >= 0.01 else "less than a cent"
 
 
 def _python_share(summary: Summary) -> str:

@@ -34,11 +34,6 @@ class Batches:
         self.stride = _stride(tokens, block_size)
         self.n_windows = len(tokens) // self.stride
 
-    @property
-    def updates_per_epoch(self) -> float:
-        """Updates until every window was seen once; rarely a whole number."""
-        return self.n_windows / self.n_sequences
-
     def __call__(self, step: int, rows: slice = slice(None)) -> Window:
         """Inputs and targets, the inputs one token on, of update `step`. Shapes: [B, T], [B, T].
 

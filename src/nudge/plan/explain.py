@@ -7,6 +7,7 @@ from nudge.model.sizes import matmul_parameters
 from nudge.plan.hardware import BUS_SHARE, DISK_BYTES_PER_S
 from nudge.plan.layout import Traffic
 from nudge.plan.planner import CHINCHILLA, FAILURES_PER_GPU_HOUR, Plan
+from nudge.util import formatting
 
 GB = 1e9
 
@@ -20,6 +21,17 @@ class Formula:
     value: float
     unit: str
     source: str
+
+    @property
+    def shown(self) -> str:
+        """The value as a person writes it, with its unit."""
+        if self.unit == "$":
+            return formatting.dollars(self.value)
+        if self.value >= 1e15:
+            text = formatting.scientific(self.value)
+        else:
+            text = formatting.whole(self.value) if self.value >= 1e4 else formatting.plain(self.value, 4)
+        return f"{text} {self.unit}".rstrip()
 
 
 def formulas(plan: Plan) -> tuple[Formula, ...]:

@@ -1,4 +1,4 @@
-"""The machines that a plan knows, and what an hour on them costs: data, each with where it comes from."""
+"""The machines that a plan knows, and what an hour on them costs: hardware.toml, each with its source."""
 
 import re
 from dataclasses import dataclass
@@ -8,11 +8,14 @@ import psutil
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
+from nudge.plan import facts
 from nudge.plan.local import nearest_size
 
 DTYPES = ("bfloat16", "float32")  # in which products are made
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
 DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
+
+_FILE = facts.read("hardware.toml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,11 @@ class Device:
     source: str
     has_bfloat16: bool = True
 
+    @property
+    def short_title(self) -> str:
+        """The title without its maker and the shape of its board."""
+        return self.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ").replace(" SXM ", " ")
+
     def peak(self, dtype: str) -> float:
         """Floating-point operations per second in that number type; 0 where no data sheet says.
 
@@ -58,87 +66,8 @@ class Price:
     source: str
 
 
-_GB = 10**9
-_H100 = "NVIDIA H100 data sheet (SXM5); network: DGX H100, one 400 Gb/s port per GPU"
-_A100 = "NVIDIA A100 data sheet (SXM4); network: DGX A100, one 200 Gb/s port per GPU"
-
-DEVICES = {
-    device.name: device
-    for device in (
-        Device(
-            name="tpu-v3", title="Google Cloud TPU v3-8 (4 chips)", year=2018, peak_flops=4 * 123e12, float32_flops=0.0,
-            memory_bytes=128 * _GB, link_bytes_per_s=82e9, network_bytes_per_s=82e9, per_node=32, watts=4 * 262,
-            source="cloud.google.com/tpu/docs/v3: 123 TFLOP/s, 32 GB and at most 262 W a chip; links: 656 Gb/s",
-        ),
-        Device(
-            name="t4", title="NVIDIA T4 16 GB", year=2018, peak_flops=65e12, float32_flops=8.1e12,
-            memory_bytes=16 * _GB, link_bytes_per_s=16e9, network_bytes_per_s=1.5e9, per_node=4, watts=70,
-            source="NVIDIA T4 data sheet, peak in float16, PCIe 3; network: 12 Gb/s per GPU assumed",
-            has_bfloat16=False,
-        ),
-        Device(
-            name="l4", title="NVIDIA L4 24 GB", year=2023, peak_flops=121e12, float32_flops=30.3e12,
-            memory_bytes=24 * _GB, link_bytes_per_s=32e9, network_bytes_per_s=1.5e9, per_node=8, watts=72,
-            source="NVIDIA L4 data sheet, half of its figure with sparsity, PCIe 4; network: 12 Gb/s per GPU assumed",
-        ),
-        Device(
-            name="4090", title="NVIDIA RTX 4090 24 GB", year=2022, peak_flops=165.2e12, float32_flops=82.6e12,
-            memory_bytes=24 * _GB, link_bytes_per_s=32e9, network_bytes_per_s=1.25e9, per_node=8, watts=450,
-            source="NVIDIA Ada architecture paper, with float32 sums, PCIe 4; network: 10 Gb/s per GPU assumed",
-        ),
-        Device(
-            name="a100-40", title="NVIDIA A100 SXM 40 GB", year=2020, peak_flops=312e12, float32_flops=19.5e12,
-            memory_bytes=40 * _GB, link_bytes_per_s=300e9, network_bytes_per_s=25e9, per_node=8, watts=400,
-            source=_A100,
-        ),
-        Device(
-            name="a100-80", title="NVIDIA A100 SXM 80 GB", year=2020, peak_flops=312e12, float32_flops=19.5e12,
-            memory_bytes=80 * _GB, link_bytes_per_s=300e9, network_bytes_per_s=25e9, per_node=8, watts=400,
-            source=_A100,
-        ),
-        Device(
-            name="h100", title="NVIDIA H100 SXM 80 GB", year=2022, peak_flops=989.4e12, float32_flops=67e12,
-            memory_bytes=80 * _GB, link_bytes_per_s=450e9, network_bytes_per_s=50e9, per_node=8, watts=700,
-            source=_H100,
-        ),
-        Device(
-            name="h800", title="NVIDIA H800 SXM 80 GB", year=2023, peak_flops=989.4e12, float32_flops=67e12,
-            memory_bytes=80 * _GB, link_bytes_per_s=200e9, network_bytes_per_s=50e9, per_node=8, watts=700,
-            source="an H100 with 400 GB/s of NVLink (DeepSeek-V3 report, section 3.1)",
-        ),
-        Device(
-            name="h200", title="NVIDIA H200 SXM 141 GB", year=2024, peak_flops=989.4e12, float32_flops=67e12,
-            memory_bytes=141 * _GB, link_bytes_per_s=450e9, network_bytes_per_s=50e9, per_node=8, watts=700,
-            source="NVIDIA H200 data sheet (SXM); network: DGX H200, one 400 Gb/s port per GPU",
-        ),
-        Device(
-            name="b200", title="NVIDIA B200 SXM 180 GB", year=2025, peak_flops=2250e12, float32_flops=75e12,
-            memory_bytes=180 * _GB, link_bytes_per_s=900e9, network_bytes_per_s=50e9, per_node=8, watts=1000,
-            source="NVIDIA HGX B200 data sheet, an eighth of the board; network: DGX B200, one 400 Gb/s port per GPU",
-        ),
-    )
-}  # fmt: skip
-
-_RUNPOD = "RunPod's list price, as deploybase.ai/articles/runpod-gpu-pricing saw it"
-
-PRICES = {
-    price.device: price
-    for price in (
-        Price(
-            device="tpu-v3",
-            usd_per_hour=8.0,
-            date="2019",
-            source="nanochat's README: 32 of them for 168 hours, about $43,000",
-        ),
-        Price(device="l4", usd_per_hour=0.44, date="2026-03-10", source=_RUNPOD),
-        Price(device="4090", usd_per_hour=0.34, date="2026-03-10", source=_RUNPOD),
-        Price(device="a100-80", usd_per_hour=1.39, date="2026-03-10", source=_RUNPOD),
-        Price(device="h100", usd_per_hour=3.0, date="2025", source="the lecture; nanochat's README paid the same"),
-        Price(device="h800", usd_per_hour=2.0, date="2024-12-27", source="assumed in the DeepSeek-V3 report"),
-        Price(device="h200", usd_per_hour=3.59, date="2026-03-10", source=_RUNPOD),
-        Price(device="b200", usd_per_hour=5.98, date="2026-03-10", source=_RUNPOD),
-    )
-}
+DEVICES = {name: facts.row(Device, {"name": name, **values}) for name, values in _FILE["devices"].items()}
+PRICES = {name: facts.row(Price, {"device": name, **values}) for name, values in _FILE["prices"].items()}
 
 
 def device(name: str, model: ModelConfig | None = None) -> Device:

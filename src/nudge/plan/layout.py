@@ -1,6 +1,6 @@
 """Where the numbers of a training lie: how much memory each GPU needs for it, and what travels between them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 from nudge.config import ModelConfig
@@ -26,8 +26,13 @@ class Layout:
     memory_bytes: int  # what the device has
 
     @property
+    def parts(self) -> dict[str, int]:
+        """What takes the memory, in bytes: the parts of TrainingMemory, and what is reserved."""
+        return {**asdict(self.memory), "reserved": self.reserved_bytes}
+
+    @property
     def needed_bytes(self) -> int:
-        """All parts, and what is reserved."""
+        """All parts together."""
         return self.memory.total + self.reserved_bytes
 
     @property
@@ -123,11 +128,6 @@ def sharded_pass_s(n: int, weights_bytes: float, bytes_per_s: float) -> float:
     Source: Rajbhandari et al. 2020 (ZeRO), section 7.
     """
     return 3 * (n - 1) / n * weights_bytes / bytes_per_s
-
-
-def pipeline_bubble(n_stages: int, n_passes: int) -> float:
-    """Share of the time that the stages of a pipeline idle: (p-1)/(m+p-1). Source: Huang et al. 2019 (GPipe)."""
-    return (n_stages - 1) / (n_passes + n_stages - 1)
 
 
 def traffic(

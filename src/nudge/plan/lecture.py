@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nudge.model.sizes import parameter_counts, training_flops_per_token
+from nudge.plan import facts
 from nudge.plan.planner import Plan, make_ask, plan
 from nudge.recipes import recipe
 
@@ -39,25 +40,7 @@ def _gpt2() -> LanguageModel:
     )
 
 
-MODELS = (
-    _gpt2(),
-    LanguageModel(
-        name="GPT-3", year=2020, n_params=174.6e9, n_active=174.6e9, context=2048, vocab_size=50_257, tokens=300e9,
-        flops=3.14e23, source="Brown et al. 2020, tables 2.1 and D.1",
-    ),
-    LanguageModel(
-        name="Llama-2 70B", year=2023, n_params=70e9, n_active=70e9, context=4096, vocab_size=32_000, tokens=2e12,
-        flops=6 * 70e9 * 2e12, source="Touvron et al. 2023, table 1; work: 6ND",
-    ),
-    LanguageModel(
-        name="Llama-3.1 405B", year=2024, n_params=405e9, n_active=405e9, context=131_072, vocab_size=128_256,
-        tokens=15.6e12, flops=3.8e25, source="Grattafiori et al. 2024, section 3",
-    ),
-    LanguageModel(
-        name="DeepSeek-V3", year=2024, n_params=671e9, n_active=37e9, context=131_072, vocab_size=129_280,
-        tokens=14.8e12, flops=6 * 37e9 * 14.8e12, source="DeepSeek-V3 report; work: 6ND of the active parameters",
-    ),
-)  # fmt: skip
+MODELS = (_gpt2(), *facts.rows(LanguageModel, facts.read("published.toml")["models"]))
 
 
 def gpt2_today() -> Plan:

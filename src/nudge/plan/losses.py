@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from nudge.model.sizes import parameter_counts
+from nudge.plan import facts
 from nudge.plan.planner import Plan
 from nudge.plan.published import QUALITY
 from nudge.recipes import recipe
@@ -25,14 +26,7 @@ class PublishedLoss:
 
 
 LOSSES = (
-    PublishedLoss(recipe="gpt2_small", tokens=10.26e9, loss=3.2722, data="FineWeb", source="llm.c (AdamW)"),
-    PublishedLoss(
-        recipe="gpt2_small", tokens=5.0e9, loss=3.28, data="FineWeb", source="modded-nanogpt's record 2 (AdamW)"
-    ),
-    PublishedLoss(
-        recipe="gpt2_small", tokens=3.25e9, loss=3.28, data="FineWeb", source="modded-nanogpt's record 4 (Muon)"
-    ),
-    PublishedLoss(recipe="gpt2_small", tokens=295e9, loss=2.85, data="OpenWebText", source="nanoGPT (its README)"),
+    *facts.rows(PublishedLoss, facts.read("published.toml")["losses"]),
     *(
         PublishedLoss(
             recipe=row.recipe,

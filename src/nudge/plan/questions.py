@@ -1,12 +1,13 @@
 """A plan asked the other way round: how far a budget goes, how many GPUs an evening needs, what else there is."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nudge.errors import ConfigError
 from nudge.plan import hardware
 from nudge.plan.hardware import Price
+from nudge.plan.layout import Kind
 from nudge.plan.planner import CHINCHILLA, Ask, Plan, check_tokens, make_ask, plan, usual_dtype
 
 NODE = ("h100", 8)  # the machine that is planned with if none is named: the lecture's
@@ -169,23 +170,46 @@ def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
     return replace(ask, device=device, count=count, price=price, dtype=dtype, micro_batch=None, layout="auto")
 
 
-def changes(ask: Ask) -> list[tuple[str, Plan]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A plan with one thing changed."""
+
+    name: str  # of _CHANGES
+    n: int  # what the micro-batch, the number of GPUs or of tokens then is; 0 of others
+    plan: Plan
+
+    @property
+    def words(self) -> str:
+        return _CHANGES[self.name].format(n=self.n)
+
+
+_CHANGES = {
+    "micro_batch": "micro-batch {n}",
+    "keep": "keep activations",
+    "recompute": "recompute activations",
+    "shard": "divide the state (FSDP)",
+    "data": "whole state on each",
+    "count": "{n} GPUs",
+    "tokens": "a quarter of the tokens",
+}
+
+
+def changes(ask: Ask) -> list[Change]:
     """The same plan with one thing changed, and what that is."""
     now = plan(ask).layout
     sequences = ask.batch_tokens // ask.model.block_size
     fixed = replace(ask, layout=now.kind, recompute=now.recompute, micro_batch=now.micro_batch)
     others = [
-        (f"micro-batch {size}", replace(fixed, micro_batch=size))
+        ("micro_batch", size, replace(fixed, micro_batch=size))
         for size in (2 * now.micro_batch, now.micro_batch // 2)
         if size and -(-sequences // ask.count) % size == 0
     ]
-    words = "keep activations" if now.recompute else "recompute activations"
-    others.append((words, replace(fixed, recompute=not now.recompute)))
-    if ask.count > 1 and now.kind == "data":
-        others.append(("divide the state (FSDP)", replace(fixed, layout="shard")))
-    elif ask.count > 1:
-        others.append(("whole state on each", replace(fixed, layout="data")))
+    others.append(("keep" if now.recompute else "recompute", 0, replace(fixed, recompute=not now.recompute)))
+    if ask.count > 1:
+        kind: Kind = "shard" if now.kind == "data" else "data"
+        others.append((kind, 0, replace(fixed, layout=kind)))
     if sequences % (2 * ask.count) == 0 and ask.device.name != "cpu":
-        others.append((f"{2 * ask.count} GPUs", replace(ask, count=2 * ask.count, micro_batch=None)))
-    others.append(("a quarter of the tokens", replace(ask, tokens=-(-ask.tokens // 4))))
-    return [(words, plan(other)) for words, other in others]
+        others.append(("count", 2 * ask.count, replace(ask, count=2 * ask.count, micro_batch=None)))
+    fewer = plan(replace(ask, tokens=-(-ask.tokens // 4)))
+    found = [Change(name=name, n=n, plan=plan(other)) for name, n, other in others]
+    return [*found, Change(name="tokens", n=fewer.tokens, plan=fewer)]

@@ -23,7 +23,7 @@ from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
 from nudge.plan import hardware
 from nudge.plan.hardware import Device
-from nudge.plan.published import RUNS, Kind, Network, PublishedRun, Unit, network
+from nudge.plan.published import RUNS, Kind, Network, PublishedRun, network
 
 ACTIVATION_BYTES = 34  # per token, layer and channel, in 16 bits. Source: Korthikanti et al. 2022, without the scores
 LOGIT_BYTES = 4  # per token and word, in float32
@@ -163,35 +163,6 @@ def validate(runs: Sequence[PublishedRun] = RUNS) -> Validation:
         strangers = tuple(other for other in used if other.code != run.code)
         rows.append(Row(run=run, predicted=_held_out(run, others), predicted_by_strangers=_held_out(run, strangers)))
     return Validation(rows=tuple(rows), left_out=tuple(run for run in runs if run.why_left_out))
-
-
-HEADER = ("run", "unit", "published", "predicted", "error", "by other codes", "error")
-
-
-def table(validation: Validation) -> list[tuple[str, ...]]:
-    """The validation as text, a row per run (HEADER), then one of medians and one of shares within WITHIN."""
-    lines: list[tuple[str, ...]] = [
-        (
-            row.run.name,
-            row.run.unit,
-            number(row.run.figure, row.run.unit),
-            number(row.predicted, row.run.unit),
-            f"{row.error:+.0%}",
-            number(row.predicted_by_strangers, row.run.unit),
-            f"{row.error_by_strangers:+.0%}",
-        )
-        for row in validation.rows
-    ]
-    alone, strangers = validation.median_error(), validation.median_error(strangers=True)
-    lines.append(("median error", "", "", "", f"{alone:.0%}", "", f"{strangers:.0%}"))
-    alone, strangers = validation.share_within(), validation.share_within(strangers=True)
-    lines.append((f"within {WITHIN:.0%}", "", "", "", f"{alone:.0%}", "", f"{strangers:.0%}"))
-    return lines
-
-
-def number(figure: float, unit: Unit) -> str:
-    """A published figure as text, to three places or whole."""
-    return f"{figure:,.0f}" if figure >= 1000 or unit == "tokens/s/GPU" else f"{figure:.3g}"
 
 
 def roof(token: Network, device: Device) -> float:

@@ -24,6 +24,11 @@ def count(value: float, language: str = "en") -> str:
     return whole(value)
 
 
+def compact(value: float) -> str:
+    """1557611200 -> 1.56B: as a count is typed on a command line."""
+    return count(value).replace(" ", "").replace("k", "K")
+
+
 def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
     """0.0123456 -> 0.0123, 1234.5 -> 1,235: so many significant digits, never more than the value has whole ones."""
     if not math.isfinite(value):
@@ -38,6 +43,12 @@ def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
     if float(text.replace(",", "")) == 10 ** (magnitude + 1):  # 9.996 became 10.00
         text = f"{value:,.{max(0, digits - 2 - magnitude)}f}"
     return text.replace("-", MINUS)
+
+
+def plain(value: float, digits: int = 3) -> str:
+    """0.3 -> 0.3, 31.42 -> 31.4, 10949 -> 10,949: significant digits without the zeros that end them."""
+    text = significant(value, digits, grouped=True)
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
 def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
@@ -84,6 +95,11 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes:,.0f} B"
 
 
+def capacity(n_bytes: float) -> str:
+    """80000000000 -> 80 GB: the size of a device, as it is sold."""
+    return size(n_bytes).replace(".0 ", " ")
+
+
 def duration(seconds: float, language: str = "en") -> str:
     """95 -> 1 min 35 s, 5400 -> 1 h 30 min"""
     day, hour, minute, second = ("일", "시간", "분", "초") if language == "ko" else (" d", " h", " min", " s")
@@ -102,6 +118,15 @@ def duration(seconds: float, language: str = "en") -> str:
     ]
     first = next(index for index, (value, _) in enumerate(parts) if value)
     return " ".join(f"{value}{unit}" for value, unit in parts[first : first + 2] if value)
+
+
+def clock(seconds: float) -> str:
+    """187 -> 3:07, 8100 -> 2:15:00, 273600 -> 3 d 4 h: what counts down."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def special(value: float) -> str:
@@ -127,6 +152,14 @@ def about(hours: float, language: str = "en") -> str:
     return ("" if language == "ko" else " ").join(span(hours, language))
 
 
+def about_between(low: float, high: float, language: str = "en") -> str:
+    """17.2 and 34.6 -> 17 – 35 hours: an interval of hours, its unit said once where it can be."""
+    (least, unit), (most, other_unit) = span(low, language), span(high, language)
+    if unit != other_unit:
+        return f"{about(low, language)} – {about(high, language)}"
+    return f"{least} – {most}{'' if language == 'ko' else ' '}{unit}"
+
+
 def dollars(usd: float) -> str:
     """8.369 -> $8.37, 576.2 -> $576, 4612345 -> $4.61 M"""
     if 0 < usd < 0.01:
@@ -134,6 +167,12 @@ def dollars(usd: float) -> str:
     if usd >= 1e6:
         return f"${count(usd)}"
     return f"${usd:,.2f}" if usd < 100 else f"${usd:,.0f}"
+
+
+def dollars_between(low: float, high: float) -> str:
+    """5.87 and 11.93 -> $5.87 – $11.93"""
+    least, most = dollars(low), dollars(high)
+    return least if least == most else f"{least} – {most}"
 
 
 def scientific(value: float) -> str:

@@ -1,13 +1,14 @@
 """Plan: what is behind its numbers. Every formula, how right such forecasts were, and the lecture's figures."""
 
 from collections.abc import Callable
+from functools import partial
 
-from nudge.plan import lecture, published, speed
-from nudge.plan.explain import Formula, formulas
+from nudge.plan import lecture, published, speed, tables
+from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
 from nudge.studio.kit import box, icon, text
-from nudge.studio.pages.plan_result import money, times
+from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -63,7 +64,7 @@ class Behind:
                 with box(tag="dd"):
                     with box("expression"):
                         text(f"{formula.expression} =", "mono s12 ink2", tag="span")
-                        text(_value(formula), "mono s13 acc m nw", tag="span")
+                        text(formula.shown, "mono s13 acc m nw", tag="span")
                     text(formula.source, "s12 ink3", lang="en")
 
     # How right such forecasts were.
@@ -88,17 +89,11 @@ class Behind:
                 text(t("plan.of_run.dots", most=f"{_WIDEST:.0%}"), "dots", tag="th", scope="col")
             with box(tag="tbody"):
                 for row in found.rows:
-                    run = row.run
+                    name, *shown = tables.forecast(row)
                     with box(tag="tr"):
-                        text(multiplied(run.name), tag="th", scope="row", title=run.source)
-                        text(run.unit, tag="td")
-                        text(speed.number(run.figure, run.unit), tag="td")
-                        for predicted, error in (
-                            (row.predicted, row.error),
-                            (row.predicted_by_strangers, row.error_by_strangers),
-                        ):
-                            text(speed.number(predicted, run.unit), tag="td")
-                            text(f"{formatting.fixed(100 * error, 0, sign=True)}%", tag="td")
+                        text(multiplied(name), tag="th", scope="row", title=row.run.source)
+                        for cell in shown:
+                            text(cell, tag="td")
                         _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
@@ -128,16 +123,16 @@ class Behind:
                     text(t(f"plan.of_gpt2.{name}"), tag="th", scope="col")
             with box(tag="tbody"):
                 for cost in published.LECTURE_COSTS:
-                    took = formatting.about(cost.hours, t.language) if cost.hours else "–"
+                    took = formatting.about(cost.hours, t.language) if cost.hours else tables.NONE
                     when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
-                    machine = multiplied(cost.machine) if cost.hours else "–"
+                    machine = multiplied(cost.machine) if cost.hours else tables.NONE
                     status = t(f"plan.status.{cost.status}")
                     source = multiplied(cost.source)
                     self._cost_row(when, formatting.dollars(cost.usd), machine, took, status, source)
                 today = lecture.gpt2_today()
                 if today.usd:
-                    took = f"{formatting.about(today.hours.likely, t.language)} ({times(today.hours, t)})"
-                    price = f"{formatting.dollars(today.usd.likely)} ({money(today.usd)})"
+                    shown = tables.cells(today, t.language)
+                    took, price = f"{shown.time} ({shown.time_interval})", f"{shown.cost} ({shown.cost_interval})"
                     machine = f"{today.ask.count} × H100"
                     self._cost_row(
                         t("plan.forecast"), price, machine, took, t("plan.status.forecast"), "nudge plan gpt2_xl"
@@ -153,35 +148,22 @@ class Behind:
             text(source, "s12 ink3", tag="td", lang="en")
 
     def _models(self) -> None:
-        t, first = self.t, lecture.MODELS[0]
-
-        def cell(value: float, of: float, shown: str) -> None:
-            with box("nw", tag="td"):
-                text(shown, tag="span")
-                if value != of:
-                    text(f" {formatting.significant(value / of, 2, grouped=True)}×", "acc s12", tag="span")
-
+        t = self.t
         with box("scroll"), box("models", tag="table"):
             with box(tag="thead"), box(tag="tr"):
                 for name in ("name", "year", "parameters", "context", "tokens", "ratio", "work"):
                     text(t(f"plan.of_model.{name}"), tag="th", scope="col")
             with box(tag="tbody"):
-                for model in lecture.MODELS:
+                for model, compared in tables.models(partial(formatting.count, language=t.language)):
                     with box(tag="tr"):
                         text(model.name, tag="th", scope="row", title=model.source)
                         text(str(model.year), tag="td")
-                        cell(model.n_params, first.n_params, formatting.count(model.n_params, t.language))
-                        cell(model.context, first.context, formatting.whole(model.context))
-                        cell(model.tokens, first.tokens, formatting.count(model.tokens, t.language))
-                        ratio = lecture.tokens_per_parameter(model)
-                        text(formatting.significant(ratio, 3, grouped=True), tag="td")
-                        cell(model.flops, first.flops, formatting.scientific(model.flops))
+                        for shown, times in compared:
+                            with box("nw", tag="td"):
+                                text(shown, tag="span")
+                                if times:
+                                    text(f" {times}×", "acc s12", tag="span")
         text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
-
-
-def multiplied(words: str) -> str:
-    """8 x A100 -> 8 × A100: the data is written as it is typed, the studio shows one sign everywhere."""
-    return words.replace(" x ", " × ")
 
 
 def _dots(*errors: float) -> None:
@@ -195,15 +177,3 @@ def _dots(*errors: float) -> None:
 
 def _at(error: float) -> float:
     return 50 + 50 * min(1.0, max(-1.0, error / _WIDEST))
-
-
-def _value(formula: Formula) -> str:
-    """With its unit."""
-    value, unit = formula.value, formula.unit
-    if unit == "$":
-        return formatting.dollars(value)
-    if value >= 1e15:
-        shown = formatting.scientific(value)
-    else:
-        shown = formatting.whole(value) if value >= 1e4 else formatting.significant(value, 4)
-    return f"{shown} {unit}".strip()

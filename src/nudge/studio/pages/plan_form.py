@@ -11,7 +11,6 @@ from nicegui import ui
 from nudge.errors import ConfigError
 from nudge.model.sizes import ParameterCounts, parameter_counts
 from nudge.plan import hardware
-from nudge.plan.hardware import Device
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.recipes import RECIPES, recipe
 from nudge.studio.kit import box, card, choice, field, link, pairs, text
@@ -172,12 +171,7 @@ def _parts(visit: Visit, counts: ParameterCounts) -> str:
 
 def _machines() -> dict[str, str]:
     """The machines by name. This one is called what it is once it was measured."""
-    machines = {name: short(device) for name, device in hardware.DEVICES.items()}
+    machines = {name: device.short_title for name, device in hardware.DEVICES.items()}
     with contextlib.suppress(ConfigError):  # not yet measured: when it is chosen, it says what to type
-        machines["cpu"] = short(hardware.device("cpu"))
+        machines["cpu"] = hardware.device("cpu").short_title
     return machines
-
-
-def short(device: Device) -> str:
-    """A device's title without its maker and the shape of its board."""
-    return device.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ").replace(" SXM ", " ")

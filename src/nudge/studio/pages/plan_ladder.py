@@ -4,10 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from nudge.plan.planner import Interval, Plan
-from nudge.plan.questions import ladder
+from nudge.plan.tables import Rung, rungs
 from nudge.studio.kit import bar, box, card, choice, legend, text
-from nudge.studio.pages.plan_form import short
-from nudge.studio.pages.plan_result import rate
+from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.words import Words
 from nudge.util import formatting
 
@@ -27,8 +26,8 @@ class Ladder:
     """The same run on other machines, by time or by cost, both on a log scale."""
 
     def __init__(self, t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
-        self.t, self.plan, self.turned = t, plan, turned
-        self.plans = ladder(plan.ask)
+        self.t, self.turned = t, turned
+        self.rungs = rungs(plan, t.language)
 
         def right() -> None:
             choice({"time": t("plan.time"), "cost": t("plan.cost")}, of, self._turn, label=t("plan.ladder_by"))
@@ -43,8 +42,8 @@ class Ladder:
                     (t("plan.interval"), "var(--ink)", "line"),
                 )
                 box("gr")
-                others = {other.ask.dtype for other in self.plans} - {plan.ask.dtype}
-                text(t("plan.other_dtype", dtype=others.pop()) if others else "", "s12 ink3")
+                dtype = next((rung.other_dtype for rung in self.rungs if rung.other_dtype), "")
+                text(t("plan.other_dtype", dtype=dtype) if dtype else "", "s12 ink3")
         self._fill(of)
 
     def _turn(self, of: str) -> None:
@@ -53,7 +52,7 @@ class Ladder:
 
     def _fill(self, of: str) -> None:
         t = self.t
-        scale = _Scale(t, [value for value in (_of(plan, of) for plan in self.plans) if value], of)
+        scale = _Scale(t, [value for value in (_of(rung.plan, of) for rung in self.rungs) if value], of)
         self.rows.clear()
         with self.rows:
             with box("rung head", role="row"):
@@ -62,30 +61,25 @@ class Ladder:
                     scale.labels()
                 for name in ("", "tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
                     text(t(f"plan.{name}") if name else "", "right nw" if name else "", role="columnheader")
-            for plan in self.plans:
-                self._line(plan, of, scale)
+            for rung in self.rungs:
+                self._line(rung, of, scale)
 
-    def _line(self, plan: Plan, of: str, scale: "_Scale") -> None:
-        t, ask, here = self.t, plan.ask, self.plan.ask
-        mine = (ask.device, ask.count) == (here.device, here.count)
-        kind = "mine" if mine else "rented" if ask.price else "owned"
-        time = formatting.about(plan.hours.likely, t.language)
-        cost = formatting.dollars(plan.usd.likely) if plan.usd else "–"
+    def _line(self, rung: Rung, of: str, scale: "_Scale") -> None:
+        t, plan, shown = self.t, rung.plan, rung.cells
+        kind = "mine" if rung.is_asked else "rented" if plan.ask.price else "owned"
+        first, last = (shown.time, shown.cost) if of == "time" else (shown.cost, shown.time)
         with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
             with box("name", role="cell"):
-                name = f"{formatting.whole(ask.count)} × {short(ask.device)}" + (
-                    "" if ask.dtype == here.dtype else " *"
-                )
-                text(name, "cut", title=ask.device.title)
+                text(multiplied(rung.machine), "cut", title=plan.ask.device.title)
                 if not plan.fits:
                     text(t("plan.fits_not"), "s12 bad")
             with box("track", role="cell"):
                 scale.lines()
                 scale.bar(_of(plan, of))
-            text(time if of == "time" else cost, "num nw value", role="cell")
-            text(rate(plan, t), "num right ink2", role="cell")
-            text(f"${ask.price.usd_per_hour:.2f}" if ask.price else "–", "num right ink2", role="cell")
-            text(cost if of == "time" else time, "num right nw value", role="cell")
+            text(first, "num nw value", role="cell")
+            text(shown.tokens_per_s, "num right ink2", role="cell")
+            text(rung.price, "num right ink2", role="cell")
+            text(last, "num right nw value", role="cell")
 
 
 def _of(plan: Plan, what: str) -> Interval | None:

@@ -15,30 +15,30 @@ def _mixed(color: str, percent: int) -> str:
     return f"color-mix(in srgb,{color} {percent}%,var(--surface))"
 
 
-PARTS = (  # of a GPU's memory, and their colours: what grows with the micro-batch is orange, the state is blue
-    ("activations", _ACCENT),
-    ("logits", _mixed(_ACCENT, 55)),
-    ("scratch", _mixed(_ACCENT, 25)),
-    ("moments", _BLUE),
-    ("weights", _mixed(_BLUE, 70)),
-    ("gradients", _mixed(_BLUE, 45)),
-    ("copies", _mixed(_BLUE, 25)),
-    ("communication", "var(--ctl)"),
-    ("reserved", "var(--muted-bar)"),
-)
+COLORS = {  # of the parts of a GPU's memory: what grows with the micro-batch is orange, the state is blue
+    "activations": _ACCENT,
+    "logits": _mixed(_ACCENT, 55),
+    "scratch": _mixed(_ACCENT, 25),
+    "moments": _BLUE,
+    "weights": _mixed(_BLUE, 70),
+    "gradients": _mixed(_BLUE, 45),
+    "copies": _mixed(_BLUE, 25),
+    "communication": "var(--ctl)",
+    "reserved": "var(--muted-bar)",
+}
 
 
 def memory(t: Words, plan: Plan) -> None:
     """What is in a GPU's memory at the peak, and which layouts there are."""
     layout = plan.layout
     tokens = f"{formatting.whole(layout.micro_batch)} × {formatting.whole(plan.ask.model.block_size)}"
-    together = f"{formatting.size(layout.needed_bytes)} / {size_of(layout)}"
+    together = f"{formatting.size(layout.needed_bytes)} / {formatting.capacity(layout.memory_bytes)}"
 
     def right() -> None:
         text(together, "s13 num m" + ("" if layout.fits else " bad"))
 
     whole = max(layout.memory_bytes, layout.needed_bytes)
-    parts = [(name, part_bytes(layout, name), color) for name, color in PARTS]
+    parts = [(name, layout.parts[name], color) for name, color in COLORS.items()]
     with card(t("plan.memory"), t("plan.memory_note", tokens=tokens), "memory", right=right):
         with box("parts", role="img", aria_label=together):
             for _, size, color in parts:
@@ -60,11 +60,6 @@ def memory(t: Words, plan: Plan) -> None:
             _layouts(t, plan)
 
 
-def part_bytes(layout: Layout, name: str) -> int:
-    """One part of a GPU's memory, by its name in PARTS."""
-    return layout.reserved_bytes if name == "reserved" else int(getattr(layout.memory, name))
-
-
 def _axis(n_bytes: int) -> None:
     """Gigabytes below the bar, about six of them."""
     rough = n_bytes / 6e9
@@ -75,7 +70,7 @@ def _axis(n_bytes: int) -> None:
             share = n * step * 1e9 / n_bytes
             if share <= 0.96:
                 text(f"{n * step:g}", style=f"left:{100 * share:.2f}%", classes="" if n else "first")
-        text(formatting.size(n_bytes).replace(".0 ", " "), "last")
+        text(formatting.capacity(n_bytes), "last")
 
 
 def _layouts(t: Words, plan: Plan) -> None:
@@ -97,8 +92,3 @@ def _layouts(t: Words, plan: Plan) -> None:
 def layout_name(t: Words, layout: Layout) -> str:
     """A layout in the person's words."""
     return t(f"plan.kind.{layout.kind}") + (t("plan.kind.recompute") if layout.recompute else "")
-
-
-def size_of(layout: Layout) -> str:
-    """What the device has, as it is sold: 80 GB."""
-    return formatting.size(layout.memory_bytes).replace(".0 ", " ")

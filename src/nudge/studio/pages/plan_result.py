@@ -4,22 +4,29 @@ from collections.abc import Sequence
 
 from nudge.plan.layout import Layout
 from nudge.plan.losses import PublishedLoss, published_losses
-from nudge.plan.planner import Interval, Plan
+from nudge.plan.planner import Plan
 from nudge.plan.questions import changes
+from nudge.plan.tables import NONE, cells
 from nudge.studio.kit import box, card, message, pairs, text
-from nudge.studio.pages.plan_memory import size_of
 from nudge.studio.words import Words
 from nudge.util import formatting
+
+
+def multiplied(words: str) -> str:
+    """8 x A100 -> 8 × A100: the data is written as it is typed, the studio shows one sign everywhere."""
+    return words.replace(" x ", " × ")
+
 
 # Four figures.
 
 
 def figures(t: Words, plan: Plan) -> None:
     """The answer at a glance, each with how far it can be off and where it comes from."""
+    shown = cells(plan, t.language)
     with box("stats figures"):
         value, unit = formatting.span(plan.hours.likely, t.language)
-        speed = t("plan.speed", n=rate(plan, t), mfu=formatting.whole(100 * plan.speed.mfu))
-        _figure(t("plan.time"), value, unit, times(plan.hours, t), speed)
+        speed = t("plan.speed", n=shown.tokens_per_s, mfu=formatting.whole(100 * plan.speed.mfu))
+        _figure(t("plan.time"), value, unit, shown.time_interval, speed)
         _cost(t, plan)
         _memory(t, plan.layout, plan.count_that_fits)
         _loss(t, published_losses(plan))
@@ -37,31 +44,18 @@ def _figure(name: str, value: str, unit: str, interval: str, source: str, *, bad
         text(source, "s12 ink3")
 
 
-def times(hours: Interval, t: Words) -> str:
-    """17 – 35 hours"""
-    (low, low_unit), (high, high_unit) = (formatting.span(value, t.language) for value in (hours.low, hours.high))
-    if low_unit != high_unit:
-        return f"{formatting.about(hours.low, t.language)} – {formatting.about(hours.high, t.language)}"
-    return f"{low} – {high}{'' if t.language == 'ko' else ' '}{high_unit}"
-
-
-def money(usd: Interval) -> str:
-    """$5.87 – $11.93"""
-    low, high = formatting.dollars(usd.low), formatting.dollars(usd.high)
-    return low if low == high else f"{low} – {high}"
-
-
 def _cost(t: Words, plan: Plan) -> None:
     price = plan.ask.price
     if plan.usd is None or price is None:
         own = plan.ask.device.name == "cpu"
-        return _figure(t("plan.cost"), "–", "", t("plan.own_machine" if own else "plan.no_price"), "")
+        return _figure(t("plan.cost"), NONE, "", t("plan.own_machine" if own else "plan.no_price"), "")
     rate = t("plan.rate", usd=f"{price.usd_per_hour:.2f}", date=price.date)
-    _figure(t("plan.cost"), formatting.dollars(plan.usd.likely), "", money(plan.usd), rate)
+    shown = cells(plan, t.language)
+    _figure(t("plan.cost"), shown.cost, "", shown.cost_interval, rate)
 
 
 def _memory(t: Words, layout: Layout, count_that_fits: int | None) -> None:
-    needed, there = formatting.size(layout.needed_bytes), size_of(layout)
+    needed, there = formatting.size(layout.needed_bytes), formatting.capacity(layout.memory_bytes)
     if layout.fits:
         says, source = t("plan.fits", free=formatting.size(layout.free_bytes)), t("plan.peak")
     else:
@@ -74,7 +68,7 @@ def _memory(t: Words, layout: Layout, count_that_fits: int | None) -> None:
 
 def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
     if not known:
-        return _figure(t("plan.loss"), "–", "", t("plan.no_loss"), t("plan.not_computed"))
+        return _figure(t("plan.loss"), NONE, "", t("plan.no_loss"), t("plan.not_computed"))
     nearest = known[0]
     same = sorted(row.loss for row in known if row.data == nearest.data)
     span = (
@@ -92,27 +86,21 @@ def _loss(t: Words, known: Sequence[PublishedLoss]) -> None:
     )
 
 
-def rate(plan: Plan, t: Words) -> str:
-    """Tokens per second, of which a processor may not read one."""
-    rate = plan.tokens_per_s.likely
-    return formatting.count(rate, t.language) if rate >= 10 else formatting.significant(rate, 2)
-
-
 # What it costs.
 
 
 def costs(t: Words, plan: Plan) -> None:
     """The bill."""
-    ask, language = plan.ask, t.language
+    ask, shown = plan.ask, cells(plan, t.language)
     with card(t("plan.costs")):
         if plan.usd is not None and ask.price is not None:
-            time = f"{formatting.whole(ask.count)} × {formatting.about(plan.hours.likely, language)}"
+            time = f"{formatting.whole(ask.count)} × {shown.time}"
             bill = t("plan.bill", time=time, usd=f"{ask.price.usd_per_hour:.2f}")
-            pairs((bill, formatting.dollars(plan.usd.likely)))
+            pairs((bill, shown.cost))
             box("hr", style="margin:12px 0")
-            total = pairs((t("plan.total"), formatting.dollars(plan.usd.likely)), classes="total")
+            total = pairs((t("plan.total"), shown.cost), classes="total")
             total[0].classes("b")
-            pairs((t("plan.interval"), money(plan.usd)), classes="ink3")
+            pairs((t("plan.interval"), shown.cost_interval), classes="ink3")
         else:
             text(t("plan.own_machine" if ask.device.name == "cpu" else "plan.no_price"), "s13 ink2")
         if ask.device.watts:
@@ -131,28 +119,15 @@ def one_change(t: Words, plan: Plan) -> None:
             for name in ("change", "memory", "time", "cost"):
                 text(t(f"plan.{name}"), tag="th", scope="col")
         with box(tag="tbody"):
-            for _, other in changes(plan.ask):
+            for change in changes(plan.ask):
+                shown, fits = cells(change.plan, t.language), change.plan.fits
+                n = formatting.count(change.n, t.language) if change.name == "tokens" else formatting.whole(change.n)
                 with box(tag="tr"):
-                    text(_changed(t, plan, other), "m", tag="th", scope="row")
-                    needed = formatting.size(other.layout.needed_bytes)
-                    says = needed if other.fits else f"{needed} · {t('plan.fits_not')}"
-                    text(says, "" if other.fits else "bad", tag="td")
-                    text(formatting.about(other.hours.likely, t.language), tag="td")
-                    text(formatting.dollars(other.usd.likely) if other.usd else "–", tag="td")
-
-
-def _changed(t: Words, plan: Plan, other: Plan) -> str:
-    """Which one thing it is, in the person's words."""
-    now, then = plan.layout, other.layout
-    if other.tokens != plan.tokens:
-        return t("plan.to.tokens", n=formatting.count(other.tokens, t.language))
-    if other.ask.count != plan.ask.count:
-        return t("plan.to.count", n=formatting.whole(other.ask.count))
-    if then.kind != now.kind:
-        return t(f"plan.to.{then.kind}")
-    if then.recompute != now.recompute:
-        return t("plan.to.recompute" if then.recompute else "plan.to.keep")
-    return t("plan.to.micro_batch", n=formatting.whole(then.micro_batch))
+                    text(t(f"plan.to.{change.name}", n=n), "m", tag="th", scope="row")
+                    says = shown.memory if fits else f"{shown.memory} · {t('plan.fits_not')}"
+                    text(says, "" if fits else "bad", tag="td")
+                    text(shown.time, tag="td")
+                    text(shown.cost, tag="td")
 
 
 # What happens meanwhile.

@@ -1,0 +1,99 @@
+"""The rows of a plan's tables, made once: the terminal and the studio only draw them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nudge.plan.lecture import MODELS, LanguageModel, tokens_per_parameter
+from nudge.plan.planner import Plan
+from nudge.plan.questions import ladder
+from nudge.plan.speed import Row
+from nudge.util import formatting
+
+NONE = "–"  # where no price is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """What a plan comes to."""
+
+    memory: str  # of one GPU
+    time: str
+    time_interval: str
+    cost: str
+    cost_interval: str
+    tokens_per_s: str
+
+
+def cells(plan: Plan, language: str = "en") -> Cells:
+    """The cells of a plan, in a language."""
+    hours, usd, speed = plan.hours, plan.usd, plan.tokens_per_s.likely
+    return Cells(
+        memory=formatting.size(plan.layout.needed_bytes),
+        time=formatting.about(hours.likely, language),
+        time_interval=formatting.about_between(hours.low, hours.high, language),
+        cost=formatting.dollars(usd.likely) if usd else NONE,
+        cost_interval=formatting.dollars_between(usd.low, usd.high) if usd else NONE,
+        tokens_per_s=formatting.count(speed, language) if speed >= 10 else formatting.significant(speed, 2),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """A machine that the run could be made on."""
+
+    plan: Plan
+    machine: str  # 8 x H100 80 GB; with a star where it trains in another number type than was asked for
+    is_asked: bool
+    other_dtype: str  # which number type that is
+    price: str  # of one GPU for an hour
+    rent: str  # of all of them
+    cells: Cells
+
+
+def rungs(plan: Plan, language: str = "en") -> list[Rung]:
+    """The same run on other machines, the asked one among them; slowest first."""
+    asked = plan.ask
+    found = []
+    for other in ladder(asked):
+        ask, usd = other.ask, other.ask.price.usd_per_hour if other.ask.price else None
+        other_dtype = "" if ask.dtype == asked.dtype else ask.dtype
+        found.append(
+            Rung(
+                plan=other,
+                machine=f"{ask.count:,} x {ask.device.short_title}" + " *" * bool(other_dtype),
+                is_asked=(ask.device, ask.count) == (asked.device, asked.count),
+                other_dtype=other_dtype,
+                price=NONE if usd is None else formatting.dollars(usd),
+                rent=NONE if usd is None else formatting.dollars(usd * ask.count),
+                cells=cells(other, language),
+            )
+        )
+    return found
+
+
+def forecast(row: Row) -> tuple[str, ...]:
+    """A published run: its name, the unit, what was published, predicted and by how much it missed, alone and not."""
+    shown = [row.run.name, row.run.unit, formatting.plain(row.run.figure)]
+    for predicted, error in ((row.predicted, row.error), (row.predicted_by_strangers, row.error_by_strangers)):
+        shown += [formatting.plain(predicted), f"{formatting.fixed(100 * error, 0, sign=True)}%"]
+    return tuple(shown)
+
+
+def models(count: Callable[[float], str]) -> list[tuple[LanguageModel, list[tuple[str, str]]]]:
+    """GPT-2 and today's models: parameters, context, tokens, tokens per parameter and work.
+
+    Each is what is shown, and how many times GPT-2's that is ("" of GPT-2 itself). `count` writes a large number.
+    """
+    first, rows = MODELS[0], []
+    for model in MODELS:
+        compared = (
+            (count(model.n_params), model.n_params, first.n_params),
+            (formatting.whole(model.context), model.context, first.context),
+            (count(model.tokens), model.tokens, first.tokens),
+            (formatting.plain(tokens_per_parameter(model)), 1.0, 1.0),
+            (formatting.scientific(model.flops), model.flops, first.flops),
+        )
+        rows.append(
+            (model, [(shown, "" if value == of else formatting.plain(value / of, 2)) for shown, value, of in compared])
+        )
+    return rows
