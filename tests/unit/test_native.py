@@ -11,7 +11,16 @@ from nudge.fast import native
 @pytest.mark.parametrize("source", ["decode.c", "layers.c", "layers.c -DBF16", "reading.c"])
 def test_the_kernels_compile_without_a_warning(tmp_path: Path, source: str) -> None:
     name, *defines = source.split()
-    flags = [*native.FLAGS, "-fopenmp", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *defines]
+    flags = [
+        *native.FLAGS,
+        *native.FLAGS_OF.get(Path(name).stem, ()),
+        "-fopenmp",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-psabi",
+        *defines,
+    ]
     command = ["cc", *flags, "-c", "-o", tmp_path / "kernels.o", Path(native.__file__).with_name(name)]
     subprocess.run(command, check=True)
 

@@ -10,7 +10,9 @@
  * Many texts at once share the reading: a row that has arrived is multiplied with the activations of all of them.
  *
  * A row is summed in one order whoever does it, so the result depends neither on the number of threads nor on what else
- * is in the batch. nudge/model/gpt.py is the readable twin; nudge/fast/weights.py fills these structs, decoder.py calls.
+ * is in the batch. That needs -ffp-contract=off (native_loader.py gives it): a compiler that may turn a * b + c into
+ * one instruction does so in the code for one text and not in that for four. nudge/model/gpt.py is the readable twin;
+ * nudge/fast/weights.py fills these structs, decoder.py calls.
  */
 #include <math.h>
 #include <omp.h>
@@ -63,7 +65,11 @@ typedef struct {
 
 typedef float floats __attribute__((vector_size(64))); /* 16 lanes: compilers split them where registers are shorter */
 typedef uint32_t words __attribute__((vector_size(64)));
+typedef int32_t integers __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
+typedef int16_t shorts __attribute__((vector_size(32)));
+typedef uint8_t unsigned_bytes __attribute__((vector_size(16)));
+typedef int8_t signed_bytes __attribute__((vector_size(16)));
 typedef float eight __attribute__((vector_size(32)));
 typedef float four __attribute__((vector_size(16)));
 typedef uint32_t four_words __attribute__((vector_size(16)));
@@ -78,6 +84,17 @@ static inline words load_words(const uint16_t *p) {
     words v;
     memcpy(&v, p, sizeof v);
     return v;
+}
+
+static inline floats spread(float x) { return x - (floats){0}; }
+
+/* a * b + sum, which AVX-512 rounds once and others twice: with the 16 registers of AVX2 a fused one gains nothing. */
+static inline floats multiply_add(floats a, floats b, floats sum) {
+#ifdef __AVX512F__
+    return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#else
+    return sum + a * b;
+#endif
 }
 
 /* Sixteen lanes to four, halves onto halves. */
@@ -175,10 +192,11 @@ static inline __attribute__((always_inline)) void dot_float32(
     for (; i + 64 <= n; i += 64)
         for (int part = 0; part < 4; part++) {
             floats weights = load(w + i + 16 * part);
-            for (int j = 0; j < count; j++) sum[j][part] += weights * load(x[j].values + i + 16 * part);
+            for (int j = 0; j < count; j++)
+                sum[j][part] = multiply_add(weights, load(x[j].values + i + 16 * part), sum[j][part]);
         }
     for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < count; j++) sum[j][0] += load(w + i) * load(x[j].values + i);
+        for (int j = 0; j < count; j++) sum[j][0] = multiply_add(load(w + i), load(x[j].values + i), sum[j][0]);
     floats sums[TEXTS] = {0};
     for (int j = 0; j < count; j++) sums[j] = (sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3]);
     sum_each(sums, count, y);
@@ -192,8 +210,8 @@ static inline floats add_products(floats sum, words w, words x) {
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
 #else
     /* A word holds two numbers; bfloat16 is the upper half of float32, so shifting or masking widens one of them. */
-    sum += (floats)(w << 16) * (floats)(x << 16);
-    return sum + (floats)(w & 0xffff0000u) * (floats)(x & 0xffff0000u);
+    sum = multiply_add((floats)(w << 16), (floats)(x << 16), sum);
+    return multiply_add((floats)(w & 0xffff0000u), (floats)(x & 0xffff0000u), sum);
 #endif
 }
 
@@ -214,31 +232,44 @@ static inline __attribute__((always_inline)) void dot_bfloat16(
         for (int j = 0; j < count; j++) y[j] += from_bfloat16(w[i]) * from_bfloat16(x[j].half[i]);
 }
 
+/* The products of a group, each at most 255 * 127, added up in 16 lanes. */
+static inline integers multiply_bytes(const uint8_t *w, const int8_t *x) {
+#if defined(__AVX512VNNI__)
+    return (integers)_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_loadu_si512(w), _mm512_loadu_si512(x));
+#elif defined(__AVX2__)
+    __m256i pairs[4];
+    for (int i = 0; i < 4; i++)
+        pairs[i] = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)w + i)),
+                                     _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x + i)));
+    __m256i lanes[2] = {_mm256_add_epi32(pairs[0], pairs[1]), _mm256_add_epi32(pairs[2], pairs[3])};
+    integers all;
+    memcpy(&all, lanes, sizeof all);
+    return all;
+#else
+    integers all = {0};
+    for (int i = 0; i < GROUP; i += 16) {
+        unsigned_bytes weights;
+        signed_bytes activations;
+        memcpy(&weights, w + i, sizeof weights);
+        memcpy(&activations, x + i, sizeof activations);
+        all += __builtin_convertvector(
+            __builtin_convertvector(weights, shorts) * __builtin_convertvector(activations, shorts), integers);
+    }
+    return all;
+#endif
+}
+
 /* Integers within a group, float32 from group to group. */
 static inline __attribute__((always_inline)) void dot_int8(
     const uint8_t *w, const Activations *x, int64_t n_groups, int count, float *y) {
-#ifdef __AVX512VNNI__
     floats sum[TEXTS] = {0};
-    for (int64_t g = 0; g < n_groups; g++) {
-        __m512i weights = _mm512_loadu_si512(w + g * GROUP), zero = _mm512_setzero_si512();
+    for (int64_t g = 0; g < n_groups; g++)
         for (int j = 0; j < count; j++) {
-            __m512i products = _mm512_dpbusd_epi32(zero, weights, _mm512_loadu_si512(x[j].bytes + g * GROUP));
-            sum[j] += (floats)_mm512_cvtepi32_ps(products) * x[j].scale[g];
+            integers products = multiply_bytes(w + g * GROUP, x[j].bytes + g * GROUP);
+            sum[j] = multiply_add(__builtin_convertvector(products, floats), spread(x[j].scale[g]), sum[j]);
         }
-    }
     sum_each(sum, count, y);
     for (int j = 0; j < count; j++) y[j] -= *x[j].offset;
-#else
-    for (int j = 0; j < count; j++) {
-        y[j] = -*x[j].offset;
-        for (int64_t g = 0; g < n_groups; g++) {
-            int32_t products = 0;
-#pragma omp simd reduction(+ : products)
-            for (int i = 0; i < GROUP; i++) products += (int32_t)w[g * GROUP + i] * x[j].bytes[g * GROUP + i];
-            y[j] += (float)products * x[j].scale[g];
-        }
-    }
-#endif
 }
 
 static inline __attribute__((always_inline)) void dot(
@@ -403,7 +434,8 @@ static inline __attribute__((always_inline)) void attend(
     float scale = 1.0f / sqrtf((float)K), largest = -INFINITY, sum = 0;
     for (int64_t t = 0; t <= now; t++) {
         floats products = {0};
-        for (int64_t i = 0; i < whole; i += 16) products += load(q + i) * kept16(s->k, start + t * K + i, half);
+        for (int64_t i = 0; i < whole; i += 16)
+            products = multiply_add(load(q + i), kept16(s->k, start + t * K + i, half), products);
         float score = sum_lanes(products);
         for (int64_t i = whole; i < K; i++) score += q[i] * kept(s->k, start + t * K + i, half);
         scores[t] = score * scale;
@@ -419,7 +451,8 @@ static inline __attribute__((always_inline)) void attend(
         int64_t end = now + 1 - t < AT_ONCE ? now + 1 : t + AT_ONCE;
         for (int64_t i = 0; i < whole; i += 16) {
             floats mixed = load(y + i);
-            for (int64_t u = t; u < end; u++) mixed += scores[u] * kept16(s->v, start + u * K + i, half);
+            for (int64_t u = t; u < end; u++)
+                mixed = multiply_add(spread(scores[u]), kept16(s->v, start + u * K + i, half), mixed);
             memcpy(y + i, &mixed, sizeof mixed);
         }
         for (int64_t i = whole; i < K; i++)
