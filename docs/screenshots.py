@@ -24,7 +24,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from nudge.sheet.sheets import NAMES, draw, text_of
+from nudge.sheet.catalog import NAMES, draw, text_of
 
 OUT = Path(__file__).parent / "screenshots"
 SHEETS = Path(__file__).parent / "sheets"
@@ -139,7 +139,7 @@ def main() -> None:
             runs.mkdir()
             train(runs)
         draw_sheets(runs)
-        from nudge.studio.shell import PAGES
+        from nudge.studio.layout import PAGES
 
         chromium = os.environ.get("NUDGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
         with serving(runs) as url, sync_playwright() as playwright:

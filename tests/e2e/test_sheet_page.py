@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Studio
 
 from nudge.events import Evaluation, read
-from nudge.sheet.sheets import NAMES, text_of
+from nudge.sheet.catalog import NAMES, text_of
 from nudge.studio.words import texts
 
 DRAWN_MS = 90_000  # a page takes a second, and others may be waiting

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from tests.e2e.conftest import Studio, serving
 
-from nudge.studio.shell import PAGES
+from nudge.studio.layout import PAGES
 from nudge.studio.words import texts
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nudge.convert.formats import tokenizer_json
-from nudge.data import bpe, bpe_readable, chunking, shuffle
+from nudge.data import bpe, bpe_reference, chunking, shuffle
 from nudge.data import tokenizer as tokenizers
 from nudge.data.split import decide, hash_number
 from nudge.data.tokenizer import BpeTokenizer
@@ -89,7 +89,7 @@ def test_readable_twin_encodes_alike(text: str):
     for pattern in PATTERNS:
         tokenizer = learned(pattern)
         ranked = {token: rank for rank, token in enumerate(tokenizer.tokens)}
-        assert bpe_readable.encode(text, ranked, pattern) == tokenizer.encode(text)
+        assert bpe_reference.encode(text, ranked, pattern) == tokenizer.encode(text)
 
 
 @given(text=AWKWARD)

@@ -14,8 +14,8 @@ from nudge.errors import NudgeError
 from nudge.estimate import calibration
 from nudge.estimate.calibration import Calibration, calibrate, calibrate_in_process
 from nudge.events import Evaluation, Event, Sample, Saved, Step
-from nudge.plan import local
-from nudge.plan.local import LocalSpeed
+from nudge.plan import this_machine
+from nudge.plan.this_machine import LocalSpeed
 from nudge.util import files
 
 RUN = recipes.recipe(
@@ -87,7 +87,7 @@ def test_a_measurement_is_an_interval_and_is_kept() -> None:
     assert len(found.round_step_s) == calibration.ROUNDS
     assert min(found.step_s, found.eval_window_s, found.sample_s, found.save_s) > 0
     assert sum(seconds for _, seconds in found.parts()) == pytest.approx(found.likely_s)
-    kept = local.local_speed(RUN.model)
+    kept = this_machine.local_speed(RUN.model)
     assert kept is not None
     assert (kept.tokens_per_s, kept.recipe, kept.device) == (found.tokens_per_s, "llm_viz", "cpu")
 
@@ -131,19 +131,19 @@ def speed(**settings: object) -> LocalSpeed:
 
 
 def test_the_newest_measurement_of_a_model_counts() -> None:
-    assert local.local_speed(RUN.model) is None
+    assert this_machine.local_speed(RUN.model) is None
     for each in (speed(), speed(batch_tokens=88, tokens_per_s=3000.0), speed(tokens_per_s=2000.0)):
-        local.remember(each)
-    assert [kept.tokens_per_s for kept in local.measurements()] == [2000.0, 3000.0]
-    assert local.local_speed(RUN.model) == speed(tokens_per_s=2000.0)
-    assert local.local_speed(RUN.model, batch_tokens=88) == speed(batch_tokens=88, tokens_per_s=3000.0)
-    assert local.local_speed(replace(RUN.model, n_layer=9)) is None
+        this_machine.remember(each)
+    assert [kept.tokens_per_s for kept in this_machine.measurements()] == [2000.0, 3000.0]
+    assert this_machine.local_speed(RUN.model) == speed(tokens_per_s=2000.0)
+    assert this_machine.local_speed(RUN.model, batch_tokens=88) == speed(batch_tokens=88, tokens_per_s=3000.0)
+    assert this_machine.local_speed(replace(RUN.model, n_layer=9)) is None
     assert speed().flops_per_s == 1000.0 * (6 * (3 * 12 * 48**2 + 3 * 48) + 12 * 3 * 11 * 48)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"date": "2026-11-21"}]', "[{"])
 def test_a_damaged_file_holds_no_measurement(content: str) -> None:
     files.write_text(files.cache_folder() / "local-speed.json", content)
-    assert local.measurements() == []
-    local.remember(speed())
-    assert local.measurements() == [speed()]
+    assert this_machine.measurements() == []
+    this_machine.remember(speed())
+    assert this_machine.measurements() == [speed()]

@@ -9,10 +9,10 @@ import pytest
 
 from nudge.errors import ConfigError
 from nudge.model.sizes import training_flops_per_token
-from nudge.plan import local
+from nudge.plan import this_machine
 from nudge.plan.hardware import DEVICES, PRICES, device, parse_price, price
-from nudge.plan.local import LocalSpeed
 from nudge.plan.published import RUNS
+from nudge.plan.this_machine import LocalSpeed
 from nudge.recipes import recipe
 
 MEASURED = LocalSpeed(
@@ -117,14 +117,14 @@ def test_this_machine_must_be_measured_first(cache: Path):
     with pytest.raises(ConfigError, match="not been measured") as refused:
         device("cpu")
     assert "--calibrate" in refused.value.hint
-    local.remember(replace(MEASURED, device="cuda"))
+    this_machine.remember(replace(MEASURED, device="cuda"))
     with pytest.raises(ConfigError, match="not been measured"):
         device("cpu")
-    local.remember(MEASURED)
+    this_machine.remember(MEASURED)
     here = device("CPU")
     assert here.title == "AMD EPYC, 2 threads"
     assert here.peak("float32") == 4000 * training_flops_per_token(MEASURED.model)
     assert here.peak("bfloat16") == 0
     assert here.memory_bytes > 1e8
-    local.remember(replace(MEASURED, dtype="bfloat16", tokens_per_s=8000.0))
+    this_machine.remember(replace(MEASURED, dtype="bfloat16", tokens_per_s=8000.0))
     assert device("cpu").peak("bfloat16") == 2 * here.peak("float32")

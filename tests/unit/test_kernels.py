@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.fast.kernels import Kernels
-from nudge.fast.native import UnavailableError
+from nudge.fast.native_loader import UnavailableError
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 1e-2}
 SIZES = [(1, 1), (7, 5), (33, 48), (64, 257)]  # rows, columns

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from nudge.cli import main
-from nudge.plan import local
+from nudge.plan import this_machine
 from nudge.plan.hardware import DEVICES
-from nudge.plan.local import LocalSpeed
+from nudge.plan.this_machine import LocalSpeed
 from nudge.recipes import recipe
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
@@ -229,7 +229,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize("line", commands())
 def test_every_command_of_the_page_works(typed: Any, line: str):
     model = recipe("tiny").model
-    local.remember(
+    this_machine.remember(
         LocalSpeed(
             date="2026-11-21", machine="EPYC, 2 threads", device="cpu", dtype="bfloat16", recipe="tiny", model=model,
             batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,

@@ -13,15 +13,15 @@ from nudge.cli.planview import COLORS
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError
 from nudge.model.sizes import TrainingMemory, matmul_parameters
-from nudge.plan import hardware, local
+from nudge.plan import hardware, this_machine
 from nudge.plan.explain import formulas
 from nudge.plan.hardware import PRICES
 from nudge.plan.layout import ring_all_reduce_s, sharded_pass_s
 from nudge.plan.lecture import MODELS, gpt2_today
-from nudge.plan.local import LocalSpeed
 from nudge.plan.losses import LOSSES, published_losses
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Ask, Interval, make_ask, plan, rent
 from nudge.plan.questions import affordable, answered, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
+from nudge.plan.this_machine import LocalSpeed
 from nudge.recipes import RECIPES, recipe
 
 NODE = {"gpu": "h100", "count": 8}
@@ -296,7 +296,7 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
         date="2026-11-21", machine="EPYC, 2 threads", device="cpu", dtype="float32", recipe="tiny",
         model=recipe("tiny").model, batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
     )  # fmt: skip
-    local.remember(measured)
+    this_machine.remember(measured)
     slowest = ladder(ask)[0]
     assert (slowest.ask.device.name, slowest.ask.dtype, slowest.usd) == ("cpu", "float32", None)
     assert slowest.hours.likely == pytest.approx(slowest.flops / measured.flops_per_s / 3600)
@@ -305,9 +305,9 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
     assert slowest.hours.low == pytest.approx(slowest.hours.likely / 2 ** (1 + apart))
     assert "carried over from tiny" in slowest.speed.source
     small = ModelConfig(n_layer=3, n_head=3, n_embd=48, block_size=11, vocab_size=3)
-    local.remember(replace(measured, recipe="llm_viz", model=small, tokens_per_s=1000.0))
+    this_machine.remember(replace(measured, recipe="llm_viz", model=small, tokens_per_s=1000.0))
     assert ladder(ask)[0].hours == slowest.hours  # what is measured of a far smaller network says nothing new
-    local.remember(replace(measured, recipe="llm_viz", model=small, dtype="bfloat16", tokens_per_s=1000.0))
+    this_machine.remember(replace(measured, recipe="llm_viz", model=small, dtype="bfloat16", tokens_per_s=1000.0))
     assert ladder(ask)[0].hours == slowest.hours
     rungs = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu"))}
     assert rungs == {**dict.fromkeys(rungs, "bfloat16"), "t4": "float32", "cpu": "float32"}
@@ -323,8 +323,8 @@ def test_the_very_network_that_was_measured_here_has_its_interval(tmp_path: Path
         model=recipe("mini_24k").model, batch_tokens=4096, tokens_per_s=1500.0, spread=0.2,
     )  # fmt: skip
     tiny = replace(larger, recipe="tiny", model=config.model, batch_tokens=1024, tokens_per_s=4000.0, spread=0.25)
-    local.remember(tiny)
-    local.remember(larger)
+    this_machine.remember(tiny)
+    this_machine.remember(larger)
     found = plan(make_ask("tiny", gpu="cpu"))
     seconds = config.train.steps * 1024 / 4000
     assert found.hours.likely * 3600 == pytest.approx(seconds)

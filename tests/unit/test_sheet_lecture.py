@@ -9,8 +9,8 @@ import pytest
 
 from nudge.data import tokenizer
 from nudge.sheet import lecture, page
+from nudge.sheet.catalog import LECTURE
 from nudge.sheet.page import LANGUAGES
-from nudge.sheet.sheets import LECTURE
 from nudge.sheet.source import read
 
 BOTH = [(name, language) for name in LECTURE for language in LANGUAGES]

@@ -8,9 +8,9 @@ from functools import cache
 import pytest
 from tests.sheets import characters, overlaps, pen_font, seen, strokes
 
+from nudge.sheet.catalog import LECTURE, text_of
 from nudge.sheet.page import Sheet, to_json
 from nudge.sheet.render import Page, Place, render
-from nudge.sheet.sheets import LECTURE, text_of
 from nudge.sheet.source import read
 
 AREAS = {  # what the lecture's documents ask for, in percent of the page, from top to bottom
@@ -141,7 +141,7 @@ def test_a_backslash_is_drawn_as_one_and_can_be_copied() -> None:
 
 def test_two_processes_draw_the_same_bytes() -> None:
     code = (
-        "import sys, hashlib\nfrom nudge.sheet.sheets import draw, text_of\n"
+        "import sys, hashlib\nfrom nudge.sheet.catalog import draw, text_of\n"
         "for form in ('pdf', 'png', 'svg'):\n"
         "    print(hashlib.sha256(draw(text_of('io', language='ko'), form)).hexdigest())"
     )
@@ -152,7 +152,7 @@ def test_two_processes_draw_the_same_bytes() -> None:
 
 def test_drawing_needs_no_torch() -> None:
     code = (
-        "import sys\nfrom nudge.sheet.sheets import draw, text_of\n"
+        "import sys\nfrom nudge.sheet.catalog import draw, text_of\n"
         "draw(text_of('gpt2', language='en'))\nassert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

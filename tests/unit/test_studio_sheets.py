@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from nudge.errors import SheetError
-from nudge.sheet.sheets import FORMATS, NAMES, text_of
+from nudge.sheet.catalog import FORMATS, NAMES, text_of
 from nudge.studio.models import Models
 from nudge.studio.sheets import N_TEXTS, TEXT_BYTES, Asked, Sheets, asked_by, asked_for
 from nudge.studio.words import LANGUAGES

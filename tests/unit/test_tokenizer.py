@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge.data import bpe, bpe_readable, published_vocab
+from nudge.data import bpe, bpe_reference, published_vocab
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import BpeTokenizer, Tokenizer
 from nudge.errors import MachineError, TokenizerError
@@ -188,12 +188,12 @@ def test_a_byte_pair_vocabulary_needs_its_bytes():
 def test_readable_twin_encodes_alike(make):
     tokenizer = make()
     ranked = {token: rank for rank, token in enumerate(tokenizer.tokens)}
-    assert bpe_readable.encode(TEXT, ranked, tokenizer.pattern) == tokenizer.encode(TEXT)
+    assert bpe_reference.encode(TEXT, ranked, tokenizer.pattern) == tokenizer.encode(TEXT)
 
 
 def test_readable_twin_trains_alike():
     text = "the cat sat on the mat; that cat, the fat cat, sat. " * 3
-    learned = bpe_readable.train(text, 280, bpe.PATTERN)
+    learned = bpe_reference.train(text, 280, bpe.PATTERN)
     assert list(learned) == bpe.train_tokens([text], 280)
 
 

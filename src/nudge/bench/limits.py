@@ -10,7 +10,7 @@ import torch
 
 from nudge.bench.peers import Prepared
 from nudge.config import MachineConfig
-from nudge.fast import native
+from nudge.fast import native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.machine.hardware_probe import probe
 
@@ -64,10 +64,10 @@ def _reader(device: torch.device) -> Callable[[], float]:
     ways: list[Callable[[], object]] = [buffer.sum]
     if device.type == "cpu":
         try:
-            read = native.load("reading").read_all
+            read = native_loader.load("memory_bandwidth").read_all
             read.argtypes = (ctypes.c_void_p, ctypes.c_int64)
             ways.append(lambda: read(buffer.data_ptr(), n_bytes))
-        except native.UnavailableError:
+        except native_loader.UnavailableError:
             pass  # PyTorch's own sum must do
     return lambda: n_bytes / min(_seconds(way, device) for way in ways)
 

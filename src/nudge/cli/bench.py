@@ -254,7 +254,7 @@ def _must_exist(*paths: Path | None) -> None:
 
 
 def _threads(asked: int | None) -> int:
-    from nudge.util.system import usable_cores
+    from nudge.util.cpu import usable_cores
 
     return asked or usable_cores()
 
@@ -304,7 +304,7 @@ def _about(threads: int, rounds: int) -> dict[str, Any]:
     import psutil
     import torch
 
-    from nudge.util.system import cpu_name, usable_cores
+    from nudge.util.cpu import cpu_name, usable_cores
     from nudge.version import __version__
 
     return {

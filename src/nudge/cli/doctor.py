@@ -84,7 +84,7 @@ def examine() -> dict[str, list[Fact]]:
 
 
 def _cores() -> Fact:
-    from nudge.util.system import usable_cores
+    from nudge.util.cpu import usable_cores
 
     return Fact("cores", usable_cores(), f"{usable_cores()} of {os.cpu_count()} for this process")
 

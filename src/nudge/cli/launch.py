@@ -22,7 +22,7 @@ from nudge.errors import ConfigError, MachineError
 from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import ANY_GPU, Job, LocalPath, check
 from nudge.util import files
-from nudge.util.system import usable_cores
+from nudge.util.cpu import usable_cores
 from nudge.version import __version__
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from nudge.errors import MachineError, SheetError
+from nudge.sheet.catalog import FORMATS, NAMES, Format, draw, text_of
 from nudge.sheet.page import LANGUAGES, Language
-from nudge.sheet.sheets import FORMATS, NAMES, Format, draw, text_of
 
 
 @click.command()

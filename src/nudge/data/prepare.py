@@ -25,8 +25,8 @@ from nudge.data.split import Split, decide
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError
 from nudge.events import Preparing
+from nudge.util.cpu import usable_cores
 from nudge.util.files import cache_folder
-from nudge.util.system import usable_cores
 
 # Part of every key: to be raised when the same text would be prepared in another way.
 RECIPE = 1

@@ -210,7 +210,7 @@ class CharTokenizer(Tokenizer):
 
 
 class BpeTokenizer(Tokenizer):
-    """Byte pairs, encoded by tiktoken. Readable twin: `nudge.data.bpe_readable`."""
+    """Byte pairs, encoded by tiktoken. Readable twin: `nudge.data.bpe_reference`."""
 
     kind = "bpe"
 

@@ -32,8 +32,8 @@ from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Step
 from nudge.machine.hardware_probe import Machine, probe
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
-from nudge.plan import local
-from nudge.plan.local import LocalSpeed
+from nudge.plan import this_machine
+from nudge.plan.this_machine import LocalSpeed
 from nudge.runs.folder import RunFolder
 from nudge.train.loop import Trainer, make_batches
 from nudge.train.rehearsal import Rehearsal, rehearse
@@ -157,7 +157,7 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
         machine=f"{machine.gpu or machine.cpu}, {machine.threads} thread{'s' if machine.threads != 1 else ''}",
         round_step_s=tuple(each),
     )
-    local.remember(_speed(found, machine))
+    this_machine.remember(_speed(found, machine))
     return found
 
 

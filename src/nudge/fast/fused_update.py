@@ -25,7 +25,7 @@ from nudge.distributed.world import ALONE, World
 from nudge.fast.attention import attention, attention_backward
 from nudge.fast.flat_params import FlatOptimizer, FlatParameters
 from nudge.fast.kernels import Kernels
-from nudge.fast.native import UnavailableError
+from nudge.fast.native_loader import UnavailableError
 from nudge.model.gpt import GPT
 from nudge.runs.checkpoint import OptimizerState
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nudge.fast import native
+from nudge.fast import native_loader
 
 
 class Pointer:
@@ -47,7 +47,7 @@ class Kernels:
     """The kernels for products in float32 or bfloat16. Raises: UnavailableError where they cannot be compiled."""
 
     def __init__(self, compute_dtype: torch.dtype) -> None:
-        library = native.load("layers", *(["BF16"] if compute_dtype == torch.bfloat16 else []))
+        library = native_loader.load("layers", *(["BF16"] if compute_dtype == torch.bfloat16 else []))
         self._functions = {name: library[name] for name in SIGNATURES}
         for name, function in self._functions.items():
             function.argtypes = [ARGUMENTS[kind] for kind in SIGNATURES[name]]

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.fast import DTYPES, native
+from nudge.fast import DTYPES, native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.fast.kernels import Kernels
 from nudge.model.gpt import GPT
@@ -127,7 +127,7 @@ class Layer:
 class Weights:
     """What decoding reads. It takes the network's parameters over: they become views of this, of dtype `torch_dtype`.
 
-    Raises: native.UnavailableError, before anything is changed, if the kernels cannot be had or know no such network.
+    Raises: UnavailableError, before anything is changed, if the kernels cannot be had or know no such network.
     """
 
     def __init__(self, network: GPT, dtype: DType = "float32") -> None:
@@ -176,7 +176,7 @@ def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
     """A network's weights for the fast decoder; or None, the network itself in `dtype`, and why, in one line."""
     try:
         return Weights(network, dtype), None
-    except native.UnavailableError as error:
+    except native_loader.UnavailableError as error:
         if dtype != "float32":
             network.to(torch.bfloat16)
         instead = " in bfloat16 instead of int8" if dtype == "int8" else ""
@@ -184,13 +184,13 @@ def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
 
 
 def kernels(network: GPT) -> ctypes.CDLL:
-    """The compiled kernels for a network. Raises: native.UnavailableError with the reason in one line."""
+    """The compiled kernels for a network. Raises: native_loader.UnavailableError with the reason in one line."""
     reason = supports(network.config)
     if network.wte.weight.device.type != "cpu":
         reason = f"the network is on {network.wte.weight.device.type}"
     if reason:
-        raise native.UnavailableError(reason)
-    library = native.load("decode")
+        raise native_loader.UnavailableError(reason)
+    library = native_loader.load("decode")
     pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
     library.nudge_workspace.restype, library.nudge_workspace.argtypes = number, [pointer, number, number, threads]
     library.nudge_tokens.restype = None

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from nudge.look.single_update import Nudge as Nudge
     from nudge.look.single_update import control_contexts as control_contexts
     from nudge.look.single_update import nudge_once as nudge_once
-    from nudge.look.smallest import Line as Line
-    from nudge.look.smallest import Logistic as Logistic
+    from nudge.look.smallest_networks import Line as Line
+    from nudge.look.smallest_networks import Logistic as Logistic
     from nudge.look.stages import Stage as Stage
     from nudge.look.values import Histogram as Histogram
     from nudge.look.values import Neighbour as Neighbour
@@ -61,7 +61,7 @@ _NAMES = {
     "parameters": ("Node", "Parameter"),
     "patterns": ("Habit", "fold", "fold_rows", "habit", "shrink"),
     "prediction": ("Candidate", "Prediction", "predict"),
-    "smallest": ("Line", "Logistic"),
+    "smallest_networks": ("Line", "Logistic"),
     "stages": ("Stage",),
     "values": ("Histogram", "Neighbour", "neighbours"),
     "writing": ("Drawn", "watch"),

@@ -12,7 +12,7 @@ from nudge.config import MachineConfig, ModelConfig
 from nudge.distributed.world import ALONE, World
 from nudge.errors import MachineError, first_line
 from nudge.fast.fused_update import why_not_fast
-from nudge.util.system import cpu_name, usable_cores
+from nudge.util.cpu import cpu_name, usable_cores
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
 LONG_PRODUCT_S = 0.02  # a square product that takes longer is large enough to be measured by

@@ -9,7 +9,7 @@ import psutil
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
 from nudge.plan import facts
-from nudge.plan.local import nearest_size
+from nudge.plan.this_machine import nearest_size
 
 DTYPES = ("bfloat16", "float32")  # in which products are made
 BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
@@ -104,7 +104,7 @@ def parse_price(text: str, device: str) -> Price:
 
 
 def _this_machine(model: ModelConfig | None) -> Device:
-    """The processor here: its peak is what training that model, or one near in size, reached (plan/local.py).
+    """The processor here: its peak is what training that model, or one near in size, reached (plan/this_machine.py).
 
     Raises: ConfigError if nothing was measured.
     """

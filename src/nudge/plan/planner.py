@@ -22,9 +22,9 @@ from nudge.model.sizes import (
 from nudge.plan import hardware
 from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
-from nudge.plan.local import decades, local_speed, nearest_size
 from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
+from nudge.plan.this_machine import decades, local_speed, nearest_size
 
 Dtype = Literal["bfloat16", "float32"]
 LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits

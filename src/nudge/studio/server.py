@@ -19,11 +19,11 @@ from nicegui.language import Language
 from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
-from nudge.studio.guard import Guard, is_loopback
+from nudge.studio.access import Guard, is_loopback
 from nudge.studio.launch import Launcher
+from nudge.studio.layout import PAGES
 from nudge.studio.models import Models
 from nudge.studio.sheets import Sheets
-from nudge.studio.shell import PAGES
 from nudge.studio.visit import House
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.worker import Worker

@@ -12,9 +12,9 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
 from nudge.errors import NudgeError, SheetError, nearest
-from nudge.sheet import sheets
+from nudge.sheet import catalog
+from nudge.sheet.catalog import FORMATS, LECTURE, NAMES
 from nudge.sheet.page import Language
-from nudge.sheet.sheets import FORMATS, LECTURE, NAMES
 from nudge.studio.models import Models
 from nudge.studio.words import LANGUAGES
 from nudge.studio.worker import Worker
@@ -75,7 +75,7 @@ class Sheets:
         self.models = models
         self.worker = Worker("sheets")  # one page after another: each keeps a core busy for about a second
         self._changed: OrderedDict[str, str] = OrderedDict()
-        self._draw = functools.lru_cache(maxsize=N_DRAWN)(sheets.draw)
+        self._draw = functools.lru_cache(maxsize=N_DRAWN)(catalog.draw)
 
     def keep(self, asked: Asked, text: str) -> Asked:
         """The sheet with that text in place of its own. Raises: SheetError if it is too long to be one."""
@@ -105,7 +105,7 @@ class Sheets:
         if asked.what == "run" and asked.run is None:
             raise SheetError("there is no run yet", "nudge train")
         run = self.models.folder(asked.run).path if asked.what == "run" and asked.run else None
-        return await self.worker.ask(sheets.text_of, asked.what, run=run, language=asked.language)
+        return await self.worker.ask(catalog.text_of, asked.what, run=run, language=asked.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
         """The page of a text. With a `key`, only the newest question by that name counts.

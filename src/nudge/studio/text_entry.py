@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 from nicegui.element import Element
 
-from nudge.studio.kit import message
+from nudge.studio.components import message
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
 from nudge.util import formatting

@@ -6,7 +6,7 @@ from functools import partial
 from nicegui import ui
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.studio.kit import box, icon, text
+from nudge.studio.components import box, icon, text
 from nudge.studio.tokens import Shown, matching
 from nudge.studio.visit import Visit
 

@@ -10,7 +10,7 @@ from fastapi import Request
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.studio import kit, words
+from nudge.studio import components, words
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
 from nudge.studio.runlog import RunLogs
@@ -114,7 +114,9 @@ class Visit:
         """Show what went wrong and what to do, at the top of the page; the page goes on."""
         self.banner.clear()
         with self.banner:
-            kit.message(error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close"))
+            components.message(
+                error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close")
+            )
 
 
 def begin(house: House, page: str, request: Request) -> Visit:

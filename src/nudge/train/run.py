@@ -38,7 +38,7 @@ from nudge.train.loop import Trainer, make_batches
 from nudge.train.rehearsal import Rehearsal
 from nudge.train.resolve import check_share, counted, resolve_data, resolve_machine, resolve_parent
 from nudge.util import files
-from nudge.util.system import usable_cores
+from nudge.util.cpu import usable_cores
 from nudge.version import __version__
 
 

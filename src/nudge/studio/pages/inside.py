@@ -10,8 +10,8 @@ from nicegui import ui
 
 from nudge.errors import TokenizerError
 from nudge.look import Trace
-from nudge.studio import shell
-from nudge.studio.kit import box, button, card, text
+from nudge.studio import layout
+from nudge.studio.components import box, button, card, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
@@ -35,8 +35,8 @@ def build(visit: Visit) -> None:
     async def fill(opened: Opened) -> None:
         await InsidePage(visit, opened).build()
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+    with layout.page(visit):
+        layout.with_model(visit, fill)
 
 
 class InsidePage:
@@ -116,7 +116,7 @@ class InsidePage:
         self.opened = await self.visit.ask(self.visit.house.models.open, self.opened.run, step, key="step")
         self.visit.query["step"] = str(step)
         self.step_text.text = self._step_said()
-        shell.show_bar(self.visit)
+        layout.show_bar(self.visit)
         ui.navigate.history.replace(self.visit.href())
         if self.ids:  # else there is something wrong with the text, which the page goes on to say
             await self._open()

@@ -3,7 +3,7 @@
 import re
 
 from nudge.look import Arithmetic, Term
-from nudge.studio.kit import bar, box, text
+from nudge.studio.components import bar, box, text
 from nudge.studio.words import Words
 from nudge.util.formatting import significant, whole
 

@@ -7,7 +7,7 @@ import numpy as np
 from nicegui.element import Element
 
 from nudge.look import Trace
-from nudge.studio.kit import box, card, image, text
+from nudge.studio.components import box, card, image, text
 from nudge.studio.pages.inside_head import HeadView, masked
 from nudge.studio.pictures import sizes_png
 

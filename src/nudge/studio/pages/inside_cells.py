@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from nudge.studio.kit import box, image
+from nudge.studio.components import box, image
 
 # Where in the picture something happened, as shares of its height and width.
 _PLACE = (

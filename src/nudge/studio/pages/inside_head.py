@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
-from nudge.studio.kit import box, card, choice, text
+from nudge.studio.components import box, card, choice, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells, drawn
 from nudge.studio.pictures import Values, sizes_png

@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Lens, Trace, lens
-from nudge.studio.kit import bar, box, card, text
+from nudge.studio.components import bar, box, card, text
 from nudge.studio.pictures import cividis
 from nudge.studio.tokens import show
 from nudge.util import formatting

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from nicegui.element import Element
 
 from nudge.look import Trace
-from nudge.studio.kit import box, card, icon, image, legend, shape, svg, text
+from nudge.studio.components import box, card, icon, image, legend, shape, svg, text
 from nudge.studio.pages.inside_stage import StagePanel, picture
 from nudge.util.formatting import whole
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
-from nudge.studio.kit import box, choice, pairs, text
+from nudge.studio.components import box, choice, pairs, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png

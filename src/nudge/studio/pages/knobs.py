@@ -8,8 +8,8 @@ from nicegui.events import KeyEventArguments
 
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.model.gpt import GPT
-from nudge.studio import shell
-from nudge.studio.kit import box, button, card, choice
+from nudge.studio import layout
+from nudge.studio.components import box, button, card, choice
 from nudge.studio.models import Opened
 from nudge.studio.pages.knobs_desk import Desk
 from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
@@ -29,8 +29,8 @@ def build(visit: Visit) -> None:
     async def fill(opened: Opened) -> None:
         await KnobsPage(visit, opened).build()
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+    with layout.page(visit):
+        layout.with_model(visit, fill)
 
 
 class KnobsPage:

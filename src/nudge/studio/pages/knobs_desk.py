@@ -8,8 +8,8 @@ from nicegui.element import Element
 
 from nudge.config import ModelConfig
 from nudge.look import Knobs
+from nudge.studio.components import box, card, legend, text
 from nudge.studio.dial import Dial
-from nudge.studio.kit import box, card, legend, text
 from nudge.studio.visit import Visit
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from nudge.look import Moved, Turned
-from nudge.studio.kit import bar, box, card, legend, pairs, text
+from nudge.studio.components import bar, box, card, legend, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit

@@ -8,8 +8,8 @@ from nicegui import ui
 
 from nudge.errors import ConfigError
 from nudge.look import knobs
+from nudge.studio.components import box, button, card, field, message, text
 from nudge.studio.dial import Dial
-from nudge.studio.kit import box, button, card, field, message, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
 from nudge.util import formatting

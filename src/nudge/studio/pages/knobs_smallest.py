@@ -9,8 +9,8 @@ from nicegui.element import Element
 
 from nudge.look import Line, Logistic
 from nudge.studio import pictures
+from nudge.studio.components import box, button, card, choice, image, pairs, shape, svg, text
 from nudge.studio.dial import Dial
-from nudge.studio.kit import box, button, card, choice, image, pairs, shape, svg, text
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 

@@ -5,8 +5,8 @@ from nicegui import ui
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan
 from nudge.plan.speed import validate
-from nudge.studio import shell
-from nudge.studio.kit import box, message, text
+from nudge.studio import layout
+from nudge.studio.components import box, message, text
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
@@ -24,7 +24,7 @@ def build(visit: Visit) -> None:
         alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
         text(visit.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
 
-    with shell.page(visit, actions=actions):
+    with layout.page(visit, actions=actions):
         PlanPage(visit)
 
 
@@ -50,7 +50,7 @@ class PlanPage:
         others = {name: value for name, value in visit.query.items() if name not in FIELDS}
         visit.query = {**others, **written}
         ui.navigate.history.replace(visit.here)
-        shell.show_bar(visit)
+        layout.show_bar(visit)
         self._answer(written)
 
     def _answer(self, written: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from nudge.plan import lecture, published, speed, tables
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
-from nudge.studio.kit import box, icon, text
+from nudge.studio.components import box, icon, text
 from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.visit import Visit
 from nudge.util import formatting

@@ -13,7 +13,7 @@ from nudge.model.sizes import ParameterCounts, parameter_counts
 from nudge.plan import hardware
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.recipes import RECIPES, recipe
-from nudge.studio.kit import box, card, choice, field, link, pairs, text
+from nudge.studio.components import box, card, choice, field, link, pairs, text
 from nudge.studio.pages.plan_question import CHOICES
 from nudge.studio.visit import Visit
 from nudge.util import formatting

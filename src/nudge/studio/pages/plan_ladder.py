@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.tables import Rung, rungs
-from nudge.studio.kit import bar, box, card, choice, legend, text
+from nudge.studio.components import bar, box, card, choice, legend, text
 from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.words import Words
 from nudge.util import formatting

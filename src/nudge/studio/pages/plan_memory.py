@@ -4,7 +4,7 @@ import math
 
 from nudge.plan.layout import Layout
 from nudge.plan.planner import Plan
-from nudge.studio.kit import bar, box, card, text
+from nudge.studio.components import bar, box, card, text
 from nudge.studio.words import Words
 from nudge.util import formatting
 

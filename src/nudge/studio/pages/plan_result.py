@@ -7,7 +7,7 @@ from nudge.plan.losses import PublishedLoss, published_losses
 from nudge.plan.planner import Plan
 from nudge.plan.questions import changes
 from nudge.plan.tables import NONE, cells
-from nudge.studio.kit import box, card, message, pairs, text
+from nudge.studio.components import box, card, message, pairs, text
 from nudge.studio.words import Words
 from nudge.util import formatting
 

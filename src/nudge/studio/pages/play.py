@@ -13,9 +13,9 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio import shell
-from nudge.studio.kit import box, button, card, choice, pairs
-from nudge.studio.kit import field as labelled
+from nudge.studio import layout
+from nudge.studio.components import box, button, card, choice, pairs
+from nudge.studio.components import field as labelled
 from nudge.studio.models import Opened
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
@@ -34,8 +34,8 @@ def build(visit: Visit) -> None:
     def fill(opened: Opened) -> None:
         Play(visit, opened).build()
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+    with layout.page(visit):
+        layout.with_model(visit, fill)
 
 
 @dataclass(slots=True, eq=False)

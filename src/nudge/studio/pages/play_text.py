@@ -11,7 +11,7 @@ from nicegui.element import Element
 from nudge.data.tokenizer import Tokenizer
 from nudge.look import Drawn
 from nudge.studio import pictures
-from nudge.studio.kit import box, text
+from nudge.studio.components import box, text
 from nudge.studio.tokens import Group, groups, show
 from nudge.studio.words import Words
 

@@ -1,7 +1,7 @@
 """The card of the Play page that tells all about the chosen token: what it is, how likely, what else could be."""
 
 from nudge.look import Drawn
-from nudge.studio.kit import bar, box, card, choice, legend, pairs, text
+from nudge.studio.components import bar, box, card, choice, legend, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.play_text import Written
 from nudge.studio.tokens import Shown, show, show_each

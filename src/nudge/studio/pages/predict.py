@@ -9,8 +9,8 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Prediction, predict
-from nudge.studio import charts, shell
-from nudge.studio.kit import bar, box, card, choice, pairs, text
+from nudge.studio import charts, layout
+from nudge.studio.components import bar, box, card, choice, pairs, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
@@ -30,8 +30,8 @@ def build(visit: Visit) -> None:
     async def fill(opened: Opened) -> None:
         await PredictPage(visit, opened).build()
 
-    with shell.page(visit):
-        shell.with_model(visit, fill)
+    with layout.page(visit):
+        layout.with_model(visit, fill)
 
 
 class PredictPage:

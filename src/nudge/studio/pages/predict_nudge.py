@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from nudge.look import Nudge, control_contexts, nudge_once
-from nudge.studio.kit import bar, box, button, card, choice, pairs, text
+from nudge.studio.components import bar, box, button, card, choice, pairs, text
 from nudge.util import formatting
 
 if TYPE_CHECKING:

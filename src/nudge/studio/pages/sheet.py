@@ -5,9 +5,9 @@ from dataclasses import replace
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.sheet.sheets import FORMATS
-from nudge.studio import shell
-from nudge.studio.kit import box, button, link, text
+from nudge.sheet.catalog import FORMATS
+from nudge.studio import layout
+from nudge.studio.components import box, button, link, text
 from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
@@ -31,7 +31,7 @@ class SheetPage:
         self.asked = asked_by(visit.query, visit.language)  # what the page shows, once it is drawn
         self.original = self.text = ""
         self.editor: Editor | None = None
-        with shell.page(visit, actions=self._actions), box("grid sheet") as self.grid:
+        with layout.page(visit, actions=self._actions), box("grid sheet") as self.grid:
             with box("aside"):
                 with box("stack choosing"):
                     choices(visit, self.asked)
@@ -112,7 +112,7 @@ class SheetPage:
         if query != visit.query:
             visit.query = query
             ui.navigate.history.replace(visit.here)
-            shell.show_bar(visit)
+            layout.show_bar(visit)
 
     def _refuse(self, error: NudgeError) -> None:
         if self.editor and "changing" in self.grid.classes:

@@ -2,9 +2,9 @@
 
 import shlex
 
-from nudge.sheet.sheets import NAMES
+from nudge.sheet.catalog import NAMES
 from nudge.studio import words
-from nudge.studio.kit import box, card, link, text
+from nudge.studio.components import box, card, link, text
 from nudge.studio.sheets import Asked
 from nudge.studio.visit import Visit
 

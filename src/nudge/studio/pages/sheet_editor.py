@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.studio.kit import box, button, message, text
+from nudge.studio.components import box, button, message, text
 from nudge.studio.visit import Visit
 
 PAUSE_S = 0.7

@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.errors import NudgeError
-from nudge.studio.kit import box, image, link, message, text
+from nudge.studio.components import box, image, link, message, text
 from nudge.studio.sheets import Asked
 from nudge.studio.visit import Visit
 

@@ -12,8 +12,8 @@ from nicegui import ui
 
 from nudge.errors import NudgeError
 from nudge.runs.folder import RunFolder
-from nudge.studio import shell
-from nudge.studio.kit import box, button, card, link, text
+from nudge.studio import layout
+from nudge.studio.components import box, button, card, link, text
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state
 from nudge.studio.visit import Visit, after
@@ -53,7 +53,7 @@ class TrainPage:
         self.watched: Watched | None = None
         self._polls = 0
         self._listed: list[Line] | None = None
-        with shell.page(visit, actions=self._actions), box("grid same train"):
+        with layout.page(visit, actions=self._actions), box("grid same train"):
             with box("stack"):
                 self.form = Form(
                     visit, self.house.launcher, lambda name: ui.navigate.to(visit.href(run=name, step=None))
@@ -94,7 +94,7 @@ class TrainPage:
             if self.run is not None:
                 self.watched = Watched(self.visit, self.run, self.show_buttons)
             else:
-                shell.no_run(self.visit)
+                layout.no_run(self.visit)
             ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if that fails, the next one may not
 
     async def _poll(self) -> None:

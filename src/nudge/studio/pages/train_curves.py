@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nudge.studio import charts
-from nudge.studio.kit import box, legend, text
+from nudge.studio.components import box, legend, text
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from nudge.events import Sample
-from nudge.studio.kit import box, button, text
+from nudge.studio.components import box, button, text
 from nudge.studio.pages.train_curves import LEFT, RIGHT
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words

@@ -13,7 +13,7 @@ from nudge.errors import ConfigError, NudgeError
 from nudge.estimate.forecast import Forecast
 from nudge.model import sizes
 from nudge.recipes import RECIPES, recipe
-from nudge.studio.kit import bar, box, button, card, field, link, message, pairs, text
+from nudge.studio.components import bar, box, button, card, field, link, message, pairs, text
 from nudge.studio.launch import Launcher
 from nudge.studio.visit import Visit
 from nudge.util import formatting

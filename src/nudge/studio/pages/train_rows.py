@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
-from nudge.studio.kit import box, card, text
+from nudge.studio.components import box, card, text
 from nudge.studio.runlog import N_ROWS, Row, RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting

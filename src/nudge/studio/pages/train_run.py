@@ -11,7 +11,7 @@ from nudge.config import Config
 from nudge.errors import NudgeError
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
-from nudge.studio.kit import bar, box, button, message, text
+from nudge.studio.components import bar, box, button, message, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
 from nudge.studio.pages.train_film import Film

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from nudge.studio.kit import box, shape, svg, text
+from nudge.studio.components import box, shape, svg, text
 from nudge.studio.runlog import Curve, Point, RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting

@@ -7,8 +7,8 @@ from nicegui import background_tasks, ui
 
 from nudge.errors import CheckpointError, NudgeError
 from nudge.look import Stored, Weights
-from nudge.studio import shell
-from nudge.studio.kit import box, card, icon, link, message, text
+from nudge.studio import layout
+from nudge.studio.components import box, card, icon, link, message, text
 from nudge.studio.pages.weights_change import ChangeCard
 from nudge.studio.pages.weights_rows import RowCard
 from nudge.studio.pages.weights_tensor import ParameterCard
@@ -25,9 +25,9 @@ LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
 def build(visit: Visit) -> None:
     """Build the page."""
     page = WeightsPage(visit)
-    with shell.page(visit, actions=page.actions):
+    with layout.page(visit, actions=page.actions):
         if visit.run is None and not visit.query.get("file"):
-            shell.no_run(visit)
+            layout.no_run(visit)
         else:
             page.build()
 
@@ -188,7 +188,7 @@ class WeightsPage:
         self.to_inside.set_visibility(run is not None)
         if is_another:
             await self._list()
-        shell.show_bar(self.visit)
+        layout.show_bar(self.visit)
         ui.navigate.history.replace(address)
         self.step_text.text = self.t("ui.step", step=formatting.whole(step)) if step is not None else ""
         self._show_chooser()

@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from nudge.look import Change, Difference, Weights
-from nudge.studio.kit import bar, box, card, text
+from nudge.studio.components import bar, box, card, text
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.visit import Visit
 from nudge.util import formatting

@@ -8,7 +8,7 @@ from torch import Tensor
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
-from nudge.studio.kit import bar, box, card, image, text
+from nudge.studio.components import bar, box, card, image, text
 from nudge.studio.pages.weights_tensor import coloured
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.token_search import find_tokens, token_search

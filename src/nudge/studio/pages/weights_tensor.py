@@ -6,7 +6,7 @@ from typing import Any
 
 from nudge.look import Histogram, Parameter, Weights
 from nudge.studio import charts
-from nudge.studio.kit import box, card, image, text
+from nudge.studio.components import box, card, image, text
 from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.pictures import Values, full_colour, signs_png
 from nudge.studio.visit import Visit

@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Node, Weights
-from nudge.studio.kit import bar, box, icon, text
+from nudge.studio.components import bar, box, icon, text
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nudge.errors import ConfigError
-from nudge.studio.guard import Guard, is_loopback
+from nudge.studio.access import Guard, is_loopback
 
 
 def ask(guard: Guard, *, kind: str = "http", path: str = "/train", query: str = "", **headers: str) -> dict[str, Any]:

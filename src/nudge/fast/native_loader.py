@@ -20,14 +20,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from nudge.util.cpu import instruction_set
 from nudge.util.files import cache_folder
-from nudge.util.system import instruction_set
 
 # Not -ffast-math: it assumes that there are no infinities, and a training step must see them. Contracted, a * b + c is
 # rounded once here and twice there, as the compiler likes; decode.c promises the same sum for one text and for many.
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # promises no such thing, and is up to a tenth faster
 COMPILE_TIMEOUT_S = 120
+SOURCES = Path(__file__).with_name("native")
 
 
 class UnavailableError(Exception):
@@ -36,16 +37,16 @@ class UnavailableError(Exception):
 
 @functools.cache
 def load(name: str, *defines: str) -> ctypes.CDLL:
-    """The functions of NAME.c in this folder, compiled with the macros `defines` unless they are in the cache already.
+    """The functions of native/NAME.c, compiled with the macros `defines` unless they are in the cache already.
 
     The OpenMP runtime is the one that PyTorch has loaded: two of them would keep two teams of threads, each of which
     spins on the cores that the other needs. So import torch first.
 
     Raises: UnavailableError.
     """
-    source = Path(__file__).with_name(f"{name}.c")
+    source = SOURCES / f"{name}.c"
     # All headers count, whoever includes them: they are few and seldom change.
-    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    texts = [path.read_bytes() for path in (source, *sorted(SOURCES.glob("*.h")))]
     options = [*FLAGS, *FLAGS_OF.get(name, ()), *(f"-D{define}" for define in defines)]
     command = [*_compiler(), *options, *shlex.split(os.environ.get("CFLAGS", ""))]
     runtime = _loaded_openmp()

@@ -11,7 +11,7 @@ from nicegui.element import Element
 
 from nudge.errors import NudgeError
 from nudge.studio import words
-from nudge.studio.kit import box, icon, link, message, shape, svg, text
+from nudge.studio.components import box, icon, link, message, shape, svg, text
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, after
 from nudge.studio.worker import SupersededError
