@@ -186,14 +186,15 @@ def _closest_setting(key: str) -> str:
 
 def keys() -> list[str]:
     """Every setting by its full name, such as `train.lr`."""
-    names = []
-    for entry in dataclasses.fields(Config):
-        value = getattr(Config(), entry.name)
-        if dataclasses.is_dataclass(value):
-            names += [f"{entry.name}.{inner.name}" for inner in dataclasses.fields(value)]
-        else:
-            names.append(entry.name)
-    return names
+    return list(flat(to_dict(Config())))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one: {"train": {"lr": 3e-4}} -> {"train.lr": 3e-4}"""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:

@@ -6,6 +6,7 @@ and its name stands in `not_finite`.
 """
 
 import dataclasses
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -175,6 +176,15 @@ def from_json(line: Mapping[str, Any]) -> Event | None:
     except TypeError:  # a value is missing
         return None
     return event
+
+
+def from_line(line: str) -> Event | None:
+    """As `from_json`, of a line as it was read; None, too, for one that a crash tore or that is no event at all."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return from_json(value) if isinstance(value, dict) else None
 
 
 def read(path: Path) -> Iterator[Event]:

@@ -10,12 +10,12 @@ from nudge.config import ModelConfig
 from nudge.look import Arithmetic, explain, shrink, trace
 from nudge.look.stages import ROLES
 from nudge.model.gpt import GPT, init_weights
-from nudge.studio.pages.inside import InsidePage, told_apart
 from nudge.studio.pages.inside_arithmetic import with_numbers, written
 from nudge.studio.pages.inside_cells import drawn
 from nudge.studio.pages.inside_head import SIDE, square_of
 from nudge.studio.pages.inside_lens import colours
 from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
+from nudge.studio.pages.inside_view import InsideView, told_apart
 from nudge.studio.words import texts
 from nudge.studio.worker import SupersededError
 
@@ -88,7 +88,7 @@ def luminance(colour: list[int]) -> float:
 
 
 def test_a_part_that_is_superseded_leaves_the_others_alone() -> None:
-    page = InsidePage.__new__(InsidePage)  # without a browser
+    page = InsideView.__new__(InsideView)  # without a browser
     page._trace = trace(network(), [1, 2])
     shown = []
 

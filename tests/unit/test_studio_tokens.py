@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from nudge.data import bpe
 from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import EOT, BpeTokenizer, Tokenizer
+from nudge.data.tokenizer import EOT, BpeTokenizer, Tokenizer, bytes_of
 from nudge.studio.pages.weights_rows import find, first_token
-from nudge.studio.tokens import Group, Shown, bytes_of, groups, matching, n_unfinished, show, show_each, words_of
+from nudge.studio.tokens import Group, Shown, groups, matching, n_unfinished, show, show_each, words_of
 from nudge.studio.words import Words
 
 ENGLISH = Words("en")

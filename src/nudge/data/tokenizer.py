@@ -388,7 +388,12 @@ def shown_token(tokenizer: Tokenizer, token: int) -> str:
 
     The vocabulary of a network may be larger than its tokenizer's.
     """
-    data = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
+    data = bytes_of(tokenizer, token)
     if data is not None:
         return shown(data)
     return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
+
+
+def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
+    """The bytes of a token; None for one without text. A network may know more ids than its tokenizer."""
+    return tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None

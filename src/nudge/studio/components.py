@@ -7,13 +7,14 @@ renderMode is "richText" (charts.py sees to it).
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
 Action = Callable[..., Any]
+Some = TypeVar("Some", bound=Element)
 
 
 def box(classes: str = "", *, tag: str = "div", style: str = "", **attributes: Any) -> Element:
@@ -38,6 +39,25 @@ def _dressed(element: Element, classes: str, style: str, attributes: Mapping[str
     return element
 
 
+def refill(place: Element) -> Element:
+    """A place without what was in it, to put something else there: `with refill(place):`."""
+    place.clear()
+    return place
+
+
+def mark(element: Element, on: bool, name: str = "on", *, off: str = "", aria: str = "") -> None:
+    """Give an element a class, or take it away and give it `off`; `aria` is the state that says the same."""
+    element.classes(add=name if on else off, remove=off if on else name)
+    if aria:
+        element.props[f"aria-{aria}"] = "true" if on else "false"
+
+
+def named(element: Some, label: str, props: str = "") -> Some:
+    """Something to fill in or to slide, with the name that is read aloud, and Quasar's `props`."""
+    element.props(props).props["aria-label"] = label
+    return element
+
+
 def link(label: object, href: str, classes: str = "", **attributes: Any) -> TextElement:
     """A real link: it works without a script and can be opened in another tab."""
     return text(label, classes, tag="a", href=href, **attributes)
@@ -57,6 +77,13 @@ def button(
     element = ui.button(label, icon=icon, color=None, on_click=action).props("no-caps unelevated").classes(kind)
     _dressed(element, "", "", attributes)
     return element
+
+
+def slider(label: str, slid: Action, *, width: int, last: int = 1, at: int = 0) -> ui.slider:
+    """A slider over 0 .. `last`, so many pixels wide, with its name before it; `slid` gets the event."""
+    text(label, "s13 m")
+    with box("slw", style=f"width:{width}px"):
+        return named(ui.slider(min=0, max=last, value=at, on_change=slid), label)
 
 
 @contextlib.contextmanager
@@ -93,8 +120,7 @@ def choice(
 
     def turn_on(key: str) -> None:
         for other, element in buttons.items():
-            element.classes(add="on" if other == key else "", remove="" if other == key else "on")
-            element.props["aria-checked"] = "true" if other == key else "false"
+            mark(element, other == key, aria="checked")
 
     def picked(key: str) -> Any:
         turn_on(key)
@@ -106,6 +132,11 @@ def choice(
             buttons[key].on("click", lambda key=key: picked(key))
     turn_on(chosen)
     return turn_on
+
+
+def shape_of(shape: tuple[int, ...]) -> str:
+    """(24000, 384) -> [24000, 384]"""
+    return f"[{', '.join(map(str, shape))}]"
 
 
 def legend(*items: tuple[str, str, str]) -> None:

@@ -178,17 +178,10 @@ class Launcher:
 
 def _arguments(config: Config) -> list[str]:
     """What departs from the recipe, as the command line has it."""
-    base, wanted = _flat(configs.to_dict(recipe(config.recipe))), _flat(configs.to_dict(config))
+    base, wanted = configs.flat(configs.to_dict(recipe(config.recipe))), configs.flat(configs.to_dict(config))
     settings = [f"--set={key}={value}" for key, value in wanted.items() if value != base[key] and key != "data.paths"]
     paths = [] if wanted["data.paths"] == base["data.paths"] else [f"--data={path}" for path in config.data.paths]
     return settings + paths
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found
 
 
 def _question(config: Config) -> str:
@@ -225,12 +218,8 @@ async def _ask(question: str) -> dict[str, Any]:
 
 def _last_preparing(lines: Sequence[str]) -> Preparing | None:
     """The progress of preparing, if that is what was last said."""
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError, TypeError):
-            value = json.loads(line)
-            event = events.from_json(value) if isinstance(value, dict) else None
-            return event if isinstance(event, Preparing) else None
-    return None
+    event = next((event for line in reversed(lines) if (event := events.from_line(line))), None)
+    return event if isinstance(event, Preparing) else None
 
 
 def _why(lines: Sequence[str]) -> tuple[str, str]:

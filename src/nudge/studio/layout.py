@@ -1,96 +1,21 @@
-"""What every page has around it: the bar with the pages, the run that is looked at, the language and the theme."""
+"""The bar at the top of every page: the pages, the run that is looked at, the language and the theme."""
 
-import contextlib
-import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import quote
 
 from nicegui import ui
-from nicegui.element import Element
 
-from nudge.errors import NudgeError
 from nudge.studio import words
-from nudge.studio.components import box, icon, link, message, shape, svg, text
-from nudge.studio.models import Opened
-from nudge.studio.visit import Visit, after
-from nudge.studio.worker import SupersededError
+from nudge.studio.components import box, icon, link, refill, shape, svg, text
+from nudge.studio.visit import Visit
 from nudge.util import formatting
 
 PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan", "sheet")  # in the order of the bar
 
 
-@contextlib.contextmanager
-def page(visit: Visit, *, actions: Callable[[], None] | None = None) -> Iterator[Element]:
-    """The page around what is built in it. `actions` puts buttons at the right of the title."""
-    t = visit.t
-    link(t("ui.skip"), "#content", "skip")
-    visit.bar = box("top", tag="header")
-    show_bar(visit)
-    with box(f"page {visit.page}-page", tag="main", id="content"):
-        with box("head"):
-            with box("gr"):
-                text(t(f"{visit.page}.title"), "h", tag="h1")
-                visit.subtitle = text(t(f"{visit.page}.sub"), "sub")
-            if actions:
-                with box("hs"):
-                    actions()
-        visit.banner = box("banner")
-        with box("content") as content:
-            yield content
-
-
-def with_model(visit: Visit, fill: Callable[[Opened], Any]) -> None:
-    """Open the model that the address names, then let `fill` build what shows it.
-
-    Reading a checkpoint takes its time, so the page comes first. Whatever goes wrong is said.
-    """
-    t = visit.t
-    if visit.run is None:
-        return no_run(visit)
-    with box("stack") as place, box("card empty"):
-        ui.spinner(size="28px", color=None)
-        text(t("ui.opening", run=visit.run), "ink2")
-
-    def refuse(error: NudgeError) -> None:
-        place.clear()
-        with place:
-            message(error.message, error.hint, kind="bad")
-
-    async def load() -> None:
-        try:
-            opened = await visit.open_model()
-            place.clear()
-            with place:
-                built = fill(opened)
-                if inspect.isawaitable(built):
-                    await built
-        except SupersededError:
-            return
-        except NudgeError as error:
-            refuse(error)
-        except Exception as error:
-            refuse(visit.bug(error))
-            raise
-
-    after(0, load)
-
-
-def no_run(visit: Visit) -> None:
-    """There is nothing to look at yet."""
-    t = visit.t
-    with box("card empty"):
-        text(t("ui.no_run"), "ct", tag="h2")
-        text(t("ui.no_run_hint"), "ink2")
-        if visit.page != "train":
-            link(t("ui.to_train"), visit.href("train"), "q-btn prim")
-
-
 def show_bar(visit: Visit) -> None:
     """The bar at the top, about the run and the step that are looked at now."""
     t = visit.t
-    visit.bar.clear()
-    with visit.bar:
+    with refill(visit.bar):
         with link("", visit.href("train"), "brand", aria_label="nudge"):
             _mark()
             text("nudge", tag="span")
@@ -106,6 +31,12 @@ def show_bar(visit: Visit) -> None:
                     chosen = language == visit.language
                     link(name, _set(visit, language=language), "on" if chosen else "", lang=language)
             _theme_switch(visit)
+
+
+def readdress(visit: Visit, address: str | None = None) -> None:
+    """The page shows something else than before: its address, `visit.here` unless given, and the bar say so."""
+    ui.navigate.history.replace(address or visit.here)
+    show_bar(visit)
 
 
 def _mark() -> None:

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
+from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, RunError
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
@@ -37,6 +38,10 @@ class Opened:
     @property
     def network(self) -> GPT:
         return self.model.network
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.model.tokenizer
 
     @property
     def n_bytes(self) -> int:

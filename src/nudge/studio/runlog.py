@@ -4,7 +4,6 @@ A log is read once, then only what was appended, and is shared by everybody who 
 page how a run goes, so a reload, a second tab, a studio that came back and a run of a terminal all show the same.
 """
 
-import json
 import math
 import threading
 from array import array
@@ -208,20 +207,11 @@ class RunLog:
         for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
             with self.lock:
                 for line in lines[first : first + _LINES_AT_ONCE]:
-                    self._take_line(line)
+                    self._take(events.from_line(line.decode(errors="replace")))
         return whole > 0
 
-    def _take_line(self, line: bytes) -> None:
-        try:
-            value = json.loads(line.decode(errors="replace"))
-            event = events.from_json(value) if isinstance(value, dict) else None
-            if event is not None:
-                self._take(event)
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-            return  # torn by a crash, or not ours
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, Preparing):
+    def _take(self, event: Event | None) -> None:
+        if event is None or isinstance(event, Preparing):
             return
         self.version += 1
         match event:

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlencode
 
 import uvicorn
@@ -23,6 +22,7 @@ from nudge.studio.access import Guard, is_loopback
 from nudge.studio.launch import Launcher
 from nudge.studio.layout import PAGES
 from nudge.studio.models import Models
+from nudge.studio.page import Page
 from nudge.studio.sheets import Sheets
 from nudge.studio.visit import House
 from nudge.studio.weight_files import WeightFiles
@@ -89,7 +89,8 @@ def _application(runs: Path) -> FastAPI:
         sheets=Sheets(models),
     )
     for name in PAGES:
-        _add_page(house, name, importlib.import_module(f"nudge.studio.pages.{name}"))
+        module = importlib.import_module(f"nudge.studio.pages.{name}")
+        _add_page(house, name, getattr(module, f"{name.capitalize()}Page"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
     ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
@@ -108,7 +109,7 @@ def _application(runs: Path) -> FastAPI:
     return outer
 
 
-def _add_page(house: House, name: str, module: ModuleType) -> None:
+def _add_page(house: House, name: str, page: type[Page]) -> None:
     async def show(request: Request) -> Response | None:
         visit = visits.begin(house, name, request)
         if visit.run is None and (newest := house.models.folders()):
@@ -118,7 +119,7 @@ def _add_page(house: House, name: str, module: ModuleType) -> None:
         client.page.language = _QUASAR_LANGUAGES[visit.language]
         client.page.dark = {"dark": True, "light": False}.get(visit.theme)  # None: as the browser is
         ui.page_title(f"{visit.t(f'nav.{name}')} · nudge")
-        module.build(visit)
+        page(visit)
         return None
 
     ui.page(f"/{name}")(show)

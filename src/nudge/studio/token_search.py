@@ -6,7 +6,7 @@ from functools import partial
 from nicegui import ui
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.studio.components import box, icon, text
+from nudge.studio.components import box, icon, named, refill, text
 from nudge.studio.tokens import Shown, matching
 from nudge.studio.visit import Visit
 
@@ -30,24 +30,20 @@ def token_search(
 ) -> None:
     """The field, and below it what was found, to choose one; the first is chosen at once."""
 
-    async def search(event: object) -> None:
-        wanted = str(getattr(event, "value", "") or "")
+    async def search(wanted: str | None) -> None:
         tokens = await find(wanted) if wanted else []
-        found.clear()
-        if not wanted:
-            return
-        with found:
+        with refill(found):
             for shown in map(show, tokens):
                 chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
                 chip.on("click", visit.handle(partial(choose, shown.id)))
-            if not tokens:
+            if wanted and not tokens:
                 text(visit.t("predict.not_found"), "s12 ink3")
         if tokens:
             await choose(tokens[0])
 
     with box("fill"):
         entry = ui.input(placeholder=hint, on_change=visit.handle(search))
-        entry.props("outlined dense clearable debounce=200 maxlength=200").props["aria-label"] = label
+        named(entry, label, "outlined dense clearable debounce=200 maxlength=200")
         with entry.add_slot("prepend"):
             icon("search")
     found = box("found")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 from typing import Literal
 
-from nudge.data.tokenizer import Tokenizer
+from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import TokenizerError
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import hex_of, shown
 
 Kind = Literal["text", "special", "empty", "part", "bytes"]
 Words = Callable[..., str]
@@ -56,7 +56,7 @@ def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
     if not data:
         return _without_text(tokenizer, token, words)
     kind: Kind = "bytes" if any(map(_is_stray, data.decode("utf-8", "surrogateescape"))) else "text"
-    return Shown(label=shown(data), kind=kind, id=token, hex=_hex(data))
+    return Shown(label=shown(data), kind=kind, id=token, hex=hex_of(data))
 
 
 def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[Shown, ...]:
@@ -129,11 +129,6 @@ def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
         return []
 
 
-def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
-    """The bytes of a token; None for one without text. A network may know more ids than its tokenizer."""
-    return tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
-
-
 def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) -> Iterator[Group]:
     """Groups of tokens that all have text."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in ids]
@@ -169,7 +164,7 @@ def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
             which = str(high) if high - low == 1 else f"{low + 1}–{high}"
             label += words("tokens.part", text=shown(data), which=which, n=len(data))
         position += len(data)
-    return Shown(label=label, kind="part", id=group.tokens[at], hex=_hex(pieces[at]))
+    return Shown(label=label, kind="part", id=group.tokens[at], hex=hex_of(pieces[at]))
 
 
 def _without_text(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
@@ -184,7 +179,3 @@ def _without_text(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
 def _is_stray(character: str) -> bool:
     """A byte that is not UTF-8, as surrogateescape writes it."""
     return "\udc80" <= character <= "\udcff"
-
-
-def _hex(data: bytes) -> str:
-    return data.hex(" ").upper()

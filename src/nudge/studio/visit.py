@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 from nicegui import ui
+from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
 from nudge.errors import NudgeError
 from nudge.studio import components, words
@@ -87,36 +88,44 @@ class Visit:
         assert self.run is not None, "a page without a run shows a message instead"
         return await self.ask(self.house.models.open, self.run, self.step)
 
-    def handle(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """An event handler whose errors are said on the page, and whose outdated questions are forgotten."""
+    def handle(
+        self, function: Callable[..., Any], say: Callable[[NudgeError], None] | None = None
+    ) -> Callable[..., Any]:
+        """An event handler whose errors `say` shows, else `self.say`, and whose outdated questions are forgotten.
+
+        `function` gets what the event is about: the value of a field, what the browser sent.
+        """
+        say = say or self.say
 
         @functools.wraps(function)  # NiceGUI looks at the signature to know whether an event is wanted
-        async def handled(*args: Any) -> None:
+        async def handled(*events: Any) -> None:
             try:
-                answer = function(*args)
+                answer = function(*map(_content, events))
                 if hasattr(answer, "__await__"):
                     await answer
             except SupersededError:
                 return
             except NudgeError as error:
-                self.say(error)
+                say(error)
             except Exception as error:  # a bug: the page says so and goes on, the terminal shows the traceback
-                self.say(self.bug(error))
+                say(NudgeError(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint")))
                 raise
 
         return handled
 
-    def bug(self, error: Exception) -> NudgeError:
-        """What a person is told of an error that nobody expected."""
-        return NudgeError(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint"))
-
     def say(self, error: NudgeError) -> None:
         """Show what went wrong and what to do, at the top of the page; the page goes on."""
-        self.banner.clear()
-        with self.banner:
+        with components.refill(self.banner):
             components.message(
                 error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close")
             )
+
+
+def _content(event: Any) -> Any:
+    """What an event says; a key or another word comes as it is."""
+    if isinstance(event, ValueChangeEventArguments):
+        return event.value
+    return event.args if isinstance(event, GenericEventArguments) else event
 
 
 def begin(house: House, page: str, request: Request) -> Visit:

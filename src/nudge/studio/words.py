@@ -4,7 +4,8 @@ import functools
 import re
 import tomllib
 from importlib import resources
-from typing import Any
+
+from nudge.config import flat
 
 LANGUAGES = {"en": "EN", "ko": "한국어"}  # as the switch shows them
 DEFAULT = "en"
@@ -28,14 +29,7 @@ class Words:
 def texts(language: str) -> dict[str, str]:
     """Every text of a language by its full key, such as `predict.title`."""
     source = resources.files("nudge.studio").joinpath("words", f"{language}.toml")
-    return dict(_flat(tomllib.loads(source.read_text(encoding="utf-8")), ""))
-
-
-def _flat(table: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for key, value in table.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
-    return found
+    return flat(tomllib.loads(source.read_text(encoding="utf-8")))
 
 
 def preferred(accept_language: str) -> str:

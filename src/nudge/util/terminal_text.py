@@ -50,7 +50,12 @@ def _seen(character: str) -> str:
 
 
 def _hex(data: bytes) -> str:
-    return f"<{data.hex(' ').upper()}>"
+    return f"<{hex_of(data)}>"
+
+
+def hex_of(data: bytes) -> str:
+    """Bytes as hexadecimal: EC 9D"""
+    return data.hex(" ").upper()
 
 
 def bar(share: float, cells: int) -> str:

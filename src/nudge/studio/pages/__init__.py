@@ -1,1 +1,1 @@
-"""One module per page: `build(visit)` builds it. A new page is a module, its name in shell.PAGES, and its words."""
+"""One module per page, in it its class: TrainPage in train.py. A new page needs its name in shell.PAGES, and words."""

@@ -3,7 +3,7 @@
 import re
 
 from nudge.look import Arithmetic, Term
-from nudge.studio.components import bar, box, text
+from nudge.studio.components import bar, box, shape_of, text
 from nudge.studio.words import Words
 from nudge.util.formatting import significant, whole
 
@@ -47,7 +47,7 @@ def show_arithmetic(made: Arithmetic, t: Words, token_labels: list[str], *, plac
     with box("made"):
         with box("hs between"):
             text(place, "s12 ink2 cut gr")
-            text(f"{made.name}[{', '.join(map(str, made.index))}]", "mono s12 ink3 nw")
+            text(made.name + shape_of(made.index), "mono s12 ink3 nw")
         with box("hs wrap", style="align-items:baseline;gap:4px 12px"):
             text(_number(made.value), "value num", aria_live="polite")
             text(f"= {written(made.formula)}", "mono s12 ink2")

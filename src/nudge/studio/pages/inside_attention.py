@@ -1,29 +1,27 @@
 """Inside: the attention wall, every head of every layer in small; a click opens one."""
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from nicegui.element import Element
 
 from nudge.look import Trace
-from nudge.studio.components import box, card, image, text
+from nudge.studio.components import box, card, image, mark, text
 from nudge.studio.pages.inside_head import HeadView, masked
+from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import sizes_png
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.inside import InsidePage
 
 N_AT_ONCE = 64  # tokens up to which the whole wall is one question: 144 heads take a tenth of a second
 WIDTH, SMALLEST, LARGEST, GAP = 304, 16, 56, 4  # pixels of a row of heads, of one, and between two
 
 
 class AttentionCard:
-    """The wall at the left, one head at the right; below, how one of its cells was made."""
+    """The wall at the left, one head at the right; below, how one of its cells was made. `unfold` opens a block."""
 
-    def __init__(self, page: "InsidePage") -> None:
-        self.page, self.t = page, page.t
-        t, config = self.t, page.opened.network.config
+    def __init__(self, view: InsideView, unfold: Callable[[int], Awaitable[None]]) -> None:
+        self.view, self.t, self.unfold = view, view.t, unfold
+        t, config = self.t, view.opened.network.config
         note = t("inside.wall_note", blocks=config.n_layer, heads=config.n_head)
         with card(t("inside.wall"), note, right=self._scale), box("attention"):
             with box("wall-place"):
@@ -35,7 +33,7 @@ class AttentionCard:
                         text(t("inside.head_n", n=0) if not head and config.n_head < 9 else head, "s12 ink3 nw mid")
                     self.thumbs = [self._layer(i) for i in range(config.n_layer)]
                 text(t("inside.wall_hint"), "s12 ink3 hint")
-            self.head_view = HeadView(page)
+            self.head_view = HeadView(view)
         self.head_view.add_arithmetic()
 
     def _scale(self) -> None:
@@ -47,25 +45,25 @@ class AttentionCard:
     def _layer(self, layer: int) -> list[Element]:
         text(self.t("inside.block", n=layer), "s12 ink3 nw of")
         thumbs = []
-        for head in range(self.page.opened.network.config.n_head):
+        for head in range(self.view.opened.network.config.n_head):
             # A button that is a picture: one element instead of two, which 144 of them are glad of.
             label = self.t("inside.block_head", layer=layer, head=head)
             thumb = box("thumb", tag="input", type="image", alt=label, title=label, aria_pressed="false")
-            thumb.on("click", self.page.visit.handle(partial(self.choose, layer, head)), args=[])
+            thumb.on("click", self.view.visit.handle(partial(self.choose, layer, head)), args=[])
             thumbs.append(thumb)
         return thumbs
 
     async def show(self) -> None:
         """The patterns of another trace. The open head first: it is what a person looks at."""
         self._mark(on=True)
-        await self.page.show_in_turn(self.head_view.show, self._show_wall)
+        await self.view.show_in_turn(self.head_view.show, self._show_wall)
 
     async def _show_wall(self) -> None:
-        n_layer = self.page.opened.network.config.n_layer
-        step = n_layer if len(self.page.trace.tokens) <= N_AT_ONCE else 1
+        n_layer = self.view.opened.network.config.n_layer
+        step = n_layer if len(self.view.trace.tokens) <= N_AT_ONCE else 1
         for first in range(0, n_layer, step):
             layers = range(first, min(n_layer, first + step))
-            rows = await self.page.ask(_thumbnails, layers, key="wall")
+            rows = await self.view.ask(_thumbnails, layers, key="wall")
             for layer, sources in zip(layers, rows, strict=True):
                 for thumb, source in zip(self.thumbs[layer], sources, strict=True):
                     thumb.props["src"] = source
@@ -73,15 +71,13 @@ class AttentionCard:
     async def choose(self, layer: int, head: int) -> None:
         """Open a head, and the block it is in."""
         self._mark(on=False)
-        self.page.layer, self.page.head = layer, head
+        self.view.layer, self.view.head = layer, head
         self._mark(on=True)
         await self.head_view.show()
-        await self.page.pipeline.unfold(layer)
+        await self.unfold(layer)
 
     def _mark(self, *, on: bool) -> None:
-        thumb = self.thumbs[self.page.layer][self.page.head]
-        thumb.classes(add="on" if on else "", remove="" if on else "on")
-        thumb.props["aria-pressed"] = "true" if on else "false"
+        mark(self.thumbs[self.view.layer][self.view.head], on, aria="pressed")
 
 
 def _thumbnails(trace: Trace, layers: range) -> list[list[str]]:

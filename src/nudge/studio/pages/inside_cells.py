@@ -44,7 +44,7 @@ class Cells:
         self.element.on("click", handle(self._clicked), js_handler=_PLACE)
         self.element.on("keydown", handle(self._pressed), js_handler=_KEY)
         if hovered is not None:
-            row_of = handle(lambda event: hovered(self._in_rows(event.args)))
+            row_of = handle(lambda row: hovered(min(max(0, int(row)), self.n_rows - 1)))
             self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
 
     def show(self, source: str, n_rows: int, n_columns: int, *, alt: str, square: int = 1) -> None:
@@ -67,15 +67,11 @@ class Cells:
             f"top:{self.row * high:.4f}%;left:{self.column * wide:.4f}%;height:{high:.4f}%;width:{wide:.4f}%"
         )
 
-    def _in_rows(self, row: Any) -> int:
-        return min(max(0, int(row)), self.n_rows - 1)
-
-    def _clicked(self, event: Any) -> Any:
-        down, right = event.args
+    def _clicked(self, place: tuple[float, float]) -> Any:
+        down, right = place
         return self._choose(int(down * self.rows_drawn), int(right * self.columns_drawn))
 
-    def _pressed(self, event: Any) -> Any:
-        key = str(event.args)
+    def _pressed(self, key: str) -> Any:
         if key in ("Home", "End"):
             return self._choose(self.row, 0 if key == "Home" else self.n_columns - 1)
         down, right = _STEPS.get(key, (0, 0))

@@ -3,20 +3,18 @@
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from torch import Tensor
 
 from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
-from nudge.studio.components import box, card, choice, text
+from nudge.studio.components import box, card, choice, refill, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells, drawn
+from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import Values, sizes_png
 from nudge.util import formatting
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.inside import InsidePage
 
 SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
 LABEL_HEIGHT = 15  # pixels that a label needs
@@ -37,14 +35,14 @@ class Seen:
 class HeadView:
     """The map of a head with its labels, and the card about one of its cells."""
 
-    def __init__(self, page: "InsidePage") -> None:
-        self.page, self.t = page, page.t
+    def __init__(self, view: InsideView) -> None:
+        self.view, self.t = view, view.t
         self.words = False  # folded to whole words
         self.seen: Seen | None = None
         self.last = (0, 0)  # the cell that is shown
         self.row = 0  # the one whose weights are said
         self.labelled: list[str] = []  # what is written along the sides
-        t, handle = self.t, page.visit.handle
+        t, handle = self.t, view.visit.handle
         with box("head-view"):
             with box("hs wrap", style="gap:8px"):
                 self.title = text("", "b s13", tag="h3")
@@ -68,7 +66,7 @@ class HeadView:
 
     @property
     def labels(self) -> list[str]:
-        return self.page.word_labels if self.words else self.page.labels
+        return self.view.word_labels if self.words else self.view.labels
 
     async def _fold(self, kind: str) -> None:
         self.words = kind == "words"
@@ -76,10 +74,10 @@ class HeadView:
 
     async def show(self) -> None:
         """The head that is chosen, over the trace that is looked at."""
-        t, layer, head = self.t, self.page.layer, self.page.head
-        sizes = self.page.word_sizes if self.words else None
-        seen = await self.page.ask(see, layer, head, sizes, key="head")
-        if (layer, head, self.words) != (self.page.layer, self.page.head, seen.words):  # chosen meanwhile
+        t, layer, head = self.t, self.view.layer, self.view.head
+        sizes = self.view.word_sizes if self.words else None
+        seen = await self.view.ask(see, layer, head, sizes, key="head")
+        if (layer, head, self.words) != (self.view.layer, self.view.head, seen.words):  # chosen meanwhile
             return
         self.seen, n = seen, len(seen.pattern)
         self.title.text = t("inside.block_head", layer=layer, head=head)
@@ -113,8 +111,8 @@ class HeadView:
             with self.left:
                 label = text(labels[at], "mono s11 cut", tag="button", type="button", style=f"top:{middle:.3f}%")
                 for event in ("mouseenter", "focus"):
-                    label.on(event, self.page.visit.handle(partial(self._hovered, at)), args=[])
-                label.on("click", self.page.visit.handle(partial(self._row, at)), args=[])
+                    label.on(event, self.view.visit.handle(partial(self._hovered, at)), args=[])
+                label.on("click", self.view.visit.handle(partial(self._row, at)), args=[])
 
     def _hovered(self, row: int) -> None:
         """Say where a token looks."""
@@ -132,7 +130,7 @@ class HeadView:
 
     def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
         """Whether what is shown is of the text, and folded as, it is now; else the next answer is on its way."""
-        return seen is not None and seen.trace is self.page.trace and seen.words == self.words
+        return seen is not None and seen.trace is self.view.trace and seen.words == self.words
 
     async def _row(self, row: int) -> None:
         if not self._is_current(self.seen):
@@ -156,14 +154,8 @@ class HeadView:
         self.cells.move(row, column)
         self._hovered(row)
         labels = self.labels
-        self.place.text = self.t(
-            "inside.from_to_token",
-            layer=self.page.layer,
-            head=self.page.head,
-            row=labels[row],
-            column=labels[column],
-        )
-        layer, head = self.page.layer, self.page.head
+        layer, head = self.view.layer, self.view.head
+        self.place.text = self.t("inside.from_to_token", layer=layer, head=head, row=labels[row], column=labels[column])
         if self.words:
             await self._show_folded(layer, head, row, column)
         else:
@@ -172,12 +164,11 @@ class HeadView:
     async def _show_cell(self, layer: int, head: int, row: int, column: int) -> None:
         """query . key, / sqrt(K), e^, share."""
         t = self.t
-        score, share = await self.page.ask(_arithmetic, layer, head, row, column, key="pattern cell")
+        score, share = await self.view.ask(_arithmetic, layer, head, row, column, key="pattern cell")
         at = {term.label: term.value for term in share.terms}
-        config = self.page.opened.network.config
+        config = self.view.opened.network.config
         K = config.n_embd // config.n_head
-        self.made.clear()
-        with self.made:
+        with refill(self.made):
             with box("steps"):
                 for label, value, look in (
                     (t("inside.query_key", n=K), formatting.significant(score.value * math.sqrt(K), 4), ""),
@@ -188,30 +179,18 @@ class HeadView:
                     with box("vs"):
                         text(label, "s12 ink3")
                         text(value, f"num step {look}")
-            text(
-                t(
-                    "inside.softmax_note",
-                    largest=formatting.significant(at["largest"], 4),
-                    sum=formatting.significant(at["sum"], 4),
-                ),
-                "s12 ink3",
-                style="margin:12px 0 16px",
-            )
-            show_arithmetic(score, t, self.page.labels, place=t("inside.products", n=K))
+            largest, total = (formatting.significant(at[name], 4) for name in ("largest", "sum"))
+            text(t("inside.softmax_note", largest=largest, sum=total), "s12 ink3", style="margin:12px 0 16px")
+            show_arithmetic(score, t, self.view.labels, place=t("inside.products", n=K))
 
     async def _show_folded(self, layer: int, head: int, row: int, column: int) -> None:
         """The tokens of the word that is looked at, each with what the tokens of this word take from it."""
-        sizes = self.page.word_sizes
-        made = await self.page.ask(_folded, layer, head, sizes, row, column, key="pattern cell")
-        self.made.clear()
-        with self.made:
-            text(
-                self.t("inside.fold_made", rows=sizes[row], columns=sizes[column]),
-                "s13 ink2",
-                style="margin-bottom:8px",
-            )
-            place = formatting.percent(made.value)
-            show_arithmetic(made, self.t, self.page.labels, place=place)
+        sizes = self.view.word_sizes
+        made = await self.view.ask(explain_fold, layer, head, sizes, (row, column), key="pattern cell")
+        with refill(self.made):
+            note = self.t("inside.fold_made", rows=sizes[row], columns=sizes[column])
+            text(note, "s13 ink2", style="margin-bottom:8px")
+            show_arithmetic(made, self.t, self.view.labels, place=formatting.percent(made.value))
 
 
 def square_of(n: int) -> int:
@@ -242,7 +221,3 @@ def masked(pattern: Tensor) -> Values:
 def _arithmetic(trace: Trace, layer: int, head: int, row: int, column: int) -> tuple[Arithmetic, Arithmetic]:
     at, name = (head, row, column), f"blocks.{layer}.attn"
     return explain(trace, f"{name}.scores", at), explain(trace, f"{name}.pattern", at)
-
-
-def _folded(trace: Trace, layer: int, head: int, sizes: tuple[int, ...], row: int, column: int) -> Arithmetic:
-    return explain_fold(trace, layer, head, sizes, (row, column))

@@ -1,20 +1,17 @@
 """Inside: the logit lens, what each block would say next if it were the last one."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Lens, Trace, lens
-from nudge.studio.components import bar, box, card, text
+from nudge.studio.components import bar, box, card, mark, named, refill, text
+from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import cividis
 from nudge.studio.tokens import show
 from nudge.util import formatting
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.inside import InsidePage
 
 N_POSITIONS = 8
 _BRIGHT = 0.18  # luminance, from which black has more contrast than white
@@ -23,8 +20,8 @@ _BRIGHT = 0.18  # luminance, from which black has more contrast than white
 class LensCard:
     """Layers x positions; a cell is the likeliest token, its colour the probability."""
 
-    def __init__(self, page: "InsidePage") -> None:
-        self.page, self.t = page, page.t
+    def __init__(self, view: InsideView) -> None:
+        self.view, self.t = view, view.t
         self.first = 0  # of the positions that are shown
         self.chosen: tuple[int, int] | None = None  # layer, position
         self.found: Lens | None = None
@@ -38,18 +35,17 @@ class LensCard:
     def _window(self) -> None:
         """Which positions are shown, when there are more."""
         with box("slw", style="width:120px") as self.scroll:
-            self.slider = ui.slider(min=0, max=1, value=0).on_value_change(self.page.visit.handle(self._moved))
-            self.slider.props["aria-label"] = self.t("inside.lens_positions")
+            slider = ui.slider(min=0, max=1, value=0, on_change=self.view.visit.handle(self._moved))
+            self.slider = named(slider, self.t("inside.lens_positions"))
 
-    async def _moved(self, event: object) -> None:
-        first = int(getattr(event, "value", 0))
+    async def _moved(self, first: float) -> None:
         if first != self.first:
-            self.first = first
+            self.first = int(first)
             await self._ask()
 
     async def show(self) -> None:
         """The last positions of another trace."""
-        last = max(0, len(self.page.trace.tokens) - N_POSITIONS)
+        last = max(0, len(self.view.trace.tokens) - N_POSITIONS)
         self.first, self.chosen = last, None
         self.slider.props["max"] = max(1, last)
         self.slider.value = last
@@ -57,21 +53,20 @@ class LensCard:
         await self._ask()
 
     async def _ask(self) -> None:
-        T = len(self.page.trace.tokens)
+        T = len(self.view.trace.tokens)
         positions = range(self.first, min(T, self.first + N_POSITIONS))
-        found = await self.page.ask(_look, positions, key="lens")
-        self.found, self.trace = found, self.page.trace
+        found = await self.view.ask(_look, positions, key="lens")
+        self.found, self.trace = found, self.view.trace
         self._draw(found)
 
     def _draw(self, found: Lens) -> None:
         n = len(found.positions)
-        self.grid.clear()
         self.cells.clear()
         self.grid.style(f"grid-template-columns:minmax(64px,max-content) repeat({n},minmax(0,1fr))")
-        with self.grid:
+        with refill(self.grid):
             text("")
             for position in found.positions:
-                text(self.page.labels[position], "s12 ink3 mono cut over", title=str(position))
+                text(self.view.labels[position], "s12 ink3 mono cut over", title=str(position))
             for layer, name in enumerate(found.layers):
                 text(self._layer(layer), "s12 ink3 nw layer", title=name)
                 for column in range(n):
@@ -86,63 +81,46 @@ class LensCard:
 
     def _cell(self, found: Lens, layer: int, column: int) -> None:
         probability = found.probabilities[layer, column, 0].item()
-        shown = show(self.page.tokenizer, int(found.tokens[layer, column, 0]), self.t)
+        label = show(self.view.opened.tokenizer, int(found.tokens[layer, column, 0]), self.t).label
         background, ink = colours(probability)
-        position = found.positions[column]
+        position, percent = found.positions[column], formatting.percent(probability)
         said = self.t(
-            "inside.lens_cell",
-            layer=self._layer(layer),
-            token=self.page.labels[position],
-            next=shown.label,
-            p=formatting.percent(probability),
+            "inside.lens_cell", layer=self._layer(layer), token=self.view.labels[position], next=label, p=percent
         )
-        cell = text(
-            shown.label,
-            "c cut",
-            tag="button",
-            type="button",
-            style=f"background:{background};color:{ink}",
-            title=formatting.percent(probability),
-            aria_label=said,
-        )
+        look = {"style": f"background:{background};color:{ink}", "title": percent, "aria_label": said}
+        cell = text(label, "c cut", tag="button", type="button", **look)
+        cell.on("click", self.view.visit.handle(partial(self._detail, layer, position)))
         self.cells[layer, position] = cell
-        cell.on("click", self.page.visit.handle(partial(self._detail, layer, position)))
 
     def _detail(self, layer: int, position: int) -> None:
         """The likeliest tokens of one cell, and the rank of the one that really came."""
-        if self.found is None or self.trace is not self.page.trace:  # of another text, which is still shown
+        if self.found is None or self.trace is not self.view.trace:  # of another text, which is still shown
             return
         t, found = self.t, self.found
         if self.chosen in self.cells:
-            self.cells[self.chosen].classes(remove="on").props["aria-pressed"] = "false"
+            mark(self.cells[self.chosen], False, aria="pressed")
         self.chosen = (layer, position)
-        self.cells[self.chosen].classes("on").props["aria-pressed"] = "true"
+        mark(self.cells[self.chosen], True, aria="pressed")
         column = position - found.positions[0]
         probabilities = found.probabilities[layer, column].tolist()
-        self.detail.clear()
-        with self.detail:
-            said = t("inside.lens_says", layer=self._layer(layer), token=self.page.labels[position])
+        with refill(self.detail):
+            said = t("inside.lens_says", layer=self._layer(layer), token=self.view.labels[position])
             text(said, "s13 m", style="margin-bottom:8px")
             for token, probability in zip(found.tokens[layer, column].tolist(), probabilities, strict=True):
                 with box("lens-bar"):
-                    text(show(self.page.tokenizer, token, t).label, "mono s12 cut")
+                    text(show(self.view.opened.tokenizer, token, t).label, "mono s12 cut")
                     with box():
                         bar(probability / (probabilities[0] or 1.0), "thin")
                     text(formatting.percent(probability), "s12 num right")
             text(self._came(found, layer, position), "s12 ink2", style="margin-top:8px")
 
     def _came(self, found: Lens, layer: int, position: int) -> str:
-        tokens = self.page.trace.tokens
+        tokens = self.view.trace.tokens
         if position + 1 == len(tokens) or found.target_ranks is None:
             return self.t("inside.lens_end")
         rank = int(found.target_ranks[layer, position - found.positions[0]])
-        size = self.page.opened.network.config.vocab_size
-        return self.t(
-            "inside.lens_came",
-            token=self.page.labels[position + 1],
-            rank=formatting.whole(rank),
-            size=formatting.whole(size),
-        )
+        size = formatting.whole(self.view.opened.network.config.vocab_size)
+        return self.t("inside.lens_came", token=self.view.labels[position + 1], rank=formatting.whole(rank), size=size)
 
 
 def _look(trace: Trace, positions: range) -> Lens:

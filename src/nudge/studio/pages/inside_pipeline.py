@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nicegui.element import Element
 
 from nudge.look import Trace
-from nudge.studio.components import box, card, icon, image, legend, shape, svg, text
+from nudge.studio.components import box, card, icon, image, legend, mark, shape, shape_of, svg, text
 from nudge.studio.pages.inside_stage import StagePanel, picture
+from nudge.studio.pages.inside_view import InsideView
 from nudge.util.formatting import whole
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.inside import InsidePage
 
 Node = Literal["first", "main", "last", "block", "open", "branch", "plus"]
 ROWS, COLUMNS = 24, 96  # of a strip in a row
@@ -64,13 +62,13 @@ AFTER_BLOCKS = (
 class Pipeline:
     """The card. At most one block is unfolded and one stage open."""
 
-    def __init__(self, page: "InsidePage") -> None:
-        self.page, self.t = page, page.t
-        self.config = page.opened.network.config
+    def __init__(self, view: InsideView) -> None:
+        self.view, self.t = view, view.t
+        self.config = view.opened.network.config
         self.rows: dict[str, Row] = {}  # by the name of the first stage
         self.blocks: list[tuple[Element, Row, Element]] = []
         self.unfolded: int | None = None
-        self.panel: StagePanel | None = None
+        self.open: tuple[Row, StagePanel] | None = None
         t = self.t
         n_layer = self.config.n_layer
         colours = (("−", "var(--blue)", "square"), ("0", "var(--sunken)", "square"), ("+", "var(--accent)", "square"))
@@ -97,17 +95,17 @@ class Pipeline:
 
     async def show(self) -> None:
         """Real values into every row: another text, or another checkpoint."""
-        T = len(self.page.trace.tokens)
+        T = len(self.view.trace.tokens)
         self.note.text = self.t(
             "inside.pipeline_note", tokens=whole(T), channels=whole(self.config.n_embd), blocks=self.config.n_layer
         )
         self.strips_note.text = self._which_values(T)
         rows = [*(row for _, row, _ in self.blocks), *self.rows.values()]
-        await self.page.show_in_turn(partial(self._fill, rows, key="strips"), self._show_panel)
+        await self.view.show_in_turn(partial(self._fill, rows, key="strips"), self._show_panel)
 
     async def _show_panel(self) -> None:
-        if self.panel is not None:
-            await self.panel.show()
+        if self.open is not None:
+            await self.open[1].show()
 
     def _which_values(self, T: int) -> str:
         every = -(-self.config.n_embd // COLUMNS)
@@ -117,9 +115,9 @@ class Pipeline:
         return f"{channels} {tokens} {self.t('inside.open_a_stage')}"
 
     async def _fill(self, rows: "list[Row]", *, key: str) -> None:
-        sources = await self.page.ask(pictures, [row.line.stages[0] for row in rows], key=key)
+        sources = await self.view.ask(pictures, [row.line.stages[0] for row in rows], key=key)
         for row, source in zip(rows, sources, strict=True):
-            row.show(source, self.page.trace.stage(row.line.stages[0]).shape)
+            row.show(source, self.view.trace.stage(row.line.stages[0]).shape)
 
     async def toggle_block(self, i: int) -> None:
         """Unfold a block and fold the one that was; or fold it."""
@@ -129,7 +127,7 @@ class Pipeline:
         if i == self.unfolded:
             return
         inside = [name for name, row in self.rows.items() if row.in_block]
-        if self.panel is not None and self.panel.row.in_block:
+        if self.open is not None and self.open[0].in_block:
             self._close()
         for name in inside:
             del self.rows[name]
@@ -143,7 +141,7 @@ class Pipeline:
             if j in (self.unfolded, i):
                 inner.clear()
             row.expanded(j == i)
-            element.classes(add="unfolded" if j == i else "", remove="" if j == i else "unfolded")
+            mark(element, j == i, "unfolded")
         self.unfolded = i
         if i is not None:
             with self.blocks[i][2]:
@@ -152,38 +150,34 @@ class Pipeline:
 
     async def toggle_stage(self, row: "Row") -> None:
         """Open a stage under its row and close the one that was open; or close it."""
-        was = self.panel.row if self.panel is not None else None
-        self._close()
-        if was is not row:
+        if self._close() is not row:
             row.expanded(True)
             with row.place:
-                self.panel = StagePanel(self.page, row)
-            await self.panel.show()
+                self.open = row, StagePanel(self.view, row.line.stages, called=row.label)
+            await self._show_panel()
 
-    def _close(self) -> None:
-        if self.panel is not None:
-            self.panel.row.place.clear()
-            self.panel.row.expanded(False)
-            self.panel = None
+    def _close(self) -> "Row | None":
+        """Close the stage that is open; returns the row that it is of."""
+        if self.open is None:
+            return None
+        row, self.open = self.open[0], None
+        row.place.clear()
+        row.expanded(False)
+        return row
 
 
 class Row:
     """A row, and the place under it where its stage opens."""
 
     def __init__(self, pipeline: Pipeline, line: Line, *, block: int | None = None, in_block: bool = False) -> None:
-        t, handle = pipeline.t, pipeline.page.visit.handle
+        t, handle = pipeline.t, pipeline.view.visit.handle
         self.line, self.in_block = line, in_block
         config = pipeline.config
         sizes = {"heads": config.n_head, "C": whole(config.n_embd), "F": whole(4 * config.n_embd), "n": block}
         self.label = t(f"inside.row.{line.key}", **sizes)
         details = t(f"inside.detail.{line.key}", **sizes)
-        self.button = box(
-            f"pr at-{line.node}",
-            tag="button",
-            type="button",
-            aria_expanded="false",
-            aria_label=f"{self.label}: {details}",
-        )
+        self.button = box(f"pr at-{line.node}", tag="button", type="button", aria_label=f"{self.label}: {details}")
+        self.expanded(False)
         with self.button:
             _draw(line.node)
             with box("vs what"):
@@ -204,7 +198,7 @@ class Row:
 
     def show(self, source: str, shape: tuple[int, ...]) -> None:
         self.strip.props.update({"src": source, "alt": self.alt})
-        self.shape.text = f"[{', '.join(map(str, shape))}]"
+        self.shape.text = shape_of(shape)
 
 
 def pictures(trace: Trace, names: list[str]) -> list[str]:

@@ -1,42 +1,37 @@
 """Inside: a stage that is open: its role, its shape, its values, and how one of them was made."""
 
-from typing import TYPE_CHECKING
-
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
-from nudge.studio.components import box, choice, pairs, text
+from nudge.studio.components import box, choice, pairs, refill, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
+from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png
 from nudge.studio.tokens import show
 from nudge.studio.words import Words
 from nudge.util.formatting import percent, significant, whole
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.inside import InsidePage
-    from nudge.studio.pages.inside_pipeline import Row
 
 ROWS, COLUMNS = 32, 96
 SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
 
 
 class StagePanel:
-    """What opens under a row of the pipeline."""
+    """What opens under a row of the pipeline that is `called` so: one of its stages, the first one to begin with."""
 
-    def __init__(self, page: "InsidePage", row: "Row") -> None:
-        self.page, self.row, self.t = page, row, page.t
-        self.name = row.line.stages[0]
-        self.head = page.head
+    def __init__(self, view: InsideView, stages: tuple[str, ...], *, called: str) -> None:
+        self.view, self.t = view, view.t
+        self.name = stages[0]
+        self.head = view.head
         self.strip: Strip | None = None
         self.trace: Trace | None = None  # that the strip is of
-        t, handle = self.t, page.visit.handle
+        t, handle = self.t, view.visit.handle
         with box("panel"):
-            if len(row.line.stages) > 1:
-                names = {name: _short(name) for name in row.line.stages}
-                choice(names, self.name, handle(self._choose), label=t("inside.value_of", name=row.label))
+            if len(stages) > 1:
+                names = {name: name.rsplit(".", 1)[-1] for name in stages}
+                choice(names, self.name, handle(self._choose), label=t("inside.value_of", name=called))
             self.role = text("", "s13 ink2")
             with box("hs", style="gap:8px") as self.heads:
                 text(t("inside.head"), "s12 ink2 m")
-                numbers = {str(head): str(head) for head in range(page.opened.network.config.n_head)}
+                numbers = {str(head): str(head) for head in range(view.opened.network.config.n_head)}
                 choice(numbers, str(self.head), handle(self._choose_head), label=t("inside.head"), classes="wrap tiny")
             self.facts = box()
             self.cells = Cells(self._cell, label=t("inside.cells"), handle=handle)
@@ -53,7 +48,7 @@ class StagePanel:
 
     @property
     def stage(self) -> Stage:
-        return self.page.trace.stage(self.name)
+        return self.view.trace.stage(self.name)
 
     async def show(self) -> None:
         """The values of the stage, then how the chosen one was made, then the range of all."""
@@ -61,47 +56,41 @@ class StagePanel:
         has_heads = len(stage.shape) == 3
         self.role.text = t(f"inside.role.{stage.kind}")
         self.heads.set_visibility(has_heads)
-        strip, source = await self.page.ask(look, self.name, self.head, key="stage")
+        strip, source = await self.view.ask(look, self.name, self.head, key="stage")
         if asked != (self.name, self.head):  # another one was chosen meanwhile
             return
-        self.strip, self.trace = strip, self.page.trace
+        self.strip, self.trace = strip, self.view.trace
         n_rows, n_columns = strip.values.shape if stage.kind != "tokens" else strip.values.T.shape
         self.cells.element.style(f"height:{min(20, max(6, 200 // n_rows)) * n_rows}px")
         self.cells.show(source, n_rows, n_columns, alt=t("inside.strip_of", name=self.name))
         self.which.text = which_values(strip, stage, t)
         self._show_facts("…")
-        await self.page.show_in_turn(self._show_cell, self._show_range)
+        await self.view.show_in_turn(self._show_cell, self._show_range)
 
     async def _show_cell(self) -> None:
         await self._cell(self.cells.row, self.cells.column)
 
     async def _show_range(self) -> None:
         t, stage, asked = self.t, self.stage, (self.name, self.head)
-        low, high = await self.page.ask(_extremes, *asked, key="extremes")
+        low, high = await self.view.ask(_extremes, *asked, key="extremes")
         if asked != (self.name, self.head):
             return
         ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
         self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
 
     def _show_facts(self, extremes: str) -> None:
-        t, shape = self.t, self.stage.shape
-        self.facts.clear()
-        with self.facts:
-            pairs(
-                (t("inside.name"), self.name),
-                (t("inside.shape"), f"[{', '.join(map(whole, shape))}]"),
-                (t("inside.range"), extremes),
-                classes="facts",
-            )
+        t, shape = self.t, f"[{', '.join(map(whole, self.stage.shape))}]"
+        with refill(self.facts):
+            rows = (t("inside.name"), self.name), (t("inside.shape"), shape), (t("inside.range"), extremes)
+            pairs(*rows, classes="facts")
 
     async def _cell(self, row: int, column: int) -> None:
-        if self.strip is None or self.trace is not self.page.trace:  # a strip of another text is still shown
+        if self.strip is None or self.trace is not self.view.trace:  # a strip of another text is still shown
             return
         index = self._index(self.strip, row, column)
-        made = await self.page.ask(_explain, self.name, index, key="cell")
-        self.made.clear()
-        with self.made:
-            show_arithmetic(made, self.t, self.page.labels, place=self._place(made))
+        made = await self.view.ask(explain, self.name, index, key="cell")
+        with refill(self.made):
+            show_arithmetic(made, self.t, self.view.labels, place=self._place(made))
 
     def _index(self, strip: Strip, row: int, column: int) -> tuple[int, ...]:
         """Where in the stage a cell of the picture is."""
@@ -116,11 +105,11 @@ class StagePanel:
         t, kind = self.t, self.stage.kind
         *head, token, last = made.index if len(made.index) > 1 else (made.index[0], 0)
         parts = [t("inside.head_n", n=head[0])] if head else []
-        parts.append(t("inside.token_n", n=token, token=self.page.labels[token]))
+        parts.append(t("inside.token_n", n=token, token=self.view.labels[token]))
         if kind in ("attn.scores", "attn.pattern"):
-            parts.append(t("inside.looks_at", n=last, token=self.page.labels[last]))
+            parts.append(t("inside.looks_at", n=last, token=self.view.labels[last]))
         elif kind in ("logits", "probabilities"):
-            parts.append(f"“{show(self.page.tokenizer, last, t).label}”")
+            parts.append(f"“{show(self.view.opened.tokenizer, last, t).label}”")
         elif kind != "tokens":
             parts.append(t("inside.term.unit" if kind in ("mlp.pre", "mlp.post") else "inside.term.channel", n=last))
         if kind in SIZES:
@@ -142,10 +131,6 @@ def _extremes(trace: Trace, name: str, head: int) -> tuple[float, float]:
 
 def _head_of(stage: Stage, head: int) -> int | None:
     return head if len(stage.shape) == 3 else None
-
-
-def _explain(trace: Trace, name: str, index: tuple[int, ...]) -> Arithmetic:
-    return explain(trace, name, index)
 
 
 def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
@@ -171,7 +156,3 @@ def which_values(strip: Strip, stage: Stage, t: Words) -> str:
         return f"{columns} {rows}"
     full = full_colour(strip.values.float().cpu().numpy())
     return f"{columns} {rows} {t('inside.full_colour', n=significant(full, 2))}"
-
-
-def _short(name: str) -> str:
-    return name.rsplit(".", 1)[-1]

@@ -8,42 +8,26 @@ from nicegui.events import KeyEventArguments
 
 from nudge.look import Knobs, Moved, Prediction, Turned, predict, turn
 from nudge.model.gpt import GPT
-from nudge.studio import layout
-from nudge.studio.components import box, button, card, choice
-from nudge.studio.models import Opened
+from nudge.studio.components import box, button, card, choice, mark
 from nudge.studio.pages.knobs_desk import Desk
 from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_smallest import smallest_networks
-from nudge.studio.text_entry import first_text, text_field, tokens_of
-from nudge.studio.visit import Visit
+from nudge.studio.text_entry import TextPage
 from nudge.util import formatting
 from nudge.util.terminal_text import shown
 
 N_TAIL = 24  # characters of the text that stand beside "Next token"
 
 
-def build(visit: Visit) -> None:
-    """Build the page."""
-
-    async def fill(opened: Opened) -> None:
-        await KnobsPage(visit, opened).build()
-
-    with layout.page(visit):
-        layout.with_model(visit, fill)
-
-
-class KnobsPage:
+class KnobsPage(TextPage):
     """One person's view: a text, the knobs, and what comes next as trained (A) and as turned (B)."""
 
-    def __init__(self, visit: Visit, opened: Opened) -> None:
-        self.visit, self.opened, self.t = visit, opened, visit.t
-        self.ids: tuple[int, ...] = ()
-        self.base: tuple[GPT, Prediction] | None = None  # what that network said last; it stays while knobs are turned
+    ids: tuple[int, ...] = ()
+    base: tuple[GPT, Prediction] | None = None  # what that network said last; it stays while knobs are turned
 
-    async def build(self) -> None:
-        first = await first_text(self.visit, self.opened)
-        self._text_card(first)
+    async def arrange(self) -> None:
+        self._text_card()
         listen = self.visit.handle(self.listen)
         with box("knobs-grid"):
             self.desk = Desk(self.visit, self.opened.network.config, listen)
@@ -53,14 +37,12 @@ class KnobsPage:
             self.parameters = AnyParameter(self.visit, self.opened, listen)
         smallest_networks(self.visit)
         ui.keyboard(self._key, repeating=False, ignore=["input", "textarea", "select"])
-        await self.visit.handle(self._read)(first)
 
-    def _text_card(self, first: str) -> None:
+    def _text_card(self) -> None:
         t = self.t
         with card(classes="tight"):
             with box("hs knobs-text"):
-                with box("fill gr"):
-                    text_field(self.visit, first, self._read, label=t("knobs.text"))
+                self.text_field("fill gr")
                 sides = {"a": t("knobs.side_a"), "b": t("knobs.side_b")}
                 self.show_side = choice(sides, "b", self._show, label=t("knobs.compare"))
                 button(t("knobs.reset"), self.visit.handle(self._reset), icon="restart_alt")
@@ -68,8 +50,8 @@ class KnobsPage:
 
     # What the person does.
 
-    async def _read(self, written: str) -> None:
-        self.ids = tuple(await tokens_of(self.visit, self.opened, written, self.notes))
+    async def read(self, written: str) -> None:
+        self.ids = tuple(await self.tokens_of(written))
         tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.listen()
@@ -87,7 +69,7 @@ class KnobsPage:
             self._show(side)
 
     def _show(self, side: str) -> None:
-        self.heard.classes(add="side-a" if side == "a" else "", remove="" if side == "a" else "side-a")
+        mark(self.heard, side == "a", "side-a")
 
     # What the network says.
 
@@ -107,7 +89,7 @@ class KnobsPage:
 
     def _turn(self, ids: tuple[int, ...], knobs: Knobs) -> tuple[Turned, tuple[Moved, ...]]:
         """In the worker's thread. What is said as trained is asked for once a text, or network if an update is kept."""
-        network, tokenizer = self.opened.network, self.opened.model.tokenizer
+        network, tokenizer = self.opened.network, self.opened.tokenizer
         if self.base is None or self.base[0] is not network or self.base[1].context != ids:
             self.base = network, predict(network, tokenizer, ids)
         turned = turn(network, tokenizer, ids, knobs, base=self.base[1])

@@ -8,7 +8,7 @@ from nicegui.element import Element
 
 from nudge.config import ModelConfig
 from nudge.look import Knobs
-from nudge.studio.components import box, card, legend, text
+from nudge.studio.components import box, card, legend, mark, text
 from nudge.studio.dial import Dial
 from nudge.studio.visit import Visit
 
@@ -38,9 +38,8 @@ class Channel:
     def show(self, *, silent: bool) -> None:
         """Show which buttons are on, and whether anything of this block is heard."""
         for element, on in ((self.mute_button, self.muted), (self.solo_button, self.solo)):
-            element.classes(add="on" if on else "", remove="" if on else "on")
-            element.props["aria-pressed"] = str(on).lower()
-        self.place.classes(add="silent" if silent else "", remove="" if silent else "silent")
+            mark(element, on, aria="pressed")
+        mark(self.place, silent, "silent")
 
 
 def _switch(label: str, said: str) -> Element:

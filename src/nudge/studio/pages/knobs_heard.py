@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from nudge.look import Moved, Turned
-from nudge.studio.components import bar, box, card, legend, pairs, text
+from nudge.studio.components import bar, box, card, legend, pairs, refill, text
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit
@@ -37,12 +37,11 @@ class NextToken:
     def show(self, turned: Turned, top: Sequence[Moved]) -> None:
         t = self.t
         largest = max(max(moved.before, moved.after) for moved in top)
-        self.rows.clear()
-        with self.rows:
+        with refill(self.rows):
             for place, moved in enumerate(top):
                 if place == N_TOP:
                     text(t("knobs.newcomers"), "s12 ink3 newcomers")
-                shown = show(self.opened.model.tokenizer, moved.token, t)
+                shown = show(self.opened.tokenizer, moved.token, t)
                 with box("row"):
                     text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
                     _compare(moved.before, moved.after, largest, t)

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from nudge.errors import ConfigError
 from nudge.look import knobs
-from nudge.studio.components import box, button, card, field, message, text
+from nudge.studio.components import box, button, card, field, message, named, refill, text
 from nudge.studio.dial import Dial
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit
@@ -43,21 +43,18 @@ class AnyParameter:
         with box("fld"):
             text(self.t("knobs.parameter"), "l")
             names = list(self.shapes)
-            self.chosen = ui.select(
-                names, value=next((n for n in names if n.endswith("c_proj.weight")), names[0]), with_input=True
-            )
-            self.chosen.props("outlined dense options-dense").props["aria-label"] = self.t("knobs.parameter")
-            self.chosen.on_value_change(self.visit.handle(self._choose))
+            first = next((name for name in names if name.endswith("c_proj.weight")), names[0])
+            select = ui.select(names, value=first, with_input=True, on_change=self.visit.handle(self._choose))
+            self.chosen = named(select, self.t("knobs.parameter"), "outlined dense options-dense")
 
     def _value_fields(self) -> None:
         t = self.t
         with box("one-value"):
             with field(t("knobs.index")):
-                self.index = ui.input(on_change=self.visit.handle(self._show_trained))
-                self.index.props("outlined dense debounce=200 maxlength=60").props["aria-label"] = t("knobs.index")
+                index = ui.input(on_change=self.visit.handle(self._show_trained))
+                self.index = named(index, t("knobs.index"), "outlined dense debounce=200 maxlength=60")
             with field(t("knobs.value")):
-                self.value = ui.input()
-                self.value.props("outlined dense maxlength=30 inputmode=decimal").props["aria-label"] = t("knobs.value")
+                self.value = named(ui.input(), t("knobs.value"), "outlined dense maxlength=30 inputmode=decimal")
                 self.value.on("keydown.enter", self.visit.handle(self._set))
             button(t("knobs.set"), self.visit.handle(self._set))
         self.note = text("", "s12 ink3")
@@ -77,7 +74,7 @@ class AnyParameter:
 
     def _show_trained(self, _: object = None) -> None:
         self.wrong.clear()
-        shape = " × ".join(formatting.whole(size) for size in self.shapes[self.name])
+        shape = " × ".join(map(formatting.whole, self.shapes[self.name]))
         try:
             trained = formatting.significant(knobs.value(self.opened.network, self.name, self._where()), 4)
         except ConfigError:  # an index that is still being typed
@@ -158,8 +155,7 @@ class AnyParameter:
 
     def _show_set(self) -> None:
         """What is not as trained, each with a way back."""
-        self.set_ones.clear()
-        with self.set_ones:
+        with refill(self.set_ones):
             for name, factor in self.factors.items():
                 self._pick(f"{name} × {formatting.fixed(factor)}", partial(self._forget, name))
             for (name, where), value in list(self.weights.items())[:N_SHOWN]:

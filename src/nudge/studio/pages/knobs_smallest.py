@@ -9,7 +9,7 @@ from nicegui.element import Element
 
 from nudge.look import Line, Logistic
 from nudge.studio import pictures
-from nudge.studio.components import box, button, card, choice, image, pairs, shape, svg, text
+from nudge.studio.components import box, button, card, choice, image, named, pairs, shape, svg, text
 from nudge.studio.dial import Dial
 from nudge.studio.visit import Visit
 from nudge.util import formatting
@@ -28,8 +28,7 @@ def _slider(label: str, low: float, high: float, value: float, changed: Callable
     """A slider with its name before it and its value behind."""
     with box("sl"):
         text(label, "s13 ink2")
-        slider = ui.slider(min=low, max=high, step=(high - low) / 40, value=value)
-        slider.props["aria-label"] = label
+        slider = named(ui.slider(min=low, max=high, step=(high - low) / 40, value=value), label)
         shown = text(formatting.fixed(value), "s13 num right")
 
     def show() -> None:

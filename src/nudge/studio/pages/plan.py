@@ -1,39 +1,29 @@
 """Plan: what a training run needs before it starts. The form's state is the address, so that a plan can be sent on."""
 
-from nicegui import ui
-
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan
 from nudge.plan.speed import validate
 from nudge.studio import layout
-from nudge.studio.components import box, message, text
+from nudge.studio.components import box, mark, message, refill, text
+from nudge.studio.page import Page
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
 from nudge.studio.pages.plan_ladder import Ladder
 from nudge.studio.pages.plan_memory import memory
 from nudge.studio.pages.plan_question import FIELDS, asked, opening
-from nudge.studio.visit import Visit
 
 
-def build(visit: Visit) -> None:
-    """Build the page."""
-
-    def actions() -> None:
-        found = validate()
-        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
-        text(visit.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
-
-    with layout.page(visit, actions=actions):
-        PlanPage(visit)
-
-
-class PlanPage:
+class PlanPage(Page):
     """The form at the left, what follows from it at the right."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit, self.ladder_of = visit, "time"
-        written = opening(visit.query)
+    ladder_of = "time"
+
+    def build(self) -> None:
+        visit, found, written = self.visit, validate(), opening(self.visit.query)
+        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
+        with self.title_row, box("hs"):
+            text(self.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
         with box("grid plan"):
             with box("stack"):
                 self.form = PlanForm(visit, written, self._changed)
@@ -49,31 +39,27 @@ class PlanPage:
         visit = self.visit
         others = {name: value for name, value in visit.query.items() if name not in FIELDS}
         visit.query = {**others, **written}
-        ui.navigate.history.replace(visit.here)
-        layout.show_bar(visit)
+        layout.readdress(visit)
         self._answer(written)
 
     def _answer(self, written: dict[str, str]) -> None:
-        self.wrong.clear()
-        try:
-            answer = plan(asked(written))
-        except ConfigError as error:
-            self.place.classes(add="outdated")
-            self.costs.classes(add="outdated")
-            with self.wrong:
+        answer = None
+        with refill(self.wrong):
+            try:
+                answer = plan(asked(written))
+            except ConfigError as error:
                 message(error.message, error.hint, kind="bad")
-            return
-        self._show(answer)
+        for place in (self.place, self.costs):
+            mark(place, answer is None, "outdated")
+        if answer is not None:
+            self._show(answer)
 
     def _show(self, answer: Plan) -> None:
-        t = self.visit.t
+        t = self.t
         self.form.show(answer)
-        for place in (self.place, self.costs):
-            place.clear()
-            place.classes(remove="outdated")
-        with self.costs:
+        with refill(self.costs):
             plan_result.costs(t, answer)
-        with self.place:
+        with refill(self.place):
             plan_result.figures(t, answer)
             memory(t, answer)
             Ladder(t, answer, self.ladder_of, self._ladder_turned)

@@ -7,7 +7,7 @@ from nudge.plan import lecture, published, speed, tables
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
-from nudge.studio.components import box, icon, text
+from nudge.studio.components import box, icon, refill, text
 from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.visit import Visit
 from nudge.util import formatting
@@ -34,9 +34,8 @@ class Fold:
 
     def refresh(self) -> None:
         """Make anew what is in it, if anybody sees it."""
-        self.place.clear()
-        if self.is_open:
-            with self.place:
+        with refill(self.place):
+            if self.is_open:
                 self.fill()
 
 

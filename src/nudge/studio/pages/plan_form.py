@@ -4,17 +4,18 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Any
 
 from nicegui import ui
 
 from nudge.errors import ConfigError
-from nudge.model.sizes import ParameterCounts, parameter_counts
+from nudge.model.sizes import ParameterCounts
 from nudge.plan import hardware
 from nudge.plan.planner import CHINCHILLA, Plan
-from nudge.recipes import RECIPES, recipe
-from nudge.studio.components import box, card, choice, field, link, pairs, text
+from nudge.studio.components import box, card, choice, field, link, named, pairs, refill, text
 from nudge.studio.pages.plan_question import CHOICES
+from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -37,8 +38,7 @@ class PlanForm:
 
     def _run(self) -> None:
         t = self.t
-        models = {name: f"{name} · {formatting.count(_n_params(name), t.language)}" for name in RECIPES}
-        self._select("recipe", models)
+        self._select("recipe", recipe_choice(t.language))
         self._entry("tokens")
         with box("grid halves"):
             self._entry("budget", "prefix=$")
@@ -58,10 +58,8 @@ class PlanForm:
         t = self.t
         with box("fld"):
             text(t("plan.dtype"), "l", tag="span")
-            self.turn_dtype = choice(
-                CHOICES["dtype"], "bfloat16", self.visit.handle(lambda kind: self._said("dtype", kind)),
-                label=t("plan.dtype"), classes="wide",
-            )  # fmt: skip
+            said = self.visit.handle(partial(self._said, "dtype"))
+            self.turn_dtype = choice(CHOICES["dtype"], "bfloat16", said, label=t("plan.dtype"), classes="wide")
         with box("grid halves"):
             self._entry("micro_batch", "inputmode=numeric")
             self._entry("context", "inputmode=numeric")
@@ -72,22 +70,16 @@ class PlanForm:
     def _select(self, name: str, options: dict[str, str]) -> None:
         with field(self.t(f"plan.{name}")):
             value = self.written.get(name, "" if "" in options else None)
-            entry = ui.select(
-                options,
-                value=value if value in options else None,
-                on_change=self.visit.handle(lambda event: self._said(name, event.value)),
-            ).props("outlined dense options-dense")
-            entry.props["aria-label"] = self.t(f"plan.{name}")
+            value = value if value in options else None
+            entry = ui.select(options, value=value, on_change=self.visit.handle(partial(self._said, name)))
+            named(entry, self.t(f"plan.{name}"), "outlined dense options-dense")
 
     def _entry(self, name: str, props: str = "", **more: str) -> None:
         with field(self.t(f"plan.{name}")):
-            entry = ui.input(
-                value=self._first(name), on_change=self.visit.handle(lambda event: self._said(name, event.value))
-            ).props(f"outlined dense debounce=200 maxlength=24 autocomplete=off spellcheck=false {props}")
-            entry.props["aria-label"] = self.t(f"plan.{name}")
-            entry.props["name"] = name
-            entry.props.update(more)
-            self.entries[name] = entry
+            entry = ui.input(value=self._first(name), on_change=self.visit.handle(partial(self._said, name)))
+            entry.props.update(name=name, **more)
+            props = f"outlined dense debounce=200 maxlength=24 autocomplete=off spellcheck=false {props}"
+            self.entries[name] = named(entry, self.t(f"plan.{name}"), props)
 
     def _first(self, name: str) -> str:
         """A price has two fields: what it is, and when that was."""
@@ -135,8 +127,7 @@ class PlanForm:
             self.entries[name].props["placeholder"] = value
         self.price_note.text = f"{price.date}: {price.source}" if price else t("plan.no_price")
         self.turn_dtype(ask.dtype)
-        self.sizes.clear()
-        with self.sizes:
+        with refill(self.sizes):
             self._show_sizes(plan)
 
     def _show_sizes(self, plan: Plan) -> None:
@@ -154,10 +145,6 @@ class PlanForm:
             text(t(f"plan.beside.{plan.beside_optimal}", n=CHINCHILLA))
             if plan.beside_optimal != "close":
                 link(t("plan.optimal"), self._with(tokens="chinchilla", budget="", hours=""))
-
-
-def _n_params(name: str) -> int:
-    return parameter_counts(recipe(name).model).total
 
 
 def _parts(visit: Visit, counts: ParameterCounts) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.tables import Rung, rungs
-from nudge.studio.components import bar, box, card, choice, legend, text
+from nudge.studio.components import bar, box, card, choice, legend, refill, text
 from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.words import Words
 from nudge.util import formatting
@@ -53,8 +53,7 @@ class Ladder:
     def _fill(self, of: str) -> None:
         t = self.t
         scale = _Scale(t, [value for value in (_of(rung.plan, of) for rung in self.rungs) if value], of)
-        self.rows.clear()
-        with self.rows:
+        with refill(self.rows):
             with box("rung head", role="row"):
                 text(t("plan.machine"), role="columnheader")
                 with box("track", role="columnheader", aria_label=t(f"plan.{of}")):

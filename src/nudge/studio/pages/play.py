@@ -13,29 +13,17 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio import layout
 from nudge.studio.components import box, button, card, choice, pairs
 from nudge.studio.components import field as labelled
-from nudge.studio.models import Opened
+from nudge.studio.page import ModelPage
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
 from nudge.studio.tokens import n_unfinished
-from nudge.studio.visit import Visit
 from nudge.util import formatting
 
 PIECE_S, PIECE_TOKENS = 0.08, 32  # of writing, whichever comes first; then other questions get their turn
 MAX_TOKENS = 1000  # that a page shows
 SETTINGS = SampleConfig(prompt="", max_tokens=DEFAULT_MAX_TOKENS, temperature=0.8, top_k=None, top_p=None, seed=0)
-
-
-def build(visit: Visit) -> None:
-    """Build the page."""
-
-    def fill(opened: Opened) -> None:
-        Play(visit, opened).build()
-
-    with layout.page(visit):
-        layout.with_model(visit, fill)
 
 
 @dataclass(slots=True, eq=False)
@@ -74,20 +62,18 @@ class Writing:
         return len(self.drawn) / self.model_s if self.model_s else 0.0
 
 
-class Play:
-    """The page of one visit."""
+class PlayPage(ModelPage):
+    """One person's view: the settings, the text, and the token that is looked at."""
 
-    def __init__(self, visit: Visit, opened: Opened) -> None:
-        self.visit, self.opened, self.t = visit, opened, visit.t
-        self.writing: Writing | None = None  # the text that is being made now
+    writing: Writing | None = None  # the text that is being made now
 
-    def build(self) -> None:
+    async def fill(self) -> None:
         t = self.t
         with card(classes="play-settings"):
             self._build_settings()
         with box("grid play-grid"):
             with card(t("play.text"), t("play.text_note"), right=self._build_switch):
-                self.text = WrittenText(self.opened.model.tokenizer, t, lambda group: self.card.show(group))
+                self.text = WrittenText(self.opened.tokenizer, t, lambda group: self.card.show(group))
                 self.legend = legend_of_bars(t)
                 self.speed, self.status, self.window = pairs(
                     (t("play.tokens_per_s"), "–"), (t("play.status"), "–"), (t("play.window"), "–")
@@ -171,7 +157,7 @@ class Play:
     def _show(self, writing: Writing, *, over: bool = False) -> None:
         """Show what is new, but no half character as long as the rest of it may come."""
         ids = [step.token for step in writing.drawn]
-        ready = len(ids) if over else len(ids) - n_unfinished(self.opened.model.tokenizer, ids)
+        ready = len(ids) if over else len(ids) - n_unfinished(self.opened.tokenizer, ids)
         self.text.add(writing.drawn[self.text.n_tokens : ready])
         self._say_state(writing, over=over)
 

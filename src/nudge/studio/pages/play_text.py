@@ -11,7 +11,7 @@ from nicegui.element import Element
 from nudge.data.tokenizer import Tokenizer
 from nudge.look import Drawn
 from nudge.studio import pictures
-from nudge.studio.components import box, text
+from nudge.studio.components import box, mark, text
 from nudge.studio.tokens import Group, groups, show
 from nudge.studio.words import Words
 
@@ -99,7 +99,7 @@ class WrittenText:
         return text(label, classes, tag="span", style=bar_style(written.probability), role="option", data_at=at)
 
     def show_bars(self, on: bool) -> None:
-        self._tokens.classes(add="bars" if on else "", remove="" if on else "bars")
+        mark(self._tokens, on, "bars")
 
     def _hovered(self, event: events.GenericEventArguments) -> None:
         if not self._pinned:

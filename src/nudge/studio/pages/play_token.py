@@ -1,7 +1,7 @@
 """The card of the Play page that tells all about the chosen token: what it is, how likely, what else could be."""
 
 from nudge.look import Drawn
-from nudge.studio.components import bar, box, card, choice, legend, pairs, text
+from nudge.studio.components import bar, box, card, choice, legend, pairs, refill, text
 from nudge.studio.models import Opened
 from nudge.studio.pages.play_text import Written
 from nudge.studio.tokens import Shown, show, show_each
@@ -19,16 +19,14 @@ class TokenCard:
         self.clear()
 
     def clear(self) -> None:
-        self._place.clear()
-        with self._place:
+        with refill(self._place):
             text(self._t("play.choose"), "ink2")
 
     def show(self, written: Written) -> None:
         """Tell about these tokens: one, or the several that make a character."""
-        t, tokenizer = self._t, self._opened.model.tokenizer
+        t, tokenizer = self._t, self._opened.tokenizer
         labels = show_each(tokenizer, written.group.tokens, t)
-        self._place.clear()
-        with self._place:
+        with refill(self._place):
             if len(labels) > 1:
                 text(t("play.several", text=written.group.text, n=len(labels)), "s13 ink2")
                 self._overview(labels, written)
@@ -37,8 +35,7 @@ class TokenCard:
             place = box("stack")
 
         def detail(at: int) -> None:
-            place.clear()
-            with place:
+            with refill(place):
                 self._detail(labels[at], written.draws[at])
 
         detail(0)
@@ -72,7 +69,7 @@ class TokenCard:
         self._alternatives(draw)
 
     def _alternatives(self, draw: Drawn) -> None:
-        t, tokenizer = self._t, self._opened.model.tokenizer
+        t, tokenizer = self._t, self._opened.tokenizer
         with box("stack play-alternatives"):
             text(t("play.likeliest"), "b")
             legend((t("play.true"), "var(--blue)", "square"), (t("play.drawn_from"), "var(--accent)", "square"))

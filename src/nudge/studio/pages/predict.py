@@ -9,58 +9,39 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Prediction, predict
-from nudge.studio import charts, layout
-from nudge.studio.components import bar, box, card, choice, pairs, text
-from nudge.studio.models import Opened
+from nudge.studio import charts
+from nudge.studio.components import bar, box, card, choice, mark, named, pairs, refill, slider, text
 from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
-from nudge.studio.text_entry import first_text, text_field, tokens_of
+from nudge.studio.text_entry import TextPage
 from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
-from nudge.studio.visit import Visit
 from nudge.util import formatting
 
 N_BARS = 20
 SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
 
 
-def build(visit: Visit) -> None:
-    """Build the page."""
-
-    async def fill(opened: Opened) -> None:
-        await PredictPage(visit, opened).build()
-
-    with layout.page(visit):
-        layout.with_model(visit, fill)
-
-
-class PredictPage:
+class PredictPage(TextPage):
     """One person's view: the text, how much of it the network reads, and the token that is looked at."""
 
-    def __init__(self, visit: Visit, opened: Opened) -> None:
-        self.visit, self.opened, self.t = visit, opened, visit.t
-        self.tokenizer = opened.model.tokenizer
-        self.ids: list[int] = []
-        self.begins = 0  # 1 if the first id only starts the document
-        self.length = 0  # how many tokens of the text are read
-        self.selected: int | None = None  # None: the likeliest
-        self.sampled = False
-        self.settings = dict(SAMPLING)
-        self.prediction: Prediction | None = None
+    ids: Sequence[int] = ()
+    begins = 0  # 1 if the first id only starts the document
+    length = 0  # how many tokens of the text are read
+    selected: int | None = None  # None: the likeliest
+    sampled = False
+    prediction: Prediction | None = None
 
-    async def build(self) -> None:
+    async def arrange(self) -> None:
         t = self.t
-        first = await first_text(self.visit, self.opened)
+        self.tokenizer, self.settings = self.opened.tokenizer, dict(SAMPLING)
+        self.size = self.opened.network.config.vocab_size
         with card():
-            with box("fill"):
-                text_field(self.visit, first, self._read, label=t("predict.text"))
+            self.text_field()
             self.notes = box("notes")
             self.chips = box("chips", style="margin-top:16px")
             with box("hs wrap", style="gap:16px;margin-top:16px"):
-                text(t("predict.context"), "s13 m")
-                with box("slw", style="width:280px"):
-                    self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
-                    self.slider.props["aria-label"] = t("predict.context")
+                self.slider = slider(t("predict.context"), self.visit.handle(self._slid), width=280)
                 self.length_text = text("", "s13 num nw", aria_live="polite")
                 text(t("predict.zero"), "s12 ink3")
                 box("gr")
@@ -70,13 +51,12 @@ class PredictPage:
             with box("stack"):
                 self._find_card()
                 self._curve_card()
-            self.nudge_card = NudgeCard(self)
-        await self.visit.handle(self._read)(first)
+            self.nudge_card = NudgeCard(self.visit, self.opened, changed=self.refresh)
 
     # What the person does.
 
-    async def _slid(self, event: object) -> None:
-        length = min(int(getattr(event, "value", 0)), len(self.ids) - self.begins)
+    async def _slid(self, place: float) -> None:
+        length = min(int(place), len(self.ids) - self.begins)
         if length != self.length:
             self.length = length
             self._mark_chips()
@@ -87,8 +67,8 @@ class PredictPage:
         self.selected = token
         self._show_prediction()
 
-    async def _read(self, written: str) -> None:
-        self.ids = await tokens_of(self.visit, self.opened, written, self.notes)
+    async def read(self, written: str) -> None:
+        self.ids = await self.tokens_of(written)
         self.begins = int(not written or self.ids[:1] == [self.tokenizer.eot])
         self.length = len(self.ids) - self.begins
         self.slider.props["max"] = max(1, self.length)
@@ -97,24 +77,13 @@ class PredictPage:
         self._show_chips()
         await self.refresh()
 
-    @property
-    def context(self) -> tuple[int, ...]:
-        """The ids that the network reads."""
-        return tuple(self.ids[: self.begins + self.length])
-
     async def refresh(self) -> None:
         """Ask the network anew."""
         begun = time.perf_counter()
-        top_k = int(self.settings["top_k"]) or None
+        context = tuple(self.ids[: self.begins + self.length])  # the ids that the network reads
+        settings = {**self.settings, "top_k": int(self.settings["top_k"]) or None}
         self.prediction = await self.visit.ask(
-            predict,
-            self.opened.network,
-            self.tokenizer,
-            self.context,
-            temperature=self.settings["temperature"],
-            top_k=top_k,
-            top_p=self.settings["top_p"],
-            key="predict",
+            predict, self.opened.network, self.tokenizer, context, **settings, key="predict"
         )
         self.visit.banner.clear()  # what was wrong before is right now
         took = formatting.duration(time.perf_counter() - begun, self.t.language)
@@ -129,8 +98,7 @@ class PredictPage:
         return show(self.tokenizer, token, self.t)
 
     def _show_chips(self) -> None:
-        self.chips.clear()
-        with self.chips:
+        with refill(self.chips):
             shown = show_each(self.tokenizer, self.ids, self.t)
             self.each_chip = [chip for group in groups(self.tokenizer, self.ids) for chip in self._group(group, shown)]
             with box("chip next"):
@@ -147,7 +115,7 @@ class PredictPage:
         )
         self.position.text = self.t("predict.position", n=formatting.whole(n_read))
         for at, chip in enumerate(self.each_chip):
-            chip.classes(add="" if at < n_read else "off", remove="off" if at < n_read else "")
+            mark(chip, at >= n_read, "off")
 
     def _group(self, group: Group, shown: Sequence[Shown]) -> list[Element]:
         if len(group.tokens) == 1:
@@ -168,7 +136,7 @@ class PredictPage:
         return chip
 
     def _bars_card(self) -> None:
-        t, size = self.t, formatting.whole(self.opened.network.config.vocab_size)
+        t, size = self.t, formatting.whole(self.size)
 
         def switch() -> None:
             kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
@@ -183,9 +151,9 @@ class PredictPage:
                 ):
                     with box("fld"):
                         text(t(f"predict.{name}"), "l")
-                        field = ui.number(value=self.settings[name], min=low, max=high, step=step)
-                        field.props("outlined dense debounce=300").props["aria-label"] = t(f"predict.{name}")
-                        field.on_value_change(self.visit.handle(partial(self._set, name)))
+                        number = ui.number(value=self.settings[name], min=low, max=high, step=step)
+                        number.on_value_change(self.visit.handle(partial(self._set, name)))
+                        named(number, t(f"predict.{name}"), "outlined dense debounce=300")
             self.sampling.set_visibility(False)
             self.bars = box("bars")
 
@@ -194,8 +162,7 @@ class PredictPage:
         self.sampling.set_visibility(self.sampled)
         self._show_prediction()
 
-    async def _set(self, name: str, event: object) -> None:
-        value = getattr(event, "value", None)
+    async def _set(self, name: str, value: float | None) -> None:
         self.settings[name] = SAMPLING[name] if value is None else float(value)
         await self.refresh()
 
@@ -219,9 +186,8 @@ class PredictPage:
         t = self.t
         with card(t("predict.by_rank"), classes="gr"):
             self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
-            size = self.opened.network.config.vocab_size
-            if size > N_POINTS:
-                text(t("predict.drawn", n=N_POINTS, size=formatting.whole(size)), "s12 ink3")
+            if self.size > N_POINTS:
+                text(t("predict.drawn", n=N_POINTS, size=formatting.whole(self.size)), "s12 ink3")
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:
@@ -230,15 +196,14 @@ class PredictPage:
         selected = self.selected if self.selected is not None else self.prediction.top(1)[0].token
         self._show_bars(self.prediction, selected)
         self._show_facts(self.prediction, selected)
-        self.nudge_card.aim(selected)
+        self.nudge_card.aim(self.prediction, selected)
 
     def _show_bars(self, prediction: Prediction, selected: int) -> None:
         t = self.t
         candidates = prediction.top(N_BARS, sampled=self.sampled)
         rest = max(0.0, prediction.rest(N_BARS, sampled=self.sampled))
         largest = max(rest, candidates[0].probability)
-        self.bars.clear()
-        with self.bars:
+        with refill(self.bars):
             for number, candidate in enumerate(candidates):
                 shown = self.shown(candidate.token)
                 row = box("pb sel" if candidate.token == selected else "pb", tag="button", type="button")
@@ -250,22 +215,19 @@ class PredictPage:
                         bar(candidate.probability / largest)
                     text(formatting.percent(candidate.probability), "p")
             box("hr", style="margin:10px 0")
-            n_rest = self.opened.network.config.vocab_size - len(candidates)
             with box("pb rest"):
                 text(t("predict.rest"), "s13 m")
                 with box("bg"):
                     bar(rest / largest, "hatch")
                 text(formatting.percent(rest), "p")
-            size = formatting.whole(self.opened.network.config.vocab_size)
             key = "predict.rest_sampled" if self.sampled else "predict.rest_note"
-            text(t(key, n=formatting.whole(n_rest), size=size), "s12 ink3", style="margin-top:8px")
+            n_rest, size = formatting.whole(self.size - len(candidates)), formatting.whole(self.size)
+            text(t(key, n=n_rest, size=size), "s12 ink3", style="margin-top:8px")
 
     def _show_facts(self, prediction: Prediction, selected: int) -> None:
-        t, size = self.t, self.opened.network.config.vocab_size
+        t, size, shown = self.t, self.size, self.shown(selected)
         probability, rank = prediction.probability(selected), prediction.rank(selected)
-        shown = self.shown(selected)
-        self.facts.clear()
-        with self.facts:
+        with refill(self.facts):
             with box("hs", style="margin-bottom:12px"):
                 text(shown.label, f"mono b nw {shown.kind}")
                 text(t("predict.id_bytes", id=formatting.whole(shown.id), hex=shown.hex or "–"), "s12 ink3")
@@ -278,13 +240,9 @@ class PredictPage:
             )
         self.curve.options.update(rank_curve(prediction, selected, shown.label, self.t))
         self.curve.update()
-        self.spread.clear()
-        with self.spread:
-            entropy = prediction.entropy
+        with refill(self.spread):
+            entropy, alike = prediction.entropy, formatting.significant(math.exp(prediction.entropy), 3)
             pairs(
                 (t("predict.entropy"), t("predict.nats", n=formatting.fixed(entropy))),
-                (
-                    t("predict.like_choosing"),
-                    t("predict.n_tokens", n=formatting.significant(math.exp(entropy), 3)),
-                ),
+                (t("predict.like_choosing"), t("predict.n_tokens", n=alike)),
             )

@@ -1,30 +1,31 @@
 """Predict: the card that makes one real update on a copy, and shows what it did."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
-from nudge.look import Nudge, control_contexts, nudge_once
-from nudge.studio.components import bar, box, button, card, choice, pairs, text
+from nudge.look import Nudge, Prediction, control_contexts, nudge_once
+from nudge.studio.components import bar, box, button, card, choice, named, pairs, refill, text
+from nudge.studio.models import Opened
+from nudge.studio.tokens import show
+from nudge.studio.visit import Visit
 from nudge.util import formatting
-
-if TYPE_CHECKING:
-    from nudge.studio.pages.predict import PredictPage
 
 RATES = {"sgd": (-4.0, 1.0, -3.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, where it begins
 N_MOVED = 6
 
 
 class NudgeCard:
-    """Target, learning rate and optimizer; below, before and after."""
+    """Target, learning rate and optimizer; below, before and after. `changed` is called when the network is another."""
 
-    def __init__(self, page: "PredictPage") -> None:
-        self.page, self.t, self.visit = page, page.t, page.visit
+    def __init__(self, visit: Visit, opened: Opened, changed: Callable[[], Awaitable[None]]) -> None:
+        self.visit, self.opened, self.t, self.changed = visit, opened, visit.t, changed
+        self.prediction: Prediction | None = None  # what the target should have been
         self.target: int | None = None
         self.optimizer = "sgd"
         self.done: Nudge | None = None
-        self.base = page.opened.network  # what it was done on
+        self.base = opened.network  # what it was done on
         t = self.t
         with card(t("nudge.title"), t("nudge.note")):
             with box("grid halves"):
@@ -40,13 +41,13 @@ class NudgeCard:
                 text(t("nudge.rate"), "s13 ink2 m")
                 self.rate_text = text("", "s13 num b")
             low, high, start = RATES["sgd"]
-            self.slider = ui.slider(min=low, max=high, step=0.05, value=start, on_change=self._show_rate)
-            self.slider.props["aria-label"] = t("nudge.rate")
+            slider = ui.slider(min=low, max=high, step=0.05, value=start, on_change=self._show_rate)
+            self.slider = named(slider, t("nudge.rate"))
             with box("hs between", style="margin-top:-4px"):
                 text(t("nudge.gentle"), "s11 ink3")
                 text(t("nudge.overshoots"), "s11 ink3")
-            button(t("nudge.once"), self.visit.handle(self._nudge), kind="prim full")
-            button(t("nudge.lecture"), self.visit.handle(self._as_in_the_lecture), kind="quiet small full")
+            button(t("nudge.once"), self.visit.handle(lambda: self._update(self.rate)), kind="prim full")
+            button(t("nudge.lecture"), self.visit.handle(lambda: self._update(None)), kind="quiet small full")
             self.result = box()
             self.kept = box()
         self._show_rate()
@@ -56,13 +57,15 @@ class NudgeCard:
     def rate(self) -> float:
         return float(10.0 ** float(self.slider.value))
 
-    def aim(self, token: int) -> None:
-        """Make a token the target. What was done to another one is no longer shown."""
-        self.target = token
-        shown = self.page.shown(token)
-        self.target_text.text = shown.label
+    def aim(self, prediction: Prediction, token: int) -> None:
+        """Make a token the target after what was read. What was done to another one is no longer shown."""
+        self.prediction, self.target = prediction, token
+        self.target_text.text = self._label(token)
         if self.done is not None and self.done.target != token:
             self.forget()
+
+    def _label(self, token: int) -> str:
+        return show(self.opened.tokenizer, token, self.t).label
 
     def forget(self) -> None:
         """Take away the result: it was about something else."""
@@ -79,28 +82,17 @@ class NudgeCard:
         self.slider.props.update({"min": low, "max": high})
         self.slider.value = start
 
-    async def _nudge(self) -> None:
-        await self._update(self.rate)
-
-    async def _as_in_the_lecture(self) -> None:
-        await self._update(None)
-
     async def _update(self, lr: float | None) -> None:
-        target, prediction, model = self.target, self.page.prediction, self.page.opened.model
+        target, prediction, model = self.target, self.prediction, self.opened.model
         if target is None or prediction is None:
             return
+        context, kind = prediction.context, self.optimizer
+        controls = await self.visit.ask(control_contexts, model, context)
         done = await self.visit.ask(
-            nudge_once,
-            model.network,
-            prediction.context,
-            target,
-            lr,
-            optimizer=self.optimizer,
-            controls=await self.visit.ask(control_contexts, model, prediction.context),
-            key="nudge",
+            nudge_once, model.network, context, target, lr, optimizer=kind, controls=controls, key="nudge"
         )
-        same = prediction is self.page.prediction and model is self.page.opened.model
-        if target != self.target or not same:
+        same = target == self.target and prediction is self.prediction and model is self.opened.model
+        if not same:
             return  # meanwhile the person looks at something else
         self.done, self.base = done, model.network
         low, high, _ = RATES[self.optimizer]
@@ -109,8 +101,7 @@ class NudgeCard:
 
     def _show(self, done: Nudge) -> None:
         t = self.t
-        self.result.clear()
-        with self.result:
+        with refill(self.result):
             box("hr", style="margin:20px 0 16px")
             with box("ba"):
                 text("")
@@ -141,7 +132,7 @@ class NudgeCard:
                 pairs(*rows)
             with box("hs", style="margin-top:20px"):
                 button(t("nudge.keep"), self.visit.handle(self._keep), kind="ghost small gr")
-                button(t("nudge.discard"), self.visit.handle(self._discard), kind="ghost small gr")
+                button(t("nudge.discard"), self.visit.handle(self.forget), kind="ghost small gr")
 
     def _show_change(self, done: Nudge) -> None:
         t = self.t
@@ -167,7 +158,7 @@ class NudgeCard:
         for token, change in changes:
             width = f"width:{100 * abs(change) / largest:.1f}%"
             with box("div2"):
-                text(self.page.shown(token).label, "mono s12 cut")
+                text(self._label(token), "mono s12 cut")
                 with box("mid"):
                     if change < 0:
                         box("neg", style=width)
@@ -179,20 +170,16 @@ class NudgeCard:
     async def _keep(self) -> None:
         done, self.done = self.done, None  # a second click has nothing left to keep
         if done is not None:
-            await self.visit.ask(self.page.opened.keep, done, self.base)
-            await self.page.refresh()
-
-    async def _discard(self) -> None:
-        self.forget()
+            await self.visit.ask(self.opened.keep, done, self.base)
+            await self.changed()
 
     def _show_kept(self) -> None:
-        n = self.page.opened.nudges
-        self.kept.clear()
-        if n:
-            with self.kept, box("callout", style="margin-top:16px"):
-                text(self.t("nudge.kept", n=n))
-                button(self.t("nudge.back"), self.visit.handle(self._back), kind="ghost small")
+        with refill(self.kept):
+            if self.opened.nudges:
+                with box("callout", style="margin-top:16px"):
+                    text(self.t("nudge.kept", n=self.opened.nudges))
+                    button(self.t("nudge.back"), self.visit.handle(self._back), kind="ghost small")
 
     async def _back(self) -> None:
-        await self.visit.ask(self.page.opened.discard)
-        await self.page.refresh()
+        await self.visit.ask(self.opened.discard)
+        await self.changed()

@@ -2,36 +2,33 @@
 
 from dataclasses import replace
 
-from nicegui import ui
-
 from nudge.errors import NudgeError
 from nudge.sheet.catalog import FORMATS
 from nudge.studio import layout
-from nudge.studio.components import box, button, link, text
+from nudge.studio.components import box, button, link, mark, text
+from nudge.studio.page import Page
 from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
 from nudge.studio.sheets import asked_by
-from nudge.studio.visit import Visit, after
+from nudge.studio.visit import after
 
 _FORMS = {"pdf": "PDF", "png": "PNG", "svg": "SVG", "md": "Markdown"}
 
 
-def build(visit: Visit) -> None:
-    """Build the page."""
-    visit.kept = ("what", "lang")
-    SheetPage(visit)
-
-
-class SheetPage:
+class SheetPage(Page):
     """The sheets at the left, or the text of the one that is being changed; its page at the right."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit, self.t = visit, visit.t
+    kept = ("what", "lang")
+    original = text = ""
+    editor: Editor | None = None
+
+    def build(self) -> None:
+        visit = self.visit
         self.asked = asked_by(visit.query, visit.language)  # what the page shows, once it is drawn
-        self.original = self.text = ""
-        self.editor: Editor | None = None
-        with layout.page(visit, actions=self._actions), box("grid sheet") as self.grid:
+        with self.title_row, box("hs"):
+            self._actions()
+        with box("grid sheet") as self.grid:
             with box("aside"):
                 with box("stack choosing"):
                     choices(visit, self.asked)
@@ -81,7 +78,7 @@ class SheetPage:
             with self.editing:
                 self.editor = Editor(self.visit, self.text, self.original, draw=self._draw, close=self._turn)
         is_on = "changing" not in self.grid.classes
-        self.grid.classes(add="changing" if is_on else "", remove="" if is_on else "changing")
+        mark(self.grid, is_on, "changing")
         self.change.props["aria-expanded"] = "true" if is_on else "false"
 
     async def _draw(self, written: str) -> None:
@@ -111,8 +108,7 @@ class SheetPage:
         query = {**others, "text": self.asked.changed} if self.asked.changed else others
         if query != visit.query:
             visit.query = query
-            ui.navigate.history.replace(visit.here)
-            layout.show_bar(visit)
+            layout.readdress(visit)
 
     def _refuse(self, error: NudgeError) -> None:
         if self.editor and "changing" in self.grid.classes:

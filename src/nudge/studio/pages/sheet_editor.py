@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, button, message, text
+from nudge.studio.components import box, button, mark, message, refill, text
 from nudge.studio.visit import Visit
 
 PAUSE_S = 0.7
@@ -42,7 +42,7 @@ class Editor:
 
     def show(self, *, is_changed: bool) -> None:
         """The text is a sheet, and on the page."""
-        self.undo.classes(add="" if is_changed else "hidden", remove="hidden" if is_changed else "")
+        mark(self.undo, not is_changed, "hidden")
         self.wrong.clear()
         if self.code.decorations:
             self.code.decorations = []
@@ -53,8 +53,7 @@ class Editor:
         line = int(found[1]) if found else 0
         is_there = 1 <= line <= self.code.value.count("\n") + 1
         self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []
-        self.wrong.clear()
-        with self.wrong:
+        with refill(self.wrong):
             message(error.message, error.hint, kind="bad", more=(lambda: self._to_line(line)) if is_there else None)
 
     def _to_line(self, line: int) -> None:

@@ -9,7 +9,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, image, link, message, text
+from nudge.studio.components import box, image, link, mark, message, refill, text
 from nudge.studio.sheets import Asked
 from nudge.studio.visit import Visit
 
@@ -62,11 +62,10 @@ class Preview:
 
     def refuse(self, error: NudgeError) -> None:
         """There is nothing to show, and why: what a person should do first, so it is no alarm."""
-        self.wrong.clear()
-        with self.wrong:
+        with refill(self.wrong):
             message(error.message, error.hint)
         if self.picture is None:
             self.paper.classes(add="hidden")
 
     def _turn(self, *, is_landscape: bool) -> None:
-        self.desk.classes(add="landscape" if is_landscape else "", remove="" if is_landscape else "landscape")
+        mark(self.desk, is_landscape, "landscape")

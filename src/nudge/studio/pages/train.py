@@ -12,11 +12,11 @@ from nicegui import ui
 
 from nudge.errors import NudgeError
 from nudge.runs.folder import RunFolder
-from nudge.studio import layout
-from nudge.studio.components import box, button, card, link, text
+from nudge.studio.components import box, button, card, link, refill, text
+from nudge.studio.page import Page
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state
-from nudge.studio.visit import Visit, after
+from nudge.studio.visit import after
 from nudge.train import control
 from nudge.util import formatting
 from nudge.util.terminal_text import readable
@@ -25,12 +25,6 @@ from nudge.version import __version__
 POLL_S = 1.0
 LIST_EVERY = 3  # polls
 N_LISTED = 50
-
-
-def build(visit: Visit) -> None:
-    """Build the page."""
-    ui.add_head_html(f'<script src="/static/train.js?v={__version__}"></script>')
-    TrainPage(visit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,20 +38,21 @@ class Line:
     n_skipped: int = 0
 
 
-class TrainPage:
+class TrainPage(Page):
     """One person's view of the folder of runs, and of one of them."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit, self.t, self.house = visit, visit.t, visit.house
-        self.run = visit.run
-        self.watched: Watched | None = None
-        self._polls = 0
-        self._listed: list[Line] | None = None
-        with layout.page(visit, actions=self._actions), box("grid same train"):
+    watched: Watched | None = None
+    _polls = 0
+    _listed: list[Line] | None = None
+
+    def build(self) -> None:
+        ui.add_head_html(f'<script src="/static/train.js?v={__version__}"></script>')
+        visit, self.house, self.run = self.visit, self.visit.house, self.visit.run
+        with self.title_row, box("hs"):
+            self._actions()
+        with box("grid same train"):
             with box("stack"):
-                self.form = Form(
-                    visit, self.house.launcher, lambda name: ui.navigate.to(visit.href(run=name, step=None))
-                )
+                self.form = Form(visit, lambda name: ui.navigate.to(visit.href(run=name, step=None)))
                 with card(self.t("train.runs"), classes="gr"):
                     self.list = box("runs-list")
             self.place = box("stack run")
@@ -94,7 +89,7 @@ class TrainPage:
             if self.run is not None:
                 self.watched = Watched(self.visit, self.run, self.show_buttons)
             else:
-                layout.no_run(self.visit)
+                self.no_run()
             ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if that fails, the next one may not
 
     async def _poll(self) -> None:
@@ -161,8 +156,7 @@ class TrainPage:
 
     def _show_list(self, lines: list[Line]) -> None:
         t = self.t
-        self.list.clear()
-        with self.list:
+        with refill(self.list):
             for line in lines:
                 here = {"aria_current": "true"} if line.name == self.run else {}
                 with link("", self.visit.href(run=line.name, step=None), "run-line", **here):

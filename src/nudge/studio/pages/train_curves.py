@@ -16,6 +16,8 @@ _TOOLTIP = """all => [all[0].axisValue.toLocaleString("en"), ...all.map((one) =>
   const value = one.value[1];
   return `${one.seriesName}  ${value == null ? "NaN" : +(+value).toPrecision(4)}`;
 })].join("\\n")"""
+_EXPONENT = "v => v === 0 ? '0' : v.toExponential(0).replace('+', '')"
+_CROSS = "path://M1 0 5 4 9 0 10 1 6 5 10 9 9 10 5 6 1 10 0 9 4 5 0 1z"
 N_SKIPPED = 400  # marks in the chart
 LABEL_PX = 48  # half of a cursor's label
 
@@ -27,8 +29,10 @@ class LossChart:
         self.t = t
         self._sent: dict[str, Sequence[Any]] = {}
         self._options: dict[str, Any] = {}
-
-        def keys() -> None:
+        with box("ch"):
+            text(t("train.loss_title"), "ct", tag="h2")
+            self.note = text("", "s12 ink3")
+            box("gr")
             legend(
                 (t("train.smooth"), "var(--accent)", ""),
                 (t("train.each"), "color-mix(in srgb,var(--accent) 40%,transparent)", ""),
@@ -36,12 +40,6 @@ class LossChart:
                 (t("train.skipped_mark"), "var(--bad)", "cross"),
                 (t("train.guess"), "var(--ink3)", "dash"),
             )
-
-        with box("ch"):
-            text(t("train.loss_title"), "ct", tag="h2")
-            self.note = text("", "s12 ink3")
-            box("gr")
-            keys()
         self.chart = charts.chart(_options(t), height=340, label=t("train.chart"))
 
     def show(self, log: RunLog, n_vocab: int | None, cursor: int | None, cursor_label: str) -> None:
@@ -90,12 +88,13 @@ def _skipped_marks(log: RunLog, ln_v: float | None) -> list[tuple[int, float]]:
     return marks
 
 
-def _options(t: Words) -> dict[str, Any]:
+def _options(t: Words) -> charts.Options:
     """What stays. No data: NiceGUI may set these options again, and would put it in the place of what has grown."""
-    line = {"type": "line", "showSymbol": False, "silent": True, "emphasis": {"disabled": True}}
-    quiet = {"show": False}
+    stroke, still, quiet = charts.stroke, charts.STILL, {**charts.STILL, "tooltip": charts.HIDDEN}
+    filled = {"areaStyle": {"color": "var(--sunken)", "opacity": 1}, "xAxisIndex": 1, "yAxisIndex": 1}
     # Both grids begin and end where the scrubber does, whatever their labels need.
     grid = {"left": LEFT, "right": RIGHT, "outerBoundsMode": "none"}
+    below = {"min": 0, "gridIndex": 1}
     return {
         "grid": [{**grid, "top": 32, "bottom": 96}, {**grid, "height": 36, "bottom": 28}],
         "tooltip": {
@@ -108,122 +107,47 @@ def _options(t: Words) -> dict[str, Any]:
         },
         "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "xAxis": [
-            charts.axis(type="value", min=0, axisLabel=quiet, splitLine=quiet, gridIndex=0),
-            charts.axis(
-                type="value",
-                min=0,
-                splitLine=quiet,
-                gridIndex=1,
-                axisLabel={":formatter": "v => v.toLocaleString('en')"},
-            ),
+            charts.axis(min=0, axisLabel=charts.HIDDEN, splitLine=charts.HIDDEN),
+            charts.axis(**below, axisLabel={":formatter": "v => v.toLocaleString('en')"}, splitLine=charts.HIDDEN),
         ],
         "yAxis": [
-            charts.axis(type="value", scale=True, gridIndex=0, splitNumber=4),
-            charts.axis(
-                type="value",
-                min=0,
-                gridIndex=1,
-                splitNumber=1,
-                axisLabel={":formatter": "v => v === 0 ? '0' : v.toExponential(0).replace('+', '')"},
-            ),
+            charts.axis(scale=True, splitNumber=4),
+            charts.axis(**below, axisLabel={":formatter": _EXPONENT}, splitNumber=1),
         ],
         "series": [
-            {
-                **line,
-                "id": "raw",
-                "name": t("train.each"),
-                "lineStyle": {"width": 1, "color": "var(--accent)", "opacity": 0.4},
-            },
-            {
-                **line,
-                "id": "smooth",
-                "name": t("train.smooth"),
-                "lineStyle": {"width": 2.25, "color": "var(--accent)"},
-                "tooltip": quiet,
-            },
-            {
-                "type": "scatter",
-                "id": "validation",
-                "name": t("train.tested"),
-                "z": 5,
-                "symbolSize": 8,
-                "itemStyle": {
-                    "opacity": 1,
-                    "color": "var(--blue)",
-                    "borderColor": "var(--surface)",
-                    "borderWidth": 1.5,
-                },
-            },
-            {
-                "type": "scatter",
-                "id": "skipped",
-                "name": t("train.skipped_mark"),
-                "z": 6,
-                "symbol": "path://M1 0 5 4 9 0 10 1 6 5 10 9 9 10 5 6 1 10 0 9 4 5 0 1z",
-                "symbolSize": 10,
-                "itemStyle": {"opacity": 1, "color": "var(--bad)"},
-            },
-            {
-                **line,
-                "id": "guess",
-                "name": t("train.guess"),
-                "lineStyle": {"opacity": 0},  # it is there so that the axis reaches to it; its mark is what is seen
-                "tooltip": quiet,
-            },
-            {
-                **line,
-                "id": "lr",
-                "name": t("train.lr"),
-                "xAxisIndex": 1,
-                "yAxisIndex": 1,
-                "lineStyle": {"width": 1.25, "color": "var(--ink3)"},
-                "areaStyle": {"color": "var(--sunken)", "opacity": 1},
-            },
+            charts.line(stroke("var(--accent)", 1, opacity=0.4), id="raw", name=t("train.each"), **still),
+            charts.line(stroke("var(--accent)", 2.25), id="smooth", name=t("train.smooth"), **quiet),
+            charts.dots("var(--blue)", 8, rim=1.5, id="validation", name=t("train.tested")),
+            charts.dots("var(--bad)", 10, id="skipped", name=t("train.skipped_mark"), z=6, symbol=_CROSS),
+            # It is there so that the axis reaches to it; its mark is what is seen.
+            charts.line({"opacity": 0}, id="guess", name=t("train.guess"), **quiet),
+            charts.line(stroke("var(--ink3)", 1.25), id="lr", name=t("train.lr"), **still, **filled),
         ],
     }
 
 
 def _changing_options(
     steps: int, n_vocab: int | None, highest: float, cursor: int | None, cursor_label: str
-) -> dict[str, Any]:
+) -> charts.Options:
     """What changes along a run: how long it is, the label of the guess, where the cursor is."""
     ln_v = math.log(n_vocab) if n_vocab else None
-    solid = {"color": "var(--ink)", "type": "solid", "width": 1.25}
-    label = {
-        "show": True,
-        "position": "end",
-        "formatter": cursor_label,
-        "color": "var(--surface)",
-        "backgroundColor": "var(--ink)",
-        "borderRadius": 6,
-        "padding": [4, 8, 4, 8],
-        "fontSize": 12,
-        "fontWeight": 600,
-        "distance": 4,
-    }
-    place = [] if cursor is None else [{"xAxis": cursor}]
     share = (cursor or 0) / steps
-    label["offset"] = [LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06, 0]  # not over the edge
     # A spike of a run that breaks would press the rest of the curve flat: the axis ends at four random guesses.
     most = 4 * ln_v if ln_v and highest > 4 * ln_v else None
+    place = [] if cursor is None else [{"xAxis": cursor}]
+    solid = charts.stroke("var(--ink)", 1.25)
+    away = LABEL_PX * (max(0.0, 0.06 - share) - max(0.0, share - 0.94)) / 0.06  # not over the edge
+    tab = {"backgroundColor": "var(--ink)", "borderRadius": 6, "padding": [4, 8, 4, 8], "fontWeight": 600}
+    where = charts.label(cursor_label, position="end", color="var(--surface)", distance=4, offset=[away, 0], **tab)
     side = "insideStartTop" if share > 0.75 else "insideEndTop"  # where the cursor is not
-    guess = {"show": True, "position": side, "color": "var(--ink2)", "fontSize": 12, "distance": 4}
-    guess["formatter"] = f"ln {formatting.whole(n_vocab)} = {formatting.fixed(ln_v)}" if n_vocab and ln_v else ""
-    still = {"symbol": "none", "silent": True, "animation": False}
+    guess = f"ln {formatting.whole(n_vocab)} = {formatting.fixed(ln_v)}" if n_vocab and ln_v else ""
+    said = charts.label(guess, position=side, distance=4)
     return {
         "xAxis": [{"max": steps}, {"max": steps}],
         "yAxis": [{"max": most}, {}],
         "series": [
-            {"id": "smooth", "markLine": {**still, "data": place, "lineStyle": solid, "label": label}},
-            {"id": "lr", "markLine": {**still, "data": place, "lineStyle": solid, "label": {"show": False}}},
-            {
-                "id": "guess",
-                "markLine": {
-                    **still,
-                    "data": [{"yAxis": ln_v}] if ln_v else [],
-                    "lineStyle": {"color": "var(--ink3)", "type": [5, 4], "width": 1.25},
-                    "label": guess,
-                },
-            },
+            {"id": "smooth", **charts.marks(place, solid, where)},
+            {"id": "lr", **charts.marks(place, solid)},
+            {"id": "guess", **charts.marks([{"yAxis": ln_v}] if ln_v else [], charts.DASHED, said)},
         ],
     }

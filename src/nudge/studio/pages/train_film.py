@@ -7,7 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from nudge.events import Sample
-from nudge.studio.components import box, button, text
+from nudge.studio.components import box, button, named, refill, text
 from nudge.studio.pages.train_curves import LEFT, RIGHT
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
@@ -37,8 +37,8 @@ class Film:
         self._shown: Any = None
         self._setting = False  # the slider is set by us, not by the person
         with box("plain scrub", style=f"margin:0 {RIGHT}px 0 {LEFT}px"):
-            self.slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._slid)
-            self.slider.props["aria-label"] = t("train.scrub")
+            slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._slid)
+            self.slider = named(slider, t("train.scrub"))
         with box("hs film-head"):
             text(t("train.samples"), "b s13", tag="h3")
             self.about = text("", "s12 ink3 cut gr")
@@ -106,8 +106,7 @@ class Film:
         if state == self._shown:
             return
         self._shown = state
-        self.frames.clear()
-        with self.frames:
+        with refill(self.frames):
             for sample in shown:
                 self._frame(sample, on=sample.step == self.cursor)
             if not shown:

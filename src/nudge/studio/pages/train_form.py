@@ -11,10 +11,9 @@ from nudge.config import Config
 from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
 from nudge.estimate.forecast import Forecast
-from nudge.model import sizes
-from nudge.recipes import RECIPES, recipe
-from nudge.studio.components import bar, box, button, card, field, link, message, pairs, text
-from nudge.studio.launch import Launcher
+from nudge.recipes import recipe
+from nudge.studio.components import bar, box, button, card, field, link, message, named, pairs, refill, text
+from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -32,8 +31,8 @@ _NUMBERS: dict[
 class Form:
     """What a person wants to train. `started` is called with the name of a run that begins."""
 
-    def __init__(self, visit: Visit, launcher: Launcher, started: Callable[[str], None]) -> None:
-        self.visit, self.launcher, self.started, self.t = visit, launcher, started, visit.t
+    def __init__(self, visit: Visit, started: Callable[[str], None]) -> None:
+        self.visit, self.launcher, self.started, self.t = visit, visit.house.launcher, started, visit.t
         self.busy = False  # another run is going on, so that measuring would disturb it
         self._touched = False
         self._filling = False
@@ -51,10 +50,9 @@ class Form:
 
     def _fields(self) -> None:
         t = self.t
-        options = {name: f"{name} · {formatting.count(_n_params(name), t.language)}" for name in RECIPES}
         with field(t("train.recipe")):
-            self.recipe = ui.select(options, value="tiny", on_change=self._other_recipe).props("outlined dense")
-            self.recipe.props["aria-label"] = t("train.recipe")
+            select = ui.select(recipe_choice(t.language), value="tiny", on_change=self._other_recipe)
+            self.recipe = named(select, t("train.recipe"), "outlined dense")
         with field(t("train.data")):
             self.data = self._entry("data", "maxlength=4000 spellcheck=false clearable")
         self.data_note = text("", "s12 ink3 data-note")
@@ -67,10 +65,8 @@ class Form:
             self.name = self._entry("name", "maxlength=100 spellcheck=false")
 
     def _entry(self, name: str, props: str) -> ui.input:
-        entry = ui.input(on_change=self._changed).props(f"outlined dense debounce=200 {props}")
-        entry.props["aria-label"] = self.t(f"train.{name}")
-        entry.props["name"] = name
-        return entry
+        props = f"outlined dense debounce=200 name={name} {props}"
+        return named(ui.input(on_change=self._changed), self.t(f"train.{name}"), props)
 
     def _forecast_place(self) -> None:
         t = self.t
@@ -89,9 +85,7 @@ class Form:
 
     def _fill(self, config: Config) -> None:
         """The recipe's own values."""
-        values = configs.to_dict(config) | {
-            f"train.{name}": value for name, value in configs.to_dict(config)["train"].items()
-        }
+        values = configs.flat(configs.to_dict(config))
         self._filling = True
         for name, (setting, written) in _NUMBERS.items():
             self.entries[name].value = written(values[setting])
@@ -163,8 +157,7 @@ class Form:
             await self._measure()
 
     def _say(self, error: NudgeError) -> None:
-        self.wrong.clear()
-        with self.wrong:
+        with refill(self.wrong):
             message(error.message, error.hint, kind="bad")
 
     async def _measure(self) -> None:
@@ -216,10 +209,6 @@ class Form:
             self._say(error)
             return
         self.started(name)
-
-
-def _n_params(name: str) -> int:
-    return sizes.parameter_counts(recipe(name).model).total
 
 
 def _plain(value: str | None) -> str:

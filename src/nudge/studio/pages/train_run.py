@@ -1,8 +1,8 @@
 """Train: the run that is looked at, from its text being prepared to its last update."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from nicegui import ui
 
@@ -11,7 +11,7 @@ from nudge.config import Config
 from nudge.errors import NudgeError
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
-from nudge.studio.components import bar, box, button, message, text
+from nudge.studio.components import bar, box, button, message, refill, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
 from nudge.studio.pages.train_film import Film
@@ -24,20 +24,19 @@ from nudge.util import files, formatting
 from nudge.util.terminal_text import readable
 
 
-class Buttons(Protocol):
-    """Shows those of the page's buttons that can be pressed now."""
-
-    def __call__(self, *names: str) -> None: ...
-
-
 class Watched:
-    """The run that is looked at: from its text being prepared to its last update."""
+    """The run that is looked at: from its text being prepared to its last update.
 
-    def __init__(self, visit: Visit, name: str, show_buttons: Buttons) -> None:
+    `show_buttons` gets the names of those of the page's buttons that can be pressed now.
+    """
+
+    folder: RunFolder  # both, once there is a run that has begun
+    log: RunLog
+
+    def __init__(self, visit: Visit, name: str, show_buttons: Callable[..., None]) -> None:
         self.visit, self.name, self.t, self.show_buttons = visit, name, visit.t, show_buttons
         self.launcher = visit.house.launcher
-        self.folder: RunFolder | None = None
-        self.log: RunLog | None = None
+        self._is_open = False
         self._config: Config | None = None
         self._seen: object = None  # what was shown last
         self.notices = box("notices")
@@ -55,8 +54,6 @@ class Watched:
         if not self._open():
             self._show_launch(launch)
             return
-        assert self.log is not None
-        assert self.folder is not None
         await asyncio.to_thread(self.log.catch_up)
         state = watched_state(self.folder, self.log)
         if launch and not launch.alive and not launch.error:
@@ -69,7 +66,7 @@ class Watched:
 
     def _open(self) -> bool:
         """Whether there is a run that has begun. Opened as every run is: only under the folder of runs."""
-        if self.log is not None:
+        if self._is_open:
             return True
         models = self.visit.house.models
         if self.launcher.look(self.name) and not (models.runs / self.name / "run.json").exists():
@@ -82,6 +79,7 @@ class Watched:
                 self.visit.say(error)
             return False
         self.log = self.visit.house.logs.of(self.folder.events)
+        self._is_open = True
         return True
 
     # Before there is a run.
@@ -91,8 +89,7 @@ class Watched:
             return
         self._seen = launch
         t = self.t
-        self.progress.clear()
-        with self.progress, box("card empty preparing"):
+        with refill(self.progress), box("card empty preparing"):
             text(readable(self.name), "ct", tag="h2")
             if launch.alive:
                 self.show_buttons("cancel")
@@ -120,8 +117,6 @@ class Watched:
     # The run.
 
     async def _show(self, state: str, launch: Launch | None) -> None:
-        assert self.log is not None
-        assert self.folder is not None
         if self._config is None:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
@@ -142,7 +137,6 @@ class Watched:
         self.show_buttons()
 
     def _build(self) -> None:
-        assert self.folder is not None
         with self.curves:
             self.stats = Stats(self.t)
             with box("card", tag="section"):
@@ -153,7 +147,6 @@ class Watched:
 
     def show_curves(self) -> None:
         """Everything that is drawn, as it is now."""
-        assert self.log is not None
         with self.log.lock:
             self._show_curves(self.log)
 
@@ -169,7 +162,6 @@ class Watched:
         self.rows.show(log)
 
     def _about(self, state: str) -> str:
-        assert self.log is not None
         t, started = self.t, self.log.started
         if started is None:
             return t(f"train.state.{state}")
@@ -185,11 +177,8 @@ class Watched:
         return " · ".join(parts)
 
     def _show_notices(self, state: str, launch: Launch | None) -> None:
-        assert self.log is not None
-        assert self.folder is not None
         t, stopped = self.t, self.log.stopped
-        self.notices.clear()
-        with self.notices:
+        with refill(self.notices):
             if state == "diverged" and stopped:
                 message(t("train.diverged", step=formatting.whole(stopped.step)), stopped.hint, kind="bad")
             elif launch and launch.error:

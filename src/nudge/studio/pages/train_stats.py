@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from nudge.studio.components import box, shape, svg, text
+from nudge.studio.components import box, mark, shape, svg, text
 from nudge.studio.runlog import Curve, Point, RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting
@@ -46,7 +46,7 @@ class Stats:
         n_skipped = len(log.skipped)
         unit = t("train.n_nan", n=formatting.whole(n_skipped)) if n_skipped else ""
         self.grad_norm.show(log.grad_norm, _three(log.grad_norm.last), unit)
-        self.grad_norm.unit.classes(add="bad" if n_skipped else "", remove="" if n_skipped else "bad")
+        mark(self.grad_norm.unit, n_skipped > 0, "bad")
 
 
 def _three(value: float | None) -> str:
@@ -68,8 +68,7 @@ class _Stat:
 
     def show(self, curve: Curve, value: str, unit: str, drawn: Sequence[Point] | None = None) -> None:
         self.value.text, self.unit.text = value, unit
-        not_finite = curve.last is not None and not math.isfinite(curve.last)
-        self.value.classes(add="bad" if not_finite else "", remove="" if not_finite else "bad")
+        mark(self.value, curve.last is not None and not math.isfinite(curve.last), "bad")
         path = _path(curve.few(N_SPARK) if drawn is None else drawn[:: max(1, len(drawn) // 80)])
         if self.line.props.get("d") != path:
             self.line.props["d"] = path

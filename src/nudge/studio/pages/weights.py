@@ -1,19 +1,20 @@
 """Weights: what is in a checkpoint: every parameter, its shape, its role and its values; and how far it moved."""
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
 
 from nicegui import background_tasks, ui
 
 from nudge.errors import CheckpointError, NudgeError
 from nudge.look import Stored, Weights
 from nudge.studio import layout
-from nudge.studio.components import box, card, icon, link, message, text
+from nudge.studio.components import box, card, icon, link, message, named, refill, slider, text
+from nudge.studio.page import Page
 from nudge.studio.pages.weights_change import ChangeCard
 from nudge.studio.pages.weights_rows import RowCard
 from nudge.studio.pages.weights_tensor import ParameterCard
 from nudge.studio.pages.weights_tree import Tree, share_bar
-from nudge.studio.visit import Visit, after
+from nudge.studio.visit import after
 from nudge.studio.worker import SupersededError
 from nudge.util import formatting
 
@@ -22,50 +23,33 @@ REST_S = 1.0  # that a file is looked at before all of it is read for its checks
 LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
 
 
-def build(visit: Visit) -> None:
-    """Build the page."""
-    page = WeightsPage(visit)
-    with layout.page(visit, actions=page.actions):
-        if visit.run is None and not visit.query.get("file"):
-            layout.no_run(visit)
-        else:
-            page.build()
-
-
-class WeightsPage:
+class WeightsPage(Page):
     """One person's view: a file, and the parameter in it that is looked at."""
 
-    def __init__(self, visit: Visit) -> None:
-        self.visit, self.t, self.files = visit, visit.t, visit.house.weight_files
-        self.name = ""  # of the file that is shown
-        self.weights: Weights | None = None
-        self.chosen = FIRST
-        self.of_run: list[str] = []
-        self.seen: Any = None  # what the run's folder said when it was listed
-        self.passed_over: list[str] = []
-
-    def actions(self) -> None:
-        """What stands at the right of the title."""
-        with link("", "", "q-btn ghost as-link") as self.to_inside:
-            icon("arrow_forward", "on-left")
-            text(self.t("weights.to_inside"), tag="span")
-        self.to_inside.set_visibility(False)
+    name = ""  # of the file that is shown; as long as there is none, there are no weights
+    weights: Weights
+    chosen = FIRST
+    seen: int | None = None  # what the run's folder said when it was listed
+    passed_over: Sequence[str] = ()
 
     def build(self) -> None:
         """The places; they are filled when the file is read."""
-        t = self.t
+        t, self.files = self.t, self.visit.house.weight_files
+        with self.title_row, box("hs"), link("", "", "q-btn ghost as-link") as self.to_inside:
+            icon("arrow_forward", "on-left")
+            text(t("weights.to_inside"), tag="span")
+        self.to_inside.set_visibility(False)
+        if self.visit.run is None and not self.visit.query.get("file"):
+            return self.no_run()
         with card(classes="tight"), box("hs wrap file-row"):
             with box("hs wrap file-row gr") as self.steps:
-                text(t("weights.step"), "s13 m")
-                with box("slw", style="width:280px"):
-                    self.slider = ui.slider(min=0, max=1, value=0, on_change=self.visit.handle(self._slid))
-                    self.slider.props["aria-label"] = t("weights.step")
+                self.slider = slider(t("weights.step"), self.visit.handle(self._slid), width=280)
                 self.step_text = text("", "s13 num nw", aria_live="polite")
                 self.steps_note = text("", "s12 ink3")
             self.steps.set_visibility(False)
             text(t("weights.file"), "s13 m")
-            self.chooser = ui.select({}, on_change=self.visit.handle(self._picked))
-            self.chooser.props("outlined dense options-dense").props["aria-label"] = t("weights.file")
+            chooser = ui.select({}, on_change=self.visit.handle(self._picked))
+            self.chooser = named(chooser, t("weights.file"), "outlined dense options-dense")
         self.notes = box("notes-top")
         self.place = box("content")
         after(0, self.visit.handle(self._begin))
@@ -87,7 +71,7 @@ class WeightsPage:
         except SupersededError:
             return
         except NudgeError as error:
-            if self.weights is not None:  # the file is shown, but for a part of it
+            if self.name:  # the file is shown, but for a part of it
                 raise
             with self.place:
                 message(error.message, error.hint, kind="bad")
@@ -97,7 +81,7 @@ class WeightsPage:
         """Ask which files there are."""
         run = self.visit.run
         self.seen = self._stamp()
-        self.of_run = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
+        self.of_run: list[str] = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
         self.elsewhere = await asyncio.to_thread(self.files.elsewhere, run)
         self._show_chooser()
 
@@ -140,33 +124,29 @@ class WeightsPage:
         names = self.names | ({self.name: self._label(self.name)} if self.name not in self.names and self.name else {})
         self.chooser.set_options(names, value=self.name or None)
 
-    async def _slid(self, event: object) -> None:
-        at = int(getattr(event, "value", 0))
-        if at < len(self.of_run) and self.of_run[at] != self.name:
-            await self._go_to(self.of_run[at])
+    async def _slid(self, at: float) -> None:
+        if at < len(self.of_run):
+            await self._picked(self.of_run[int(at)])
 
-    async def _picked(self, event: object) -> None:
-        name = getattr(event, "value", None)
+    async def _picked(self, name: str | None) -> None:
         if name is not None and name != self.name:
-            await self._go_to(name)
-
-    async def _go_to(self, name: str) -> None:
-        self.passed_over = []
-        try:
-            await self.show(name)
-        except CheckpointError:
-            self._show_chooser()  # back to what is shown
-            raise
+            self.passed_over = ()
+            try:
+                await self.show(name)
+            except CheckpointError:
+                self._show_chooser()  # back to what is shown
+                raise
 
     # What is in it.
 
     async def show(self, name: str) -> None:
         """Show a file. Raises: CheckpointError; then the page is as it was."""
         weights = await self.visit.ask(self.files.open, name, key="file")
-        before, self.name, self.weights = self.weights, name, weights
+        is_alike = bool(self.name) and self.weights.parameters == weights.parameters
+        self.name, self.weights = name, weights
         self.visit.banner.clear()
         await self._show_where()
-        if before is None or before.parameters != weights.parameters:
+        if not is_alike:
             self._build_content(weights)
         self._show_facts(weights)
         background_tasks.create(self._check(name))
@@ -176,7 +156,6 @@ class WeightsPage:
 
     async def _show_where(self) -> None:
         """The file in the address, at the top, and in the choosers."""
-        assert self.weights is not None, "a file is shown"
         query, step, run = self.visit.query, self.weights.step, _run_of(self.name)
         is_another = run not in (None, self.visit.run)
         for key in ("file", "step"):
@@ -188,28 +167,24 @@ class WeightsPage:
         self.to_inside.set_visibility(run is not None)
         if is_another:
             await self._list()
-        layout.show_bar(self.visit)
-        ui.navigate.history.replace(address)
+        layout.readdress(self.visit, address)
         self.step_text.text = self.t("ui.step", step=formatting.whole(step)) if step is not None else ""
         self._show_chooser()
         self._show_about()
 
     def _show_about(self) -> None:
-        assert self.weights is not None, "a file is shown"
         t, weights = self.t, self.weights
         dtypes = ", ".join(sorted({parameter.dtype for parameter in weights.parameters}))
         facts = [self.name, formatting.size(weights.n_bytes), dtypes]
         if weights.format == "nudge":
             facts.append(t(f"weights.sum_{weights.checksum.replace(' ', '_')}"))
         self.visit.subtitle.text = " · ".join(facts)
-        self.notes.clear()
-        with self.notes:
+        with refill(self.notes):
             if self.passed_over:
                 message(t("weights.passed_over"), "; ".join(self.passed_over))
 
     async def _check(self, name: str) -> None:
         """Compare the checksum, beside everything else: it reads all of the file."""
-        assert self.weights is not None, "a file is shown"
         if self.weights.checksum != "not checked":
             return
         try:
@@ -229,8 +204,7 @@ class WeightsPage:
 
     def _build_content(self, weights: Weights) -> None:
         t = self.t
-        self.place.clear()
-        with self.place, box("grid weights"):
+        with refill(self.place), box("grid weights"):
             with box("stack"):
                 n, tensors = formatting.whole(weights.total), formatting.whole(len(weights.parameters))
                 with card(t("weights.parameters"), t("weights.numbers_in", n=n, tensors=tensors)):
@@ -247,8 +221,7 @@ class WeightsPage:
     def _show_facts(self, weights: Weights) -> None:
         """What the file keeps beside the weights."""
         t = self.t
-        self.also.clear()
-        with self.also:
+        with refill(self.also):
             for stored in weights.stored:
                 self._fact(*self._stored(stored))
             if weights.step is not None:
@@ -278,11 +251,10 @@ class WeightsPage:
 
     async def choose(self, parameter: str) -> None:
         """Look at one parameter; at the first one if there is none of that name."""
-        assert self.weights is not None, "a file is shown"
-        named = {found.name: found for found in self.weights.parameters}
-        if not named:
+        parameters = {found.name: found for found in self.weights.parameters}
+        if not parameters:
             return
-        found = named.get(parameter) or next(iter(named.values()))
+        found = parameters.get(parameter) or next(iter(parameters.values()))
         self.chosen = found.name
         self.tree.mark(found.name)
         await self.parameter_card.show(self.name, self.weights, found)

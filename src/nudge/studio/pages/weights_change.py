@@ -7,8 +7,7 @@ from typing import Any
 from nicegui import ui
 
 from nudge.look import Change, Difference, Weights
-from nudge.studio.components import bar, box, card, text
-from nudge.studio.pages.weights_tree import shape_of
+from nudge.studio.components import bar, box, card, named, refill, shape_of, text
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -30,8 +29,8 @@ class ChangeCard:
                 self.title = text("", "ct", tag="h2")
                 text(self.t("weights.moved"), "s12 ink3")
                 box("gr")
-                self.chooser = ui.select({}, on_change=visit.handle(self._chosen)).props("outlined dense options-dense")
-                self.chooser.props["aria-label"] = self.t("weights.compare_with")
+                chooser = ui.select({}, on_change=visit.handle(self._chosen))
+                self.chooser = named(chooser, self.t("weights.compare_with"), "outlined dense options-dense")
             self.place = box()
 
     async def show(self, name: str, weights: Weights, names: dict[str, str]) -> None:
@@ -43,14 +42,12 @@ class ChangeCard:
         self.chooser.set_options(options, value=before)
         if before is None:
             self.title.text = self.t("weights.compare_with")
-            self.place.clear()
-            with self.place:
+            with refill(self.place):
                 text(self.t("weights.nothing_to_compare"), "s13 ink2")
             return
         await self._compare(before)
 
-    async def _chosen(self, event: object) -> None:
-        wanted = getattr(event, "value", None)
+    async def _chosen(self, wanted: str | None) -> None:
         if wanted is not None and wanted != self.shown:
             self.other = wanted
             await self._compare(wanted)
@@ -68,8 +65,7 @@ class ChangeCard:
             self.title.text = t("weights.since", step=formatting.whole(other.step))
         else:
             self.title.text = t("weights.compared", name=called)
-        self.place.clear()
-        with self.place:
+        with refill(self.place):
             if found.changes:
                 with box("grid changes"):
                     self._show_parts(found)
@@ -124,9 +120,8 @@ def _line(label: str, value: float, longest: float, classes: str, *, tag: str = 
     with row:
         text(label, f"cut {classes}")
         with box("bg"):
-            bar(
-                value / longest if math.isfinite(value) else 1.0, "thin acc-bar" if math.isfinite(value) else "thin bad"
-            )
+            share, look = (value / longest, "acc-bar") if math.isfinite(value) else (1.0, "bad")
+            bar(share, f"thin {look}")
         text(formatting.significant(value), "s13 num right", title=repr(value))
     return row
 

@@ -5,14 +5,13 @@ from functools import partial
 
 from torch import Tensor
 
-from nudge.data.tokenizer import Tokenizer
+from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
-from nudge.studio.components import bar, box, card, image, text
+from nudge.studio.components import bar, box, card, image, refill, shape_of, text
 from nudge.studio.pages.weights_tensor import coloured
-from nudge.studio.pages.weights_tree import shape_of
 from nudge.studio.token_search import find_tokens, token_search
-from nudge.studio.tokens import Shown, bytes_of, matching, show
+from nudge.studio.tokens import Shown, matching, show
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 from nudge.util import formatting
@@ -99,8 +98,7 @@ class RowCard:
         """Look at one token's row."""
         row = await self.visit.ask(look, self.visit.house.weight_files, self.name, token, key="row")
         self.token = token
-        self.place.clear()
-        with self.place:
+        with refill(self.place):
             self._show_row(row)
             self._show_nearest(row)
 

@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from nudge.look import Histogram, Parameter, Weights
 from nudge.studio import charts
-from nudge.studio.components import box, card, image, text
-from nudge.studio.pages.weights_tree import shape_of
+from nudge.studio.components import box, card, image, refill, shape_of, text
 from nudge.studio.pictures import Values, full_colour, signs_png
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
@@ -86,15 +84,9 @@ class ParameterCard:
         t, written = self.t, formatting.significant
         self.chart.options.update(bars(found))
         self.chart.update()
-        figures = {
-            "name": found.name,
-            "mean": written(found.mean),
-            "low": written(found.low),
-            "high": written(found.high),
-        }
-        self.chart.props["aria-label"] = t("weights.histogram_of", **figures)
-        self.facts.clear()
-        with self.facts:
+        figures = {"mean": written(found.mean), "low": written(found.low), "high": written(found.high)}
+        self.chart.props["aria-label"] = t("weights.histogram_of", name=found.name, **figures)
+        with refill(self.facts):
             for key, value in (
                 ("mean", found.mean),
                 ("spread", found.std),
@@ -106,18 +98,16 @@ class ParameterCard:
                     text(t(f"weights.{key}"), "s12 ink3", tag="dt")
                     text(written(value), "figure num", tag="dd", title=repr(value))
         n = formatting.whole(found.n)
-        self.notes.clear()
-        with self.notes:
+        with refill(self.notes):
             text(t("weights.counted", n=n), "s12 ink3")
             if found.n_not_finite:
                 text(t("weights.not_finite_note", n=formatting.whole(found.n_not_finite), total=n), "s12 bad")
 
     def _show_picture(self, looked: Looked, parameter: Parameter) -> None:
         t = self.t
-        self.picture.clear()
-        if not looked.picture:
-            return
-        with self.picture:
+        with refill(self.picture):
+            if not looked.picture:
+                return
             height = max(26, min(128, 2 * looked.n_rows))
             alt = t("weights.values_of", name=parameter.name)
             image(looked.picture, "strip", alt=alt, style=f"height:{height}px")
@@ -157,36 +147,18 @@ _BIN = (  # -0.12 … -0.10, and how many values
 _TOOLTIP = {"show": True, "trigger": "axis", "axisPointer": {"type": "none"}, ":formatter": _BIN}
 
 
-def bars(found: Histogram) -> dict[str, Any]:
+def bars(found: Histogram) -> charts.Options:
     """The options of the chart: one bar per bin, as high as the values in it are many."""
     low, high = found.edges[0], found.edges[-1]
     data = [
         [(first + last) / 2, count, first, last]
         for first, last, count in zip(found.edges[:-1], found.edges[1:], found.counts, strict=True)
     ]
+    labels = {":formatter": _WRITTEN, "showMinLabel": False, "showMaxLabel": False}
+    bars = {"type": "bar", "barCategoryGap": "20%", "barMinWidth": 2, **charts.PLAIN}
     return {
         "grid": {"left": 8, "right": 8, "top": 8, "bottom": 24},
-        "xAxis": charts.axis(
-            type="value",
-            min=low,
-            max=high,
-            splitNumber=4,
-            splitLine={"show": False},
-            axisLabel={
-                ":formatter": _WRITTEN,
-                "showMinLabel": False,
-                "showMaxLabel": False,
-            },
-        ),
-        "yAxis": charts.axis(type="value", show=False),
-        "series": [
-            {
-                "type": "bar",
-                "data": data,
-                "barCategoryGap": "20%",
-                "barMinWidth": 2,
-                "emphasis": {"disabled": True},  # it would make a colour of a variable lighter, and cannot
-                "itemStyle": {"color": "var(--blue)", "borderRadius": [2, 2, 0, 0]},
-            }
-        ],
+        "xAxis": charts.axis(min=low, max=high, splitNumber=4, splitLine=charts.HIDDEN, axisLabel=labels),
+        "yAxis": charts.axis(show=False),
+        "series": [{**bars, "data": data, "itemStyle": {"color": "var(--blue)", "borderRadius": [2, 2, 0, 0]}}],
     }

@@ -8,7 +8,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Node, Weights
-from nudge.studio.components import bar, box, icon, text
+from nudge.studio.components import bar, box, icon, mark, shape_of, text
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -93,9 +93,7 @@ class Tree:
                 self._toggle(branch)
         for changed, chosen in ((self.chosen, False), (name, True)):
             if changed in self.rows:
-                row = self.rows[changed]
-                row.classes(add="sel" if chosen else "", remove="" if chosen else "sel")
-                row.props["aria-selected"] = "true" if chosen else "false"
+                mark(self.rows[changed], chosen, "sel", aria="selected")
         self.chosen = name
 
     def scroll_to(self, name: str) -> None:
@@ -145,11 +143,6 @@ class Tree:
             with box("br"), box("bar"):
                 bar(node.share, "leaf" if is_leaf else "")
             text(formatting.percent(node.share), "pc")
-
-
-def shape_of(shape: tuple[int, ...]) -> str:
-    """(24000, 384) -> [24000, 384]"""
-    return f"[{', '.join(map(str, shape))}]"
 
 
 def _path(node: Node, name: str) -> list[Node]:
