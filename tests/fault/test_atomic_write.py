@@ -31,7 +31,7 @@ WHOLE = 64 * 16_384
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is POSIX's")
 def test_killed_while_writing(tmp_path: Path):
     path = tmp_path / "file.bin"
-    moment = random.Random(0)
+    moment, n_cut_off = random.Random(0), 0
     for _ in range(20):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
@@ -42,8 +42,82 @@ def test_killed_while_writing(tmp_path: Path):
         content = path.read_bytes()
         assert len(content) == WHOLE
         assert content == content[:1] * WHOLE
-    files.write_text(path, "new")  # what a killed writer left behind is in nobody's way
+        left_over = [other for other in tmp_path.iterdir() if other != path]
+        assert len(left_over) <= 1, "the next writer removes what the one before left behind"
+        n_cut_off += len(left_over)
+    assert n_cut_off > 0, "no kill came in the middle of a write"
+    files.write_text(path, "new")
     assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Begins to write a file or a folder, says so, and stays in the middle until it is told to go on.
+SLOW_WRITER = """
+import sys
+from pathlib import Path
+from nudge.util import files
+
+kind, path = sys.argv[1], Path(sys.argv[2])
+with files.atomic_writer(path) if kind == "file" else files.new_folder(path) as target:
+    target.write(b"slow") if kind == "file" else (target / "file").write_bytes(b"slow")
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def begun(kind: str, path: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", SLOW_WRITER, kind, str(path)]
+    writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"begun\n"
+    return writer
+
+
+def write(kind: str, path: Path) -> None:
+    if kind == "file":
+        files.write_text(path, "new")
+    elif kind == "link":
+        files.point_to(path, path.parent / "target")
+    else:
+        with files.new_folder(path) as folder:
+            (folder / "file").write_text("new")
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_is_removed_by_the_next_write_and_what_a_living_one_writes_is_not(
+    kind: str, tmp_path: Path
+):
+    path = tmp_path / "a[b]*"
+    with begun(kind, path) as killed, begun("file", tmp_path / "another") as other, begun(kind, path) as living:
+        for writer in (killed, other):
+            writer.kill()
+            writer.wait()
+        write(kind, path)
+        parts = {part.name for part in tmp_path.glob(".*")}
+        assert parts == {f".{path.name}.{living.pid}.part", f".another.{other.pid}.part"}
+        written = path if kind == "file" else path / "file"
+        written.unlink()
+    assert living.returncode == 0  # it was told to go on at the end of the block
+    assert written.read_bytes() == b"slow"
+    assert [part.name for part in tmp_path.glob(".*")] == [f".another.{other.pid}.part"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_a_number_that_is_another_process_now(kind: str, tmp_path: Path):
+    """In a container the first process is always number 1: what the one before left has this process's own number."""
+    path = tmp_path / "mine"
+    left_over = tmp_path / f".mine.{os.getpid()}.part"
+    if kind == "folder":
+        left_over.mkdir()
+        (left_over / "half").touch()
+    else:
+        left_over.touch()
+    os.utime(left_over, (1e9, 1e9))
+    theirs = [tmp_path / name for name in (".mine.part", ".mine.too.7.part", f".mine.{10**12}.part", ".mine.x.part")]
+    for other in theirs:
+        other.touch()
+    write(kind, path)
+    assert sorted(tmp_path.iterdir()) == sorted([path, *theirs])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")

@@ -141,6 +141,7 @@ def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
             seen_steps.add(checkpoint.newest(RunFolder(run)).step)
     finish(folder, ["resume", "killed"])
     assert len(seen_steps) > kills // 4, "the kills came too early to test much"
+    assert not list(run.rglob("*.part")), "what a killed process left stays for ever"
     assert_same_run(run, folder / "reference")
 
 

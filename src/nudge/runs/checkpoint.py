@@ -80,6 +80,8 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
     tensors = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "rng": checkpoint.rng}
     content = {**_header(checkpoint), **tensors}
     with _saving(folder, path, checkpoint.step):
+        for left_over in folder.checkpoints.glob(".step_*.pt.*.part"):  # of saves that were cut off, here or elsewhere
+            left_over.unlink(missing_ok=True)
         with files.atomic_writer(path) as file:
             torch.save(content, cast(IO[bytes], file))  # torch only calls write
             saved = SavedFile(path=path, n_bytes=file.n_bytes, sha256=file.sha256.hexdigest())

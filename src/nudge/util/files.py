@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -43,7 +44,7 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it is there already and is no file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             yield HashingFile(file)
@@ -63,7 +64,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises: ConfigError if `path` is there and not an empty folder; MachineError on a full disk and the like.
     """
     path = path.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(f"{path} is there already and is not an empty folder", "choose a new name for it")
@@ -81,6 +82,31 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Where this process makes what will become `path`. What processes that were killed left there is removed."""
+    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = left_over.name[len(f".{path.name}.") : -len(".part")]
+        if pid.isdecimal() and len(pid) < 10 and _is_gone(int(pid), left_over):
+            if left_over.is_dir() and not left_over.is_symlink():
+                shutil.rmtree(left_over, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):  # it is in nobody's way
+                    left_over.unlink()
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _is_gone(pid: int, path: Path) -> bool:
+    """Whether the process that wrote `path` has ended; a younger one may have its number, above all in a container."""
+    import psutil  # only for who finds something: a list of runs comes at once
+
+    try:
+        return psutil.Process(pid).create_time() > path.lstat().st_mtime
+    except psutil.NoSuchProcess:
+        return True
+    except (psutil.Error, OSError):  # not ours to know; or another process has just removed it
+        return False
 
 
 def fsync(path: Path) -> None:
@@ -109,7 +135,7 @@ def point_to(link: Path, target: Path) -> None:
 
     Where there is neither, such as in a bucket that is mounted, it is a copy.
     """
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.part")
+    temporary = _temporary(link)
     temporary.unlink(missing_ok=True)
     try:
         temporary.symlink_to(os.path.relpath(target, link.parent))
