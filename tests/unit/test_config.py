@@ -148,3 +148,12 @@ def test_what_is_no_count_is_refused(text: str):
     with pytest.raises(ConfigError, match=f"tokens '{text}' is not a count") as refused:
         configs.parse_count(text, "tokens")
     assert "33.5B" in refused.value.hint
+
+
+def test_nested_settings_by_their_full_names():
+    assert configs.flat({"train": {"lr": 3e-4, "steps": 2}, "seed": 1, "data": {"paths": ("a", "b")}}) == {
+        "train.lr": 3e-4,
+        "train.steps": 2,
+        "seed": 1,
+        "data.paths": ("a", "b"),
+    }

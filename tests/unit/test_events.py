@@ -113,6 +113,15 @@ def test_a_line_with_a_value_missing_is_no_event():
     assert events.from_json(line) is None
 
 
+@pytest.mark.parametrize("line", ["", '{"event": "step", "st', "5", "null", "[]", "error: no room", "[" * 100_000])
+def test_a_line_that_is_no_event(line: str):
+    assert events.from_line(line) is None
+
+
+def test_a_line_of_a_run():
+    assert events.from_line(json.dumps(events.to_json(step(1)))) == step(1)
+
+
 def test_a_whole_number_is_a_float_too():
     assert events.from_json({**events.to_json(step(1)), "loss": 5}) == step(1)
 
