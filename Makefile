@@ -11,12 +11,16 @@ BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 PINNED := pyproject.toml constraints.txt
 
-.PHONY: help train studio test check lint format docs screenshots constraints clean
+# One process for each core. Each gets a share of the tests, and takes some of another's when it has done its own.
+PYTEST = $(BIN)/python -m pytest --numprocesses logical
+
+.PHONY: help train studio test campaign check lint format docs screenshots constraints clean
 
 help:
 	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
 	@echo "make studio   the same, then open the runs in a browser: http://127.0.0.1:8300/"
-	@echo "make test     set everything up in $(VENV) and run all tests"
+	@echo "make test     set everything up in $(VENV) and run the tests: minutes"
+	@echo "make campaign  the long tests: processes that die, hosts, clusters; a few of each kind, drawn anew each time"
 	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
 	@echo "make format   let ruff format the code and mend what it can"
 	@echo "make docs     write docs/commands.md anew from the commands' own help"
@@ -36,7 +40,10 @@ studio: $(VENV)/.installed
 	@$(BIN)/python -m nudge studio $(ARGS)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) --dist worksteal $(ARGS)
+
+campaign: $(VENV)/.installed-dev
+	$(PYTEST) --dist loadscope --campaign $(ARGS)
 
 check: lint test
 

@@ -1,15 +1,20 @@
-"""One command in several processes, as torchrun starts them but without its seconds of imports: forked, ready to go."""
+"""Commands in processes of their own without their seconds of imports: forked from one that is ready to go."""
 
 import contextlib
 import multiprocessing
 import os
+import shlex
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from subprocess import CompletedProcess
+
+from tests.waiting import LONG_S, wait_until
 
 from nudge import events
 from nudge.cli import main
@@ -21,7 +26,6 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["nudge.train.run", "nudge.cli.live", "nudge.cli.run_report", "torch._dynamo", "torch.distributed.fsdp"]
 )
-LONG_S = 120  # a test fails rather than waits for ever
 
 
 def free_port() -> int:
@@ -31,12 +35,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _work(folder: Path, home: Path, rank: int, args: list[str], environment: dict[str, str]) -> None:
+def _work(folder: Path, home: Path, name: str, args: list[str], environment: dict[str, str]) -> None:
+    os.environ.clear()
     os.environ.update(environment)
     os.chdir(home)
+    typed_in = folder / f"{name}.in"
+    os.dup2(os.open(typed_in if typed_in.exists() else os.devnull, os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0, closefd=False)  # multiprocessing closed it
     for stream, kind in ((sys.stdout, "out"), (sys.stderr, "err")):
-        os.dup2(os.open(folder / f"{rank}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
+        os.dup2(os.open(folder / f"{name}.{kind}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream.fileno())
     main(args)
+
+
+def typed(home: Path, *args: str, stdin: bytes | None = None, **environment: str) -> CompletedProcess[bytes]:
+    """`nudge ARGS` in the folder `home`, as a person types it there."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if stdin is not None:
+            (folder / "it.in").write_bytes(stdin)
+        process = FORKS.Process(target=_work, args=(folder, home, "it", list(args), os.environ | environment))
+        process.start()
+        process.join(LONG_S)
+        try:
+            assert process.exitcode is not None, f"nudge {shlex.join(args)} goes on and on"
+            said = [(folder / f"it.{kind}").read_bytes() for kind in ("out", "err")]
+            return CompletedProcess(["nudge", *args], process.exitcode, *said)
+        finally:
+            process.kill()
+            process.join()
 
 
 @dataclass
@@ -45,6 +71,7 @@ class Processes:
 
     folder: Path
     all: list[BaseProcess]
+    first: int = 0
 
     def wait(self, timeout_s: float = LONG_S) -> list[int | None]:
         """The exit codes; None for one that did not end in time."""
@@ -59,7 +86,8 @@ class Processes:
 
     def errors(self) -> str:
         """What all processes wrote as errors."""
-        return "".join((self.folder / f"{rank}.err").read_text(errors="replace") for rank in range(len(self.all)))
+        ranks = range(self.first, self.first + len(self.all))
+        return "".join((self.folder / f"{rank}.err").read_text(errors="replace") for rank in ranks)
 
 
 @contextlib.contextmanager
@@ -67,6 +95,7 @@ def start(
     folder: Path,
     n: int,
     *args: str,
+    first: int = 0,
     size: int | None = None,
     port: int | None = None,
     last: tuple[str, ...] = (),
@@ -74,23 +103,23 @@ def start(
 ) -> Iterator[Processes]:
     """`nudge ARGS` in n processes; none is left at the end.
 
-    `size`: how many they believe to be. `last`: more arguments for the last of them only. `apart`: each in a folder of
-    its own, as on machines without a shared disk.
+    `first`: the lowest rank. `size`: how many they believe to be. `last`: more arguments for the last of them only.
+    `apart`: each in a folder of its own, as on machines without a shared disk.
     """
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port()), "OMP_NUM_THREADS": "1"}
     started = []
-    for rank in range(n):
+    for rank in range(first, first + n):
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size or n, "LOCAL_WORLD_SIZE": size or n}
         if n == 1 and size is None:
             place = {}
-        environment = where | {key: str(value) for key, value in place.items()}
-        more = last if rank == n - 1 else ()
+        environment = os.environ | where | {key: str(value) for key, value in place.items()}
+        more = last if rank == first + n - 1 else ()
         home = folder / str(rank) if apart else folder
         home.mkdir(exist_ok=True)
-        process = FORKS.Process(target=_work, args=(folder, home, rank, [*args, *more], environment))
+        process = FORKS.Process(target=_work, args=(folder, home, str(rank), [*args, *more], environment))
         process.start()
         started.append(process)
-    processes = Processes(folder, started)
+    processes = Processes(folder, started, first)
     try:
         yield processes
     finally:
@@ -115,7 +144,4 @@ def losses(run_folder: Path) -> dict[tuple[str, int], float]:
 
 def wait_for_step(run_folder: Path, step: int) -> None:
     """Wait until a run told of that update."""
-    end = time.monotonic() + LONG_S
-    while ("Step", step) not in losses(run_folder):
-        assert time.monotonic() < end, f"update {step} did not come"
-        time.sleep(0.05)
+    wait_until(lambda: ("Step", step) in losses(run_folder), f"update {step}")

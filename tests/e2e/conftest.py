@@ -68,31 +68,6 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[str]) -> None:
     pytest.fail("the studio did not answer in a minute")
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs with one small model, really trained: 60 updates on text with Korean and hostile words in it."""
-    folder = tmp_path_factory.mktemp("trained")
-    text = folder / "text.txt"
-    lines = (
-        "구글에서 시니어 엔지니어를 채용합니다.",
-        "The little dog ran to the edge of the water.",
-        "<b>bold</b> & co.",
-    )
-    text.write_text("\n".join(lines[n % 3] + f" {n}" for n in range(6000)), encoding="utf-8")
-    sizes = ("n_layer=2", "n_head=2", "n_embd=32", "block_size=32")
-    settings = [part for size in sizes for part in ("--set", f"model.{size}")]
-    command = [sys.executable, "-m", "nudge", "train", "--data", str(text), "--tokenizer", "bpe-500", "--steps", "60"]
-    command += ["--save-every", "20", "--eval-every", "20", *settings, "--run", str(folder / "runs" / "small")]
-    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
-    return folder / "runs"
-
-
-@pytest.fixture
-def runs(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the trained runs that a test may change."""
-    return Path(shutil.copytree(trained, tmp_path / "runs", symlinks=True))
-
-
 @pytest.fixture
 def studio(runs: Path) -> Iterator[Studio]:
     """A studio for this test alone."""

@@ -1,7 +1,6 @@
 """A run that is stopped at any moment and resumed makes the same updates, bit for bit, as one that never was."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.processes import FORKS
+from tests.waiting import LONG_S
 
 from nudge import events
 from nudge.cli import main
@@ -21,7 +22,6 @@ from nudge.runs.folder import RunFolder
 from nudge.util import files
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
-KILLS = 50
 
 
 def settings(steps: int, **more: object) -> list[str]:
@@ -46,12 +46,6 @@ def settings(steps: int, **more: object) -> list[str]:
     return [f"--set={key}={value}" for key, value in values.items()]
 
 
-# Importing torch takes seconds in which there is nothing to break, so each process is forked from one that has
-# imported everything (and computed nothing: a fork must not inherit running threads).
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["nudge.train.run", "nudge.cli.live", "nudge.cli.run_report", "torch._dynamo"])
-
-
 def command(folder: Path, args: list[str]) -> None:
     """`nudge ARGS` in `folder`, its output in files."""
     os.chdir(folder)
@@ -66,14 +60,14 @@ def start(folder: Path, args: list[str]) -> BaseProcess:
     return process
 
 
-def ended(process: BaseProcess, timeout: float) -> int | None:
+def ended(process: BaseProcess) -> int | None:
     """The exit code; None: still running."""
-    process.join(timeout)
+    process.join(LONG_S)
     return process.exitcode
 
 
 def finish(folder: Path, args: list[str]) -> None:
-    assert ended(start(folder, args), 300) == 0, (folder / "errors.txt").read_text()
+    assert ended(start(folder, args)) == 0, (folder / "errors.txt").read_text()
 
 
 def wait_for_lines(process: BaseProcess, run: Path, count: int) -> None:
@@ -121,14 +115,19 @@ def train_args(run: str, steps: int, **more: object) -> list[str]:
     return ["train", "--data", "text.txt", "--tokenizer", "bytes", "--run", run, *settings(steps, **more)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_killed_at_random_moments(folder: Path, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "steps", "kills"),
+    [
+        pytest.param("adamw", 150, 5, marks=pytest.mark.slow),
+        pytest.param("adamw", 1500, 50, marks=pytest.mark.campaign(sample=2)),
+        pytest.param("muon", 300, 10, marks=pytest.mark.campaign(sample=2)),
+    ],
+)
+def test_killed_at_random_moments(folder: Path, optimizer: str, steps: int, kills: int, chance: random.Random) -> None:
     """kill -9 in the middle of anything: starting up, an update, a save, an evaluation, a sample."""
-    steps, kills = (1500, KILLS) if optimizer == "adamw" else (300, 10)
     options = {"train.optimizer": optimizer}
     finish(folder, train_args("reference", steps, **options))
-    run, chance = folder / "killed", random.Random(7)
+    run = folder / "killed"
     seen_steps = set()
     for _ in range(kills):
         resuming = (run / "run.json").exists()
@@ -153,7 +152,7 @@ def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
     process = start(folder, train_args("stopped", 40, **four))
     wait_for_lines(process, folder / "stopped", 15)
     process.terminate()
-    assert ended(process, 60) == 143
+    assert ended(process) == 143
     finish(folder, ["resume", "stopped"])
     assert_same_run(folder / "stopped", folder / "reference")
 
@@ -164,7 +163,7 @@ def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Si
     run = folder / "run"
     wait_for_lines(process, run, 30)
     os.kill(process.pid or 0, number)
-    assert ended(process, 10) == code
+    assert ended(process) == code
     told = list(events.read(run / "events.jsonl"))
     stopped = told[-1]
     assert isinstance(stopped, events.Stopped)
@@ -180,7 +179,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     wait_for_lines(process, folder / "run", 10)
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # both before it can react to one
         os.kill(process.pid or 0, number)
-    assert ended(process, 10) in (130, 143)
+    assert ended(process) in (130, 143)
     assert checkpoint.newest(RunFolder(folder / "run")).verified
 
 
@@ -230,7 +229,7 @@ def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
     process = start(folder, train_args("run", 100_000))
     try:
         wait_for_lines(process, folder / "run", 5)
-        assert ended(start(folder, ["resume", "run"]), 60) == 2
+        assert ended(start(folder, ["resume", "run"])) == 2
         assert "in use by another nudge process" in (folder / "errors.txt").read_text()
     finally:
         process.kill()

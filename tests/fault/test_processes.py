@@ -1,5 +1,7 @@
 """One run in several processes: the same numbers as in one, and what happens when one of them is lost."""
 
+import functools
+import itertools
 import os
 import shutil
 import signal
@@ -7,12 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from tests.processes import free_port, losses, run, start, wait_for_step
+from tests.processes import Processes, free_port, losses, run, start, wait_for_step
+from tests.waiting import LONG_S, wait_until
 
 from nudge import events
 from nudge.config import MachineConfig
@@ -59,51 +63,61 @@ def options(text: Path, **more: object) -> list[str]:
     return ["--data", str(text), "--tokenizer", "bytes", *(f"--set={key}={value}" for key, value in values.items())]
 
 
-def furthest(one: dict[tuple[str, int], float], other: dict[tuple[str, int], float]) -> float:
+Losses = dict[tuple[str, int], float]
+
+
+def furthest(one: Losses, other: Losses) -> float:
     assert one.keys() == other.keys()
     return max(abs(one[key] - other[key]) for key in one)
 
 
 @pytest.fixture(scope="module")
-def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[tuple[str, int], float]]:
-    """The losses of one process, for each optimizer and way to compute an update."""
+def alone(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Losses]:
+    """The losses of one process, by optimizer and way to compute an update."""
     folder = tmp_path_factory.mktemp("alone")
-    found = {}
-    for optimizer in ("adamw", "muon"):
-        for update in ("fast", "eager"):
-            name = f"{optimizer} {update}"
-            chosen = {"train.optimizer": optimizer, "machine.update": update}
-            run(folder, 1, "train", *options(text, **chosen), "--run", name)
-            found[name] = losses(folder / name)
-    return found
+
+    @functools.cache
+    def find(optimizer: str, update: str) -> Losses:
+        chosen = {"train.optimizer": optimizer, "machine.update": update}
+        run(folder, 1, "train", *options(text, **chosen), "--run", f"{optimizer} {update}")
+        return losses(folder / f"{optimizer} {update}")
+
+    return find
+
+
+WAYS: dict[str, tuple[int, dict[str, object]]] = {
+    "2 fast, two passes each": (2, {"machine.update": "fast", "train.micro_batch": 2}),
+    "4 fast": (4, {"machine.update": "fast"}),
+    "2 DDP, four passes each": (2, {"machine.update": "eager", "train.micro_batch": 1}),
+    "4 DDP": (4, {"machine.update": "eager"}),
+    "2 FSDP, two passes each": (2, {"machine.shard": "true", "train.micro_batch": 2}),
+    "4 FSDP, activations recomputed": (4, {"machine.shard": "true", "machine.recompute": "true"}),
+}
+ALWAYS = {("adamw", "2 fast, two passes each"), ("muon", "2 DDP, four passes each")}  # the others in a campaign
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize(
-    ("n", "how"),
+    ("optimizer", "way"),
     [
-        pytest.param(2, {"machine.update": "fast", "train.micro_batch": 2}, id="2 fast, two passes each"),
-        pytest.param(4, {"machine.update": "fast"}, id="4 fast"),
-        pytest.param(2, {"machine.update": "eager", "train.micro_batch": 1}, id="2 DDP, four passes each"),
-        pytest.param(4, {"machine.update": "eager"}, id="4 DDP"),
-        pytest.param(2, {"machine.shard": "true", "train.micro_batch": 2}, id="2 FSDP, two passes each"),
-        pytest.param(4, {"machine.shard": "true", "machine.recompute": "true"}, id="4 FSDP, activations recomputed"),
+        pytest.param(*both, marks=() if both in ALWAYS else pytest.mark.campaign(sample=4))
+        for both in itertools.product(("adamw", "muon"), WAYS)
     ],
 )
 def test_any_number_of_processes_makes_the_same_updates(
-    optimizer: str, n: int, how: dict[str, object], text: Path, alone: dict, tmp_path: Path
+    optimizer: str, way: str, text: Path, alone: Callable[[str, str], Losses], tmp_path: Path
 ) -> None:
+    n, how = WAYS[way]
     run(tmp_path, n, "train", *options(text, **{"train.optimizer": optimizer, **how}), "--run", "run")
     update = "fast" if how.get("machine.update") == "fast" else "eager"
-    assert furthest(alone[f"{optimizer} {update}"], losses(tmp_path / "run")) < ROUNDING
+    assert furthest(alone(optimizer, update), losses(tmp_path / "run")) < ROUNDING
     started = next(
         event for event in events.read(RunFolder(tmp_path / "run").events) if isinstance(event, events.Started)
     )
     assert started.processes == n
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_in_bfloat16_sharded_processes_learn_as_others_do(text: Path, tmp_path: Path) -> None:
     """Rounding to 8 bits makes other numbers, but not other ones than DDP's by more than that."""
     for name, how in (("ddp", {"machine.update": "eager"}), ("fsdp", {"machine.shard": "true"})):
@@ -111,11 +125,9 @@ def test_in_bfloat16_sharded_processes_learn_as_others_do(text: Path, tmp_path: 
     assert furthest(losses(tmp_path / "ddp"), losses(tmp_path / "fsdp")) < 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
-def test_a_run_goes_on_with_any_number_of_processes(
-    how: dict[str, object], text: Path, alone: dict, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_with_any_number_of_processes(how: dict[str, object], text: Path, tmp_path: Path) -> None:
     run(tmp_path, 1, "train", *options(text, **{"train.optimizer": "muon", **how}), "--run", "run")
     reference, folder = losses(tmp_path / "run"), RunFolder(tmp_path / "run")
     for n, saved in ((2, 0), (4, 4), (1, 8)):
@@ -130,27 +142,32 @@ def test_a_run_goes_on_with_any_number_of_processes(
 
 def endless(text: Path, **more: object) -> list[str]:
     """A run that a test ends."""
-    settings = {"train.steps": 100_000, "save.every": 5, "eval.every": 0, "sample.every": 0, "machine.timeout_s": 4}
+    settings = {"train.steps": 1_000_000, "save.every": 5, "eval.every": 0, "sample.every": 0, "machine.timeout_s": 60}
     return ["train", *options(text, **{**settings, **more}), "--run", "run"]
 
 
+HOW = {"DDP": {}, "FSDP": {"machine.shard": "true"}}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
-@pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "is gone"), (signal.SIGSTOP, "did not answer for 4 s")])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("victim", "number", "how"),
+    [
+        pytest.param(*case, marks=() if case == (1, signal.SIGKILL, "DDP") else pytest.mark.campaign(sample=3))
+        for case in itertools.product((0, 1), (signal.SIGKILL, signal.SIGSTOP), HOW)
+    ],
+)
 def test_a_process_that_dies_or_hangs_is_named_and_the_run_goes_on(
-    victim: int, number: int, words: str, how: dict[str, object], text: Path, tmp_path: Path
+    victim: int, number: signal.Signals, how: str, text: Path, tmp_path: Path
 ) -> None:
-    with start(tmp_path, 3, *endless(text, **how, **{"train.batch_tokens": 192})) as processes:
+    words = "is gone" if number == signal.SIGKILL else "did not answer for 10 s"
+    settings = {**HOW[how], "train.batch_tokens": 192, "machine.timeout_s": 10}
+    with start(tmp_path, 3, *endless(text, **settings)) as processes:
         wait_for_step(tmp_path / "run", 6)
         lost = processes.all[victim]
         os.kill(lost.pid or 0, number)
-        begun = time.monotonic()
         others = [process for process in processes.all if process is not lost]
-        for process in others:
-            process.join(30)
-        assert [process.exitcode for process in others] == [2, 2]
-        assert time.monotonic() - begun < 4 + 3 + 2 + 6  # the time-out, GRACE_S, FINISHING_S, and a busy machine
+        assert Processes(tmp_path, others).wait() == [2, 2]
         errors = processes.errors()
     assert f"error: rank {victim} (process {lost.pid} on {socket.gethostname()}) {words}" in errors
     assert errors.count("error:") == 1  # one process tells it, not each
@@ -159,27 +176,28 @@ def test_a_process_that_dies_or_hangs_is_named_and_the_run_goes_on(
     assert losses(tmp_path / "run").keys() >= {("Step", step) for step in range(1, 25)}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_a_process_that_dies_during_an_evaluation_is_named_too(text: Path, tmp_path: Path) -> None:
     much = {"machine.shard": "true", "eval.every": 1, "eval.tokens": 1_000_000, "train.micro_batch": 1}
     with start(tmp_path, 2, *endless(text, **much)) as processes:
-        end = time.monotonic() + 60
-        while not checkpoint.paths(RunFolder(tmp_path / "run")):  # saved, and then the first evaluation begins
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        time.sleep(1)
-        processes.all[1].kill()
-        processes.all[0].join(30)
-        assert processes.all[0].exitcode == 2
+        first, second = processes.all
+        # What is saved first is what there is before update 1; then the first evaluation begins, which is long.
+        wait_until(lambda: checkpoint.paths(RunFolder(tmp_path / "run")), "a checkpoint")
+        at_work = psutil.Process(second.pid)
+        before = at_work.cpu_times().user
+        wait_until(lambda: at_work.cpu_times().user > before + 0.5, "an evaluation under way")
+        second.kill()
+        first.join(LONG_S)
+        assert first.exitcode == 2
         assert "error: rank 1" in processes.said(0)
         assert "Traceback" not in processes.said(0)
 
 
 @pytest.mark.slow
 def test_too_few_processes_are_said_to_be_missing(text: Path, tmp_path: Path) -> None:
-    with start(tmp_path, 2, *endless(text), size=4) as processes:
-        assert processes.wait(30) == [2, 2]
-        assert "error: 2 of 4 processes came within 4 s: missing rank 2, rank 3" in processes.said(0)
+    with start(tmp_path, 2, *endless(text, **{"machine.timeout_s": 10}), size=4) as processes:
+        assert processes.wait() == [2, 2]
+        assert "error: 2 of 4 processes came within 10 s: missing rank 2, rank 3" in processes.said(0)
         assert "WORLD_SIZE" in processes.said(0)
     assert not (tmp_path / "run").exists()
 
@@ -188,26 +206,19 @@ def test_too_few_processes_are_said_to_be_missing(text: Path, tmp_path: Path) ->
 def test_a_port_that_is_taken_is_said_to_be(text: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with start(tmp_path, 2, *endless(text), port=port) as processes:
-            assert processes.wait(40)[0] == 2
+        with start(tmp_path, 2, *endless(text, **{"machine.timeout_s": 10}), port=port) as processes:
+            assert processes.wait()[0] == 2
             assert f"error: port {port} on {socket.gethostname()} is taken by another program" in processes.said(0)
             assert "Traceback" not in processes.errors()
 
 
 @pytest.mark.slow
-def test_a_meeting_place_that_nobody_opens_is_an_error_within_the_time_out(
-    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}.items():
-        monkeypatch.setenv(name, str(value))
-    begun = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "nudge", *endless(text)], cwd=tmp_path, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 2
-    assert f"error: process 1 cannot reach the rendezvous 127.0.0.1:{os.environ['MASTER_PORT']}" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert time.monotonic() - begun < 30
+def test_a_meeting_place_that_nobody_opens_is_an_error_after_the_time_out(text: Path, tmp_path: Path) -> None:
+    port = free_port()
+    with start(tmp_path, 1, *endless(text, **{"machine.timeout_s": 4}), first=1, size=2, port=port) as processes:
+        assert processes.wait() == [2]
+        assert f"error: process 1 cannot reach the rendezvous 127.0.0.1:{port} within 4 s" in processes.said(1)
+        assert "Traceback" not in processes.said(1)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +248,7 @@ def test_processes_with_other_text_or_options_are_refused(text: Path, tmp_path: 
     ):
         port = free_port()
         with start(tmp_path, 2, *args, port=port, last=different) as processes:
-            assert processes.wait(40) == [2, 2]
+            assert processes.wait() == [2, 2]
             assert f"error: {words}" in processes.said(0)
             assert "Traceback" not in processes.errors()
         assert not (tmp_path / "run").exists()
@@ -246,7 +257,7 @@ def test_processes_with_other_text_or_options_are_refused(text: Path, tmp_path: 
 @pytest.mark.slow
 def test_processes_that_cannot_share_evenly_are_told_how_many_can(text: Path, tmp_path: Path) -> None:
     with start(tmp_path, 3, *endless(text)) as processes:
-        assert processes.wait(40) == [2, 2, 2]
+        assert processes.wait() == [2, 2, 2]
         assert "error: 3 processes cannot share the 8 windows of an update evenly" in processes.said(0)
         assert "start 1, 2, 4, 8 of them" in processes.said(0)
         assert processes.errors().count("error:") == 1
@@ -254,26 +265,35 @@ def test_processes_that_cannot_share_evenly_are_told_how_many_can(text: Path, tm
 
 @pytest.mark.slow
 def test_several_processes_hear_save_pause_and_stop_together(text: Path, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run")
-    with start(tmp_path, 2, *endless(text, **{"save.every": 1_000_000, "machine.timeout_s": 2})) as processes:
+    folder, timeout_s = RunFolder(tmp_path / "run"), 5
+    often = {"save.every": 1_000_000, "machine.timeout_s": timeout_s}
+    with start(tmp_path, 2, *endless(text, **often)) as processes:
         wait_for_step(folder.path, 3)
         control.tell(folder, "save")
-        end = time.monotonic() + 30
-        while len(checkpoint.paths(folder)) < 2:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: len(checkpoint.paths(folder)) == 2, "a second checkpoint")
         control.tell(folder, "pause")
-        time.sleep(0.5)
-        paused = len(losses(folder.path))
-        time.sleep(4)  # longer than the time-out: they wait with, not for, each other
-        assert len(losses(folder.path)) <= paused + 1
+        wait_for_silence(folder, 1.5 * timeout_s)  # they wait with, not for, each other
         control.tell(folder, "resume")
-        wait_for_step(folder.path, paused + 5)
+        wait_for_step(folder.path, len(losses(folder.path)) + 5)
         control.tell(folder, "stop")
         assert processes.wait() == [0, 0]
         assert "which is saved" in processes.said(0)
     last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
     assert checkpoint.newest(folder).step == last.step
+
+
+def wait_for_silence(folder: RunFolder, seconds: float) -> None:
+    """Wait until a run has told of nothing new for so long."""
+    seen = time.monotonic(), 0
+
+    def silent() -> bool:
+        nonlocal seen
+        since, told = seen
+        if (now := folder.events.stat().st_size) != told:
+            seen = time.monotonic(), now
+        return time.monotonic() - since > seconds
+
+    wait_until(silent, "a pause")
 
 
 def torchrun(*args: str, cwd: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -287,9 +307,9 @@ def workers(launcher: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in psutil.Process(launcher.pid).children() if "nudge" in child.cmdline()]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itself(
-    text: Path, tmp_path: Path, alone: dict
+    text: Path, tmp_path: Path, alone: Callable[[str, str], Losses]
 ) -> None:
     settings = options(text, **{"train.optimizer": "muon", "train.steps": 12, "save.every": 2})
     args = ("--max-restarts=1", "--standalone", "-m", "--", "nudge", "train", *settings)
@@ -298,18 +318,20 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itsel
         wait_for_step(folder.path, 3)
         control.tell(folder, "pause")  # so that the end does not come first
         workers(launcher)[1].kill()
-        launcher.wait(120)
+        launcher.wait(LONG_S)
     assert launcher.returncode == 0, (tmp_path / "out.txt").read_text()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
-    assert furthest(alone["muon fast"], losses(folder.path)) < ROUNDING
+    assert furthest(alone("muon", "fast"), losses(folder.path)) < ROUNDING
     assert (
         sum(isinstance(event, events.Started) for event in map(events.from_json, files.read_json_lines(folder.events)))
         == 2
     )
 
 
-@pytest.mark.slow
-def test_two_launchers_that_count_their_restarts_apart_meet_again(text: Path, tmp_path: Path, alone: dict) -> None:
+@pytest.mark.campaign
+def test_two_launchers_that_count_their_restarts_apart_meet_again(
+    text: Path, tmp_path: Path, alone: Callable[[str, str], Losses]
+) -> None:
     settings = options(text, **{"train.optimizer": "muon", "machine.update": "fast", "save.every": 2})
     meeting = [f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-backend=c10d", "--rdzv-id=two", "--nnodes=2"]
     command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--nproc-per-node=1", "--max-restarts=2"]
@@ -323,18 +345,18 @@ def test_two_launchers_that_count_their_restarts_apart_meet_again(text: Path, tm
         wait_for_step(folder.path, 3)
         control.tell(folder, "pause")  # so that the end does not come first
         workers(launchers[1])[0].kill()
-        assert [launcher.wait(120) for launcher in launchers] == [0, 0], [o.read_text() for o in outputs]
+        assert [launcher.wait(LONG_S) for launcher in launchers] == [0, 0], [o.read_text() for o in outputs]
     finally:
         for launcher in launchers:
             for worker in workers(launcher) if launcher.poll() is None else ():
                 worker.kill()
             launcher.kill()
             launcher.wait()
-    assert furthest(alone["muon fast"], losses(folder.path)) < ROUNDING
+    assert furthest(alone("muon", "fast"), losses(folder.path)) < ROUNDING
     assert "cannot speak with them" not in "".join(output.read_text() for output in outputs)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_a_single_process_that_torchrun_starts_again_goes_on(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.txt"
     command = ["--nproc-per-node=1", "--max-restarts=1", "--standalone", "-m", "--", "nudge", "train"]
@@ -343,13 +365,13 @@ def test_a_single_process_that_torchrun_starts_again_goes_on(text: Path, tmp_pat
         wait_for_step(folder.path, 3)
         control.tell(folder, "pause")
         workers(launcher)[0].kill()
-        launcher.wait(120)
+        launcher.wait(LONG_S)
     assert launcher.returncode == 0, out.read_text()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
     assert len(losses(folder.path)) == 12 + 3
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_processes_whose_launcher_is_killed_save_and_end(text: Path, tmp_path: Path) -> None:
     args = ("--standalone", "-m", "--", "nudge", *endless(text, **{"save.every": 1_000_000}))
     with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
@@ -360,13 +382,13 @@ def test_processes_whose_launcher_is_killed_save_and_end(text: Path, tmp_path: P
         done = len(losses(folder.path))
         wait_for_step(folder.path, done + 10)
         launcher.kill()
-    _, alive = psutil.wait_procs(left, timeout=30)
+    _, alive = psutil.wait_procs(left, timeout=LONG_S)
     assert not alive
     assert not folder.in_use()
     assert checkpoint.newest(folder).step > done
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_control_c_and_sigterm_to_the_launcher_save_the_last_update(text: Path, tmp_path: Path) -> None:
     args = ("--standalone", "-m", "--", "nudge", *endless(text, **{"save.every": 1_000_000}))
     with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
@@ -374,7 +396,7 @@ def test_control_c_and_sigterm_to_the_launcher_save_the_last_update(text: Path, 
         wait_for_step(folder.path, 3)
         for process in (psutil.Process(launcher.pid), *workers(launcher)):  # as a terminal does it: to all at once
             process.send_signal(signal.SIGINT)
-        launcher.wait(60)
+        launcher.wait(LONG_S)
     assert launcher.returncode != 0
     last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
     assert checkpoint.newest(folder).step == last.step
@@ -425,9 +447,9 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
         checkpoint.read(path)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_sharded_processes_that_share_no_disk_are_told_at_the_first_save(text: Path, tmp_path: Path) -> None:
     with start(tmp_path, 2, *endless(text, **{"machine.shard": "true"}), apart=True) as processes:
-        assert processes.wait(60) == [2, 2]
+        assert processes.wait() == [2, 2]
         assert "all processes must write on a disk that they share" in processes.said(0)
         assert "Traceback" not in processes.errors()

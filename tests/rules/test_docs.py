@@ -10,14 +10,15 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from tests.processes import typed
 from tests.sheets import pen_font
+from tests.waiting import LONG_S, wait_until
 
 from nudge import cli, events
 from nudge import config as configs
@@ -45,32 +46,31 @@ def id_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-# A run of the documentation's commands needs not learn much: the same commands with a small network and few updates.
-SMALL_NUDGE = """
-import sys
-from nudge.cli import main
+# A run of the documentation's commands needs not learn much: the same with a small network, few updates and few tokens
+# of Python's own library to evaluate on.
+def small(args: list[str]) -> list[str]:
+    """The arguments of a command, for a network that is trained in a moment."""
+    few = {"--minutes": "0.02", "--steps": "5" if args[0] == "resume" else "3"}
+    args = [few.get(before, word) for before, word in zip(["", *args], args, strict=False)]
+    if args[0] == "train":
+        if not few.keys() & set(args):
+            args += ["--steps", "3"]
+        if "--init" not in args:
+            for size in ("n_layer=1", "n_head=2", "n_embd=32"):
+                args += ["--set", f"model.{size}"]
+        if not {"--data", "--recipe"} & set(args):
+            args += ["--set", "data.val_share=0.01"]
+    return args
 
-args = sys.argv[1:]
-for option, small in (("--minutes", "0.02"), ("--steps", "3")):
-    if option in args:
-        args[args.index(option) + 1] = small
-if args[0] == "resume":
-    args[args.index("--steps") + 1] = "5"
-if args[0] == "train":
-    if not {"--steps", "--minutes"} & set(args):
-        args += ["--steps", "3"]
-    if "--init" not in args:
-        for size in ("n_layer=1", "n_head=2", "n_embd=32"):
-            args += ["--set", f"model.{size}"]
-main(args)
-"""
-LONG, SHORT = 'train={"steps": 40}', 'train={"steps": 4}, model={"n_layer": 1, "n_head": 2, "n_embd": 32}'
+
+LONG = 'train={"steps": 40}'
+SHORT = 'train={"steps": 4}, model={"n_layer": 1, "n_head": 2, "n_embd": 32}, data={"val_share": 0.01}'
 TEXT = textwrap.dedent(subprocess.__doc__ or "") + Path(subprocess.__file__).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the texts that the README speaks of, and `nudge` as SMALL_NUDGE."""
+    """A folder with the texts that the README speaks of, and `nudge`."""
     folder = tmp_path_factory.mktemp("newcomer")
     for name in ("my_text.txt", "some_text.py"):
         (folder / name).write_text(TEXT, encoding="utf-8")
@@ -80,11 +80,8 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "reviews.jsonl").write_text("\n".join(reviews), encoding="utf-8")
     (folder / "bin").mkdir()
-    script, nudge = folder / "small_nudge.py", folder / "bin" / "nudge"
-    script.write_text(SMALL_NUDGE, encoding="utf-8")
-    nudge.write_text(
-        f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {shlex.quote(str(script))} "$@"\n', encoding="utf-8"
-    )
+    nudge = folder / "bin" / "nudge"
+    nudge.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m nudge "$@"\n', encoding="utf-8")
     nudge.chmod(0o755)
     return folder
 
@@ -92,6 +89,10 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def type_in(folder: Path, command: str) -> None:
     if command == "nudge studio":
         return open_studio(folder)
+    if re.fullmatch(r'nudge [\w\s./=+"-]*', command):  # nothing that only a shell understands
+        done = typed(folder, *small(shlex.split(command)[1:]))
+        assert done.returncode == 0, f"{command}\n{done.stdout.decode()[-2000:]}\n{done.stderr.decode()}"
+        return None
     result = subprocess.run(
         ["bash", "-c", f'PATH="$PWD/bin:$PATH"; set -o pipefail; {command}'],
         cwd=folder,
@@ -99,7 +100,7 @@ def type_in(folder: Path, command: str) -> None:
         text=True,
         stdin=subprocess.DEVNULL,
         check=False,
-        timeout=300,
+        timeout=LONG_S,
     )
     assert result.returncode == 0, f"{command}\n{result.stdout[-2000:]}\n{result.stderr}"
 
@@ -111,17 +112,16 @@ def open_studio(folder: Path) -> None:
         port = free.getsockname()[1]
     command = [str(folder / "bin" / "nudge"), "studio", "--port", str(port)]
     process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    for _ in range(600):
-        with (
-            contextlib.suppress(OSError),
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/train", timeout=5) as answer,
-        ):
-            assert b"nudge" in answer.read()
-            break
+
+    def answers() -> bool:
         assert process.poll() is None, "it ended at once"
-        time.sleep(0.1)
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/train") as answer:
+            return b"nudge" in answer.read()
+        return False
+
+    wait_until(answers, "an answer of the studio")
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=LONG_S)
     assert "Traceback" not in said
     assert process.returncode in (0, 130), said
 

@@ -6,11 +6,13 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -192,7 +194,7 @@ def players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Contenders that write down when they play."""
     log = tmp_path / "log"
     source = f"""
-        import os, sys
+        import os, subprocess, sys
         from nudge.bench.peers import NotHereError
         def steady(work):
             def play():
@@ -215,6 +217,13 @@ def players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 print("last words", file=sys.stderr, flush=True)
                 os._exit(9)
             return "4.0", play
+        def endless(work):
+            helper = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+            def play():
+                open({str(log)!r}, "w").write(f"{{helper.pid}}\\n")
+                while True:
+                    pass
+            return "5.0", play
     """
     lines = source.splitlines()
     (tmp_path / "bench_players.py").write_text("\n".join(line[8:] for line in lines), encoding="utf-8")
@@ -243,6 +252,26 @@ def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
     assert [event.version for event in events if isinstance(event, Prepared)] == ["1.0", "3.0", "2.0"]
     outputs = [event.output for event in events if isinstance(event, Measured) and event.contender.name == "steady"]
     assert outputs == ["x", "x"]
+
+
+def test_a_worker_ends_with_its_input_however_busy_it_is(players: Path):
+    """`nudge bench` was killed: nothing that it started goes on computing."""
+    requests = ({"prepare": "bench_players:endless", "options": {"work": "w"}}, {"round": 0})
+    with subprocess.Popen([sys.executable, "-m", "nudge.bench.worker"], stdin=subprocess.PIPE, text=True) as worker:
+        assert worker.stdin is not None
+        for request in requests:
+            worker.stdin.write(json.dumps(request) + "\n")
+        worker.stdin.flush()
+        while not (players.exists() and players.read_text().endswith("\n")):
+            assert worker.poll() is None
+            time.sleep(0.01)
+        helper = psutil.Process(int(players.read_text()))
+        worker.stdin.close()  # as the system does for a process that is killed
+        try:
+            assert worker.wait(timeout=60) == 0
+            helper.wait(timeout=60)
+        finally:
+            worker.kill()
 
 
 def test_a_known_ratio_and_its_interval():

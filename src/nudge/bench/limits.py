@@ -14,7 +14,8 @@ from nudge.fast import native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.machine.hardware_probe import probe
 
-SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
+LONG_PRODUCT_S = 0.05  # no larger square comes after one that takes so long: it would be no faster, or is emulated
 TRIES = 5
 
 
@@ -47,7 +48,13 @@ def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
     ]
 
     def best() -> float:
-        return max(2 * len(a) ** 3 / _seconds(partial(torch.mm, a, b, out=out), device) for a, b, out in cases)
+        found = 0.0
+        for a, b, out in cases:
+            product_s = _seconds(partial(torch.mm, a, b, out=out), device)
+            found = max(found, 2 * len(a) ** 3 / product_s)
+            if product_s > LONG_PRODUCT_S:
+                break
+        return found
 
     return best
 

@@ -2,7 +2,7 @@
 
     -> {"prepare": "nudge.bench.training:nanogpt", "options": {...}}     <- {"ready": {"version": "..."}}
     -> {"round": 0}                                                      <- {"figures": {...}, "peak_bytes": ...}
-    -> (end of input)                                                    the process ends
+    -> (end of input)                                                    the process ends, whatever it is doing
 
 Between two rounds it waits for its next line and computes nothing. What goes wrong is answered as {"failed": why}.
 """
@@ -11,11 +11,15 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
+
+import psutil
 
 from nudge.bench.peers import Figures, NotHereError, Prepared, peak_bytes
 
@@ -23,6 +27,7 @@ from nudge.bench.peers import Figures, NotHereError, Prepared, peak_bytes
 def main() -> None:
     """Answer one line for each line that comes."""
     answers = _own_standard_output()
+    threading.Thread(target=_end_with_the_input, daemon=True).start()
     play: Callable[[], Figures] | None = None
     for line in sys.stdin:
         request = json.loads(line)
@@ -40,6 +45,17 @@ def main() -> None:
             traceback.print_exc()
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
+
+
+def _end_with_the_input() -> None:
+    """End this process and those that it started when nothing more can come: `nudge bench` ended, or was killed."""
+    closing = select.poll()
+    closing.register(sys.stdin, select.POLLHUP)  # alone: what can be read is the main thread's
+    closing.poll()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    os._exit(0)
 
 
 def _prepare(name: str, options: dict[str, Any]) -> Prepared:

@@ -101,11 +101,14 @@ def row_span(parameter: Tensor) -> slice:
 
 def empty_network(config: Config, world: World) -> GPT:
     """The network of a run without values, or this process's part of it."""
+    device = config.machine.device or "cpu"
+    if world.size == 1 or not config.machine.shard:
+        with torch.device(device):
+            return GPT(config.model)
     with torch.device("meta"):
         network = GPT(config.model)
-    if world.size > 1 and config.machine.shard:
-        shard(network, config.machine.dtype or "float32", world)
-    return network.to_empty(device=config.machine.device or "cpu")
+    shard(network, config.machine.dtype or "float32", world)
+    return network.to_empty(device=device)
 
 
 @torch.no_grad()

@@ -35,6 +35,22 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.t(), self.bias)
 
 
+# Parameters get their values from `init_weights` or from a checkpoint. PyTorch would draw some here first, from the
+# person's own generator; on the meta device, where nothing can be drawn, it imports its compiler for that: seconds.
+class Embedding(nn.Embedding):
+    """A row for each token or position."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Head(nn.Linear):
+    """The output head of an untied network."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class LayerCache:
     """The keys and values that one attention layer has seen: [B, H, up to `room` tokens, K]."""
 
@@ -150,13 +166,13 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # also the output head, if tied
+        self.wte = Embedding(config.vocab_size, config.n_embd)  # also the output head, if tied
         if not config.rotary:
-            self.wpe = nn.Embedding(config.block_size, config.n_embd)
+            self.wpe = Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
         if config.untied:
-            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+            self.head = Head(config.n_embd, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
