@@ -119,9 +119,12 @@ def open_studio(folder: Path) -> None:
             return b"nudge" in answer.read()
         return False
 
-    wait_until(answers, "an answer of the studio")
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=LONG_S)
+    try:
+        wait_until(answers, "an answer of the studio")
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=LONG_S)
+    finally:
+        process.kill()
     assert "Traceback" not in said
     assert process.returncode in (0, 130), said
 

@@ -162,7 +162,9 @@ def test_a_wrong_field_names_the_nearest(here: Path):
     assert "'texts'" in raised.value.hint
 
 
-@pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"whole" * 100, mtime=0)[:-9], b"\x1f\x8b\x08\0\0\0\0\0junk"])
+@pytest.mark.parametrize(
+    "content", [b"not gzip", gzip.compress(b"whole" * 100, mtime=0)[:-9], b"\x1f\x8b\x08\0\0\0\0\0junk"]
+)
 def test_a_broken_gzip_file_is_refused(here: Path, content: bytes):
     Path("a.txt.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.txt\.gz is not a whole gzip file"):

@@ -236,7 +236,9 @@ def test_no_curve_runs_through_a_label(curves: tuple[Curve, ...], width_pt: floa
     y = next(y for x, y in curves[0].points if x == 1000)
     pdf = of_chart(chart(curves=curves, marks=(Mark(x=1000.0, y=y, label=line(label)),)), width_pt)
     left, top, right, bottom = words_at(characters(pdf), label)
-    for stroke in {one for curve in curves for one in lines_with(pdf, len(curve.points))}:
+    drawn = {one for curve in curves for one in lines_with(pdf, len(curve.points))}
+    assert len(drawn) == len(curves)
+    for stroke in drawn:
         for (ax, ay), (bx, by) in itertools.pairwise(stroke.points):
             for i in range(21):
                 x, y = ax + (bx - ax) * i / 20, ay + (by - ay) * i / 20

@@ -35,7 +35,9 @@ def test_what_is_watched_is_what_is_written(top_k: int | None) -> None:
 def test_what_the_network_said_is_its_prediction() -> None:
     model = language_model()
     ids = model.prompt_ids("ab")
-    for drawn in watch(model.tokens(ids, max_tokens=8, temperature=0.7, top_p=0.9, seed=1), n_likeliest=4):
+    seen = list(watch(model.tokens(ids, max_tokens=8, temperature=0.7, top_p=0.9, seed=1), n_likeliest=4))
+    assert len(seen) == 8
+    for drawn in seen:
         said = predict(model.network, BYTES, ids, temperature=0.7, top_p=0.9)
         assert drawn.probability == pytest.approx(said.probability(drawn.token), rel=1e-4)
         assert drawn.sampled == pytest.approx(said.sampled[drawn.token].item(), rel=1e-4)
