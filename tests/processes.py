@@ -103,13 +103,13 @@ def start(
 ) -> Iterator[Processes]:
     """`nudge ARGS` in n processes; none is left at the end.
 
-    `first`: the lowest rank. `size`: how many they believe to be. `last`: more arguments for the last of them only.
-    `apart`: each in a folder of its own, as on machines without a shared disk.
+    `first`: the lowest rank, the first one on its machine. `size`: how many they believe to be. `last`: more arguments
+    for the last of them only. `apart`: each in a folder of its own, as on machines without a shared disk.
     """
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port or free_port()), "OMP_NUM_THREADS": "1"}
     started = []
     for rank in range(first, first + n):
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size or n, "LOCAL_WORLD_SIZE": size or n}
+        place = {"RANK": rank, "LOCAL_RANK": rank - first, "WORLD_SIZE": size or n, "LOCAL_WORLD_SIZE": size or n}
         if n == 1 and size is None:
             place = {}
         environment = os.environ | where | {key: str(value) for key, value in place.items()}

@@ -3,8 +3,8 @@
 import json
 import os
 import random
+import resource
 import signal
-import subprocess
 import sys
 import time
 from multiprocessing.process import BaseProcess
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.processes import FORKS
+from tests.processes import FORKS, typed
 from tests.waiting import LONG_S
 
 from nudge import events
@@ -46,16 +46,20 @@ def settings(steps: int, **more: object) -> list[str]:
     return [f"--set={key}={value}" for key, value in values.items()]
 
 
-def command(folder: Path, args: list[str]) -> None:
+def command(folder: Path, args: list[str], largest_file: int | None) -> None:
     """`nudge ARGS` in `folder`, its output in files."""
     os.chdir(folder)
     for stream, name in ((sys.stdout, "output.txt"), (sys.stderr, "errors.txt")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream.fileno())
+    if largest_file is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     main(args)
 
 
-def start(folder: Path, args: list[str]) -> BaseProcess:
-    process = FORKS.Process(target=command, args=(folder, args))
+def start(folder: Path, args: list[str], largest_file: int | None = None) -> BaseProcess:
+    """`largest_file`: the most bytes of a file, as on a disk that is full."""
+    process = FORKS.Process(target=command, args=(folder, args, largest_file))
     process.start()
     return process
 
@@ -146,13 +150,13 @@ def test_killed_at_random_moments(folder: Path, optimizer: str, steps: int, kill
 
 def test_four_threads_resume_bit_for_bit(folder: Path) -> None:
     """More threads share the sums differently, but always in the same way."""
-    four = {"machine.threads": 4, "model.n_embd": 128, "model.block_size": 64, "train.batch_tokens": 1024}
-    four["model.n_head"] = 4
-    finish(folder, train_args("reference", 40, **four))
-    process = start(folder, train_args("stopped", 40, **four))
-    wait_for_lines(process, folder / "stopped", 15)
-    process.terminate()
-    assert ended(process) == 143
+    four = {"machine.threads": 4, "model.n_embd": 64, "model.block_size": 64, "train.batch_tokens": 1024}
+    four |= {"model.n_head": 4, "save.every": 5}
+    finish(folder, train_args("reference", 25, **four))
+    process = start(folder, train_args("stopped", 25, **four))
+    wait_for_lines(process, folder / "stopped", 10)
+    process.kill()  # a signal that it hears would be one more save
+    process.join()
     finish(folder, ["resume", "stopped"])
     assert_same_run(folder / "stopped", folder / "reference")
 
@@ -195,34 +199,17 @@ def test_a_torn_event_log_goes_on(folder: Path) -> None:
 def test_full_disk_in_the_middle_of_a_save(folder: Path) -> None:
     """The save fails with one clear line; the checkpoint before it is intact and the run goes on from there."""
     args = train_args("run", 30, **{"save.every": 1000})
-    limit = 200_000  # bytes of one file: more than the weights alone at update 0, less than with the optimizer's state
-    process = subprocess.run(
-        [sys.executable, "-c", _LIMITED, str(limit), *args],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert process.returncode == 2, process.stderr
-    assert "could not save step_00000030.pt: File too large (the checkpoint before it is intact)" in process.stderr
-    assert "nudge resume run" in process.stderr
-    assert "Traceback" not in process.stderr
+    # More than the weights alone at update 0, less than with the optimizer's state.
+    assert ended(start(folder, args, largest_file=200_000)) == 2
+    errors = (folder / "errors.txt").read_text()
+    assert "could not save step_00000030.pt: File too large (the checkpoint before it is intact)" in errors
+    assert "nudge resume run" in errors
+    assert "Traceback" not in errors
     assert not list((folder / "run").rglob("*.part"))
     assert checkpoint.newest(RunFolder(folder / "run")).step == 0
     finish(folder, ["resume", "run"])
     finish(folder, train_args("reference", 30, **{"save.every": 1000}))
     assert_same_run(folder / "run", folder / "reference")
-
-
-_LIMITED = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-limit = int(sys.argv.pop(1))
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from nudge.cli import main
-main(sys.argv[1:])
-"""
 
 
 def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
@@ -237,13 +224,7 @@ def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
 
 
 def test_json_events_are_the_log(folder: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "nudge", *train_args("run", 5), "--json"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    said = typed(folder, *train_args("run", 5), "--json").stdout
+    printed = [json.loads(line) for line in said.splitlines()]
     logged = list(files.read_json_lines(folder / "run" / "events.jsonl"))
     assert [line for line in printed if line["event"] != "preparing"] == logged
