@@ -20,7 +20,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 PATH = os.environ["PATH"] + ":/usr/sbin"  # where Debian puts what answers requests
 MISSING = [program for program in PROGRAMS if not shutil.which(program, path=PATH)]
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.campaign,
     pytest.mark.skipif(bool(MISSING), reason=f"Slurm is not installed (no {', '.join(MISSING)}): Debian's slurm-wlm"),
 ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.campaign,
     pytest.mark.skipif(
         not (shutil.which("rclone") and shutil.which("fusermount3") and Path("/dev/fuse").exists()),
         reason="nothing mounts a bucket here: Debian's rclone and fuse3, and /dev/fuse",

@@ -200,7 +200,7 @@ def round_trip_s(host: int) -> float:
     return float(done.stdout)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
 def test_two_hosts_far_apart_make_the_same_updates_as_one(
     how: dict[str, object], link: Link, text: Path, tmp_path: Path
@@ -213,7 +213,7 @@ def test_two_hosts_far_apart_make_the_same_updates_as_one(
     assert furthest(losses(tmp_path / "alone"), losses(tmp_path / "run")) < ROUNDING
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_first_host_may_know_itself_by_a_name_that_leads_nowhere_else(
     link: Link, text: Path, tmp_path: Path
 ) -> None:
@@ -223,7 +223,7 @@ def test_the_first_host_may_know_itself_by_a_name_that_leads_nowhere_else(
     assert ("Step", 2) in losses(tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_hosts_that_meet_but_cannot_speak_end_within_the_time_out(link: Link, text: Path, tmp_path: Path) -> None:
     settings = endless(text, **{"machine.timeout_s": 8})
     with both(tmp_path, *settings, GLOO_SOCKET_IFNAME="lo") as hosts:
@@ -236,7 +236,7 @@ def test_hosts_that_meet_but_cannot_speak_end_within_the_time_out(link: Link, te
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("how", [{}, {"machine.shard": "true"}], ids=["DDP", "FSDP"])
 def test_a_cut_between_two_hosts_ends_both_and_each_names_the_other(
     how: dict[str, object], link: Link, text: Path, tmp_path: Path
