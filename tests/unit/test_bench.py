@@ -114,7 +114,8 @@ def test_train(nudge: Nudge, nanogpt: Path):
         ("nudge", "nanoGPT float32"),
         ("nudge", "transformers float32"),
     ]
-    assert all(0 < c["share_of_limit"] < 1 for c in value["contenders"] if not c["absent"])
+    # On a busy machine a moment's limit may be below what was reached in another moment.
+    assert all(c["share_of_limit"] > 0 for c in value["contenders"] if not c["absent"])
 
 
 @pytest.mark.slow
