@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
@@ -23,6 +24,11 @@ for variable in ("COLUMNS", "FORCE_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"): 
     os.environ.pop(variable, None)
 # Control-C is ignored by what a script runs in the background (`make check &`), and by all that is started there.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# An example takes as long as a busy machine lets it: time is measured in bench/, not here.
+hypothesis.settings.register_profile("nudge", deadline=None)
+hypothesis.settings.load_profile("nudge")
 
 
 # Which tests run

@@ -93,12 +93,12 @@ def test_readable_twin_encodes_alike(text: str):
 
 
 @given(text=AWKWARD)
-def test_pieces_encode_to_the_same_ids(text: str):
+def test_chunks_encode_to_the_same_ids(text: str):
     assume(not re.search(r"\s{20}", text))  # the stated exception
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunking, "CHUNK_CHARS", 20)
         patch.setattr(chunking, "LONGEST_CHUNK", 30)
-        assert "".join(chunking.pieces(text)) == text
+        assert "".join(chunking.chunks(text)) == text
         for pattern in PATTERNS:
             tokenizer = learned(pattern)
             assert tokenizer.encode(text) == tokenizer._encoding.encode_ordinary(text)

@@ -20,6 +20,7 @@ from nudge.data.foreign import meta_pkl
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import ConfigError, FormatError, MachineError
 from nudge.eval import likelihood, tasks
+from nudge.eval.loss import evaluate
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.look import prediction
@@ -149,8 +150,8 @@ def test_a_model_of_nanogpts_characters_does_what_any_other_does(tmp_path: Path)
     ids = torch.tensor(WITHOUT_EOT.encode("\n" + text.read_text()))
     windows = [ids[at : at + 7] for at in range(0, len(ids) - 1, 6)]
     with torch.no_grad():
-        loss = sum(F.cross_entropy(model.network(w[None, :-1])[0], w[1:], reduction="sum") for w in windows)
-    assert loss.evaluate(model, [text]).loss == pytest.approx(float(loss) / (len(ids) - 1), rel=1e-5)
+        nats = sum(F.cross_entropy(model.network(w[None, :-1])[0], w[1:], reduction="sum") for w in windows)
+    assert evaluate(model, [text]).loss == pytest.approx(float(nats) / (len(ids) - 1), rel=1e-5)
     example = tasks.Example(pairs=(("", "ab"),), right=0, lengths=(2,), where="here")
     assert likelihood.continuations(model, [example])[0].ids == (newline, *WITHOUT_EOT.encode("ab"))
 
