@@ -241,7 +241,7 @@ def test_hosts_that_meet_but_cannot_speak_end_within_the_time_out(link: Link, te
 def test_a_cut_between_two_hosts_ends_both_and_each_names_the_other(
     how: dict[str, object], link: Link, text: Path, tmp_path: Path
 ) -> None:
-    with both(tmp_path, *endless(text, **how)) as hosts:
+    with both(tmp_path, *endless(text, **how, **{"machine.timeout_s": 4})) as hosts:
         wait_for_step(tmp_path / "run", 6)
         link.is_cut = True
         begun = time.monotonic()
