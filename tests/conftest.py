@@ -33,6 +33,8 @@ hypothesis.settings.load_profile("nudge")
 
 # Which tests run
 
+SEED = "NUDGE_CAMPAIGN_SEED"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nudge")
@@ -43,7 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(1_000_000)  # xdist hands it to its workers
+        config.option.seed = int(os.environ.get(SEED) or random.SystemRandom().randrange(1_000_000))
+    os.environ[SEED] = str(config.option.seed)  # the workers of pytest-xdist, which start now, draw the same
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
