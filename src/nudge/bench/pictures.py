@@ -44,7 +44,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
         machine = found["machine"]
         note = (
             f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads; medians of {found['rounds']} "
-            f"rounds by rounds, lines from lowest to highest; {found['time'][:10]}"
+            f"rounds by turns, lines from lowest to highest; {found['time'][:10]}"
         )
         figure.text(0.012, 1 - 0.12 / size[1], found["title"], va="top", fontsize=11.5, fontweight="bold")
         figure.text(0.012, 0.1 / size[1], note, fontsize=7.5, color=FAINT)
