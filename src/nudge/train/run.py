@@ -215,15 +215,10 @@ def _check_alike(config: Config, dataset: Dataset, world: World) -> None:
             )
 
 
-def _differences(first: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
-    """The settings of two configs that differ; the same text may lie in different places."""
-    found: list[str] = []
-    for key, value in first.items():
-        if isinstance(value, dict):
-            found += _differences(value, other[key], f"{prefix}{key}.")
-        elif value != other[key] and prefix + key != "data.paths":
-            found.append(prefix + key)
-    return found
+def _differences(first: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """List the settings of two configs that differ; the same text may lie in different places."""
+    theirs = configs.flat(other)
+    return [key for key, value in configs.flat(first).items() if value != theirs[key] and key != "data.paths"]
 
 
 def new_folder(recipe: str, runs: Path = Path("runs")) -> Path:
