@@ -1,7 +1,7 @@
 """Every error nudge raises on purpose.
 
 ```
-NudgeError            message + hint; the command line prints both and exits with 2
+NudgeError            code + message + hint; the command line prints message and hint and exits with 2
 ├── ConfigError       an unknown key, a value out of range, settings that do not fit each other
 ├── DataError         text or token shards: missing, empty, binary, too short, out of range
 ├── TokenizerError    a vocabulary that is missing, damaged or does not fit
@@ -13,73 +13,119 @@ NudgeError            message + hint; the command line prints both and exits wit
     └── LostError     one of a run's processes died or no longer answers
 ```
 
-Anything else that escapes is a bug and shows its traceback.
+Code raises `DataError("empty", path=path)`. The error then has the code `data.empty`, which never changes, and the
+message and the hint that errors.toml has for it. Anything else that escapes is a bug and shows its traceback.
 """
 
 import difflib
+import functools
+import tomllib
 from collections.abc import Iterable
+from importlib import resources
+from typing import Any, ClassVar, Self
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error of another library says, or its kind."""
+    """Return the first line of another library's error message, or the error's class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+@functools.cache
+def catalog() -> dict[str, dict[str, dict[str, str]]]:
+    """Return the wording of every error: {"data": {"empty": {"message": ..., "hint": ...}}}. See errors.toml."""
+    return tomllib.loads((resources.files("nudge") / "errors.toml").read_text(encoding="utf-8"))
+
+
 class NudgeError(Exception):
-    """What went wrong (expected, got) in `message`; what to type next in `hint`."""
+    """An expected failure. `code` names it, `message` says what went wrong (expected, got), `hint` what to type next.
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    `name` is the last part of the code, `values` fill the placeholders of its wording, `where` goes in front of the
+    message.
+    """
 
-    def __reduce__(self) -> tuple[type["NudgeError"], tuple[str, str]]:
-        # Exceptions cross process borders (data preparation) by pickling their constructor's arguments.
-        return type(self), (self.message, self.hint)
+    family: ClassVar[str]  # the first part of the code, a table of errors.toml
+
+    def __init__(self, name: str, hint: str = "", /, *, where: str = "", **values: Any) -> None:
+        wording = catalog().get(self.family, {}).get(name) or {"message": "{0}", "hint": "{1}"}
+        if wording["message"] == "{0}":  # TODO: wording at the raise, until all of it stands in errors.toml
+            wording = {"message": name.replace("{", "{{").replace("}", "}}"), "hint": hint.replace("{", "{{").replace("}", "}}")}
+        self.name, self.where, self.values = name, where, values
+        self.code = f"{self.family}.{name}"
+        self.message = where + wording["message"].format_map(values)
+        self.hint = wording.get("hint", "").format_map(values)
+        super().__init__(self.message)
+
+    def within(self, where: str) -> Self:
+        """Return the same error with `where` in front of its message: `process 1: ...`."""
+        return type(self)(self.name, self.hint, where=where + self.where, **self.values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions cross process borders (data preparation, several processes of a run) as their arguments.
+        return _rebuild, (type(self), self.name, self.hint, self.where, self.values)
+
+
+def _rebuild(kind: type[NudgeError], name: str, hint: str, where: str, values: dict[str, Any]) -> NudgeError:
+    return kind(name, hint, where=where, **values)
 
 
 class ConfigError(NudgeError):
     """An unknown key, a value out of range, or settings that do not fit each other."""
 
+    family = "config"
+
 
 class DataError(NudgeError):
     """Text or token shards that are missing, empty, binary, too short or out of range."""
+
+    family = "data"
 
 
 class TokenizerError(NudgeError):
     """A vocabulary that is missing, damaged or does not fit."""
 
+    family = "tokenizer"
+
 
 class CheckpointError(NudgeError):
     """A checkpoint that is missing, damaged, foreign or does not fit."""
+
+    family = "checkpoint"
 
 
 class FormatError(NudgeError):
     """A file of another program that cannot be read or written."""
 
+    family = "format"
+
 
 class SheetError(NudgeError):
     """A cheat sheet whose text cannot be read or does not fit its page."""
+
+    family = "sheet"
 
 
 class MachineError(NudgeError):
     """Not enough disk or memory, no network, or a device that is not there."""
 
+    family = "machine"
+
 
 class RunError(NudgeError):
     """A run that cannot start, resume or go on."""
+
+    family = "run"
 
 
 class LostError(RunError):
     """One of a run's processes died or no longer answers. `speaks`: of those that are left, this one should tell it."""
 
-    def __init__(self, message: str, hint: str = "", *, speaks: bool = True) -> None:
-        super().__init__(message, hint)
+    def __init__(self, name: str, hint: str = "", /, *, where: str = "", speaks: bool = True, **values: Any) -> None:
+        super().__init__(name, hint, where=where, **values)
         self.speaks = speaks
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known words: `did you mean 'train.lr'?`."""
+    """Return a hint that names the closest known words: `did you mean 'train.lr'?`."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:
