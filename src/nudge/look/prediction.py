@@ -94,7 +94,7 @@ def predict(
     Raises: ConfigError for a context that does not fit the network, or a value that no distribution can have;
     CheckpointError if the network's scores are not numbers.
     """
-    configs.check_sampling(SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p))
+    configs.check_ranges(SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p))
     context = tuple(context) or start_of_document(network, tokenizer)
     check_context(context, network.config)
     with torch.no_grad():

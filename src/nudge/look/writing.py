@@ -27,7 +27,7 @@ class Drawn:
 def watch(tokens: TokenStream, *, n_likeliest: int = 8) -> Iterator[Drawn]:
     """The tokens of a stream, the same as without watching, each with what the network said."""
     while not tokens.ended:
-        logits = tokens.context.feed(tokens.pending)
+        logits = tokens.read()
         tokens.draw(logits)
         scores, sampled = logits[0], tokens.probabilities[0]
         probabilities = scores.softmax(-1)
