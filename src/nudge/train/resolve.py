@@ -31,8 +31,8 @@ def resolve_data(config: Config, dataset: Dataset) -> Config:
             f"the tokenizer has {dataset.tokenizer.vocab_size:,} symbols, the model {config.model.vocab_size:,}",
             "give the raw text instead: it is then prepared with the checkpoint's own tokenizer",
         )
-    for name, tokens in (("training", dataset.train), ("validation", dataset.val)):
-        check_windows(tokens, config.model.block_size, name)
+    for tokens in (dataset.train, dataset.val):
+        check_windows(tokens, config.model.block_size)
     if config.sample.prompt is None:
         config = replace(config, sample=replace(config.sample, prompt=_fitting_prompt(dataset)))
     room = config.model.block_size - len(dataset.tokenizer.encode(config.sample.prompt or "")) - 1
