@@ -20,7 +20,7 @@ from nudge.errors import DataError
 
 CHUNK_CHARS, SHARD_TOKENS = 500, 2000
 
-# A preparation of many small shards that can be watched and shot at: each group takes a moment.
+# A preparation of many small shards that can be watched and killed: each group takes a moment.
 SLOW = f"""
 import sys, time
 from nudge.config import DataConfig
@@ -139,17 +139,17 @@ def test_what_was_begun_for_other_text_is_forgotten(tmp_path: Path, text: Path, 
 def test_control_c_ends_at_once(tmp_path: Path, start):
     process = start(tmp_path / "tokens", 0.2)
     wait_for_shards(tmp_path / "tokens", 1)
-    asked = time.monotonic()
+    interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - asked < 5
-    assert "KeyboardInterrupt" in said
+    _, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - interrupted < 5
+    assert "KeyboardInterrupt" in stderr
 
 
 @pytest.mark.parametrize("busy_s", [0.2, 2.0])
 def test_control_c_while_a_vocabulary_is_learned(tmp_path: Path, busy_s: float):
-    """The thread that learns is inside of a library: an orderly exit under it aborts, with a remark by glibc."""
-    text = tmp_path / "words.txt"  # no two alike, so that learning them takes far longer than anybody waits here
+    """The thread that learns is inside a library: an orderly exit under it aborts with a message from glibc."""
+    text = tmp_path / "words.txt"  # no two alike, so that learning them takes far longer than this test waits
     text.write_text("\n".join(random.Random(0).randbytes(10).hex() for _ in range(800_000)))
     command = [sys.executable, "-m", "nudge", "data", "prepare", str(text), "--tokenizer", "bpe-30000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -157,11 +157,11 @@ def test_control_c_while_a_vocabulary_is_learned(tmp_path: Path, busy_s: float):
         while process.stderr.readline() != "learning a vocabulary\n":
             assert process.poll() is None
         time.sleep(busy_s)
-        asked = time.monotonic()
+        interrupted = time.monotonic()
         process.send_signal(signal.SIGINT)
-        answer, said = process.communicate(timeout=30)
-    assert time.monotonic() - asked < 8
-    assert (process.returncode, answer, said) == (130, "", "\n")  # click ends the line on which ^C stands
+        stdout, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - interrupted < 8
+    assert (process.returncode, stdout, stderr) == (130, "", "\n")  # click ends the line on which ^C stands
 
 
 def test_two_at_once_make_one_dataset(tmp_path: Path, text: Path, start):

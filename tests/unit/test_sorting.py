@@ -220,7 +220,7 @@ def test_nothing_to_start_from():
     [
         (["--recipe", "tiny", "--data", SORTING], "A, B, C; got bpe-4096"),
         (["--recipe", "llm_viz", "--tokenizer", "bytes"], "A, B, C; got bytes"),
-        (["--recipe", "llm_viz", "--data", SORTING, "book.txt"], f"give one of them: --data {SORTING}"),
+        (["--recipe", "llm_viz", "--data", SORTING, "book.txt"], f"alone: --data {SORTING}"),
         (["--recipe", "tiny", "--data", SORTING, "--tokenizer", "chars"], "--set model.block_size=11"),
     ],
 )

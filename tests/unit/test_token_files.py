@@ -66,8 +66,8 @@ def ending(texts: list[str]) -> list[int]:
 
 def opened(*paths: Path | str, tokenizer: str = "bytes", out: Path | None = None, val_share: float = 0.1) -> Dataset:
     config = DataConfig(paths=tuple(map(str, paths)), tokenizer=tokenizer, val_share=val_share)
-    said, dataset = finish(prepare(config, out=out))
-    assert all(event.what == "checking" for event in said)
+    events, dataset = finish(prepare(config, out=out))
+    assert all(event.what == "checking" for event in events)
     return dataset
 
 

@@ -295,4 +295,4 @@ def test_a_token_that_no_merge_makes() -> None:
     with pytest.raises(TokenizerError) as raised:
         published_vocab.merges([b"a", b"b", b"c", b"abc"])
     assert raised.value.code == "tokenizer.no_merge"
-    assert raised.value.values == {"id": 3, "token": b"abc"}
+    assert raised.value.values == {"id": 3, "token": "abc"}

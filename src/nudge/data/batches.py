@@ -42,15 +42,16 @@ class Batches:
 
         Raises: DataError for ids that the model does not have.
         """
-        windows = np.stack([self.tokens.read(start, self.block_size + 1) for start in self.starts(step)[rows]])
-        return _inputs_and_targets(windows, self.tokens, self.vocab_size)
+        T = self.block_size
+        windows = np.stack([self.tokens.read(start, T + 1) for start in self.starts(step)[rows]])
+        return _inputs_and_targets(windows.astype(np.int64), self.tokens, self.vocab_size)
 
     def starts(self, step: int) -> list[int]:
         """Return where in the tokens each window of an update begins. Shape: [B]."""
         first = step * self.n_sequences
         epochs, places = np.divmod(np.arange(first, first + self.n_sequences, dtype=np.int64), self.n_windows)
         starts = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():  # two if one ends within this batch
+        for epoch in np.unique(epochs).tolist():  # more than one if an epoch ends within the batch
             inside = epochs == epoch
             windows = permute(places[inside], self.n_windows, mixed(self.seed, epoch, _ORDER))
             offset = 0 if self.tokens.records else mixed(self.seed, epoch, _OFFSET) % len(self.tokens)
@@ -74,7 +75,7 @@ def val_windows(
     for number in range(wanted):
         start = number * n_windows // wanted * stride
         window = tokens.read(start, min(block_size, n_targets - start) + 1)
-        yield _inputs_and_targets(window, tokens, vocab_size)
+        yield _inputs_and_targets(window.astype(np.int64), tokens, vocab_size)
 
 
 def check_windows(tokens: Tokens, block_size: int) -> None:
@@ -100,13 +101,12 @@ def _stride(tokens: Tokens, block_size: int) -> int:
     return tokens.records.n_tokens if tokens.records else block_size
 
 
-def _inputs_and_targets(windows: npt.NDArray[np.unsignedinteger], tokens: Tokens, vocab_size: int | None) -> Window:
-    """Split windows [.., T + 1] into inputs [.., T] and targets [.., T]."""
+def _inputs_and_targets(windows: npt.NDArray[np.int64], tokens: Tokens, vocab_size: int | None) -> Window:
+    """Split windows [.., T + 1] into inputs [.., T] and targets [.., T]. Raises: DataError for ids out of range."""
     highest = int(windows.max())
     if vocab_size is not None and highest >= vocab_size:
         raise DataError("unknown_token", folder=tokens.folder, token=highest, last=vocab_size - 1)
-    ids = windows.astype(np.int64)
-    inputs, targets = np.ascontiguousarray(ids[..., :-1]), ids[..., 1:].copy()
+    inputs, targets = np.ascontiguousarray(windows[..., :-1]), windows[..., 1:].copy()
     if tokens.records:
         targets[..., : tokens.records.n_given - 1] = SKIPPED  # one less: the first token is no target anyway
     return inputs, targets

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from nudge.data.published_vocab import byte_alphabet
+from nudge.data.published_vocab import byte_alphabet, from_printable
 from nudge.errors import TokenizerError
 
 # The pattern that splits text before bytes are merged: Llama 3's, which is cl100k's in its original form. llama.cpp
@@ -45,9 +45,8 @@ def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
         show_progress=False,
     )
     model.train_from_iterator(_trainable(texts), trainer)
-    byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    learned = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
-    return [bytes(byte_of[char] for char in token) for token, _ in learned]
+    vocabulary = model.get_vocab()
+    return [from_printable(token) for token in sorted(vocabulary, key=lambda token: vocabulary[token])]
 
 
 def _trainable(texts: Iterable[str]) -> Iterator[str]:

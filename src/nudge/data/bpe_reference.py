@@ -18,7 +18,7 @@ def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
 
 
 def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
-    """Merge neighbors, from single bytes on, into the token of the lowest rank until no neighbors make a token."""
+    """Return the ids of a word: from single bytes on, merge the neighbors of the lowest rank until none are a token."""
     parts = [bytes([byte]) for byte in word]
     while len(parts) > 1:
         candidates = [ranks.get(left + right) for left, right in itertools.pairwise(parts)]
@@ -31,7 +31,7 @@ def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
 
 
 def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
-    """Add the most frequent pair of neighbors as one token, again and again, to the 256 bytes."""
+    """Return trained ranks: to the 256 bytes, add the most frequent pair of neighbors, again and again."""
     ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_alphabet())}
     words = Counter(tuple(bytes([byte]) for byte in word.encode("utf-8")) for word in regex.findall(pattern, text))
     while len(ranks) < n_tokens:

@@ -80,12 +80,10 @@ def recognize(data: bytes) -> RankFile | None:
 
 def parse(data: bytes, file: RankFile) -> list[bytes]:
     """Return the tokens of a published file in the order of their ids."""
-    if file is GPT2_MERGES:  # a version line, then a merge `left right` per line, in the alphabet of `byte_alphabet`
-        byte_of = {char: byte for byte, char in byte_alphabet().items()}
-        merged = [line.replace(" ", "") for line in data.decode("utf-8").splitlines()[1:] if line]
-        return [bytes([byte]) for byte in byte_alphabet()] + [
-            bytes(byte_of[char] for char in token) for token in merged
-        ]
+    if file is GPT2_MERGES:  # a version line, then a merge `left right` per line
+        _, *lines = data.decode("utf-8").splitlines()
+        merged = (from_printable(line.replace(" ", "")) for line in lines if line)
+        return [*(bytes([byte]) for byte in byte_alphabet()), *merged]
     pairs = (line.split() for line in data.splitlines() if line)  # `base64 rank` per line
     token_of = {int(rank): base64.b64decode(token) for token, rank in pairs}
     return [token_of[rank] for rank in range(len(token_of))]
@@ -105,11 +103,17 @@ def byte_alphabet() -> dict[int, str]:
 
 
 _ALPHABET = byte_alphabet()
+_BYTE_OF = {char: byte for byte, char in _ALPHABET.items()}
 
 
 def printable(token: bytes) -> str:
     """Return a token as other programs' files spell it, with each byte's stand-in from `byte_alphabet`."""
     return "".join(_ALPHABET[byte] for byte in token)
+
+
+def from_printable(text: str) -> bytes:
+    """Return the token that `printable` spells as `text`."""
+    return bytes(_BYTE_OF[char] for char in text)
 
 
 def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
@@ -132,7 +136,7 @@ def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
             at = ranks.index(lowest)
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) != 2:
-            raise TokenizerError("no_merge", id=rank, token=token)
+            raise TokenizerError("no_merge", id=rank, token=printable(token))
         pairs.append((parts[0], parts[1]))
     return pairs
 

@@ -108,11 +108,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Tokens that are examples of one length, one after another. The first `n_given` are the question: nobody could
-    predict them, so they are no targets."""
+    """Examples of one length, one after another, in place of documents."""
 
     n_tokens: int
-    n_given: int
+    n_given: int  # the first tokens: the question, which cannot be predicted, so these are no targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,7 +286,7 @@ def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def key_of(decisive: Any) -> str:
-    """Return a name for what decides the tokens: the SHA-256 of some JSON values."""
+    """Return the SHA-256 of JSON values: a name for the tokens that these values decide."""
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 

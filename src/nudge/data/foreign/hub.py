@@ -50,17 +50,19 @@ def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tup
         raise DataError("bad_hub_path", path=spec)
     name, config, split = match["name"], match["config"], match["split"] or "train"
     folder = expand_user(name)
-    here = _state(folder) if folder.is_dir() else None
-    stem = f"{folder.name}-{key_of([str(folder.resolve()) if here else name, config, split, field, n_bytes])[:16]}"
+    is_here = folder.is_dir()
+    where = str(folder.resolve()) if is_here else name
+    stem = f"{folder.name}-{key_of([where, config, split, field, n_bytes])[:16]}"
     cache = files.cache_folder() / "hub"
     with writing_to(cache), filelock.FileLock(cache / f".{stem}.lock", thread_local=False):
-        kept = next(iter(sorted(cache.glob(f"{stem}-{here or '*'}.jsonl"))), None)
+        wanted = _state(folder) if is_here else "*"  # of the hub, any revision that was fetched before
+        kept = next(iter(sorted(cache.glob(f"{stem}-{wanted}.jsonl"))), None)
         if kept is None:
-            with _explained(spec, is_here=here is not None):
-                revision = here or _revision(name)
-                rows = _load(folder if here else name, config, split, None if here else revision)
+            with _explained(spec, is_here=is_here):
+                revision = wanted if is_here else _revision(name)
+                rows = _load(folder if is_here else name, config, split, None if is_here else revision)
             kept = cache / f"{stem}-{revision}.jsonl"
-            texts = _texts(rows, spec, field, is_here=here is not None)
+            texts = _texts(rows, spec, field, is_here=is_here)
             yield from _write(kept, texts, spec=spec, field=field, n_bytes=n_bytes)
     return kept, kept.stem.removeprefix(f"{stem}-")
 
