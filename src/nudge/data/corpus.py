@@ -5,7 +5,6 @@ Each row of a .parquet file is one. At any time, memory holds only one document 
 whole file (all others).
 """
 
-import contextlib
 import glob
 import gzip
 import json
@@ -195,9 +194,10 @@ def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[st
         done = raw.tell() if file.compression else done + len(line)
         if line.isspace():
             continue
-        value = None
-        with contextlib.suppress(ValueError):
+        try:
             value = json.loads(line.decode("utf-8", "surrogateescape"))
+        except ValueError:
+            value = None
         if not isinstance(value, dict):
             raise DataError("not_json", path=file.path, line=number, start=line[:40].decode("utf-8", "replace"))
         text = value.get(field)

@@ -1,8 +1,8 @@
 """Documents to token shards, on all cores.
 
 Documents are collected in groups of about half a million characters, each of one split; threads encode the groups, and
-the tokens are written in the order of the text. Threads are enough because tiktoken releases the interpreter's lock
-while it works: they are as fast as processes, and a script may call this at its top level.
+the tokens are written in the order of the text. Threads are as fast as processes here, because tiktoken releases the
+interpreter's lock while it works; and without processes, a script may call this at its top level.
 
 A group depends on the text alone, never on the number of threads, and a shard holds whole groups. So the number of
 groups in the finished shards tells an interrupted preparation where to continue.

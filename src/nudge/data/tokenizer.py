@@ -78,7 +78,7 @@ class Tokenizer(abc.ABC):
     def opening(self) -> tuple[int, ...]:
         """Return what a network reads before the first token of a text: the end-of-text token, else a newline.
 
-        Empty if the vocabulary has neither: its network knows examples as long as its context, and no running text.
+        Empty if the vocabulary has neither: its network learned only whole examples, no running text.
         """
         return (self.eot,) if self.has_eot else ()
 
@@ -238,7 +238,7 @@ class BpeTokenizer(Tokenizer):
         except UnicodeEncodeError:  # bytes that are not UTF-8: each is a token by itself
             ids: list[int] = []
             for at, part in enumerate(_STRAY.split(mended(text))):
-                if at % 2:
+                if at % 2:  # `split` puts what the pattern matched at odd places
                     ids += [self._byte_ids[byte] for byte in part.encode("utf-8", "surrogateescape")]
                 else:
                     ids += self._encoding.encode_ordinary(part)

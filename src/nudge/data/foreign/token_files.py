@@ -62,6 +62,7 @@ class TokenFile:
 
     place: Place
     n_tokens: int
+    is_raw: bool  # nanoGPT's, without a header
 
     @property
     def path(self) -> Path:
@@ -71,10 +72,14 @@ class TokenFile:
     def is_val(self) -> bool:
         return bool(_IS_VAL.fullmatch(self.path.name))
 
+    @property
+    def n_bytes(self) -> int:
+        return self.n_tokens * self.place.bytes_per_token
+
     def part(self, start: int, end: int) -> "TokenFile":
         """Return the tokens from `start` to before `end`."""
         first_byte = self.place.first_byte + start * self.place.bytes_per_token
-        return TokenFile(replace(self.place, first_byte=first_byte), end - start)
+        return replace(self, place=replace(self.place, first_byte=first_byte), n_tokens=end - start)
 
 
 def find(paths: Sequence[str]) -> list[Path]:
@@ -137,7 +142,7 @@ def inspect(path: Path) -> TokenFile:
         file_bytes=stat.st_size,
         modified_ns=stat.st_mtime_ns,
     )
-    return TokenFile(place, n_tokens)
+    return TokenFile(place, n_tokens, is_raw=first_byte == 0)
 
 
 def neighbour(files: Sequence[TokenFile]) -> Tokenizer | None:
@@ -166,7 +171,9 @@ def prepare(config: DataConfig, paths: Sequence[Path], out: Path | None = None) 
     MachineError.
     """
     files = [inspect(path) for path in paths]
-    is_raw = _are_raw(files)
+    of_nanogpt, of_llmc = [file for file in files if file.is_raw], [file for file in files if not file.is_raw]
+    if of_nanogpt and of_llmc:
+        raise DataError("two_formats", nanogpt=of_nanogpt[0].path, llmc=of_llmc[0].path)
     tokenizer = _tokenizer(config, files)
     key = key_of(  # not the time of a change: files that have changed are checked again
         {
@@ -178,7 +185,7 @@ def prepare(config: DataConfig, paths: Sequence[Path], out: Path | None = None) 
     )
     with locked_folder(key, out) as folder:
         if not is_current(folder):
-            yield from _fill(folder, key, config, files, tokenizer, is_raw=is_raw)
+            yield from _fill(folder, key, config, files, tokenizer)
     return open_dataset(folder)
 
 
@@ -196,15 +203,6 @@ def is_current(folder: Path) -> bool:
     return True
 
 
-def _are_raw(files: Sequence[TokenFile]) -> bool:
-    """Return whether the files are nanoGPT's, without headers. Raises: DataError if only some are."""
-    raw = [file for file in files if file.place.first_byte == 0]
-    if raw and len(raw) < len(files):
-        headed = next(file for file in files if file.place.first_byte)
-        raise DataError("two_formats", nanogpt=raw[0].path, llmc=headed.path)
-    return bool(raw)
-
-
 def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
     """Return the tokenizer of the files, which do not name it: the one beside them, in the config, or GPT-2's."""
     if beside := neighbour(files):
@@ -217,23 +215,23 @@ def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
 
 
 def _fill(
-    folder: Path, key: str, config: DataConfig, files: list[TokenFile], tokenizer: Tokenizer, *, is_raw: bool
+    folder: Path, key: str, config: DataConfig, files: list[TokenFile], tokenizer: Tokenizer
 ) -> Generator[Preparing, None, None]:
     """Write the tokenizer, the ends of documents and the manifest to a locked folder."""
     train, val = [file for file in files if not file.is_val], [file for file in files if file.is_val]
     if not train:
         raise DataError("no_training", path=val[0].path)
-    note = f"tokens of {'nanoGPT' if is_raw else 'llm.c'}, read where they lie"
+    note = f"tokens of {'nanoGPT' if files[0].is_raw else 'llm.c'}, read where they lie"
     if not val:
-        train, val = _hold_out(train, config.val_share, tokenizer.eot, is_raw=is_raw)
+        train, val = _hold_out(train, config.val_share, tokenizer.eot)
         note += f"; no val file: the last {config.val_share:.0%} are held out"
     tokenizer.save(folder / "tokenizer.json")
-    total = sum(file.place.file_bytes for file in files)
-    n_train_bytes = sum(part.n_tokens * part.place.bytes_per_token for part in train)
-    shards: dict[SplitName, list[Shard]] = {
-        "train": (yield from _check_split(folder, "train", train, tokenizer, is_raw, done=0, total=total)),
-        "val": (yield from _check_split(folder, "val", val, tokenizer, is_raw, done=n_train_bytes, total=total)),
-    }
+    done, total = 0, sum(file.place.file_bytes for file in files)
+    splits: dict[SplitName, list[TokenFile]] = {"train": train, "val": val}
+    shards: dict[SplitName, list[Shard]] = {}
+    for split, parts in splits.items():
+        shards[split] = yield from _check_split(folder, split, parts, tokenizer, done, total)
+        done += sum(part.n_bytes for part in parts)
     digests = "\n".join(shard.sha256 for shard in (*shards["train"], *shards["val"]))
     source = Source(
         paths=config.paths,
@@ -246,9 +244,7 @@ def _fill(
     write_manifest(folder, key=key, tokenizer=tokenizer, val_share=config.val_share, source=source, shards=shards)
 
 
-def _hold_out(
-    files: list[TokenFile], val_share: float, eot: int, *, is_raw: bool
-) -> tuple[list[TokenFile], list[TokenFile]]:
+def _hold_out(files: list[TokenFile], val_share: float, eot: int) -> tuple[list[TokenFile], list[TokenFile]]:
     """Split off the last share of the tokens for validation, between two documents if one ends soon."""
     n_tokens = sum(file.n_tokens for file in files)
     if n_tokens < 2:
@@ -259,7 +255,7 @@ def _hold_out(
         at -= files[number].n_tokens
         number += 1
     file = files[number]
-    places = np.flatnonzero(map_place(file.place, file.n_tokens)[at : at + _SOON] == eot) + is_raw
+    places = np.flatnonzero(map_place(file.place, file.n_tokens)[at : at + _SOON] == eot) + file.is_raw
     if len(places) and at + places[0] < file.n_tokens:
         at += int(places[0])
     before = [file.part(0, at)] if at else []
@@ -267,23 +263,16 @@ def _hold_out(
 
 
 def _check_split(
-    folder: Path,
-    split: SplitName,
-    parts: list[TokenFile],
-    tokenizer: Tokenizer,
-    is_raw: bool,
-    *,
-    done: int,
-    total: int,
+    folder: Path, split: SplitName, parts: list[TokenFile], tokenizer: Tokenizer, done: int, total: int
 ) -> Generator[Preparing, None, list[Shard]]:
     """Check the token files of a split, write the ends of their documents, and describe them as shards."""
     shards: list[Shard] = []
     starts_whole = False  # llm.c: the split starts with a document, not within one
     for number, part in enumerate(parts):
         eots, text_bytes, sha256 = yield from _check(part, tokenizer, done, total)
-        done += part.n_tokens * part.place.bytes_per_token
-        ends = eots + is_raw  # llm.c: a document ends where the next one starts, the last one with its split
-        if number == 0 and not is_raw and len(ends) and ends[0] == 0:
+        done += part.n_bytes
+        ends = eots + part.is_raw  # llm.c: a document ends where the next one starts, the last one with its split
+        if number == 0 and not part.is_raw and len(ends) and ends[0] == 0:
             starts_whole, ends = True, ends[1:]
         if number == len(parts) - 1 and starts_whole:
             ends = np.append(ends, part.n_tokens)
