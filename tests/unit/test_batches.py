@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nudge.data.batches import Batches, check_windows, val_windows
-from nudge.data.shards import SplitManifest, Tokens, write_shard
+from nudge.data.manifest import SplitManifest
+from nudge.data.shards import Tokens, write_shard
 from nudge.errors import DataError
 
 

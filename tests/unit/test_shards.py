@@ -7,18 +7,8 @@ import numpy as np
 import pytest
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.shards import (
-    Dataset,
-    Manifest,
-    Source,
-    SplitManifest,
-    Tokens,
-    ends_name,
-    open_dataset,
-    read_manifest,
-    token_dtype,
-    write_shard,
-)
+from nudge.data.manifest import Manifest, Source, SplitManifest, read_manifest
+from nudge.data.shards import Dataset, Tokens, ends_name, open_dataset, token_dtype, write_shard
 from nudge.errors import DataError, TokenizerError
 
 

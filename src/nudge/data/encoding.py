@@ -19,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nudge.data.chunking import CHUNK_CHARS, LONGEST_CHUNK, chunks
+from nudge.data.manifest import SplitName
 from nudge.data.resume_log import ResumeLog
-from nudge.data.shards import SplitName, Tokens16or32, token_dtype, write_shard
+from nudge.data.shards import Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 

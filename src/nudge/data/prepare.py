@@ -13,8 +13,9 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.corpus import TextFile
 from nudge.data.encoding import encode_documents
 from nudge.data.foreign import hub, token_files
+from nudge.data.manifest import Source, key_of, locked_folder, write_manifest
 from nudge.data.resume_log import ResumeLog
-from nudge.data.shards import Dataset, Source, is_prepared, key_of, locked_folder, open_dataset, write_manifest
+from nudge.data.shards import Dataset, is_prepared, open_dataset
 from nudge.data.split import decide
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError

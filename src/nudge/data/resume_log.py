@@ -4,7 +4,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from nudge.data.shards import Shard, SplitName, ends_name, is_intact
+from nudge.data.manifest import Shard, SplitName
+from nudge.data.shards import ends_name, is_intact
 from nudge.util import files
 
 NAME = ".progress.jsonl"  # hidden, so that it is never taken for text

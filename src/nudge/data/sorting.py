@@ -15,19 +15,8 @@ import numpy as np
 
 from nudge.config import SORTING, DataConfig
 from nudge.data import tokenizer as tokenizers
-from nudge.data.shards import (
-    Dataset,
-    Records,
-    Shard,
-    Source,
-    SplitName,
-    key_of,
-    locked_folder,
-    open_dataset,
-    token_dtype,
-    write_manifest,
-    write_shard,
-)
+from nudge.data.manifest import Records, Shard, Source, SplitName, key_of, locked_folder, write_manifest
+from nudge.data.shards import Dataset, open_dataset, token_dtype, write_shard
 from nudge.data.split import hash_number
 from nudge.data.tokenizer import CharTokenizer
 from nudge.errors import ConfigError

@@ -17,7 +17,7 @@ from typing import Any
 import filelock
 
 from nudge.data.corpus import expand_user, is_hub
-from nudge.data.shards import key_of, writing_to
+from nudge.data.manifest import key_of, writing_to
 from nudge.data.tokenizer import to_bytes
 from nudge.errors import DataError, MachineError, NudgeError, first_line
 from nudge.events import Preparing

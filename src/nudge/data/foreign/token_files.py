@@ -23,24 +23,26 @@ from nudge.config import DataConfig
 from nudge.data import corpus
 from nudge.data import tokenizer as tokenizers
 from nudge.data.foreign import meta_pkl
-from nudge.data.shards import (
-    HEADER_BYTES,
-    MAGIC_VERSION,
-    Dataset,
+from nudge.data.manifest import (
     Place,
     Shard,
     Source,
     SplitName,
-    is_prepared,
     key_of,
     locked_folder,
+    read_manifest,
+    write_manifest,
+)
+from nudge.data.shards import (
+    HEADER_BYTES,
+    MAGIC_VERSION,
+    Dataset,
+    is_prepared,
     map_place,
     open_dataset,
     read_header,
-    read_manifest,
     read_place,
     write_ends,
-    write_manifest,
 )
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError
