@@ -94,8 +94,8 @@ def resolve_data(config: Config, dataset: Dataset) -> Config:
         config = replace(config, model=replace(config.model, vocab_size=n_tokens))
     elif n_tokens > config.model.vocab_size:
         raise CheckpointError("tokenizer_too_large", n_tokens=n_tokens, vocab_size=config.model.vocab_size)
-    for name, tokens in (("training", dataset.train), ("validation", dataset.val)):
-        check_windows(tokens, config.model.block_size, name)
+    for tokens in (dataset.train, dataset.val):
+        check_windows(tokens, config.model.block_size)
     prompt = _fitting_prompt(dataset) if config.sample.prompt is None else config.sample.prompt
     if len(dataset.tokenizer.encode(prompt)) >= config.model.block_size:
         raise ConfigError("sample_prompt_too_long", block_size=config.model.block_size)
