@@ -1,6 +1,6 @@
-"""GGUF, the one file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
+"""GGUF, the single file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
 
-    wte.weight                   ->  token_embd.weight      (without an output.weight it is the head, too)
+    wte.weight                   ->  token_embd.weight      (also the head, as there is no output.weight)
     blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  (ours is [n_in, n_out], theirs [n_out, n_in])
 
 Source: ggml/docs/gguf.md and llama.cpp/src/llama-vocab.cpp.
@@ -35,9 +35,9 @@ _NORMS = {"ln_1": "attn_norm", "ln_2": "ffn_norm"}
 _LINEARS = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 _MATRICES = tuple(f"{name}.weight" for name in ("token_embd", *_LINEARS.values()))
 
-# The names under which llama.cpp knows how text is split before bytes are merged. For cl100k it is that of the original
-# pattern. The one here takes the white space that ends a text in one piece, which changes no id: no token of cl100k
-# goes on with spaces after its last newline, so no merge crosses the place where the original splits.
+# llama.cpp's names for the ways to split text before bytes are merged. The name for cl100k is that of the original
+# pattern. Ours takes the white space at the end of a text in one piece, which changes no id: no token of cl100k has
+# spaces after its last newline, so no merge crosses the place where the original splits.
 _SPLITS = {GPT2_PATTERN: "gpt-2", bpe.PATTERN: "llama-bpe", CL100K_PATTERN: "llama-bpe"}
 _NO_MERGE = "\ufffd \ufffd"  # llama.cpp wants at least one; these two stand for no byte, so they never meet
 _SPACE = "\u2581"  # how llama.cpp spells a space where tokens are not made of bytes
@@ -51,22 +51,19 @@ def write(
     *,
     dtype: str = "float32",
 ) -> None:
-    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file knows ids only.
+    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file has ids only.
 
     Rows of the embedding beyond the tokenizer are left out: they stand for no text, and nudge never draws them.
-    Raises: FormatError if it is no GPT-2, or llama.cpp cannot follow its tokenizer exactly; MachineError without the
+    Raises: FormatError if it is not a GPT-2, or llama.cpp cannot reproduce its tokenizer; MachineError without the
     package gguf; OSError.
     """
     require_gpt2(config)
     if dtype == "q8_0" and config.n_embd % _Q8_0_GROUP:
-        raise FormatError(
-            f"q8_0 scales {_Q8_0_GROUP} weights together, and n_embd {config.n_embd} is not divisible by that",
-            "--dtype bfloat16 or float32",
-        )
+        raise FormatError("q8_0_width", group=_Q8_0_GROUP, n_embd=config.n_embd)
     try:
         import gguf
     except ImportError:
-        raise MachineError("GGUF needs a package that is not installed", "pip install 'nudge-lm[formats]'") from None
+        raise MachineError("gguf_not_installed") from None
     out = gguf.GGUFWriter(path, "gpt2")
     out.add_type("model")
     out.add_name(path.stem)
@@ -93,7 +90,7 @@ def write(
         out.write_header_to_file()
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
-        for name, tensor in tensors.items():  # converted one at a time, so that no second network is held
+        for name, tensor in tensors.items():  # converted one at a time, so that memory holds no second network
             values = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
             out.write_tensor_data(gguf.quantize(values, types[name]))
     finally:
@@ -101,12 +98,12 @@ def write(
 
 
 def modelfile(path: Path, config: ModelConfig) -> str:
-    """What `ollama create NAME -f Modelfile` reads; without its second line Ollama asks for a context of thousands."""
+    """Return what `ollama create NAME -f Modelfile` reads. Without num_ctx Ollama asks for a context of thousands."""
     return f"FROM ./{path.name}\nPARAMETER num_ctx {config.block_size}\n"
 
 
 def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> Iterator[tuple[str, Tensor]]:
-    """Their names, and the tensors as they lie there."""
+    """Yield llama.cpp's name of each tensor, and the tensor as it is stored there."""
     yield "token_embd.weight", state["wte.weight"][:n_rows]
     yield "position_embd.weight", state["wpe.weight"]
     yield "output_norm.weight", state["ln_f.weight"]
@@ -129,13 +126,10 @@ def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:
         case CharTokenizer():
             _add_characters(out, tokenizer)
         case _:
-            raise FormatError(
-                f"llama.cpp does not know how the tokenizer {tokenizer.name} splits text",
-                "it knows the patterns of gpt2, cl100k and bpe-N; --to hf keeps any",
-            )
+            raise FormatError("gguf_split", tokenizer=tokenizer.name)
     out.add_bos_token_id(tokenizer.eot)
     out.add_eos_token_id(tokenizer.eot)
-    out.add_add_bos_token(True)  # a document starts with it, and so does what `nudge sample` reads
+    out.add_add_bos_token(True)  # as a document does, and what `nudge sample` reads
     out.add_add_eos_token(False)
 
 
@@ -149,20 +143,15 @@ def _add_byte_pairs(
 
 
 def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
-    """As pieces of T5's kind, each a character, all equally likely: a text has one way to be cut into them.
+    """Write the characters as T5's pieces, all equally likely: there is one way to cut a text into them.
 
-    llama.cpp has to make something of a character that the vocabulary does not have: it becomes the end of text.
+    In llama.cpp a character that the vocabulary lacks becomes the end of text.
     """
     if not tokenizer.has_eot:
-        raise FormatError(
-            "llama.cpp needs a token that ends a text, and this vocabulary of characters has none", "--to hf"
-        )
+        raise FormatError("gguf_no_eot")
     unfit = next((c for c in tokenizer.characters if c in ("\0", _SPACE) or "\ud800" <= c <= "\udfff"), None)
     if unfit is not None:
-        raise FormatError(
-            f"llama.cpp has no token for the character U+{ord(unfit):04X} of this vocabulary",
-            "--tokenizer bytes or bpe-N can be exported, whatever the text",
-        )
+        raise FormatError("gguf_character", code=ord(unfit))
     out.add_tokenizer_model("t5")
     out.add_unk_token_id(tokenizer.eot)
     out.add_add_space_prefix(False)
