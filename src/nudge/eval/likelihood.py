@@ -141,33 +141,23 @@ def scores(
         if name == "perplexity":
             made[name] = _perplexity([answer for (answer,) in of_examples], vocab_size)
         else:
-            judge = _is_right if name == "acc" else _is_right_by_length
-            hits = [judge(example, answers) for example, answers in zip(examples, of_examples, strict=True)]
+            norm = name == "acc_norm"
+            hits = [_is_right(*both, by_length=norm) for both in zip(examples, of_examples, strict=True)]
             made[name] = Score(value=_mean(hits), stderr=_stderr(hits), guess=guess)
     return made
 
 
-def _is_right(example: Example, answers: Sequence[Likelihood]) -> bool:
-    """Return whether the right answer is the likeliest; a single one has to be what the network would write."""
+def _is_right(example: Example, answers: Sequence[Likelihood], *, by_length: bool) -> bool:
+    """Return whether the right answer is the likeliest; a single one has to be what the network would write.
+
+    `by_length` compares likelihoods per character, because long answers are always less likely. The harness counts
+    characters too; only its acc_bytes, which none of these tasks reports, divides by bytes.
+    """
     if len(answers) == 1:
         return answers[0].greedy
-    return _first_largest([answer.logprob for answer in answers]) == example.right
-
-
-def _is_right_by_length(example: Example, answers: Sequence[Likelihood]) -> bool:
-    """Return the same for the likelihood per character, because long answers are always less likely.
-
-    The harness counts characters too; only its acc_bytes, which none of these tasks reports, divides by bytes.
-    """
-    per_character = [
-        answer.logprob / length if length else -math.inf
-        for answer, length in zip(answers, example.lengths, strict=True)
-    ]
-    return _first_largest(per_character) == example.right
-
-
-def _first_largest(values: Sequence[float]) -> int:
-    return values.index(max(values))
+    lengths = example.lengths if by_length else [1] * len(answers)
+    values = [answer.logprob / n if n else -math.inf for answer, n in zip(answers, lengths, strict=True)]
+    return values.index(max(values)) == example.right
 
 
 def _guess(answers: Sequence[Likelihood], vocab_size: int) -> float:

@@ -63,7 +63,7 @@ def evaluate(
     Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
     text is gone.
     """
-    windows = _windows([str(path) for path in paths], model, field) if paths else validation_windows(model)
+    windows = _windows([str(path) for path in paths], model, field) if paths else _held_out(model, run_dataset(model))
     device = model.network.wte.weight.device
     result = score(model.network.loss, watched(windows), n_bytes=model.tokenizer.n_bytes, device=device)
     if not result.tokens:
@@ -71,12 +71,8 @@ def evaluate(
     return result
 
 
-def validation_windows(model: LanguageModel) -> Iterator[Window]:
-    """Yield the whole validation split of the run that a model comes from. Raises: DataError if it is gone."""
-    return _held_out(model, run_dataset(model))
-
-
 def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
+    """Yield the whole validation split."""
     block_size = model.network.config.block_size
     if dataset.manifest.records:
         check_windows(dataset.val, block_size)

@@ -23,6 +23,7 @@ from nudge.look.stages import Stage, stages_of, stream_before
 from nudge.model.gpt import GPT, Block, Rotation
 
 CAP_BYTES = 256_000_000  # what a trace may hold by default
+_OVER_VOCABULARY = ("logits", "probabilities")  # the stages [T, V]
 POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
 
 
@@ -117,22 +118,19 @@ class Trace:
         for i in range(n):
             start, end = i * cell, min((i + 1) * cell, T)
             band = _shares(_scores(q[start:end], k[:end]), first=start)
-            out[i, : i + 1] = (
-                F.pad(band, (0, -end % cell)).view(end - start, -1, cell).amax((0, 2))
-            )  # pads with 0, the least
+            padded = F.pad(band, (0, -end % cell))  # with 0, which is never the largest
+            out[i, : i + 1] = padded.view(end - start, -1, cell).amax((0, 2))
         return out
 
     @torch.no_grad()
     def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
         """Return the smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
         stage = self.stage(name)
-        if stage.kind not in ("logits", "probabilities"):
-            low, high = self.peek(name, head).aminmax()
-            return low.item(), high.item()
-        pieces = []
-        for start in range(0, len(self.tokens), POSITIONS_AT_ONCE):  # never all of [T, V]
-            logits = self._logits(range(start, min(start + POSITIONS_AT_ONCE, len(self.tokens))))
-            pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
+        if stage.kind in _OVER_VOCABULARY:  # never all of [T, V]
+            positions = torch.arange(len(self.tokens)).split(POSITIONS_AT_ONCE)
+            pieces = [self._over_vocabulary(stage.kind, some.tolist()).aminmax() for some in positions]
+        else:
+            pieces = [self.peek(name, head).aminmax()]
         return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
 
     @torch.no_grad()
@@ -149,9 +147,8 @@ class Trace:
         n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (len(self.tokens), 1)
         row_stride = math.ceil(n_rows / rows)
         column_stride = math.ceil(n_columns / columns)
-        if stage.kind in ("logits", "probabilities"):  # the largest stages: only the rows that are shown
-            values = self._logits(range(0, n_rows, row_stride))
-            values = values.softmax(-1) if stage.kind == "probabilities" else values
+        if stage.kind in _OVER_VOCABULARY:  # the largest stages: only the rows that are shown
+            values = self._over_vocabulary(stage.kind, range(0, n_rows, row_stride))
         else:
             if len(stage.shape) == 3 and head is None:
                 head = 0
@@ -178,7 +175,7 @@ class Trace:
         if stage.block is not None:
             self._residual(stage.block)
         self._make_room(needed)
-        value = self._logits(piece) if isinstance(piece, tuple) else self._compute(stage, piece)
+        value = self._over_vocabulary("logits", piece) if isinstance(piece, tuple) else self._compute(stage, piece)
         self._store(key, value)
         return value
 
@@ -305,8 +302,10 @@ class Trace:
             return None
         return Rotation(0, len(self.tokens), config.n_embd // config.n_head, self.network.wte.weight.device)
 
-    def _logits(self, positions: Sequence[int]) -> Tensor:
-        return self.network.logits(self.peek("ln_f")[list(positions)])
+    def _over_vocabulary(self, kind: str, positions: Sequence[int]) -> Tensor:
+        """Compute logits or probabilities of some positions, [n, V]."""
+        logits = self.network.logits(self.peek("ln_f")[list(positions)])
+        return logits if kind == "logits" else logits.softmax(-1)
 
     def _of_head(self, layer: int, head: int, kind: str) -> Stage:
         """Return the stage `kind` of a layer's attention. Raises: ConfigError if there is no such layer or head."""
@@ -372,7 +371,7 @@ def _bytes(stage: Stage, piece: int | tuple[int, ...] | None) -> int:
 
 def _less_of(stage: Stage, piece: int | tuple[int, ...] | None) -> str:
     """Return the call that gives less of a stage."""
-    if stage.kind in ("logits", "probabilities"):
+    if stage.kind in _OVER_VOCABULARY:
         return f"trace.logits([{stage.shape[0] - 1}])"
     if stage.kind in ("attn.scores", "attn.pattern") and piece is None:
         return f"trace.{stage.kind.removeprefix('attn.')}({stage.block}, 0)"

@@ -31,19 +31,19 @@ from nudge.runs.checkpoint import Checkpoint
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
-_TYPES = {  # real numbers, by the names of safetensors
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+_TYPES = {  # real numbers: PyTorch's names by those of safetensors
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 
 
@@ -219,7 +219,7 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         raise CheckpointError("not_safetensors", file=path.name)
     with _opened(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        return {name: (tuple(s.get_shape()), _named(s.get_dtype())) for name, s in slices.items()}
+        return {name: (tuple(s.get_shape()), _TYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
 
 
 @contextlib.contextmanager
@@ -230,11 +230,6 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError("safetensors_unreadable", file=path.name, error=first_line(error)) from error
-
-
-def _named(theirs: str) -> str:
-    """Convert `BF16` to PyTorch's `bfloat16`; a type of other than real numbers keeps its name."""
-    return _name(_TYPES[theirs]) if theirs in _TYPES else theirs
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -258,7 +253,7 @@ def _require_plain(tensor: Any, name: str, path: Path) -> None:
         not isinstance(tensor, Tensor)
         or tensor.layout != torch.strided
         or tensor.device.type != "cpu"
-        or tensor.dtype not in _TYPES.values()
+        or _name(tensor.dtype) not in _TYPES.values()
         or tensor.nbytes > tensor.untyped_storage().nbytes()
     ):
         raise CheckpointError("not_a_plain_tensor", file=path.name, tensor=name)

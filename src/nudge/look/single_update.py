@@ -112,42 +112,38 @@ def nudge_once(
         check_context(ids, network.config)
     check_tokens([target], network.config.vocab_size)
     copy = with_parameters(network, {name: p.detach() for name, p in network.named_parameters()})
-    logits_before = scores(copy, context)
-    sampling.check_finite(logits_before)
-    (-logits_before.log_softmax(-1)[target]).backward()
+    before = scores(copy, context)
+    sampling.check_finite(before)
+    (-before.log_softmax(-1)[target]).backward()
     with torch.no_grad():
         direction, slope = _descent(copy, optimizer)
         if lr is None:
-            left = -logits_before.double().log_softmax(-1)[target].item()
-            lr = min(FROM_3_TO_4_PERCENT, left / 2) / max(slope, 1e-30)
-        weights, relative_change, total_relative_change = _step(network, direction, lr)
-        after = with_parameters(network, weights)
-        rows = [scores(after, ids) for ids in (context, *controls)]
-        if not all(row.isfinite().all() for row in rows):
+            lr = min(FROM_3_TO_4_PERCENT, loss_of(before, target) / 2) / max(slope, 1e-30)
+        weights, relative, total_relative = _step(network, direction, lr)
+        updated = with_parameters(network, weights)
+        after, *others = [scores(updated, ids) for ids in (context, *controls)]
+        if not all(row.isfinite().all() for row in (after, *others)):
             raise ConfigError("learning_rate_overflows", lr=lr)
-        logits_after = rows[0]
         drift = tuple(
             Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), row))
-            for ids, row in zip(controls, rows[1:], strict=True)
+            for ids, row in zip(controls, others, strict=True)
         )
-    logits = (logits_before.detach(), logits_after)
-    p_before, p_after = (row.softmax(-1) for row in logits)
-    losses = [loss_of(row, target) for row in logits]
-    ranks = [rank_of(row, target) for row in logits]
+    before = before.detach()
+    p_before, p_after = before.softmax(-1), after.softmax(-1)
     return Nudge(
         target=target,
         lr=lr,
         optimizer=optimizer,
         before=p_before,
         after=p_after,
-        loss_before=losses[0],
-        loss_after=losses[1],
-        rank_before=ranks[0],
-        rank_after=ranks[1],
+        loss_before=loss_of(before, target),
+        loss_after=loss_of(after, target),
+        rank_before=rank_of(before, target),
+        rank_after=rank_of(after, target),
         predicted_loss_change=-lr * slope,
         moved=_most_moved(p_before, p_after, n_moved),
-        relative_change=relative_change,
-        total_relative_change=total_relative_change,
+        relative_change=relative,
+        total_relative_change=total_relative,
         drift=drift,
         weights=weights,
     )
@@ -189,8 +185,7 @@ def _dot(a: Tensor, b: Tensor) -> float:
 
 def _most_moved(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
     tokens = (after - before).abs().sort(descending=True, stable=True).indices[:n]
-    columns = tokens.tolist(), before[tokens].tolist(), after[tokens].tolist()
-    return tuple(Moved(token=token, before=p, after=q) for token, p, q in zip(*columns, strict=True))
+    return tuple(Moved(token=t, before=before[t].item(), after=after[t].item()) for t in tokens.tolist())
 
 
 def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple[int, ...]]:

@@ -64,19 +64,13 @@ def write(
         import gguf
     except ImportError:
         raise MachineError("gguf_not_installed") from None
+    n_rows = config.vocab_size if tokenizer is None else tokenizer.vocab_size
     out = gguf.GGUFWriter(path, "gpt2")
     out.add_type("model")
     out.add_name(path.stem)
     out.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "float32" else f"MOSTLY_{DTYPES[dtype]}"])
     out.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    out.add_block_count(config.n_layer)
-    out.add_context_length(config.block_size)
-    out.add_embedding_length(config.n_embd)
-    out.add_feed_forward_length(4 * config.n_embd)
-    out.add_head_count(config.n_head)
-    out.add_layer_norm_eps(1e-5)
-    n_rows = config.vocab_size if tokenizer is None else tokenizer.vocab_size
-    out.add_vocab_size(n_rows)
+    _add_sizes(out, config, n_rows)
     if tokenizer is None:
         out.add_tokenizer_model("none")
     else:
@@ -100,6 +94,16 @@ def write(
 def modelfile(path: Path, config: ModelConfig) -> str:
     """Return what `ollama create NAME -f Modelfile` reads. Without num_ctx Ollama asks for a context of thousands."""
     return f"FROM ./{path.name}\nPARAMETER num_ctx {config.block_size}\n"
+
+
+def _add_sizes(out: Any, config: ModelConfig, n_rows: int) -> None:
+    out.add_block_count(config.n_layer)
+    out.add_context_length(config.block_size)
+    out.add_embedding_length(config.n_embd)
+    out.add_feed_forward_length(4 * config.n_embd)
+    out.add_head_count(config.n_head)
+    out.add_layer_norm_eps(1e-5)
+    out.add_vocab_size(n_rows)
 
 
 def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> Iterator[tuple[str, Tensor]]:

@@ -77,7 +77,8 @@ def write(
     Returns notes for the user. Raises: FormatError if the network is not a GPT-2; OSError.
     """
     require_gpt2(config)
-    theirs = {their_name(name): _as_theirs(name, tensor) for name, tensor in state.items()}
+    ours = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
+    theirs = {their_name(name): turned(name, tensor).contiguous() for name, tensor in ours.items()}
     theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
     is_gpt2 = tokenizer.name == "gpt2"  # nanoGPT's default where there is no meta.pkl
     content = {
@@ -109,10 +110,6 @@ def _add_zero_biases(state: dict[str, Tensor]) -> None:
         if name.startswith(("blocks.", "ln_f.")) and name.endswith(".weight") and weight.dim():
             # A view until the shapes are checked, so that a hostile one takes no memory.
             state.setdefault(f"{name.removesuffix('weight')}bias", zero.expand(weight.shape[-1]))
-
-
-def _as_theirs(name: str, tensor: Tensor) -> Tensor:
-    return turned(name, tensor.detach().to("cpu", torch.float32)).contiguous()
 
 
 def _fresh_optimizer(state: Mapping[str, Tensor]) -> dict[str, Any]:
