@@ -9,6 +9,7 @@ lm_eval/models/huggingface.py, lm_eval/api/task.py and metrics.py). bench/harnes
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +136,7 @@ def scores(
     """Return a task's scores, from the numbered likelihoods of all answers of all examples, in any order."""
     in_order = iter([likelihood for _, likelihood in sorted(found, key=lambda numbered: numbered[0])])
     of_examples = [[next(in_order) for _ in example.pairs] for example in examples]
-    guess = _mean([_guess(answers, vocab_size) for answers in of_examples])
+    guess = fmean([_guess(answers, vocab_size) for answers in of_examples])
     made = {}
     for name in task.scores:
         if name == "perplexity":
@@ -143,7 +144,7 @@ def scores(
         else:
             norm = name == "acc_norm"
             hits = [_is_right(*both, by_length=norm) for both in zip(examples, of_examples, strict=True)]
-            made[name] = Score(value=_mean(hits), stderr=_stderr(hits), guess=guess)
+            made[name] = Score(value=fmean(hits), stderr=_stderr(hits), guess=guess)
     return made
 
 
@@ -165,15 +166,11 @@ def _guess(answers: Sequence[Likelihood], vocab_size: int) -> float:
     return 1 / len(answers) if len(answers) > 1 else float(vocab_size) ** -answers[0].n_tokens
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _stderr(values: Sequence[float]) -> float | None:
     """Return the standard error of a mean: the standard deviation of the sample over the root of its size."""
     if len(values) == 1:
         return None
-    mean = _mean(values)
+    mean = fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
@@ -181,9 +178,9 @@ def _perplexity(answers: Sequence[Likelihood], vocab_size: int) -> Score:
     """Return exp of the mean of -ln p over the answers (not over their tokens)."""
     logprobs = [answer.logprob for answer in answers]
     return Score(
-        value=exp(-_mean(logprobs)),
+        value=exp(-fmean(logprobs)),
         stderr=_bootstrap_stderr(logprobs) if len(logprobs) > 1 else None,
-        guess=exp(_mean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
+        guess=exp(fmean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
     )
 
 

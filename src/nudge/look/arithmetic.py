@@ -219,7 +219,7 @@ def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int)
 
     match kind.removeprefix("attn."):
         case "q" | "k" as part if trace.network.config.rotary:
-            return _turned(trace.unturned(i, part, head)[t], trace.rotation(), t, last)
+            return _rotated(trace.unrotated(i, part, head)[t], trace.rotation(), t, last)
         case "q" | "k" | "v" as part:
             x, c_attn = trace.peek(f"blocks.{i}.ln_1")[t], block_of(trace.network, i).attn.c_attn
             column = head_columns(trace.network, part, head).start + last
@@ -275,7 +275,7 @@ def _softmax(label: str, scores: Tensor, j: int) -> _Made:
     return _Made(terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="softmax")
 
 
-def _turned(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Made:
+def _rotated(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Made:
     """Rotate channel k of a query or key `x` [K] by its position: (a, b) -> (a cos - b sin, a sin + b cos)."""
     assert rotation is not None, "the network has rotary positions"
     pair, half = k % (len(x) // 2), len(x) // 2

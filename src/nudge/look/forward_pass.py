@@ -278,9 +278,9 @@ class Trace:
 
         match kind.removeprefix("attn."):
             case "q" | "k" as part if (rotation := self.rotation()) is not None:
-                return rotation(self.unturned(i, part, head))
+                return rotation(self.unrotated(i, part, head))
             case "q" | "k" | "v" as part:
-                return self.unturned(i, part, head)
+                return self.unrotated(i, part, head)
             case "scores":
                 return _scores(before("q"), before("k"))
             case "pattern":
@@ -289,7 +289,7 @@ class Trace:
                 return before("pattern") @ before("v")
 
     @torch.no_grad()
-    def unturned(self, layer: int, part: str, head: int) -> Tensor:
+    def unrotated(self, layer: int, part: str, head: int) -> Tensor:
         """Return queries ("q"), keys ("k") or values ("v") of a head, [T, K]; with `rotary`, before the rotation."""
         c_attn = block_of(self.network, layer).attn.c_attn
         columns = head_columns(self.network, part, head)

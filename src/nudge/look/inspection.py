@@ -191,7 +191,7 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
                 raise CheckpointError("duplicate_tensor", path=path, tensor=name)
             headers[name], places[name] = header, file_path
     names = _our_names(headers)
-    parameters = parameters_of((ours, theirs, *headers[theirs]) for theirs, ours in names.items())
+    parameters = parameters_of((ours, stored_as, *headers[stored_as]) for stored_as, ours in names.items())
     masks = [header for name, header in headers.items() if name not in names]
 
     def load(stored_as: str) -> Tensor:
@@ -262,11 +262,11 @@ def _require_plain(tensor: Any, name: str, path: Path) -> None:
 def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
     """Return our name of each parameter by the file's, all different; masks have none."""
     names, taken = {}, set(stored)
-    for theirs in stored:
-        ours = our_name(theirs)
+    for stored_as in stored:
+        ours = our_name(stored_as)
         if ours is not None:
             ours = "head.weight" if ours == "lm_head.weight" else ours
-            names[theirs] = theirs if ours in taken else ours
+            names[stored_as] = stored_as if ours in taken else ours
             taken.add(ours)
     return names
 

@@ -52,7 +52,7 @@ ROLES: Mapping[str, str] = {
     "mask": "who may see whom; nothing learned",
 }
 _ORDER = list(_KINDS)
-_OUTSIDE = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias", "head.weight"}  # the blocks
+_NOT_IN_BLOCKS = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias", "head.weight"}
 _IN_BLOCK = re.compile(r"blocks\.(0|[1-9][0-9]{0,3})\.((?:attn|mlp|ln_[12])\..+)", re.S)
 
 
@@ -127,7 +127,7 @@ def _place(name: str, untied: bool) -> tuple[int | None, str]:
         return int(match[1]), match[2]
     if name == "wte.weight" and untied:
         return None, "wte.weight.untied"
-    return None, name if name in _OUTSIDE else "other"
+    return None, name if name in _NOT_IN_BLOCKS else "other"
 
 
 def _position(parameter: Parameter) -> tuple[int, int, int]:

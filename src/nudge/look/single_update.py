@@ -195,7 +195,7 @@ def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple
         try:
             ids = tuple(model.prompt_ids(text))
             check_context(ids, model.network.config)
-        except NudgeError:  # a character that the vocabulary lacks, or a short context
+        except NudgeError:  # the vocabulary lacks a character, or block_size is too small
             continue
         if ids != tuple(context) and ids not in controls:
             controls.append(ids)

@@ -29,13 +29,13 @@ def our_name(name: str) -> str | None:
     return None if _MASKS.fullmatch(name) else re.sub(r"^h\.", "blocks.", name)
 
 
-def their_name(name: str) -> str:
+def hf_name(name: str) -> str:
     """Convert our name of a parameter to Hugging Face's: `blocks.0.ln_1.weight` -> `transformer.h.0.ln_1.weight`."""
     return "transformer." + re.sub(r"^blocks\.", "h.", name)
 
 
 def require_gpt2(config: ModelConfig) -> None:
-    """Raise a FormatError for an architecture that the other programs do not know."""
+    """Check that other programs know this architecture. Raises: FormatError."""
     if not config.is_gpt2:
         raise FormatError("not_gpt2", departures=", ".join(config.departures))
 
@@ -45,12 +45,12 @@ def read_sizes(values: Mapping[str, Any], source: Path, names: Mapping[str, str]
 
     Raises: FormatError if no network can have them.
     """
-    for name in names.values():
-        size = values.get(name)
+    for key in names.values():
+        size = values.get(key)
         if type(size) is not int or size < 1:
             got = repr(size) if isinstance(size, int | float | str | None) else type(size).__name__
-            raise FormatError("bad_size", path=source, name=name, got=got)
-    config = ModelConfig(**{ours: values[theirs] for ours, theirs in names.items()})
+            raise FormatError("bad_size", path=source, name=key, got=got)
+    config = ModelConfig(**{ours: values[key] for ours, key in names.items()})
     if config.n_embd % config.n_head:
         raise FormatError("indivisible_heads", path=source, n_embd=config.n_embd, n_head=config.n_head)
     return config
@@ -62,7 +62,7 @@ def load_pickle(path: Path) -> Any:
     A zip file is mapped, not copied: tensors that are never used are never read. Raises: FormatError.
     """
     try:
-        with warnings.catch_warnings():  # about old pickles, which are read all the same
+        with warnings.catch_warnings():  # torch warns of old pickles, which can be read
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
@@ -97,8 +97,8 @@ def _is_plain(tensor: Any) -> bool:
     )
 
 
-def turned(name: str, tensor: Tensor) -> Tensor:
-    """Return the matrix of a layer transposed, as a view; embeddings and vectors unchanged. `name` is ours.
+def transposed(name: str, tensor: Tensor) -> Tensor:
+    """Return a view of a layer's matrix, transposed; embeddings and vectors stay unchanged. `name` is ours.
 
     GPT-2 and nudge store [n_in, n_out]; torch.nn.Linear, and with it nanoGPT and llm.c, [n_out, n_in].
     """
@@ -106,7 +106,7 @@ def turned(name: str, tensor: Tensor) -> Tensor:
 
 
 def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, *, sizes_in: str) -> dict[str, Tensor]:
-    """Return the float32 parameters in the network's order, once all are there in their shapes, and nothing else.
+    """Check that the parameters are complete, and return them as float32 in the network's order.
 
     `sizes_in` is where the sizes came from, for the error. Raises: FormatError.
     """
@@ -127,7 +127,7 @@ def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, 
 
 
 def _require(state: Mapping[str, Tensor], name: str, shape: list[int], source: Path, sizes_in: str) -> None:
-    tensor = their_name(name)
+    tensor = hf_name(name)
     if name not in state:
         raise FormatError("missing_tensor", path=source, tensor=tensor)
     if (got := list(state[name].shape)) != shape:

@@ -1,7 +1,7 @@
 """GGUF, the single file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
 
     wte.weight                   ->  token_embd.weight      (also the head, as there is no output.weight)
-    blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  (ours is [n_in, n_out], theirs [n_out, n_in])
+    blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  ([n_in, n_out] here, [n_out, n_in] there)
 
 Source: ggml/docs/gguf.md and llama.cpp/src/llama-vocab.cpp.
 """
@@ -113,10 +113,10 @@ def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> I
     yield "output_norm.weight", state["ln_f.weight"]
     yield "output_norm.bias", state["ln_f.bias"]
     for layer in range(config.n_layer):
-        for ours, theirs in (_NORMS | _LINEARS).items():
+        for ours, stored_as in (_NORMS | _LINEARS).items():
             weight = state[f"blocks.{layer}.{ours}.weight"]
-            yield f"blk.{layer}.{theirs}.weight", weight.T if ours in _LINEARS else weight
-            yield f"blk.{layer}.{theirs}.bias", state[f"blocks.{layer}.{ours}.bias"]
+            yield f"blk.{layer}.{stored_as}.weight", weight.T if ours in _LINEARS else weight
+            yield f"blk.{layer}.{stored_as}.bias", state[f"blocks.{layer}.{ours}.bias"]
 
 
 def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:

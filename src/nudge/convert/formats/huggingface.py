@@ -1,6 +1,6 @@
 """Hugging Face folders of GPT-2: config.json, the weights and the tokenizer, in and out.
 
-Their `Conv1D` stores [n_in, n_out] as we do, so names map one to one and no tensor is turned:
+Their `Conv1D` stores [n_in, n_out] as we do, so names map one to one and no tensor is transposed:
 
     transformer.h.3.attn.c_attn.weight  <->  blocks.3.attn.c_attn.weight
     transformer.wte.weight              <->  wte.weight                    (lm_head.weight is the same tensor: tied)
@@ -23,10 +23,10 @@ from nudge.convert.formats import (
     SIZES,
     add_tensors,
     complete_state,
+    hf_name,
     load_pickle,
     read_sizes,
     require_gpt2,
-    their_name,
     tokenizer_json,
 )
 from nudge.data import published_vocab
@@ -78,7 +78,7 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
         "architectures": ["GPT2LMHeadModel"],
         **{key: default for key, (_, default) in _ALLOWED.items() if default is not None},
         "model_type": "gpt2",
-        **{theirs: getattr(config, ours) for ours, theirs in _SIZES.items()},
+        **{key: getattr(config, ours) for ours, key in _SIZES.items()},
         **ends,
         "dtype": "float32",
     }
@@ -87,32 +87,32 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", described)
     files.write_json(folder / "generation_config.json", {**ends, "pad_token_id": ends["eos_token_id"], **unused})
-    tensors = {their_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+    tensors = {hf_name(name): tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
     try:
         safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise OSError(f"model.safetensors: {error}") from error
     tokenizer.save(folder / OUR_TOKENIZER)
     try:
-        theirs = tokenizer_json.build(tokenizer, config.vocab_size)
+        converted = tokenizer_json.build(tokenizer, config.vocab_size)
     except (FormatError, TokenizerError) as error:
         return (f"without tokenizer.json, so that AutoTokenizer cannot read the folder: {error.message}",)
-    files.write_text(folder / "tokenizer.json", theirs.to_str(pretty=True) + "\n")
+    files.write_text(folder / "tokenizer.json", converted.to_str(pretty=True) + "\n")
     files.write_json(folder / "tokenizer_config.json", tokenizer_json.settings(tokenizer, config.block_size))
     return ()
 
 
 def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """Return the tokenizer of a Hugging Face folder: ours if nudge wrote it, else theirs, else GPT-2's for its size.
+    """Return a Hugging Face folder's tokenizer: nudge's own file, else GPT-2's kind, else GPT-2's own for its size.
 
-    Raises: FormatError if there is none, or one that nudge cannot reproduce; TokenizerError if ours is damaged.
+    Raises: FormatError if there is none, or one that nudge cannot reproduce; TokenizerError if nudge's is damaged.
     """
     if (folder / OUR_TOKENIZER).is_file():
         return tokenizers.load(folder / OUR_TOKENIZER)
-    for name, read_theirs in (("merges.txt", _read_merges), ("tokenizer.json", _read_tokenizer_json)):
+    for name, read_file in (("merges.txt", _read_merges), ("tokenizer.json", _read_tokenizer_json)):
         if (folder / name).is_file():
             try:
-                return read_theirs(folder / name)
+                return read_file(folder / name)
             except (KeyError, TypeError, ValueError, AttributeError) as error:  # JSON of another structure
                 raise FormatError("not_byte_pairs", path=folder / name, error=repr(error)) from error
     if config.vocab_size == GPT2_VOCAB_SIZE:

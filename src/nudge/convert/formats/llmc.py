@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, turned
+from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, transposed
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import FormatError, first_line
 from nudge.model.sizes import parameter_counts
@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             for name, shape in _parameters(config, rows):
                 data = bytearray(file.read(shape.numel() * dtype.itemsize))
                 values = torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32)
-                state[name] = turned(name, values).contiguous()
+                state[name] = transposed(name, values).contiguous()
     except OSError as error:
         raise FormatError("unreadable", path=path, error=error.strerror or first_line(error)) from error
     state["wte.weight"] = state["wte.weight"][: config.vocab_size].clone()
@@ -80,7 +80,7 @@ def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor
     with files.atomic_writer(path) as file:
         file.write(_header(MAGIC, version, *sizes))
         for name, shape in _parameters(config, rows):
-            tensor = turned(name, state[name].detach().cpu()).to(stored_as)
+            tensor = transposed(name, state[name].detach().cpu()).to(stored_as)
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"

@@ -23,11 +23,11 @@ from nudge.convert.formats import (
     SIZES,
     add_tensors,
     complete_state,
+    hf_name,
     load_pickle,
     read_sizes,
     require_gpt2,
-    their_name,
-    turned,
+    transposed,
 )
 from nudge.data.foreign import meta_pkl
 from nudge.data.tokenizer import CharTokenizer, Tokenizer
@@ -56,7 +56,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     config = read_sizes(args, path)
     state: dict[str, Tensor] = {}
     add_tensors(state, tensors, path)
-    state = {name: turned(name, tensor) for name, tensor in state.items()}
+    state = {name: transposed(name, tensor) for name, tensor in state.items()}
     notes = [GELU_NOTE]
     if args.get("bias", True) is False:
         _add_zero_biases(state)
@@ -78,11 +78,11 @@ def write(
     """
     require_gpt2(config)
     ours = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
-    theirs = {their_name(name): turned(name, tensor).contiguous() for name, tensor in ours.items()}
-    theirs["lm_head.weight"] = theirs["transformer.wte.weight"]
+    weights = {hf_name(name): transposed(name, tensor).contiguous() for name, tensor in ours.items()}
+    weights["lm_head.weight"] = weights["transformer.wte.weight"]
     is_gpt2 = tokenizer.name == "gpt2"  # nanoGPT's default where there is no meta.pkl
     content = {
-        "model": theirs,
+        "model": weights,
         "optimizer": _fresh_optimizer(state),
         "model_args": {**{name: getattr(config, name) for name in SIZES}, "bias": True, "dropout": 0.0},
         "iter_num": step,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as TheirTokenizer
+from tokenizers import Tokenizer as HfTokenizer
 
 from nudge.data import bpe, published_vocab
 from nudge.data.tokenizer import CL100K_PATTERN, EOT, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
@@ -24,20 +24,20 @@ _CL100K = (
 _SPLITS = {bpe.PATTERN: bpe.PATTERN, CL100K_PATTERN: _CL100K}
 
 
-def build(tokenizer: Tokenizer, vocab_size: int) -> TheirTokenizer:
+def build(tokenizer: Tokenizer, vocab_size: int) -> HfTokenizer:
     """Return the same tokenizer as an object of their library, with a name for each of the network's `vocab_size` ids.
 
-    Raises: FormatError if theirs cannot do what ours does; TokenizerError if no merges lead to one of its tokens.
+    Raises: FormatError if the library cannot reproduce it; TokenizerError if no merges lead to one of its tokens.
     """
     if isinstance(tokenizer, BpeTokenizer):
-        theirs = _byte_pairs(tokenizer, vocab_size)
+        converted = _byte_pairs(tokenizer, vocab_size)
     elif isinstance(tokenizer, CharTokenizer):
-        theirs = _characters(tokenizer, vocab_size)
+        converted = _characters(tokenizer, vocab_size)
     else:
-        theirs = _bytes(tokenizer, vocab_size)
+        converted = _bytes(tokenizer, vocab_size)
     if tokenizer.has_eot:
-        theirs.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in tokenizer.special])
-    return theirs
+        converted.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in tokenizer.special])
+    return converted
 
 
 def settings(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
@@ -58,39 +58,39 @@ def with_names(spelled: Sequence[str], tokenizer: Tokenizer, vocab_size: int) ->
     return {name: id_ for id_, name in enumerate([*spelled, *beyond])}
 
 
-def _bytes(tokenizer: Tokenizer, vocab_size: int) -> TheirTokenizer:
+def _bytes(tokenizer: Tokenizer, vocab_size: int) -> HfTokenizer:
     spelled = [published_vocab.printable(bytes([byte])) for byte in range(256)]
-    theirs = TheirTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=[]))
-    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    theirs.decoder = decoders.ByteLevel()
-    return theirs
+    converted = HfTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=[]))
+    converted.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    converted.decoder = decoders.ByteLevel()
+    return converted
 
 
-def _characters(tokenizer: CharTokenizer, vocab_size: int) -> TheirTokenizer:
+def _characters(tokenizer: CharTokenizer, vocab_size: int) -> HfTokenizer:
     """Make every character a word. One that is not in the vocabulary is an error there too."""
     stray = next((character for character in tokenizer.characters if "\ud800" <= character <= "\udfff"), None)
     if stray is not None:
         raise FormatError("stray_byte", byte=ord(stray) & 0xFF)
-    theirs = TheirTokenizer(models.WordLevel(with_names(tokenizer.characters, tokenizer, vocab_size)))
-    theirs.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
-    theirs.decoder = decoders.Fuse()
-    return theirs
+    converted = HfTokenizer(models.WordLevel(with_names(tokenizer.characters, tokenizer, vocab_size)))
+    converted.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
+    converted.decoder = decoders.Fuse()
+    return converted
 
 
-def _byte_pairs(tokenizer: BpeTokenizer, vocab_size: int) -> TheirTokenizer:
+def _byte_pairs(tokenizer: BpeTokenizer, vocab_size: int) -> HfTokenizer:
     merges = [
         (published_vocab.printable(left), published_vocab.printable(right))
         for left, right in published_vocab.merges(tokenizer.tokens)
     ]
     spelled = [published_vocab.printable(token) for token in tokenizer.tokens]
-    theirs = TheirTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=merges))
-    theirs.decoder = decoders.ByteLevel()
+    converted = HfTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=merges))
+    converted.decoder = decoders.ByteLevel()
     if tokenizer.pattern == GPT2_PATTERN:
-        theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits as GPT-2 does
+        converted.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits as GPT-2 does
     elif tokenizer.pattern in _SPLITS:
         split = pre_tokenizers.Split(Regex(_SPLITS[tokenizer.pattern]), behavior="isolated")
         spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        theirs.pre_tokenizer = pre_tokenizers.Sequence([split, spell])
+        converted.pre_tokenizer = pre_tokenizers.Sequence([split, spell])
     else:
         raise FormatError("own_split", tokenizer=tokenizer.name)
-    return theirs
+    return converted
