@@ -166,7 +166,7 @@ def test_a_line_that_is_no_example(
     line = {name: value for name, value in (WRONG[task] | change).items() if value is not ...}
     with refused(f"data.{code}", **values) as caught:
         example(task, tmp_path, line)
-    assert caught.value.message.startswith(f"{tmp_path / 'task.jsonl'}, line 1: ")
+    assert caught.value.message.startswith(f"{tmp_path / 'task.jsonl'}:1: ")
     assert TASKS[task].fields in caught.value.hint
 
 
@@ -184,7 +184,7 @@ def test_a_line_that_is_no_example(
 def test_a_file_that_is_no_task(tmp_path: Path, content: bytes, code: str, values: dict[str, Any]):
     path = tmp_path / "task.jsonl"
     path.write_bytes(content)
-    place = {"place": f"{path}, line {values.pop('line')}"} if "line" in values else {"path": path}
+    place = {"place": f"{path}:{values.pop('line')}"} if "line" in values else {"path": path}
     with refused(f"data.{code}", **place, **values):
         read(TASKS["lambada"], path)
 

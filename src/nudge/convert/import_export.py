@@ -67,7 +67,7 @@ def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | Non
     """
     dtype = dtype or EXPORTS[kind][0]
     if dtype not in EXPORTS[kind]:
-        raise ConfigError("export_dtype", format=kind, dtype=dtype, known=" or ".join(EXPORTS[kind]))
+        raise ConfigError("export_dtype", format=kind, dtype=dtype, known=", ".join(EXPORTS[kind]))
     config, state = model.network.config, model.network.state_dict()
     with files.new_folder(out) as temporary:
         if kind == "hf":

@@ -224,7 +224,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
-                    where = f"{path}, line {number}"
+                    where = f"{path}:{number}"
                     fields = _object(where, line)
                     if (label := next(beside, None)) is not None:
                         fields.setdefault("label", label)

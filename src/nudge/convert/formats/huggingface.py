@@ -182,7 +182,7 @@ def _read_config(path: Path) -> ModelConfig:
 
 def _require_setting(key: str, value: Any, allowed: tuple[Any, ...], path: Path) -> None:
     if value not in allowed:
-        expected = " or ".join(map(json.dumps, allowed))
+        expected = ", ".join(map(json.dumps, allowed))
         raise FormatError("other_setting", path=path, key=key, got=json.dumps(value), expected=expected)
 
 
