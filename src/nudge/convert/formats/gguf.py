@@ -15,16 +15,9 @@ from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.convert.formats import require_gpt2
-from nudge.convert.formats.tokenizer_json import with_names
-from nudge.data import bpe, published_vocab
-from nudge.data.tokenizer import (
-    CL100K_PATTERN,
-    GPT2_PATTERN,
-    BpeTokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-)
+from nudge.convert.formats.tokenizer_json import spelled, with_names
+from nudge.data import bpe
+from nudge.data.tokenizer import CL100K_PATTERN, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError, MachineError
 
 # What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.
@@ -120,30 +113,25 @@ def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> I
 
 
 def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:
-    match tokenizer:
-        case ByteTokenizer():
-            _add_byte_pairs(out, [bytes([byte]) for byte in range(256)], tokenizer, merges=[_NO_MERGE], split="gpt-2")
-        case BpeTokenizer(pattern=pattern) if pattern in _SPLITS:
-            pairs = published_vocab.merges(tokenizer.tokens)
-            merges = [f"{published_vocab.printable(left)} {published_vocab.printable(right)}" for left, right in pairs]
-            _add_byte_pairs(out, tokenizer.tokens, tokenizer, merges=merges, split=_SPLITS[pattern])
-        case CharTokenizer():
-            _add_characters(out, tokenizer)
-        case _:
-            raise FormatError("gguf_split", tokenizer=tokenizer.name)
+    if isinstance(tokenizer, CharTokenizer):
+        _add_characters(out, tokenizer)
+    else:
+        _add_byte_level(out, tokenizer)
     out.add_bos_token_id(tokenizer.eot)
     out.add_eos_token_id(tokenizer.eot)
     out.add_add_bos_token(True)  # as a document does, and what `nudge sample` reads
     out.add_add_eos_token(False)
 
 
-def _add_byte_pairs(
-    out: Any, tokens: Sequence[bytes], tokenizer: Tokenizer, *, merges: Sequence[str], split: str
-) -> None:
+def _add_byte_level(out: Any, tokenizer: Tokenizer) -> None:
+    pattern = tokenizer.pattern if isinstance(tokenizer, BpeTokenizer) else GPT2_PATTERN  # bytes have no merges
+    if pattern not in _SPLITS:
+        raise FormatError("gguf_split", tokenizer=tokenizer.name)
+    tokens, merges = spelled(tokenizer)
     out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre(split)
-    out.add_token_merges(merges)
-    _add_tokens(out, [published_vocab.printable(token) for token in tokens], tokenizer)
+    out.add_tokenizer_pre(_SPLITS[pattern])
+    out.add_token_merges([" ".join(pair) for pair in merges] or [_NO_MERGE])
+    _add_tokens(out, tokens, tokenizer)
 
 
 def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
@@ -164,11 +152,11 @@ def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
     _add_tokens(out, [_SPACE if c == " " else c for c in tokenizer.characters], tokenizer)
 
 
-def _add_tokens(out: Any, spelled: Sequence[str], tokenizer: Tokenizer) -> None:
+def _add_tokens(out: Any, tokens: Sequence[str], tokenizer: Tokenizer) -> None:
     import gguf
 
     kinds = gguf.TokenType
     special = set(tokenizer.special.values())
-    beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(spelled), tokenizer.vocab_size)]
-    out.add_token_list(list(with_names(spelled, tokenizer, tokenizer.vocab_size)))
-    out.add_token_types([*[kinds.NORMAL] * len(spelled), *beyond])
+    beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(tokens), tokenizer.vocab_size)]
+    out.add_token_list(list(with_names(tokens, tokenizer, tokenizer.vocab_size)))
+    out.add_token_types([*[kinds.NORMAL] * len(tokens), *beyond])

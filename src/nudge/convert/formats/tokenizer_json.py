@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HfTokenizer
 
 from nudge.data import bpe, published_vocab
+from nudge.data.published_vocab import printable
 from nudge.data.tokenizer import CL100K_PATTERN, EOT, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError
 
@@ -29,12 +30,10 @@ def build(tokenizer: Tokenizer, vocab_size: int) -> HfTokenizer:
 
     Raises: FormatError if the library cannot reproduce it; TokenizerError if no merges lead to one of its tokens.
     """
-    if isinstance(tokenizer, BpeTokenizer):
-        converted = _byte_pairs(tokenizer, vocab_size)
-    elif isinstance(tokenizer, CharTokenizer):
+    if isinstance(tokenizer, CharTokenizer):
         converted = _characters(tokenizer, vocab_size)
     else:
-        converted = _bytes(tokenizer, vocab_size)
+        converted = _byte_level(tokenizer, vocab_size)
     if tokenizer.has_eot:
         converted.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in tokenizer.special])
     return converted
@@ -51,19 +50,18 @@ def settings(tokenizer: Tokenizer, block_size: int) -> dict[str, Any]:
     }
 
 
-def with_names(spelled: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -> dict[str, int]:
-    """Return ids by name: the tokens of text in `spelled`, the special ones, and the ids that are never used."""
+def spelled(tokenizer: Tokenizer) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the tokens of text and the merges that lead to them, each byte as a printable character."""
+    tokens = tokenizer.tokens if isinstance(tokenizer, BpeTokenizer) else [bytes([byte]) for byte in range(256)]
+    merges = published_vocab.merges(tokens)
+    return [printable(token) for token in tokens], [(printable(left), printable(right)) for left, right in merges]
+
+
+def with_names(tokens: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -> dict[str, int]:
+    """Return ids by name: the `tokens` of text, the special ones, and the ids that are never used."""
     special = {id_: text for text, id_ in tokenizer.special.items() if id_ < tokenizer.vocab_size}
-    beyond = [special.get(id_, f"[UNUSED{id_}]") for id_ in range(len(spelled), vocab_size)]
-    return {name: id_ for id_, name in enumerate([*spelled, *beyond])}
-
-
-def _bytes(tokenizer: Tokenizer, vocab_size: int) -> HfTokenizer:
-    spelled = [published_vocab.printable(bytes([byte])) for byte in range(256)]
-    converted = HfTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=[]))
-    converted.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    converted.decoder = decoders.ByteLevel()
-    return converted
+    beyond = [special.get(id_, f"[UNUSED{id_}]") for id_ in range(len(tokens), vocab_size)]
+    return {name: id_ for id_, name in enumerate([*tokens, *beyond])}
 
 
 def _characters(tokenizer: CharTokenizer, vocab_size: int) -> HfTokenizer:
@@ -77,20 +75,21 @@ def _characters(tokenizer: CharTokenizer, vocab_size: int) -> HfTokenizer:
     return converted
 
 
-def _byte_pairs(tokenizer: BpeTokenizer, vocab_size: int) -> HfTokenizer:
-    merges = [
-        (published_vocab.printable(left), published_vocab.printable(right))
-        for left, right in published_vocab.merges(tokenizer.tokens)
-    ]
-    spelled = [published_vocab.printable(token) for token in tokenizer.tokens]
-    converted = HfTokenizer(models.BPE(vocab=with_names(spelled, tokenizer, vocab_size), merges=merges))
+def _byte_level(tokenizer: Tokenizer, vocab_size: int) -> HfTokenizer:
+    tokens, merges = spelled(tokenizer)
+    converted = HfTokenizer(models.BPE(vocab=with_names(tokens, tokenizer, vocab_size), merges=merges))
+    converted.pre_tokenizer = _split(tokenizer)
     converted.decoder = decoders.ByteLevel()
-    if tokenizer.pattern == GPT2_PATTERN:
-        converted.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits as GPT-2 does
-    elif tokenizer.pattern in _SPLITS:
-        split = pre_tokenizers.Split(Regex(_SPLITS[tokenizer.pattern]), behavior="isolated")
-        spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        converted.pre_tokenizer = pre_tokenizers.Sequence([split, spell])
-    else:
-        raise FormatError("own_split", tokenizer=tokenizer.name)
     return converted
+
+
+def _split(tokenizer: Tokenizer) -> pre_tokenizers.PreTokenizer:
+    spell = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    if not isinstance(tokenizer, BpeTokenizer):
+        return spell
+    if tokenizer.pattern == GPT2_PATTERN:
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)  # splits as GPT-2 does
+    if tokenizer.pattern in _SPLITS:
+        split = pre_tokenizers.Split(Regex(_SPLITS[tokenizer.pattern]), behavior="isolated")
+        return pre_tokenizers.Sequence([split, spell])
+    raise FormatError("own_split", tokenizer=tokenizer.name)
