@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.networks import random_network
 from tests.preparing import finish
+from tests.refusals import refused
 
 from nudge.config import (
     SORTING,
@@ -400,20 +401,16 @@ def test_eval_measures_the_validation_tokens(nanogpt: Path, llmc: Path, tmp_path
 def test_eval_refuses_tokens_of_another_vocabulary(nanogpt: Path, tmp_path: Path) -> None:
     model = measuring()
     raw(tmp_path / "high" / "val.bin", [1, 2, 300])
-    with pytest.raises(DataError, match=r"val.bin has the token 300, this model's vocabulary ends at 256"):
+    with refused("data.token_too_high", path=tmp_path / "high" / "val.bin", token=300, last=256):
         evaluate(model, [tmp_path / "high"])
     meta_pkl.write(nanogpt / "meta.pkl", CharTokenizer("ab"))
-    with pytest.raises(
-        DataError, match=r"another tokenizer than this model's: chars of \d tokens with .*, not bytes of 257"
-    ):
+    with refused("data.not_the_models_tokenizer", got="chars", expected="bytes", expected_size=257):
         evaluate(model, [nanogpt])
     other = opened(SORTING, tokenizer="chars")
-    with pytest.raises(
-        DataError, match=r"another tokenizer than this model's: chars of \d tokens with .*, not bytes of 257"
-    ):
+    with refused("data.not_the_models_tokenizer", path=other.dir, got="chars", expected="bytes", expected_size=257):
         evaluate(model, [other.dir])
     raw(tmp_path / "short" / "val.bin", [1])
-    with pytest.raises(DataError, match="no token to predict"):
+    with refused("data.nothing_to_predict"):
         evaluate(model, [tmp_path / "short"])
 
 

@@ -171,7 +171,7 @@ def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
         raise ConfigError("prompt_too_long", n_tokens=len(ids), block_size=config.block_size)
     unknown = next((id_ for id_ in ids if not 0 <= id_ < config.vocab_size), None)
     if unknown is not None:
-        raise ConfigError("unknown_token", token=unknown, vocab_size=config.vocab_size)
+        raise ConfigError("unknown_token", token=unknown, vocab_size=config.vocab_size, last=config.vocab_size - 1)
 
 
 def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> str:

@@ -97,7 +97,7 @@ def resolve_data(config: Config, dataset: Dataset) -> Config:
     for tokens in (dataset.train, dataset.val):
         check_windows(tokens, config.model.block_size)
     prompt = _fitting_prompt(dataset) if config.sample.prompt is None else config.sample.prompt
-    if len(dataset.tokenizer.encode(prompt)) >= config.model.block_size:
+    if len(dataset.tokenizer.encode(prompt)) + 1 >= config.model.block_size:  # with the token that starts a document
         raise ConfigError("sample_prompt_too_long", block_size=config.model.block_size)
     return replace(config, sample=replace(config.sample, prompt=prompt))
 

@@ -77,7 +77,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         fsync(path.parent)
     except OSError as error:
-        raise MachineError("unwritable", path=path, error=error.strerror or str(error)) from error
+        raise MachineError("not_written", path=path, error=error.strerror or str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
