@@ -47,9 +47,9 @@ DEFAULT = SampleConfig(max_tokens=DEFAULT_MAX_TOKENS, top_k=None)
 class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
-    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were passed over, an unverified
-    checkpoint, why decoding is not as fast as it can be. `weights` are the network's, for the fast decoder of a CPU;
-    without them the plain network decodes.
+    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were passed over, a checkpoint
+    that is not verified, why decoding is not as fast as it can be. `weights` are for the fast decoder of a CPU; without
+    them the plain network decodes.
     """
 
     network: GPT

@@ -96,7 +96,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _is_gone(pid: int, path: Path) -> bool:
-    """Whether the process that wrote `path` has ended. A younger process may have its number, in containers above all."""
+    """Whether the process that wrote `path` has ended. A younger one may have its number, above all in a container."""
     import psutil  # here, so that listing runs stays fast
 
     try:

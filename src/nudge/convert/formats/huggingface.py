@@ -32,7 +32,7 @@ from nudge.convert.formats import (
 from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, GPT2_PATTERN, GPT2_SHA256, BpeTokenizer, Tokenizer
-from nudge.errors import FormatError, TokenizerError, first_line
+from nudge.errors import FormatError, RunError, TokenizerError, first_line
 from nudge.util import files
 
 GPT2_VOCAB_SIZE = 50257
