@@ -196,8 +196,9 @@ def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
 def test_machines_that_share_a_bucket_only_are_started_again_together():
     assert "--max-restarts 3" in skypilot.write(job(gpu="h100", per_node=8))
     assert "--max-restarts 0" in skypilot.write(job(gpu="h100", per_node=8, nodes=2))
-    with pytest.raises(ConfigError, match="--shard"):
+    with pytest.raises(ConfigError) as raised:
         skypilot.write(job(gpu="h100", per_node=8, options=(("--shard",),)))
+    assert raised.value.code == "config.job_shard"
 
 
 def test_a_job_that_is_launched_again_finds_its_bucket():
@@ -243,22 +244,35 @@ def test_skypilot_itself_reads_the_task(here: Path, tmp_path: Path, options: str
 
 
 @pytest.mark.parametrize(
+    ("typed", "name", "values"),
+    [
+        ("--on local --nodes 2 --", "job_nodes", {"nodes": 2}),
+        ("--on local --hours 3 --", "job_hours", {}),
+        ("--on slurm --nodes 0 --", "job_option", {"option": "--nodes", "least": 1}),
+        ("--on slurm --per-node -1 --", "job_option", {"option": "--per-node", "least": 1}),
+        ("--on slurm --cpus 0 --", "job_option", {"option": "--cpus", "least": 1}),
+        ("--on slurm --hours 0 --", "job_option", {"option": "--hours", "least": 0.05}),
+        ("--on slurm --hours nan --", "job_option", {"option": "--hours", "least": 0.05}),
+        ("--on slurm --restarts -1 --", "job_option", {"option": "--restarts", "least": 0}),
+        ("--on slurm --name=-x --", "job_name", {"name": "-x"}),
+        ("--on slurm --name a/b --", "job_name", {"name": "a/b"}),
+        ("--on skypilot --", "job_gpu", {}),
+        ("--on skypilot --gpu h100 -- --data *.txt", "job_glob", {"glob": "*.txt"}),
+    ],
+)
+def test_a_job_that_its_engine_cannot_run(here: Path, typed: str, name: str, values: dict[str, Any]):
+    with pytest.raises(ConfigError) as raised:
+        launch(*typed.split())
+    assert raised.value.code == f"config.{name}"
+    assert raised.value.values.items() >= values.items()
+
+
+@pytest.mark.parametrize(
     ("typed", "error", "expected"),
     [
-        ("--on local --nodes 2 --", ConfigError, "one machine"),
-        ("--on slurm --nodes 0 --", ConfigError, "--nodes must be at least 1"),
-        ("--on slurm --per-node -1 --", ConfigError, "--per-node must be at least 1"),
-        ("--on slurm --hours 0 --", ConfigError, "--hours must be at least"),
-        ("--on slurm --hours nan --", ConfigError, "--hours must be at least"),
-        ("--on slurm --restarts -1 --", ConfigError, "--restarts must be 0 or more"),
-        ("--on slurm --name=-x --", ConfigError, "--name cannot be '-x'"),
-        ("--on slurm --name a/b --", ConfigError, "--name cannot be 'a/b'"),
-        ("--on slurm --spot --", ConfigError, "--spot says nothing to --on slurm"),
-        ("--on local --partition big --", ConfigError, "--partition says nothing to --on local"),
-        ("--on local --hours 3 --", ConfigError, "--hours"),
-        ("--on skypilot --", ConfigError, "which GPU"),
-        ("--on skypilot --gpu h100 -- --data *.txt", ConfigError, "is a glob"),
-        ("--on skypilot --gpu h100 -- --config paths.toml", ConfigError, "rented machines will not have"),
+        ("--on slurm --spot --", ConfigError, "--spot"),
+        ("--on local --partition big --", ConfigError, "--partition"),
+        ("--on skypilot --gpu h100 -- --config paths.toml", ConfigError, "말뭉치"),
         ("--on slurm -- --data nowhere.txt", DataError, "nowhere.txt"),
         ("--on slurm -- --init nowhere", ConfigError, "nowhere"),
         ("--on slurm -- --set train.lrr=1", ConfigError, "train.lrr"),

@@ -451,23 +451,24 @@ def test_the_texts_have_the_same_placeholders_and_all_have_values(run: Path) -> 
 # What cannot be drawn says why.
 
 
-def refused(folder: Path) -> str:
+def refused(folder: Path) -> SheetError:
     with pytest.raises(SheetError) as caught:
         of_run(folder, "en")
     assert "\n" not in caught.value.message
     assert caught.value.hint
-    return f"{caught.value.message}: {caught.value.hint}"
+    return caught.value
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    assert "is no run folder" in refused(tmp_path)
-    assert "is no run folder" in refused(tmp_path / "nothing")
+    for folder in (tmp_path, tmp_path / "nothing"):
+        error = refused(folder)
+        assert (error.code, error.values["path"]) == ("sheet.no_run", folder)
 
 
 def test_an_imported_model(run: Path) -> None:
     (run / "run.json").unlink()
     (run / "events.jsonl").unlink()
-    assert "is an imported model" in refused(run)
+    assert refused(run).code == "sheet.imported_model"
 
 
 @pytest.mark.parametrize(
@@ -475,15 +476,18 @@ def test_an_imported_model(run: Path) -> None:
 )
 def test_a_damaged_run_json(run: Path, content: str) -> None:
     (run / "run.json").write_text(content)
-    assert "run.json is damaged" in refused(run)
+    error = refused(run)
+    assert (error.code, error.values["path"]) == ("sheet.damaged_run", run / "run.json")
 
 
 def test_no_evaluation_yet(tell: Callable[..., Path]) -> None:
     folder = tell(measure(0, 5.5), step(1, 5.0), step(2, 4.9))
-    assert "has no evaluation yet (update 2 of 100; the first after training is at update 4): go on" in refused(folder)
+    error = refused(folder)
+    assert error.code == "sheet.no_evaluation"
+    assert error.values == {"path": folder, "step": 2, "steps": 100, "due": 4}
     with RunFolder(folder).lock():
-        assert "wait until then" in refused(folder)
-    assert "no evaluation yet" in refused(tell())
+        assert refused(folder).code == "sheet.wait_for_evaluation"
+    assert refused(tell()).code == "sheet.no_evaluation"
 
 
 def test_a_run_that_failed_at_step_3(trained: Path, tmp_path: Path) -> None:
@@ -492,7 +496,7 @@ def test_a_run_that_failed_at_step_3(trained: Path, tmp_path: Path) -> None:
     config = replace(config, train=replace(config.train, lr=1e30, warmup_steps=0))
     for _ in nudge.run(config, tmp_path / "run"):
         pass
-    said = refused(tmp_path / "run")
-    assert "failed at update" in said
-    assert "5 times in a row" in said
-    assert "smaller learning rate" in said
+    error = refused(tmp_path / "run")
+    assert error.code == "sheet.diverged"
+    assert error.values["in_a_row"] == 5
+    assert "smaller learning rate" in error.hint
