@@ -51,8 +51,8 @@ def test_the_directions_of_a_flowchart(head: str, direction: str):
         ('A("a")', Node(spans=plain("a"), shape="round")),
         ("A((a))", Node(spans=plain("a"), shape="circle")),
         ("A{a?}", Node(spans=plain("a?"), shape="diamond")),
-        ("A:::blue", Node(spans=plain("A"), colour="blue")),
-        ('A( "a" ):::red', Node(spans=plain("a"), shape="round", colour="red")),
+        ("A:::blue", Node(spans=plain("A"), color="blue")),
+        ('A( "a" ):::red', Node(spans=plain("a"), shape="round", color="red")),
         ('A["**a**<br>b"]', Node(spans=(Span(text="a", bold=True), Span(text="\n", kind="break"), Span(text="b")))),
         ('A["`**a** b`"]', Node(spans=(Span(text="a", bold=True), Span(text=" b")))),
         ('A["`a` b `c`"]', Node(spans=(Span(text="a", code=True), Span(text=" b "), Span(text="c", code=True)))),
@@ -94,7 +94,7 @@ def test_a_node_is_said_once_and_named_afterwards():
     chart = flow("A --> B\nB[b]:::green\nA(a) --> B")
     assert chart.nodes == (
         Node(spans=plain("a"), shape="round"),
-        Node(spans=plain("b"), colour="green", rank=1),
+        Node(spans=plain("b"), color="green", rank=1),
     )
 
 

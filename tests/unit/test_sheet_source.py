@@ -102,10 +102,10 @@ text
     ]
     inside, out = sheet.bands[1].regions
     assert inside.title == (icon, Span(text=" INPUT "), Span(text="now", bold=True))
-    assert (inside.colour, inside.strong, inside.width, inside.blocks) == ("blue", False, 1.0, ())
-    assert (out.colour, out.width, out.blocks) == ("gray", 1.7, (Paragraph(spans=plain("text")),))
+    assert (inside.color, inside.strong, inside.width, inside.blocks) == ("blue", False, 1.0, ())
+    assert (out.color, out.width, out.blocks) == ("gray", 1.7, (Paragraph(spans=plain("text")),))
     (flow,) = sheet.bands[2].regions
-    assert (flow.colour, flow.strong) == ("red", True)
+    assert (flow.color, flow.strong) == ("red", True)
 
 
 def test_what_is_left_out_has_a_default():
@@ -326,7 +326,7 @@ def test_headings_notes_and_code():
     fences = "```note green\na\n**b**\n```\n```note\nc\n```\n```\n x\n\n\ty\n```\n~~~python\n==a==\n~~~\n"
     assert region("### a ==b==\n" + fences).blocks == (
         Paragraph(spans=(Span(text="a "), Span(text="b", mark="yellow")), heading=True),
-        Note(spans=(Span(text="a "), Span(text="b", bold=True)), colour="green"),
+        Note(spans=(Span(text="a "), Span(text="b", bold=True)), color="green"),
         Note(spans=plain("c")),
         Code(lines=(" x", "", "    y")),
         Code(lines=("==a==",)),
@@ -450,10 +450,10 @@ def test_a_chart():
     assert chart.y_ticks == ((2.0, "2"), (4.0, "4"), (6.0, "6"), (8.0, "8"), (10.0, "10"))
     first, second = chart.curves
     assert first.points == ((0.0, 8.37), (1600.0, 3.91), (2000.0, 4.0))
-    assert (first.colour, first.dots, first.thin, first.schematic) == ("orange", True, False, False)
-    assert (second.colour, second.dots, second.thin, second.schematic) == (None, False, True, True)
+    assert (first.color, first.dots, first.thin, first.schematic) == ("orange", True, False, False)
+    assert (second.color, second.dots, second.thin, second.schematic) == (None, False, True, True)
     assert chart.marks == (
-        Mark(x=1600.0, y=3.91, label=plain("best 3.91"), colour="red"),
+        Mark(x=1600.0, y=3.91, label=plain("best 3.91"), color="red"),
         Mark(y=8.318, label=plain("ln 4,096")),
     )
     assert chart.caption == (Span(text="a "), Span(text="b", mark="yellow"))
@@ -471,15 +471,13 @@ def test_a_chart_keeps_the_range_and_the_ticks_it_is_given():
 
 def test_knobs():
     knobs = block("```knobs\n- {label: lr, value: -0.5, color: green}\n- label: b\n  value: 1\n```\n")
-    assert knobs == Knobs(
-        knobs=(Knob(label=plain("lr"), value=-0.5, colour="green"), Knob(label=plain("b"), value=1.0))
-    )
+    assert knobs == Knobs(knobs=(Knob(label=plain("lr"), value=-0.5, color="green"), Knob(label=plain("b"), value=1.0)))
 
 
 CHART_FAULTS = [
     ("x: Step", "z: Step", 1, "unknown_key", {"what": "a chart", "key": "z"}),
     ("x: Step\n", "", 1, "missing_key", {"what": "a chart", "key": "x"}),
-    ("points: [[0, 3]]", "points: []", 5, "no_points", {}),
+    ("points: [[0, 3]]", "points: []", 5, "empty_list", {"what": "points"}),
     ("[1600, 3.91]", "[1600, null]", 4, "expected_number", {"what": "y of a point", "got": "null"}),
     ("[1600, 3.91]", "[1600, .nan]", 4, "expected_number", {"what": "y of a point", "got": ".nan"}),
     ("[1600, 3.91]", "[1600, nan]", 4, "expected_number", {"what": "y of a point", "got": "nan"}),
@@ -495,7 +493,7 @@ CHART_FAULTS = [
     ("y: 8.318, ", "", 6, "missing_key", {"what": "a mark", "key": "y"}),
     ("height: 9.5", "height: 900", 8, "out_of_range", {"what": "height", "got": "900"}),
     ("height: 9.5", "y_range: [5, 9]", 8, "outside_range", {"axis": "y", "value": 3.91}),
-    ("height: 9.5", "x_range: [9, 9]", 8, "empty_range", {"axis": "x", "low": 9.0, "high": 9.0}),
+    ("height: 9.5", "x_range: [9, 9]", 8, "empty_range", {"what": "x_range", "low": 9.0, "high": 9.0}),
     ("height: 9.5", "x_ticks: [[3000, a], 2]", 8, "expected_list", {"what": "a tick", "got": "'2'"}),
     ("height: 9.5", "height: [", 9, "not_yaml", {}),
 ]
@@ -511,9 +509,9 @@ def test_a_fault_of_a_chart(old: str, new: str, below: int, name: str, values: d
     ("body", "below", "name", "values"),
     [
         ("```chart\n```\n", 1, "expected_keys", {"what": "a chart", "got": "nothing"}),
-        ("```chart\nx: a\ny: b\ncurves: []\n```\n", 3, "no_curves", {}),
+        ("```chart\nx: a\ny: b\ncurves: []\n```\n", 3, "empty_list", {"what": "curves"}),
         ("```knobs\n```\n", 1, "expected_list", {"what": "knobs", "got": "nothing"}),
-        ("```knobs\n[]\n```\n", 1, "no_knobs", {}),
+        ("```knobs\n[]\n```\n", 1, "empty_list", {"what": "knobs"}),
         ("```knobs\n- {label: a, value: 1.5}\n```\n", 1, "out_of_range", {"what": "value", "got": "1.5"}),
         ("```knobs\n- {label: a}\n```\n", 1, "missing_key", {"what": "a knob", "key": "value"}),
     ],

@@ -59,7 +59,7 @@ class _Context:
         lib.llama_backend_init()
         model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not model:
-            raise NotHereError("llama.cpp cannot load the network: its standard error says why")
+            raise NotHereError("llama.cpp cannot load the network: its standard error has the reason")
         self.n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         params = lib.llama_context_default_params()
         params.n_ctx, params.n_seq_max = n_ctx + 256 * n_seq, n_seq  # llama.cpp rounds each sequence's share up

@@ -122,13 +122,13 @@ class Program:
         return took
 
     def _next_update(self) -> float:
-        said = ""
+        printed = ""
         try:
             for line in self._lines:
                 if found := _TOOK.match(line):
                     self.step = int(found[1])
                     return float(found[3])
-                said = line.strip() or said
+                printed = line.strip() or printed
         except OSError:  # on Linux: the other end of the pseudo-terminal was closed
             pass
-        raise RuntimeError(f"train_gpt2 ended: {said}")
+        raise RuntimeError(f"train_gpt2 ended: {printed}")

@@ -32,14 +32,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median(values), min(values), max(values))
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """Return the median of `ours[i] / theirs[i]`, with its 95% interval by the bootstrap over the rounds.
+def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Return the median of `ours[i] / others[i]`, with its 95% interval by the bootstrap over the rounds.
 
     Both are "more is better". The figures of a round were measured right after each other, so a slowdown of the machine
     affects both and cancels in their ratio. Source: Efron & Tibshirani 1993, percentile interval.
     """
-    assert len(ours) == len(theirs) > 0, "figures come in pairs, one of each for every round"
-    pairs = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    assert len(ours) == len(others) > 0, "there is one of each per round"
+    pairs = [own / other for own, other in zip(ours, others, strict=True)]
     if len(pairs) < FEW:
         return Ratio(median(pairs), min(pairs), max(pairs))
     rng = random.Random(0)  # so that the same figures give the same interval

@@ -8,7 +8,7 @@ from markdown_it.tree import SyntaxTreeNode
 
 from nudge.errors import SheetError, nearest
 from nudge.sheet.figures import chart, knobs
-from nudge.sheet.inline import colour_of, line, spans_of
+from nudge.sheet.inline import color_of, line, spans_of
 from nudge.sheet.mermaid import diagram
 from nudge.sheet.page import Alignment, Block, Bullets, Code, Item, Line, Note, Paragraph, Quote, Table
 
@@ -179,7 +179,7 @@ def _fence(info: str, content: str, at: int) -> Block:
         spans = line(content, at=at + 1)
         if not spans:
             raise SheetError("no_text", line=at, what="a note")
-        return Note(spans=spans, colour=colour_of(words[0], at) if words else None)
+        return Note(spans=spans, color=color_of(words[0], at) if words else None)
     if words:
         raise SheetError("words_after_fence", line=at, kind=kind, words=" ".join(words))
     if kind in FIGURES:

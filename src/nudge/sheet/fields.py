@@ -6,15 +6,16 @@ its type. So `no` and `2026-11-21` stay text, no tag builds an object, and a rep
 
 import math
 import re
-from collections.abc import Collection
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import yaml
 
 from nudge.errors import SheetError, first_line, nearest
-from nudge.sheet.inline import CONTROL
+from nudge.sheet.inline import CONTROL, line
+from nudge.sheet.page import Line
 
-Mapping = dict[str, yaml.Node]
+Reader = Callable[[yaml.Node, str], Any]  # a field's node, and its name for error messages -> its value
 Word = TypeVar("Word", bound=str)
 LARGEST = 1e12  # beyond it, the tick labels of an axis need more room than the chart
 
@@ -39,25 +40,24 @@ def at_of(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
-def mapping(node: yaml.Node, what: str, *, required: Collection[str], known: Collection[str]) -> Mapping:
-    """Return the values by key. Every key of `required` is there, every other is one of `known`.
+def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required: str) -> dict[str, Any]:
+    """Return the values of a mapping by key, each read by the reader of its key.
 
     Raises: SheetError.
     """
-    keys = (*required, *known)
     if not isinstance(node, yaml.MappingNode):
-        raise SheetError("expected_keys", line=at_of(node), what=what, got=kind(node), keys=", ".join(keys))
-    values: Mapping = {}
-    for key, value in node.value:
-        word = string(key, "a key")
-        if word not in keys:
-            raise SheetError("unknown_key", line=at_of(key), what=what, key=word, closest=nearest(word, keys))
-        if word in values:
-            raise SheetError("repeated_key", line=at_of(key), what=what, key=word)
-        values[word] = value
-    for word in required:
-        if word not in values:
-            raise SheetError("missing_key", line=at_of(node), what=what, key=word)
+        raise SheetError("expected_keys", line=at_of(node), what=what, got=kind(node), keys=", ".join(readers))
+    values: dict[str, Any] = {}
+    for key_node, value in node.value:
+        key = string(key_node, "a key")
+        if key not in readers:
+            raise SheetError("unknown_key", line=at_of(key_node), what=what, key=key, closest=nearest(key, readers))
+        if key in values:
+            raise SheetError("repeated_key", line=at_of(key_node), what=what, key=key)
+        values[key] = readers[key](value, key)
+    for key in required:
+        if key not in values:
+            raise SheetError("missing_key", line=at_of(node), what=what, key=key)
     return values
 
 
@@ -82,6 +82,14 @@ def string(node: yaml.Node, what: str) -> str:
     if found := CONTROL.search(text):  # written as an escape, \\x07
         raise SheetError("control_character", line=at_of(node), column=node.start_mark.column + 1, number=ord(found[0]))
     return text
+
+
+def spans(node: yaml.Node, what: str) -> Line:
+    """Return a text, in inline Markdown, as spans.
+
+    Raises: SheetError.
+    """
+    return line(string(node, what), at=at_of(node))
 
 
 def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float = LARGEST) -> float:

@@ -1,16 +1,18 @@
 """The figures of a sheet that are written as YAML: charts and knobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import yaml
 
 from nudge.errors import SheetError
 from nudge.sheet import axes
-from nudge.sheet.fields import Mapping, at_of, choice, composed, mapping, number, pair, sequence, string
-from nudge.sheet.inline import colour_of, line
-from nudge.sheet.page import Chart, Colour, Curve, Knob, Knobs, Line, Mark
+from nudge.sheet.fields import Reader, at_of, choice, composed, number, pair, record, sequence, spans, string
+from nudge.sheet.inline import color_of
+from nudge.sheet.page import Chart, Color, Curve, Knob, Knobs, Mark
 
-Range = tuple[float, float]
+Member = TypeVar("Member")
 
 
 def knobs(text: str, at: int) -> Knobs:
@@ -18,17 +20,7 @@ def knobs(text: str, at: int) -> Knobs:
 
     Raises: SheetError.
     """
-    nodes = sequence(composed(text, at), "knobs")
-    if not nodes:
-        raise SheetError("no_knobs", line=at)
-    return Knobs(knobs=tuple(map(_knob, nodes)))
-
-
-def _knob(node: yaml.Node) -> Knob:
-    given = mapping(node, "a knob", required=("label", "value"), known=("color",))
-    return Knob(
-        label=_line(given, "label"), value=number(given["value"], "value", least=-1, most=1), colour=_colour(given)
-    )
+    return Knobs(knobs=_members(composed(text, at), "knobs", read=_knob, example="- {label: lr, value: 0.5}"))
 
 
 def chart(text: str, at: int) -> Chart:
@@ -36,60 +28,78 @@ def chart(text: str, at: int) -> Chart:
 
     Raises: SheetError.
     """
-    optional = ("marks", "x_range", "y_range", "x_ticks", "y_ticks", "caption", "height")
-    given = mapping(composed(text, at), "a chart", required=("x", "y", "curves"), known=optional)
-    curves = tuple(map(_curve, _list(given, "curves")))
-    marks = tuple(map(_mark, _list(given, "marks")))
-    if not curves:
-        raise SheetError("no_curves", line=at_of(given["curves"]))
+    given = record(composed(text, at), "a chart", CHART, "x", "y", "curves")
+    curves, marks = given["curves"], given.get("marks", ())
     points = [point for curve in curves for point in curve.points]
     x_range, x_ticks = _axis("x", given, [x for x, _ in points] + [mark.x for mark in marks if mark.x is not None])
     y_range, y_ticks = _axis("y", given, [y for _, y in points] + [mark.y for mark in marks])
     return Chart(
-        x_label=_line(given, "x"),
-        y_label=_line(given, "y"),
+        x_label=given["x"],
+        y_label=given["y"],
         x_ticks=x_ticks,
         y_ticks=y_ticks,
         x_range=x_range,
         y_range=y_range,
         curves=curves,
         marks=marks,
-        caption=_line(given, "caption"),
-        height_em=number(given["height"], "height", least=4, most=60) if "height" in given else 11.0,
+        caption=given.get("caption", ()),
+        height_em=given.get("height", 11.0),
     )
 
 
-def _axis(name: str, given: Mapping, values: Sequence[float]) -> tuple[Range, axes.Ticks]:
+def _axis(name: str, given: Mapping[str, Any], values: Sequence[float]) -> tuple[tuple[float, float], axes.Ticks]:
     """Return the range and the ticks of an axis: the given ones, or else round numbers around the values."""
-    ticks = tuple(map(_tick, _list(given, f"{name}_ticks")))
+    ticks = given.get(f"{name}_ticks", ())
     values = [*values, *(place for place, _ in ticks)]
-    node = given.get(f"{name}_range")
-    if node is None:
+    if f"{name}_range" not in given:
         room, rounded = axes.around(values)
         return room, ticks or rounded
-    low, high = (number(end, f"{name}_range") for end in pair(node, f"{name}_range"))
-    if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
-        raise SheetError("empty_range", line=at_of(node), axis=name, low=low, high=high)
+    low, high, at = given[f"{name}_range"]
     for value in values:
         if not low <= value <= high:
-            raise SheetError("outside_range", line=at_of(node), axis=name, value=value)
+            raise SheetError("outside_range", line=at, axis=name, value=value)
     return (low, high), ticks or axes.within(low, high)
 
 
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def _members(
+    node: yaml.Node, what: str, *, read: Callable[[yaml.Node], Member], example: str = ""
+) -> tuple[Member, ...]:
+    """Read the members of a list, at least one if there is an `example` of it."""
+    nodes = sequence(node, what)
+    if example and not nodes:
+        raise SheetError("empty_list", line=at_of(node), what=what, example=example)
+    return tuple(map(read, nodes))
+
+
+def _range(node: yaml.Node, what: str) -> tuple[float, float, int]:
+    """Return both ends of a range, and its line."""
+    low, high = (number(end, what) for end in pair(node, what))
+    if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
+        raise SheetError("empty_range", line=at_of(node), what=what, low=low, high=high)
+    return low, high, at_of(node)
+
+
+def _color(node: yaml.Node, what: str) -> Color:
+    return color_of(string(node, what), at_of(node))
+
+
+def _flag(node: yaml.Node, what: str) -> bool:
+    return choice(node, what, ("true", "false")) == "true"
+
+
+def _knob(node: yaml.Node) -> Knob:
+    return Knob(**record(node, "a knob", KNOB, "label", "value"))
+
+
 def _curve(node: yaml.Node) -> Curve:
-    optional = ("color", "dots", "thin", "schematic")
-    given = mapping(node, "a curve", required=("label", "points"), known=optional)
-    points = tuple(map(_point, _list(given, "points")))
-    if not points:
-        raise SheetError("no_points", line=at_of(given["points"]))
-    return Curve(
-        label=_line(given, "label"),
-        points=points,
-        colour=_colour(given),
-        thin=_flag(given, "thin"),
-        dots=_flag(given, "dots"),
-        schematic=_flag(given, "schematic"),
-    )
+    return Curve(**record(node, "a curve", CURVE, "label", "points"))
+
+
+def _mark(node: yaml.Node) -> Mark:
+    return Mark(**record(node, "a mark", MARK, "y", "label"))
 
 
 def _point(node: yaml.Node) -> tuple[float, float]:
@@ -97,32 +107,30 @@ def _point(node: yaml.Node) -> tuple[float, float]:
     return number(x, "x of a point"), number(y, "y of a point")
 
 
-def _mark(node: yaml.Node) -> Mark:
-    given = mapping(node, "a mark", required=("y", "label"), known=("x", "color"))
-    return Mark(
-        y=number(given["y"], "y of a mark"),
-        label=_line(given, "label"),
-        x=number(given["x"], "x of a mark") if "x" in given else None,
-        colour=_colour(given),
-    )
-
-
 def _tick(node: yaml.Node) -> tuple[float, str]:
     place, label = pair(node, "a tick")
     return number(place, "place of a tick"), string(label, "label of a tick")
 
 
-def _list(given: Mapping, key: str) -> list[yaml.Node]:
-    return sequence(given[key], key) if key in given else []
-
-
-def _line(given: Mapping, key: str) -> Line:
-    return line(string(given[key], key), at=at_of(given[key])) if key in given else ()
-
-
-def _colour(given: Mapping) -> Colour | None:
-    return colour_of(string(given["color"], "color"), at_of(given["color"])) if "color" in given else None
-
-
-def _flag(given: Mapping, key: str) -> bool:
-    return key in given and choice(given[key], key, ("true", "false")) == "true"
+KNOB: dict[str, Reader] = {"label": spans, "value": partial(number, least=-1, most=1), "color": _color}
+CURVE: dict[str, Reader] = {
+    "label": spans,
+    "points": partial(_members, read=_point, example="points: [[0, 8.37], [100, 5.2]]"),
+    "color": _color,
+    "dots": _flag,
+    "thin": _flag,
+    "schematic": _flag,
+}
+MARK: dict[str, Reader] = {"y": number, "label": spans, "x": number, "color": _color}
+CHART: dict[str, Reader] = {
+    "x": spans,
+    "y": spans,
+    "curves": partial(_members, read=_curve, example="curves: [{label: loss, points: [[0, 1]]}]"),
+    "marks": partial(_members, read=_mark),
+    "x_range": _range,
+    "y_range": _range,
+    "x_ticks": partial(_members, read=_tick),
+    "y_ticks": partial(_members, read=_tick),
+    "caption": spans,
+    "height": partial(number, least=4, most=60),
+}

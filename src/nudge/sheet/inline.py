@@ -12,9 +12,9 @@ from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
 from nudge.errors import SheetError, nearest
-from nudge.sheet.page import Colour, Line, Span
+from nudge.sheet.page import Color, Line, Span
 
-COLOURS: tuple[Colour, ...] = get_args(Colour)
+COLORS: tuple[Color, ...] = get_args(Color)
 
 # fmt: off
 ICONS = {
@@ -38,7 +38,7 @@ SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls and other li
 PLAIN = Span(text="")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
-MARK_COLOUR = re.compile(r"([a-z]+):(?=\S)")
+MARK_COLOR = re.compile(r"([a-z]+):(?=\S)")
 
 # Without `text_join` an escape stays a token of its own, so that `\=\=` is no mark. Without `reference` the line of a
 # link definition stays on the page as text.
@@ -51,12 +51,12 @@ PARSER = (
 )
 
 
-def colour_of(word: str, at: int) -> Colour:
+def color_of(word: str, at: int) -> Color:
     """Return `word` as a color. Raises: SheetError if it is none."""
-    for colour in COLOURS:
-        if colour == word:
-            return colour
-    raise SheetError("unknown_color", line=at, word=word, closest=nearest(word, COLOURS))
+    for color in COLORS:
+        if color == word:
+            return color
+    raise SheetError("unknown_color", line=at, word=word, closest=nearest(word, COLORS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
@@ -138,13 +138,13 @@ class _Writer:
                 continue
             self._plain(text[done : found.start()])
             done = found.end()
-            mark: Colour | None = None
+            mark: Color | None = None
             if self.opened_at:
                 self.opened_at = 0
             else:
                 self.opened_at, mark = self.at, "yellow"
-                if named := MARK_COLOUR.match(text, done):
-                    mark, done = colour_of(named[1], self.at), named.end()
+                if named := MARK_COLOR.match(text, done):
+                    mark, done = color_of(named[1], self.at), named.end()
             self.style = replace(self.style, mark=mark)
         self._plain(text[done:])
 

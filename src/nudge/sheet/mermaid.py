@@ -9,7 +9,7 @@ from typing import Literal
 
 from nudge.errors import SheetError, nearest
 from nudge.sheet import layers
-from nudge.sheet.inline import colour_of, line
+from nudge.sheet.inline import color_of, line
 from nudge.sheet.page import Branch, Edge, Flow, Line, Message, Mindmap, Node, Sequence
 
 KINDS = ("flowchart", "graph", "mindmap", "sequenceDiagram")
@@ -40,7 +40,7 @@ SHAPES: tuple[tuple[Literal["box", "round", "circle", "diamond"], re.Pattern[str
 )
 SPACE = re.compile(r"\s*")
 NAME = re.compile(r"\w+")
-COLOUR = re.compile(r":::(\w+)")
+COLOR = re.compile(r":::(\w+)")
 AND = re.compile(r"\s*&\s*")
 ARROW = re.compile(r"(-->|---|-\.->|-\.-|==>|===)(?![-.=>])")
 LABEL = re.compile(rf"\s*\|\s*{TEXT}\s*\|")
@@ -162,8 +162,8 @@ class _Chart:
             if found := self._next(pattern):
                 node = replace(node, spans=label(_text(found), self.at), shape=shape)
                 break
-        if found := self._next(COLOUR):
-            node = replace(node, colour=colour_of(found[1], self.at))
+        if found := self._next(COLOR):
+            node = replace(node, color=color_of(found[1], self.at))
         self.nodes[name[0]] = node
         return list(self.nodes).index(name[0])
 

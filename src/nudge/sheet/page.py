@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 Alignment = Literal["left", "center", "right"]
-Colour = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
+Color = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Span:
     icon: str = ""  # its name in typst/icons.typ
     bold: bool = False
     code: bool = False
-    mark: Colour | None = None  # the color of a felt-tip marker behind it
+    mark: Color | None = None  # the color of a felt-tip marker behind it
 
 
 Line = tuple[Span, ...]
@@ -78,10 +78,10 @@ class Code:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A boxed remark. `colour`: of the box, None for the region's."""
+    """A boxed remark. `color`: of the box, None for the region's."""
 
     spans: Line
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class Node:
 
     spans: Line
     shape: Literal["box", "round", "circle", "diamond"] = "box"
-    colour: Colour | None = None
+    color: Color | None = None
     rank: int = 0
     order: float = 0.0
 
@@ -157,7 +157,7 @@ class Curve:
 
     label: Line
     points: tuple[tuple[float, float], ...]
-    colour: Colour | None = None
+    color: Color | None = None
     thin: bool = False
     dots: bool = False
     schematic: bool = False
@@ -170,7 +170,7 @@ class Mark:
     y: float
     label: Line
     x: float | None = None
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +195,7 @@ class Knob:
 
     label: Line
     value: float
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ class Region:
 
     name: str
     title: Line
-    colour: Colour
+    color: Color
     strong: bool = False  # a heavier frame
     width: float = 1.0
     blocks: tuple[Block, ...] = ()
@@ -246,7 +246,7 @@ class Sheet:
     over: Line = ()  # the line above the title
     subtitle: str = ""
     corner: Line = ()  # bottom left of the title band; the legend is at the right
-    legend: tuple[tuple[Colour, str], ...] = ()
+    legend: tuple[tuple[Color, str], ...] = ()
     paper: Literal["a4", "a4-landscape"] = "a4"
     language: Language = "en"
     size_pt: float = 13.0  # of text that just fits its region

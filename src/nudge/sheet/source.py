@@ -5,7 +5,7 @@ blocks.py, figures.py (YAML) and mermaid.py read the blocks, inline.py the lines
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -16,9 +16,9 @@ from markdown_it.tree import SyntaxTreeNode
 
 from nudge.errors import SheetError, nearest
 from nudge.sheet.blocks import block, line_of, name_of, tokens_of
-from nudge.sheet.fields import at_of, choice, composed, mapping, number, string
-from nudge.sheet.inline import COLOURS, COMMENT, CONTROL, PARSER, colour_of, directive, line, spans_of
-from nudge.sheet.page import LANGUAGES, Band, Block, Colour, Columns, Line, Region, Sheet, Span, texts_in
+from nudge.sheet.fields import Reader, at_of, choice, composed, number, record, spans, string
+from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, directive, spans_of
+from nudge.sheet.page import LANGUAGES, Band, Block, Columns, Line, Region, Sheet, Span, texts_in
 
 PAPERS: tuple[Literal["a4", "a4-landscape"], ...] = ("a4", "a4-landscape")
 PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
@@ -90,8 +90,7 @@ def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
 
 
 def _front(text: str) -> Sheet:
-    given = mapping(composed(text, 2), "the front matter", required=("title",), known=FRONT)
-    values = {key: FRONT[key](node, key) for key, node in given.items()}
+    values = record(composed(text, 2), "the front matter", FRONT, "title")
     if "size" in values:
         values["size_pt"] = values.pop("size")
     return Sheet(**values)
@@ -105,18 +104,17 @@ def _title(node: yaml.Node, key: str) -> str:
 
 
 def _line(node: yaml.Node, key: str) -> Line:
-    spans = line(string(node, key), at=at_of(node))
-    for mark in footnotes_in(spans):
+    text = spans(node, key)
+    for mark in footnotes_in(text):
         raise SheetError("footnote_outside", line=at_of(node), mark=mark)
-    return spans
+    return text
 
 
-def _legend(node: yaml.Node, key: str) -> tuple[tuple[Colour, str], ...]:
-    given = mapping(node, "the legend", required=(), known=COLOURS)
-    return tuple((colour_of(colour, at_of(label)), string(label, key)) for colour, label in given.items())
+def _legend(node: yaml.Node, _: str) -> tuple[tuple[str, str], ...]:
+    return tuple(record(node, "the legend", dict.fromkeys(COLORS, string)).items())
 
 
-FRONT: dict[str, Callable[[yaml.Node, str], Any]] = {
+FRONT: dict[str, Reader] = {
     "title": _title,
     "over": _line,
     "subtitle": string,
@@ -162,7 +160,7 @@ def _place(text: str, at: int) -> Region:
     found = PLACE.fullmatch(text)
     if not found or found[1] == "title":
         raise SheetError("place", line=at, text=text[:60])
-    return Region(name=found[1], title=(), colour="ink", width=_width(found[2] or "1", at))
+    return Region(name=found[1], title=(), color="ink", width=_width(found[2] or "1", at))
 
 
 def _width(text: str, at: int) -> float:
@@ -207,7 +205,7 @@ def _heading(node: SyntaxTreeNode) -> Region:
     title = spans_of(words, at)
     if not title:
         raise SheetError("region_heading", line=at)
-    return Region(name=found[1], title=title, colour=colour_of(found[2], at), strong=bool(found[3]))
+    return Region(name=found[1], title=title, color=color_of(found[2], at), strong=bool(found[3]))
 
 
 @dataclass(slots=True, kw_only=True)
