@@ -9,8 +9,8 @@ import yaml
 from nudge.errors import SheetError
 from nudge.sheet import axes
 from nudge.sheet.fields import Reader, at_of, choice, composed, number, pair, record, sequence, spans, string
-from nudge.sheet.inline import color_of
-from nudge.sheet.page import Chart, Color, Curve, Knob, Knobs, Mark
+from nudge.sheet.inline import COLORS
+from nudge.sheet.page import Chart, Curve, Knob, Knobs, Mark
 
 Member = TypeVar("Member")
 
@@ -82,10 +82,6 @@ def _range(node: yaml.Node, what: str) -> tuple[float, float, int]:
     return low, high, at_of(node)
 
 
-def _color(node: yaml.Node, what: str) -> Color:
-    return color_of(string(node, what), at_of(node))
-
-
 def _flag(node: yaml.Node, what: str) -> bool:
     return choice(node, what, ("true", "false")) == "true"
 
@@ -112,6 +108,7 @@ def _tick(node: yaml.Node) -> tuple[float, str]:
     return number(place, "place of a tick"), string(label, "label of a tick")
 
 
+_color = partial(choice, known=COLORS)
 KNOB: dict[str, Reader] = {"label": spans, "value": partial(number, least=-1, most=1), "color": _color}
 CURVE: dict[str, Reader] = {
     "label": spans,

@@ -29,7 +29,7 @@ ICONS = {
     "📖": "book", "🧮": "abacus", "🏷": "tag",
 }
 # fmt: on
-EMOJI = re.compile(f"[{''.join(ICONS)}\U0001f000-\U0001faff]")
+EMOJI = re.compile(f"([{''.join(ICONS)}\U0001f000-\U0001faff])")
 SELECTOR = "\ufe0f"  # requests the color form of the character before it; all forms are drawn alike here
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no font has them
@@ -56,7 +56,7 @@ def color_of(word: str, at: int) -> Color:
     for color in COLORS:
         if color == word:
             return color
-    raise SheetError("unknown_color", line=at, word=word, closest=nearest(word, COLORS))
+    raise SheetError("unknown_word", line=at, what="color", word=word, closest=nearest(word, COLORS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
@@ -150,18 +150,16 @@ class _Writer:
 
     def _plain(self, text: str) -> None:
         """Add text in which emoji are icons."""
-        text = text.replace(SELECTOR, "")
-        done = 0
-        for found in EMOJI.finditer(text):
-            self._add(text[done : found.start()])
-            done = found.end()
-            if found[0] not in ICONS:
+        for part in EMOJI.split(text.replace(SELECTOR, "")):
+            if part in ICONS:
+                self.spans.append(replace(self.style, text=part, kind="icon", icon=ICONS[part]))
+            elif EMOJI.fullmatch(part):
                 known = (f"{emoji} {unicodedata.name(emoji).lower()}" for emoji in ICONS)
-                name = unicodedata.name(found[0], "without a name").lower()
-                closest = nearest(f"{found[0]} {name}", known)
-                raise SheetError("unknown_icon", line=self.at, emoji=found[0], name=name, closest=closest)
-            self.spans.append(replace(self.style, text=found[0], kind="icon", icon=ICONS[found[0]]))
-        self._add(text[done:])
+                name = unicodedata.name(part, "without a name").lower()
+                closest = nearest(f"{part} {name}", known)
+                raise SheetError("unknown_icon", line=self.at, emoji=part, name=name, closest=closest)
+            else:
+                self._add(part)
 
     def _add(self, text: str) -> None:
         if not text:

@@ -189,22 +189,21 @@ def mindmap(lines: list[Numbered], at: int) -> Mindmap:
     if not lines:
         raise SheetError("no_root", line=at)
     (number, first), *rest = lines
-    root = _thing(first.strip(), number)
+    root = _branch_text(first.strip(), number)
     branches: list[Branch] = []
     indents = [_indent(first)]  # of the root, the last branch and the last leaf
     for number, content in rest:
         indent = _indent(content)
-        while indents and indents[-1] >= indent:
-            indents.pop()
+        indents = [outer for outer in indents if outer < indent]
         if not indents:
             raise SheetError("second_root", line=number, text=content.strip())
         if len(indents) > 2:
             raise SheetError("fourth_level", line=number, text=content.strip())
-        words = _thing(content.strip(), number)
+        text = _branch_text(content.strip(), number)
         if len(indents) == 1:
-            branches.append(Branch(spans=words))
+            branches.append(Branch(spans=text))
         else:
-            branches[-1] = replace(branches[-1], leaves=(*branches[-1].leaves, words))
+            branches[-1] = replace(branches[-1], leaves=(*branches[-1].leaves, text))
         indents.append(indent)
     return Mindmap(root=root, branches=tuple(branches))
 
@@ -213,7 +212,7 @@ def _indent(content: str) -> int:
     return len(content) - len(content.lstrip())
 
 
-def _thing(text: str, at: int) -> Line:
+def _branch_text(text: str, at: int) -> Line:
     if found := MIND_NODE.fullmatch(text):
         text = next(group for group in found.groups() if group is not None).strip()
         if len(text) > 1 and text[0] == text[-1] == '"':

@@ -73,7 +73,9 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
                 sys_inputs={"sheet": json.dumps(to_json(sheet)), "font": pen.family, "caps": json.dumps(caps)},
             )
             found = tuple(Place(**value) for value in _query(typesetter, "<region>"))
-            _check_heights(found)
+            for place in found:
+                if place.needs > place.has:
+                    raise SheetError("no_room", region=place.name, needs=place.needs, has=place.has)
             tight = [Tight(**value) for value in _query(typesetter, "<tight>")]
             if not tight:
                 data = typesetter.compile(format=form, ppi=PPI)
@@ -103,12 +105,6 @@ def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight
             raise SheetError("too_wide", text=_short(one.what), region=one.region, needs=one.needs, has=one.has)
         capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - step)
     return capped
-
-
-def _check_heights(found: tuple[Place, ...]) -> None:
-    for place in found:
-        if place.needs > place.has:
-            raise SheetError("no_room", region=place.name, needs=place.needs, has=place.has)
 
 
 def _short(text: str, most: int = 60) -> str:
