@@ -31,7 +31,7 @@ PIECES = [
 MARKDOWN = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30).map("".join)
 
 
-def said(spans: Line) -> str:
+def text_of(spans: Line) -> str:
     return "".join(span.text for span in spans)
 
 
@@ -172,7 +172,7 @@ def test_escaped_text_reads_back_as_itself(text: str):
     lone = {"Cs": "\ufffd", "Cc": " ", "Zl": " ", "Zp": " "}  # what no font draws, and ends of lines
     expected = "".join(lone.get(unicodedata.category(char), char) for char in text)
     spans = line(shown)
-    assert said(spans).replace(SELECTOR, "") == expected.replace(SELECTOR, "")
+    assert text_of(spans).replace(SELECTOR, "") == expected.replace(SELECTOR, "")
     for span in spans:
         assert (span.kind, span.icon) == (("icon", ICONS[span.text]) if span.text in ICONS else ("text", ""))
         assert (span.bold, span.code, span.mark) == (False, False, None)
@@ -188,7 +188,7 @@ def test_escaped_text_reads_back_as_itself(text: str):
 @example(" ")
 def test_escaped_text_holds_wherever_a_line_may_stand(text: str):
     shown = escaped(text)
-    expected = said(line(shown))
+    expected = text_of(line(shown))
     sheet = read(
         f"""---
 title: "a"
@@ -258,8 +258,8 @@ sequenceDiagram
         mindmap.branches[0].spans,
         sequence.messages[0].spans,
     ):
-        assert said(place) == expected
-    assert said(quote.spans) == f"a {expected}"
+        assert text_of(place) == expected
+    assert text_of(quote.spans) == f"a {expected}"
 
 
 VALUES = st.floats(-1e12, 1e12) | st.floats(-10, 10) | st.sampled_from([0.0, -0.0, 5e-324, 0.1, 0.3, 1e12])

@@ -85,32 +85,32 @@ def test_text_may_be_typed_as_train_takes_it(here: Path):
     assert "--json" in script
 
 
-LISTENER = """
+RECORDER = """
 import json, os, sys
 from pathlib import Path
 here = {"words": sys.argv[1:], "folder": os.getcwd(), "world": os.environ["WORLD_SIZE"]}
-Path(os.environ["HEARD"], os.environ["RANK"]).write_text(json.dumps(here))
+Path(os.environ["CALLS"], os.environ["RANK"]).write_text(json.dumps(here))
 """
 
 
 @pytest.mark.slow
 def test_torchrun_hands_every_word_to_every_process(here: Path, tmp_path: Path):
     """The script as it is, with the real torchrun; only `nudge` writes down what it was called with."""
-    listener = tmp_path / "listener" / "nudge"
-    listener.mkdir(parents=True)
-    for name, text in (("__init__.py", ""), ("__main__.py", LISTENER)):
-        (listener / name).write_text(text)
+    recorder = tmp_path / "recorder" / "nudge"
+    recorder.mkdir(parents=True)
+    for name, text in (("__init__.py", ""), ("__main__.py", RECORDER)):
+        (recorder / name).write_text(text)
     script = tmp_path / "job.sh"
     text = f"{NASTY}.txt"
     launch("--on", "local", "--per-node", "2", "--out", str(script), "--", "--data", text, "--run", f"runs/{NASTY}")
-    heard = tmp_path / "heard"
-    heard.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(listener.parent), "HEARD": str(heard)}
+    calls = tmp_path / "calls"
+    calls.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(recorder.parent), "CALLS": str(calls)}
     started = subprocess.run(["bash", script], cwd="/", env=environment, capture_output=True, text=True, check=False)
     assert started.returncode == 0, started.stderr
-    said = [json.loads((heard / rank).read_text()) for rank in ("0", "1")]
+    received = [json.loads((calls / rank).read_text()) for rank in ("0", "1")]
     words = ["train", "--continue", "--run", f"runs/{NASTY}", "--data", text]
-    assert said == [{"words": words, "folder": str(here), "world": "2"}] * 2
+    assert received == [{"words": words, "folder": str(here), "world": "2"}] * 2
 
 
 @pytest.mark.slow
@@ -119,9 +119,9 @@ def test_a_job_on_this_machine_trains_and_is_finished_when_it_is_started_again(n
     for _ in range(2):
         ended = nudge("launch", "--on", "local", "--per-node", "2", "--submit", "--", *training)
         assert ended.returncode == 0, ended.stderr
-    told = [json.loads(line) for line in (tmp_path / "runs" / "first" / "events.jsonl").read_text().splitlines()]
-    assert [event["step"] for event in told if event["event"] == "step"] == [1, 2, 3]
-    assert [event["processes"] for event in told if event["event"] == "started"] == [2]
+    recorded = [json.loads(line) for line in (tmp_path / "runs" / "first" / "events.jsonl").read_text().splitlines()]
+    assert [event["step"] for event in recorded if event["event"] == "step"] == [1, 2, 3]
+    assert [event["processes"] for event in recorded if event["event"] == "started"] == [2]
 
 
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))

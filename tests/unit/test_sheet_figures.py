@@ -257,16 +257,16 @@ def test_what_leaves_the_axes_is_cut_off() -> None:
 
 
 def test_every_label_of_a_chart_is_written() -> None:
-    said = "".join(glyph.char for glyph in characters(of_chart(HARD, 540)))
+    drawn = "".join(glyph.char for glyph in characters(of_chart(HARD, 540)))
     for words in ("short", "둘째경계", "thirdbound", "시작", "arather", "Loss", "Step", "900,000"):
-        assert words in said
+        assert words in drawn
 
 
 def test_a_label_that_has_no_room_is_reported() -> None:
     endless = chart(marks=(Mark(x=1000.0, y=5.0, label=line("Donaudampfschiff")),))
-    (said,) = tight(endless, file="figures.typ", width_pt=110)
-    assert "Donaudampf" in str(said["what"])
-    assert float(said["needs"]) > float(said["has"])
+    (report,) = tight(endless, file="figures.typ", width_pt=110)
+    assert "Donaudampf" in str(report["what"])
+    assert float(report["needs"]) > float(report["has"])
 
 
 def test_a_knob_points_where_its_value_says() -> None:
@@ -289,14 +289,14 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
 
 def test_a_chart_with_no_room_between_its_axes_is_reported() -> None:
     for block, width_pt in ((chart(), 40), (chart(height_em=3.0), 300)):
-        (said,) = tight(block, file="figures.typ", width_pt=width_pt)
-        assert said["what"] == "chart between its axes"
-        assert float(said["needs"]) > float(said["has"])
+        (report,) = tight(block, file="figures.typ", width_pt=width_pt)
+        assert report["what"] == "chart between its axes"
+        assert float(report["needs"]) > float(report["has"])
 
 
 def test_a_mark_beyond_the_axes_is_reported() -> None:
     beyond = chart(marks=(Mark(x=1000.0, y=5.0, label=line("on it")), Mark(x=3000.0, y=5.0, label=line("off it"))))
-    assert [said["what"] for said in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
+    assert [report["what"] for report in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
 
 
 def test_dots_of_a_schematic_curve_are_at_its_own_points_only() -> None:

@@ -156,7 +156,7 @@ def test_a_sheet_is_read_and_says_what_the_notes_say(name: str, language: str) -
         *SET_RIGHT.get(name, ()),
         *(SAID_IN_KOREAN.get(name, ()) if language == "ko" else ()),
     ]
-    missing = [said for said in wanted if re.sub(r"\s+", " ", said) not in text]
+    missing = [phrase for phrase in wanted if re.sub(r"\s+", " ", phrase) not in text]
     assert not missing
 
 

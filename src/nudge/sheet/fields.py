@@ -25,7 +25,7 @@ def composed(text: str, at: int) -> yaml.Node:
 
     Raises: SheetError.
     """
-    nothing = yaml.Mark("", 0, at - 1, 0, None, None)
+    nothing = yaml.Mark("", 0, at - 1, 0, None, 0)
     try:
         node = yaml.compose("\n" * (at - 1) + text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
