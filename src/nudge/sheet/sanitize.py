@@ -29,11 +29,9 @@ class Pen:
     def plain(self, text: str, most: int | None = None) -> str:
         """Return the text as one line of the font's characters, at most `most` cells wide."""
         lines = " ".join(text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", f" {self.newline} ").split())
-        drawn = "".join(self._drawn(one) for one in unicodedata.normalize("NFC", lines))
+        characters = unicodedata.normalize("NFC", lines)
+        drawn = "".join(one if one.isprintable() and self.drawable(one) else LACKING for one in characters)
         return drawn if most is None else _cut(drawn, most)
-
-    def _drawn(self, character: str) -> str:
-        return character if character.isprintable() and self.drawable(character) else LACKING
 
     def text(self, text: str, most: int | None = None) -> str:
         """Return the same with the signs of Markdown escaped."""

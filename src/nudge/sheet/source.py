@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from markdown_it.tree import SyntaxTreeNode
@@ -49,17 +49,14 @@ def _sheet(text: str) -> Sheet:
     layout, *content = [node for node in nodes[1:] if not _is_remark(node)] or nodes[:1]
     if layout.type != "fence" or layout.info.strip() != "layout":
         raise SheetError("no_layout", line=line_of(layout))
-    bands, places = _layout(layout)
-    regions = _regions(content, places)
-    for name, at in places.items():
-        if name not in regions:
-            raise SheetError("no_heading", line=at, region=name)
-    bands = [
-        replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
-        for band in bands
-    ]
-    numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(tuple(bands))), 1)}
-    return replace(page, bands=tuple(_numbered(band, numbers) for band in bands))
+    rows = _layout(layout)
+    regions = _regions(content, {place.name: place for _, places in rows for place in places})
+    bands = tuple(
+        Band(percent=percent, regions=tuple(regions[place.name] for place in places), is_title=not places)
+        for percent, places in rows
+    )
+    numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(bands)), 1)}
+    return replace(page, bands=_numbered(bands, numbers))
 
 
 def _is_remark(node: SyntaxTreeNode) -> bool:
@@ -126,10 +123,18 @@ FRONT: dict[str, Reader] = {
 }
 
 
-def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
-    """Return the bands with their regions, still empty, and the line of each region's place."""
-    bands: list[Band] = []
-    places: dict[str, int] = {}
+class Place(NamedTuple):
+    """The place of a region in the layout, given in line `at`."""
+
+    name: str
+    width: float
+    at: int
+
+
+def _layout(fence: SyntaxTreeNode) -> list[tuple[float, list[Place]]]:
+    """Return the percent and the places of each band; the band of the title has no places."""
+    bands: list[tuple[float, list[Place]]] = []
+    names: set[str] = set()
     first = line_of(fence)
     for at, content in enumerate(fence.content.split("\n"), first + 1):
         if not content.strip():
@@ -137,30 +142,27 @@ def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
         found = PERCENT.fullmatch(content.strip())
         if not found or not float(found[1]) > 0:
             raise SheetError("band", line=at, text=content.strip()[:60])
-        percent, names = float(found[1]), found[2].strip()
-        if names == "title":
-            bands.append(Band(percent=percent, is_title=True))
-            continue
-        regions = tuple(_place(part.strip(), at) for part in names.split("|"))
-        for region in regions:
-            if region.name in places:
-                raise SheetError("repeated_region", line=at, region=region.name)
-            places[region.name] = at
-        bands.append(Band(percent=percent, regions=regions))
-    titles = sum(band.is_title for band in bands)
+        parts = [part.strip() for part in found[2].split("|")]
+        places = [] if parts == ["title"] else [_place(part, at) for part in parts]
+        for place in places:
+            if place.name in names:
+                raise SheetError("repeated_region", line=at, region=place.name)
+            names.add(place.name)
+        bands.append((float(found[1]), places))
+    titles = sum(not places for _, places in bands)
     if titles != 1:
         raise SheetError("title_bands", line=first, number=titles)
-    total = sum(band.percent for band in bands)
+    total = sum(percent for percent, _ in bands)
     if abs(total - 100) > 1e-6:
         raise SheetError("layout_sum", line=first, total=total, change=100 - total)
-    return bands, places
+    return bands
 
 
-def _place(text: str, at: int) -> Region:
+def _place(text: str, at: int) -> Place:
     found = PLACE.fullmatch(text)
     if not found or found[1] == "title":
         raise SheetError("place", line=at, text=text[:60])
-    return Region(name=found[1], title=(), color="ink", width=_width(found[2] or "1", at))
+    return Place(name=found[1], width=_width(found[2] or "1", at), at=at)
 
 
 def _width(text: str, at: int) -> float:
@@ -173,11 +175,11 @@ def _width(text: str, at: int) -> float:
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 
-def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, Region]:
+def _regions(nodes: list[SyntaxTreeNode], places: dict[str, Place]) -> dict[str, Region]:
     """Return the regions by name, each with the blocks between its heading and the next."""
     regions: dict[str, Region] = {}
     marks: set[str] = set()  # of the footnotes of all regions: in Markdown a mark counts for the whole text
-    headings = [place for place, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
+    headings = [index for index, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
     if nodes and headings[:1] != [0]:
         raise SheetError("before_regions", line=line_of(nodes[0]), what=name_of(nodes[0]))
     for start, end in pairwise([*headings, len(nodes)]):
@@ -186,10 +188,14 @@ def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, R
             raise SheetError("unknown_region", line=at, region=region.name, closest=nearest(region.name, places))
         if region.name in regions:
             raise SheetError("repeated_region", line=at, region=region.name)
+        region = replace(region, width=places[region.name].width)
         content = _Content(region=region, marks=marks, used=dict.fromkeys(footnotes_in(region.title), at))
         for node in nodes[start + 1 : end]:
             content.add(node)
         regions[region.name] = content.end()
+    for place in places.values():
+        if place.name not in regions:
+            raise SheetError("no_heading", line=place.at, region=place.name)
     return regions
 
 
