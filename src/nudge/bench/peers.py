@@ -39,13 +39,13 @@ def peak_bytes(pid: int | str = "self") -> int:
         if found:
             return 1024 * int(found[1])
     memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))  # where the system keeps no peak: the current size
+    return int(getattr(memory, "peak_wset", memory.rss))  # Windows keeps the peak; elsewhere use the current size
 
 
 def checkout(name: str, folder: str) -> str:
     """Return the name of a checkout, with its commit if it has one."""
     try:
-        asked = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
-        return f"{name} {subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}"
+        command = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
+        return f"{name} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
     except (OSError, subprocess.CalledProcessError):
         return name
