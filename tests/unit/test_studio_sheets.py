@@ -55,37 +55,39 @@ def test_the_page_asks_for_what_its_address_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "named"),
+    ("file", "kind", "word"),
     [
-        ("gpt3.ko.pdf", "no sheet 'gpt3'"),
-        ("gpt2.fr.pdf", "no language 'fr'"),
-        ("gpt2.ko.docx", "no format 'docx'"),
-        ("gpt2.ko", "no format ''"),
-        ("gpt2.pdf", "no language 'pdf'"),
-        ("gpt2.ko.pdf.exe", "no sheet 'gpt2.ko.pdf.exe'"),
-        ("..", "no sheet ''"),
-        ("", "no sheet ''"),
+        ("gpt3.ko.pdf", "sheet", "gpt3"),
+        ("gpt2.fr.pdf", "language", "fr"),
+        ("gpt2.ko.docx", "format", "docx"),
+        ("gpt2.ko", "format", ""),
+        ("gpt2.pdf", "language", "pdf"),
+        ("gpt2.ko.pdf.exe", "sheet", "gpt2.ko.pdf.exe"),
+        ("..", "sheet", ""),
+        ("", "sheet", ""),
     ],
 )
-def test_what_there_is_not(file: str, named: str, client: TestClient) -> None:
-    with pytest.raises(SheetError, match=named):
+def test_what_there_is_not(file: str, kind: str, word: str, client: TestClient) -> None:
+    with pytest.raises(SheetError) as error:
         asked_for(file)
+    assert error.value.code == "sheet.unknown"
+    assert (error.value.values["kind"], error.value.values["word"]) == (kind, word)
     if file.strip("."):
         answer = client.get(f"/sheets/{file}")
         assert answer.status_code == 404
-        assert named in answer.json()["error"]
-        assert answer.json()["hint"]
+        assert answer.json() == {"code": "sheet.unknown", "error": error.value.message, "hint": error.value.hint}
 
 
 def test_runs_and_texts_that_there_are_not(client: TestClient, tmp_path: Path) -> None:
     (tmp_path.parent / "outside").mkdir(exist_ok=True)
-    for query in ("run=nope", "run=../outside", "run=/etc", "run=.", "text=nope"):
+    codes = dict.fromkeys(("run=nope", "run=../outside", "run=/etc", "run=."), "run.unknown")
+    for query, code in {**codes, "text=nope": "sheet.forgotten"}.items():
         answer = client.get(f"/sheets/run.ko.pdf?{query}")
         assert answer.status_code == 404, query
-        assert answer.json()["error"]
+        assert answer.json()["code"] == code
     answer = client.get("/sheets/run.ko.pdf")  # whose?
     assert answer.status_code == 422
-    assert answer.json() == {"error": "there is no run yet", "hint": "nudge train"}
+    assert answer.json()["code"] == "sheet.no_run"
 
 
 def test_a_folder_that_is_no_run_yet_says_so(client: TestClient, tmp_path: Path) -> None:
@@ -113,7 +115,7 @@ def test_a_changed_text_has_an_address_until_it_is_forgotten(client: TestClient,
         sheets.keep(ASKED, f"{text}\n<!-- {n} -->\n")
     answer = client.get(asked.address("md"))
     assert answer.status_code == 404
-    assert "no longer remembered" in answer.json()["error"]
+    assert answer.json()["code"] == "sheet.forgotten"
 
 
 def test_a_text_that_is_no_sheet_names_its_line(client: TestClient, sheets: Sheets) -> None:
@@ -126,8 +128,10 @@ def test_a_text_that_is_no_sheet_names_its_line(client: TestClient, sheets: Shee
 
 def test_a_text_may_be_so_long(sheets: Sheets) -> None:
     sheets.keep(ASKED, "가" * (TEXT_BYTES // 3))
-    with pytest.raises(SheetError, match="200,001 bytes"):
+    with pytest.raises(SheetError) as error:
         sheets.keep(ASKED, "가" * (TEXT_BYTES // 3) + "abc")
+    assert error.value.code == "sheet.text_too_long"
+    assert error.value.values["n_bytes"] == 200_001
 
 
 def test_a_page_is_drawn_once(sheets: Sheets) -> None:

@@ -1,9 +1,9 @@
-"""Who may talk to the studio: checked on every request and every websocket, before any page sees it.
+"""Access control: every request and every websocket is checked before any page sees it.
 
-A page on the internet can make a browser send requests to 127.0.0.1. It cannot choose the Host header that goes with
-its own name (DNS rebinding), nor hide the Origin it comes from (cross-site). So both are checked. An image or script in
-another site's page is asked for without an Origin, but the browser says whose page asks (Source: W3C, Fetch Metadata
-Request Headers). Behind an address that other machines can reach a token is asked for besides.
+A page on the internet can make a browser send requests to 127.0.0.1. It can choose neither the Host header (DNS
+rebinding) nor the Origin (cross-site), so both are checked. Requests for an image or a script carry no Origin, but the
+browser adds whether another site's page made them (Source: W3C, Fetch Metadata Request Headers). An address that other
+machines can reach requires a token as well.
 """
 
 import hmac
@@ -33,7 +33,7 @@ _HEADERS = [
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
+    """Return whether only this machine can reach that address."""
     if host == "localhost":
         return True
     try:
@@ -43,9 +43,9 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """An ASGI application around another one: refuses strangers with 403 and sends those without a token away with 401.
+    """An ASGI application around another one that answers strangers with 403, and 401 where the token is missing.
 
-    `host` is the address that is listened on. `token` None: nobody is asked for one (loopback only).
+    `host` is the address that the server listens on. `token` None: none is required (loopback only).
     """
 
     def __init__(self, app: App, *, host: str, token: str | None) -> None:
@@ -55,7 +55,7 @@ class Guard:
         self.loopback_only = is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):  # starting and ending
+        if scope["type"] not in ("http", "websocket"):  # startup and shutdown
             await self.app(scope, receive, send)
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -67,10 +67,10 @@ class Guard:
             cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
             await _answer(scope, send, 303, "", (b"location", place.encode()), (b"set-cookie", cookie.encode()))
         else:
-            await _answer(scope, send, 401, "this studio asks for its token: open the address with ?token=...")
+            await _answer(scope, send, 401, "this studio requires its token: open the address with ?token=...")
 
     def refusal(self, headers: Mapping[bytes, str]) -> str:
-        """Why a request with these headers is refused; '' if it is not."""
+        """Return why a request with these headers is refused; '' if it is not."""
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         name = _name(host)
         if not self._is_ours(name):
@@ -87,13 +87,13 @@ class Guard:
             address = ipaddress.ip_address(name)
         except ValueError:
             return False
-        return address.is_loopback or not self.loopback_only  # nobody can rebind an address that is no name
+        return address.is_loopback or not self.loopback_only  # only names can be rebound
 
     def _has_token(self, cookie: str) -> bool:
         return self.token is None or _same(_cookie(cookie), self.token)
 
     def _place_after_token(self, scope: Scope) -> str | None:
-        """Where to go on without the token in the address, if the address holds the right one."""
+        """Return the address without its token, if the token is right."""
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if not _same(dict(query).get("token", ""), self.token or ""):
             return None
@@ -104,7 +104,7 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """The host of a Host header, without its port."""
+    """Return the host of a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -112,7 +112,7 @@ def _name(host: str) -> str:
 
 
 def _place(origin: str) -> str | None:
-    """The host and port of an Origin header; None if it has none."""
+    """Return the host and port of an Origin header; None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -1,4 +1,4 @@
-"""A dial or a fader: it follows the hand in the browser at once, and says here where it is a few times a second."""
+"""A dial or a fader: it moves in the browser at once, and sends its value here a few times a second."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -10,9 +10,9 @@ THROTTLE_S = 0.08
 
 
 class Dial(Element, component="static/dial.js"):
-    """A number between `low` and `high`; a double click brings it back to `rest`.
+    """A number between `low` and `high`; a double click sets it back to `rest`.
 
-    `turned` is called after a person has turned it, not after `set`. `name` stands below, `label` is read aloud.
+    `turned` is called after the user turned it, not after `set`. `name` stands below it; screen readers read `label`.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Dial(Element, component="static/dial.js"):
 
     @property
     def moved(self) -> bool:
-        """Whether it is anywhere but at rest."""
+        """Whether it is away from its rest."""
         return self.value != self.rest
 
     def set(self, value: float) -> None:
-        """Put it somewhere. It may lie outside of what a hand can reach."""
+        """Set the value, which may lie outside of its range."""
         if value != self.value:
             self._keep(value)
             self.run_method("set", value)
@@ -57,5 +57,5 @@ class Dial(Element, component="static/dial.js"):
 
     def _keep(self, value: float) -> None:
         self.value = value
-        with self.props.suspend_updates():  # the browser knows it; this is for when it draws the dial anew
+        with self.props.suspend_updates():  # only for when the browser draws the dial again
             self.props["start"] = value

@@ -1,7 +1,7 @@
-"""A thread for work that takes its time, so that the event loop never waits: one works with models, one draws sheets.
+"""A thread for slow work, so that the event loop never waits.
 
-A person who turns a knob asks for a new answer many times a second. Of the questions with the same key only the newest
-is worth an answer: older ones that were not begun are dropped.
+A knob that is turned asks for a new answer many times a second. Among questions with the same key only the newest
+matters: older ones that have not begun are dropped.
 """
 
 import asyncio
@@ -11,17 +11,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nudge.errors import NudgeError
+from nudge.errors import MachineError
 
 Answer = TypeVar("Answer")
 
 
 class SupersededError(Exception):
-    """A newer question took the place of this one."""
-
-
-class BusyError(NudgeError):
-    """More questions are waiting than the worker takes."""
+    """A newer question replaced this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +37,9 @@ class Worker:
         threading.Thread(target=self._run, name=f"worker: {name}", daemon=True).start()
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
-        """What `function(*args, **settings)` returns, called in the worker's thread; it may raise as well.
+        """Call `function(*args, **settings)` in the worker's thread, and return or raise what it does.
 
-        Raises: SupersededError if a newer question with the same `key` came before this one was begun; BusyError if too
+        Raises: SupersededError if a newer question with the same `key` came before this one began; MachineError if too
         many are waiting.
         """
         loop = asyncio.get_running_loop()
@@ -52,11 +48,11 @@ class Worker:
         with self._changed:
             older = self._waiting.pop(name, None)
             if older is None and len(self._waiting) >= self.room:
-                raise BusyError("the studio has too many questions to answer", "wait a moment, then try again")
+                raise MachineError("busy")
             self._waiting[name] = question
             self._changed.notify()
         if older is not None:
-            _tell(older, error=SupersededError())
+            _deliver(older, error=SupersededError())
         answer: Answer = await question.answer
         return answer
 
@@ -76,13 +72,13 @@ def _work_on(question: _Question) -> None:
         return
     try:
         result = question.work()
-    except BaseException as error:  # whatever happened is for the page that asked; the thread goes on
-        _tell(question, error=error)
+    except BaseException as error:  # the page that asked gets every error; the thread goes on
+        _deliver(question, error=error)
     else:
-        _tell(question, result=result)
+        _deliver(question, result=result)
 
 
-def _tell(question: _Question, *, result: Any = None, error: BaseException | None = None) -> None:
+def _deliver(question: _Question, *, result: Any = None, error: BaseException | None = None) -> None:
     def deliver() -> None:
         if question.answer.done():
             return

@@ -9,7 +9,6 @@ from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
 from nudge.studio.pages.inside_pipeline import Pipeline
 from nudge.studio.pages.inside_view import InsideView
-from nudge.util import formatting
 
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
@@ -45,30 +44,27 @@ class InsidePage(InsideView):
     def _can_read(self, written: str) -> bool:
         try:
             return bool(self.opened.tokenizer.encode(written))
-        except TokenizerError:  # a vocabulary of characters that has not all of them
+        except TokenizerError:  # a vocabulary of characters that lacks one
             return False
 
     def _step_row(self, steps: list[int]) -> None:
-        """Another checkpoint of the run: the same text inside the model as it was then."""
+        """Add the choice of another checkpoint: the same text, as the model was then."""
         t, last = self.t, len(steps) - 1
         go = self.visit.handle(lambda at: self._go_to(steps[int(at)]))
         with box("hs wrap", style="gap:16px;margin-top:12px"):
             here = steps.index(self.opened.step) if self.opened.step in steps else last
             slider(t("inside.checkpoint"), go, width=240, last=last, at=here)
-            self.step_text = text(self._step_said(), "s13 num nw", aria_live="polite")
+            self.step_text = text(t("ui.step", step=self.opened.step), "s13 num nw", aria_live="polite")
             text(t("inside.checkpoints", n=len(steps)), "s12 ink3")
-
-    def _step_said(self) -> str:
-        return self.t("ui.step", step=formatting.whole(self.opened.step))
 
     async def _go_to(self, step: int) -> None:
         if step == self.opened.step:
             return
         self.opened = await self.visit.ask(self.visit.house.models.open, self.opened.run, step, key="step")
         self.visit.query["step"] = str(step)
-        self.step_text.text = self._step_said()
+        self.step_text.text = self.t("ui.step", step=step)
         layout.readdress(self.visit, self.visit.href())
-        if self.ids:  # else there is something wrong with the text, which the page goes on to say
+        if self.ids:  # else the page keeps showing what is wrong with the text
             await self._show()
 
     async def read(self, written: str) -> None:
@@ -76,7 +72,7 @@ class InsidePage(InsideView):
         await self._show()
 
     async def _show(self) -> None:
-        """Open the forward pass over the text."""
+        """Show the forward pass over the text."""
         self.visit.banner.clear()
         await self.look_into(self.ids)
         self.parts.set_visibility(True)

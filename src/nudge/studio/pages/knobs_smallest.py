@@ -1,4 +1,4 @@
-"""Knobs: the two smallest networks. Two or three dials that are all there is, and the step that training takes."""
+"""Knobs: the two smallest networks, with two or three parameters, and one training step of each."""
 
 import math
 from collections.abc import Callable
@@ -18,14 +18,14 @@ COLUMNS, ROWS = 56, 36  # of the picture of y over x1 and x2
 
 
 def smallest_networks(visit: Visit) -> None:
-    """The learning material's line and the lecture's neuron, side by side."""
+    """Add the line of the learning material and the neuron of the lecture, side by side."""
     with box("grid same smallest"):
         LineCard(visit)
         NeuronCard(visit)
 
 
 def _slider(label: str, low: float, high: float, value: float, changed: Callable[[], None] | None = None) -> ui.slider:
-    """A slider with its name before it and its value behind."""
+    """Add a slider with its name before it and its value after it."""
     with box("sl"):
         text(label, "s13 ink2")
         slider = named(ui.slider(min=low, max=high, step=(high - low) / 40, value=value), label)
@@ -41,7 +41,7 @@ def _slider(label: str, low: float, high: float, value: float, changed: Callable
 
 
 class LineCard:
-    """y = W*x + b, and one step towards a target."""
+    """y = W*x + b, and one step toward a target."""
 
     def __init__(self, visit: Visit) -> None:
         t, line = visit.t, Line()
@@ -96,7 +96,7 @@ class LineCard:
 
 
 class NeuronCard:
-    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))) over a square of inputs, and one step towards yes or no."""
+    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))) over a square of inputs, and one step toward yes or no."""
 
     def __init__(self, visit: Visit) -> None:
         t = visit.t

@@ -1,10 +1,10 @@
-"""Plan: what a training run needs before it starts. The form's state is the address, so that a plan can be sent on."""
+"""Plan: what a training run needs. The form's state is the address, so that a plan can be sent to others."""
 
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan
 from nudge.plan.speed import validate
 from nudge.studio import layout
-from nudge.studio.components import box, mark, message, refill, text
+from nudge.studio.components import box, mark, refill, text
 from nudge.studio.page import Page
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
@@ -15,7 +15,7 @@ from nudge.studio.pages.plan_question import FIELDS, asked, opening
 
 
 class PlanPage(Page):
-    """The form at the left, what follows from it at the right."""
+    """The form at the left, the result at the right."""
 
     ladder_of = "time"
 
@@ -35,7 +35,7 @@ class PlanPage(Page):
         self._answer(written)
 
     def _changed(self, written: dict[str, str]) -> None:
-        """The form says something else: so does the address, and everything that links here."""
+        """Update the address, all links to this page, and the result."""
         visit = self.visit
         others = {name: value for name, value in visit.query.items() if name not in FIELDS}
         visit.query = {**others, **written}
@@ -48,7 +48,7 @@ class PlanPage(Page):
             try:
                 answer = plan(asked(written))
             except ConfigError as error:
-                message(error.message, error.hint, kind="bad")
+                self.visit.failure(error)
         for place in (self.place, self.costs):
             mark(place, answer is None, "outdated")
         if answer is not None:

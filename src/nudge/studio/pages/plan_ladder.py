@@ -1,4 +1,4 @@
-"""Plan: the same run on other machines, by time or by cost, each with how far the forecast can be off."""
+"""Plan: the same run on other machines, by time or by cost, each with the uncertainty of its forecast."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,16 +10,9 @@ from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.words import Words
 from nudge.util import formatting
 
-TIMES_H = (
-    (1 / 60, "minute"),
-    (1.0, "hour"),
-    (24.0, "day"),
-    (168.0, "week"),
-    (730.0, "month"),
-    (8766.0, "year"),
-    (87_660.0, "decade"),
-    (876_600.0, "century"),
-)
+_DAY_H, _YEAR_H = 24.0, 8766.0
+TIMES_H = {"minute": 1 / 60, "hour": 1.0, "day": _DAY_H, "week": 7 * _DAY_H, "month": 730.0}
+TIMES_H |= {"year": _YEAR_H, "decade": 10 * _YEAR_H, "century": 100 * _YEAR_H}
 
 
 class Ladder:
@@ -58,20 +51,21 @@ class Ladder:
                 text(t("plan.machine"), role="columnheader")
                 with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
                     scale.labels()
-                for name in ("", "tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
-                    text(t(f"plan.{name}") if name else "", "right nw" if name else "", role="columnheader")
+                text("", role="columnheader")
+                for name in ("tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
+                    text(t(f"plan.{name}"), "right nw", role="columnheader")
             for rung in self.rungs:
                 self._line(rung, of, scale)
 
     def _line(self, rung: Rung, of: str, scale: "_Scale") -> None:
-        t, plan, shown = self.t, rung.plan, rung.cells
+        plan, shown = rung.plan, rung.cells
         kind = "mine" if rung.is_asked else "rented" if plan.ask.price else "owned"
         first, last = (shown.time, shown.cost) if of == "time" else (shown.cost, shown.time)
         with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
             with box("name", role="cell"):
                 text(multiplied(rung.machine), "cut", title=plan.ask.device.title)
                 if not plan.fits:
-                    text(t("plan.fits_not"), "s12 bad")
+                    text(self.t("plan.fits_not"), "s12 bad")
             with box("track", role="cell"):
                 scale.lines()
                 scale.bar(_of(plan, of))
@@ -86,7 +80,7 @@ def _of(plan: Plan, what: str) -> Interval | None:
 
 
 class _Scale:
-    """A log scale over all that is drawn on it."""
+    """A log scale that holds all values."""
 
     def __init__(self, t: Words, values: Sequence[Interval], of: str) -> None:
         self.t = t
@@ -94,18 +88,18 @@ class _Scale:
         low = max(low, 1e-9)
         self.start, self.end = math.log(low / 2), math.log(max(high, low) * 1.2)
         if of == "time":
-            marks = [(hours, t(f"plan.ticks.{name}")) for hours, name in TIMES_H]
+            marks = [(hours, t(f"plan.ticks.{name}")) for name, hours in TIMES_H.items()]
         else:
             sums = (times * 10.0**n for n in range(-2, 13) for times in (1, 2, 5))
             marks = [(usd, formatting.dollars(usd).removesuffix(".00")) for usd in sums]
         self.ticks = [(value, label) for value, label in marks if self.start <= math.log(value) <= self.end]
 
     def at(self, value: float) -> float:
-        """Where on the scale, in percent of its width."""
+        """Return the position of a value, in percent of the scale's width."""
         return min(100.0, max(0.0, 100 * (math.log(max(value, 1e-9)) - self.start) / (self.end - self.start)))
 
     def labels(self) -> None:
-        """As many as have room; on a narrow page fewer."""
+        """Add as many labels as fit; a narrow page hides the dense ones."""
         last = last_wide = -100.0
         for value, label in self.ticks:
             here = self.at(value)
@@ -119,7 +113,7 @@ class _Scale:
             box("gridline", style=f"left:{self.at(value):.2f}%")
 
     def bar(self, value: Interval | None) -> None:
-        """As long as what is likely, and a line over all that four in five runs would take."""
+        """Add a bar up to the likely value, and a line over the interval that holds four runs in five."""
         if value is None:
             return
         bar(self.at(value.likely) / 100, "ladder-bar")

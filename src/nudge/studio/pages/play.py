@@ -1,4 +1,4 @@
-"""Play: the model writes, and every token says how likely it was."""
+"""Play: the model writes, and every token shows how likely it was."""
 
 import itertools
 import time
@@ -13,7 +13,7 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio.components import box, button, card, choice, pairs
+from nudge.studio.components import box, button, card, choice, entry, pairs
 from nudge.studio.components import field as labelled
 from nudge.studio.page import ModelPage
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
@@ -21,23 +21,26 @@ from nudge.studio.pages.play_token import TokenCard
 from nudge.studio.tokens import n_unfinished
 from nudge.util import formatting
 
-PIECE_S, PIECE_TOKENS = 0.08, 32  # of writing, whichever comes first; then other questions get their turn
-MAX_TOKENS = 1000  # that a page shows
+PIECE_S, PIECE_TOKENS = 0.08, 32  # writing pauses after either one, for other questions
+MAX_TOKENS = 1000  # on the page
 SETTINGS = SampleConfig(prompt="", max_tokens=DEFAULT_MAX_TOKENS, temperature=0.8, top_k=None, top_p=None, seed=0)
 
 
 @dataclass(slots=True, eq=False)
 class Writing:
-    """One text while it is made. Its tokens are drawn in the worker's thread."""
+    """A text while it is being written. Its tokens are drawn in the worker's thread."""
 
     stream: TokenStream
     steps: Iterator[Drawn]
     drawn: list[Drawn] = field(default_factory=list)
-    model_s: float = 0.0  # time of the network and the draws
+    model_s: float = 0.0  # in the network and the draws
 
     @classmethod
     def begin(cls, model: LanguageModel, sample: SampleConfig) -> "Writing":
-        """Raises: TokenizerError for a prompt the vocabulary cannot write; ConfigError for one that is too long."""
+        """Start a text.
+
+        Raises: TokenizerError for a prompt that the vocabulary cannot write; ConfigError for one that is too long.
+        """
         stream = model.tokens(
             model.prompt_ids(sample.prompt or ""),
             max_tokens=sample.max_tokens,
@@ -49,7 +52,7 @@ class Writing:
         return cls(stream, watch(stream))
 
     def go_on(self) -> None:
-        """Draw for a moment, at least one token."""
+        """Draw tokens for a moment, at least one."""
         began = time.perf_counter()
         for step in itertools.islice(self.steps, PIECE_TOKENS):
             self.drawn.append(step)
@@ -63,9 +66,9 @@ class Writing:
 
 
 class PlayPage(ModelPage):
-    """One person's view: the settings, the text, and the token that is looked at."""
+    """The settings, the text, and the selected token."""
 
-    writing: Writing | None = None  # the text that is being made now
+    writing: Writing | None = None  # in progress
 
     async def fill(self) -> None:
         t = self.t
@@ -97,9 +100,9 @@ class PlayPage(ModelPage):
                 button(t("play.write"), handle(self._write), kind="prim", icon="edit")
 
     def _number(self, name: str, value: float | None, *, step: float, min_: float) -> ui.number:
-        with labelled(self.t(f"play.{name}")):
-            hint = self.t("play.all") if value is None else ""
-            return ui.number(value=value, step=step, min=min_, placeholder=hint).props("outlined dense")
+        hint = self.t("play.all") if value is None else ""
+        settings: dict[str, Any] = {"value": value, "step": step, "min": min_, "placeholder": hint}
+        return entry(ui.number, self.t(f"play.{name}"), **settings)
 
     def _build_switch(self) -> None:
         def show(mode: str) -> None:
@@ -110,13 +113,10 @@ class PlayPage(ModelPage):
         choice(modes, "likely", show, label=self.t("play.mode_label"))
 
     def _sample(self) -> SampleConfig:
-        """What the fields say. Raises: ConfigError for what is no setting."""
+        """Return the settings in the fields. Raises: ConfigError."""
         max_tokens = _whole(self.max_tokens, "max_tokens", SETTINGS.max_tokens)
         if not 1 <= max_tokens <= MAX_TOKENS:
-            raise ConfigError(
-                f"the page shows 1 .. {MAX_TOKENS:,} tokens, {max_tokens:,} were asked for",
-                "nudge sample --max-tokens writes texts of any length",
-            )
+            raise ConfigError("too_many_tokens", max_tokens=max_tokens, limit=MAX_TOKENS)
         return SampleConfig(
             prompt=self.prompt.value or "",
             max_tokens=max_tokens,
@@ -131,19 +131,19 @@ class PlayPage(ModelPage):
         await self._write()
 
     async def _write(self) -> None:
-        """Write until the text ends, a person stops it or asks for another, or the page is closed."""
+        """Write until the text ends, the user stops it or starts another, or the page is closed."""
         sample = self._sample()
         writing = await self.visit.ask(Writing.begin, self.opened.model, sample, key="begin")
         self.visit.banner.clear()
         self.writing = writing
         self.text.begin(sample.prompt or "")
         self.card.clear()
-        self._say_state(writing)
+        self._show_state(writing)
         self.stop.set_enabled(True)
         try:
             while self.writing is writing and not writing.stream.ended and self.text.is_looked_at:
                 await self.visit.ask(writing.go_on)
-                if self.writing in (writing, None):  # what was drawn when Stop came is shown too
+                if self.writing in (writing, None):  # also the tokens that were drawn when it was stopped
                     self._show(writing)
         finally:
             if self.writing in (writing, None):
@@ -155,20 +155,19 @@ class PlayPage(ModelPage):
         self.writing = None
 
     def _show(self, writing: Writing, *, over: bool = False) -> None:
-        """Show what is new, but no half character as long as the rest of it may come."""
+        """Show the new tokens, but not part of a character while the rest of it may come."""
         ids = [step.token for step in writing.drawn]
         ready = len(ids) if over else len(ids) - n_unfinished(self.opened.tokenizer, ids)
         self.text.add(writing.drawn[self.text.n_tokens : ready])
-        self._say_state(writing, over=over)
+        self._show_state(writing, over=over)
 
-    def _say_state(self, writing: Writing, *, over: bool = False) -> None:
+    def _show_state(self, writing: Writing, *, over: bool = False) -> None:
         t, stream = self.t, writing.stream
-        n = formatting.whole(stream.n_tokens)
         speed = formatting.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
         self.speed.set_text(t("play.speed", speed=speed))
         reason = (stream.ended or "stopped").replace(" ", "_") if over else "writing"
-        self.status.set_text(t(f"play.reason.{reason}", n=n))
-        room = formatting.whole(self.opened.network.config.block_size)
+        self.status.set_text(t(f"play.reason.{reason}", n=stream.n_tokens))
+        room = self.opened.network.config.block_size
         self.window.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
 
 
@@ -177,5 +176,5 @@ def _whole(element: ui.number, name: str, otherwise: int) -> int:
     if value is None:
         return otherwise
     if value != int(value) or not 0 <= value < 2**53:  # beyond, a browser's numbers have gaps
-        raise ConfigError(f"{name} must be a whole number from 0 on, not {value}", f"for example {otherwise}")
+        raise ConfigError("not_whole", name=name, value=value, example=otherwise)
     return int(value)

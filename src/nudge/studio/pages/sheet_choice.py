@@ -1,4 +1,4 @@
-"""Sheet: which one, and in which language its notes are. Every choice is an address."""
+"""Sheet: the choice of the sheet and of the language of its notes. Every choice is an address."""
 
 import shlex
 
@@ -12,7 +12,7 @@ _LANGUAGES = {"ko": words.LANGUAGES["ko"], "en": "English"}
 
 
 def choices(visit: Visit, asked: Asked) -> None:
-    """What there is, with what is asked for turned on."""
+    """Add the sheets and the languages, with the current ones marked."""
     t = visit.t
     with card():
         with box("sheets", tag="nav", aria_label=t("sheet.sheets")):
