@@ -111,9 +111,9 @@ def card(
 
 
 @contextlib.contextmanager
-def field(label: str, classes: str = "") -> Iterator[Element]:
-    """Add a label above what it names."""
-    with box(f"fld {classes}", tag="label") as element:
+def field(label: str, classes: str = "", *, tag: str = "label") -> Iterator[Element]:
+    """Add a label above what it names. A `tag` of "div" is for what is not an input."""
+    with box(f"fld {classes}", tag=tag) as element:
         text(label, "l", tag="span")
         yield element
 
@@ -206,12 +206,13 @@ def message(
     hint: str = "",
     *,
     kind: str = "note",
+    code: str = "",
     more: Action | None = None,
     close: Action | None = None,
     close_label: str = "",
 ) -> None:
-    """Add a message. Kinds: note, bad. `more` adds something below it."""
-    with box(f"message {kind}", role="alert" if kind == "bad" else "status"):
+    """Add a message. Kinds: note, bad. `code`: of an error. `more` adds something below it."""
+    with box(f"message {kind}", role="alert" if kind == "bad" else "status", data_code=code):
         icon("error_outline" if kind == "bad" else "info", "mi")
         with box("gr"):
             text(what, "m")

@@ -9,7 +9,7 @@ from nudge.errors import NudgeError
 from nudge.studio.components import box, link, message, named, refill, text
 from nudge.studio.layout import show_bar
 from nudge.studio.models import Opened
-from nudge.studio.visit import Visit, after
+from nudge.studio.visit import Visit, when_connected
 
 _UNSORTED = (2, 1, 0, 1, 1, 2)
 
@@ -63,7 +63,7 @@ class ModelPage(Page):
         with box("stack") as self.place, box("card empty"):
             ui.spinner(size="28px", color=None)
             text(self.t("ui.opening", run=self.visit.run), "ink2")
-        after(0, self.visit.handle(self._open, self._refuse))
+        when_connected(self.visit.handle(self._open, self._refuse))
 
     async def _open(self) -> None:
         self.opened = await self.visit.open_model()

@@ -8,7 +8,7 @@ import math
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import numpy as np
 from nudge import events
 from nudge.events import Evaluation, Event, Preparing, Sample, Skipped, Started, Step, Stopped
 
+N_LOGS = 100  # in memory: more than the list of runs shows, or each look at it would read them all again
 N_BUCKETS = 640  # at most three points of each are drawn, and the first and the last: below 2,000 in all
 N_ROWS = 200
 _LINES_AT_ONCE = 500
@@ -261,21 +262,3 @@ class RunLog:
                 del by_step[later]
         self.rows = deque((row for row in self.rows if row.step <= step), maxlen=N_ROWS)
         self.epoch += 1
-
-
-class RunLogs:
-    """The logs that were used last: more than the list of runs shows, or each look at it would read them all again."""
-
-    def __init__(self, room: int = 100) -> None:
-        self.room = room
-        self._logs: OrderedDict[Path, RunLog] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, path: Path) -> RunLog:
-        """Return the log of an events.jsonl, as far as it was read."""
-        with self._lock:
-            log = self._logs.setdefault(path, RunLog(path))
-            self._logs.move_to_end(path)
-            while len(self._logs) > self.room:
-                self._logs.popitem(last=False)
-            return log

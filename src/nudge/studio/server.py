@@ -69,6 +69,7 @@ def _application(runs: Path) -> FastAPI:
         _add_page(house, name, getattr(module, f"{name.capitalize()}Page"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
     ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
+    ui.add_head_html(f'<script src="/static/page.js?v={__version__}"></script>', shared=True)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.get("/")(lambda: RedirectResponse("/train"))
     outer.get("/set")(_remember)

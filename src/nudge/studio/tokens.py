@@ -137,16 +137,14 @@ def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
 def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) -> Iterator[Group]:
     """Yield the groups of tokens that all have text."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in ids]
-    characters = _characters(b"".join(pieces))
-    begin, text, n_bytes = 0, "", 0
-    for at, end in enumerate(accumulate(map(len, pieces))):
-        while n_bytes < end:
-            character, data = next(characters)
-            text += shown(data) if _is_stray(character) else character
-            n_bytes += len(data)
-        if n_bytes == end:
-            yield Group(text=text, tokens=ids[begin : at + 1], first=first + begin)
-            begin, text = at + 1, ""
+    ends = set(accumulate(len(data) for _, data in _characters(b"".join(pieces))))
+    begin = 0
+    for at, end in enumerate(accumulate(map(len, pieces)), start=1):
+        if end in ends:
+            characters = _characters(b"".join(pieces[begin:at]))
+            text = "".join(shown(data) if _is_stray(character) else character for character, data in characters)
+            yield Group(text=text, tokens=ids[begin:at], first=first + begin)
+            begin = at
 
 
 def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from nudge.studio import words
 from nudge.studio.components import message, refill
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
-from nudge.studio.runlog import RunLogs
+from nudge.studio.runlog import N_LOGS, RunLog
 from nudge.studio.sheets import Sheets
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
@@ -34,7 +34,7 @@ class House:
         self.launcher = Launcher(runs)
         self.weight_files = WeightFiles(self.models)
         self.sheets = Sheets(self.models)
-        self.logs = RunLogs()
+        self.log = functools.lru_cache(maxsize=N_LOGS)(RunLog)  # of the path of an events.jsonl
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,22 +106,22 @@ class Visit:
             except NudgeError as error:
                 (say or self.say)(error)
             except Exception as error:  # a bug: the page reports it and goes on, the terminal shows the traceback
-                self._show(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint"))
+                self._show(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint"), code="bug")
                 raise
 
         return handled
 
     def say(self, error: NudgeError) -> None:
         """Show an error at the top of the page."""
-        self._show(*self.t.failure(error))
+        self._show(*self.t.failure(error), code=error.code)
 
-    def _show(self, what: str, hint: str) -> None:
+    def _show(self, what: str, hint: str, *, code: str) -> None:
         with refill(self.banner):
-            message(what, hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close"))
+            message(what, hint, kind="bad", code=code, close=self.banner.clear, close_label=self.t("ui.close"))
 
     def failure(self, error: NudgeError, **settings: Any) -> None:
         """Show an error where the page is being built. `settings` are those of `message`."""
-        message(*self.t.failure(error), **{"kind": "bad", **settings})
+        message(*self.t.failure(error), **{"kind": "bad", "code": error.code, **settings})
 
 
 def _address(page: str, query: Mapping[str, str | int | None]) -> str:
@@ -150,6 +150,6 @@ def begin(house: House, page: str, request: Request) -> Visit:
     )
 
 
-def after(seconds: float, function: Callable[..., Any]) -> None:
+def when_connected(function: Callable[..., Any]) -> None:
     """Call `function` once the page is connected."""
-    ui.timer(seconds, function, once=True)
+    ui.timer(0, function, once=True)

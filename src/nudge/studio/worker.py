@@ -8,23 +8,17 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from nudge.errors import MachineError
 
 Answer = TypeVar("Answer")
+_Question = tuple[Callable[[], Any], "asyncio.Future[Any]"]  # the work, and its answer
 
 
 class SupersededError(Exception):
     """A newer question replaced this one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    work: Callable[[], Any]
-    answer: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
 
 
 class Worker:
@@ -42,8 +36,7 @@ class Worker:
         Raises: SupersededError if a newer question with the same `key` came before this one began; MachineError if too
         many are waiting.
         """
-        loop = asyncio.get_running_loop()
-        question = _Question(lambda: function(*args, **settings), loop.create_future(), loop)
+        question: _Question = partial(function, *args, **settings), asyncio.get_running_loop().create_future()
         name = object() if key is None else key
         with self._changed:
             older = self._waiting.pop(name, None)
@@ -52,13 +45,13 @@ class Worker:
             self._waiting[name] = question
             self._changed.notify()
         if older is not None:
-            _deliver(older, error=SupersededError())
-        answer: Answer = await question.answer
+            _deliver(older[1], error=SupersededError())
+        answer: Answer = await question[1]
         return answer
 
     def _run(self) -> None:
         while True:
-            _work_on(self._next())  # in a function of its own: an idle thread keeps no answer alive
+            _work_on(*self._next())  # in a function of its own: an idle thread keeps no answer alive
 
     def _next(self) -> _Question:
         with self._changed:
@@ -67,25 +60,26 @@ class Worker:
             return self._waiting.popitem(last=False)[1]
 
 
-def _work_on(question: _Question) -> None:
-    if question.answer.cancelled():  # the page is gone
+def _work_on(work: Callable[[], Any], answer: "asyncio.Future[Any]") -> None:
+    if answer.cancelled():  # the page is gone
         return
     try:
-        result = question.work()
+        result = work()
     except BaseException as error:  # the page that asked gets every error; the thread goes on
-        _deliver(question, error=error)
+        _deliver(answer, error=error)
     else:
-        _deliver(question, result=result)
+        _deliver(answer, result=result)
 
 
-def _deliver(question: _Question, *, result: Any = None, error: BaseException | None = None) -> None:
+def _deliver(answer: "asyncio.Future[Any]", *, result: Any = None, error: BaseException | None = None) -> None:
     def deliver() -> None:
-        if question.answer.done():
+        if answer.done():
             return
         if error is not None:
-            question.answer.set_exception(error)
+            answer.set_exception(error)
         else:
-            question.answer.set_result(result)
+            answer.set_result(result)
 
-    if not question.loop.is_closed():
-        question.loop.call_soon_threadsafe(deliver)
+    loop = answer.get_loop()
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(deliver)

@@ -6,18 +6,7 @@ from typing import Any
 
 from nudge.studio.components import box, image
 
-# The position of an event in the picture, as shares of its height and width.
-_PLACE = (
-    "(e) => { const r = e.currentTarget.getBoundingClientRect();"
-    " emit([(e.clientY - r.top) / r.height, (e.clientX - r.left) / r.width]); }"
-)
-# The row under the pointer, when it changes.
-_ROW = (
-    "(e) => { const place = e.currentTarget, r = place.getBoundingClientRect();"
-    " const row = Math.floor((e.clientY - r.top) / r.height * place.dataset.rows);"
-    " if (place.row !== row) { place.row = row; emit(row); } }"
-)
-_KEY = "(e) => { if (/^(Arrow|Home$|End$)/.test(e.key)) { e.preventDefault(); emit(e.key); } }"
+_KEYS = "/^(Arrow|Home$|End$)/"
 _STEPS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
 
 
@@ -41,11 +30,11 @@ class Cells:
         with self.element:
             self.picture = image("", "px", alt="")
             self.cursor = box("cursor")
-        self.element.on("click", handle(self._clicked), js_handler=_PLACE)
-        self.element.on("keydown", handle(self._pressed), js_handler=_KEY)
+        self.element.on("click", handle(self._clicked), js_handler="(event) => emit(nudgePage.place(event))")
+        self.element.on("keydown", handle(self._pressed), js_handler=f"(event) => nudgePage.key(event, emit, {_KEYS})")
         if hovered is not None:
             row_of = handle(lambda row: hovered(min(max(0, int(row)), self.n_rows - 1)))
-            self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
+            self.element.on("mousemove", row_of, js_handler="(event) => nudgePage.row(event, emit)", throttle=0.04)
 
     def show(self, source: str, n_rows: int, n_columns: int, *, alt: str, square: int = 1) -> None:
         """Show another picture. The chosen cell stays if it still exists.

@@ -24,6 +24,11 @@ def smallest_networks(visit: Visit) -> None:
         NeuronCard(visit)
 
 
+def _dial(name: str, turned: Callable[[], None], most: float, rest: float, step: float = 0.05) -> Dial:
+    """Add a dial from -`most` to `most`."""
+    return Dial(turned, name=name, label=name, min=-most, max=most, rest=rest, step=step, sign="")
+
+
 def _slider(label: str, low: float, high: float, value: float, changed: Callable[[], None] | None = None) -> ui.slider:
     """Add a slider with its name before it and its value after it."""
     with box("sl"):
@@ -48,8 +53,7 @@ class LineCard:
         with card(t("knobs.line"), "y = W·x + b", "line-net"):
             with box("small-net"):
                 with box("hs dials"):
-                    self.W = Dial(self.show, name="W", label="W", low=-2, high=2, rest=line.W, sign="")
-                    self.b = Dial(self.show, name="b", label="b", low=-2, high=2, rest=line.b, sign="")
+                    self.W, self.b = (_dial(name, self.show, 2, getattr(line, name)) for name in ("W", "b"))
                 with box("gr"):
                     self.x = _slider("x", -4, 4, 2.0, self.show)
                     self.target = _slider(t("knobs.target"), -4, 4, 2.0, self.show)
@@ -105,10 +109,7 @@ class NeuronCard:
         with card(t("knobs.neuron"), "y = 1 / (1 + exp(−(w0·x1 + w1·x2 + w2)))"):
             with box("small-net"):
                 with box("hs dials"):
-                    self.dials = {
-                        name: Dial(self.show, name=name, label=name, low=-5, high=5, rest=value, step=0.25, sign="")
-                        for name, value in start.items()
-                    }
+                    self.dials = {name: _dial(name, self.show, 5, at, step=0.25) for name, at in start.items()}
                 with box("gr"):
                     self.x1 = _slider("x1", -1, 1, 0.6, self.show)
                     self.x2 = _slider("x2", -1, 1, -0.2, self.show)

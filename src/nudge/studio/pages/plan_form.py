@@ -13,7 +13,7 @@ from nudge.errors import ConfigError
 from nudge.model.sizes import ParameterCounts
 from nudge.plan import hardware
 from nudge.plan.planner import CHINCHILLA, Plan
-from nudge.studio.components import box, card, choice, entry, link, pairs, refill, text
+from nudge.studio.components import box, card, choice, entry, field, link, pairs, refill, text
 from nudge.studio.pages.plan_question import CHOICES
 from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
@@ -56,8 +56,7 @@ class PlanForm:
 
     def _placing(self) -> None:
         t = self.t
-        with box("fld"):
-            text(t("plan.dtype"), "l", tag="span")
+        with field(t("plan.dtype"), tag="div"):
             dtypes = {dtype: dtype for dtype in CHOICES["dtype"]}
             self.turn_dtype = choice(dtypes, "bfloat16", self._handler("dtype"), label=t("plan.dtype"), classes="wide")
         with box("grid halves"):

@@ -4,13 +4,13 @@ import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from nicegui import ui
 
-from nudge.config import SampleConfig
 from nudge.errors import ConfigError
-from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
+from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel, Sampling
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
 from nudge.studio.components import box, button, card, choice, entry, pairs
@@ -23,7 +23,14 @@ from nudge.util import formatting
 
 PIECE_S, PIECE_TOKENS = 0.08, 32  # writing pauses after either one, for other questions
 MAX_TOKENS = 1000  # on the page
-SETTINGS = SampleConfig(prompt="", max_tokens=DEFAULT_MAX_TOKENS, temperature=0.8, top_k=None, top_p=None, seed=0)
+_FIELDS: dict[str, tuple[float | None, float, int]] = {  # default, step, minimum; None: a filter that is off
+    "temperature": (0.8, 0.1, 0),
+    "top_k": (None, 1, 1),
+    "top_p": (None, 0.05, 0),
+    "seed": (0, 1, 0),
+    "max_tokens": (DEFAULT_MAX_TOKENS, 10, 1),
+}
+_WHOLE = ("top_k", "seed", "max_tokens")
 
 
 @dataclass(slots=True, eq=False)
@@ -36,19 +43,12 @@ class Writing:
     model_s: float = 0.0  # in the network and the draws
 
     @classmethod
-    def begin(cls, model: LanguageModel, sample: SampleConfig) -> "Writing":
+    def begin(cls, model: LanguageModel, prompt: str, settings: Sampling) -> "Writing":
         """Start a text.
 
         Raises: TokenizerError for a prompt that the vocabulary cannot write; ConfigError for one that is too long.
         """
-        stream = model.tokens(
-            model.prompt_ids(sample.prompt or ""),
-            max_tokens=sample.max_tokens,
-            temperature=sample.temperature,
-            top_k=sample.top_k,
-            top_p=sample.top_p,
-            seed=sample.seed,
-        )
+        stream = model.tokens(model.prompt_ids(prompt), **settings)
         return cls(stream, watch(stream))
 
     def go_on(self) -> None:
@@ -88,21 +88,17 @@ class PlayPage(ModelPage):
         with labelled(t("play.prompt"), "fill"):
             self.prompt = ui.textarea(placeholder=t("play.prompt_hint")).props("outlined autogrow rows=2")
         with box("play-row"):
-            self.temperature = self._number("temperature", SETTINGS.temperature, step=0.1, min_=0)
-            self.top_k = self._number("top_k", None, step=1, min_=1)
-            self.top_p = self._number("top_p", None, step=0.05, min_=0)
-            self.seed = self._number("seed", SETTINGS.seed, step=1, min_=0)
-            self.max_tokens = self._number("max_tokens", SETTINGS.max_tokens, step=10, min_=1)
+            self.fields = {name: self._number(name, *limits) for name, limits in _FIELDS.items()}
             with box("hs play-buttons"):
                 self.stop = button(t("play.stop"), handle(self._stop), icon="stop")
                 self.stop.set_enabled(False)
                 button(t("play.another_seed"), handle(self._another_seed), icon="casino")
                 button(t("play.write"), handle(self._write), kind="prim", icon="edit")
 
-    def _number(self, name: str, value: float | None, *, step: float, min_: float) -> ui.number:
+    def _number(self, name: str, value: float | None, step: float, least: int) -> ui.number:
         hint = self.t("play.all") if value is None else ""
-        settings: dict[str, Any] = {"value": value, "step": step, "min": min_, "placeholder": hint}
-        return entry(ui.number, self.t(f"play.{name}"), **settings)
+        number = partial(ui.number, value=value, step=step, min=least, placeholder=hint)
+        return entry(number, self.t(f"play.{name}"))
 
     def _build_switch(self) -> None:
         def show(mode: str) -> None:
@@ -112,31 +108,32 @@ class PlayPage(ModelPage):
         modes = {mode: self.t(f"play.mode.{mode}") for mode in ("likely", "plain")}
         choice(modes, "likely", show, label=self.t("play.mode_label"))
 
-    def _sample(self) -> SampleConfig:
+    def _settings(self) -> Sampling:
         """Return the settings in the fields. Raises: ConfigError."""
-        max_tokens = _whole(self.max_tokens, "max_tokens", SETTINGS.max_tokens)
-        if not 1 <= max_tokens <= MAX_TOKENS:
-            raise ConfigError("too_many_tokens", max_tokens=max_tokens, limit=MAX_TOKENS)
-        return SampleConfig(
-            prompt=self.prompt.value or "",
-            max_tokens=max_tokens,
-            temperature=SETTINGS.temperature if self.temperature.value is None else float(self.temperature.value),
-            top_k=None if self.top_k.value is None else _whole(self.top_k, "top_k", 50),
-            top_p=None if self.top_p.value is None else float(self.top_p.value),
-            seed=_whole(self.seed, "seed", SETTINGS.seed),
-        )
+        values: dict[str, Any] = {name: self._value(name) for name in _FIELDS}
+        if not 1 <= values["max_tokens"] <= MAX_TOKENS:
+            raise ConfigError("too_many_tokens", max_tokens=values["max_tokens"], limit=MAX_TOKENS)
+        return cast(Sampling, values)
+
+    def _value(self, name: str) -> float | None:
+        value, default = self.fields[name].value, _FIELDS[name][0]
+        if value is None or name not in _WHOLE:
+            return default if value is None else float(value)
+        if value != int(value) or not 0 <= value < 2**53:  # larger numbers have gaps in a browser
+            raise ConfigError("not_whole", name=name, value=value, example=default or 50)
+        return int(value)
 
     async def _another_seed(self) -> None:
-        self.seed.set_value(_whole(self.seed, "seed", 0) + 1)
+        self.fields["seed"].set_value((self._value("seed") or 0) + 1)
         await self._write()
 
     async def _write(self) -> None:
         """Write until the text ends, the user stops it or starts another, or the page is closed."""
-        sample = self._sample()
-        writing = await self.visit.ask(Writing.begin, self.opened.model, sample, key="begin")
+        settings, prompt = self._settings(), self.prompt.value or ""
+        writing = await self.visit.ask(Writing.begin, self.opened.model, prompt, settings, key="begin")
         self.visit.banner.clear()
         self.writing = writing
-        self.text.begin(sample.prompt or "")
+        self.text.begin(prompt)
         self.card.clear()
         self._show_state(writing)
         self.stop.set_enabled(True)
@@ -169,12 +166,3 @@ class PlayPage(ModelPage):
         self.status.set_text(t(f"play.reason.{reason}", n=stream.n_tokens))
         room = self.opened.network.config.block_size
         self.window.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
-
-
-def _whole(element: ui.number, name: str, otherwise: int) -> int:
-    value: Any = element.value
-    if value is None:
-        return otherwise
-    if value != int(value) or not 0 <= value < 2**53:  # beyond, a browser's numbers have gaps
-        raise ConfigError("not_whole", name=name, value=value, example=otherwise)
-    return int(value)

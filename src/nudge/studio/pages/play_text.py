@@ -18,16 +18,8 @@ from nudge.studio.words import Words
 DECADES = 4  # the scale of the bars: from 1 down to 10^-4
 HIGHEST_PX = 10
 
-# The browser finds the token under the mouse and the key: nothing else is sent.
-_TOKEN_AT = """(event) => {
-  const token = event.target.closest("[data-at]");
-  if (token) emit(Number(token.dataset.at));
-}"""
-_KEY = """(event) => {
-  if (!["ArrowLeft", "ArrowRight", "Home", "End", "Escape"].includes(event.key)) return;
-  event.preventDefault();
-  emit(event.key);
-}"""
+_TOKEN = "(event) => nudgePage.token(event, emit)"
+_KEY = "(event) => nudgePage.key(event, emit, /^(ArrowLeft|ArrowRight|Home|End|Escape)$/)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +50,8 @@ class WrittenText:
             self._tokens = box("play-tokens bars", tag="span", role="listbox", tabindex=0)
             self._tokens.props["aria-label"] = t("play.tokens_label")
             self._hint = text(t("play.empty"), "ink3")
-        self._tokens.on("mouseover", self._hovered, js_handler=_TOKEN_AT)
-        self._tokens.on("click", self._clicked, js_handler=_TOKEN_AT)
+        self._tokens.on("mouseover", self._hovered, js_handler=_TOKEN)
+        self._tokens.on("click", self._clicked, js_handler=_TOKEN)
         self._tokens.on("keydown", self._pressed, js_handler=_KEY)
 
     @property

@@ -7,7 +7,7 @@ from functools import partial
 from nicegui import ui
 
 from nudge.look import Nudge, Prediction, control_contexts, nudge_once
-from nudge.studio.components import box, button, card, choice, named, pairs, refill, text, track
+from nudge.studio.components import box, button, card, choice, field, named, pairs, refill, text, track
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit
@@ -30,11 +30,9 @@ class NudgeCard:
         t = self.t
         with card(t("nudge.title"), t("nudge.note")):
             with box("grid halves"):
-                with box("fld"):
-                    text(t("nudge.target"), "l")
+                with field(t("nudge.target"), tag="div"):
                     self.target_text = text("", "target mono")
-                with box("fld"):
-                    text(t("nudge.optimizer"), "l")
+                with field(t("nudge.optimizer"), tag="div"):
                     kinds = {"sgd": "SGD", "adamw": "AdamW"}
                     choice(kinds, "sgd", self.visit.handle(self._choose), label=t("nudge.optimizer"), classes="wide")
             text(t("nudge.choose"), "s12 ink3", style="margin-top:8px")

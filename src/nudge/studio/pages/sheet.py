@@ -11,7 +11,7 @@ from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
 from nudge.studio.sheets import asked_by
-from nudge.studio.visit import after
+from nudge.studio.visit import when_connected
 
 _FORMS = {"pdf": "PDF", "png": "PNG", "svg": "SVG", "md": "Markdown"}
 
@@ -34,7 +34,7 @@ class SheetPage(Page):
                     choices(visit, self.asked)
                 self.editing = box("editing", id="editing")
             self.preview = Preview(visit)
-        after(0, visit.handle(self._open))
+        when_connected(visit.handle(self._open))
 
     def _actions(self) -> None:
         t = self.t

@@ -18,7 +18,7 @@ from nudge.studio.components import box, button, card, link, refill, text
 from nudge.studio.page import Page
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state
-from nudge.studio.visit import after
+from nudge.studio.visit import when_connected
 from nudge.train import control
 from nudge.util import formatting
 from nudge.util.terminal_text import readable
@@ -61,13 +61,13 @@ class TrainPage(Page):
                     self.list = box("runs-list")
             self.place = box("stack run")
         asyncio.get_running_loop().run_in_executor(None, self._read_ahead)
-        after(0, self._first)
+        when_connected(self._first)
 
     def _read_ahead(self) -> None:
         """Read a long log while the browser is still loading the page."""
         with contextlib.suppress(NudgeError):
             if self.run is not None:
-                self.house.logs.of(self.house.models.folder(self.run).events).catch_up()
+                self.house.log(self.house.models.folder(self.run).events).catch_up()
 
     def _actions(self) -> None:
         words: tuple[control.Word, ...] = ("save", "pause", "resume", "stop")
@@ -105,7 +105,7 @@ class TrainPage(Page):
                 self._show_list(lines)
         self._polls += 1
         if self._polls == 1 and self.run is None:  # the form has to know first whether another run is going on
-            after(0, self.form.begin)
+            when_connected(self.form.begin)
 
     def _tell(self, word: control.Word) -> None:
         if self.watched is None or self.run is None:
@@ -137,7 +137,7 @@ class TrainPage(Page):
 
     def _line(self, path: Path) -> Line:
         folder = RunFolder(path)
-        log = self.house.logs.of(folder.events)
+        log = self.house.log(folder.events)
         log.catch_up()
         try:
             with log.lock:

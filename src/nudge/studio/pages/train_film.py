@@ -1,7 +1,6 @@
 """Train: the samples of a run, all from the same prompt and seed, as a strip of frames."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
@@ -15,13 +14,6 @@ from nudge.util.terminal_text import readable
 
 N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
-
-
-def nearest(steps: Sequence[int], step: int) -> int:
-    """Return the index in `steps`, which rise, of the nearest to `step`; the earlier of two as near."""
-    after = min(bisect_left(steps, step), len(steps) - 1)
-    before = max(0, after - 1)
-    return min(before, after, key=lambda at: abs(steps[at] - step))
 
 
 class Film:
@@ -55,7 +47,11 @@ class Film:
     @property
     def _at(self) -> int:
         """The index of the chosen sample, or of the nearest one if a resumed run has lost it."""
-        return len(self._steps) - 1 if self.placed is None else nearest(self._steps, self.placed)
+        return len(self._steps) - 1 if self.placed is None else self._nearest(self.placed)
+
+    def _nearest(self, step: int) -> int:
+        """Return the index of the sample nearest to a step; the earlier of two as near."""
+        return min(range(len(self._steps)), key=lambda at: abs(self._steps[at] - step))
 
     def show(self, log: RunLog) -> None:
         """Show the current frames."""
@@ -84,7 +80,7 @@ class Film:
     def place(self, step: int) -> None:
         """Choose the sample nearest to that step, and stay there when more samples come."""
         if self._steps:
-            self.placed = self._steps[nearest(self._steps, step)]
+            self.placed = self._steps[self._nearest(step)]
             self.moved()
 
     def _follow(self) -> None:

@@ -78,7 +78,7 @@ class Watched:
                 self._seen = error.message
                 self.visit.say(error)
             return False
-        self.log = self.visit.house.logs.of(self.folder.events)
+        self.log = self.visit.house.log(self.folder.events)
         self._is_open = True
         return True
 

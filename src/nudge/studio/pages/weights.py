@@ -14,7 +14,7 @@ from nudge.studio.pages.weights_change import ChangeCard
 from nudge.studio.pages.weights_rows import RowCard
 from nudge.studio.pages.weights_tensor import ParameterCard
 from nudge.studio.pages.weights_tree import Tree, share_bar
-from nudge.studio.visit import after
+from nudge.studio.visit import when_connected
 from nudge.studio.worker import SupersededError
 from nudge.util import formatting
 
@@ -51,7 +51,7 @@ class WeightsPage(Page):
             self.chooser = named(chooser, t("weights.file"), "outlined dense options-dense")
         self.notes = box("notes-top")
         self.place = box("content")
-        after(0, self.visit.handle(self._begin))
+        when_connected(self.visit.handle(self._begin))
 
     async def _begin(self) -> None:
         visit = self.visit

@@ -22,26 +22,19 @@ class Looked:
     histogram: Histogram
     picture: str
     full_colour: float
-    row_stride: int
-    column_stride: int
-    n_rows: int  # of the picture
+    shape: tuple[int, int]  # of the picture
+    strides: tuple[int, int]  # rows and columns of the parameter for one of the picture
 
 
 def look(files: WeightFiles, name: str, parameter: str) -> Looked:
     """Read one parameter of a file. Raises: NudgeError's children."""
     tensor = files.open(name).tensor(parameter)
     table = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 1 else tensor.reshape(1, -1)
-    strides = [max(1, math.ceil(n / most)) for n, most in zip(table.shape, (ROWS, COLUMNS), strict=True)]
-    values: Values = table[:: strides[0], :: strides[1]].double().numpy()
-    picture, full_colour = coloured(values)
-    return Looked(
-        histogram=files.histogram(name, parameter),
-        picture=picture,
-        full_colour=full_colour,
-        row_stride=strides[0],
-        column_stride=strides[1],
-        n_rows=len(values),
-    )
+    rows, columns = (max(1, math.ceil(n / most)) for n, most in zip(table.shape, (ROWS, COLUMNS), strict=True))
+    values: Values = table[::rows, ::columns].double().numpy()
+    picture, full = coloured(values)
+    histogram, strides = files.histogram(name, parameter), (rows, columns)
+    return Looked(histogram=histogram, picture=picture, full_colour=full, shape=values.shape, strides=strides)
 
 
 def coloured(values: Values) -> tuple[str, float]:
@@ -102,7 +95,7 @@ class ParameterCard:
         with refill(self.picture):
             if not looked.picture:
                 return
-            height = max(26, min(128, 2 * looked.n_rows))
+            height = max(26, min(128, 2 * looked.shape[0]))
             alt = t("weights.values_of", name=parameter.name)
             image(looked.picture, "strip", alt=alt, style=f"height:{height}px")
             colors = t("weights.colours", n=formatting.significant(looked.full_colour, 2))
@@ -121,7 +114,7 @@ def what_it_is(parameter: Parameter, t: Words) -> str:
 
 def which(looked: Looked, parameter: Parameter, t: Words) -> str:
     """Return which of the values the picture shows."""
-    rows, columns = looked.row_stride, looked.column_stride
+    rows, columns = looked.strides
     if rows == columns == 1:
         return t("weights.all_values", n=parameter.n)
     return t(

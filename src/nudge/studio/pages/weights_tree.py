@@ -22,27 +22,6 @@ COLORS = {  # of the groups, in this order
 }
 N_ROWS = 300  # below one branch: a file may hold any number of names
 
-# The keys of a tree, as in the ARIA practices. The focus moves in the browser; a click opens, closes or chooses.
-_KEYS = """(event) => {
-  const rows = [...event.currentTarget.querySelectorAll('[role=treeitem]')].filter((row) => row.offsetParent);
-  const at = rows.indexOf(event.target), row = rows[at];
-  if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
-  const level = (other) => Number(other.getAttribute('aria-level')), open = row.getAttribute('aria-expanded');
-  let to = null;
-  if (event.key === 'ArrowDown') to = rows[at + 1];
-  else if (event.key === 'ArrowUp') to = rows[at - 1];
-  else if (event.key === 'Home') to = rows[0];
-  else if (event.key === 'End') to = rows[rows.length - 1];
-  else if (event.key === 'ArrowRight' && open === 'true') to = rows[at + 1];
-  else if (event.key === 'ArrowRight' && open === 'false') row.click();
-  else if (event.key === 'ArrowLeft' && open === 'true') row.click();
-  else if (event.key === 'ArrowLeft') to = rows.slice(0, at).reverse().find((other) => level(other) < level(row));
-  else if (event.key === 'Enter' || event.key === ' ') row.click();
-  else if (event.key !== 'ArrowRight') return;
-  event.preventDefault();
-  if (to) { rows.forEach((other) => { other.tabIndex = other === to ? 0 : -1; }); to.focus(); }
-}"""
-
 
 def share_bar(weights: Weights, visit: Visit) -> None:
     """Add one bar of all parameters, divided into groups."""
@@ -79,7 +58,7 @@ class Tree:
             box("pc")
         with box("wtree", role="tree", aria_label=self.t("weights.tree")) as tree:
             self._row(self.root, level=1, position=1, n=1)
-        tree.on("keydown", js_handler=_KEYS)
+        tree.on("keydown", js_handler="(event) => nudgePage.tree(event)")
         self.rows[self.root.name].props["tabindex"] = 0
         self._toggle(self.root)
         for node in self.root.children:
