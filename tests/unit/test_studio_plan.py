@@ -10,12 +10,12 @@ from nudge.errors import ConfigError
 from nudge.plan import published, questions
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Ask, make_ask, plan
-from nudge.studio.pages.plan_question import FIELDS, asked, opening
+from nudge.studio.pages.plan_question import FIELDS, opening, to_ask
 from nudge.studio.words import Words, texts
 
 
 def ask(**written: str) -> Ask:
-    return asked(opening(written))
+    return to_ask(opening(written))
 
 
 def test_an_empty_address_asks_about_the_lectures_machine() -> None:

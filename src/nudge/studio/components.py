@@ -111,6 +111,16 @@ def card(
 
 
 @contextlib.contextmanager
+def empty_card(title: str, note: str = "", classes: str = "") -> Iterator[Element]:
+    """Add a card that stands in for a page with nothing to show yet."""
+    with box(f"card empty {classes}") as element:
+        text(title, "ct", tag="h2")
+        if note:
+            text(note, "ink2")
+        yield element
+
+
+@contextlib.contextmanager
 def field(label: str, classes: str = "", *, tag: str = "label") -> Iterator[Element]:
     """Add a label above what it names. A `tag` of "div" is for what is not an input."""
     with box(f"fld {classes}", tag=tag) as element:

@@ -6,7 +6,7 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, link, message, named, refill, text
+from nudge.studio.components import box, empty_card, link, message, named, refill, text
 from nudge.studio.layout import show_bar
 from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, when_connected
@@ -42,9 +42,7 @@ class Page:
 
     def no_run(self) -> None:
         """Show that there is nothing to look at yet."""
-        with box("card empty"):
-            text(self.t("ui.no_run"), "ct", tag="h2")
-            text(self.t("ui.no_run_hint"), "ink2")
+        with empty_card(self.t("ui.no_run"), self.t("ui.no_run_hint")):
             if self.visit.page != "train":
                 link(self.t("ui.to_train"), self.visit.href("train"), "q-btn prim")
 

@@ -26,7 +26,7 @@ _MEDIA = {"pdf": "application/pdf", "png": "image/png", "svg": "image/svg+xml", 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class SheetRef:
     """A sheet: its content, its language, its run, and the key of its text if the user changed it."""
 
     what: str = LECTURE[0]
@@ -45,10 +45,10 @@ class Asked:
         return f"/sheets/{self.what}.{self.language}.{form}" + (f"?{urlencode(query)}" if query else "")
 
 
-def asked_by(query: Mapping[str, str], language: str) -> Asked:
+def ref_of_query(query: Mapping[str, str], language: str) -> SheetRef:
     """Return the sheet that the page's address names, by default the first one in the page's `language`."""
     what, lang = query.get("what", ""), query.get("lang", "")
-    return Asked(
+    return SheetRef(
         what=what if what in NAMES else LECTURE[0],
         language=cast(Language, lang if lang in LANGUAGES else language),
         run=query.get("run"),
@@ -56,15 +56,15 @@ def asked_by(query: Mapping[str, str], language: str) -> Asked:
     )
 
 
-def asked_for(file: str, run: str | None = None, changed: str | None = None) -> tuple[Asked, str]:
-    """Return the sheet and the format that the last part of `Asked.address` names. Raises: SheetError."""
+def ref_of_file(file: str, run: str | None = None, changed: str | None = None) -> tuple[SheetRef, str]:
+    """Return the sheet and the format that the last part of `SheetRef.address` names. Raises: SheetError."""
     what, language, form = (*file.split("."), "", "")[:3]
     canonical = f"{what}.{language}.{form}"
     known = (("sheet", what, NAMES), ("language", language, LANGUAGES), ("format", form, FORMATS))
     for kind, word, words in (*known, ("sheet", file, [canonical])):
         if word not in words:
             raise SheetError("unknown", kind=kind, word=word[:80], closest=nearest(word[:80], words))
-    return Asked(what=what, language=cast(Language, language), run=run, changed=changed), form
+    return SheetRef(what=what, language=cast(Language, language), run=run, changed=changed), form
 
 
 class Sheets:
@@ -76,7 +76,7 @@ class Sheets:
         self._changed: OrderedDict[str, str] = OrderedDict()
         self._draw = functools.lru_cache(maxsize=N_DRAWN)(catalog.draw)
 
-    def keep(self, asked: Asked, text: str) -> Asked:
+    def keep(self, ref: SheetRef, text: str) -> SheetRef:
         """Store a changed text and return the sheet with it. Raises: SheetError if it is too long."""
         if len(data := text.encode("utf-8", "replace")) > TEXT_BYTES:
             raise SheetError("text_too_long", n_bytes=len(data), limit=TEXT_BYTES)
@@ -85,24 +85,24 @@ class Sheets:
         self._changed.move_to_end(key)
         while len(self._changed) > N_TEXTS:
             self._changed.popitem(last=False)
-        return replace(asked, changed=key)
+        return replace(ref, changed=key)
 
-    def check(self, asked: Asked) -> None:
+    def check(self, ref: SheetRef) -> None:
         """Raises: RunError if there is no such run, SheetError if a changed text is no longer in memory."""
-        if asked.what == "run" and asked.run is not None:
-            self.models.folder(asked.run)
-        if asked.changed is not None and asked.changed not in self._changed:
+        if ref.what == "run" and ref.run is not None:
+            self.models.folder(ref.run)
+        if ref.changed is not None and ref.changed not in self._changed:
             raise SheetError("forgotten")
 
-    async def text(self, asked: Asked) -> str:
+    async def text(self, ref: SheetRef) -> str:
         """Return the Markdown of a sheet. Raises: SheetError if there is nothing to write; as `check` does."""
-        self.check(asked)
-        if asked.changed is not None:
-            return self._changed[asked.changed]
-        if asked.what == "run" and asked.run is None:
+        self.check(ref)
+        if ref.changed is not None:
+            return self._changed[ref.changed]
+        if ref.what == "run" and ref.run is None:
             raise SheetError("no_run")
-        run = self.models.folder(asked.run).path if asked.what == "run" and asked.run else None
-        return await self.worker.ask(catalog.text_of, asked.what, run=run, language=asked.language)
+        run = self.models.folder(ref.run).path if ref.what == "run" and ref.run else None
+        return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
         """Draw the page of a text. With a `key`, a newer question replaces an older one.
@@ -112,17 +112,17 @@ class Sheets:
         return await self.worker.ask(self._draw, text, form, name=name, key=key)
 
     async def answer(self, request: Request, file: str) -> Response:
-        """Answer a request for `Asked.address`: the page, or an error as JSON."""
+        """Answer a request for `SheetRef.address`: the page, or an error as JSON."""
         try:
-            asked, form = asked_for(file, request.query_params.get("run"), request.query_params.get("text"))
-            self.check(asked)
+            ref, form = ref_of_file(file, request.query_params.get("run"), request.query_params.get("text"))
+            self.check(ref)
         except NudgeError as error:
             return _refusal(404, error)
         try:
-            page = await self.draw(await self.text(asked), form, name=asked.what)
+            page = await self.draw(await self.text(ref), form, name=ref.what)
         except NudgeError as error:
             return _refusal(422 if isinstance(error, SheetError) else 503, error)
-        headers = {"content-disposition": _disposition(asked.file(form)), "cache-control": "private, no-cache"}
+        headers = {"content-disposition": _disposition(ref.file(form)), "cache-control": "private, no-cache"}
         return Response(page, media_type=_MEDIA[form], headers=headers)
 
 

@@ -120,14 +120,15 @@ def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], l
     if wanted.startswith("#") and wanted[1:].isdecimal():
         return [token for token in (int(wanted[1:]),) if token < size], []
     plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
-    encoded = [_encoded(tokenizer, form) for form in (plain, f" {plain}")]
-    exact = [ids[0] for ids in encoded if len(ids) == 1 and ids[0] < size]
+    forms = [encoded(tokenizer, form) for form in (plain, f" {plain}")]
+    exact = [ids[0] for ids in forms if len(ids) == 1 and ids[0] < size]
     part = plain.encode("utf-8", "ignore")
     known = range(min(size, tokenizer.vocab_size)) if part else range(0)
     return exact, [token for token in known if part in (tokenizer.token_bytes(token) or b"")]
 
 
-def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text; none if the vocabulary cannot write it."""
     try:
         return tokenizer.encode(text)
     except TokenizerError:  # a vocabulary of characters that lacks one

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from nudge.errors import TokenizerError
 from nudge.studio import layout
 from nudge.studio.components import box, button, card, slider, text
 from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
 from nudge.studio.pages.inside_pipeline import Pipeline
 from nudge.studio.pages.inside_view import InsideView
+from nudge.studio.tokens import encoded
 
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
@@ -38,14 +38,8 @@ class InsidePage(InsideView):
     def _text_row(self) -> None:
         with box("hs top-aligned", style="gap:16px"):
             area = self.text_field("fill gr")
-            if self._can_read(KOREAN):
+            if encoded(self.opened.tokenizer, KOREAN):
                 button(self.t("inside.korean"), lambda: area.set_value(KOREAN), kind="ghost", lang="ko")
-
-    def _can_read(self, written: str) -> bool:
-        try:
-            return bool(self.opened.tokenizer.encode(written))
-        except TokenizerError:  # a vocabulary of characters that lacks one
-            return False
 
     def _step_row(self, steps: list[int]) -> None:
         """Add the choice of another checkpoint: the same text, as the model was then."""

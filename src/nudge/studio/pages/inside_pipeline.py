@@ -70,8 +70,8 @@ class Pipeline:
         self.open: tuple[Row, StagePanel] | None = None
         t = self.t
         n_layer = self.config.n_layer
-        colours = (("−", "var(--blue)", "square"), ("0", "var(--sunken)", "square"), ("+", "var(--accent)", "square"))
-        with card(t("inside.pipeline"), classes="pipeline", right=lambda: legend(*colours)) as element:
+        colors = (("−", "var(--blue)", "square"), ("0", "var(--sunken)", "square"), ("+", "var(--accent)", "square"))
+        with card(t("inside.pipeline"), classes="pipeline", right=partial(legend, *colors)) as element:
             self.note = text("", "s12 ink3", style="margin:-12px 0 12px")
             self._add(*before_blocks(rotary=self.config.rotary))
             with box("many" if n_layer > 12 else ""):

@@ -11,8 +11,8 @@ from nudge.model.gpt import GPT
 from nudge.studio.components import box, button, card, choice, mark
 from nudge.studio.page import TextPage
 from nudge.studio.pages.knobs_desk import Desk
-from nudge.studio.pages.knobs_heard import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_parameters import AnyParameter
+from nudge.studio.pages.knobs_prediction import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_smallest import smallest_networks
 from nudge.util.terminal_text import shown
 
@@ -27,13 +27,13 @@ class KnobsPage(TextPage):
 
     async def arrange(self) -> None:
         self._text_card()
-        listen = self.visit.handle(self.listen)
+        refresh = self.visit.handle(self.refresh)
         with box("knobs-grid"):
-            self.desk = Desk(self.visit, self.opened.network.config, listen)
-            with box("stack heard") as self.heard:
+            self.desk = Desk(self.visit, self.opened.network.config, refresh)
+            with box("stack prediction") as self.prediction:
                 self.distance = Distance(self.t)
                 self.next_token = NextToken(self.visit, self.opened)
-            self.parameters = AnyParameter(self.visit, self.opened, listen)
+            self.parameters = AnyParameter(self.visit, self.opened, refresh)
         smallest_networks(self.visit)
         ui.keyboard(self._key, repeating=False, ignore=["input", "textarea", "select"])
 
@@ -51,12 +51,12 @@ class KnobsPage(TextPage):
         self.ids = tuple(await self.tokens_of(written))
         tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
-        await self.listen()
+        await self.refresh()
 
     async def _reset(self) -> None:
         self.desk.reset()
         self.parameters.reset()
-        await self.listen()
+        await self.refresh()
 
     def _key(self, event: KeyEventArguments) -> None:
         """Show the base while the key A is held, on any keyboard layout."""
@@ -66,7 +66,7 @@ class KnobsPage(TextPage):
             self._show(side)
 
     def _show(self, side: str) -> None:
-        mark(self.heard, side == "a", "side-a")
+        mark(self.prediction, side == "a", "side-a")
 
     @property
     def knobs(self) -> Knobs:
@@ -74,7 +74,7 @@ class KnobsPage(TextPage):
         factors, weights = dict(self.parameters.factors), dict(self.parameters.weights)
         return dataclasses.replace(self.desk.knobs, parameters=factors, weights=weights)
 
-    async def listen(self) -> None:
+    async def refresh(self) -> None:
         """Run the network with the knobs. Only the newest of several questions is answered."""
         begun, moved = time.perf_counter(), self._moved()
         turned, top = await self.visit.ask(self._turn, self.ids, self.knobs, key="turn")

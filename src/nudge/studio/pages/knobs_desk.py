@@ -69,10 +69,7 @@ class Desk:
     def __init__(self, visit: Visit, config: ModelConfig, turned: Callable[[], Any]) -> None:
         t = visit.t
         self.turned = turned
-
-        def colors() -> None:
-            legend((t("knobs.attention"), "var(--blue)", "dot"), ("MLP", "var(--accent)", "dot"))
-
+        colors = partial(legend, (t("knobs.attention"), "var(--blue)", "dot"), ("MLP", "var(--accent)", "dot"))
         with card(t("knobs.desk"), t("knobs.desk_note"), "knobs-desk", right=colors):
             with box("desk", role="group", aria_label=t("knobs.desk"), style=f"--fader:{_fader_px(config.n_head)}px"):
                 self.channels = [Channel(self, visit, block, config.n_head) for block in range(config.n_layer)]

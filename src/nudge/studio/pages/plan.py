@@ -11,7 +11,7 @@ from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
 from nudge.studio.pages.plan_ladder import Ladder
 from nudge.studio.pages.plan_memory import memory
-from nudge.studio.pages.plan_question import FIELDS, asked, opening
+from nudge.studio.pages.plan_question import FIELDS, opening, to_ask
 
 
 class PlanPage(Page):
@@ -46,7 +46,7 @@ class PlanPage(Page):
         answer = None
         with refill(self.wrong):
             try:
-                answer = plan(asked(written))
+                answer = plan(to_ask(written))
             except ConfigError as error:
                 self.visit.failure(error)
         for place in (self.place, self.costs):

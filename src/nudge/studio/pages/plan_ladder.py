@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.tables import Rung, rungs
@@ -21,10 +22,8 @@ class Ladder:
     def __init__(self, t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
         self.t, self.turned = t, turned
         self.rungs = rungs(plan, t.language)
-
-        def right() -> None:
-            choice({"time": t("plan.time"), "cost": t("plan.cost")}, of, self._turn, label=t("plan.ladder_by"))
-
+        kinds = {"time": t("plan.time"), "cost": t("plan.cost")}
+        right = partial(choice, kinds, of, self._turn, label=t("plan.ladder_by"))
         with card(t("plan.ladder"), t("plan.ladder_note"), "ladder", right=right):
             self.rows = box("rows", role="table", aria_label=t("plan.ladder"))
             with box("hs foot"):

@@ -1,6 +1,7 @@
 """Plan: what fills a GPU's memory, part by part, and the possible layouts."""
 
 import math
+from functools import partial
 
 from nudge.plan.layout import Layout
 from nudge.plan.planner import Plan
@@ -33,10 +34,7 @@ def memory(t: Words, plan: Plan) -> None:
     layout = plan.layout
     tokens = f"{formatting.whole(layout.micro_batch)} × {formatting.whole(plan.ask.model.block_size)}"
     together = f"{formatting.size(layout.needed_bytes)} / {formatting.capacity(layout.memory_bytes)}"
-
-    def right() -> None:
-        text(together, "s13 num m" + ("" if layout.fits else " bad"))
-
+    right = partial(text, together, "s13 num m" + ("" if layout.fits else " bad"))
     whole = max(layout.memory_bytes, layout.needed_bytes)
     parts = [(name, layout.parts[name], color) for name, color in COLORS.items() if layout.parts[name]]
     with card(t("plan.memory"), t("plan.memory_note", tokens=tokens), "memory", right=right):

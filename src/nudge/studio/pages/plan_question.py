@@ -28,7 +28,7 @@ def opening(query: Mapping[str, str]) -> dict[str, str]:
     return {"recipe": "gpt2_small", **written}
 
 
-def asked(written: Mapping[str, str]) -> Ask:
+def to_ask(written: Mapping[str, str]) -> Ask:
     """Return the form as a question to the planner, with what a budget or a time leaves open filled in.
 
     Raises: ConfigError for what cannot be read, contradicts itself, does not exist or has no answer.

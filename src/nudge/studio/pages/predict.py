@@ -19,11 +19,10 @@ from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.util import formatting
 
 N_BARS = 20
-SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
-_LIMITS: dict[str, dict[str, float]] = {
-    "temperature": {"min": 0, "max": 5, "step": 0.1},
-    "top_k": {"min": 0, "max": 100_000, "step": 1},
-    "top_p": {"min": 0.01, "max": 1, "step": 0.05},
+_SAMPLING: dict[str, dict[str, float]] = {
+    "temperature": {"value": 0.8, "min": 0, "max": 5, "step": 0.1},
+    "top_k": {"value": 50, "min": 0, "max": 100_000, "step": 1},
+    "top_p": {"value": 1.0, "min": 0.01, "max": 1, "step": 0.05},
 }
 
 
@@ -39,7 +38,8 @@ class PredictPage(TextPage):
 
     async def arrange(self) -> None:
         t = self.t
-        self.tokenizer, self.settings = self.opened.tokenizer, dict(SAMPLING)
+        self.tokenizer = self.opened.tokenizer
+        self.settings = {name: number["value"] for name, number in _SAMPLING.items()}
         self.size = self.opened.network.config.vocab_size
         with card():
             self.text_field()
@@ -136,17 +136,13 @@ class PredictPage(TextPage):
 
     def _bars_card(self) -> None:
         t = self.t
-
-        def switch() -> None:
-            kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
-            choice(kinds, "true", self.visit.handle(self._switch), label=t("predict.distribution"))
-
+        kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
+        switch = partial(choice, kinds, "true", self.visit.handle(self._switch), label=t("predict.distribution"))
         with card(t("predict.next_token"), t("predict.top_of", n=N_BARS, size=self.size), right=switch):
             with box("sampling hs") as self.sampling:
-                for name, limits in _LIMITS.items():
+                for name, number in _SAMPLING.items():
                     changed = self.visit.handle(partial(self._set, name))
-                    settings = {**limits, "value": self.settings[name], "on_change": changed}
-                    entry(ui.number, t(f"predict.{name}"), "debounce=300", **settings)
+                    entry(ui.number, t(f"predict.{name}"), "debounce=300", on_change=changed, **number)
             self.sampling.set_visibility(False)
             self.bars = box("bars")
 
@@ -156,7 +152,7 @@ class PredictPage(TextPage):
         self._show_prediction()
 
     async def _set(self, name: str, value: float | None) -> None:
-        self.settings[name] = SAMPLING[name] if value is None else float(value)
+        self.settings[name] = _SAMPLING[name]["value"] if value is None else float(value)
         await self.refresh()
 
     def _find_card(self) -> None:

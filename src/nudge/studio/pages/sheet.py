@@ -10,7 +10,7 @@ from nudge.studio.page import Page
 from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
-from nudge.studio.sheets import asked_by
+from nudge.studio.sheets import ref_of_query
 from nudge.studio.visit import when_connected
 
 _FORMS = {"pdf": "PDF", "png": "PNG", "svg": "SVG", "md": "Markdown"}
@@ -25,13 +25,13 @@ class SheetPage(Page):
 
     def build(self) -> None:
         visit = self.visit
-        self.asked = asked_by(visit.query, visit.language)  # of the page that is shown
+        self.ref = ref_of_query(visit.query, visit.language)  # of the page that is shown
         with self.title_row, box("hs"):
             self._actions()
         with box("grid sheet") as self.grid:
             with box("aside"):
                 with box("stack choosing"):
-                    choices(visit, self.asked)
+                    choices(visit, self.ref)
                 self.editing = box("editing", id="editing")
             self.preview = Preview(visit)
         when_connected(visit.handle(self._open))
@@ -48,21 +48,21 @@ class SheetPage(Page):
     def _link(self) -> None:
         """Point the downloads to the sheet that is shown."""
         for form, element in self.links.items():
-            element.props.update({"href": self.asked.address(form), "download": self.asked.file(form)})
+            element.props.update({"href": self.ref.address(form), "download": self.ref.file(form)})
 
     async def _open(self) -> None:
         """Open the sheet that the address names; without its change, if that is no longer in memory."""
         sheets = self.visit.house.sheets
         try:
-            self.original = await sheets.text(replace(self.asked, changed=None))
+            self.original = await sheets.text(replace(self.ref, changed=None))
         except NudgeError as error:
             self._refuse(error)
             self.change.disable()
             return
         self.text = self.original
         try:
-            if self.asked.changed:
-                self.text = await sheets.text(self.asked)
+            if self.ref.changed:
+                self.text = await sheets.text(self.ref)
         except NudgeError as error:
             self.visit.say(error)
         self.preview.begin(self.text)
@@ -84,28 +84,28 @@ class SheetPage(Page):
     async def _draw(self, written: str) -> None:
         """Draw a text. If it cannot be drawn, the page stays and the error is shown."""
         self.text = written
-        sheets, asked = self.visit.house.sheets, replace(self.asked, changed=None)
+        sheets, ref = self.visit.house.sheets, replace(self.ref, changed=None)
         try:
-            asked = asked if written == self.original else sheets.keep(asked, written)
+            ref = ref if written == self.original else sheets.keep(ref, written)
             with self.preview.drawing():
-                page = await sheets.draw(written, "png", name=asked.what, key=id(self))
+                page = await sheets.draw(written, "png", name=ref.what, key=id(self))
         except NudgeError as error:
             if written == self.text:
                 self._refuse(error)
             return
         if written == self.text:  # nothing newer was written meanwhile
-            self.asked = asked
+            self.ref = ref
             self._show(page)
 
     def _show(self, page: bytes) -> None:
-        self.preview.show(page, self.asked)
+        self.preview.show(page, self.ref)
         mark(self.downloads, False, "hidden")
         self._link()
         if self.editor:
-            self.editor.show(is_changed=self.asked.changed is not None)
+            self.editor.show(is_changed=self.ref.changed is not None)
         visit = self.visit
         others = {name: value for name, value in visit.query.items() if name != "text"}
-        query = {**others, "text": self.asked.changed} if self.asked.changed else others
+        query = {**others, "text": self.ref.changed} if self.ref.changed else others
         if query != visit.query:
             visit.query = query
             layout.readdress(visit)

@@ -10,7 +10,7 @@ from nicegui.element import Element
 
 from nudge.errors import NudgeError
 from nudge.studio.components import box, image, link, mark, refill, text
-from nudge.studio.sheets import Asked
+from nudge.studio.sheets import SheetRef
 from nudge.studio.visit import Visit
 
 _LANDSCAPE = re.compile(r"^paper:\s*[\"']?a4-landscape", re.MULTILINE)
@@ -45,16 +45,16 @@ class Preview:
             self._n_drawing -= 1
             mark(self.hint, not self._n_drawing, "hidden")
 
-    def show(self, page: bytes, asked: Asked) -> None:
+    def show(self, page: bytes, ref: SheetRef) -> None:
         """Show the page from its address."""
         width, height = struct.unpack(">II", page[16:24])  # Source: PNG specification, section 11.2.2
         self._reserve(is_landscape=width > height)
         self.wrong.clear()
-        address = asked.address("png")
+        address = ref.address("png")
         self.paper.props["href"] = address
         if self.picture is None:
             with self.paper:
-                self.picture = image(address, alt=self.t("sheet.alt", name=asked.file("png")))
+                self.picture = image(address, alt=self.t("sheet.alt", name=ref.file("png")))
         self.picture.props["src"] = address
 
     def refuse(self, error: NudgeError) -> None:

@@ -12,7 +12,7 @@ from nudge.errors import NudgeError, RunError
 from nudge.events import Preparing
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
-from nudge.studio.components import bar, box, button, message, refill, text
+from nudge.studio.components import bar, box, button, empty_card, message, refill, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
 from nudge.studio.pages.train_film import Film
@@ -87,8 +87,7 @@ class Watched:
         if launch is None or launch == self._seen:
             return
         self._seen = launch
-        with refill(self.progress), box("card empty preparing"):
-            text(readable(self.name), "ct", tag="h2")
+        with refill(self.progress), empty_card(readable(self.name), classes="preparing"):
             if not launch.alive:
                 self.show_buttons()
                 message(launch.error or self.t("train.ended"), launch.hint, kind="bad")
@@ -117,7 +116,8 @@ class Watched:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
         if state == "imported" and self.log.started is None:
-            self._show_imported()
+            with self.progress, empty_card(readable(self.name), self.t("train.imported_note")):
+                self.show_buttons()
             return
         if self.stats is None:
             self._build()
@@ -126,12 +126,6 @@ class Watched:
         self.show_buttons(*(() if resuming else _BUTTONS.get(state, ())))
         self.show_curves()
         self.visit.subtitle.text = self._about(state)
-
-    def _show_imported(self) -> None:
-        with self.progress, box("card empty"):
-            text(readable(self.name), "ct", tag="h2")
-            text(self.t("train.imported_note"), "ink2")
-        self.show_buttons()
 
     def _build(self) -> None:
         with self.curves:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from nudge.look import Moved, Turned
 from nudge.studio.components import bar, box, card, legend, pairs, refill, text
@@ -22,11 +23,8 @@ class NextToken:
     def __init__(self, visit: Visit, opened: Opened) -> None:
         self.t, self.opened = visit.t, opened
         t = self.t
-
-        def colors() -> None:
-            legend((t("knobs.base"), "var(--muted-bar)", "square"), (t("knobs.changed"), "var(--accent)", "square"))
-
-        with card(t("knobs.next_token"), classes="gr", right=colors):
+        sides = (t("knobs.base"), "var(--muted-bar)", "square"), (t("knobs.changed"), "var(--accent)", "square")
+        with card(t("knobs.next_token"), classes="gr", right=partial(legend, *sides)):
             self.note = text("", "s12 ink3 cut", style="margin:-12px 0 8px")
             self.rows = box("two-bars", aria_live="off")
 
