@@ -211,6 +211,14 @@ def track(share: float, classes: str = "", *, place: str = "bg", style: str = ""
         bar(share, classes)
 
 
+def diverging(value: float, largest: float, looks: tuple[str, str], *, places: tuple[str, str]) -> None:
+    """Add a bar at the left of the middle for a value below 0, at the right for one above 0."""
+    for part, look, place in zip((-value, value), looks, places, strict=True):
+        with box(place):
+            if part > 0:
+                bar(part / largest, look)
+
+
 def message(
     what: str,
     hint: str = "",

@@ -55,7 +55,7 @@ class Launcher:
         self._one_at_a_time = asyncio.Lock()
 
     def check_name(self, name: str) -> None:
-        """Raises: ConfigError for a name that no folder can have, or that is taken."""
+        """Check the name of a new run. Raises: ConfigError if no folder can have it, or if it is taken."""
         self._path(name)
         launch = self.look(name)
         if (self.runs / name).exists() or (launch and launch.alive):

@@ -107,7 +107,7 @@ class Models:
             return False
 
     def check_inside(self, name: str, *paths: Path) -> None:
-        """Raises: CheckpointError if one of the paths of `name` lies outside of the runs folder."""
+        """Check that all paths of `name` lie in the runs folder. Raises: CheckpointError."""
         if not all(map(self.is_inside, paths)):
             raise CheckpointError("outside", name=name, folder=self.runs)
 

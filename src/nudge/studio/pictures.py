@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.floating]
 
-_FULL_COLOUR = 0.99  # quantile of the sizes with full color: a few outliers would make all others pale
+_FULL_COLOR = 0.99  # quantile of the sizes with full color: a few outliers would make all others pale
 POSITIVE, NEGATIVE = (224, 122, 16), (47, 116, 192)
 # Ten stops of cividis (Source: Nuñez, Anderton, Renslow 2018; as in matplotlib), interpolated between.
 _STOPS = "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838"
@@ -37,10 +37,10 @@ def signed(values: Values, largest: float) -> npt.NDArray[np.uint8]:
     return np.concatenate([hue, (255 * share[..., None] ** 0.8).round()], axis=-1).astype(np.uint8)
 
 
-def png(colours: npt.NDArray[np.uint8]) -> str:
+def png(colors: npt.NDArray[np.uint8]) -> str:
     """Return a data URL of a picture [rows, columns, 4]."""
-    rows, columns, _ = colours.shape
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), colours.reshape(rows, columns * 4)], axis=1)
+    rows, columns, _ = colors.shape
+    lines = np.concatenate([np.zeros((rows, 1), np.uint8), colors.reshape(rows, columns * 4)], axis=1)
     parts = (
         _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 6, 0, 0, 0)),
         _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
@@ -58,10 +58,10 @@ def sizes_png(values: Values, largest: float = 1.0) -> str:
     return png(cividis(np.asarray(values, dtype=np.float64) / (largest or 1.0)))
 
 
-def full_colour(values: Values) -> float:
+def full_color(values: Values) -> float:
     """Return the size from which on the color is full: only 1% of the finite values are larger."""
     sizes = np.abs(values[np.isfinite(values)])
-    return float(np.quantile(sizes, _FULL_COLOUR)) if sizes.size else 1.0
+    return float(np.quantile(sizes, _FULL_COLOR)) if sizes.size else 1.0
 
 
 def signs_png(values: Values, largest: float | None = None) -> str:

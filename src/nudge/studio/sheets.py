@@ -88,7 +88,7 @@ class Sheets:
         return replace(ref, changed=key)
 
     def check(self, ref: SheetRef) -> None:
-        """Raises: RunError if there is no such run, SheetError if a changed text is no longer in memory."""
+        """Check that the sheet exists. Raises: RunError for its run, SheetError for a forgotten change."""
         if ref.what == "run" and ref.run is not None:
             self.models.folder(ref.run)
         if ref.changed is not None and ref.changed not in self._changed:

@@ -11,7 +11,7 @@ from fastapi import Request
 from nicegui import ui
 from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
-from nudge.errors import NudgeError
+from nudge.errors import MachineError, NudgeError
 from nudge.studio import words
 from nudge.studio.components import message, refill
 from nudge.studio.launch import Launcher
@@ -106,18 +106,15 @@ class Visit:
             except NudgeError as error:
                 (say or self.say)(error)
             except Exception as error:  # a bug: the page reports it and goes on, the terminal shows the traceback
-                self._show(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint"), code="bug")
+                (say or self.say)(MachineError("bug", name=type(error).__name__))
                 raise
 
         return handled
 
     def say(self, error: NudgeError) -> None:
         """Show an error at the top of the page."""
-        self._show(*self.t.failure(error), code=error.code)
-
-    def _show(self, what: str, hint: str, *, code: str) -> None:
         with refill(self.banner):
-            message(what, hint, kind="bad", code=code, close=self.banner.clear, close_label=self.t("ui.close"))
+            self.failure(error, close=self.banner.clear, close_label=self.t("ui.close"))
 
     def failure(self, error: NudgeError, **settings: Any) -> None:
         """Show an error where the page is being built. `settings` are those of `message`."""

@@ -23,7 +23,7 @@ class Words:
         self.language = language
         self._texts = texts(language)
 
-    def __call__(self, key: str, **values: object) -> str:
+    def __call__(self, key: str, /, **values: object) -> str:
         if not values:
             return self._texts[key]
         written = {name: formatting.whole(value) if isinstance(value, int) else value for name, value in values.items()}

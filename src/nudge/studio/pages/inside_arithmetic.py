@@ -3,7 +3,7 @@
 import re
 
 from nudge.look import Arithmetic, Term
-from nudge.studio.components import box, shape_of, text, track
+from nudge.studio.components import box, diverging, shape_of, text
 from nudge.studio.words import Words
 from nudge.util.formatting import significant
 
@@ -75,11 +75,7 @@ def _show_term(label: str, factors: str, value: float, largest: float, *, look: 
     with box("term"):
         text(label, "s12 ink2 cut")
         text(factors, "mono s11 ink3 cut right")
-        for place, part, sign in (("left", -value, "minus"), ("side", value, "plus")):
-            if part > 0:
-                track(part / largest, f"{sign} {look}", place=place)
-            else:
-                box(place)
+        diverging(value, largest, (f"minus {look}", f"plus {look}"), places=("left", "side"))
         text(significant(value, _DIGITS), "s12 num right nw")
 
 

@@ -41,7 +41,7 @@ class HeadView:
         self.seen: Seen | None = None
         self.last = (0, 0)  # the chosen cell
         self.row = 0  # the one whose weights are listed
-        self.labelled: list[str] = []  # the labels along the sides
+        self.labeled: list[str] = []  # the labels along the sides
         t, handle = self.t, view.visit.handle
         with box("head-view"):
             with box("hs wrap", style="gap:8px"):
@@ -86,7 +86,7 @@ class HeadView:
             share = formatting.percent(seen.habit.share)
             self.tag.text = t(f"inside.habit.{seen.habit.kind}", share=share)
             self.tag.props["title"] = t("inside.habit_rule")
-        if self.labelled != self.labels:
+        if self.labeled != self.labels:
             self._show_labels()
             self.row = n - 1
         alt = t("inside.map_of", layer=layer, head=head, n=n)
@@ -99,7 +99,7 @@ class HeadView:
 
     def _show_labels(self) -> None:
         """Show as many labels along both sides as there is room for."""
-        self.labelled = labels = self.labels
+        self.labeled = labels = self.labels
         handle = self.view.visit.handle
         every = math.ceil(LABEL_HEIGHT * len(labels) / SIDE)
         side = drawn(len(labels), square_of(len(labels)))

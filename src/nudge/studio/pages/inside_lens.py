@@ -82,7 +82,7 @@ class LensCard:
     def _cell(self, found: Lens, layer: int, column: int) -> None:
         probability = found.probabilities[layer, column, 0].item()
         label = show(self.view.opened.tokenizer, int(found.tokens[layer, column, 0]), self.t).label
-        background, ink = colours(probability)
+        background, ink = colors(probability)
         position, percent = found.positions[column], formatting.percent(probability)
         words = {"layer": self._layer(layer), "token": self.view.labels[position], "next": label, "p": percent}
         look = {"style": f"background:{background};color:{ink}", "title": percent}
@@ -127,7 +127,7 @@ def _look(trace: Trace, positions: range) -> Lens:
     return lens(trace, k=k, positions=positions, targets=[following[position] for position in positions])
 
 
-def colours(probability: float) -> tuple[str, str]:
+def colors(probability: float) -> tuple[str, str]:
     """Return a background for a probability, and a readable text color on it."""
     red, green, blue = (int(part) for part in cividis(np.array([probability]))[0, :3])
     luminance = float(np.dot((0.2126, 0.7152, 0.0722), (np.array([red, green, blue]) / 255) ** 2.2))

@@ -5,7 +5,7 @@ from nudge.studio.components import box, choice, pairs, refill, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pages.inside_view import InsideView
-from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png
+from nudge.studio.pictures import Values, full_color, signs_png, sizes_png
 from nudge.studio.tokens import show
 from nudge.studio.words import Words
 from nudge.util.formatting import percent, significant, whole
@@ -140,7 +140,7 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
         return sizes_png(values.T, trace.network.config.vocab_size - 1)
     if stage.kind in SIZES:
         return sizes_png(values, float(values.max()))
-    return signs_png(values, full_colour(values))
+    return signs_png(values, full_color(values))
 
 
 def which_values(strip: Strip, stage: Stage, t: Words) -> str:
@@ -154,5 +154,5 @@ def which_values(strip: Strip, stage: Stage, t: Words) -> str:
         columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
     if stage.kind in SIZES:
         return f"{columns} {rows}"
-    full = full_colour(strip.values.float().cpu().numpy())
-    return f"{columns} {rows} {t('inside.full_colour', n=significant(full, 2))}"
+    full = full_color(strip.values.float().cpu().numpy())
+    return f"{columns} {rows} {t('inside.full_color', n=significant(full, 2))}"

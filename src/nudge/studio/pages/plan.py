@@ -9,7 +9,7 @@ from nudge.studio.page import Page
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
-from nudge.studio.pages.plan_ladder import Ladder
+from nudge.studio.pages.plan_ladder import ladder
 from nudge.studio.pages.plan_memory import memory
 from nudge.studio.pages.plan_question import FIELDS, opening, to_ask
 
@@ -62,7 +62,7 @@ class PlanPage(Page):
         with refill(self.place):
             plan_result.figures(t, answer)
             memory(t, answer)
-            Ladder(t, answer, self.ladder_of, self._ladder_turned)
+            ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
             plan_result.on_the_way(t, answer)
         self.behind.show(answer)

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from nicegui.element import Element
+
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.tables import Rung, rungs
 from nudge.studio.components import bar, box, card, choice, legend, refill, text
@@ -16,62 +18,61 @@ TIMES_H = {"minute": 1 / 60, "hour": 1.0, "day": _DAY_H, "week": 7 * _DAY_H, "mo
 TIMES_H |= {"year": _YEAR_H, "decade": 10 * _YEAR_H, "century": 100 * _YEAR_H}
 
 
-class Ladder:
-    """The same run on other machines, by time or by cost, both on a log scale."""
+def ladder(t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
+    """Add the same run on other machines, `of` time or cost, both on a log scale. `turned` gets the other one."""
+    machines = rungs(plan, t.language)
 
-    def __init__(self, t: Words, plan: Plan, of: str, turned: Callable[[str], None]) -> None:
-        self.t, self.turned = t, turned
-        self.rungs = rungs(plan, t.language)
-        kinds = {"time": t("plan.time"), "cost": t("plan.cost")}
-        right = partial(choice, kinds, of, self._turn, label=t("plan.ladder_by"))
-        with card(t("plan.ladder"), t("plan.ladder_note"), "ladder", right=right):
-            self.rows = box("rows", role="table", aria_label=t("plan.ladder"))
-            with box("hs foot"):
-                legend(
-                    (t("plan.rented"), "var(--blue)", "square"),
-                    (t("plan.owned"), "var(--muted-bar)", "square"),
-                    (t("plan.yours"), "var(--accent)", "square"),
-                    (t("plan.interval"), "var(--ink)", "line"),
-                )
-                box("gr")
-                dtype = next((rung.other_dtype for rung in self.rungs if rung.other_dtype), "")
-                text(t("plan.other_dtype", dtype=dtype) if dtype else "", "s12 ink3")
-        self._fill(of)
+    def turn(of: str) -> None:
+        turned(of)
+        _fill(t, rows, machines, of)
 
-    def _turn(self, of: str) -> None:
-        self.turned(of)
-        self._fill(of)
+    kinds = {"time": t("plan.time"), "cost": t("plan.cost")}
+    right = partial(choice, kinds, of, turn, label=t("plan.ladder_by"))
+    with card(t("plan.ladder"), t("plan.ladder_note"), "ladder", right=right):
+        rows = box("rows", role="table", aria_label=t("plan.ladder"))
+        with box("hs foot"):
+            legend(
+                (t("plan.rented"), "var(--blue)", "square"),
+                (t("plan.owned"), "var(--muted-bar)", "square"),
+                (t("plan.yours"), "var(--accent)", "square"),
+                (t("plan.interval"), "var(--ink)", "line"),
+            )
+            box("gr")
+            dtype = next((rung.other_dtype for rung in machines if rung.other_dtype), "")
+            text(t("plan.other_dtype", dtype=dtype) if dtype else "", "s12 ink3")
+    _fill(t, rows, machines, of)
 
-    def _fill(self, of: str) -> None:
-        t = self.t
-        scale = _Scale(t, [value for value in (_of(rung.plan, of) for rung in self.rungs) if value], of)
-        with refill(self.rows):
-            with box("rung head", role="row"):
-                text(t("plan.machine"), role="columnheader")
-                with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
-                    scale.labels()
-                text("", role="columnheader")
-                for name in ("tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
-                    text(t(f"plan.{name}"), "right nw", role="columnheader")
-            for rung in self.rungs:
-                self._line(rung, of, scale)
 
-    def _line(self, rung: Rung, of: str, scale: "_Scale") -> None:
-        plan, shown = rung.plan, rung.cells
-        kind = "mine" if rung.is_asked else "rented" if plan.ask.price else "owned"
-        first, last = (shown.time, shown.cost) if of == "time" else (shown.cost, shown.time)
-        with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
-            with box("name", role="cell"):
-                text(multiplied(rung.machine), "cut", title=plan.ask.device.title)
-                if not plan.fits:
-                    text(self.t("plan.fits_not"), "s12 bad")
-            with box("track", role="cell"):
-                scale.lines()
-                scale.bar(_of(plan, of))
-            text(first, "num nw value", role="cell")
-            text(shown.tokens_per_s, "num right ink2", role="cell")
-            text(rung.price, "num right ink2", role="cell")
-            text(last, "num right nw value", role="cell")
+def _fill(t: Words, rows: Element, machines: Sequence[Rung], of: str) -> None:
+    scale = _Scale(t, [value for value in (_of(rung.plan, of) for rung in machines) if value], of)
+    with refill(rows):
+        with box("rung head", role="row"):
+            text(t("plan.machine"), role="columnheader")
+            with box("track", role="columnheader", aria_label=t(f"plan.{of}")):
+                scale.labels()
+            text("", role="columnheader")
+            for name in ("tokens_s", "gpu_hour", "cost" if of == "time" else "time"):
+                text(t(f"plan.{name}"), "right nw", role="columnheader")
+        for rung in machines:
+            _line(t, rung, of, scale)
+
+
+def _line(t: Words, rung: Rung, of: str, scale: "_Scale") -> None:
+    plan, shown = rung.plan, rung.cells
+    kind = "mine" if rung.is_asked else "rented" if plan.ask.price else "owned"
+    first, last = (shown.time, shown.cost) if of == "time" else (shown.cost, shown.time)
+    with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
+        with box("name", role="cell"):
+            text(multiplied(rung.machine), "cut", title=plan.ask.device.title)
+            if not plan.fits:
+                text(t("plan.fits_not"), "s12 bad")
+        with box("track", role="cell"):
+            scale.lines()
+            scale.bar(_of(plan, of))
+        text(first, "num nw value", role="cell")
+        text(shown.tokens_per_s, "num right ink2", role="cell")
+        text(rung.price, "num right ink2", role="cell")
+        text(last, "num right nw value", role="cell")
 
 
 def _of(plan: Plan, what: str) -> Interval | None:

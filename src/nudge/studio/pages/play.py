@@ -1,9 +1,10 @@
 """Play: the model writes, and every token shows how likely it was."""
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -13,8 +14,7 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel, Sampling
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio.components import box, button, card, choice, entry, pairs
-from nudge.studio.components import field as labelled
+from nudge.studio.components import box, button, card, choice, entry, field, pairs
 from nudge.studio.page import ModelPage
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
@@ -39,7 +39,7 @@ class Writing:
 
     stream: TokenStream
     steps: Iterator[Drawn]
-    drawn: list[Drawn] = field(default_factory=list)
+    drawn: list[Drawn] = dataclasses.field(default_factory=list)
     model_s: float = 0.0  # in the network and the draws
 
     @classmethod
@@ -85,7 +85,7 @@ class PlayPage(ModelPage):
 
     def _build_settings(self) -> None:
         t, handle = self.t, self.visit.handle
-        with labelled(t("play.prompt"), "fill"):
+        with field(t("play.prompt"), "fill"):
             self.prompt = ui.textarea(placeholder=t("play.prompt_hint")).props("outlined autogrow rows=2")
         with box("play-row"):
             self.fields = {name: self._number(name, *limits) for name, limits in _FIELDS.items()}

@@ -7,7 +7,7 @@ from functools import partial
 from nicegui import ui
 
 from nudge.look import Nudge, Prediction, control_contexts, nudge_once
-from nudge.studio.components import box, button, card, choice, field, named, pairs, refill, text, track
+from nudge.studio.components import box, button, card, choice, diverging, field, named, pairs, refill, text, track
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit
@@ -151,15 +151,9 @@ class NudgeCard:
         changes = [(moved.token, moved.after - moved.before) for moved in done.moved[:N_MOVED]]
         largest = max((abs(change) for _, change in changes), default=1.0) or 1.0
         for token, change in changes:
-            width = f"width:{100 * abs(change) / largest:.1f}%"
             with box("div2"):
                 text(self._label(token), "mono s12 cut")
-                with box("mid"):
-                    if change < 0:
-                        box("neg", style=width)
-                with box():
-                    if change > 0:
-                        box("pos", style=width)
+                diverging(change, largest, ("neg", "pos"), places=("mid", ""))
                 text(f"{formatting.points(change)} {self.t('nudge.points')}", "s12 num right nw")
 
     async def _keep(self) -> None:

@@ -57,7 +57,7 @@ class Editor:
             self.visit.failure(error, more=(lambda: self._to_line(line)) if is_there else None)
 
     def _to_line(self, line: int) -> None:
-        button(self.t("sheet.to_line", line=line), lambda: self.code.reveal_line(line), kind="quiet small")
+        button(self.t("sheet.to_line", line=str(line)), lambda: self.code.reveal_line(line), kind="quiet small")
 
     async def _typed(self) -> None:
         self._n_typed += 1

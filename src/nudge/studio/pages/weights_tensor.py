@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from nudge.look import Histogram, Parameter, Weights
 from nudge.studio import charts
 from nudge.studio.components import box, card, figure, image, refill, shape_of, text
-from nudge.studio.pictures import Values, full_colour, signs_png
+from nudge.studio.pictures import Values, full_color, signs_png
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
@@ -21,7 +21,7 @@ class Looked:
 
     histogram: Histogram
     picture: str
-    full_colour: float
+    full_color: float
     shape: tuple[int, int]  # of the picture
     strides: tuple[int, int]  # rows and columns of the parameter for one of the picture
 
@@ -32,14 +32,14 @@ def look(files: WeightFiles, name: str, parameter: str) -> Looked:
     table = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 1 else tensor.reshape(1, -1)
     rows, columns = (max(1, math.ceil(n / most)) for n, most in zip(table.shape, (ROWS, COLUMNS), strict=True))
     values: Values = table[::rows, ::columns].double().numpy()
-    picture, full = coloured(values)
+    picture, full = colored(values)
     histogram, strides = files.histogram(name, parameter), (rows, columns)
-    return Looked(histogram=histogram, picture=picture, full_colour=full, shape=values.shape, strides=strides)
+    return Looked(histogram=histogram, picture=picture, full_color=full, shape=values.shape, strides=strides)
 
 
-def coloured(values: Values) -> tuple[str, float]:
+def colored(values: Values) -> tuple[str, float]:
     """Return a picture of values of both signs, and the size from which on a color is full."""
-    full = full_colour(values)
+    full = full_color(values)
     return (signs_png(values, full) if values.size else ""), full
 
 
@@ -98,7 +98,7 @@ class ParameterCard:
             height = max(26, min(128, 2 * looked.shape[0]))
             alt = t("weights.values_of", name=parameter.name)
             image(looked.picture, "strip", alt=alt, style=f"height:{height}px")
-            colors = t("weights.colours", n=formatting.significant(looked.full_colour, 2))
+            colors = t("weights.colors", n=formatting.significant(looked.full_color, 2))
             text(f"{which(looked, parameter, t)} · {colors}", "s12 ink3")
 
 
