@@ -32,7 +32,6 @@ class Form:
     def __init__(self, visit: Visit, started: Callable[[str], None]) -> None:
         self.visit, self.launcher, self.started, self.t = visit, visit.house.launcher, started, visit.t
         self.busy = False  # another run is going on, so that measuring would disturb it
-        self._touched = False
         self._filling = False
         self._changes = 0
         t = self.t
@@ -89,18 +88,17 @@ class Form:
         self._changed()
 
     def _first_touch(self) -> None:
-        if not self._touched:
+        if not self._changes:
             self._changed()
 
     async def begin(self) -> None:
         """Measure at once: without a run to look at, the user came for the form."""
-        if not self._touched:
-            await self._rest(self._changes)
+        if not self._changes:
+            await self._rest(0)
 
     def _changed(self) -> None:
         if self._filling:
             return
-        self._touched = True
         self._changes += 1
         changes = self._changes
         with self.wrong.client.content:
