@@ -1,4 +1,4 @@
-"""Whatever an address of the Plan page says, it is a plan or a reason why not."""
+"""Every address of the Plan page is a plan or an error."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ ANY = st.text(alphabet="0123456789.,-eEKMB@$ 억x", max_size=8)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), NUMBERS | NAMES | KINDS | ANY, max_size=6))
-def test_an_address_is_a_plan_or_a_reason(written: dict[str, str]) -> None:
+def test_an_address_is_a_plan_or_an_error(written: dict[str, str]) -> None:
     try:
         answer = plan(to_ask(opening(written)))
     except ConfigError:

@@ -1,4 +1,4 @@
-"""What the page about the inside of a network says, without a browser."""
+"""The texts and pictures of the Inside page, without a browser."""
 
 import asyncio
 import math
@@ -36,8 +36,8 @@ def test_the_pipeline_leads_to_every_stage_once(rotary: bool) -> None:
 
 
 def test_roles_are_the_librarys() -> None:
-    said = texts("en")
-    assert {kind: said[f"inside.role.{kind}"] for kind in ROLES} == ROLES
+    english = texts("en")
+    assert {kind: english[f"inside.role.{kind}"] for kind in ROLES} == ROLES
 
 
 @pytest.mark.parametrize(

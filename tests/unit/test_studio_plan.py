@@ -100,8 +100,8 @@ def test_the_words_cover_what_the_planner_says() -> None:
             assert english.has(f"plan.to.{change.name}")
     for part in plan(ask()).layout.parts:
         assert english.has(f"plan.memory_of.{part}")
-    said = [key for key in texts("en") if key.startswith("plan.said.")]
-    assert len(said) == len(published.CORRECTIONS)
+    claims = [key for key in texts("en") if key.startswith("plan.said.")]
+    assert len(claims) == len(published.CORRECTIONS)
     for n, correction in enumerate(published.CORRECTIONS):
         for key, original in (("said", correction.said), ("right", correction.right)):
             assert (
