@@ -150,7 +150,7 @@ def test_damaged_checkpoints_fall_back(trained: Path, fails: Failure, capsys: py
     newest.write_bytes(content)
     assert "SHA-256" in fails("sample", str(newest))
     run_ok("sample", str(trained), "--max-tokens", "3")
-    assert "step_00000004.pt passed over" in capsys.readouterr().err
+    assert "step_00000004.pt skipped" in capsys.readouterr().err
     run_ok("resume", str(trained), "--json")
     assert checkpoint.newest(RunFolder(trained)).step == 4
     for path in (trained / "checkpoints").glob("*.pt"):

@@ -74,12 +74,12 @@ def test_the_page_asks_for_what_its_address_says() -> None:
 def test_what_there_is_not(file: str, kind: str, word: str, client: TestClient) -> None:
     with pytest.raises(SheetError) as error:
         ref_of_file(file)
-    assert error.value.code == "sheet.unknown"
+    assert error.value.code == "sheet.not_found"
     assert (error.value.values["kind"], error.value.values["word"]) == (kind, word)
     if file.strip("."):
         answer = client.get(f"/sheets/{file}")
         assert answer.status_code == 404
-        assert answer.json() == {"code": "sheet.unknown", "error": error.value.message, "hint": error.value.hint}
+        assert answer.json() == {"code": "sheet.not_found", "error": error.value.message, "hint": error.value.hint}
 
 
 def test_runs_and_texts_that_there_are_not(client: TestClient, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_runs_and_texts_that_there_are_not(client: TestClient, tmp_path: Path) -
         assert answer.json()["code"] == code
     answer = client.get("/sheets/run.ko.pdf")  # whose?
     assert answer.status_code == 422
-    assert answer.json()["code"] == "sheet.no_run"
+    assert answer.json()["code"] == "sheet.no_run_yet"
 
 
 def test_a_folder_that_is_no_run_yet_says_so(client: TestClient, tmp_path: Path) -> None:

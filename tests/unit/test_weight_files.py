@@ -84,7 +84,7 @@ def test_a_file_that_goes_away_while_it_is_read_is_reported(files: WeightFiles, 
 
     with pytest.raises(CheckpointError) as error:
         files._keep(("any",), (LAST,), vanishing)
-    assert error.value.code == "checkpoint.unreadable"
+    assert error.value.code == "checkpoint.vanished"
     assert error.value.values["path"] == LAST
 
 

@@ -164,7 +164,7 @@ class Launcher:
 def _process(path: Path) -> psutil.Process | None:
     """Return the running process of a file. Another one may have its number by now, so the start time is compared."""
     try:
-        written = files.read_json(path.with_suffix(".json"), RunError)
+        written = files.read_json(path.with_suffix(".json"))
         process = psutil.Process(written["pid"])
         is_it = process.create_time() == written["born"] and process.status() != psutil.STATUS_ZOMBIE
         return process if is_it else None

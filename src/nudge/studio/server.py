@@ -58,7 +58,7 @@ def serve(runs: Path, address: Address) -> None:
     try:
         uvicorn.Server(config).run()
     except SystemExit as error:  # uvicorn could not listen
-        raise MachineError("port_taken", host=address.host, port=address.port) from error
+        raise MachineError("cannot_listen", host=address.host, port=address.port) from error
 
 
 def _application(runs: Path) -> FastAPI:

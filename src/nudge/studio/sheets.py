@@ -63,7 +63,7 @@ def ref_of_file(file: str, run: str | None = None, changed: str | None = None) -
     known = (("sheet", what, NAMES), ("language", language, LANGUAGES), ("format", form, FORMATS))
     for kind, word, words in (*known, ("sheet", file, [canonical])):
         if word not in words:
-            raise SheetError("unknown", kind=kind, word=word[:80], closest=nearest(word[:80], words))
+            raise SheetError("not_found", kind=kind, word=word[:80], closest=nearest(word[:80], words))
     return SheetRef(what=what, language=cast(Language, language), run=run, changed=changed), form
 
 
@@ -100,7 +100,7 @@ class Sheets:
         if ref.changed is not None:
             return self._changed[ref.changed]
         if ref.what == "run" and ref.run is None:
-            raise SheetError("no_run")
+            raise SheetError("no_run_yet")
         run = self.models.folder(ref.run).path if ref.what == "run" and ref.run else None
         return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 

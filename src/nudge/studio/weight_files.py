@@ -112,7 +112,7 @@ class WeightFiles:
                     return cast(Answer, self._kept[key])
             found = answer()  # not under the lock: the other thread goes on
         except OSError as error:  # a run deletes its oldest checkpoint at any moment
-            raise CheckpointError("unreadable", path=" or ".join(names), error=first_line(error)) from error
+            raise CheckpointError("vanished", path=" or ".join(names), error=first_line(error)) from error
         with self._keeping:
             self._kept[key] = found
             while len(self._kept) > N_KEPT:

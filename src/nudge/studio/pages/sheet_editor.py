@@ -1,7 +1,6 @@
 """Sheet: its Markdown, in a field with line numbers. The page is drawn again when the user stops typing."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
@@ -11,7 +10,6 @@ from nudge.studio.components import box, button, mark, refill, text
 from nudge.studio.visit import Visit
 
 PAUSE_S = 0.7
-_LINE = re.compile(r"\bline (\d+)\b")  # in the errors of nudge.sheet
 
 
 class Editor:
@@ -49,8 +47,7 @@ class Editor:
 
     def refuse(self, error: NudgeError) -> None:
         """Show why the text is not a sheet, and in which line."""
-        found = _LINE.search(error.message)
-        line = int(found[1]) if found else 0
+        line = error.values.get("line", 0)
         is_there = 1 <= line <= self.code.value.count("\n") + 1
         self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []
         with refill(self.wrong):

@@ -8,7 +8,7 @@ from nicegui import ui
 
 from nudge import config as configs
 from nudge.config import Config
-from nudge.errors import NudgeError, RunError
+from nudge.errors import NudgeError
 from nudge.events import Preparing
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
@@ -204,6 +204,6 @@ def _data(config: Config, t: Words) -> str:
 
 def _read_config(folder: RunFolder) -> Config | None:
     try:
-        return configs.from_dict(files.read_json(folder.run_json, RunError)["config"])
+        return configs.from_dict(files.read_json(folder.run_json)["config"])
     except (NudgeError, KeyError, TypeError):
         return None
