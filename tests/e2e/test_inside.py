@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import torch
 from playwright.sync_api import Page, expect
-from tests.e2e.conftest import Studio
+from tests.e2e.conftest import Studio, failure
 from torch import Tensor
 
 from nudge.infer import engine
@@ -227,7 +227,7 @@ def test_a_network_without_a_start_of_documents(
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
     run = add_run(tmp_path / "sorter").name
     page = visitor(f"{studio.url}/inside?run={run}&text=")
-    expect(page.locator(".message.bad")).to_be_visible()
+    expect(failure(page, "config.prompt_needed")).to_be_visible()
     expect(page.locator(".grid.inside")).to_be_hidden()  # there is nothing to show yet
     page.get_by_role("textbox").fill("C")  # one token
     expect(page.locator(".message.bad")).to_have_count(0)
@@ -238,9 +238,9 @@ def test_a_network_without_a_start_of_documents(
     expect(page.locator(".thumb")).to_have_count(9)
     expect(page.get_by_role("button", name="구글에서")).to_have_count(0)  # letters that are not in its vocabulary
     page.get_by_role("textbox").fill("")
-    expect(page.locator(".message.bad")).to_be_visible()
+    expect(failure(page, "config.prompt_needed")).to_be_visible()
     page.get_by_role("textbox").fill("CAB")
     expect(page.locator(".message.bad")).to_have_count(0)
     expect(page.locator(".at-first .sh")).to_have_text("[3]")
     page.get_by_role("textbox").fill("구")
-    expect(page.locator(".message.bad")).to_be_visible()
+    expect(failure(page, "tokenizer.unknown_character")).to_be_visible()

@@ -135,21 +135,21 @@ def test_hostile_and_impossible_prompts(
     expect(page.locator(".play-prompt")).to_have_text(hostile)
     expect(page.locator(".play-text img")).to_have_count(0)
     write(page, "too long " * 100)
-    expect(page.locator(".message.bad")).to_contain_text("32")  # the context
+    expect(failure(page, "config.prompt_too_long")).to_contain_text("32")
     write(page, "<b>", **{"Maximum tokens": "1001"})
     expect(failure(page, "config.too_many_tokens")).to_be_visible()
     write(page, "<b>", **{"Maximum tokens": "5", "Seed": "-1"})
     expect(failure(page, "config.not_whole")).to_contain_text("seed")
     page.get_by_label("Seed", exact=True).fill("0")
     write(page, "<b>", **{"Top-p": "7"})
-    expect(page.locator(".message.bad")).to_contain_text("top_p")
+    expect(failure(page, "config.out_of_range")).to_contain_text("top_p")
     write(page, "<b>", **{"Top-p": "0.9"})
     expect(status(page)).to_contain_text(re.compile("maximum of 5|end of text"))
     expect(page.locator(".message.bad")).to_have_count(0)
 
     page.goto(f"{studio.url}/play?run={alphabets['chars'].name}")
     write(page, "구글 Q")
-    expect(page.locator(".message.bad")).to_contain_text("'Q'")
+    expect(failure(page, "tokenizer.unknown_character")).to_contain_text("Q")
 
 
 def test_a_syllable_of_several_tokens_is_whole(
