@@ -141,24 +141,24 @@ def correction(**changed: object) -> dict[str, object]:
 def test_a_fact_that_is_written_wrongly_or_without_its_source_is_refused(
     kind: type, values: dict[str, object], message: str
 ):
-    with pytest.raises(ConfigError, match=message) as refused:
+    with pytest.raises(ValueError, match=message):
         facts.row(kind, values)
-    assert refused.value.hint
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "kind", "message"),
     [
-        ({"shape": "gpt2", "n_layers": 2}, "'mine' cannot be counted: .*'n_layers'"),
-        ({"shape": "gpt2", "n_layer": 2}, "'mine' cannot be counted: .*missing"),
-        ({"shape": "gpt5"}, "'mine' has an unknown shape 'gpt5'"),
+        ({"shape": "gpt2", "n_layers": 2}, TypeError, "'n_layers'"),
+        ({"shape": "gpt2", "n_layer": 2}, TypeError, "missing"),
+        ({"shape": "gpt5"}, KeyError, "gpt5"),
     ],
 )
-def test_a_network_that_is_written_wrongly_is_refused(values: dict[str, object], message: str):
-    with pytest.raises(ConfigError, match=message):
+def test_a_network_that_is_written_wrongly_is_refused(values: dict[str, object], kind: type[Exception], message: str):
+    with pytest.raises(kind, match=message):
         published.named_network("mine", {"mine": values})
-    with pytest.raises(ConfigError, match="unknown recipe"):
+    with pytest.raises(ConfigError) as refused:
         published.named_network("gpt2_smal", {"mine": values})
+    assert "gpt2_smal" in refused.value.message
 
 
 def test_names_are_told_apart():

@@ -1,4 +1,4 @@
-"""A plan's formulas, each with its numbers put in: anybody can compute them again."""
+"""The formulas of a plan with their numbers put in, so that anybody can compute them again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from nudge.util import formatting
 GB = 1e9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Formula:
-    """One step of a plan: `name = expression = value unit`."""
+    """One step of a plan: `name = expression = value unit`, and where it comes from."""
 
     name: str
     expression: str
@@ -24,7 +24,7 @@ class Formula:
 
     @property
     def shown(self) -> str:
-        """The value as a person writes it, with its unit."""
+        """Return the value with its unit, rounded for reading."""
         if self.unit == "$":
             return formatting.dollars(self.value)
         if self.value >= 1e15:
@@ -35,94 +35,99 @@ class Formula:
 
 
 def formulas(plan: Plan) -> tuple[Formula, ...]:
-    """Every formula behind a plan, in the order in which one needs the other."""
+    """Return every formula behind a plan; each uses only values of those before it."""
     failures = () if plan.ask.device.name == "cpu" else _failures(plan)
     return (*_model(plan), *_memory(plan), *_update(plan), *_run(plan), *failures)
 
 
 def _model(plan: Plan) -> Iterator[Formula]:
-    model, counts = plan.ask.model, plan.parameters
-    L, T, C, V = model.n_layer, model.block_size, model.n_embd, model.vocab_size
-    head = " + V*C" if model.untied else ""
+    model = plan.ask.model
+    L, T, C, V, N = model.n_layer, model.block_size, model.n_embd, model.vocab_size, matmul_parameters(model)
     positions = "" if model.rotary else f" + {T:,}*{C:,}"
+    head = f" + {V:,}*{C:,}" if model.untied else ""
     yield Formula(
-        name="parameters",
-        expression=f"{V:,}*{C:,}{positions} + {L}*(12*{C:,}^2 + 13*{C:,}) + 2*{C:,}"
-        + head.replace("V*C", f"{V:,}*{C:,}"),
-        value=counts.total,
-        unit="",
-        source="V*C + T*C + L*(12C^2 + 13C) + 2C: embeddings, blocks, last norm (Radford et al. 2019)",
+        "parameters",
+        f"{V:,}*{C:,}{positions} + {L}*(12*{C:,}^2 + 13*{C:,}) + 2*{C:,}{head}",
+        plan.parameters.total,
+        "",
+        "V*C + T*C + L*(12C^2 + 13C) + 2C: embeddings, blocks, last norm (Radford et al. 2019)",
     )
     yield Formula(
-        name="in products",
-        expression=f"{L}*12*{C:,}^2 + {V:,}*{C:,}",
-        value=matmul_parameters(model),
-        unit="",
-        source="N = L*12C^2 + V*C: what takes part in matrix products, the head once",
+        "in products",
+        f"{L}*12*{C:,}^2 + {V:,}*{C:,}",
+        N,
+        "",
+        "N = L*12C^2 + V*C: parameters in matrix products, the head once",
     )
     yield Formula(
-        name="per token",
-        expression=f"6*{matmul_parameters(model):,} + 12*{L}*{T:,}*{C:,}",
-        value=plan.flops_per_token,
-        unit="FLOP",
-        source="6N + 12LTC, forward and backward (Kaplan et al. 2020; PaLM, appendix B)",
+        "per token",
+        f"6*{N:,} + 12*{L}*{T:,}*{C:,}",
+        plan.flops_per_token,
+        "FLOP",
+        "6N + 12LTC, forward and backward (Kaplan et al. 2020; PaLM, appendix B)",
     )
     yield Formula(
-        name="tokens",
-        expression=f"{plan.steps:,} updates * {plan.ask.batch_tokens:,}",
-        value=plan.tokens,
-        unit="",
-        source=f"{plan.tokens_per_parameter:.1f} per parameter; about {CHINCHILLA} is optimal (Hoffmann et al. 2022)",
+        "tokens",
+        f"{plan.steps:,} updates * {plan.ask.batch_tokens:,}",
+        plan.tokens,
+        "",
+        f"{plan.tokens_per_parameter:.1f} per parameter; about {CHINCHILLA} is optimal (Hoffmann et al. 2022)",
     )
     yield Formula(
-        name="all work",
-        expression=f"{plan.tokens:,} * {plan.flops_per_token:,}",
-        value=plan.flops,
-        unit="FLOP",
-        source="tokens * work per token",
+        "all work",
+        f"{plan.tokens:,} * {plan.flops_per_token:,}",
+        plan.flops,
+        "FLOP",
+        "tokens * work per token",
     )
 
 
 def _memory(plan: Plan) -> Iterator[Formula]:
-    memory, ask = plan.layout.memory, plan.ask
-    N, shards = plan.parameters.total, ask.count if plan.layout.kind == "shard" else 1
-    by = f" / {shards}" if shards > 1 else ""
-    tokens = plan.layout.micro_batch * ask.model.block_size
-
-    def each(value: int) -> str:
-        return f"{value * shards / N:.6g}*{N:,}{by}"
-
-    table = 8 * ask.model.vocab_size * ask.model.n_embd
-    twice_more = memory.gradients == 4 * N // shards + table
-    gradients = f"({each(memory.gradients - table)} + {table:,})" if twice_more else each(memory.gradients)
-    hidden = 12 * ask.model.n_layer * ask.model.n_embd**2
-    moments = f"(8*{N:,} - 4*{hidden:,}){by}" if ask.optimizer == "muon" else each(memory.moments)
-    parts = (
-        ("weights", memory.weights, each(memory.weights), "float32"),
-        ("gradients", memory.gradients, gradients, "float32; at the end those of the word table twice more"),
-        ("moments", memory.moments, moments, "8N, two in float32; of the 12LC^2 that Muon updates, one"),
-        ("copies", memory.copies, f"{memory.copies:,}", "weights in bfloat16, 2 bytes each, while they are used"),
-        ("activations", memory.activations, f"{tokens:,}*{memory.activations // tokens:,}", "tokens of a pass * bytes"),
-        (
-            "logits",
-            memory.logits,
-            f"{tokens:,}*{memory.logits // tokens:,}",
-            "tokens of a pass * bytes: V numbers each",
-        ),
-        ("communication", memory.communication, f"{memory.communication:,}", "gradients on the way, or whole blocks"),
-        ("scratch", memory.scratch, f"{memory.scratch:,}", "what Muon computes with"),
-        ("CUDA", plan.layout.reserved_bytes, f"{plan.layout.reserved_bytes:,}", "itself and its libraries: assumed"),
-    )
-    for name, value, expression, source in parts:
-        if value:
-            yield Formula(name=name, expression=f"{expression} / 1e9", value=value / GB, unit="GB", source=source)
+    parts = [part for part in _memory_parts(plan) if part[1]]
+    for name, n_bytes, expression, source in parts:
+        yield Formula(name, f"{expression} / 1e9", n_bytes / GB, "GB", source)
     yield Formula(
-        name="memory",
-        expression=" + ".join(f"{value / GB:.4g}" for _, value, _, _ in parts if value),
-        value=plan.layout.needed_bytes / GB,
-        unit="GB",
-        source=f"of {plan.layout.memory_bytes / GB:.4g} GB: {ask.device.source}",
+        "memory",
+        " + ".join(f"{n_bytes / GB:.4g}" for _, n_bytes, *_ in parts),
+        plan.layout.needed_bytes / GB,
+        "GB",
+        f"of {plan.layout.memory_bytes / GB:.4g} GB: {plan.ask.device.source}",
     )
+
+
+def _memory_parts(plan: Plan) -> Iterator[tuple[str, int, str, str]]:
+    """Yield (name, bytes, expression, source) for each part of the memory of one GPU."""
+    memory, model, N = plan.layout.memory, plan.ask.model, plan.parameters.total
+    n_shards = plan.ask.count if plan.layout.kind == "shard" else 1
+    shared = f" / {n_shards}" if n_shards > 1 else ""
+    tokens = plan.layout.micro_batch * model.block_size
+
+    def per_parameter(n_bytes: int) -> str:
+        return f"{round(n_bytes * n_shards / N)}*{N:,}{shared}"
+
+    yield "weights", memory.weights, per_parameter(memory.weights), "float32"
+    # The peak is at the end of the backward pass if there are no logits any more and no scratch yet (model/sizes.py).
+    at_the_end = not memory.logits and not memory.scratch
+    table = 8 * model.vocab_size * model.n_embd if at_the_end else 0
+    gradients = per_parameter(memory.gradients - table)
+    source = "float32; at the end those of the word table twice more"
+    yield "gradients", memory.gradients, f"({gradients} + {table:,})" if table else gradients, source
+    hidden = 12 * model.n_layer * model.n_embd**2
+    muon = f"(8*{N:,} - 4*{hidden:,}){shared}"
+    moments = muon if plan.ask.optimizer == "muon" else per_parameter(memory.moments)
+    yield "moments", memory.moments, moments, "8N, two in float32; of the 12LC^2 that Muon updates, one"
+    yield "copies", memory.copies, f"{memory.copies:,}", "weights in bfloat16, 2 bytes each, while they are used"
+    for name, n_bytes, source in (
+        ("activations", memory.activations, "tokens of a pass * bytes"),
+        ("logits", memory.logits, "tokens of a pass * bytes: V numbers each"),
+    ):
+        yield name, n_bytes, f"{tokens:,}*{n_bytes // tokens:,}", source
+    for name, n_bytes, source in (
+        ("communication", memory.communication, "gradients on the way, or whole blocks"),
+        ("scratch", memory.scratch, "what Muon computes with"),
+        ("CUDA", plan.layout.reserved_bytes, "itself and its libraries: assumed"),
+    ):
+        yield name, n_bytes, f"{n_bytes:,}", source
 
 
 def _update(plan: Plan) -> Iterator[Formula]:
@@ -130,28 +135,28 @@ def _update(plan: Plan) -> Iterator[Formula]:
     here = ask.model.block_size * -(-ask.batch_tokens // ask.model.block_size // ask.count)
     again = " * 4/3" if plan.layout.recompute else ""
     yield Formula(
-        name="arithmetic",
-        expression=f"{here:,} tokens * {plan.flops_per_token:,}{again} / ({plan.peak_flops:.4g} * {reached.mfu:.3f})",
-        value=plan.compute_s,
-        unit="s",
-        source=f"on each GPU, per update; share of the peak: {reached.source}; peak: {ask.device.source}",
+        "arithmetic",
+        f"{here:,} tokens * {plan.flops_per_token:,}{again} / ({plan.peak_flops:.4g} * {reached.mfu:.3f})",
+        plan.compute_s,
+        "s",
+        f"on each GPU, per update; share of the peak: {reached.source}; peak: {ask.device.source}",
     )
     if plan.traffic:
         yield _traffic(plan, plan.traffic)
         yield Formula(
-            name="waiting",
-            expression=f"max(0, {plan.traffic.seconds:.4g} - {plan.traffic.hidden_s:.4g})",
-            value=plan.traffic.exposed_s,
-            unit="s",
-            source="traffic that does not fit under arithmetic: all-reduce runs under the backward half of the last "
+            "waiting",
+            f"max(0, {plan.traffic.seconds:.4g} - {plan.traffic.hidden_s:.4g})",
+            plan.traffic.exposed_s,
+            "s",
+            "traffic that does not fit under arithmetic: all-reduce runs under the backward half of the last "
             "pass, sharded weights under all of it",
         )
     yield Formula(
-        name="update",
-        expression=f"{plan.compute_s:.4g}" + (f" + {plan.traffic.exposed_s:.4g}" if plan.traffic else ""),
-        value=plan.step_s.likely,
-        unit="s",
-        source=f"from {plan.step_s.low:.4g} to {plan.step_s.high:.4g} s, with {reached.high:.0%} and {reached.low:.0%}",
+        "update",
+        f"{plan.compute_s:.4g}" + (f" + {plan.traffic.exposed_s:.4g}" if plan.traffic else ""),
+        plan.step_s.likely,
+        "s",
+        f"from {plan.step_s.low:.4g} to {plan.step_s.high:.4g} s, with {reached.high:.0%} and {reached.low:.0%}",
     )
 
 
@@ -163,46 +168,41 @@ def _traffic(plan: Plan, traffic: Traffic) -> Formula:
     else:
         expression = f"{plan.layout.passes} passes * 3*({n}-1)/{n} * {payload:,} / {bandwidth:.4g}"
         form = "3(n-1)/n * weights / bandwidth: gathered twice, gradients scattered once (ZeRO)"
-    return Formula(
-        name="traffic",
-        expression=expression,
-        value=traffic.seconds,
-        unit="s",
-        source=f"{form}; {traffic.link}, {BUS_SHARE:.0%} of the data sheet",
-    )
+    source = f"{form}; {traffic.link}, {BUS_SHARE:.0%} of the data sheet"
+    return Formula("traffic", expression, traffic.seconds, "s", source)
 
 
 def _run(plan: Plan) -> Iterator[Formula]:
     ask = plan.ask
     yield Formula(
-        name="tokens/s",
-        expression=f"{ask.batch_tokens:,} / {plan.step_s.likely:.4g}",
-        value=plan.tokens_per_s.likely,
-        unit="",
-        source="tokens of an update / its time",
+        "tokens/s",
+        f"{ask.batch_tokens:,} / {plan.step_s.likely:.4g}",
+        plan.tokens_per_s.likely,
+        "",
+        "tokens of an update / its time",
     )
     yield Formula(
-        name="time",
-        expression=f"{plan.steps:,} * {plan.step_s.likely:.4g} / 3600",
-        value=plan.hours.likely,
-        unit="h",
-        source="updates * time of one; without evaluation, samples and checkpoints",
+        "time",
+        f"{plan.steps:,} * {plan.step_s.likely:.4g} / 3600",
+        plan.hours.likely,
+        "h",
+        "updates * time of one; without evaluation, samples and checkpoints",
     )
     if plan.usd and ask.price:
         yield Formula(
-            name="cost",
-            expression=f"{plan.hours.likely:.4g} h * {ask.count} * ${ask.price.usd_per_hour:g}",
-            value=plan.usd.likely,
-            unit="$",
-            source=f"price per GPU-hour, {ask.price.date}: {ask.price.source}",
+            "cost",
+            f"{plan.hours.likely:.4g} h * {ask.count} * ${ask.price.usd_per_hour:g}",
+            plan.usd.likely,
+            "$",
+            f"price per GPU-hour, {ask.price.date}: {ask.price.source}",
         )
     if ask.device.watts:
         yield Formula(
-            name="energy",
-            expression=f"{plan.hours.likely:.4g} h * {ask.count} * {ask.device.watts / 1000:g} kW",
-            value=plan.energy_kwh.likely,
-            unit="kWh",
-            source="GPUs alone at their limit; no PUE: hosts and cooling come on top",
+            "energy",
+            f"{plan.hours.likely:.4g} h * {ask.count} * {ask.device.watts / 1000:g} kW",
+            plan.energy_kwh.likely,
+            "kWh",
+            "GPUs alone at their limit; no PUE: hosts and cooling come on top",
         )
 
 
@@ -210,24 +210,24 @@ def _failures(plan: Plan) -> Iterator[Formula]:
     ask, failures = plan.ask, plan.failures
     writers = -(-ask.count // ask.device.per_node) if plan.layout.kind == "shard" else 1
     yield Formula(
-        name="failures",
-        expression=f"{FAILURES_PER_GPU_HOUR:.3g} * {ask.count} * {plan.hours.likely:.4g} h",
-        value=failures.expected,
-        unit="",
-        source="Llama 3 report: 419 in 54 days on 16,384 GPUs",
+        "failures",
+        f"{FAILURES_PER_GPU_HOUR:.3g} * {ask.count} * {plan.hours.likely:.4g} h",
+        failures.expected,
+        "",
+        "Llama 3 report: 419 in 54 days on 16,384 GPUs",
     )
     by = f" / {writers} nodes" if writers > 1 else ""
     yield Formula(
-        name="one checkpoint",
-        expression=f"12 * {plan.parameters.total:,} / {DISK_BYTES_PER_S:.3g}{by}",
-        value=failures.checkpoint_s,
-        unit="s",
-        source="weights and two moments in float32; disk: 0.5 GB/s assumed",
+        "one checkpoint",
+        f"12 * {plan.parameters.total:,} / {DISK_BYTES_PER_S:.3g}{by}",
+        failures.checkpoint_s,
+        "s",
+        "weights and two moments in float32; disk: 0.5 GB/s assumed",
     )
     yield Formula(
-        name="save every",
-        expression=f"sqrt(2 * {failures.checkpoint_s:.4g} s * {failures.mtbf_hours * 3600:.4g} s)",
-        value=failures.save_every_s / 60,
-        unit="min",
-        source="sqrt(2 * checkpoint time * mean time between failures) (Young 1974)",
+        "save every",
+        f"sqrt(2 * {failures.checkpoint_s:.4g} s * {failures.mtbf_hours * 3600:.4g} s)",
+        failures.save_every_s / 60,
+        "min",
+        "sqrt(2 * checkpoint time * mean time between failures) (Young 1974)",
     )

@@ -1,4 +1,7 @@
-"""Facts in TOML files beside this module: each becomes a dataclass, and is checked when it is read."""
+"""The TOML files beside this module: each table becomes a dataclass, and is checked when it is read.
+
+The files are part of the package, so a mistake in one is a bug: it raises ValueError and shows its traceback.
+"""
 
 import dataclasses
 import tomllib
@@ -9,42 +12,40 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from nudge.errors import ConfigError, nearest
-
 T = TypeVar("T")
 
 
 @cache
 def read(name: str) -> dict[str, Any]:
-    """The tables of one of the files, which is read once."""
+    """Return the tables of a file, which is read only once."""
     return tomllib.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
 
 
 def rows(kind: type[T], tables: Sequence[Mapping[str, Any]]) -> tuple[T, ...]:
-    """Make one of that dataclass from each table. Raises: ConfigError, as `row` does."""
+    """Make one instance of a dataclass from each table. Raises: ValueError, as `row` does."""
     return tuple(row(kind, table) for table in tables)
 
 
 def row(kind: type[T], values: Mapping[str, Any]) -> T:
-    """Make one of that dataclass.
+    """Make an instance of a dataclass from a table.
 
-    Raises: ConfigError for an unknown key, one that is missing (a source above all), or a value of another type.
+    Raises: ValueError for an unknown or missing key (also an empty source), or a value of the wrong type.
     """
     hints = typing.get_type_hints(kind)
     what = f"{kind.__name__} {next(iter(values.values()), '')!r}"
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
         if field.default is dataclasses.MISSING and values.get(field.name, "") == "":
-            raise ConfigError(f"{what} has no '{field.name}'", f"give it one: {field.name} = ...")
+            raise ValueError(f"{what} has no '{field.name}'")
     for key, value in values.items():
         if key not in hints:
-            raise ConfigError(f"{what} has an unknown key '{key}'", nearest(key, hints))
+            raise ValueError(f"{what} has an unknown key '{key}'")
         if not _is_a(value, hints[key]):
-            raise ConfigError(f"{what}: {key} cannot be {value!r}", f"expected {hints[key]}")
+            raise ValueError(f"{what}: {key} cannot be {value!r}, expected {hints[key]}")
     return kind(**values)
 
 
 def _is_a(value: object, hint: Any) -> bool:
-    """Whether the value is of that type. A whole number is a float, too."""
+    """Return whether a value has that type. A whole number is also a float."""
     if isinstance(hint, types.UnionType):
         return any(_is_a(value, option) for option in typing.get_args(hint))
     if typing.get_origin(hint) is Literal:
