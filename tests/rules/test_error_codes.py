@@ -10,9 +10,7 @@ from nudge import errors
 
 ROOT = Path(__file__).parents[2]
 KINDS = {
-    kind.__name__: kind.family
-    for base in errors.NudgeError.__subclasses__()
-    for kind in (base, *base.__subclasses__())
+    kind.__name__: kind.family for base in errors.NudgeError.__subclasses__() for kind in (base, *base.__subclasses__())
 }
 OWN = {"where", "speaks"}  # keyword arguments that are no value of the wording
 
@@ -48,7 +46,9 @@ def test_each_error_has_a_wording_and_its_values():
 
 
 def test_no_wording_is_left_over():
-    used = {(KINDS[getattr(call.func, "attr", getattr(call.func, "id", ""))], call.args[0].value) for _, call in raised()}
+    used = {
+        (KINDS[getattr(call.func, "attr", getattr(call.func, "id", ""))], call.args[0].value) for _, call in raised()
+    }
     assert {(family, name) for family, names in errors.catalog().items() for name in names} == used
 
 

@@ -171,7 +171,7 @@ def test_time_to_loss(nudge: Nudge, nanogpt: Path, tmp_path: Path):
     [
         (("train", "--recipe", "gpt9"), "unknown recipe"),
         (("train", "--peer", "nanogtp"), "no peer 'nanogtp'"),
-        (("train", "--nanogpt", "nowhere"), "there is no "),
+        (("train", "--nanogpt", "nowhere"), "nowhere' does not exist"),
         (("decode", "--recipe", "llm_viz"), "do not fit the context of 11"),
         (("decode", "--recipe", "tiny", "--tokens", "4", "--plot", "bars.gif"), ".png or .svg"),
         (("tokenize", "nowhere.txt"), "nowhere.txt"),
@@ -333,7 +333,7 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
         "nudge beside peer",
         "2.00x",
         "fewer than 5 rounds",
-        "peer missed the target in 1 of 1 runs: counted with its whole recipe's time, which favours it",
+        "peer missed the target in 1 of 1 runs: counted with its whole recipe's time, which favors it",
         "nobody: not installed: pip install nobody",
     ):
         assert words in said

@@ -64,7 +64,7 @@ def test_a_budget_and_a_time_leave_something_open() -> None:
         ({"budget": "inf"}, "budget 'inf' is not a number"),
         ({"budget": "0"}, "above 0"),
         ({"hours": "-1"}, "above 0"),
-        ({"budget": "1", "hours": "1"}, "both given"),
+        ({"budget": "1", "hours": "1"}, "only one of --budget, --hours"),
         ({"budget": "1", "tokens": "1M"}, "both say how far"),
         ({"hours": "1", "count": "8", "tokens": "1M"}, "both say how far"),
         ({"dtype": "int3"}, "unknown dtype"),

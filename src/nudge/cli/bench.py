@@ -1,4 +1,4 @@
-"""`nudge bench`: how fast this is here, beside other programs and against what the machine can do at best."""
+"""`nudge bench`: the speed of nudge, compared with other programs and with the limits of this machine."""
 
 import json
 import os
@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nudge.errors import ConfigError
+from nudge.errors import RunError
 
 if TYPE_CHECKING:
     from nudge.bench.suites import Suite
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-PATH = click.Path(resolve_path=True, path_type=Path)
+EXISTING = click.Path(exists=True, resolve_path=True, path_type=Path)
+NEW = click.Path(resolve_path=True, path_type=Path)
 
 
 def common(command: Command) -> Command:
-    """The options that all of them have."""
+    """Add the options that all benchmarks share."""
     for option in reversed(
         (
             click.option("--rounds", default=7, type=click.IntRange(min=1), help="Measured turns of each contender."),
-            click.option("--threads", type=click.IntRange(min=1), help="Of each contender. [default: every core]"),
-            click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; may be repeated."),
-            click.option("--json", "as_json", is_flag=True, help="Print everything that was measured as JSON."),
-            click.option("--plot", type=PATH, metavar="FILE", help="Draw the medians as a .png or .svg, too."),
+            click.option(
+                "--threads", type=click.IntRange(min=1), help="Threads of each contender. [default: all cores]"
+            ),
+            click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; can be repeated."),
+            click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON."),
+            click.option("--plot", type=NEW, metavar="FILE", help="Also draw the medians as a .png or .svg."),
         )
     ):
         command = option(command)
@@ -37,9 +40,9 @@ def common(command: Command) -> Command:
 
 @click.group()
 def bench() -> None:
-    """Measure speed beside other programs, and against this machine's limits.
+    """Compare speed with other programs and with this machine's limits.
 
-    Everybody runs in a process of its own and is measured by turns. A peer that is not installed is left out and named.
+    Each contender runs in its own process, and they take turns. A peer that is not installed is skipped and named.
 
     \b
     Example:
@@ -50,14 +53,19 @@ def bench() -> None:
 
 @bench.command()
 @click.option("--recipe", default="gpt2_small", metavar="NAME", help="The network's sizes.")
-@click.option("--batch", type=click.IntRange(min=1), help="Windows of an update. [default: so many that 4,096 tokens]")
-@click.option("--context", type=click.IntRange(min=1), help="Tokens of a window. [default: the recipe's]")
-@click.option("--update", multiple=True, metavar="KIND", help="Our path, not the one the probe chooses; repeatable.")
-@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
-@click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
-@click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Seconds of a turn, about.")
+@click.option("--batch", type=click.IntRange(min=1), help="Windows per update. [default: 4,096 tokens' worth]")
+@click.option("--context", type=click.IntRange(min=1), help="Tokens per window. [default: the recipe's]")
+@click.option(
+    "--update",
+    multiple=True,
+    metavar="KIND",
+    help="fast, compiled or eager; can be repeated. [default: the probe's choice]",
+)
+@click.option("--nanogpt", type=EXISTING, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--llmc", type=EXISTING, metavar="DIR", help="A checkout of llm.c.")
+@click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
 @common
 def train(
     recipe: str,
@@ -73,8 +81,8 @@ def train(
 ) -> None:
     """Measure training: tokens per second.
 
-    An update is forward, backward, clipping and AdamW, on random tokens. Peers are nanoGPT (as shipped for a CPU, and
-    at its best), Hugging Face transformers, and llm.c's C program.
+    An update is forward, backward, clipping and AdamW on random tokens. The peers are nanoGPT (as shipped for a CPU,
+    and with its best settings), Hugging Face transformers, and llm.c's C program.
 
     \b
     Example:
@@ -85,7 +93,6 @@ def train(
     from nudge import recipes
     from nudge.bench import suites
 
-    _must_exist(nanogpt, llmc)
     config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
     if device:
         config = configs.override(config, {"machine": {"device": device}})
@@ -107,15 +114,17 @@ def train(
 
 @bench.command()
 @click.argument("source", required=False)
-@click.option("--recipe", default="gpt2_small", metavar="NAME", help="The sizes of random weights, without a SOURCE.")
-@click.option("--batch", default=1, type=click.IntRange(min=1), help="Sequences at once.")
+@click.option(
+    "--recipe", default="gpt2_small", metavar="NAME", help="The sizes of random weights if there is no SOURCE."
+)
+@click.option("--batch", default=1, type=click.IntRange(min=1), help="Sequences written at once.")
 @click.option("--prompt", default=32, type=click.IntRange(min=1), help="Tokens to read first.")
-@click.option("--tokens", default=64, type=click.IntRange(min=1), help="Tokens to write then.")
+@click.option("--tokens", default=64, type=click.IntRange(min=1), help="Tokens to write after them.")
 @click.option(
     "--dtype",
     multiple=True,
     type=click.Choice(("float32", "bfloat16", "int8")),
-    help="Of the weights; may be repeated. [default: all]",
+    help="Number type of the weights; can be repeated. [default: all]",
 )
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
 @common
@@ -131,8 +140,8 @@ def decode(
 ) -> None:
     """Measure writing: milliseconds per token.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, random weights of a recipe's sizes. Peers are
-    Hugging Face transformers, CTranslate2 and llama.cpp. All have the same weights and write the likeliest tokens.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the weights are random. The peers are
+    Hugging Face transformers, CTranslate2 and llama.cpp. All use the same weights and write the most likely tokens.
 
     \b
     Example:
@@ -169,13 +178,15 @@ def decode(
 @bench.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
-@click.option("--cores", multiple=True, type=click.IntRange(min=1), help="May be repeated. [default: 1, and 2 if here]")
+@click.option(
+    "--cores", multiple=True, type=click.IntRange(min=1), help="Number of cores; can be repeated. [default: 1 and 2]"
+)
 @common
 def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measuring: Any) -> None:
     """Measure encoding: megabytes of text per second.
 
-    It turns text into GPT-2's ids. FILE are files, folders and globs of text, as for 'nudge data prepare'. Peers are
-    tiktoken and tokenizers, with the same vocabulary; their ids are compared with ours.
+    Each contender turns text into GPT-2's ids. FILE is text as for 'nudge data prepare': files, folders and globs. The
+    peers are tiktoken and tokenizers with the same vocabulary; their ids are compared with nudge's.
 
     \b
     Example:
@@ -196,14 +207,20 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 
 
 @bench.command("time-to-loss")
-@click.option("--text", type=PATH, required=True, metavar="FILE", help="Learn its characters; its last tenth tests.")
+@click.option(
+    "--text",
+    type=EXISTING,
+    required=True,
+    metavar="FILE",
+    help="Text to learn by characters; its last tenth validates.",
+)
 @click.option("--target", default=1.91, help="The validation loss to reach, in nats per character.")
-@click.option("--recipe", default="tiny", metavar="NAME", help="Ours, with the sizes of nanoGPT's network.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of our run.")
-@click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between two measurements of the loss.")
-@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
-@click.option("--nanogpt-lr", default=4e-3, help="The learning rate of nanoGPT, tuned.")
-@click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="Its updates, tuned.")
+@click.option("--recipe", default="tiny", metavar="NAME", help="nudge's recipe, with the sizes of nanoGPT's network.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
+@click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between measurements of the loss.")
+@click.option("--nanogpt", type=EXISTING, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--nanogpt-lr", default=4e-3, help="The tuned learning rate of nanoGPT.")
+@click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="The tuned number of its updates.")
 @common
 def time_to_loss(
     text: Path,
@@ -218,8 +235,8 @@ def time_to_loss(
 ) -> None:
     """Measure learning: seconds until a loss is reached.
 
-    The peer is nanoGPT's recipe for a CPU (4 layers, 4 heads, 128 channels, 64 characters), as shipped and with its
-    learning rate tuned. Seconds are those of updates alone. A round is a whole run with a seed of its own.
+    The peer is nanoGPT's recipe for a CPU (4 layers, 4 heads, 128 channels, 64 characters), as shipped and with a tuned
+    learning rate. Only the time of updates counts. A round is a whole run with its own seed.
 
     \b
     Example:
@@ -229,7 +246,6 @@ def time_to_loss(
     from nudge import recipes
     from nudge.bench import suites
 
-    _must_exist(text, nanogpt)
     config = configs.override(recipes.recipe(recipe), {"model": suites.shape(suites.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
@@ -247,22 +263,16 @@ def time_to_loss(
         _measure(suite, device="cpu", **measuring)
 
 
-def _must_exist(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None and not path.exists():
-            raise ConfigError(f"there is no {path}", "check the path")
-
-
-def _threads(asked: int | None) -> int:
+def _threads(threads: int | None) -> int:
     from nudge.util.cpu import usable_cores
 
-    return asked or usable_cores()
+    return threads or usable_cores()
 
 
-def _device(asked: str | None) -> str:
+def _device(device: str | None) -> str:
     import torch
 
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _measure(
@@ -275,12 +285,12 @@ def _measure(
     plot: Path | None,
     device: str | None,
 ) -> None:
-    """Let them play, and show what was found."""
+    """Run the contenders in turns and print the results."""
     from nudge.bench import pictures, reports, runner, suites
     from nudge.cli import benchtable
 
     if plot:
-        pictures.check(plot)  # before minutes are spent
+        pictures.check(plot)  # before minutes of measuring
     suite, threads = suite.only(peer), _threads(threads)
     machine = suites.machine(threads=threads, device=device)
     report = reports.Report(suite, machine)
@@ -289,8 +299,8 @@ def _measure(
         report.add(event)
     found = report.as_dict(_about(threads, rounds))
     if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):
-        why = next(contender["absent"] for contender in found["contenders"] if contender["ours"])
-        raise ConfigError(f"nothing of ours was measured: {why}", "choose other settings")
+        reason = next(contender["absent"] for contender in found["contenders"] if contender["ours"])
+        raise RunError("nothing_measured", reason=reason)
     if plot:
         pictures.draw(found, plot)
     if as_json:
@@ -300,7 +310,7 @@ def _measure(
 
 
 def _about(threads: int, rounds: int) -> dict[str, Any]:
-    """The machine and the versions, so that the figures can be dated."""
+    """Return the machine, the command and the versions that belong to the measurements."""
     import psutil
     import torch
 

@@ -1,13 +1,14 @@
-"""`nudge inspect`: what is inside a checkpoint, as a tree with numbers."""
+"""`nudge inspect`: the parameters of a checkpoint as a tree, and their values."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.errors import ConfigError
 from nudge.util.formatting import count, percent, significant, size
 from nudge.util.terminal_text import bar, readable
 
@@ -29,16 +30,16 @@ ROWS = 7  # of a histogram, in lines
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 COLORS = {"embedding": "dark_orange", "attention": "blue", "mlp": "cyan", "norm": "magenta", "head": "yellow"}
 MOST_MOVED = 10
-WIDE, WIDEST = 126, 160  # columns of a terminal from which more is said
+WIDE, WIDEST = 126, 160  # widths of a terminal from which the tree has more columns
 
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--tensor", "name", metavar="NAME", help="Statistics and histogram of one parameter.")
-@click.option("--neighbours", "text", metavar="TEXT", help="The tokens that lie nearest to those of TEXT in wte.")
-@click.option("--against", metavar="OTHER", help="How far each part moved from OTHER to SOURCE.")
-@click.option("--all", "every", is_flag=True, help="Open every block, not only the first.")
-@click.option("--verify/--no-verify", default=True, help="Compare the SHA-256, which reads all of the file.")
+@click.option("--tensor", "name", metavar="NAME", help="Show statistics and a histogram of one parameter.")
+@click.option("--neighbours", "text", metavar="TEXT", help="Show the tokens nearest to those of TEXT in wte.")
+@click.option("--against", metavar="OTHER", help="Show how far each part moved from OTHER to SOURCE.")
+@click.option("--all", "every", is_flag=True, help="Expand every block, not only the first.")
+@click.option("--verify/--no-verify", default=True, help="Check the SHA-256, which reads the whole file.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 def inspect(
     source: str | None,
@@ -51,8 +52,8 @@ def inspect(
 ) -> None:
     """Show what is inside a checkpoint: its parameters as a tree.
 
-    SOURCE is a run folder, a checkpoint, an imported folder, or a model.safetensors of a GPT-2 (or its folder); left
-    out, the newest run under runs/. Beside the parameters a checkpoint keeps what training needs to go on.
+    SOURCE is a run folder, a checkpoint, an imported folder, or a model.safetensors of a GPT-2 (or its folder). Without
+    it, the newest run under runs/ is used. Besides its parameters, a checkpoint holds what training needs to continue.
 
     \b
     Example:
@@ -61,6 +62,7 @@ def inspect(
       nudge inspect runs/first --neighbours "def"
       nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
     """
+    from nudge.cli.output import finite, make_console
     from nudge.look.changes import difference
     from nudge.look.inspection import weights
 
@@ -69,10 +71,9 @@ def inspect(
     nearest = _nearest(found, text) if text is not None else None
     moved = difference(weights(against, verify=verify), found) if against is not None else None
     if as_json:
-        click.echo(json.dumps(_strict(_described(found, histogram, nearest, moved)), indent=2, ensure_ascii=False))
+        values = finite(_described(found, histogram, nearest, moved))
+        click.echo(_clean(json.dumps(values, indent=2, ensure_ascii=False)))
         return
-    from nudge.cli.live import make_console
-
     console = make_console()
     _show_head(console, found)
     if histogram is not None:
@@ -87,15 +88,13 @@ def inspect(
 
 
 def _nearest(found: "Weights", text: str) -> "Nearest":
-    """For each token of the text, those whose rows of wte are most alike."""
-    from nudge.errors import ConfigError
+    """Return the nearest neighbors in wte of each token of the text."""
     from nudge.look.values import neighbours
 
     tokenizer, table = found.tokenizer(), found.tensor("wte.weight")
     tokens = tokenizer.encode(text)
     if not tokens:
-        raise ConfigError("no token to find neighbours of", 'for example --neighbours "the"')
-
+        raise ConfigError("no_token_in_text")
     return [
         (
             token,
@@ -107,7 +106,7 @@ def _nearest(found: "Weights", text: str) -> "Nearest":
 
 
 def _text(tokenizer: "Tokenizer", token: int) -> str:
-    """The text of a token; a piece of a character as its bytes, one without any text as its number."""
+    """Return the text of a token, or its bytes if they are part of a character, or its id if it has no text."""
     text = tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None
     if text is None:
         return f"<{token}>"
@@ -120,7 +119,7 @@ def _text(tokenizer: "Tokenizer", token: int) -> str:
 def _described(
     found: "Weights", histogram: "Histogram | None", nearest: "Nearest | None", moved: "Difference | None"
 ) -> dict[str, Any]:
-    """Everything that was found, for a program."""
+    """Return all findings for a program."""
     described: dict[str, Any] = {
         "source": str(found.path),
         "format": found.format,
@@ -152,24 +151,13 @@ def _described(
     return described
 
 
-def _strict(value: Any) -> Any:
-    """The value without NaN and infinity, which JSON does not have: null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _strict(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(inner) for inner in value]
-    return _clean(value) if isinstance(value, str) else value
-
-
 def _clean(text: str) -> str:
-    """What can be printed: a name in a file may hold halves of characters."""
+    """Replace what cannot be printed: a name in a file may contain half a character."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _line(text: str) -> str:
-    """A name or a token as one visible line."""
+    """Return a name or a token as one visible line."""
     return readable(_clean(text)).replace("\n", "⏎").replace("\t", "⇥")
 
 
@@ -182,14 +170,14 @@ def _show_head(console: "Console", found: "Weights") -> None:
         facts.append(f"step {found.step:,}")
     console.print(Text(_line(str(found.path)), style="bold"))
     console.print(Text(" · ".join(facts)))
-    said = {"verified": "SHA-256 verified", "not recorded": "not verified: no SHA-256 of it was recorded"}
-    console.print(Text(said.get(found.checksum, "not verified: --no-verify"), style="dim"))
+    words = {"verified": "SHA-256 verified", "not recorded": "not verified: no SHA-256 of it was recorded"}
+    console.print(Text(words.get(found.checksum, "not verified: --no-verify"), style="dim"))
     for note in found.notes:
         console.print(Text(_line(note), style="yellow"))
     renamed = next((p for p in found.parameters if p.stored_as != p.name and p.block is not None), None)
     if renamed:
-        words = f"names are nudge's: {renamed.name} is {renamed.stored_as} in the file"
-        console.print(Text(words, style="dim"))
+        example = f"names are nudge's: {renamed.name} is {renamed.stored_as} in the file"
+        console.print(Text(example, style="dim"))
     console.print()
 
 
@@ -231,7 +219,7 @@ def _show_tree(console: "Console", found: "Weights", every: bool) -> None:
 
 
 def _rows(node: "Node", depth: int, every: bool) -> "Iterable[tuple[int, Node]]":
-    """The lines of the tree; of the blocks, which are alike, the first is open."""
+    """Yield the lines of the tree. The blocks are alike, so only the first is expanded."""
     yield depth, node
     opened = False
     for child in node.children:
@@ -243,7 +231,7 @@ def _rows(node: "Node", depth: int, every: bool) -> "Iterable[tuple[int, Node]]"
 
 
 def _show_beside(console: "Console", found: "Weights") -> None:
-    """What the file keeps beside the parameters."""
+    """Print what the file holds besides the parameters."""
     from rich.text import Text
 
     rows = [
@@ -297,7 +285,7 @@ def _show_histogram(console: "Console", found: "Weights", histogram: "Histogram"
 
 
 def _columns(counts: Sequence[int]) -> list[str]:
-    """A histogram as lines of block characters, the highest first; what is there at all is seen."""
+    """Return a histogram as lines of block characters, from top to bottom. A count above 0 is always visible."""
     most = max(max(counts), 1)
     heights = [max(round(8 * ROWS * n / most), 1 if n else 0) for n in counts]
     return ["".join(EIGHTHS[min(max(height - 8 * row, 0), 8)] for height in heights) for row in reversed(range(ROWS))]

@@ -120,7 +120,7 @@ class Plan:
 
     @property
     def is_extrapolated(self) -> bool:
-        """Return whether every published run was larger. The forecast is then a lower bound: it ignores kernel starts."""
+        """Return whether every published run was larger. A forecast is then a lower bound: it ignores kernel starts."""
         smallest = min(run.network.matmul_parameters for run in RUNS if not run.why_left_out)
         return self.ask.device.name != "cpu" and matmul_parameters(self.ask.model) < smallest
 
