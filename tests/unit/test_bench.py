@@ -171,7 +171,7 @@ def test_time_to_loss(nudge: Nudge, nanogpt: Path, tmp_path: Path):
     [
         (("train", "--recipe", "gpt9"), "unknown recipe"),
         (("train", "--peer", "nanogtp"), "no peer 'nanogtp'"),
-        (("train", "--nanogpt", "nowhere"), "nowhere' does not exist"),
+        (("train", "--nanogpt", "nowhere"), "nowhere does not exist"),
         (("decode", "--recipe", "llm_viz"), "do not fit the context of 11"),
         (("decode", "--recipe", "tiny", "--tokens", "4", "--plot", "bars.gif"), ".png or .svg"),
         (("tokenize", "nowhere.txt"), "nowhere.txt"),

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nudge.errors import RunError
+from nudge.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from nudge.bench.suites import Suite
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-EXISTING = click.Path(exists=True, resolve_path=True, path_type=Path)
-NEW = click.Path(resolve_path=True, path_type=Path)
+PATH = click.Path(resolve_path=True, path_type=Path)
 
 
 def common(command: Command) -> Command:
@@ -31,7 +30,7 @@ def common(command: Command) -> Command:
             ),
             click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; can be repeated."),
             click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON."),
-            click.option("--plot", type=NEW, metavar="FILE", help="Also draw the medians as a .png or .svg."),
+            click.option("--plot", type=PATH, metavar="FILE", help="Also draw the medians as a .png or .svg."),
         )
     ):
         command = option(command)
@@ -61,8 +60,8 @@ def bench() -> None:
     metavar="KIND",
     help="fast, compiled or eager; can be repeated. [default: the probe's choice]",
 )
-@click.option("--nanogpt", type=EXISTING, metavar="DIR", help="A checkout of nanoGPT.")
-@click.option("--llmc", type=EXISTING, metavar="DIR", help="A checkout of llm.c.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
@@ -93,6 +92,7 @@ def train(
     from nudge import recipes
     from nudge.bench import suites
 
+    _check_paths(nanogpt, llmc)
     config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
     if device:
         config = configs.override(config, {"machine": {"device": device}})
@@ -209,7 +209,7 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 @bench.command("time-to-loss")
 @click.option(
     "--text",
-    type=EXISTING,
+    type=PATH,
     required=True,
     metavar="FILE",
     help="Text to learn by characters; its last tenth validates.",
@@ -218,7 +218,7 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 @click.option("--recipe", default="tiny", metavar="NAME", help="nudge's recipe, with the sizes of nanoGPT's network.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
 @click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between measurements of the loss.")
-@click.option("--nanogpt", type=EXISTING, metavar="DIR", help="A checkout of nanoGPT.")
+@click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
 @click.option("--nanogpt-lr", default=4e-3, help="The tuned learning rate of nanoGPT.")
 @click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="The tuned number of its updates.")
 @common
@@ -246,6 +246,7 @@ def time_to_loss(
     from nudge import recipes
     from nudge.bench import suites
 
+    _check_paths(text, nanogpt)
     config = configs.override(recipes.recipe(recipe), {"model": suites.shape(suites.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
     with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
@@ -261,6 +262,12 @@ def time_to_loss(
             work=Path(work),
         )
         _measure(suite, device="cpu", **measuring)
+
+
+def _check_paths(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ConfigError("no_such_path", path=path)
 
 
 def _threads(threads: int | None) -> int:
