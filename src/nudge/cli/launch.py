@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import inspect
 import json
 import os
 import shlex
@@ -140,8 +139,7 @@ def check_training(params: dict[str, Any]) -> "Config":
     """Check what `nudge train` checks before it reads text. Raises: ConfigError, DataError."""
     from nudge.data.prepare import find_text
 
-    known = inspect.signature(make_config).parameters
-    config = make_config(**{name: value for name, value in params.items() if name in known})
+    config = make_config(**params)
     if not config.init:  # otherwise the sizes come from the checkpoint
         configs.check(config)
     elif not Path(config.init).exists():

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from nudge.events import Event
 
 
+SETTINGS = {  # option: the setting that it changes
+    "seed": "seed",
+    "init": "init",
+    "paths": "data.paths",
+    "tokenizer": "data.tokenizer",
+    "field": "data.field",
+    "steps": "train.steps",
+    "minutes": "train.minutes",
+    "sample_every": "sample.every",
+    "eval_every": "eval.every",
+    "save_every": "save.every",
+    "shard": "machine.shard",
+}
+
+
 class Count(click.ParamType[int]):
     """A number of tokens: 500000, 5e5, 10M, 33.5B."""
 
@@ -110,58 +125,34 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     watch(continue_run(run, steps=steps, minutes=minutes), as_json=as_json)
 
 
-def make_config(
-    *,
-    recipe: str,
-    data: tuple[str, ...],
-    more_data: tuple[str, ...],
-    config_file: str | None,
-    settings: tuple[str, ...],
-    steps: int | None,
-    tokens: int | None,
-    minutes: float | None,
-    init: str | None,
-    tokenizer: str | None,
-    field: str | None,
-    seed: int | None,
-    sample_every: int | None,
-    eval_every: int | None,
-    save_every: int | None,
-    shard: bool = False,
-) -> "Config":
-    """Return the recipe, changed by the file, then by --set, then by the other options. Raises: ConfigError."""
+def make_config(**options: Any) -> "Config":
+    """Return the recipe, changed by the file, then by --set, then by the other options of `nudge train`.
+
+    Raises: ConfigError.
+    """
     from nudge import config as configs
     from nudge import recipes
 
-    if more_data and not data:
-        raise ConfigError("text_without_data", path=more_data[0])
-    if sum(option is not None for option in (steps, tokens, minutes)) > 1:
+    if options["more_data"] and not options["data"]:
+        raise ConfigError("text_without_data", path=options["more_data"][0])
+    if sum(options[name] is not None for name in ("steps", "tokens", "minutes")) > 1:
         raise ConfigError("exclusive_options", options="--steps, --tokens, --minutes")
-    if init and tokenizer:
+    if options["init"] and options["tokenizer"]:
         raise ConfigError("tokenizer_with_init")
-    config = recipes.recipe(recipe)
-    if config_file:
-        config = configs.override(config, configs.read_toml(Path(config_file)))
-    config = configs.override(config, configs.parse_settings(settings))
-    if tokens is not None:
-        steps = max(1, -(-tokens // max(1, config.train.batch_tokens)))
-    options = {
-        "seed": seed,
-        "init": init,
-        "data": {"paths": (*data, *more_data) or None, "tokenizer": tokenizer, "field": field},
-        "train": {"steps": steps, "minutes": minutes},
-        "sample": {"every": sample_every},
-        "eval": {"every": eval_every},
-        "save": {"every": save_every},
-        "machine": {"shard": shard or None},
-    }
-    return configs.override(config, _given(options))
-
-
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the nested tables without the options that were not given."""
-    tables = {key: _given(value) if isinstance(value, dict) else value for key, value in values.items()}
-    return {key: value for key, value in tables.items() if value is not None}
+    config = recipes.recipe(options["recipe"])
+    if options["config_file"]:
+        config = configs.override(config, configs.read_toml(Path(options["config_file"])))
+    config = configs.override(config, configs.parse_settings(options["settings"]))
+    if options["tokens"] is not None:
+        options["steps"] = max(1, -(-options["tokens"] // max(1, config.train.batch_tokens)))
+    options["paths"] = (*options["data"], *options["more_data"]) or None
+    options["shard"] = options["shard"] or None
+    for option, setting in SETTINGS.items():
+        if options[option] is not None:
+            section, _, name = setting.rpartition(".")
+            change = {name: options[option]}
+            config = configs.override(config, {section: change} if section else change)
+    return config
 
 
 def watch(stream: Iterator["Event"], *, as_json: bool) -> None:

@@ -68,15 +68,7 @@ class Calibration:
     @property
     def likely_s(self) -> float:
         """Return the time of the whole run, from its first event to its last, if it is not stopped."""
-        config, steps = self.config, self.config.train.steps
-        part = _windows_of(config, self.val_windows)
-        samples = _times(config.sample.every, steps) + 1 if config.sample.every else 0
-        return (
-            steps * self.step_s
-            + (_times(config.eval.every, steps) * part + self.val_windows) * self.eval_window_s
-            + samples * self.sample_s
-            + (_times(config.save.every, steps) + 1) * self.save_s
-        )
+        return sum(seconds for _, seconds in self.parts())
 
     @property
     def low_s(self) -> float:
@@ -93,15 +85,14 @@ class Calibration:
 
     def parts(self) -> list[tuple[str, float]]:
         """Return the parts of the run's time: (part, seconds)."""
-        nothing = replace(self, step_s=0.0, eval_window_s=0.0, sample_s=0.0, save_s=0.0)
+        config, steps = self.config, self.config.train.steps
+        windows = _times(config.eval.every, steps) * _windows_of(config, self.val_windows) + self.val_windows
+        samples = _times(config.sample.every, steps) + 1 if config.sample.every else 0
         return [
-            (name, replace(nothing, **{key: getattr(self, key)}).likely_s)
-            for name, key in (
-                ("updates", "step_s"),
-                ("evaluations", "eval_window_s"),
-                ("samples", "sample_s"),
-                ("checkpoints", "save_s"),
-            )
+            ("updates", steps * self.step_s),
+            ("evaluations", windows * self.eval_window_s),
+            ("samples", samples * self.sample_s),
+            ("checkpoints", (_times(config.save.every, steps) + 1) * self.save_s),
         ]
 
 

@@ -66,8 +66,8 @@ class Price:
     source: str
 
 
-DEVICES = {name: facts.row(Device, {"name": name, **values}) for name, values in _FILE["devices"].items()}
-PRICES = {name: facts.row(Price, {"device": name, **values}) for name, values in _FILE["prices"].items()}
+DEVICES = {name: Device(name=name, **values) for name, values in _FILE["devices"].items()}
+PRICES = {name: Price(device=name, **values) for name, values in _FILE["prices"].items()}
 
 
 def device(name: str, model: ModelConfig | None = None) -> Device:

@@ -40,7 +40,7 @@ def _gpt2() -> LanguageModel:
     )
 
 
-MODELS = (_gpt2(), *facts.rows(LanguageModel, facts.read("published.toml")["models"]))
+MODELS = (_gpt2(), *(LanguageModel(**row) for row in facts.read("published.toml")["models"]))
 
 
 def gpt2_today() -> Plan:

@@ -26,7 +26,7 @@ class PublishedLoss:
 
 
 LOSSES = (
-    *facts.rows(PublishedLoss, facts.read("published.toml")["losses"]),
+    *(PublishedLoss(**row) for row in facts.read("published.toml")["losses"]),
     *(
         PublishedLoss(
             recipe=row.recipe,

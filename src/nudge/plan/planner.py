@@ -228,9 +228,9 @@ def plan(ask: Ask) -> Plan:
     peak = ask.device.peak(ask.dtype)
     reached = _speed(ask, peak)
     kept_s = sequences * ask.model.block_size * flops_per_token / (peak * reached.mfu)
-    updates = [_update(ask, layout, kept_s) for layout in layouts]
-    chosen = min((update for update in updates if update.layout.fits), key=_Update.likely_s, default=updates[-1])
-    likely_s = chosen.likely_s()
+    fitting = [layout for layout in layouts if layout.fits] or layouts[-1:]
+    layout = min(fitting, key=lambda layout: _update(ask, layout, kept_s)[0])
+    likely_s, compute_s, sent = _update(ask, layout, kept_s)
     step_s = Interval(
         low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
     )
@@ -242,37 +242,28 @@ def plan(ask: Ask) -> Plan:
         flops_per_token=flops_per_token,
         steps=steps,
         peak_flops=peak,
-        compute_s=chosen.compute_s,
+        compute_s=compute_s,
         speed=reached,
-        layout=chosen.layout,
+        layout=layout,
         layouts=layouts,
-        count_that_fits=_count_that_fits(ask, chosen.layout),
-        traffic=chosen.traffic,
+        count_that_fits=_count_that_fits(ask, layout),
+        traffic=sent,
         step_s=step_s,
         hours=hours,
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
-        failures=_failures(ask, chosen.layout, hours.likely),
+        failures=_failures(ask, layout, hours.likely),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Update:
-    """One update in one of the layouts."""
+def _update(ask: Ask, layout: Layout, kept_s: float) -> tuple[float, float, Traffic | None]:
+    """Return the seconds of an update in that layout, those of its arithmetic, and its traffic.
 
-    layout: Layout
-    compute_s: float
-    traffic: Traffic | None
-
-    def likely_s(self) -> float:
-        return self.compute_s + (self.traffic.exposed_s if self.traffic else 0.0)
-
-
-def _update(ask: Ask, layout: Layout, kept_s: float) -> _Update:
-    """Return one update in that layout. `kept_s`: the time of its arithmetic if activations are kept."""
+    `kept_s`: the seconds of the arithmetic if activations are kept.
+    """
     compute_s = kept_s * (RECOMPUTED if layout.recompute else 1)
     sent = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
-    return _Update(layout=layout, compute_s=compute_s, traffic=sent)
+    return compute_s + (sent.exposed_s if sent else 0.0), compute_s, sent
 
 
 def _speed(ask: Ask, peak: float) -> Speed:

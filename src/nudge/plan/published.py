@@ -183,9 +183,9 @@ class Correction:
 
 
 _FILE = facts.read("published.toml")
-RUNS = facts.rows(
-    PublishedRun, [{**run, "network": named_network(run["network"], _FILE["networks"])} for run in _FILE["runs"]]
+RUNS = tuple(
+    PublishedRun(**{**row, "network": named_network(row["network"], _FILE["networks"])}) for row in _FILE["runs"]
 )
-QUALITY = facts.rows(Quality, _FILE["quality"])
-LECTURE_COSTS = facts.rows(GPT2Cost, _FILE["costs"])
-CORRECTIONS = facts.rows(Correction, _FILE["corrections"])
+QUALITY = tuple(Quality(**row) for row in _FILE["quality"])
+LECTURE_COSTS = tuple(GPT2Cost(**row) for row in _FILE["costs"])
+CORRECTIONS = tuple(Correction(**row) for row in _FILE["corrections"])

@@ -16,11 +16,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import median
 from typing import get_args
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
-from nudge.plan import hardware
+from nudge.plan import facts, hardware
 from nudge.plan.hardware import Device
 from nudge.plan.published import RUNS, Kind, Network, PublishedRun, network
 
@@ -43,18 +44,7 @@ class Chip:
     carried_over: str = ""  # the GPU whose runs are used instead, if there are none on this one
 
 
-CHIPS = {
-    "a100-40": Chip(architecture="ampere", memory_bytes_per_s=1555e9),
-    "a100-80": Chip(architecture="ampere", memory_bytes_per_s=2039e9),
-    "h100": Chip(architecture="hopper", memory_bytes_per_s=3350e9),
-    "h800": Chip(architecture="hopper", memory_bytes_per_s=3350e9),
-    "4090": Chip(architecture="ada", memory_bytes_per_s=1008e9),
-    "h200": Chip(architecture="hopper", memory_bytes_per_s=4800e9, carried_over="the H100, the same chip"),
-    "b200": Chip(architecture="hopper", memory_bytes_per_s=8000e9, carried_over="the H100, a generation before it"),
-    "l4": Chip(architecture="ada", memory_bytes_per_s=300e9, carried_over="the RTX 4090, the same architecture"),
-    "t4": Chip(architecture="turing", memory_bytes_per_s=320e9, carried_over="the average GPU"),
-    "tpu-v3": Chip(architecture="tpu", memory_bytes_per_s=4 * 900e9, carried_over="the average GPU"),
-}
+CHIPS = {name: Chip(**values) for name, values in facts.read("hardware.toml")["chips"].items()}
 
 _NOISE = 0.15  # standard deviation of ln(share) among runs with the same terms
 _PRIORS = {  # standard deviation of each term before any run is seen, in ln(share)
@@ -116,8 +106,7 @@ class Validation:
         return [abs(row.error_by_strangers if strangers else row.error) for row in self.rows]
 
     def median_error(self, *, strangers: bool = False) -> float:
-        errors = sorted(self.errors(strangers=strangers))
-        return (errors[(len(errors) - 1) // 2] + errors[len(errors) // 2]) / 2
+        return median(self.errors(strangers=strangers))
 
     def share_within(self, error: float = WITHIN, *, strangers: bool = False) -> float:
         return sum(e <= error for e in self.errors(strangers=strangers)) / len(self.rows)
