@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nudge.cli import inspect as command
+from nudge.cli import inspectview as view
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
@@ -56,9 +57,9 @@ def strictly(text: str) -> dict:
 def on_a_terminal(run: Path, width: int) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     found = weights(run)
-    command._show_head(console, found)
-    command._show_tree(console, found, every=True)
-    command._show_beside(console, found)
+    view.show_head(console, found)
+    view.show_tree(console, found, every=True)
+    view.show_beside(console, found)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -81,7 +82,7 @@ def test_names_and_numbers_are_never_cut(run: RunFolder, width: int) -> None:
     (line,) = (line for line in lines if "wte.weight" in line)
     for cell in ("[257, 8]", "2.06 k", "%"):
         assert cell in line
-    assert ("one row per token" in line) == (width >= command.WIDE)
+    assert ("one row per token" in line) == (width >= view.WIDE)
 
 
 def test_without_the_checksum(run: RunFolder) -> None:
@@ -142,6 +143,9 @@ def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
         with pytest.raises(error) as caught:
             inspected(run.path, *args)
         assert caught.value.hint
+    with pytest.raises(ConfigError) as refused:
+        inspected(run.path, "--neighbours", "")
+    assert refused.value.code == "config.no_token_in_text"
     run.tokenizer.unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
         inspected(run.path, "--neighbours", "a")
@@ -151,10 +155,10 @@ def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
     ("share", "bar"), [(0.0, ""), (1e-9, "▏"), (0.05, "▌"), (0.4625, "████▋"), (1.0, "██████████")]
 )
 def test_shares_are_seen(share: float, bar: str) -> None:
-    assert command.bar(share, command.BAR) == bar
+    assert view.bar(share, view.BAR) == bar
 
 
 def test_a_histogram_is_as_high_as_its_lines() -> None:
-    lines = command._columns([0, 1, 700, 1400])
-    assert len(lines) == command.ROWS
+    lines = view._columns([0, 1, 700, 1400])
+    assert len(lines) == view.ROWS
     assert ["".join(column).strip() for column in zip(*lines, strict=True)] == ["", "▁", "▄███", "███████"]
