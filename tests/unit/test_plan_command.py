@@ -120,7 +120,7 @@ def test_the_answer_is_a_sentence(typed: Any):
 def test_a_price_of_ones_own_is_shown_with_its_date(typed: Any):
     said = typed("nudge plan --gpu t4 --price 0.35@2026-11-20")[1]
     assert "at $0.35 per GPU-hour (2026-11-20: given by you)" in said
-    assert "no price of it is known here" in typed("nudge plan --gpu t4")[1]
+    assert "its price is not known" in typed("nudge plan --gpu t4")[1]
 
 
 def test_the_lectures_loose_figures_are_shown_as_such(typed: Any):

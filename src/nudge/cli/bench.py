@@ -1,5 +1,6 @@
 """`nudge bench`: the speed of nudge, compared with other programs and with the limits of this machine."""
 
+import functools
 import json
 import os
 import platform
@@ -7,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,25 +17,55 @@ from nudge.errors import ConfigError, RunError
 if TYPE_CHECKING:
     from nudge.bench.suites import Suite
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(resolve_path=True, path_type=Path)
+COMMON = (
+    click.option("--rounds", default=7, type=click.IntRange(min=1), help="Measured turns of each contender."),
+    click.option("--threads", type=click.IntRange(min=1), help="Threads of each contender. [default: all cores]"),
+    click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; can be repeated."),
+    click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON."),
+    click.option("--plot", type=PATH, metavar="FILE", help="Also draw the medians as a .png or .svg."),
+)
 
 
-def common(command: Command) -> Command:
-    """Add the options that all benchmarks share."""
-    for option in reversed(
-        (
-            click.option("--rounds", default=7, type=click.IntRange(min=1), help="Measured turns of each contender."),
-            click.option(
-                "--threads", type=click.IntRange(min=1), help="Threads of each contender. [default: all cores]"
-            ),
-            click.option("--peer", multiple=True, metavar="NAME", help="Only this peer; can be repeated."),
-            click.option("--json", "as_json", is_flag=True, help="Print all measurements as JSON."),
-            click.option("--plot", type=PATH, metavar="FILE", help="Also draw the medians as a .png or .svg."),
-        )
-    ):
-        command = option(command)
-    return command
+def measured(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., None]:
+    """Turn a function that makes a suite into one that measures it, with the options that all benchmarks share.
+
+    The function gets a temporary folder and the number of threads, and returns the suite and its device.
+    """
+
+    @functools.wraps(make)
+    def measure(
+        *, rounds: int, threads: int | None, peer: tuple[str, ...], as_json: bool, plot: Path | None, **options: Any
+    ) -> None:
+        from nudge.bench import pictures, reports, runner, suites
+        from nudge.cli import benchtable
+        from nudge.util.cpu import usable_cores
+
+        if plot:
+            pictures.check(plot)  # before minutes of measuring
+        threads = threads or usable_cores()
+        with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
+            suite, device = make(work=Path(work), threads=threads, **options)
+            suite = suite.only(peer)
+            machine = suites.machine(threads=threads, device=device)
+            report = reports.Report(suite, machine)
+            events = runner.interleave((machine, *suite.contenders), rounds, threads=threads)
+            for event in benchtable.watched(events, suite, rounds):
+                report.add(event)
+        found = report.as_dict(_about(threads, rounds))
+        if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):
+            reason = next(contender["absent"] for contender in found["contenders"] if contender["ours"])
+            raise RunError("nothing_measured", reason=reason)
+        if plot:
+            pictures.draw(found, plot)
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
+        else:
+            benchtable.show(found)
+
+    for option in reversed(COMMON):
+        measure = option(measure)
+    return measure
 
 
 @click.group()
@@ -56,6 +87,7 @@ def bench() -> None:
 @click.option("--context", type=click.IntRange(min=1), help="Tokens per window. [default: the recipe's]")
 @click.option(
     "--update",
+    "updates",
     multiple=True,
     metavar="KIND",
     help="fast, compiled or eager; can be repeated. [default: the probe's choice]",
@@ -65,19 +97,10 @@ def bench() -> None:
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
-@common
+@measured
 def train(
-    recipe: str,
-    batch: int | None,
-    context: int | None,
-    update: tuple[str, ...],
-    nanogpt: Path | None,
-    llmc: Path | None,
-    turn_s: float,
-    device: str | None,
-    settings: tuple[str, ...],
-    **measuring: Any,
-) -> None:
+    recipe: str, settings: tuple[str, ...], device: str | None, nanogpt: Path | None, llmc: Path | None, **options: Any
+) -> tuple["Suite", str | None]:
     """Measure training: tokens per second.
 
     An update is forward, backward, clipping and AdamW on random tokens. The peers are nanoGPT (as shipped for a CPU,
@@ -96,20 +119,9 @@ def train(
     config = configs.override(recipes.recipe(recipe), configs.parse_settings(settings))
     if device:
         config = configs.override(config, {"machine": {"device": device}})
-    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        suite = suites.training(
-            config,
-            batch=batch,
-            context=context,
-            threads=_threads(measuring["threads"]),
-            turn_s=turn_s,
-            updates=update,
-            nanogpt=nanogpt,
-            llmc=llmc,
-            work=Path(work),
-            cuda=_device(config.machine.device) != "cpu",
-        )
-        _measure(suite, device=config.machine.device, **measuring)
+    device = config.machine.device
+    cuda = _device(device) != "cpu"
+    return suites.training(config, nanogpt=nanogpt, llmc=llmc, cuda=cuda, **options), device
 
 
 @bench.command()
@@ -122,22 +134,16 @@ def train(
 @click.option("--tokens", default=64, type=click.IntRange(min=1), help="Tokens to write after them.")
 @click.option(
     "--dtype",
+    "dtypes",
     multiple=True,
     type=click.Choice(("float32", "bfloat16", "int8")),
     help="Number type of the weights; can be repeated. [default: all]",
 )
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
-@common
+@measured
 def decode(
-    source: str | None,
-    recipe: str,
-    batch: int,
-    prompt: int,
-    tokens: int,
-    dtype: tuple[str, ...],
-    device: str | None,
-    **measuring: Any,
-) -> None:
+    source: str | None, recipe: str, dtypes: tuple[str, ...], device: str | None, work: Path, **options: Any
+) -> tuple["Suite", str | None]:
     """Measure writing: milliseconds per token.
 
     SOURCE is a run folder, a checkpoint or an imported folder. Without it, the weights are random. The peers are
@@ -158,21 +164,10 @@ def decode(
         network, name = load(source, device="cpu").network, source
     else:
         network, name = decoding.random_network(recipes.recipe(recipe).model), recipe
-    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        suite = suites.decoding(
-            network.config,
-            name=name,
-            batch=batch,
-            prompt=prompt,
-            tokens=tokens,
-            dtypes=dtype or tuple(suites.DTYPES),
-            threads=_threads(measuring["threads"]),
-            device=_device(device),
-            work=Path(work),
-        )
-        decoding.save_weights(network, Path(work))
-        del network
-        _measure(suite, device=device, **measuring)
+    dtypes = dtypes or tuple(suites.DTYPES)
+    suite = suites.decoding(network.config, name=name, dtypes=dtypes, device=_device(device), work=work, **options)
+    decoding.save_weights(network, work)
+    return suite, device
 
 
 @bench.command()
@@ -181,8 +176,10 @@ def decode(
 @click.option(
     "--cores", multiple=True, type=click.IntRange(min=1), help="Number of cores; can be repeated. [default: 1 and 2]"
 )
-@common
-def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measuring: Any) -> None:
+@measured
+def tokenize(
+    files: tuple[str, ...], field: str, cores: tuple[int, ...], threads: int, work: Path
+) -> tuple["Suite", str | None]:
     """Measure encoding: megabytes of text per second.
 
     Each contender turns text into GPT-2's ids. FILE is text as for 'nudge data prepare': files, folders and globs. The
@@ -196,14 +193,9 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
     from nudge.bench import suites, tokenizing
 
     n_bytes = tokenizing.check(files, field)
-    available = _threads(measuring["threads"])
-    suite = suites.tokenizing(
-        [str(Path(file).resolve()) for file in files],
-        field_name=field,
-        cores=cores or range(1, min(2, available) + 1),
-        n_bytes=n_bytes,
-    )
-    _measure(suite, device="cpu", **measuring)
+    paths = [str(Path(file).resolve()) for file in files]
+    counts = cores or range(1, min(2, threads) + 1)
+    return suites.tokenizing(paths, field_name=field, cores=counts, n_bytes=n_bytes), "cpu"
 
 
 @bench.command("time-to-loss")
@@ -219,20 +211,18 @@ def tokenize(files: tuple[str, ...], field: str, cores: tuple[int, ...], **measu
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
 @click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between measurements of the loss.")
 @click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
-@click.option("--nanogpt-lr", default=4e-3, help="The tuned learning rate of nanoGPT.")
-@click.option("--nanogpt-steps", default=1000, type=click.IntRange(min=101), help="The tuned number of its updates.")
-@common
+@click.option("--nanogpt-lr", "tuned_lr", default=4e-3, help="The tuned learning rate of nanoGPT.")
+@click.option(
+    "--nanogpt-steps",
+    "tuned_steps",
+    default=1000,
+    type=click.IntRange(min=101),
+    help="The tuned number of its updates.",
+)
+@measured
 def time_to_loss(
-    text: Path,
-    target: float,
-    recipe: str,
-    settings: tuple[str, ...],
-    every: int,
-    nanogpt: Path | None,
-    nanogpt_lr: float,
-    nanogpt_steps: int,
-    **measuring: Any,
-) -> None:
+    text: Path, recipe: str, settings: tuple[str, ...], nanogpt: Path | None, **options: Any
+) -> tuple["Suite", str | None]:
     """Measure learning: seconds until a loss is reached.
 
     The peer is nanoGPT's recipe for a CPU (4 layers, 4 heads, 128 channels, 64 characters), as shipped and with a tuned
@@ -249,19 +239,7 @@ def time_to_loss(
     _check_paths(text, nanogpt)
     config = configs.override(recipes.recipe(recipe), {"model": suites.shape(suites.NANOGPT_MODEL)})
     config = configs.override(config, configs.parse_settings(settings))
-    with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
-        suite = suites.time_to_loss(
-            config,
-            text,
-            target=target,
-            every=every,
-            threads=_threads(measuring["threads"]),
-            nanogpt=nanogpt,
-            tuned_lr=nanogpt_lr,
-            tuned_steps=nanogpt_steps,
-            work=Path(work),
-        )
-        _measure(suite, device="cpu", **measuring)
+    return suites.time_to_loss(config, text, nanogpt=nanogpt, **options), "cpu"
 
 
 def _check_paths(*paths: Path | None) -> None:
@@ -270,50 +248,10 @@ def _check_paths(*paths: Path | None) -> None:
             raise ConfigError("no_such_path", path=path)
 
 
-def _threads(threads: int | None) -> int:
-    from nudge.util.cpu import usable_cores
-
-    return threads or usable_cores()
-
-
 def _device(device: str | None) -> str:
     import torch
 
     return device or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _measure(
-    suite: "Suite",
-    *,
-    rounds: int,
-    threads: int | None,
-    peer: tuple[str, ...],
-    as_json: bool,
-    plot: Path | None,
-    device: str | None,
-) -> None:
-    """Run the contenders in turns and print the results."""
-    from nudge.bench import pictures, reports, runner, suites
-    from nudge.cli import benchtable
-
-    if plot:
-        pictures.check(plot)  # before minutes of measuring
-    suite, threads = suite.only(peer), _threads(threads)
-    machine = suites.machine(threads=threads, device=device)
-    report = reports.Report(suite, machine)
-    events = runner.interleave((machine, *suite.contenders), rounds, threads=threads)
-    for event in benchtable.watched(events, suite, rounds):
-        report.add(event)
-    found = report.as_dict(_about(threads, rounds))
-    if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):
-        reason = next(contender["absent"] for contender in found["contenders"] if contender["ours"])
-        raise RunError("nothing_measured", reason=reason)
-    if plot:
-        pictures.draw(found, plot)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        benchtable.show(found)
 
 
 def _about(threads: int, rounds: int) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from rich.text import Text
 
 from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan.explain import formulas
+from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.plan.questions import changes
 from nudge.plan.tables import cells, rungs
 from nudge.util.formatting import capacity, compact, dollars, duration, plain, scientific, significant, size
 
-COLORS = {  # of the parts of the memory
+COLORS = {  # of the parts of the memory (Layout.parts)
     "weights": "dodger_blue2",
     "gradients": "deep_sky_blue1",
     "moments": "blue",
@@ -73,7 +74,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
 def _money(plan: Plan) -> tuple[Text, Text]:
     price = plan.ask.price
     if plan.usd is None or price is None:
-        where = "no price of it is known here: --price 2.49@2026-11-20 gives one"
+        where = "its price is not known; give one with --price 2.49@2026-11-20"
         return Text("?", style="bold"), Text(where if plan.ask.device.name != "cpu" else "your own machine")
     rate = f"at {dollars(price.usd_per_hour)} per GPU-hour ({price.date}: {price.source})"
     return Text(cells(plan).cost, style="bold"), Text(f"{cells(plan).cost_interval}, {rate}")
@@ -109,19 +110,10 @@ def _show_memory(console: Console, plan: Plan) -> None:
     passes = f"{layout.passes:,} pass{'es' if layout.passes > 1 else ''} per update"
     place = "this machine" if plan.ask.device.name == "cpu" else "one GPU"
     show_title(console, "Memory", f"{place}, {batch}, {passes}, {layout.name}")
-    parts = [(name, layout.parts[name], color) for name, color in COLORS.items()]
-    total, room = max(layout.memory_bytes, layout.needed_bytes), min(64, console.width - 20)
-    bar, used = Text("  "), 0
-    for _, n_bytes, color in parts:
-        width = round(room * (used + n_bytes) / total) - round(room * used / total)
-        bar.append("█" * width, style=color)
-        used += n_bytes
-    bar.append("░" * (room - round(room * used / total)), style="grey30")
-    bar.append(f"  {size(layout.needed_bytes)} of {capacity(layout.memory_bytes)}", style="dim")
-    console.print(bar)
+    console.print(_memory_bar(layout, room=min(64, console.width - 20)))
     shown = [
-        Text.assemble(("■ ", color), f"{'CUDA' if name == 'reserved' else name} ", (size(n_bytes), "bold"))
-        for name, n_bytes, color in parts
+        Text.assemble(("■ ", COLORS[name]), f"{'CUDA' if name == 'reserved' else name} ", (size(n_bytes), "bold"))
+        for name, n_bytes in layout.parts.items()
         if n_bytes
     ]
     for start in range(0, len(shown), 4):
@@ -131,6 +123,18 @@ def _show_memory(console: Console, plan: Plan) -> None:
             batch = f"{other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
             words = f"{other.name}: {size(other.needed_bytes)}, {batch if other.fits else 'does not fit'}"
             console.print(Text(f"  or {words}", style="dim"))
+
+
+def _memory_bar(layout: Layout, *, room: int) -> Text:
+    """Return the parts of the memory as a colored bar of `room` characters, and the total."""
+    total = max(layout.memory_bytes, layout.needed_bytes)
+    bar, used = Text("  "), 0
+    for name, n_bytes in layout.parts.items():
+        width = round(room * (used + n_bytes) / total) - round(room * used / total)
+        bar.append("█" * width, style=COLORS[name])
+        used += n_bytes
+    bar.append("░" * (room - round(room * used / total)), style="grey30")
+    return bar.append(f"  {size(layout.needed_bytes)} of {capacity(layout.memory_bytes)}", style="dim")
 
 
 def _show_work(console: Console, plan: Plan) -> None:
