@@ -121,7 +121,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     if actual > 0:
         console.print("The step went past the valley: try a smaller learning rate.", style="bold red")
     elif abs(actual - predicted) > abs(predicted) / 2:
-        console.print("So long a step is no longer what the slope says: try a smaller learning rate.", style="red")
+        console.print("The step is too long for the slope to predict: try a smaller learning rate.", style="red")
     console.print("\nWhat moved most", style="bold")
     rows = [(token(moved.token), percent(moved.before), percent(moved.after)) for moved in nudge.moved]
     console.print(_table(("token", "before", "after"), rows))

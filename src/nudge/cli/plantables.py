@@ -91,7 +91,7 @@ def show_lecture() -> None:
         shown, rate = cells(today), dollars(today.ask.price.usd_per_hour)
         words = f"{shown.time} and {shown.cost} ({shown.cost_interval}), at {rate} per GPU-hour"
         console.print(indented(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
-    show_title(console, "What is told, and what is right")
+    show_title(console, "Claims, and what is right")
     for correction in published.CORRECTIONS:
         console.print(Text.assemble("  ", (correction.said, "dim")))
         right = Text.assemble(correction.right, (f"  [{correction.source}]", "dim"))
@@ -143,10 +143,10 @@ def show_calibration(found: "Calibration") -> None:
     )
     console.print(indented(make_facts(rows)))
     if not found.steady:
-        words = "other programs were busy here: the rounds differ by more than the interval says"
+        words = "other programs were busy here: the rounds differ by more than the interval"
         console.print(indented(Text(words, style="yellow")))
     show_next(
         console,
         (f"nudge train --recipe {config.recipe}", "train it"),
-        (f"nudge plan {config.recipe} --gpu cpu", "the same as a plan, beside rented machines"),
+        (f"nudge plan {config.recipe} --gpu cpu", "the same as a plan, next to rented machines"),
     )

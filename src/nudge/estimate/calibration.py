@@ -183,7 +183,7 @@ def _short(config: Config, dataset: Dataset, rehearsal: Rehearsal) -> tuple[Conf
 
 
 def _in_rounds(config: Config, step_s: float, round_s: float) -> Config:
-    """Return the run to measure: each round ends with everything that a run does beside its updates."""
+    """Return the run to measure: each round ends with everything that a run does besides updates."""
     every = max(1, int((1 - 2 * EVALUATION_SHARE) * round_s / step_s))
     group = (config.train.micro_batch or 1) * config.model.block_size
     token_s = step_s / config.train.batch_tokens / 3  # an evaluation goes forward only

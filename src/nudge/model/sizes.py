@@ -102,7 +102,7 @@ def _autograd_memory(config: Config, tokens: int, *, accumulate: bool, processes
     gradients, communication = 4 * N // n_shards, 0
     if sharded:
         communication = _gathered_bytes(model, low=low)
-    elif processes > 1:  # DDP's buckets are the gradients, but those of earlier passes lie beside them
+    elif processes > 1:  # DDP's buckets are the gradients, but those of earlier passes are separate
         gradients, communication = gradients if accumulate else 0, 4 * N
     state = TrainingMemory(
         weights=4 * N // n_shards,

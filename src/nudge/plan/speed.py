@@ -37,7 +37,7 @@ _CARRIED_OVER = 1.5  # factor on the interval of a GPU without a published run: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """The properties of a GPU, beside its peak, that its speed depends on."""
+    """The properties of a GPU, besides its peak, that its speed depends on."""
 
     architecture: str
     memory_bytes_per_s: float  # data sheet
@@ -60,7 +60,7 @@ _PRIORS = {  # standard deviation of each term before any run is seen, in ln(sha
     "fp8": 0.3,
     **dict.fromkeys((f"code: {code}" for code in sorted({run.code for run in RUNS})), 0.3),
 }
-_CENTRE = math.log(0.5)
+_CENTER = math.log(0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ def _fit(runs: Sequence[PublishedRun]) -> dict[str, float]:
 
     names = list(_PRIORS)
     design = np.array([[_run_terms(run).get(name, 0.0) for name in names] for run in runs])
-    target = np.array([math.log(_share(run)) - _CENTRE for run in runs])
+    target = np.array([math.log(_share(run)) - _CENTER for run in runs])
     ridge = np.diag([(_NOISE / _PRIORS[name]) ** 2 for name in names])
     return dict(zip(names, np.linalg.solve(design.T @ design + ridge, design.T @ target).tolist(), strict=True))
 
@@ -210,7 +210,7 @@ def _share(run: PublishedRun) -> float:
 
 
 def _predict(fitted: dict[str, float], token: Network, device: Device, terms: dict[str, float]) -> float:
-    share = math.exp(_CENTRE + sum(fitted.get(name, 0.0) * times for name, times in terms.items()))
+    share = math.exp(_CENTER + sum(fitted.get(name, 0.0) * times for name, times in terms.items()))
     return min(roof(token, device) * share, 1.0)
 
 

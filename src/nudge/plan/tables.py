@@ -52,16 +52,15 @@ class Rung:
 
 def rungs(plan: Plan, language: str = "en") -> list[Rung]:
     """Return the same run on other machines and on the one that was asked for, slowest first."""
-    asked = plan.ask
     found = []
-    for other in ladder(asked):
+    for other in ladder(plan.ask):
         ask, usd = other.ask, other.ask.price.usd_per_hour if other.ask.price else None
-        other_dtype = "" if ask.dtype == asked.dtype else ask.dtype
+        other_dtype = "" if ask.dtype == plan.ask.dtype else ask.dtype
         found.append(
             Rung(
                 plan=other,
                 machine=f"{ask.count:,} x {ask.device.short_title}" + " *" * bool(other_dtype),
-                is_asked=(ask.device, ask.count) == (asked.device, asked.count),
+                is_asked=(ask.device, ask.count) == (plan.ask.device, plan.ask.count),
                 other_dtype=other_dtype,
                 price=NONE if usd is None else formatting.dollars(usd),
                 rent=NONE if usd is None else formatting.dollars(usd * ask.count),
