@@ -33,10 +33,8 @@ def predict(
     ids: str | None,
     top: int,
     texts: tuple[str, ...],
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
     as_json: bool,
+    **sampling: Any,
 ) -> None:
     """Show what a model predicts: the next token's probabilities.
 
@@ -56,18 +54,13 @@ def predict(
     model = load_model(source)
     tokens = [one_token(model, text) for text in texts]
     predictions.check_tokens(tokens, model.network.config.vocab_size)
-    prediction = predictions.predict(
-        model.network,
-        model.tokenizer,
-        read_context(model, prompt, ids),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-    )
+    context = read_context(model, prompt, ids)
+    prediction = predictions.predict(model.network, model.tokenizer, context, **sampling)
     if as_json:
         click.echo(json.dumps(_as_json(model, prediction, top, tokens), ensure_ascii=False, allow_nan=False))
     else:
-        _show(model, prediction, top, tokens, drawn=temperature != 1 or top_k is not None or top_p is not None)
+        drawn = sampling != {"temperature": 1, "top_k": None, "top_p": None}
+        _show(model, prediction, top, tokens, drawn=drawn)
 
 
 def _as_json(model: "LanguageModel", prediction: "Prediction", top: int, tokens: list[int]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nudge import config as configs
 from nudge.config import Config
 from nudge.data.batches import Window
 from nudge.errors import NudgeError
-from nudge.machine.hardware_probe import Machine, probe
+from nudge.machine.hardware_probe import probe
 from nudge.machine.memory_check import SHARE_OF_PEAK
 from nudge.model import sizes
 from nudge.train.rehearsal import Rehearsal, rehearse
@@ -52,10 +52,11 @@ def forecast(config: Config) -> Forecast:
     begun = time.perf_counter()
     machine = probe(config.machine, config.model)
     config = resolve_machine(config, machine)
-    pass_s, computed = _computed(config, machine)
+    token_s = sizes.training_flops_per_token(config.model) / (SHARE_OF_PEAK * machine.peak_flops[machine.dtype])
+    pass_s = token_s * (config.train.micro_batch or 1) * config.model.block_size
     # The speed after torch.compile is not known, and compiling takes long itself.
     measured = machine.update != "compiled" and N_PASSES * pass_s < LONGEST_S
-    rehearsal = rehearse(config, _random_batches(config)) if measured else computed
+    rehearsal = rehearse(config, _random_batches(config)) if measured else _computed(config, token_s)
     return Forecast(
         rehearsal=rehearsal,
         measured=measured,
@@ -65,17 +66,9 @@ def forecast(config: Config) -> Forecast:
     )
 
 
-def _micro_tokens(config: Config) -> int:
-    return (config.train.micro_batch or 1) * config.model.block_size
-
-
-def _computed(config: Config, machine: Machine) -> tuple[float, Rehearsal]:
-    """Return the seconds of one pass, and a rehearsal, computed from the measured speed of matrix products."""
-    token_s = sizes.training_flops_per_token(config.model) / (SHARE_OF_PEAK * machine.peak_flops[machine.dtype])
-    rehearsal = Rehearsal(
-        step_s=token_s * config.train.batch_tokens, eval_token_s=token_s / 3, sample_token_s=token_s / 3
-    )
-    return token_s * _micro_tokens(config), rehearsal
+def _computed(config: Config, token_s: float) -> Rehearsal:
+    """Return the rehearsal that follows from the time of a training token; the forward pass is a third of it."""
+    return Rehearsal(step_s=token_s * config.train.batch_tokens, eval_token_s=token_s / 3, sample_token_s=token_s / 3)
 
 
 def _random_batches(config: Config) -> Any:
