@@ -1,4 +1,4 @@
-"""Preparations of text, run to their end, for tests of more than one file."""
+"""Preparations of text, run to their end, for several test files."""
 
 from collections.abc import Generator
 from typing import TypeVar
@@ -9,7 +9,7 @@ Made = TypeVar("Made")
 
 
 def finish(preparing: Generator[Preparing, None, Made]) -> tuple[list[Preparing], Made]:
-    """What was said on the way, and what was made."""
+    """Return the events of a preparation, and its result."""
     events = []
     while True:
         try:

@@ -21,7 +21,7 @@ import difflib
 import functools
 import tomllib
 from collections.abc import Iterable
-from importlib import resources
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 
@@ -33,7 +33,7 @@ def first_line(error: BaseException) -> str:
 @functools.cache
 def catalog() -> dict[str, dict[str, dict[str, str]]]:
     """Return the wording of every error: {"data": {"empty": {"message": ..., "hint": ...}}}. See errors.toml."""
-    return tomllib.loads((resources.files("nudge") / "errors.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))
 
 
 class NudgeError(Exception):
@@ -48,7 +48,10 @@ class NudgeError(Exception):
     def __init__(self, name: str, hint: str = "", /, *, where: str = "", **values: Any) -> None:
         wording = catalog().get(self.family, {}).get(name) or {"message": "{0}", "hint": "{1}"}
         if wording["message"] == "{0}":  # TODO: wording at the raise, until all of it stands in errors.toml
-            wording = {"message": name.replace("{", "{{").replace("}", "}}"), "hint": hint.replace("{", "{{").replace("}", "}}")}
+            wording = {
+                "message": name.replace("{", "{{").replace("}", "}}"),
+                "hint": hint.replace("{", "{{").replace("}", "}}"),
+            }
         self.name, self.where, self.values = name, where, values
         self.code = f"{self.family}.{name}"
         self.message = where + wording["message"].format_map(values)

@@ -131,10 +131,10 @@ RECIPES: dict[str, Callable[[], Config]] = {
 
 
 def recipe(name: str, **settings: Any) -> Config:
-    """The recipe of that name, with some settings of its own: `recipe("tiny", train={"steps": 40}, seed=1)`.
+    """Return a recipe by name, with some settings changed: `recipe("tiny", train={"steps": 40}, seed=1)`.
 
     Raises: ConfigError for an unknown recipe or setting, naming the closest.
     """
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe '{name}'", nearest(name, RECIPES))
+        raise ConfigError("unknown_recipe", name=name, closest=nearest(name, RECIPES))
     return override(RECIPES[name](), settings)

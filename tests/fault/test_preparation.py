@@ -20,7 +20,7 @@ from nudge.errors import DataError
 
 CHUNK_CHARS, SHARD_TOKENS = 500, 2000
 
-# A preparation of many small shards that can be watched and shot at: each group takes a moment.
+# A preparation of many small shards that can be watched and killed: each group takes a moment.
 SLOW = f"""
 import sys, time
 from nudge.config import DataConfig
@@ -79,14 +79,14 @@ def make(text: Path, out: Path) -> Dataset:
     return open_dataset(out)
 
 
-def ledger_text(folder: Path) -> str:
+def log_text(folder: Path) -> str:
     path = folder / resume_log.NAME
     return path.read_text() if path.exists() else ""
 
 
 def wait_for_shards(folder: Path, count: int) -> None:
     deadline = time.monotonic() + 60
-    while ledger_text(folder).count('"split": "train"') < count:
+    while log_text(folder).count('"split": "train"') < count:
         assert time.monotonic() < deadline, "no shards came"
         time.sleep(0.01)
 
@@ -98,8 +98,9 @@ def test_killed_and_continued_is_as_if_nothing_had_happened(tmp_path: Path, text
     wait_for_shards(tmp_path / "tokens", n_shards)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    with pytest.raises(DataError, match="has no manifest"):
+    with pytest.raises(DataError) as unfinished:
         open_dataset(tmp_path / "tokens")
+    assert unfinished.value.code == "data.not_prepared"
     (tmp_path / "tokens" / ".train_000009.bin.1.part").write_bytes(b"half a shard")
     first = tmp_path / "tokens" / "train_000000.bin"
     written = first.stat().st_mtime_ns
@@ -138,17 +139,17 @@ def test_what_was_begun_for_other_text_is_forgotten(tmp_path: Path, text: Path, 
 def test_control_c_ends_at_once(tmp_path: Path, start):
     process = start(tmp_path / "tokens", 0.2)
     wait_for_shards(tmp_path / "tokens", 1)
-    asked = time.monotonic()
+    interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert time.monotonic() - asked < 5
-    assert "KeyboardInterrupt" in said
+    _, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - interrupted < 5
+    assert "KeyboardInterrupt" in stderr
 
 
 @pytest.mark.parametrize("busy_s", [0.2, 2.0])
 def test_control_c_while_a_vocabulary_is_learned(tmp_path: Path, busy_s: float):
-    """The thread that learns is inside of a library: an orderly exit under it aborts, with a remark by glibc."""
-    text = tmp_path / "words.txt"  # no two alike, so that learning them takes far longer than anybody waits here
+    """The thread that learns is inside a library: an orderly exit under it aborts with a message from glibc."""
+    text = tmp_path / "words.txt"  # no two alike, so that learning them takes far longer than this test waits
     text.write_text("\n".join(random.Random(0).randbytes(10).hex() for _ in range(800_000)))
     command = [sys.executable, "-m", "nudge", "data", "prepare", str(text), "--tokenizer", "bpe-30000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -156,11 +157,11 @@ def test_control_c_while_a_vocabulary_is_learned(tmp_path: Path, busy_s: float):
         while process.stderr.readline() != "learning a vocabulary\n":
             assert process.poll() is None
         time.sleep(busy_s)
-        asked = time.monotonic()
+        interrupted = time.monotonic()
         process.send_signal(signal.SIGINT)
-        answer, said = process.communicate(timeout=30)
-    assert time.monotonic() - asked < 8
-    assert (process.returncode, answer, said) == (130, "", "\n")  # click ends the line on which ^C stands
+        stdout, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - interrupted < 8
+    assert (process.returncode, stdout, stderr) == (130, "", "\n")  # click ends the line on which ^C stands
 
 
 def test_two_at_once_make_one_dataset(tmp_path: Path, text: Path, start):
@@ -179,7 +180,9 @@ def test_ids_out_of_range_are_found_when_they_are_read(tmp_path: Path, text: Pat
     data[-1] = 0xFF
     shard.write_bytes(data)
     batches = Batches(dataset.train, block_size=16, n_sequences=8, seed=0, vocab_size=dataset.tokenizer.vocab_size)
-    with pytest.raises(DataError, match="the model has the ids"):
+    with pytest.raises(DataError) as out_of_range:
         [batches(step) for step in range(batches.n_windows // 8 + 1)]
-    with pytest.raises(DataError, match="is damaged"):
+    assert out_of_range.value.code == "data.unknown_token"
+    with pytest.raises(DataError) as damaged:
         open_dataset(tmp_path / "tokens").verify()
+    assert damaged.value.code == "data.damaged"

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.refusals import refused
 from tests.spoken import KINDS, PROMPTS, TEXTS, greedy, speaker, spoken
 
 from nudge.convert import import_export
 from nudge.convert.formats import gguf
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, Tokenizer
-from nudge.errors import FormatError, MachineError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
 
@@ -88,42 +88,46 @@ def test_an_export_is_a_folder_with_what_ollama_needs(tmp_path: Path) -> None:
     assert (tmp_path / "first" / "Modelfile").read_text() == "FROM ./first.gguf\nPARAMETER num_ctx 128\n"
 
 
-def refused(model: LanguageModel, folder: Path, match: str, **settings: Any) -> None:
-    with pytest.raises(FormatError, match=match) as caught:
-        import_export.export_model(model, folder / "out", "gguf", **settings)
-    assert caught.value.hint
+def refuses(model: LanguageModel, folder: Path, code: str, dtype: str | None = None, **values: Any) -> None:
+    with refused(f"format.{code}", **values):
+        import_export.export_model(model, folder / "out", "gguf", dtype=dtype)
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("switch", ["rotary", "untied"])
 def test_another_network_than_gpt2_is_refused(switch: str, tmp_path: Path) -> None:
     config = dataclasses.replace(speaker(BYTES).network.config, **{switch: True})
-    refused(LanguageModel(GPT(config), BYTES), tmp_path, f"its config has {switch}")
+    refuses(LanguageModel(GPT(config), BYTES), tmp_path, "not_gpt2", departures=switch)
 
 
 def test_a_width_that_has_no_groups_is_refused(tmp_path: Path) -> None:
     config = dataclasses.replace(speaker(BYTES).network.config, n_embd=48)
     model = LanguageModel(GPT(config), BYTES)
-    refused(model, tmp_path, "n_embd 48", dtype="q8_0")
+    refuses(model, tmp_path, "q8_0_width", dtype="q8_0", n_embd=48)
     import_export.export_model(model, tmp_path / "out", "gguf", dtype="bfloat16")
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "match"),
+    ("tokenizer", "code", "values"),
     [
-        (tokenizers.CharTokenizer("012", has_eot=False), "ends a text"),
-        (tokenizers.CharTokenizer("a\0"), r"U\+0000"),
-        (tokenizers.CharTokenizer("a\u2581"), r"U\+2581"),
-        (tokenizers.CharTokenizer("a\udcff"), r"U\+DCFF"),
+        (tokenizers.CharTokenizer("012", has_eot=False), "gguf_no_eot", {}),
+        (tokenizers.CharTokenizer("a\0"), "gguf_character", {"code": 0}),
+        (tokenizers.CharTokenizer("a\u2581"), "gguf_character", {"code": 0x2581}),
+        (tokenizers.CharTokenizer("a\udcff"), "gguf_character", {"code": 0xDCFF}),
         (
             tokenizers.BpeTokenizer("odd", [bytes([b]) for b in range(256)], pattern=r"\S+|\s+", special={EOT: 256}),
-            "how the tokenizer odd splits",
+            "gguf_split",
+            {"tokenizer": "odd"},
         ),
     ],
     ids=["no end", "zero", "their space", "stray byte", "pattern"],
 )
-def test_a_tokenizer_that_llamacpp_cannot_follow_is_refused(tokenizer: Tokenizer, match: str, tmp_path: Path) -> None:
-    refused(speaker(tokenizer), tmp_path, match)
+def test_a_tokenizer_that_llamacpp_cannot_follow_is_refused(
+    tokenizer: Tokenizer, code: str, values: dict[str, Any], tmp_path: Path
+) -> None:
+    with refused(f"format.{code}", **values):
+        import_export.export_model(speaker(tokenizer), tmp_path / "out", "gguf")
+    assert list(tmp_path.iterdir()) == []
 
 
 class Llama:
@@ -236,7 +240,7 @@ def test_a_full_disk_leaves_nothing_behind(kind: str, limit_bytes: int, tmp_path
 
 def test_without_its_package_the_words_say_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(MachineError, match="GGUF needs a package") as caught:
+    with refused("machine.gguf_not_installed") as caught:
         import_export.export_model(speaker(BYTES), tmp_path / "out", "gguf")
     assert caught.value.hint == "pip install 'nudge-lm[formats]'"
     assert list(tmp_path.iterdir()) == []

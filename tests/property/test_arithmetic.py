@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.refusals import refused
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError
 from nudge.look.arithmetic import FORMULAS, Arithmetic, explain
 from nudge.look.forward_pass import Trace, trace
 from nudge.look.stages import ROLES
@@ -121,16 +121,17 @@ def test_only_the_residual_stream_is_kept_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "index", "n_terms", "message"),
+    ("name", "index", "n_terms", "code", "values"),
     [
-        ("blocks.0.ln_3", (0, 0), 8, "no stage"),
-        ("embedding", (0,), 8, r"no number at \[0\], its shape is \[11, 16\]"),
-        ("embedding", (11, 0), 8, "no number"),
-        ("blocks.0.attn.q", (0, 0, -1), 8, "no number"),
-        ("embedding", (0, 0), 0, "n_terms"),
+        ("blocks.0.ln_3", (0, 0), 8, "unknown_stage", {"stage": "blocks.0.ln_3"}),
+        ("embedding", (0,), 8, "no_such_index", {"got": [0], "shape": [11, 16], "last": [10, 15]}),
+        ("embedding", (11, 0), 8, "no_such_index", {"got": [11, 0]}),
+        ("blocks.0.attn.q", (0, 0, -1), 8, "no_such_index", {"got": [0, 0, -1]}),
+        ("embedding", (0, 0), 0, "below_minimum", {"name": "n_terms", "got": 0}),
     ],
 )
-def test_what_is_not_there(name: str, index: tuple[int, ...], n_terms: int, message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as error:
+def test_what_is_not_there(
+    name: str, index: tuple[int, ...], n_terms: int, code: str, values: dict[str, object]
+) -> None:
+    with refused(f"config.{code}", **values):
         explain(opened("gpt2", 11), name, index, n_terms=n_terms)
-    assert error.value.hint

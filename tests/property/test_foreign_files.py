@@ -158,7 +158,7 @@ def test_a_ckpt_with_a_flipped_byte(at: int, bits: int) -> None:
     """Refused, or read as it was but for what may lie elsewhere now: the numbers of one tensor."""
     found = read_ckpt(flipped(ckpt(), at, bits))
     if isinstance(found, FormatError):
-        assert "ckpt.pt" in found.message
+        assert str(found.values["path"]).endswith("ckpt.pt")
         assert "\n" not in found.message
     else:
         assert dataclasses.replace(found[0], n_head=1) == SMALL  # two heads may share the two channels just as well

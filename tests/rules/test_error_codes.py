@@ -29,11 +29,16 @@ def placeholders(wording: dict[str, str]) -> set[str]:
     return {field.partition(".")[0].partition("[")[0] for _, field, *_ in parsed if field is not None}
 
 
+def code(call: ast.Call) -> tuple[str, str]:
+    """Return the two parts of the code of an error that is made with one name."""
+    return KINDS[getattr(call.func, "attr", getattr(call.func, "id", ""))], ast.literal_eval(call.args[0])
+
+
 def problem(call: ast.Call) -> str:
     """What is wrong with the arguments of an error, or nothing."""
     if len(call.args) != 1 or not isinstance(call.args[0], ast.Constant):
         return "an error takes the last part of its code, and its values by name"
-    family, name = KINDS[getattr(call.func, "attr", getattr(call.func, "id", ""))], call.args[0].value
+    family, name = code(call)
     wording = errors.catalog().get(family, {}).get(name)
     if wording is None:
         return f"no [{family}.{name}] in errors.toml"
@@ -46,9 +51,7 @@ def test_each_error_has_a_wording_and_its_values():
 
 
 def test_no_wording_is_left_over():
-    used = {
-        (KINDS[getattr(call.func, "attr", getattr(call.func, "id", ""))], call.args[0].value) for _, call in raised()
-    }
+    used = {code(call) for _, call in raised()}
     assert {(family, name) for family, names in errors.catalog().items() for name in names} == used
 
 

@@ -90,7 +90,7 @@ def test_a_recipe_with_settings_of_its_own():
     ("settings", "message"),
     [
         ({"model": {"n_embd": 100, "n_head": 3}}, "n_embd"),
-        ({"model": {"n_layer": 0}}, "model.n_layer must be at least 1"),
+        ({"model": {"n_layer": 0}}, "model.n_layer must be 1 or more"),
         ({"train": {"lr": -1}}, "train.lr must be"),
         ({"train": {"lr": math.nan}}, "train.lr must be"),
         ({"train": {"lr": math.inf}}, "train.lr must be"),
@@ -145,7 +145,7 @@ def test_counts_as_people_write_them(text: str, value: int):
 
 @pytest.mark.parametrize("text", ["many", "", "M", "nan", "inf", "1e999", "1.2.3", "10 Mio", "1e-3"])
 def test_what_is_no_count_is_refused(text: str):
-    with pytest.raises(ConfigError, match=f"tokens '{text}' is not a count") as refused:
+    with pytest.raises(ConfigError, match=f"tokens cannot be '{text}'") as refused:
         configs.parse_count(text, "tokens")
     assert "33.5B" in refused.value.hint
 

@@ -62,12 +62,12 @@ def test_json(here: Path, capsys: pytest.CaptureFixture[str]):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["data", "prepare", "b.jsonl"], "there is no b.jsonl"),
-        (["data", "prepare", "a.jsonl", "--field", "txt"], "no text in a field 'txt'"),
-        (["data", "prepare", "a.jsonl", "--tokenizer", "gpt3"], "unknown tokenizer 'gpt3'"),
-        (["data", "info", "."], "has no manifest.json"),
-        (["tokenizer", "train", "a.jsonl", "--vocab-size", "100", "--out", "t.json"], "at least 257"),
-        (["tokenizer", "encode", "--tokenizer", "chars"], "made from text"),
+        (["data", "prepare", "b.jsonl"], "b.jsonl"),
+        (["data", "prepare", "a.jsonl", "--field", "txt"], "'txt'"),
+        (["data", "prepare", "a.jsonl", "--tokenizer", "gpt3"], "'gpt3'"),
+        (["data", "info", "."], "manifest.json"),
+        (["tokenizer", "train", "a.jsonl", "--vocab-size", "100", "--out", "t.json"], "257"),
+        (["tokenizer", "encode", "--tokenizer", "chars"], "chars"),
     ],
 )
 def test_mistakes_are_one_line_and_a_hint(

@@ -328,7 +328,7 @@ def test_the_command_says_in_one_line_that_the_kernels_are_not_there(run: Path) 
 
 
 def test_a_dtype_that_does_not_exist(run: Path) -> None:
-    with pytest.raises(ConfigError, match="weights cannot be 'int4'"):
+    with pytest.raises(ConfigError, match="'dtype' cannot be 'int4'"):
         engine.load(run, device="cpu", dtype="int4")  # type: ignore[arg-type]
 
 

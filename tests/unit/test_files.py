@@ -29,7 +29,7 @@ def test_only_a_file_is_replaced(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe")  # as /dev/null would be, for who may write in /dev
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "pipe", tmp_path / "empty"):
-        with pytest.raises(FileExistsError, match="is no file"):
+        with pytest.raises(FileExistsError, match="is not a file"):
             files.write_text(path, "text")
         assert not path.is_file()
     assert not leftovers(tmp_path)

@@ -51,7 +51,7 @@ def test_peaks_are_dense_and_in_bfloat16(name: str, tera: float, gigabytes: int)
 def test_a_number_type_without_products_is_refused():
     with pytest.raises(ConfigError) as refused:
         device("h100").peak("int3")
-    assert refused.value.code == "config.unknown_value"
+    assert refused.value.code == "config.unknown_choice"
     assert refused.value.values["value"] == "int3"
     assert "bfloat16" in refused.value.hint
 

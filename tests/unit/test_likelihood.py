@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from tests.networks import random_network
+from tests.refusals import refused
 
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
-from nudge.errors import CheckpointError, DataError
+from nudge.errors import CheckpointError
 from nudge.eval import likelihood
 from nudge.eval.likelihood import Likelihood, Score
 from nudge.eval.tasks import TASKS, Example
@@ -64,18 +65,18 @@ def test_a_context_that_is_too_long_loses_its_beginning():
 def test_an_answer_must_fit():
     (whole,) = likelihood.continuations(model(), [example(("context", " 23456789abcdef0"))])
     assert (BYTES.decode(whole.ids), whole.n_scored) == ("t 23456789abcdef0", 16)
-    with pytest.raises(DataError, match="file, line 1: an answer has 17 tokens, the context of this model holds 16"):
+    with refused("data.answer_too_long", place="file, line 1", n=17, window=16):
         likelihood.continuations(model(), [example(("context", " 23456789abcdef01"))])
 
 
 def test_an_answer_must_have_a_token():
-    with pytest.raises(DataError, match="file, line 1: the answer '' has no token"):
+    with refused("data.answer_without_token", place="file, line 1", answer=""):
         likelihood.continuations(model(), [example(("context", ""))])
 
 
 def test_a_network_without_documents_cannot_do_it():
     letters = tokenizers.CharTokenizer("ABC", has_eot=False)
-    with pytest.raises(DataError, match="no token that starts a document"):
+    with refused("data.no_start_token"):
         likelihood.continuations(model(tokenizer=letters), [example(("A", "B"))])
 
 

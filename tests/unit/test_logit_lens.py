@@ -1,10 +1,12 @@
 """The logit lens: the final norm and the head, read after every block."""
 
+from typing import Any
+
 import pytest
 import torch
+from tests.refusals import refused
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError
 from nudge.look.forward_pass import trace
 from nudge.look.logit_lens import lens
 from nudge.model.gpt import GPT, init_weights
@@ -65,16 +67,15 @@ def test_only_some_positions(network: GPT) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("arguments", "code", "values"),
     [
-        ({"k": 0}, "k must be 1 .. 50"),
-        ({"k": 51}, "k must be 1 .. 50"),
-        ({"positions": [6]}, "position 6"),
-        ({"targets": [1, 2]}, "6 token ids"),
-        ({"positions": [0], "targets": [50]}, "1 token ids of 0 .. 49"),
+        ({"k": 0}, "lens_k", {"got": 0, "most": 50}),
+        ({"k": 51}, "lens_k", {"got": 51, "most": 50}),
+        ({"positions": [6]}, "no_such_number", {"name": "position", "got": 6, "last": 5}),
+        ({"targets": [1, 2]}, "lens_targets", {"n": 6, "got": [1, 2]}),
+        ({"positions": [0], "targets": [50]}, "lens_targets", {"n": 1, "last": 49}),
     ],
 )
-def test_what_does_not_fit(network: GPT, asked: dict[str, object], message: str) -> None:
-    with pytest.raises(ConfigError, match=message) as error:
-        lens(trace(network, TOKENS), **asked)  # type: ignore[arg-type]
-    assert error.value.hint
+def test_what_does_not_fit(network: GPT, arguments: dict[str, Any], code: str, values: dict[str, object]) -> None:
+    with refused(f"config.{code}", **values):
+        lens(trace(network, TOKENS), **arguments)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from tests.refusals import refused
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError
 from nudge.look import explain_fold, fold, fold_rows, habit, shrink, trace
 from nudge.model.gpt import GPT, init_weights
 
@@ -53,7 +53,7 @@ def test_fold_sums_columns_and_averages_rows() -> None:
     torch.testing.assert_close(folded[2, 1], pattern[3:5, 1:3].sum(1).mean())
     torch.testing.assert_close(folded.sum(1), torch.ones(3))
     torch.testing.assert_close(fold_rows(pattern, (1, 2, 2))[1], pattern[1:3].mean(0))
-    with pytest.raises(ConfigError, match="4 tokens together and this pattern has 5"):
+    with refused("config.word_sizes", got=4, expected=5):
         fold(pattern, (2, 2))
 
 
@@ -62,7 +62,7 @@ def test_shrink_keeps_the_largest_of_a_square() -> None:
     small = shrink(pattern, 3)
     assert small.shape == (3, 3)
     assert small[1, 0] == pattern[2:4, 0:2].max()
-    with pytest.raises(ConfigError, match="size must be 1 or more"):
+    with refused("config.below_minimum", name="size", least=1, got=0):
         shrink(pattern, 0)
 
 
@@ -77,7 +77,7 @@ def test_explain_fold_adds_up_to_the_folded_cell() -> None:
     assert math.isclose(made.recomputed, made.value, rel_tol=1e-5)
     assert {term.index for term in made.terms} < {1, 2, 3}
     assert made.n_terms == 3
-    with pytest.raises(ConfigError, match="there are 3 words"):
+    with refused("config.no_such_number", name="word", got=3, last=2):
         explain_fold(opened, 1, 0, sizes, (2, 3))
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from tests.refusals import refused
 
 from nudge.config import ModelConfig
 from nudge.data import tokenizer as tokenizers
@@ -42,7 +43,7 @@ def test_no_context_is_the_start_of_a_document() -> None:
 
 
 def test_no_context_of_a_network_that_knows_no_document() -> None:
-    with pytest.raises(ConfigError, match=r"starts a document, and this network knows none: its tokens are 0 \.\. 2"):
+    with refused("config.no_start_token", last=2):
         predict(make(vocab_size=3), BYTES, [])
 
 
@@ -115,22 +116,22 @@ def test_rows_that_pad_the_vocabulary_are_never_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("context", "message"),
+    ("context", "code", "values"),
     [
-        ([0] * 17, "the context has 17 tokens, this network reads at most 16"),
-        ([257], "token 257 is not in this network's vocabulary of 257"),
-        ([-1], "token -1 is not"),
+        ([0] * 17, "context_too_long", {"got": 17, "most": 16}),
+        ([257], "unknown_token", {"token": 257, "vocab_size": 257}),
+        ([-1], "unknown_token", {"token": -1}),
     ],
 )
-def test_a_context_that_does_not_fit(context: list[int], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_a_context_that_does_not_fit(context: list[int], code: str, values: dict[str, int]) -> None:
+    with refused(f"config.{code}", **values):
         predict(make(), BYTES, context)
 
 
 def test_a_token_that_is_not_there() -> None:
     prediction = predict(make(), BYTES, [1])
     for ask in (prediction.rank, prediction.loss, prediction.probability):
-        with pytest.raises(ConfigError, match="token -1"):
+        with refused("config.unknown_token", token=-1):
             ask(-1)
 
 

@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 
 from nudge.data import tokenizer as tokenizers
-from nudge.data.shards import (
-    Dataset,
-    Manifest,
-    Source,
-    SplitManifest,
-    Tokens,
-    ends_name,
-    open_dataset,
-    read_manifest,
-    token_dtype,
-    write_shard,
-)
-from nudge.errors import DataError
+from nudge.data.manifest import Manifest, Source, SplitManifest, read_manifest
+from nudge.data.shards import Dataset, Tokens, ends_name, open_dataset, token_dtype, write_shard
+from nudge.errors import DataError, TokenizerError
 
 
 def fill(folder: Path, sizes: dict[str, list[int]], vocab_size: int = 257) -> Path:
@@ -108,8 +98,9 @@ def test_verify_finds_a_flipped_bit(dataset: Dataset, name: str):
     data[-1] ^= 4
     path.write_bytes(data)
     damaged = open_dataset(dataset.dir)  # sizes and headers are as they should be
-    with pytest.raises(DataError, match="is damaged"):
+    with pytest.raises(DataError) as raised:
         damaged.verify()
+    assert raised.value.code == "data.damaged"
 
 
 def cut(path: Path) -> None:
@@ -127,21 +118,27 @@ def rewrite_header(path: Path, at: int, value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "code", "values"),
     [
-        (cut, "is cut: 1,096 bytes, expected 1,098"),
-        (lengthen, "expected 1,098"),
-        (lambda path: path.write_bytes(b""), "not a shard"),
-        (lambda path: rewrite_header(path, 0, 20240801), "not a shard of 16-bit tokens"),
-        (lambda path: rewrite_header(path, 1, 2), "not a shard"),
-        (lambda path: rewrite_header(path, 2, 38), "says 38 tokens, the manifest 37"),
-        (Path.unlink, "cannot read the shard"),
+        (cut, "data.shard_size", {"n_bytes": 1096, "expected_bytes": 1098}),
+        (lengthen, "data.shard_size", {"n_bytes": 1100, "expected_bytes": 1098}),
+        (lambda path: path.write_bytes(b""), "data.not_shard", {"bits": 16}),
+        (lambda path: path.write_bytes(b"short"), "data.not_shard", {"bits": 16}),
+        (lambda path: rewrite_header(path, 0, 20240801), "data.not_shard", {"bits": 16}),
+        (lambda path: rewrite_header(path, 1, 2), "data.not_shard", {"bits": 16}),
+        (lambda path: rewrite_header(path, 2, 38), "data.shard_size", {"n_tokens": 38, "expected_tokens": 37}),
+        (Path.unlink, "data.unreadable_shard", {}),
     ],
 )
-def test_a_damaged_shard_is_refused(dataset: Dataset, damage: Callable[[Path], None], message: str):
+def test_a_damaged_shard_is_refused(
+    dataset: Dataset, damage: Callable[[Path], None], code: str, values: dict[str, int]
+):
     damage(dataset.dir / "train_000001.bin")
-    with pytest.raises(DataError, match=message) as raised:
+    with pytest.raises(DataError) as raised:
         open_dataset(dataset.dir)
+    assert raised.value.code == code
+    assert raised.value.values["path"] == dataset.dir / "train_000001.bin"
+    assert values.items() <= raised.value.values.items()
     assert "prepare the text again" in raised.value.hint
 
 
@@ -163,29 +160,35 @@ def test_a_damaged_manifest_is_refused(dataset: Dataset):
     ):
         before = path.read_text()
         change(dataset.dir, **changes)
-        with pytest.raises(DataError, match="not a manifest of nudge or is damaged"):
+        with pytest.raises(DataError) as raised:
             open_dataset(dataset.dir)
+        assert raised.value.code == "data.bad_manifest"
         path.write_text(before)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(DataError, match=r"cannot read .*manifest\.json"):
+    with pytest.raises(DataError) as raised:
         open_dataset(dataset.dir)
+    assert raised.value.code == "data.bad_manifest"
 
 
 def test_another_tokenizer_is_refused(dataset: Dataset):
     tokenizers.chars(["abc"]).save(dataset.dir / "tokenizer.json")
-    with pytest.raises(DataError, match="not the one that made its tokens"):
+    with pytest.raises(DataError) as raised:
         open_dataset(dataset.dir)
+    assert raised.value.code == "data.other_tokenizer"
     (dataset.dir / "tokenizer.json").unlink()
-    with pytest.raises(DataError, match="cannot read the tokenizer"):
+    with pytest.raises(TokenizerError) as missing:
         open_dataset(dataset.dir)
+    assert missing.value.code == "tokenizer.unreadable"
+    assert missing.value.values["path"] == dataset.dir / "tokenizer.json"
 
 
 def test_what_is_not_prepared_is_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="has no manifest") as raised:
-        open_dataset(tmp_path)
-    assert "nudge data prepare" in raised.value.hint
-    with pytest.raises(DataError, match="is not there"):
-        open_dataset(tmp_path / "nowhere")
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError) as raised:
+            open_dataset(folder)
+        assert raised.value.code == "data.not_prepared"
+        assert raised.value.values["folder"] == folder
+        assert "nudge data prepare" in raised.value.hint
 
 
 def test_the_index_lies_beside_its_shard(dataset: Dataset):

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from nudge import config as configs
-from nudge.config import Config, MachineConfig, ModelConfig
+from nudge.config import Config, MachineConfig, ModelConfig, SampleConfig
 from nudge.errors import ConfigError
 from nudge.fast.decoder import PlainReader
-from nudge.infer.streams import Context
+from nudge.infer.streams import TokenStream
 from nudge.model import sizes
 from nudge.model.gpt import GPT, Cache, Rotation, init_weights
 from nudge.recipes import RECIPES, recipe
@@ -95,12 +95,21 @@ def test_the_cache_gives_the_logits_of_the_whole_forward(config: ModelConfig, ch
 
 def test_a_window_that_slides_is_read_anew(config: ModelConfig) -> None:
     network = outspoken(config)
-    context, ids = Context(PlainReader(network, config.block_size), config.block_size), tokens(40, batch=1)[0].tolist()
-    for token in ids:
-        logits = context.feed([token])
-    assert context.slid
-    with torch.no_grad():
-        torch.testing.assert_close(logits, network(torch.tensor([context.ids]))[:, -1], atol=1e-5, rtol=1e-5)
+    sample = SampleConfig(max_tokens=40, temperature=0, top_k=None)
+    stream = TokenStream(
+        PlainReader(network, config.block_size),
+        [1],
+        sample,
+        room=config.block_size,
+        n_known=config.vocab_size,
+        end=None,
+    )
+    while not stream.ended:
+        logits = stream.read()
+        with torch.no_grad():
+            torch.testing.assert_close(logits, network(torch.tensor([stream.context]))[:, -1], atol=1e-5, rtol=1e-5)
+        stream.draw(logits)
+    assert stream.slid
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.refusals import refused
 
-from nudge.errors import DataError
 from nudge.eval.tasks import TASKS, Example, read
 
 
@@ -119,62 +119,78 @@ WRONG = {
 
 
 @pytest.mark.parametrize(
-    ("task", "change", "words"),
+    ("task", "change", "code", "values"),
     [
-        ("hellaswag", {"label": 2}, "'label' is 2, expected one of 0, 1"),
-        ("hellaswag", {"label": -1}, "'label' is -1"),
-        ("hellaswag", {"label": ""}, "'label' is \"\""),
-        ("hellaswag", {"label": True}, "'label' is true"),
-        ("hellaswag", {"label": None}, "'label' is null"),
-        ("hellaswag", {"label": ...}, "no field 'label' (the fields here: activity_label, ctx, endings)"),
-        ("hellaswag", {"ctx": ...}, "no field 'ctx' (the fields here: activity_label, endings, label)"),
-        ("hellaswag", {"ctx": 5}, "'ctx' is not a text"),
-        ("hellaswag", {"endings": []}, "'endings' is no list of texts"),
-        ("hellaswag", {"endings": ["a", 2]}, "'endings' is no list of texts"),
-        ("hellaswag", {"endings": "a"}, "'endings' is not a list of texts"),
-        ("lambada", {"continuation": ...}, "no field 'continuation' (the fields here: context)"),
-        ("winogrande", {"sentence": "The cup fell."}, "'sentence' has no gap _"),
-        ("winogrande", {"answer": "3"}, "'answer' is \"3\", expected one of 1, 2"),
-        ("arc_easy", {"answerKey": "D"}, "'answerKey' is \"D\", expected one of A, B, C"),
-        ("arc_easy", {"choices": {"text": ["a"]}}, "no field 'choices.label' (the fields here: text)"),
-        ("arc_easy", {"choices": {"text": ["a"], "label": ["A", "B"]}}, "1 texts and 2 labels"),
-        ("arc_easy", {"choices": ["a"]}, "'choices' is not an object"),
-        ("arc_easy", {"question": {"stem": "Why?", "choices": ["a"]}}, "'question.choices' is no list of objects"),
-        ("arc_easy", {"question": {"stem": "Why?", "choices": [{}]}}, "no field 'question.choices[0].text'"),
-        ("piqa", {"label": ...}, "no field 'label'"),
-        ("piqa", {"sol2": ...}, "no field 'sol2' (the fields here: goal, sol1, label)"),
+        ("hellaswag", {"label": 2}, "task_label", {"field": "label", "got": "2", "known": "0, 1"}),
+        ("hellaswag", {"label": -1}, "task_label", {"got": "-1"}),
+        ("hellaswag", {"label": ""}, "task_label", {"got": '""'}),
+        ("hellaswag", {"label": True}, "task_label", {"got": "true"}),
+        ("hellaswag", {"label": None}, "task_label", {"got": "null"}),
+        (
+            "hellaswag",
+            {"label": ...},
+            "task_field_missing",
+            {"field": "label", "found": "activity_label, ctx, endings"},
+        ),
+        ("hellaswag", {"ctx": ...}, "task_field_missing", {"field": "ctx", "found": "activity_label, endings, label"}),
+        ("hellaswag", {"ctx": 5}, "task_field_type", {"field": "ctx", "type": "string"}),
+        ("hellaswag", {"endings": []}, "task_list", {"field": "endings", "type": "string"}),
+        ("hellaswag", {"endings": ["a", 2]}, "task_list", {"field": "endings", "type": "string"}),
+        ("hellaswag", {"endings": "a"}, "task_field_type", {"field": "endings", "type": "array"}),
+        ("lambada", {"continuation": ...}, "task_field_missing", {"field": "continuation", "found": "context"}),
+        ("winogrande", {"sentence": "The cup fell."}, "task_gap", {}),
+        ("winogrande", {"answer": "3"}, "task_label", {"field": "answer", "got": '"3"', "known": "1, 2"}),
+        ("arc_easy", {"answerKey": "D"}, "task_label", {"field": "answerKey", "got": '"D"', "known": "A, B, C"}),
+        ("arc_easy", {"choices": {"text": ["a"]}}, "task_field_missing", {"field": "choices.label", "found": "text"}),
+        ("arc_easy", {"choices": {"text": ["a"], "label": ["A", "B"]}}, "task_choices", {"texts": 1, "labels": 2}),
+        ("arc_easy", {"choices": ["a"]}, "task_field_type", {"field": "choices", "type": "object"}),
+        (
+            "arc_easy",
+            {"question": {"stem": "Why?", "choices": ["a"]}},
+            "task_list",
+            {"field": "question.choices", "type": "object"},
+        ),
+        (
+            "arc_easy",
+            {"question": {"stem": "Why?", "choices": [{}]}},
+            "task_field_missing",
+            {"field": "question.choices[0].text"},
+        ),
+        ("piqa", {"label": ...}, "task_field_missing", {"field": "label"}),
+        ("piqa", {"sol2": ...}, "task_field_missing", {"field": "sol2", "found": "goal, sol1, label"}),
     ],
 )
-def test_a_line_that_is_no_example(tmp_path: Path, task: str, change: dict[str, Any], words: str):
+def test_a_line_that_is_no_example(
+    tmp_path: Path, task: str, change: dict[str, Any], code: str, values: dict[str, Any]
+):
     line = {name: value for name, value in (WRONG[task] | change).items() if value is not ...}
-    with pytest.raises(DataError) as raised:
+    with refused(f"data.{code}", **values) as caught:
         example(task, tmp_path, line)
-    assert words in raised.value.message
-    assert f"task.jsonl, line 1 is no example of {task}: " in raised.value.message
-    assert TASKS[task].fields in raised.value.hint
-    assert "\n" not in raised.value.message
+    assert caught.value.message.startswith(f"{tmp_path / 'task.jsonl'}:1: ")
+    assert TASKS[task].fields in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "code", "values"),
     [
-        (b"", "is empty"),
-        (b"\n \n", "is empty"),
-        (b'{"text": "a b"}\n{"text": ', "line 2 is not JSON"),
-        (b'{"text": "a b"}\n["a"]', "line 2 is no JSON object"),
-        (b"[" * 100_000, "line 1 is not JSON"),
-        (b'{"text": "caf\xe9 b"}', "is not text in UTF-8"),
+        (b"", "no_examples", {"expected": TASKS["lambada"].fields}),
+        (b"\n \n", "no_examples", {}),
+        (b'{"text": "a b"}\n{"text": ', "task_not_json", {"line": 2}),
+        (b'{"text": "a b"}\n["a"]', "task_not_an_object", {"line": 2}),
+        (b"[" * 100_000, "task_not_json", {"line": 1}),
+        (b'{"text": "caf\xe9 b"}', "task_not_utf8", {"position": 13}),
     ],
 )
-def test_a_file_that_is_no_task(tmp_path: Path, content: bytes, words: str):
+def test_a_file_that_is_no_task(tmp_path: Path, content: bytes, code: str, values: dict[str, Any]):
     path = tmp_path / "task.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=words):
+    place = {"place": f"{path}:{values.pop('line')}"} if "line" in values else {"path": path}
+    with refused(f"data.{code}", **place, **values):
         read(TASKS["lambada"], path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):
-    with pytest.raises(DataError, match=r"cannot read .*nowhere.jsonl: No such file"):
+    with refused("data.unreadable", path=tmp_path / "nowhere.jsonl", error="No such file or directory"):
         read(TASKS["lambada"], tmp_path / "nowhere.jsonl")
-    with pytest.raises(DataError, match="cannot read"):
+    with refused("data.unreadable", path=tmp_path):
         read(TASKS["lambada"], tmp_path)

@@ -10,7 +10,8 @@ import click
 from nudge.config import DataConfig
 
 if TYPE_CHECKING:
-    from nudge.data.shards import Dataset, Records, SplitManifest
+    from nudge.data.manifest import Records, SplitManifest
+    from nudge.data.shards import Dataset
 
 
 @click.group()

@@ -42,7 +42,7 @@ def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json:
     """
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import corpus, vocabulary
-    from nudge.data.shards import writing_to
+    from nudge.data.manifest import writing_to
 
     files = corpus.find(src)
     total = sum(file.n_bytes for file in files)

@@ -1,4 +1,4 @@
-"""Models in and out: a folder of another program becomes one that every command here reads, and the way back."""
+"""Models in and out: another program's model becomes a run folder that every command reads, and the way back."""
 
 import re
 from pathlib import Path
@@ -32,42 +32,42 @@ _SUFFIXES = (".pt", ".bin", ".safetensors", ".gguf")
 def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Checkpoint:
     """Turn another program's model into a run folder at step 0 without optimizer state.
 
-    `source` is a Hugging Face folder or OWNER/NAME on their Hub, nanoGPT's ckpt.pt, llm.c's .bin, or a folder with one
-    of these; its content tells which. `tokenizer` is a name, a file of nudge's or nanoGPT's meta.pkl, for a source that
-    does not bring its own. `notes` of the result are words for the person: what was left behind or made equal.
+    `source` is a Hugging Face folder or OWNER/NAME on the Hub, nanoGPT's ckpt.pt, llm.c's .bin, or a folder with one of
+    these; its content decides which. `tokenizer`, for a source without one, is a name, a tokenizer.json of nudge or
+    nanoGPT's meta.pkl. The result's `notes` tell the user what was left out or replaced.
 
-    Raises: FormatError if it is not a GPT-2 or damaged; TokenizerError for a tokenizer that is none; MachineError
-    without network or room on the disk; ConfigError if `out` is not free.
+    Raises: FormatError if it is damaged or not a GPT-2; TokenizerError for a bad tokenizer; MachineError without
+    network or space on the disk; ConfigError if `out` exists.
     """
     with files.new_folder(out) as temporary:
-        kind, path = _recognised(Path(source)) if _is_here(source) else ("hf", _fetch(source))
+        kind, path = _recognize(Path(source)) if _exists(source) else ("hf", _fetch(source))
         config, state, notes = _read(kind, path)
-        spoken = _tokenizer_of(kind, path, config, tokenizer)
+        found = _tokenizer_of(kind, path, config, tokenizer)
         run = RunFolder(temporary)
-        spoken.save(run.tokenizer)
+        found.save(run.tokenizer)
         imported = Checkpoint(
             step=0,
-            config=Config(recipe="imported", model=config, data=DataConfig(tokenizer=spoken.name)),
+            config=Config(recipe="imported", model=config, data=DataConfig(tokenizer=found.name)),
             model=state,
-            tokenizer_sha256=spoken.sha256,
-            notes=(*notes, *_notes_on(spoken, config)),
+            tokenizer_sha256=found.sha256,
+            notes=(*notes, *_notes_on(found, config)),
         )
         checkpoints.save(run, imported)
     return imported
 
 
 def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | None = None) -> tuple[str, ...]:
-    """Write a folder for another program, and where there is a way back nudge's own tokenizer with it.
+    """Write a folder for another program, with nudge's own tokenizer if the format can be imported again.
 
-    `kind` is one of EXPORTS, `dtype` one of its types. Returns words for the person: what the other program does
-    otherwise or needs besides.
+    `kind` is one of EXPORTS, `dtype` one of its types. Returns notes for the user: what the other program does
+    differently or needs in addition.
 
-    Raises: FormatError if the network is no GPT-2; ConfigError if `out` is not free, or for a type that the format does
+    Raises: FormatError if the network is not a GPT-2; ConfigError if `out` exists, or for a type that the format does
     not have; MachineError if it cannot be written.
     """
     dtype = dtype or EXPORTS[kind][0]
     if dtype not in EXPORTS[kind]:
-        raise ConfigError(f"{kind} cannot hold weights as {dtype}", f"--dtype {' or '.join(EXPORTS[kind])}")
+        raise ConfigError("export_dtype", format=kind, dtype=dtype, known=", ".join(EXPORTS[kind]))
     config, state = model.network.config, model.network.state_dict()
     with files.new_folder(out) as temporary:
         if kind == "hf":
@@ -84,9 +84,9 @@ def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | Non
 
 
 def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
-    """Copy a checkpoint, optimizer state included, into a folder of its own as one file, whatever wrote it.
+    """Copy a checkpoint, optimizer state included, as one file into a folder of its own.
 
-    Raises: CheckpointError if there is none; ConfigError if `out` is not free; MachineError if it cannot be written.
+    Raises: CheckpointError if there is none; ConfigError if `out` exists; MachineError if it cannot be written.
     """
     found = checkpoints.find(source)
     tokenizer = checkpoints.tokenizer_path(found).read_bytes()
@@ -97,43 +97,40 @@ def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
     return found
 
 
-def _is_here(source: str) -> bool:
+def _exists(source: str) -> bool:
     try:
         return Path(source).exists()
-    except (OSError, ValueError):  # longer than names can be
+    except (OSError, ValueError):  # longer than a name can be
         return False
 
 
-def _recognised(path: Path) -> tuple[str, Path]:
-    """Whose format it is, by its content, and the file or folder to read. Raises: FormatError."""
+def _recognize(path: Path) -> tuple[str, Path]:
+    """Return the format, by its content, and the file or folder to read. Raises: FormatError."""
     if not path.is_dir():
-        head = _head(path)
-        if llmc.is_checkpoint(head):
-            return "llmc", path
-        if head.startswith(_TORCH_FILES):
-            return "nanogpt", path
-        _refuse_gguf(path, head)
-        raise FormatError(
-            f"{path} is no model that can be read: it begins with the bytes {head[:4].hex(' ') or 'of an empty file'}",
-            f"give nanoGPT's ckpt.pt, llm.c's .bin (its magic number is {llmc.MAGIC}), or a Hugging Face folder",
-        )
+        return _recognize_file(path), path
     if (path / "config.json").is_file():
         return "hf", path
     if (path / "ckpt.pt").is_file():
         return "nanogpt", path / "ckpt.pt"
     found = [file for file in sorted(path.glob("*.bin")) if llmc.is_checkpoint(_head(file))]
     if len(found) > 1:
-        raise FormatError(f"{path} holds {len(found)} checkpoints of llm.c", f"give one of them, such as {found[-1]}")
+        raise FormatError("several_checkpoints", folder=path, n=len(found), last=found[-1])
     if found:
         return "llmc", found[0]
-    for file in path.glob("*.gguf"):
-        _refuse_gguf(file, _head(file))
-    return "hf", path  # whose reader tells what it expected
+    if gguf_file := next(path.glob("*.gguf"), None):
+        raise FormatError("gguf_not_read", path=gguf_file)
+    return "hf", path  # its reader reports what it expected
 
 
-def _refuse_gguf(path: Path, head: bytes) -> None:
+def _recognize_file(path: Path) -> str:
+    head = _head(path)
+    if llmc.is_checkpoint(head):
+        return "llmc"
+    if head.startswith(_TORCH_FILES):
+        return "nanogpt"
     if head.startswith(b"GGUF"):
-        raise FormatError(f"{path} is llama.cpp's, and GGUF is written here, not read", "import what it was made from")
+        raise FormatError("gguf_not_read", path=path)
+    raise FormatError("not_a_model", path=path, head=head[:4].hex(" "), magic=llmc.MAGIC)
 
 
 def _head(path: Path) -> bytes:
@@ -141,7 +138,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(16)
     except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
+        raise FormatError("unreadable", path=path, error=error.strerror or first_line(error)) from error
 
 
 def _read(kind: str, path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
@@ -151,7 +148,7 @@ def _read(kind: str, path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[
 
 
 def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None) -> Tokenizer:
-    """The one that was asked for, else what lies beside the weights, else GPT-2's if the vocabulary has its size."""
+    """Return the given tokenizer, else the one beside the weights, else GPT-2's if the vocabulary has its size."""
     if given is not None:
         inside = Path(given) / meta_pkl.NAME
         meta = inside if inside.is_file() else Path(given)
@@ -165,15 +162,9 @@ def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None)
     elif config.vocab_size in _GPT2_ROWS:
         tokenizer = tokenizers.get("gpt2")
     else:
-        raise FormatError(
-            f"{path} does not say which text its {config.vocab_size:,} tokens are",
-            "--tokenizer: the meta.pkl of nanoGPT's data, a tokenizer.json of nudge, or one of gpt2, cl100k, bytes",
-        )
+        raise FormatError("no_vocabulary", path=path, n=config.vocab_size)
     if tokenizer.vocab_size > config.vocab_size:
-        raise FormatError(
-            f"{path}: the tokenizer has {tokenizer.vocab_size:,} tokens, the network knows {config.vocab_size:,}",
-            "tokenizer and weights are not of the same model",
-        )
+        raise FormatError("tokenizer_too_large", path=path, got=tokenizer.vocab_size, network=config.vocab_size)
     return tokenizer
 
 
@@ -190,22 +181,15 @@ def _notes_on(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
 
 
 def _fetch(name: str) -> Path:
-    """The files of a model on the Hugging Face Hub, in their own cache."""
-    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name):
-        raise FormatError(
-            f"no such folder: {name[:200]}", "give a folder, or OWNER/NAME of a model on the Hugging Face Hub"
-        )
-    if name.endswith(_SUFFIXES):
-        raise FormatError(f"no such file: {name}", "check the path")
+    """Return the cached files of a model on the Hugging Face Hub, fetched if need be."""
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) or name.endswith(_SUFFIXES):
+        raise FormatError("not_found", source=name[:200])
     try:
         import huggingface_hub
     except ImportError:
-        raise MachineError(
-            f"there is no folder {name} here, and the Hugging Face Hub needs a package that is not installed",
-            "pip install 'nudge-lm[hub]'",
-        ) from None
+        raise MachineError("hub_not_installed", name=name) from None
     try:
-        # Asked first, because only this call keeps to a timeout: a silent network must not hang a command.
+        # Before the download, because only this call has a timeout: a silent network must not hang a command.
         info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
         names = [file.rfilename for file in info.siblings or []]
         weights = "*.safetensors" if any(n.endswith(".safetensors") for n in names) else "pytorch_model*.bin"
@@ -214,8 +198,5 @@ def _fetch(name: str) -> Path:
                 name, revision=info.sha, allow_patterns=["*.json", "merges.txt", weights], ignore_patterns=["*/*"]
             )
         )
-    except Exception as error:  # of several libraries, without a common parent: whatever it was, nothing came
-        raise MachineError(
-            f"there is no folder {name} here, and fetching it from the Hugging Face Hub failed: {first_line(error)}",
-            "check the name and the network; or fetch it elsewhere and give the folder",
-        ) from error
+    except Exception as error:  # from several libraries, without a common parent
+        raise MachineError("model_not_fetched", name=name, error=first_line(error)) from error

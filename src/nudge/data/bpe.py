@@ -1,41 +1,36 @@
-"""Training a byte-pair vocabulary of one's own, with the `tokenizers` library (docs/decisions/0002-tokenizers.md)."""
+"""The training of a byte-pair vocabulary, by the `tokenizers` library (docs/decisions/0002-tokenizers.md)."""
 
 import re
 from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from nudge.data.published_vocab import byte_alphabet
+from nudge.data.published_vocab import byte_alphabet, from_printable
 from nudge.errors import TokenizerError
 
-# How text is split before bytes are merged: Llama 3's pattern, which is cl100k's in its original form. It is one that
-# llama.cpp knows by name, so a vocabulary trained here can be exported to GGUF. Source: Llama 3's tokenizer.json.
+# The pattern that splits text before bytes are merged: Llama 3's, which is cl100k's in its original form. llama.cpp
+# knows it by name, so a vocabulary trained here can be exported to GGUF. Source: Llama 3's tokenizer.json.
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 MIN_VOCAB_SIZE = 257  # every byte, and the end-of-text token
-LONGEST_TOKEN = 64  # bytes: longer ones are rules of dashes and spaces, learned once and never met again
+LONGEST_TOKEN = 64  # bytes: longer ones are rows of dashes and spaces, learned once and never seen again
 
-# The library removes merged symbols from a list one by one, so that one word of a million letters
-# keeps it busy for longer than anybody waits.
-# Words are counted, so cutting the few endless ones changes nothing that counts.
+# The library removes merged symbols from a list one by one, so a single word of a million letters would take hours.
+# Merges depend on how often words occur, so cutting the few endless words changes next to nothing.
 _LONGEST_WORD = 256
 _ENDLESS = re.compile(rf"\S{{{_LONGEST_WORD},}}|\s{{{_LONGEST_WORD},}}")
 
 
 def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
-    """The 256 bytes, then up to `n_tokens - 256` merges in the order they were learned; fewer if the text gives out.
+    """Return the 256 bytes, then up to `n_tokens - 256` merges in the order they were learned; fewer for little text.
 
-    The bytes come in the order that gpt2 and cl100k have too (`byte_alphabet`: "!" is 0). The same texts give the same
-    tokens, whatever the number of threads. Raises: TokenizerError below 256 tokens.
+    The bytes are in the order of gpt2 and cl100k (`byte_alphabet`: "!" is 0). The same texts give the same tokens,
+    whatever the number of threads. Raises: TokenizerError below 256 tokens.
     """
     if n_tokens < MIN_VOCAB_SIZE - 1:
-        raise TokenizerError(
-            f"a byte-pair vocabulary has at least {MIN_VOCAB_SIZE} symbols (256 bytes and the end of text), "
-            f"got {n_tokens + 1}",
-            "for a smaller vocabulary use --tokenizer chars",
-        )
+        raise TokenizerError("too_small", least=MIN_VOCAB_SIZE, size=n_tokens + 1)
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -50,13 +45,12 @@ def train_tokens(texts: Iterable[str], n_tokens: int) -> list[bytes]:
         show_progress=False,
     )
     model.train_from_iterator(_trainable(texts), trainer)
-    byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    learned = sorted(model.get_vocab().items(), key=lambda entry: entry[1])
-    return [bytes(byte_of[char] for char in token) for token, _ in learned]
+    vocabulary = model.get_vocab()
+    return [from_printable(token) for token in sorted(vocabulary, key=lambda token: vocabulary[token])]
 
 
 def _trainable(texts: Iterable[str]) -> Iterator[str]:
-    """The texts without stray bytes (each is a token by itself anyway) and without endless words."""
+    """Yield the texts without stray bytes (each is a token by itself anyway), and with endless words cut."""
     for text in texts:
         text = text.encode("utf-8", "ignore").decode("utf-8")
         start = 0

@@ -1,6 +1,6 @@
-"""Byte-pair encoding to read and to learn from: the slow twin of what tiktoken does in Rust.
+"""Byte-pair encoding and training in a few readable lines: the slow twin of tiktoken and `tokenizers`.
 
-A test checks that both give the same ids. `regex` is the only thing borrowed: the standard `re` does not know \\p{L}.
+A test checks that both give the same ids. It needs the library `regex`, as the standard `re` does not know \\p{L}.
 """
 
 import itertools
@@ -13,12 +13,12 @@ from nudge.data.published_vocab import byte_alphabet
 
 
 def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
-    """The ids of `text`: split it into words, then merge the bytes of each word."""
+    """Return the ids of `text`: split it into words, then merge the bytes of each word."""
     return [token for word in regex.findall(pattern, text) for token in encode_word(word.encode("utf-8"), ranks)]
 
 
 def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
-    """Start from single bytes; merge the neighbours that make the lowest rank until no neighbours make a token."""
+    """Return the ids of a word: from single bytes on, merge the neighbors of the lowest rank until none are a token."""
     parts = [bytes([byte]) for byte in word]
     while len(parts) > 1:
         candidates = [ranks.get(left + right) for left, right in itertools.pairwise(parts)]
@@ -31,7 +31,7 @@ def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
 
 
 def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
-    """Start from the 256 bytes; again and again make the most frequent pair of neighbours one token."""
+    """Return trained ranks: to the 256 bytes, add the most frequent pair of neighbors, again and again."""
     ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_alphabet())}
     words = Counter(tuple(bytes([byte]) for byte in word.encode("utf-8")) for word in regex.findall(pattern, text))
     while len(ranks) < n_tokens:
@@ -41,7 +41,7 @@ def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
                 pairs[pair] += count
         if not pairs:
             break  # every word is one token already
-        # Equally frequent pairs: the one whose parts were learned first, as the `tokenizers` library chooses.
+        # Of equally frequent pairs the one whose parts were learned first, as the `tokenizers` library does.
         best = min(pairs, key=lambda pair: (-pairs[pair], ranks[pair[0]], ranks[pair[1]]))
         ranks.setdefault(best[0] + best[1], len(ranks))
         words = Counter({_merged(word, best): count for word, count in words.items()})

@@ -1,7 +1,7 @@
-"""Cutting long text only where a tokenizer cuts anyway, so that its parts can be encoded apart and give the same ids.
+"""Long text, cut only where a tokenizer splits it anyway, so that the parts can be encoded apart and give the same ids.
 
 A byte-pair tokenizer first splits text by a pattern and never merges across the splits. The patterns used here (gpt2,
-cl100k, our own) all split before a space that follows something else, and after a lone newline between two characters
+cl100k, our own) all split before a space that follows something else, and after a single newline between two characters
 that are not white space; and none looks back behind a split. So the text on either side of such a place can be encoded
 by itself, and all cores can work on one long document.
 """
@@ -9,9 +9,9 @@ by itself, and all cores can work on one long document.
 import re
 from collections.abc import Iterator
 
-CHUNK_CHARS = 1 << 19  # enough that the cost of a call vanishes, few enough that cores share a book
-# What is encoded in one call. tiktoken's splitting engine keeps one backtracking entry for each character of white
-# space in `\s+(?!\S)` and panics at a million of them.
+CHUNK_CHARS = 1 << 19  # large enough that the cost of a call vanishes, small enough that cores share a book
+# The most that is encoded in one call. tiktoken's splitting engine keeps a backtracking entry for each character of
+# white space in `\s+(?!\S)` and panics at a million of them.
 LONGEST_CHUNK = CHUNK_CHARS + (1 << 18)
 
 _BOUNDARY = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
@@ -19,9 +19,9 @@ _SPACE = re.compile(r"\s+")
 
 
 def chunks(text: str) -> Iterator[str]:
-    """`text` in parts of about half a million characters that encode to the same ids as the whole.
+    """Yield `text` in parts of about half a million characters that encode to the same ids as the whole.
 
-    White space of more than that is the exception: it is cut, where tiktoken would fail.
+    The exception is white space longer than that, on which tiktoken would fail: it is cut, too.
     """
     start = 0
     while len(text) - start > LONGEST_CHUNK:

@@ -1,8 +1,8 @@
-"""Where text comes from: files, folders and globs, or Python's own standard library; one document after another.
+"""The sources of text: files, folders and globs, or Python's own standard library, read one document after another.
 
 A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz, .zst).
-Each row of a .parquet file is one. Nothing but one document (of a .jsonl file), some rows (of a .parquet file) or one
-file is held in memory.
+Each row of a .parquet file is one. At any time, memory holds only one document (.jsonl), some rows (.parquet) or one
+whole file (all others).
 """
 
 import glob
@@ -11,7 +11,7 @@ import json
 import os
 import sysconfig
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -31,18 +31,23 @@ _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """One file of text. `suffix` is what remains when that of its compression is taken off."""
+    """A file of text. `suffix` is the one before that of its compression."""
 
     path: Path
     n_bytes: int
     suffix: str
-    compression: str  # ".gz", ".zst" or none
+    compression: str  # ".gz", ".zst" or ""
+
+
+def is_hub(path: str) -> bool:
+    """Return whether a path names a data set of the Hugging Face Hub."""
+    return path.startswith("hf:")
 
 
 def find(paths: Sequence[str]) -> list[TextFile]:
-    """The text files of files, folders and globs, in a fixed order; without paths, Python's standard library.
+    """Return the text files of files, folders and globs, in a fixed order; without paths, Python's standard library.
 
-    Folders are searched to the bottom, hidden ones passed over. Raises: DataError for a path without text.
+    Folders are searched recursively, without hidden files. Raises: DataError for a path without text.
     """
     if not paths:
         return standard_library()
@@ -54,13 +59,13 @@ def find(paths: Sequence[str]) -> list[TextFile]:
 
 
 def documents(paths: Sequence[str], field: str = "text") -> Iterator[str]:
-    """All documents of `paths`. Raises: DataError for text that is missing, binary or unreadable."""
+    """Yield all documents of `paths`. Raises: DataError for text that is missing, binary or unreadable."""
     for text, _ in read_all(find(paths), field):
         yield text
 
 
 def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[str, int]]:
-    """Each document of all files, and the bytes of all files that are read by then."""
+    """Yield each document of all files, and how many bytes of all files have been read by then."""
     before = 0
     for file in files:
         for text, position in read(file, field):
@@ -69,7 +74,7 @@ def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[s
 
 
 def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
-    """Each document that is not empty, and the bytes of the file that are read by then.
+    """Yield each document that is not empty, and how many bytes of the file have been read by then.
 
     Bytes that are not UTF-8 stay, as `surrogateescape` writes them. Raises: DataError.
     """
@@ -82,99 +87,89 @@ def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
                 yield from _json_lines(file, raw, field)
             elif text := _whole(file, raw):
                 yield text, file.n_bytes
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{file.path} is not a whole gzip file: {error}", "compress or download it again") from error
-    except OSError as error:
-        if error.errno is None and file.compression == ".zst":
-            raise DataError(f"{file.path} is not a whole zst file: {error}", "compress or download it again") from error
-        raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError("unreadable", path=file.path, error=error.strerror) from error
+        raise DataError("incomplete", path=file.path, kind=file.compression, error=first_line(error)) from error
 
 
 def chunks(file: TextFile) -> Iterator[bytes]:
-    """The bytes of a file as they lie on the disk, to be hashed. Raises: DataError."""
+    """Yield the bytes of a file as they are on disk, still compressed. Raises: DataError."""
     try:
         with file.path.open("rb") as raw:
             while chunk := raw.read(_CHUNK_BYTES):
                 yield chunk
     except OSError as error:
-        raise DataError(f"cannot read {file.path}: {error.strerror}", "check the path and its permissions") from error
+        raise DataError("unreadable", path=file.path, error=error.strerror) from error
 
 
 def standard_library() -> list[TextFile]:
-    """The .py files of the running interpreter's standard library, without tests and tables: real text that is here."""
+    """Return the .py files of the running interpreter's standard library, without tests and tables: real text."""
     root = Path(sysconfig.get_path("stdlib"))
-    found = [path for path in _walk(root, _NOT_LIBRARY) if path.suffix == ".py"] if root.is_dir() else []
+    found = [path for path in _walk(root, _NOT_LIBRARY) if path.suffix == ".py"]
     if not found:
-        raise DataError(
-            f"Python's standard library is not there as text (looked for .py files in {root})",
-            "name your own text: --data FILE or FOLDER",
-        )
+        raise DataError("no_standard_library", folder=root)
     return [_text_file(path) for path in found]
 
 
 def expand_user(given: str) -> Path:
-    """The path, with the home folder for its ~. Raises: DataError for nobody's home, or what can be no path."""
+    """Return the path, with the home folder for its ~. Raises: DataError for an unknown user or an impossible path."""
     try:
         path = Path(given).expanduser()
         path.exists()
     except RuntimeError as error:
-        raise DataError(f"there is no home folder for {Path(given).parts[0]}", "type the whole path") from error
+        raise DataError("no_home", user=Path(given).parts[0]) from error
     except (OSError, ValueError) as error:  # longer than names can be, behind a closed folder, with a NUL in it
-        raise DataError(f"cannot look for {given[:80]!r}: {first_line(error)}", "give a file or a folder") from error
+        raise DataError("bad_path", path=given[:80], error=first_line(error)) from error
     return path
 
 
-def _expand(given: str) -> list[Path]:
-    if given.startswith("hf:"):
-        raise DataError(f"{given} is fetched by nudge train and nudge data prepare only", "give files or folders here")
-    path = expand_user(given)
-    if path.is_dir():
-        found = [inner for inner in _walk(path) if _suffix(inner)[0] in SUFFIXES]
-        if not found:
-            raise DataError(
-                f"no text in the folder {given}",
-                f"it is searched for {', '.join(SUFFIXES)} (text also as {' and '.join(COMPRESSED)})",
-            )
-        return found
-    if path.exists():
-        return [path]
-    if found := matches(given):
-        return [path for match in found for path in _expand(str(match))]
-    raise DataError(f"there is no {given}", _neighbours(path))
-
-
 def matches(pattern: str) -> list[Path]:
-    """What a glob matches, in order; nothing if it is none."""
+    """Return what a glob matches, in order; nothing if `pattern` is no glob."""
     # not Path.glob: that takes no absolute pattern
     found = glob.glob(str(expand_user(pattern)), recursive=True) if glob.has_magic(pattern) else []  # noqa: PTH207
     return [Path(match) for match in sorted(found)]
 
 
-def _walk(root: Path, passed_over: Iterable[str] = ()) -> Iterator[Path]:
-    """The files below a folder in a fixed order, hidden ones and links to folders passed over."""
-    skipped = set(passed_over)
+def _expand(given: str) -> list[Path]:
+    if is_hub(given):
+        raise DataError("hub_path", path=given)
+    path = expand_user(given)
+    if path.is_dir():
+        found = [inner for inner in _walk(path) if _suffixes(inner)[0] in SUFFIXES]
+        if not found:
+            raise DataError("empty", path=given, suffixes=", ".join(SUFFIXES))
+        return found
+    if path.exists():
+        return [path]
+    if found := matches(given):
+        return [path for match in found for path in _expand(str(match))]
+    raise DataError("missing", path=given, closest=_neighbors(path))
+
+
+def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
+    """Yield the files below a folder in a fixed order, without hidden files and without following links to folders."""
     for folder, inner, names in os.walk(root):
         inner[:] = sorted(name for name in inner if name not in skipped and not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _neighbours(path: Path) -> str:
+def _neighbors(path: Path) -> str:
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return nearest(path.name, names) if 0 < len(names) <= 1000 else "check the path"
 
 
-def _suffix(path: Path) -> tuple[str, str]:
-    """Of the text, and of its compression."""
+def _suffixes(path: Path) -> tuple[str, str]:
+    """Return the suffix of the text, and that of its compression."""
     compression = path.suffix.lower() if path.suffix.lower() in COMPRESSED else ""
     return Path(path.stem if compression else path.name).suffix.lower(), compression
 
 
 def _text_file(path: Path) -> TextFile:
-    suffix, compression = _suffix(path)
     try:
-        return TextFile(path, path.stat().st_size, suffix, compression)
+        return TextFile(path, path.stat().st_size, *_suffixes(path))
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+        raise DataError("unreadable", path=path, error=error.strerror) from error
 
 
 def _decompressed(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
@@ -186,15 +181,11 @@ def _decompressed(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
 def _whole(file: TextFile, raw: IO[bytes]) -> str:
     data = _decompressed(file, raw).read()
     if b"\0" in data:
-        raise DataError(
-            f"{file.path} is not text: it has NUL bytes", "if it is text in UTF-16, save it as UTF-8; else leave it out"
-        )
+        raise DataError("binary", path=file.path)
     try:
         return data.decode("utf-8", "surrogateescape" if file.suffix in SUFFIXES else "strict")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file.path} is not text in UTF-8 (byte {error.start})", "save it as UTF-8, or give it the suffix .txt"
-        ) from error
+        raise DataError("not_utf8", path=file.path, at=error.start) from error
 
 
 def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[str, int]]:
@@ -205,14 +196,12 @@ def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[st
             continue
         try:
             value = json.loads(line.decode("utf-8", "surrogateescape"))
-        except ValueError as error:
-            raise DataError(
-                f"{file.path}, line {number} is not JSON: {error}", 'each line is an object such as {"text": "..."}'
-            ) from error
-        text = value.get(field) if isinstance(value, dict) else None
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            raise DataError("not_json", path=file.path, line=number, start=line[:40].decode("utf-8", "replace"))
+        text = value.get(field)
         if not isinstance(text, str):
-            names = [name for name, inner in value.items() if isinstance(inner, str)] if isinstance(value, dict) else []
-            hint = f"name the field of the text with --field: {nearest(field, names)}" if names else "it needs a text"
-            raise DataError(f"{file.path}, line {number} has no text in a field '{field}'", hint)
+            raise DataError("no_field", place=f"{file.path}, line {number}", field=field, names=", ".join(value))
         if text:
             yield text, done

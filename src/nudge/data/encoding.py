@@ -1,11 +1,11 @@
 """Documents to token shards, on all cores.
 
-Documents are gathered in groups of about half a million characters, each of one split; threads encode the groups, and
-the tokens are written in the order of the text. Threads, because tiktoken lets go of the interpreter's lock while it
-works: they reach the speed of processes without starting any, so that a script may call this at its top level.
+Documents are collected in groups of about half a million characters, each of one split; threads encode the groups, and
+the tokens are written in the order of the text. Threads are as fast as processes here, because tiktoken releases the
+interpreter's lock while it works; and without processes, a script may call this at its top level.
 
-A group depends on the text alone, never on the number of threads, and a shard holds whole groups: a preparation that
-was interrupted knows from the number of groups in its finished shards where to go on.
+A group depends on the text alone, never on the number of threads, and a shard holds whole groups. So the number of
+groups in the finished shards tells an interrupted preparation where to continue.
 """
 
 import threading
@@ -19,12 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nudge.data.chunking import CHUNK_CHARS, LONGEST_CHUNK, chunks
+from nudge.data.manifest import SplitName
 from nudge.data.resume_log import ResumeLog
-from nudge.data.shards import SplitName, Tokens16or32, token_dtype, write_shard
+from nudge.data.shards import Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 
-SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, which are held in memory until they are written
+SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, kept in memory until they are written
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,18 +33,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Documents that are encoded together, or a piece of one that is too long for that."""
+    """Documents that are encoded together, or a part of one that is too long for that."""
 
     split: SplitName
     texts: list[str]
-    position: int  # bytes of the source that are read by then
-    begins: bool = True  # False: goes on with the document of the group before
-    ends: bool = True  # False: the document goes on in the next group
+    position: int  # bytes of the source that have been read by then
+    begins: bool = True  # False: it continues the document of the group before
+    ends: bool = True  # False: the next group continues its document
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The tokens of a group, and where in them documents end."""
+    """The tokens of a group, and the indices after the last token of each document that ends in it."""
 
     tokens: Tokens16or32
     ends: npt.NDArray[np.uint64]
@@ -53,22 +54,40 @@ class Encoded:
 def encode_documents(
     documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, log: ResumeLog, threads: int
 ) -> Iterator[int]:
-    """Write the shards of both splits that the log does not have yet; yields the position in the source.
+    """Write the shards of both splits that the log does not have yet, and yield the position in the source.
 
-    `documents` are (text, position in the source). When it ends, the log has all shards.
+    `documents` are (text, position in the source). At the end, the log has all shards.
     """
-    writers = {name: ShardWriter(name, log) for name in log.shards}
+    waiting: dict[SplitName, list[Encoded]] = {name: [] for name in log.shards}
     groups = _remaining(group_documents(documents, split), dict(log.n_groups))
     own = _OwnTokenizer(tokenizer)
     for group, encoded in in_order(lambda group: encode_group(group, own.tokenizer), groups, threads):
-        writers[group.split].add(encoded)
+        parts = waiting[group.split]
+        parts.append(encoded)
+        if sum(len(part.tokens) for part in parts) >= SHARD_TOKENS:
+            _write(parts, group.split, log)
+            parts.clear()
         yield group.position
-    for writer in writers.values():
-        writer.flush()
+    for name, parts in waiting.items():
+        if parts:
+            _write(parts, name, log)
+
+
+def _write(parts: list[Encoded], split: SplitName, log: ResumeLog) -> None:
+    """Write encoded groups as the next shard of a split, and log it."""
+    offsets = np.cumsum([0, *(len(part.tokens) for part in parts[:-1])]).astype(np.uint64)
+    shard = write_shard(
+        log.folder,
+        f"{split}_{len(log.shards[split]):06d}.bin",
+        np.concatenate([part.tokens for part in parts]),
+        np.concatenate([part.ends + offset for part, offset in zip(parts, offsets, strict=True)]),
+        sum(part.text_bytes for part in parts),
+    )
+    log.add(split, shard, n_groups=len(parts))
 
 
 def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
-    """The token that opens each document of a group, and its text."""
+    """Encode the documents of a group, each with the token that opens it."""
     ids, starts = tokenizer.encode_documents(group.texts)
     if not group.begins:
         ids, starts = ids[1:], starts - 1
@@ -81,14 +100,14 @@ def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
 
 
 class _OwnTokenizer(threading.local):
-    """`.tokenizer` is another one in each thread: Python calls `__init__` anew for every thread that looks."""
+    """A tokenizer for each thread: Python calls `__init__` in every thread that reads `.tokenizer`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer.for_thread()
 
 
 def _remaining(groups: Iterable[Group], finished: dict[SplitName, int]) -> Iterator[Group]:
-    """The groups that are in no finished shard."""
+    """Yield the groups that are in no finished shard."""
     for group in groups:
         finished[group.split] -= 1
         if finished[group.split] < 0:
@@ -110,7 +129,7 @@ class _Waiting:
 
 
 def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Iterator[Group]:
-    """Groups of both splits, as the text comes."""
+    """Yield groups of both splits in the order of the text."""
     both = (_Waiting("train"), _Waiting("val"))
     position = 0
     for text, position in documents:
@@ -134,7 +153,7 @@ def _long_document(split: SplitName, text: str, position: int) -> Iterator[Group
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Result]]:
-    """Each item with its result, in the order of the items, computed by threads that run only a little ahead."""
+    """Yield each item with its result, in the order of the items, computed by threads that run only a little ahead."""
     pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -147,34 +166,4 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads:
                 done, future = pending.popleft()
                 yield done, future.result()
         finally:
-            pool.shutdown(cancel_futures=True)  # an error or Ctrl-C waits for what runs now, not for what is queued
-
-
-class ShardWriter:
-    """Collects the groups of one split and writes a shard whenever enough of them have come."""
-
-    def __init__(self, split: SplitName, log: ResumeLog) -> None:
-        self.split = split
-        self.log = log
-        self._held: list[Encoded] = []
-        self._n_tokens = 0
-
-    def add(self, encoded: Encoded) -> None:
-        self._held.append(encoded)
-        self._n_tokens += len(encoded.tokens)
-        if self._n_tokens >= SHARD_TOKENS:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._held:
-            return
-        offsets = np.cumsum([0, *(len(group.tokens) for group in self._held[:-1])]).astype(np.uint64)
-        shard = write_shard(
-            self.log.folder,
-            f"{self.split}_{len(self.log.shards[self.split]):06d}.bin",
-            np.concatenate([group.tokens for group in self._held]),
-            np.concatenate([group.ends + offset for group, offset in zip(self._held, offsets, strict=True)]),
-            sum(group.text_bytes for group in self._held),
-        )
-        self.log.add(self.split, shard, n_groups=len(self._held))
-        self._held, self._n_tokens = [], 0
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, wait for running calls, not for queued ones

@@ -1,12 +1,12 @@
-"""The vocabularies of GPT-2 and of cl100k: where their files are found, and how they are read.
+"""The published vocabularies of GPT-2 and cl100k: where their files are, and how to read them.
 
-A byte-pair vocabulary is a list of byte strings. A string's place in the list is its token id and its rank: of all
-neighbours in a text whose concatenation is in the list, those that make the lowest rank are merged first.
+A byte-pair vocabulary is a list of byte strings. The place of a string in the list is its token id and its rank: of all
+neighbors in a text whose concatenation is in the list, those with the lowest rank are merged first.
 A file counts only if its SHA-256 is the published one, wherever it comes from.
 """
 
 import base64
-import binascii
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -25,7 +25,7 @@ _TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class RankFile:
-    """One published file that holds a vocabulary."""
+    """A published file with a vocabulary."""
 
     vocabulary: str  # gpt2 or cl100k
     url: str
@@ -33,35 +33,37 @@ class RankFile:
 
 
 # Source: tiktoken_ext/openai_public.py. GPT-2's two files hold the same vocabulary in two formats.
-GPT2_TIKTOKEN = RankFile(
-    "gpt2",
-    f"{_HOST}/encodings/r50k_base.tiktoken",
-    "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
-)
 GPT2_MERGES = RankFile(
     "gpt2",
     f"{_HOST}/gpt-2/encodings/main/vocab.bpe",
     "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
 )
-CL100K_TIKTOKEN = RankFile(
-    "cl100k",
-    f"{_HOST}/encodings/cl100k_base.tiktoken",
-    "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+RANK_FILES = (
+    RankFile(
+        "gpt2",
+        f"{_HOST}/encodings/r50k_base.tiktoken",
+        "306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930",
+    ),
+    GPT2_MERGES,
+    RankFile(
+        "cl100k",
+        f"{_HOST}/encodings/cl100k_base.tiktoken",
+        "223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7",
+    ),
 )
-RANK_FILES = (GPT2_TIKTOKEN, GPT2_MERGES, CL100K_TIKTOKEN)
 
 
 def find(vocabulary: str) -> list[bytes]:
-    """The tokens of `gpt2` or `cl100k`: from tiktoken's cache, the extra `vocab`, or by download, in this order.
+    """Return the tokens of `gpt2` or `cl100k`: from tiktoken's cache, the extra `vocab`, or by download, in this order.
 
-    Raises: MachineError if it is nowhere on this machine and cannot be downloaded.
+    Raises: MachineError if there is no copy on this machine and it cannot be downloaded.
     """
     file, path = local_copy(vocabulary)
     return parse(path.read_bytes() if path else _download(file), file)
 
 
 def local_copy(vocabulary: str) -> tuple[RankFile, Path | None]:
-    """A published file of `gpt2` or `cl100k` and where it lies on this machine; None: it must be downloaded."""
+    """Return a published file of `gpt2` or `cl100k` and its copy on this machine; None if it must be downloaded."""
     known = [file for file in RANK_FILES if file.vocabulary == vocabulary]
     for file in known:
         for path in _local_copies(file):
@@ -70,39 +72,27 @@ def local_copy(vocabulary: str) -> tuple[RankFile, Path | None]:
     return known[0], None
 
 
-def recognise(data: bytes) -> RankFile | None:
-    """Which published file these bytes are; None for any other file."""
+def recognize(data: bytes) -> RankFile | None:
+    """Return which published file these bytes are; None for any other file."""
     digest = hashlib.sha256(data).hexdigest()
     return next((file for file in RANK_FILES if file.sha256 == digest), None)
 
 
 def parse(data: bytes, file: RankFile) -> list[bytes]:
-    """The tokens in the order of their ids."""
-    return parse_merges(data.decode("utf-8")) if file is GPT2_MERGES else parse_tiktoken(data)
-
-
-def parse_tiktoken(data: bytes) -> list[bytes]:
-    """tiktoken's format: a line `base64 rank` per token. Raises: TokenizerError."""
-    try:
-        pairs = [line.split() for line in data.splitlines() if line]
-        ranked = {int(rank): base64.b64decode(token, validate=True) for token, rank in pairs}
-        return [ranked[rank] for rank in range(len(ranked))]
-    except (ValueError, KeyError, binascii.Error) as error:
-        raise TokenizerError("this is not a .tiktoken file: each line holds a token in base64 and its rank") from error
-
-
-def parse_merges(text: str) -> list[bytes]:
-    """GPT-2's own format: a version line, then a merge `left right` per line, in the alphabet of `byte_alphabet`."""
-    byte_of = {char: byte for byte, char in byte_alphabet().items()}
-    tokens = [bytes([byte]) for byte in byte_alphabet()]
-    merges = [line.replace(" ", "") for line in text.splitlines()[1:] if line]
-    return tokens + [bytes(byte_of[char] for char in merged) for merged in merges]
+    """Return the tokens of a published file in the order of their ids."""
+    if file is GPT2_MERGES:  # a version line, then a merge `left right` per line
+        _, *lines = data.decode("utf-8").splitlines()
+        merged = (from_printable(line.replace(" ", "")) for line in lines if line)
+        return [*(bytes([byte]) for byte in byte_alphabet()), *merged]
+    pairs = (line.split() for line in data.splitlines() if line)  # `base64 rank` per line
+    token_of = {int(rank): base64.b64decode(token) for token, rank in pairs}
+    return [token_of[rank] for rank in range(len(token_of))]
 
 
 def byte_alphabet() -> dict[int, str]:
-    """GPT-2's printable stand-in for each byte, in the order of its first 256 ids.
+    """Return GPT-2's printable stand-in for each byte, in the order of its first 256 ids.
 
-    Bytes that print as Latin-1 stand for themselves; the other 68 become U+0100 and on. Source: OpenAI's encoder.py.
+    Bytes that print as Latin-1 stand for themselves; the other 68 become U+0100 and up. Source: OpenAI's encoder.py.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     alphabet = {byte: chr(byte) for byte in printable}
@@ -113,18 +103,24 @@ def byte_alphabet() -> dict[int, str]:
 
 
 _ALPHABET = byte_alphabet()
+_BYTE_OF = {char: byte for byte, char in _ALPHABET.items()}
 
 
 def printable(token: bytes) -> str:
-    """A token as the files of other programs spell it: each byte by its stand-in in `byte_alphabet`."""
+    """Return a token as other programs' files spell it, with each byte's stand-in from `byte_alphabet`."""
     return "".join(_ALPHABET[byte] for byte in token)
 
 
+def from_printable(text: str) -> bytes:
+    """Return the token that `printable` spells as `text`."""
+    return bytes(_BYTE_OF[char] for char in text)
+
+
 def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """The two parts that each token is made of, in the order of the tokens: what programs without ranks follow.
+    """Return the two parts of each token, in the order of the tokens, for programs that follow merges, not ranks.
 
     They are what is left of a token's bytes once every lower rank is merged. For GPT-2 these are the published merges.
-    Raises: TokenizerError if a token is not made of two others, so that no list of merges can say what ranks do.
+    Raises: TokenizerError if a token is not made of two others: no list of merges then encodes as the ranks do.
     """
     rank_of = {token: rank for rank, token in enumerate(tokens)}
     pairs = []
@@ -140,10 +136,7 @@ def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
             at = ranks.index(lowest)
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) != 2:
-            raise TokenizerError(
-                f"token {rank} ({token!r}) is not made of two tokens before it",
-                "other programs follow merges: only a vocabulary that was learned by merging can be written for them",
-            )
+            raise TokenizerError("no_merge", id=rank, token=printable(token))
         pairs.append((parts[0], parts[1]))
     return pairs
 
@@ -157,41 +150,26 @@ def _local_copies(file: RankFile) -> list[Path]:
 
 
 def _tiktoken_cache(file: RankFile) -> Path:
-    """Where tiktoken itself keeps a download (Source: tiktoken/load.py), so that neither loads it twice."""
+    """Return where tiktoken itself keeps a download (Source: tiktoken/load.py), so that neither downloads it twice."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     name = hashlib.sha1(file.url.encode(), usedforsecurity=False).hexdigest()
     return Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
 
 
 def _download(file: RankFile) -> bytes:
-    # tiktoken's own loader has no time-out: behind a firewall that drops packets it would hang for minutes.
+    # tiktoken's own loader has no timeout: behind a firewall that drops packets it would hang for minutes.
     import requests  # a dependency of tiktoken
 
+    name = Path(file.url).name
     try:
         answer = requests.get(file.url, timeout=_TIMEOUT_S)
         answer.raise_for_status()
     except requests.RequestException as error:
-        raise MachineError(
-            f"the vocabulary {file.vocabulary} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__} at {file.url})",
-            _offline_hint(file),
-        ) from error
+        reason = type(error).__name__
+        raise MachineError("vocabulary_offline", name=file.vocabulary, url=file.url, error=reason, file=name) from error
     data: bytes = answer.content
-    if recognise(data) is not file:
-        raise TokenizerError(f"{file.url} answered with something else than the vocabulary", _offline_hint(file))
-    _keep(data, _tiktoken_cache(file))
+    if recognize(data) is not file:
+        raise TokenizerError("wrong_download", url=file.url, file=name)
+    with contextlib.suppress(OSError), files.atomic_writer(_tiktoken_cache(file)) as out:  # at worst another download
+        out.write(data)
     return data
-
-
-def _keep(data: bytes, path: Path) -> None:
-    try:
-        with files.atomic_writer(path) as out:
-            out.write(data)
-    except OSError:
-        pass  # a cache that cannot be written costs a download next time, no more
-
-
-def _offline_hint(file: RankFile) -> str:
-    name = Path(file.url).name
-    by_file = f"give a copy of {name}: --tokenizer path/{name}"
-    return f'pip install "nudge-lm[vocab]", or {by_file}' if file.vocabulary == "gpt2" else by_file

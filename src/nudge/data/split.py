@@ -1,9 +1,9 @@
-"""Which documents are validation text: decided by what they say, never by their names or their order.
+"""The split of documents into training and validation text, by their content, never by their names or their order.
 
-The hash of a document draws a number in [0, 1); below the validation share it is validation text. Copies of a document
-therefore always land on the same side. Of fewer than 1,000 documents some are long and some short, and chance could
-hand most of the text to either side; there, documents go to validation in the order of their hashes as long as they
-fit in its share. A single document is cut: its last tenth is validation text.
+The hash of a document is read as a number in [0, 1); below the validation share, the document is validation text. So
+copies of a document always land on the same side. With fewer than 1,000 documents, chance could put most of the text on
+either side; then documents go to validation in the order of their hashes as long as they fit in its share. A single
+document is cut: its end is validation text.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ FEW = 1000  # documents
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Validation documents: those named, or (None) those below the threshold, or the end of the only one."""
+    """The rule of a split: `split(text)` returns the training and the validation part of a document."""
 
     val_share: float
-    chosen: frozenset[int] | None = None
-    cut: bool = False
+    chosen: frozenset[int] | None = None  # the hashes of validation documents; None: all below val_share
+    cut: bool = False  # the validation text is the end of the only document
 
     def __call__(self, text: str) -> tuple[str, str]:
-        """(training text, validation text) of one document."""
+        """Return (training text, validation text) of one document."""
         if self.cut:
             at = max(1, int(len(text) * (1 - self.val_share)))
             return text[:at], text[at:]
@@ -35,12 +35,12 @@ class Split:
 
 
 def hash_number(text: str) -> int:
-    """64 bits that depend on every byte of a document and on nothing else."""
+    """Return 64 bits that depend on every byte of a document and on nothing else."""
     return int.from_bytes(hashlib.blake2b(to_bytes(text), digest_size=8).digest(), "little")
 
 
 def decide(texts: Iterable[str], val_share: float) -> Split:
-    """Look at documents until it is sure that both sides get some: at all of them only if they are few.
+    """Return the rule for these documents. It reads all of them only if they are few, else until both sides have some.
 
     Raises: DataError if there is no text at all.
     """
@@ -53,14 +53,14 @@ def decide(texts: Iterable[str], val_share: float) -> Split:
         if len(sizes) >= FEW and lowest < val_share * 2**64 <= highest:
             return Split(val_share)
     if not sizes:
-        raise DataError("there is no text to learn from: every file is empty", "name files that hold text")
+        raise DataError("no_text")
     if len(sizes) == 1:
         return Split(val_share, cut=True)
     return Split(val_share, chosen=_fitting(sizes, val_share))
 
 
 def _fitting(sizes: dict[int, int], val_share: float) -> frozenset[int]:
-    """Documents in the order of their hashes, as long as they fit in the validation share; at least the shortest."""
+    """Return the hashes, from the lowest up, of documents that fit in the validation share; at least the shortest."""
     room = val_share * sum(sizes.values())
     chosen = set()
     for number in sorted(sizes):

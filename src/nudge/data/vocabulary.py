@@ -1,4 +1,4 @@
-"""Learning a vocabulary from the text that is being prepared, with progress, and so that Ctrl-C ends it at once."""
+"""A vocabulary learned from the text that is being prepared, with progress, and so that Ctrl-C ends it at once."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -11,48 +11,61 @@ from nudge.events import Preparing
 TRAINED_ON = 100_000_000  # bytes, spread evenly over larger text: more changes hardly any merge and takes memory
 
 
-def is_learned(spec: str) -> bool:
-    """Whether a tokenizer of that name is made from text."""
-    return spec == "chars" or tokenizers.trained_size(spec) is not None
-
-
 def learn(
     spec: str, documents: Iterable[tuple[str, int]], training_part: Callable[[str], str], *, total: int
 ) -> Generator[Preparing, None, Tokenizer]:
-    """The vocabulary `chars` or `bpe-N` of some documents, given as (text, position in the source of `total` bytes).
+    """Learn the vocabulary `chars` or `bpe-N` from documents, given as (text, position in the source of `total` bytes).
 
-    Byte pairs are learned from the training text alone. Characters are those of all text, as every one must have an id.
+    Byte pairs are learned from the training text alone. Characters are those of all text, as each needs an id.
     """
     size = tokenizers.trained_size(spec)
     if size is None:
-        reader = _Reader(documents, lambda text: text)
-        task = _Task(lambda: tokenizers.chars(reader.texts()))
+        learner = _Learner(tokenizers.chars, documents, part=lambda text: text, share=1.0)
     else:
-        reader = _Reader(documents, training_part, share=TRAINED_ON / max(total, 1))
-        task = _Task(lambda: tokenizers.train_bpe(reader.texts(), size))
-    task.start()
+        share = TRAINED_ON / max(total, 1)
+        learner = _Learner(lambda texts: tokenizers.train_bpe(texts, size), documents, part=training_part, share=share)
+    learner.start()
     try:
-        while task.is_alive():
-            task.join(timeout=0.1)
-            yield Preparing(what="vocabulary", done=reader.position, total=total)
+        while learner.is_alive():
+            learner.join(timeout=0.1)
+            yield Preparing(what="vocabulary", done=learner.position, total=total)
     finally:
-        reader.stopped = True  # after Ctrl-C or an error the thread sees the end of the text and comes to its own
-        task.join(timeout=1.0)
-    return task.result(reader.error)
+        learner.stopped = True  # after Ctrl-C or an error the text ends for the thread, and the thread with it
+        learner.join(timeout=1.0)
+    if learner.error:
+        raise learner.error
+    assert learner.tokenizer is not None, "the thread has ended without an error"
+    return learner.tokenizer
 
 
-class _Reader:
-    """The texts to learn from, read by another thread: it says how far it is, keeps an error, and can be stopped."""
+class _Learner(threading.Thread):
+    """A thread that learns from an evenly spread share of the text, and dies with the program.
 
-    def __init__(self, documents: Iterable[tuple[str, int]], part: Callable[[str], str], *, share: float = 1.0) -> None:
+    It shows how far it has read, and keeps its result or its error.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Iterator[str]], Tokenizer],
+        documents: Iterable[tuple[str, int]],
+        *,
+        part: Callable[[str], str],
+        share: float,
+    ) -> None:
+        super().__init__(daemon=True, name="busy in C")  # nudge.cli looks for this name
         self.position = 0
         self.stopped = False
+        self.tokenizer: Tokenizer | None = None
         self.error: BaseException | None = None
-        self._documents = documents
-        self._part = part
-        self._share = share
+        self._function, self._documents, self._part, self._share = function, documents, part, share
 
-    def texts(self) -> Iterator[str]:
+    def run(self) -> None:
+        try:
+            self.tokenizer = self._function(self._texts())
+        except BaseException as error:  # raised again by the thread that waits
+            self.error = self.error or error
+
+    def _texts(self) -> Iterator[str]:
         seen = taken = 0
         try:
             for text, position in self._documents:
@@ -64,27 +77,5 @@ class _Reader:
                     if taken <= self._share * seen:
                         taken += len(chunk)
                         yield chunk
-        except Exception as error:  # passed on to the thread that asked
+        except Exception as error:  # kept here: what the library would make of it is not this error
             self.error = error
-
-
-class _Task(threading.Thread):
-    """A function in a thread of its own, which dies with the program."""
-
-    def __init__(self, function: Callable[[], Tokenizer]) -> None:
-        super().__init__(daemon=True, name="busy in C")  # nudge.cli looks for this name
-        self._function = function
-        self._tokenizer: Tokenizer | None = None
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            self._tokenizer = self._function()
-        except BaseException as error:  # passed on to the thread that asked
-            self._error = error
-
-    def result(self, earlier: BaseException | None) -> Tokenizer:
-        if error := earlier or self._error:
-            raise error
-        assert self._tokenizer is not None, "the thread has ended without an error"
-        return self._tokenizer

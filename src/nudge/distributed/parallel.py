@@ -18,7 +18,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nudge.config import Config
+from nudge.config import ResolvedConfig
 from nudge.distributed.world import World
 from nudge.errors import CheckpointError
 from nudge.model.gpt import GPT, Block
@@ -99,15 +99,15 @@ def row_span(parameter: Tensor) -> slice:
     return slice(start, start + each)
 
 
-def empty_network(config: Config, world: World) -> GPT:
+def empty_network(config: ResolvedConfig, world: World) -> GPT:
     """The network of a run without values, or this process's part of it."""
-    device = config.machine.device or "cpu"
+    device = config.machine.device
     if world.size == 1 or not config.machine.shard:
         with torch.device(device):
             return GPT(config.model)
     with torch.device("meta"):
         network = GPT(config.model)
-    shard(network, config.machine.dtype or "float32", world)
+    shard(network, config.machine.dtype, world)
     return network.to_empty(device=device)
 
 

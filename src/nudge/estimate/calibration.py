@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 from nudge import config as configs
-from nudge.config import Config
+from nudge.config import Config, ResolvedConfig
 from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset
@@ -53,7 +53,7 @@ class Calibration:
     `spread`: half the width of the interval, as a share of its middle. `steady`: the rounds agree within the interval.
     """
 
-    config: Config  # with every choice resolved
+    config: ResolvedConfig
     step_s: float
     eval_window_s: float
     sample_s: float
@@ -116,12 +116,12 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     begun = time.perf_counter()
     config = resolve_data(config, dataset)
     machine = probe(config.machine, config.model)
-    config = resolve_machine(config, machine)
-    rehearsal = rehearse(config, make_batches(config, dataset))
+    resolved = resolve_machine(config, machine)
+    rehearsal = rehearse(resolved, make_batches(resolved, dataset))
     if config.train.minutes is not None:
-        steps = rehearsal.steps_in(60 * config.train.minutes, config, val_tokens=len(dataset.val))
-        config = replace(config, train=replace(config.train, steps=steps, minutes=None))
-    short, larger = _short(config, dataset, rehearsal)
+        steps = rehearsal.steps_in(60 * config.train.minutes, resolved, val_tokens=len(dataset.val))
+        resolved = replace(resolved, train=replace(resolved.train, steps=steps, minutes=None))
+    short, larger = _short(resolved, dataset, rehearsal)
     left_s = takes_s - (time.perf_counter() - begun)
     short = _in_rounds(short, rehearsal.step_s / larger, left_s / (ROUNDS + 0.5))
     rounds = _measure(short, dataset)
@@ -129,7 +129,7 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     each = [one.step_s * larger for one in rounds]
     spread = T_OF_90_PERCENT * stdev(each) / median(each)
     found = Calibration(
-        config=config,
+        config=resolved,
         step_s=median(each),
         eval_window_s=median(one.eval_s for one in rounds) / _windows_of(short, n_windows),
         sample_s=median(one.sample_s for one in rounds),
@@ -169,11 +169,11 @@ def _speed(found: Calibration, machine: Machine) -> LocalSpeed:
     )
 
 
-def _short(config: Config, dataset: Dataset, rehearsal: Rehearsal) -> tuple[Config, float]:
+def _short(config: ResolvedConfig, dataset: Dataset, rehearsal: Rehearsal) -> tuple[ResolvedConfig, float]:
     """Return the config with updates short enough for a round, and how many times longer its own updates take."""
     if rehearsal.step_s <= LONGEST_UPDATE_S:
         return config, 1.0
-    size = (config.train.micro_batch or 1) * config.model.block_size
+    size = config.train.micro_batch * config.model.block_size
     passes = config.train.batch_tokens // size
     few = max(1, int(passes * LONGEST_UPDATE_S / rehearsal.step_s))
     short = replace(config, train=replace(config.train, batch_tokens=few * size))
@@ -182,10 +182,10 @@ def _short(config: Config, dataset: Dataset, rehearsal: Rehearsal) -> tuple[Conf
     return short, rehearsal.step_s / rehearse(short, make_batches(short, dataset)).step_s
 
 
-def _in_rounds(config: Config, step_s: float, round_s: float) -> Config:
+def _in_rounds(config: ResolvedConfig, step_s: float, round_s: float) -> ResolvedConfig:
     """Return the run to measure: each round ends with everything that a run does besides updates."""
     every = max(1, int((1 - 2 * EVALUATION_SHARE) * round_s / step_s))
-    group = (config.train.micro_batch or 1) * config.model.block_size
+    group = config.train.micro_batch * config.model.block_size
     token_s = step_s / config.train.batch_tokens / 3  # an evaluation goes forward only
     tokens = max(group, int(EVALUATION_SHARE * round_s / token_s) // group * group)
     small = sizes.checkpoint_bytes(config.model) < SAVED_EACH_ROUND
@@ -206,11 +206,11 @@ class _Round:
     save_s: float
 
 
-def _measure(config: Config, dataset: Dataset) -> list[_Round]:
+def _measure(config: ResolvedConfig, dataset: Dataset) -> list[_Round]:
     """Time the rounds of a run in a temporary folder, without what comes before its first update."""
     network = GPT(config.model)
     init_weights(network, config.seed)
-    network.to(config.machine.device or "cpu")
+    network.to(config.machine.device)
     cache = files.cache_folder()  # on a disk, like runs; /tmp may be in memory, where saving costs nothing
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="calibration-", dir=cache) as place:

@@ -51,17 +51,17 @@ def forecast(config: Config) -> Forecast:
     configs.check(config)
     begun = time.perf_counter()
     machine = probe(config.machine, config.model)
-    config = resolve_machine(config, machine)
+    resolved = resolve_machine(config, machine)
     token_s = sizes.training_flops_per_token(config.model) / (SHARE_OF_PEAK * machine.peak_flops[machine.dtype])
-    pass_s = token_s * (config.train.micro_batch or 1) * config.model.block_size
+    pass_s = token_s * resolved.train.micro_batch * config.model.block_size
     # The speed after torch.compile is not known, and compiling takes long itself.
     measured = machine.update != "compiled" and N_PASSES * pass_s < LONGEST_S
-    rehearsal = rehearse(config, _random_batches(config)) if measured else _computed(config, token_s)
+    rehearsal = rehearse(resolved, _random_batches(config)) if measured else _computed(config, token_s)
     return Forecast(
         rehearsal=rehearsal,
         measured=measured,
         took_s=time.perf_counter() - begun,
-        needed_bytes=sizes.memory_of_run(config).total,
+        needed_bytes=sizes.memory_of_run(resolved).total,
         free_bytes=machine.memory_bytes,
     )
 

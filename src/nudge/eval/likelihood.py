@@ -1,14 +1,15 @@
-"""How likely a network finds the answers of a task (tasks.py), and the scores that papers print.
+"""How likely a network finds the answers of a task (tasks.py), and the scores that papers report.
 
-    context, continuation -> tokens -> log p(continuation | context), and whether it is what the network would write
+    context, continuation -> tokens -> log p(continuation | context), and whether the network would write it
 
 Tokens, windows and scores are those of EleutherAI's lm-evaluation-harness 0.4.13 (Source: lm_eval/api/model.py,
-lm_eval/models/huggingface.py, lm_eval/api/task.py and metrics.py). bench/harness.py compares with it, number by number.
+lm_eval/models/huggingface.py, lm_eval/api/task.py and metrics.py). bench/harness.py compares every number with it.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F
@@ -37,16 +38,16 @@ class Continuation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
-    """What a network makes of one continuation."""
+    """How likely a network finds one continuation."""
 
     logprob: float  # ln p of all its tokens, in nats
-    greedy: bool  # each of them is the likeliest one: the network itself would write it
+    greedy: bool  # each of them is the likeliest: the network would write it
     n_tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A score, its standard error (None: of one example there is none), and what a blind guess would reach."""
+    """A score, its standard error (None for a single example), and what a blind guess would reach."""
 
     value: float
     stderr: float | None
@@ -54,16 +55,13 @@ class Score:
 
 
 def continuations(model: LanguageModel, examples: Sequence[Example]) -> list[Continuation]:
-    """The tokens of every answer of every example, one after the other.
+    """Return the tokens of every answer of every example, in order.
 
     A context that is too long loses its beginning. Raises: DataError for an answer longer than the window or without a
-    token, or a network that reads no text; TokenizerError for text that its vocabulary cannot write.
+    token, or a network that reads no text; TokenizerError for text that its vocabulary cannot encode.
     """
     if not model.tokenizer.opening:
-        raise DataError(
-            "this network has no token that starts a document: it cannot read text of its own",
-            "a task needs a network that was trained on text",
-        )
+        raise DataError("no_start_token")
     window = model.network.config.block_size
     return [_continuation(model.tokenizer, window, example, pair) for example in examples for pair in example.pairs]
 
@@ -71,22 +69,19 @@ def continuations(model: LanguageModel, examples: Sequence[Example]) -> list[Con
 def _continuation(tokenizer: Tokenizer, window: int, example: Example, pair: tuple[str, str]) -> Continuation:
     before, answer = encode(tokenizer, *pair)
     if not answer:
-        raise DataError(f"{example.where}: the answer {pair[1]!r} has no token of its own", "leave this line out")
+        raise DataError("answer_without_token", place=example.where, answer=pair[1])
     if len(answer) > window:
-        raise DataError(
-            f"{example.where}: an answer has {len(answer):,} tokens, the context of this model holds {window:,}",
-            "leave this line out, or take a model with a longer context",
-        )
+        raise DataError("answer_too_long", place=example.where, n=len(answer), window=window)
     ids = (*before, *answer)
     kept = ids[-(window + 1) :]  # the last token is only predicted, never read
     return Continuation(ids=kept, n_scored=len(answer), n_cut=len(ids) - len(kept))
 
 
 def encode(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """The tokens of a context, and those that its continuation adds.
+    """Return the tokens of a context, and those that its continuation adds.
 
-    Both are encoded in one piece, so that a word is cut as in running text; spaces that end the context belong to the
-    next word and go over. Where there is no context, the token that opens a text stands for it.
+    Both are encoded in one piece, so that words are cut as in running text; spaces at the end of the context belong to
+    the continuation. An empty context is the token that opens a text.
     """
     bare = context.rstrip()
     before = tokenizer.encode(bare)
@@ -97,7 +92,7 @@ def encode(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[
 def log_likelihoods(
     network: GPT, rows: Sequence[Continuation], *, at_once: int = TOKENS_AT_ONCE
 ) -> Iterator[tuple[int, Likelihood]]:
-    """The likelihood of each of `rows` and its number, the longest first, about `at_once` tokens in a pass."""
+    """Yield the index and likelihood of each of `rows`, the longest first, about `at_once` tokens in a pass."""
     waiting = sorted(range(len(rows)), key=lambda i: -len(rows[i].ids))
     while waiting:
         fit = max(1, at_once // len(rows[waiting[0]].ids))
@@ -107,7 +102,7 @@ def log_likelihoods(
 
 @torch.inference_mode()
 def _pass(network: GPT, rows: Sequence[Continuation]) -> list[Likelihood]:
-    """Rows of about one length, the longest first, filled up at the end: no token sees what comes after it."""
+    """Return the likelihoods of rows, the longest first. Shorter ones are padded at the end, which no token sees."""
     device = network.wte.weight.device
     T = len(rows[0].ids) - 1
     tokens = torch.tensor([[*row.ids[:-1], *[0] * (T + 1 - len(row.ids))] for row in rows], device=device)
@@ -124,7 +119,7 @@ def _pass(network: GPT, rows: Sequence[Continuation]) -> list[Likelihood]:
 
 
 def _scored(network: GPT, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """ln p of each target, and whether it is the likeliest: hidden [M, C], targets [M] -> [M] of both, on the CPU."""
+    """Return ln p of each target, and whether it is the likeliest: hidden [M, C], targets [M] -> both [M], on CPU."""
     logprobs, likeliest = [], []
     for h, wanted in zip(hidden.split(LOGITS_AT_ONCE), targets.split(LOGITS_AT_ONCE), strict=True):
         logits = network.logits(h)
@@ -138,75 +133,61 @@ def _scored(network: GPT, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tens
 def scores(
     task: Task, examples: Sequence[Example], found: Iterable[tuple[int, Likelihood]], *, vocab_size: int
 ) -> dict[str, Score]:
-    """What a task is known by, from the likelihoods of all answers of all examples, in any order."""
+    """Return a task's scores, from the numbered likelihoods of all answers of all examples, in any order."""
     in_order = iter([likelihood for _, likelihood in sorted(found, key=lambda numbered: numbered[0])])
     of_examples = [[next(in_order) for _ in example.pairs] for example in examples]
-    guess = _mean([_guess(answers, vocab_size) for answers in of_examples])
+    guess = fmean([_guess(answers, vocab_size) for answers in of_examples])
     made = {}
     for name in task.scores:
         if name == "perplexity":
             made[name] = _perplexity([answer for (answer,) in of_examples], vocab_size)
         else:
-            judge = _is_right if name == "acc" else _is_right_by_length
-            hits = [judge(example, answers) for example, answers in zip(examples, of_examples, strict=True)]
-            made[name] = Score(value=_mean(hits), stderr=_stderr(hits), guess=guess)
+            norm = name == "acc_norm"
+            hits = [_is_right(*both, by_length=norm) for both in zip(examples, of_examples, strict=True)]
+            made[name] = Score(value=fmean(hits), stderr=_stderr(hits), guess=guess)
     return made
 
 
-def _is_right(example: Example, answers: Sequence[Likelihood]) -> bool:
-    """The right answer is the likeliest; a single one has to be what the network itself would write."""
+def _is_right(example: Example, answers: Sequence[Likelihood], *, by_length: bool) -> bool:
+    """Return whether the right answer is the likeliest; a single one has to be what the network would write.
+
+    `by_length` compares likelihoods per character, because long answers are always less likely. The harness counts
+    characters too; only its acc_bytes, which none of these tasks reports, divides by bytes.
+    """
     if len(answers) == 1:
         return answers[0].greedy
-    return _first_largest([answer.logprob for answer in answers]) == example.right
-
-
-def _is_right_by_length(example: Example, answers: Sequence[Likelihood]) -> bool:
-    """The same for the likelihood per character, as long answers are less likely whatever they say.
-
-    The harness counts characters, too: bytes are what its acc_bytes divides by, which none of these tasks prints.
-    """
-    per_character = [
-        answer.logprob / length if length else -math.inf
-        for answer, length in zip(answers, example.lengths, strict=True)
-    ]
-    return _first_largest(per_character) == example.right
-
-
-def _first_largest(values: Sequence[float]) -> int:
-    return values.index(max(values))
+    lengths = example.lengths if by_length else [1] * len(answers)
+    values = [answer.logprob / n if n else -math.inf for answer, n in zip(answers, lengths, strict=True)]
+    return values.index(max(values)) == example.right
 
 
 def _guess(answers: Sequence[Likelihood], vocab_size: int) -> float:
-    """How often a guess is right: among the answers, or, with a single one, among all that could be written."""
+    """Return how often a guess is right: among the answers, or for a single one among all texts of its length."""
     return 1 / len(answers) if len(answers) > 1 else float(vocab_size) ** -answers[0].n_tokens
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
-
-
 def _stderr(values: Sequence[float]) -> float | None:
-    """Of a mean: the standard deviation of the sample, by the root of its size."""
+    """Return the standard error of a mean: the standard deviation of the sample over the root of its size."""
     if len(values) == 1:
         return None
-    mean = _mean(values)
+    mean = fmean(values)
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
 
 
 def _perplexity(answers: Sequence[Likelihood], vocab_size: int) -> Score:
-    """exp of the mean of -ln p over the answers (not over their tokens)."""
+    """Return exp of the mean of -ln p over the answers (not over their tokens)."""
     logprobs = [answer.logprob for answer in answers]
     return Score(
-        value=exp(-_mean(logprobs)),
+        value=exp(-fmean(logprobs)),
         stderr=_bootstrap_stderr(logprobs) if len(logprobs) > 1 else None,
-        guess=exp(_mean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
+        guess=exp(fmean([answer.n_tokens for answer in answers]) * math.log(vocab_size)),
     )
 
 
 def _bootstrap_stderr(logprobs: Sequence[float]) -> float:
-    """The standard deviation of the perplexity of samples drawn from this one, with replacement.
+    """Return the standard deviation of the perplexity of samples drawn from this one, with replacement.
 
-    The harness draws 100,000 of them; this is where any number of them leads. A sample is n free draws x, so that the
+    The harness draws 100,000 samples; this is the limit of infinitely many. A sample is n independent draws x, so the
     mean of exp(-t mean(x)) over samples is M(t) = (mean of exp(-t x / n))^n, and the variance is M(2) - M(1)^2.
     """
     n = len(logprobs)

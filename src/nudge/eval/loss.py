@@ -39,12 +39,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely tokens the model hesitates, so to speak."""
+        """The number of equally likely tokens that would give this loss."""
         return exp(self.loss)
 
 
 def exp(x: float) -> float:
-    """e^x, infinity where a float has no room for it."""
+    """Return e^x, or infinity where it is larger than a float can be."""
     return math.inf if x > LARGEST_EXPONENT else math.exp(x)
 
 
@@ -56,27 +56,23 @@ def evaluate(
     field: str = "text",
     watched: Callable[[Iterable[Window]], Iterable[Window]] = iter,
 ) -> Score:
-    """How well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
+    """Return how well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
 
-    Of a prepared folder and of nanoGPT's or llm.c's token files it is the validation tokens. The windows pass through
-    `watched` on their way, for who wants to see it.
+    A prepared folder, or token files of nanoGPT or llm.c, are measured on their validation tokens. `watched` wraps the
+    iterator of windows, to show progress.
     Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
     text is gone.
     """
-    windows = _windows([str(path) for path in paths], model, field) if paths else validation_windows(model)
+    windows = _windows([str(path) for path in paths], model, field) if paths else _held_out(model, run_dataset(model))
     device = model.network.wte.weight.device
     result = score(model.network.loss, watched(windows), n_bytes=model.tokenizer.n_bytes, device=device)
     if not result.tokens:
-        raise DataError("there is no token to predict: all that was named is empty", "name files that hold text")
+        raise DataError("nothing_to_predict")
     return result
 
 
-def validation_windows(model: LanguageModel) -> Iterator[Window]:
-    """The whole validation split of the run that a model comes from. Raises: DataError if there is none any more."""
-    return _held_out(model, run_dataset(model))
-
-
 def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
+    """Yield the whole validation split."""
     block_size = model.network.config.block_size
     if dataset.manifest.records:
         check_windows(dataset.val, block_size)
@@ -84,66 +80,64 @@ def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
 
 
 def run_dataset(model: LanguageModel) -> Dataset:
-    """The prepared text of the run that a model comes from. Raises: DataError if there is none any more."""
+    """Return the prepared text of the run that a model comes from. Raises: DataError if it is gone."""
     folder = RunFolder(model.path.parent.parent if model.path else Path())
     if not folder.run_json.exists():
-        raise DataError("this model comes without its run's validation text", "name some text: nudge eval --data FILE")
+        raise DataError("no_validation_text")
     try:
         prepared = Path(files.read_json(folder.run_json)["data"]["dir"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{folder.run_json} does not say where its text is", "name some text: --data FILE") from error
+        raise DataError("no_text_in_run", path=folder.run_json) from error
     return open_dataset(prepared)
 
 
 def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
     if folder := next(filter(is_prepared, map(expand_user, paths)), None):
         if len(paths) > 1:
-            raise DataError(f"{folder} is a prepared folder, and not all that was named", "measure it alone")
+            raise DataError("prepared_among_others", folder=folder)
         dataset = open_dataset(folder)
-        _check_tokenizer(model, dataset.tokenizer, folder)
+        _check_tokenizer(model.tokenizer, dataset.tokenizer, folder)
         return _held_out(model, dataset)
     if found := token_files.find(paths):
         held_out = token_files.validation(found)
         if tokenizer := token_files.neighbour(held_out):
-            _check_tokenizer(model, tokenizer, held_out[0].path)
+            _check_tokenizer(model.tokenizer, tokenizer, held_out[0].path)
         return token_windows(model, held_out)
     return text_windows(model, paths, field=field)
 
 
-def _check_tokenizer(model: LanguageModel, tokenizer: Tokenizer, where: Path) -> None:
-    if tokenizer.sha256 != model.tokenizer.sha256:
+def _check_tokenizer(expected: Tokenizer, tokenizer: Tokenizer, where: Path) -> None:
+    if tokenizer.sha256 != expected.sha256:
         raise DataError(
-            f"{where} was made with another tokenizer than this model's: {tokenizer.name} of {tokenizer.vocab_size:,} "
-            f"tokens with the SHA-256 {tokenizer.sha256[:12]}, not {model.tokenizer.name} of "
-            f"{model.tokenizer.vocab_size:,} with {model.tokenizer.sha256[:12]}",
-            "measure it on the text itself: --data TEXT",
+            "not_the_models_tokenizer",
+            path=where,
+            got=tokenizer.name,
+            got_size=tokenizer.vocab_size,
+            got_sha256=tokenizer.sha256[:12],
+            expected=expected.name,
+            expected_size=expected.vocab_size,
+            expected_sha256=expected.sha256[:12],
         )
 
 
 def token_windows(model: LanguageModel, files: Iterable[TokenFile]) -> Iterator[Window]:
-    """The tokens of other programs' files as they are, in windows of block_size. Raises: DataError for one too high."""
+    """Yield the tokens of other programs' files in windows of block_size. Raises: DataError for one too high."""
     block_size, n_known = model.network.config.block_size, model.tokenizer.vocab_size
     for file in files:
         tokens = map_place(file.place, file.n_tokens)
         for x, y in _cut(tokens, block_size):
             if (highest := max(x.max(), y.max())) >= n_known:
-                raise DataError(
-                    f"{file.path} has the token {highest:,}, this model's vocabulary ends at {n_known - 1:,}",
-                    "the tokens are of another vocabulary, or the file is damaged",
-                )
+                raise DataError("token_too_high", path=file.path, token=int(highest), last=n_known - 1)
             yield x, y
 
 
 def text_windows(
     model: LanguageModel, paths: Sequence[str | os.PathLike[str]], *, field: str = "text"
 ) -> Iterator[Window]:
-    """Every document by itself: the token that opens it, then its own, in windows of block_size."""
+    """Yield every document by itself, after the token that opens it, in windows of block_size."""
     block_size, tokenizer = model.network.config.block_size, model.tokenizer
     if not tokenizer.opening:
-        raise DataError(
-            "this network has no token that starts a document: it cannot read text of its own",
-            "leave --data out to measure its run's, or give tokens: --data FOLDER of its val.bin",
-        )
+        raise DataError("no_start_token")
     for document in documents([str(path) for path in paths], field=field):
         ids = np.array([*tokenizer.opening, *tokenizer.encode(document)], dtype=np.int64)
         yield from _cut(ids, block_size)
@@ -157,7 +151,7 @@ def _cut(ids: Tokens16or32 | npt.NDArray[np.int64], block_size: int) -> Iterator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
-    """How many records a network answers without a mistake."""
+    """The number of records that a network answers without a mistake."""
 
     right: int
     total: int
@@ -165,10 +159,10 @@ class Solved:
 
 @torch.inference_mode()
 def solved(network: GPT, records: Tokens) -> Solved:
-    """The records of a split whose answer is exactly what the network writes, always its likeliest token.
+    """Count the records of a split whose answer is exactly what the network writes at temperature 0.
 
-    One pass over the right answer tells: as long as every token so far is right, it is what the network reads while it
-    writes too; and where the first one is wrong, so is the answer.
+    One pass over the right answer is enough: as long as every token so far is right, the network reads the same while
+    it writes; and where the first one is wrong, so is the answer.
     """
     right = total = 0
     windows = val_windows(records, network.config.block_size, vocab_size=network.config.vocab_size)
@@ -189,11 +183,11 @@ def score(
     at_once: int = TOKENS_AT_ONCE,
     world: World = ALONE,
 ) -> Score:
-    """The loss over all targets of `windows`, about `at_once` tokens in a pass; several processes share the passes.
+    """Return the loss over all targets of `windows`, about `at_once` tokens in a pass; processes share the passes.
 
     `loss`: tokens, targets [B, T] -> the mean over their positions, without targets of -1.
     `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
-    brings no bytes.
+    adds no bytes.
     """
     sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
     for group, counts in _dealt(_same_length(windows, at_once), world):
@@ -209,8 +203,11 @@ def score(
 
 
 def _dealt(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[Window], bool]]:
-    """This process's groups, and whether each counts: where they do not come out even, some compute one for nothing,
-    because the passes of a sharded network need every process."""
+    """Yield this process's groups, and whether each counts.
+
+    In an uneven last round the processes without a group compute one that does not count: a pass of a sharded network
+    needs every process.
+    """
     rest = iter(groups)
     while round_ := list(itertools.islice(rest, world.size)):
         mine = world.rank < len(round_)
@@ -218,7 +215,7 @@ def _dealt(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[
 
 
 def _same_length(windows: Iterable[Window], at_once: int) -> Iterator[list[Window]]:
-    """Windows in groups that stack: all of one length, as the last of a text is shorter, and no more than needed."""
+    """Yield windows in groups of one length and about `at_once` tokens; the last window of a text is shorter."""
     group: list[Window] = []
     for window in windows:
         if group and (len(group) * len(window[0]) >= at_once or len(window[0]) != len(group[0][0])):

@@ -1,10 +1,10 @@
-"""The standard tasks: how a line of each becomes a context and the answers whose likelihoods are compared.
+"""The standard tasks: how a line of each becomes a context and answers whose likelihoods are compared.
 
     line of JSON -> context, answers, which is right -> log-likelihood of each answer -> acc, acc_norm, perplexity
 
-Which text the network sees decides the score, so every space is as in EleutherAI's lm-evaluation-harness 0.4.13
-(Source: lm_eval/tasks/{hellaswag,lambada,winogrande,arc,piqa} and ConfigurableTask in lm_eval/api/task.py), without
-examples before the question. likelihood.py measures.
+The score depends on the exact text, so every space is as in EleutherAI's lm-evaluation-harness 0.4.13 (Source:
+lm_eval/tasks/{hellaswag,lambada,winogrande,arc,piqa} and ConfigurableTask in lm_eval/api/task.py), without examples
+before the question. likelihood.py measures.
 """
 
 import json
@@ -14,16 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nudge.errors import DataError
+from nudge.errors import DataError, first_line
 
 T = TypeVar("T")
+_JSON_TYPES: dict[type, str] = {str: "string", list: "array", dict: "object"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One line of a task: pairs of a context and a continuation, one pair for each answer.
+    """One line of a task: a pair of a context and a continuation for each answer.
 
-    `right` is the number of the right pair, `lengths` are the characters of the answers, `where` is file and line.
+    `right` is the index of the right pair, `lengths` are the characters of the answers, `where` is file and line.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -34,7 +35,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task by its name, the scores it is known by, and the fields that a line has."""
+    """A task: its name, the scores that papers report, the fields of a line, and how to read one."""
 
     name: str
     scores: tuple[str, ...]
@@ -43,56 +44,56 @@ class Task:
 
 
 class Line:
-    """The fields of one line, with an error that says which is missing, and which are there."""
+    """The fields of one line, with an error for one that is missing or wrong; `expected` lists those of the task."""
 
-    def __init__(self, where: str, task: str, fields: Mapping[str, Any], inside: str = "") -> None:
-        self.where, self.task, self.fields, self._inside = where, task, fields, inside
+    def __init__(self, where: str, expected: str, fields: Mapping[str, Any], inside: str = "") -> None:
+        self.where, self.expected, self.fields, self._inside = where, expected, fields, inside
 
     def __contains__(self, name: str) -> bool:
         return name in self.fields
 
     def text(self, name: str) -> str:
-        return self._get(name, str, "a text")
+        return self._get(name, str)
 
     def texts(self, name: str) -> list[str]:
-        return self._list(name, str, "texts")
+        return self._list(name, str)
 
     def inner(self, name: str) -> "Line":
-        return Line(self.where, self.task, self._get(name, dict, "an object"), f"{self._inside}{name}.")
+        return Line(self.where, self.expected, self._get(name, dict), f"{self._inside}{name}.")
 
     def lines(self, name: str) -> "list[Line]":
-        objects: list[dict[str, Any]] = self._list(name, dict, "objects")
-        return [Line(self.where, self.task, one, f"{self._inside}{name}[{i}].") for i, one in enumerate(objects)]
+        objects: list[dict[str, Any]] = self._list(name, dict)
+        return [Line(self.where, self.expected, one, f"{self._inside}{name}[{i}].") for i, one in enumerate(objects)]
 
     def one_of(self, name: str, labels: Sequence[str]) -> int:
-        """Which of `labels` the field says; a number may stand there as a number or as text."""
-        value: object = self._get(name, object, "a label")
+        """Return the index of the field's value in `labels`; a number may be written as a number or as text."""
+        value: object = self._get(name, object)
         if type(value) not in (int, str) or str(value) not in labels:
-            got = json.dumps(value, ensure_ascii=False)[:40]
-            raise self.wrong(f"'{self._inside}{name}' is {got}, expected one of {', '.join(labels)}")
+            got, known = json.dumps(value, ensure_ascii=False)[:40], ", ".join(labels)
+            raise DataError("task_label", field=self._inside + name, got=got, known=known, expected=self.expected)
         return labels.index(str(value))
 
-    def wrong(self, why: str) -> DataError:
-        return DataError(f"{self.where} is no example of {self.task}: {why}", f"a line has {TASKS[self.task].fields}")
-
-    def _get(self, name: str, kind: type[T], described: str) -> T:
+    def _get(self, name: str, kind: type[T]) -> T:
         if name not in self.fields:
-            found = ", ".join(self.fields) or "none"
-            raise self.wrong(f"there is no field '{self._inside}{name}' (the fields here: {found})")
+            raise DataError(
+                "task_field_missing", field=self._inside + name, found=", ".join(self.fields), expected=self.expected
+            )
         value = self.fields[name]
         if not isinstance(value, kind):
-            raise self.wrong(f"'{self._inside}{name}' is not {described}")
+            raise DataError(
+                "task_field_type", field=self._inside + name, type=_JSON_TYPES[kind], expected=self.expected
+            )
         return value
 
-    def _list(self, name: str, kind: type[T], described: str) -> list[T]:
-        values: list[Any] = self._get(name, list, f"a list of {described}")
+    def _list(self, name: str, kind: type[T]) -> list[T]:
+        values: list[Any] = self._get(name, list)
         if not values or not all(isinstance(value, kind) for value in values):
-            raise self.wrong(f"'{self._inside}{name}' is no list of {described}")
+            raise DataError("task_list", field=self._inside + name, type=_JSON_TYPES[kind], expected=self.expected)
         return values
 
 
 def _choice(line: Line, context: str, answers: Sequence[str], right: int) -> Example:
-    """The usual kind: the same context before every answer."""
+    """Return the usual kind of example: the same context before every answer."""
     return Example(
         pairs=tuple((context, f" {answer}") for answer in answers),
         right=right,
@@ -102,7 +103,7 @@ def _choice(line: Line, context: str, answers: Sequence[str], right: int) -> Exa
 
 
 def _hellaswag(line: Line) -> Example:
-    """Which ending goes on? Of a context in two parts, the second begins with a capital; `ctx` stays as it is."""
+    """Read: which ending continues the text? `ctx_b` gets a capital after `ctx_a`; `ctx` stays unchanged."""
     if "ctx_a" in line:
         begun = line.text("ctx_b") if "ctx_b" in line else ""
         context = f"{line.text('ctx_a')} {begun.capitalize()}"
@@ -114,45 +115,47 @@ def _hellaswag(line: Line) -> Example:
 
 
 def _without_brackets(text: str) -> str:
-    """WikiHow's marks such as [header] and [step], which half of HellaSwag still has, are no words."""
+    """Remove WikiHow's marks such as [header] and [step], which half of HellaSwag still has."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
 def _lambada(line: Line) -> Example:
-    """Which word is the last? One answer: it is right if it is what the network itself would write."""
+    """Read: what is the last word? It is right if the network itself would write it."""
     text = line.text("text") if "text" in line else f"{line.text('context')} {line.text('continuation').lstrip(' ')}"
     context, _, word = text.rpartition(" ")
     return _choice(line, context, [word], right=0)
 
 
 def _winogrande(line: Line) -> Example:
-    """Whom does the gap mean? Partial evaluation (Source: Trinh and Le 2018): each name is put into the gap, and only
-    what comes after it is scored, which is the same text."""
+    """Read: who is meant by the gap? Each name is put into it, and only the text after it, equal for both, is scored.
+
+    Source: Trinh and Le 2018, "partial evaluation".
+    """
     before, gap, after = line.text("sentence").partition("_")
     if not gap:
-        raise line.wrong("'sentence' has no gap _")
+        raise DataError("task_gap", expected=line.expected)
     right = line.one_of("answer", ["1", "2"])
     pairs = tuple((before + line.text(name), f" {after.strip()}") for name in ("option1", "option2"))
     return Example(pairs=pairs, right=right, lengths=(len(after.strip()),) * 2, where=line.where)
 
 
 def _arc(line: Line) -> Example:
-    """A question of a school's science test; its answers named as on the Hub, or as in AI2's own release."""
+    """Read a question of a school science test, in the format of the Hub or of AI2's own release."""
     if isinstance(line.fields.get("question"), dict):
         question = line.inner("question")
-        asked, choices = question.text("stem"), question.lines("choices")
+        stem, choices = question.text("stem"), question.lines("choices")
         answers, labels = ([choice.text(name) for choice in choices] for name in ("text", "label"))
     else:
-        asked, listed = line.text("question"), line.inner("choices")
+        stem, listed = line.text("question"), line.inner("choices")
         answers, labels = listed.texts("text"), listed.texts("label")
     if len(answers) != len(labels):
-        raise line.wrong(f"'choices' has {len(answers)} texts and {len(labels)} labels")
-    return _choice(line, f"Question: {asked}\nAnswer:", answers, line.one_of("answerKey", labels))
+        raise DataError("task_choices", texts=len(answers), labels=len(labels), expected=line.expected)
+    return _choice(line, f"Question: {stem}\nAnswer:", answers, line.one_of("answerKey", labels))
 
 
 def _piqa(line: Line) -> Example:
-    """Which of two ways leads to the goal?"""
+    """Read: which of two ways leads to the goal?"""
     ways = [line.text("sol1"), line.text("sol2")]
     return _choice(line, f"Question: {line.text('goal')}\nAnswer:", ways, line.one_of("label", ["0", "1"]))
 
@@ -196,46 +199,47 @@ TASKS = {
 
 
 def read(task: Task, path: Path, limit: int | None = None) -> list[Example]:
-    """The examples of a file of JSON lines, or its first `limit`.
+    """Return the examples of a file of JSON lines, or its first `limit`.
 
-    Raises: DataError for a file that cannot be read or is empty, and a line that is no example of this task.
+    Raises: DataError for a file that cannot be read or is empty, and a line that is not an example of this task.
     """
     examples = []
     for where, fields in _objects(path):
-        examples.append(task.example(Line(where, task.name, fields)))
+        try:
+            examples.append(task.example(Line(where, task.fields, fields)))
+        except DataError as error:
+            raise error.within(f"{where}: ") from None
         if len(examples) == limit:
             break
     if not examples:
-        raise DataError(f"{path} is empty", f"expected lines of JSON: a line has {task.fields}")
+        raise DataError("no_examples", path=path, expected=task.fields)
     return examples
 
 
 def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each object of a file of JSON lines and where it stands, with the label that PIQA's release keeps beside it."""
+    """Yield place and value of each object of a file of JSON lines, with its label if PIQA's release has it beside."""
     labels = path.with_name(f"{path.stem}-labels.lst")
     try:
-        beside = labels.read_text(encoding="utf-8").split() if labels.is_file() else []
+        beside = iter(labels.read_text(encoding="utf-8").split() if labels.is_file() else ())
         with path.open(encoding="utf-8") as lines:
-            number = 0
-            for place, line in enumerate(lines, start=1):
-                if line.isspace():
-                    continue
-                fields = _object(f"{path}, line {place}", line)
-                if number < len(beside):
-                    fields.setdefault("label", beside[number])
-                number += 1
-                yield f"{path}, line {place}", fields
+            for number, line in enumerate(lines, start=1):
+                if not line.isspace():
+                    where = f"{path}:{number}"
+                    fields = _object(where, line)
+                    if (label := next(beside, None)) is not None:
+                        fields.setdefault("label", label)
+                    yield where, fields
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", "check the path and its permissions") from error
+        raise DataError("unreadable", path=path, error=error.strerror) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not text in UTF-8 (byte {error.start})", "give a file of JSON lines") from error
+        raise DataError("task_not_utf8", path=path, position=error.start) from error
 
 
 def _object(where: str, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}", "give a file with one JSON object a line") from error
+        raise DataError("task_not_json", place=where, error=first_line(error)) from error
     if not isinstance(value, dict):
-        raise DataError(f"{where} is no JSON object", "give a file with one JSON object a line")
+        raise DataError("task_not_an_object", place=where)
     return value

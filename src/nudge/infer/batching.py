@@ -8,13 +8,11 @@ from torch import Tensor
 from nudge.fast.decoder import MAX_TEXTS, Decoder, feed_each, feed_prompts
 from nudge.infer.streams import TextStream
 
-PROMPT_TOKENS = 1024
-
-_Waiting = tuple[int, Decoder, Sequence[int]]  # the number of a stream, its decoder, the tokens to read
+PROMPT_TOKENS = 1024  # read in one pass: they fill the machine and fit its memory
 
 
 def finish(streams: Iterable[TextStream]) -> list[str]:
-    """All that the streams say, MAX_TEXTS of them at a time: a place that becomes free is taken by the next one."""
+    """Run up to MAX_TEXTS streams at a time to their end; return all texts. A free place goes to the next stream."""
     texts: list[str] = []
     active: list[tuple[int, TextStream]] = []
     coming = iter(streams)
@@ -33,33 +31,29 @@ def finish(streams: Iterable[TextStream]) -> list[str]:
 
 
 def _read(streams: Sequence[TextStream]) -> list[Tensor]:
-    """The logits [1, V] of each stream's next token."""
-    read: dict[int, Tensor] = {}
-    one: list[_Waiting] = []
-    many: list[_Waiting] = []
-    for i, stream in enumerate(streams):
-        context = stream.tokens.context
-        ids = context.admit(stream.tokens.pending)
-        if isinstance(context.reader, Decoder):
-            (one if len(ids) == 1 else many).append((i, context.reader, ids))
-        else:
-            read[i] = context.reader.feed(ids)
-    if one:
-        logits = feed_each([decoder for _, decoder, _ in one], [ids[0] for *_, ids in one])
-        read.update(zip([i for i, *_ in one], logits.split(1), strict=True))
-    for group in _groups(many):
-        logits = feed_prompts([decoder for _, decoder, _ in group], [ids for *_, ids in group])
-        read.update(zip([i for i, *_ in group], logits.split(1), strict=True))
-    return [read[i] for i in range(len(streams))]
+    """Return the logits [1, V] of each stream's next token."""
+    readers = [stream.tokens.reader for stream in streams]
+    pending = [stream.tokens.take_pending() for stream in streams]
+    decoders = [reader for reader in readers if isinstance(reader, Decoder)]
+    if len(decoders) < len(readers):  # the plain network reads one sequence at a time
+        return [reader.feed(ids) for reader, ids in zip(readers, pending, strict=True)]
+    rows: dict[int, Tensor] = {}
+    if single := [i for i, ids in enumerate(pending) if len(ids) == 1]:
+        logits = feed_each([decoders[i] for i in single], [pending[i][0] for i in single])
+        rows.update(zip(single, logits.split(1), strict=True))
+    for group in _groups({i: len(ids) for i, ids in enumerate(pending) if len(ids) > 1}):
+        logits = feed_prompts([decoders[i] for i in group], [pending[i] for i in group])
+        rows.update(zip(group, logits.split(1), strict=True))
+    return [rows[i] for i in range(len(streams))]
 
 
-def _groups(prompts: list[_Waiting]) -> Iterator[list[_Waiting]]:
-    """Prompts that are read in one pass: about PROMPT_TOKENS together, which fill the machine and fit its memory."""
-    group: list[_Waiting] = []
-    for prompt in prompts:
-        if group and sum(len(ids) for *_, ids in (*group, prompt)) > PROMPT_TOKENS:
+def _groups(lengths: dict[int, int]) -> Iterator[list[int]]:
+    """Divide prompts, given by their lengths, into groups of about PROMPT_TOKENS."""
+    group: list[int] = []
+    for i, length in lengths.items():
+        if group and sum(lengths[j] for j in group) + length > PROMPT_TOKENS:
             yield group
             group = []
-        group.append(prompt)
+        group.append(i)
     if group:
         yield group

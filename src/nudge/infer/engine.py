@@ -1,9 +1,9 @@
-"""A trained model in use: prompt in, text out, one token at a time.
+"""Use a trained model: prompt in, text out, one token at a time.
 
     prompt -> [eot] + tokens -> prefill (all at once) -> logits of the next token -> draw -> decode (one by one) -> text
 
-The keys and values of what was read are kept, so a new token costs one position. On a CPU with a C compiler that is
-the work of fast/decoder.py; everywhere else of model/gpt.py and its cache.
+The keys and values of what was read are kept, so a new token costs one position. fast/decoder.py does that on a CPU
+with a C compiler; everywhere else model/gpt.py and its cache do.
 """
 
 import os
@@ -22,7 +22,7 @@ from nudge.errors import CheckpointError, ConfigError, nearest
 from nudge.fast import DTYPES, decoder
 from nudge.fast.weights import DType, Weights, take_over
 from nudge.infer.batching import finish
-from nudge.infer.streams import Context, TextStream, TokenStream
+from nudge.infer.streams import TextStream, TokenStream
 from nudge.model.gpt import GPT
 from nudge.runs import checkpoint as checkpoints
 from nudge.runs.checkpoint import Checkpoint
@@ -31,29 +31,25 @@ DEFAULT_MAX_TOKENS = 200
 
 
 class Sampling(TypedDict, total=False):
-    """How tokens are drawn: keyword arguments of everything that writes. `None` switches a filter off."""
+    """Settings of SampleConfig, as keyword arguments of everything that writes text."""
 
-    max_tokens: int  # 200 if left out
-    temperature: float  # 0.8; 0: always the likeliest token
-    top_k: int | None  # draw among the k likeliest only
-    top_p: float | None  # draw among the likeliest that have this share together
-    seed: int  # 0; same seed, same text
+    max_tokens: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int
 
 
-def _sample_config(how: Sampling) -> SampleConfig:
-    defaults: Sampling = {"max_tokens": DEFAULT_MAX_TOKENS, "temperature": 0.8, "top_k": None, "top_p": None, "seed": 0}
-    if unknown := how.keys() - defaults.keys():
-        raise TypeError(f"unknown way to draw tokens: {', '.join(sorted(unknown))}")
-    return SampleConfig(**(defaults | how))
+DEFAULT = SampleConfig(max_tokens=DEFAULT_MAX_TOKENS, top_k=None)
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
-    `path` is where it was loaded from; `notes` are words for the person: damaged files that were passed over, a
-    checkpoint that was not verified, why decoding is not as fast as it can be. `weights` are the network's for the fast
-    decoder of a CPU; without them the plain network decodes.
+    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were passed over, a checkpoint
+    that is not verified, why decoding is not as fast as it can be. `weights` are for the fast decoder of a CPU; without
+    them the plain network decodes.
     """
 
     network: GPT
@@ -64,89 +60,99 @@ class LanguageModel:
     notes: tuple[str, ...] = ()
     weights: Weights | None = None
 
-    def generate(self, prompt: str = "", *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]) -> str:
-        """The text that the model writes after `prompt`, without it. Same seed, same text.
+    def generate(
+        self,
+        prompt: str = "",
+        sample: SampleConfig = DEFAULT,
+        *,
+        stop: str | Sequence[str] | None = None,
+        **changes: Unpack[Sampling],
+    ) -> str:
+        """Return the text that the model writes after `prompt`. Same seed, same text.
 
-        It ends after `max_tokens`, at the end-of-text token, or before the first of the `stop` strings. A network of
-        examples (Tokenizer.opening is empty) ends with the token after a full context.
+        `changes` replace settings of `sample`, such as `temperature=0`. The text ends after `max_tokens`, at the
+        end-of-text token, or before the first of the `stop` strings. A network of examples (Tokenizer.opening is empty)
+        ends with the token after a full context.
 
-        Raises: ConfigError for a value no distribution can have, or a prompt longer than the context.
+        Raises: ConfigError for a setting out of its range, or a prompt longer than the context.
         """
-        return "".join(self.stream(prompt, stop=stop, **how))
+        return "".join(self.stream(prompt, sample, stop=stop, **changes))
 
     def stream(
-        self, prompt: str = "", *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]
+        self,
+        prompt: str = "",
+        sample: SampleConfig = DEFAULT,
+        *,
+        stop: str | Sequence[str] | None = None,
+        **changes: Unpack[Sampling],
     ) -> TextStream:
-        """What `generate` returns, in pieces as they are made. Raises: ConfigError, at once."""
+        """Return what `generate` does, in pieces as they are made. Raises: ConfigError, at once."""
         stops = _stops(stop)
-        return TextStream(self.tokens(self.prompt_ids(prompt), **how), self.tokenizer, stops)
+        return TextStream(self.tokens(self.prompt_ids(prompt), sample, **changes), self.tokenizer, stops)
 
     def generate_batch(
-        self, prompts: Sequence[str], *, stop: str | Sequence[str] | None = None, **how: Unpack[Sampling]
+        self,
+        prompts: Sequence[str],
+        sample: SampleConfig = DEFAULT,
+        *,
+        stop: str | Sequence[str] | None = None,
+        **changes: Unpack[Sampling],
     ) -> list[str]:
-        """What `generate` writes after each of several prompts, the first with `seed`, the second with seed + 1, ...
+        """Return what `generate` writes after each of several prompts, the first with `seed`, the next with seed + 1.
 
-        On a CPU up to 64 are read together: each weight comes from memory once for all of them. The numbers that a
-        text is drawn with then differ in the last digits, so two nearly equal tokens may change places.
+        On a CPU up to 64 are read together: each weight comes from memory once for all of them. Logits then differ in
+        the last digits, so two nearly equal tokens may change places.
 
         Raises: ConfigError as `generate` does.
         """
-        stops, all_ids = _stops(stop), [self.prompt_ids(prompt) for prompt in prompts]
-        first = _sample_config(how)
-        samples = [replace(first, seed=first.seed + i) for i in range(len(prompts))]
-        for ids, sample in zip(all_ids, samples, strict=True):
+        sample, stops = replace(sample, **changes), _stops(stop)
+        all_ids = [self.prompt_ids(prompt) for prompt in prompts]
+        for ids in all_ids:
             self._check(ids, sample)
-        tokens = (self._draw(ids, sample) for ids, sample in zip(all_ids, samples, strict=True))
-        return finish(TextStream(stream, self.tokenizer, stops) for stream in tokens)
+        streams = (self._stream(ids, replace(sample, seed=sample.seed + i)) for i, ids in enumerate(all_ids))
+        return finish(TextStream(stream, self.tokenizer, stops) for stream in streams)
 
-    def tokens(self, ids: Sequence[int], **how: Unpack[Sampling]) -> TokenStream:
-        """The tokens drawn after `ids`, which are read as they are: put `tokenizer.opening` first to start a document.
+    def tokens(self, ids: Sequence[int], sample: SampleConfig = DEFAULT, **changes: Unpack[Sampling]) -> TokenStream:
+        """Return the tokens drawn after `ids`, which start with `tokenizer.opening` where a document starts.
 
-        Raises: ConfigError as `generate` does, and for ids that are none of the vocabulary.
+        Raises: ConfigError as `generate` does, and for ids outside the vocabulary.
         """
-        sample = _sample_config(how)
+        sample = replace(sample, **changes)
         self._check(ids, sample)
-        return self._draw(ids, sample)
+        return self._stream(ids, sample)
 
     def _check(self, ids: Sequence[int], sample: SampleConfig) -> None:
-        configs.check_sampling(sample)
+        configs.check_ranges(sample)
         _check_ids(ids, self.network.config)
 
-    def _draw(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
-        block_size = self.network.config.block_size
-        if not self.tokenizer.opening:
+    def _stream(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
+        block_size, tokenizer = self.network.config.block_size, self.tokenizer
+        if not tokenizer.opening:
             sample = replace(sample, max_tokens=min(sample.max_tokens, block_size + 1 - len(ids)))
         room = min(len(ids) + sample.max_tokens, block_size)
-        return TokenStream(
-            Context(self.reader(room), room),
-            ids,
-            sample,
-            n_known=self.tokenizer.vocab_size,
-            eot=self.tokenizer.eot,
-            ends_with_document=ends_with_document,
-        )
+        end = tokenizer.eot if ends_with_document else None
+        return TokenStream(self.reader(room), ids, sample, room=room, n_known=tokenizer.vocab_size, end=end)
 
     def reader(self, room: int | None = None) -> decoder.Reader:
-        """What reads tokens and gives the logits of the next one, with room for so many (block_size if left out)."""
+        """Return a reader of tokens with an empty cache, which has room for so many (block_size if left out)."""
         room = min(room or self.network.config.block_size, self.network.config.block_size)
         if self.weights is None:
             return decoder.PlainReader(self.network, room)
         return decoder.Decoder(self.weights, room=room)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """The tokens that the network reads for a prompt: the end-of-text token that starts a document, then the text.
+        """Return the tokens of a prompt: the end-of-text token that starts a document, then the text.
 
-        A prompt that fills the context to the last position goes without the end-of-text token, and so does any
-        prompt of a network that has none: an empty one is then the end of a line, as nanoGPT begins.
+        A prompt that fills the context goes without the end-of-text token, and so does any prompt of a network that has
+        none: an empty one is then the end of a line, as nanoGPT begins.
+
         Raises: ConfigError if there is nothing to read.
         """
         ids = self.tokenizer.encode(prompt)
         opening = list(self.tokenizer.opening)
         if not ids and not opening:
-            raise ConfigError(
-                "this network has no token that starts a document: it needs a prompt",
-                f"give it some of its tokens, {self.tokenizer.decode(range(min(self.tokenizer.vocab_size, 9)))}",
-            )
+            tokens = self.tokenizer.decode(range(min(self.tokenizer.vocab_size, 9)))
+            raise ConfigError("prompt_needed", tokens=tokens)
         opens = not ids or (self.tokenizer.has_eot and len(ids) < self.network.config.block_size)
         return opening + ids if opens else ids
 
@@ -154,31 +160,28 @@ class LanguageModel:
 def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if "" in stops:
-        raise ConfigError("a stop string must not be empty", "leave it out to stop at nothing")
+        raise ConfigError("empty_stop")
     return stops
 
 
 def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
     if not ids:
-        raise ConfigError("no token to start from", "a document starts with tokenizer.opening")
+        raise ConfigError("no_tokens")
     if len(ids) > config.block_size:
-        raise ConfigError(
-            f"the prompt has {len(ids):,} tokens, the context of this model holds {config.block_size:,}",
-            "give a shorter prompt: only its end would be seen",
-        )
-    strange = next((id_ for id_ in ids if not 0 <= id_ < config.vocab_size), None)
-    if strange is not None:
-        raise ConfigError(f"token {strange} is not in this model's vocabulary of {config.vocab_size:,}")
+        raise ConfigError("prompt_too_long", n_tokens=len(ids), block_size=config.block_size)
+    unknown = next((id_ for id_ in ids if not 0 <= id_ < config.vocab_size), None)
+    if unknown is not None:
+        raise ConfigError("unknown_token", token=unknown, vocab_size=config.vocab_size, last=config.vocab_size - 1)
 
 
 def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> str:
-    """What a network writes now, in the middle of a run. It changes neither the network nor any random state.
+    """Return what a network writes in the middle of a run. Neither the network nor any random state changes.
 
-    Where a document ends the next one begins, on a new line: a model of short texts would show little otherwise.
-    GPT has no dropout, so there is no training mode to leave and come back to.
+    Where a document ends the next one starts, on a new line: a model of short texts would show little otherwise.
+    GPT has no dropout, so there is no training mode to leave and return to.
     """
     model = LanguageModel(network, tokenizer)
-    tokens = model._draw(model.prompt_ids(sample.prompt or ""), sample, ends_with_document=False)
+    tokens = model._stream(model.prompt_ids(sample.prompt or ""), sample, ends_with_document=False)
     documents: list[list[int]] = [[]]
     for token in tokens:
         if token == tokenizer.eot:
@@ -189,19 +192,18 @@ def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> st
 
 
 def load(
-    source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType | None = None
+    source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType = "float32"
 ) -> LanguageModel:
-    """The model that SOURCE names: a run folder, a checkpoint file, an imported folder, or (left out) the newest run.
+    """Load the model that SOURCE names: a run folder, a checkpoint file, an imported folder; None: the newest run.
 
-    `device` is the GPU if there is one, else the CPU. `dtype` is the type its weights are kept in: float32 (exact, the
-    default), bfloat16 (half the memory and about half the time of a token) or int8 (about a quarter of the time).
+    `device` None: the GPU if there is one, else the CPU. `dtype` is the type its weights are kept in: float32 (exact),
+    bfloat16 (half the memory) or int8 (a quarter of it). docs/decoding.md has their speed.
 
     Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other; ConfigError
     for another dtype.
     """
-    dtype = dtype or "float32"
     if dtype not in DTYPES:
-        raise ConfigError(f"weights cannot be {dtype!r}", nearest(dtype, DTYPES))
+        raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
     checkpoint = checkpoints.find(source)
     tokenizer = tokenizers.load(checkpoints.tokenizer_path(checkpoint))
     check_tokenizer(checkpoint, tokenizer)
@@ -222,36 +224,25 @@ def load(
 
 
 def network_of(checkpoint: Checkpoint) -> GPT:
-    """The network that a checkpoint holds. Raises: CheckpointError if its weights do not fit its config."""
-    with torch.device("meta"):  # no memory and no time for values that the checkpoint replaces
+    """Build the network that a checkpoint holds. Raises: CheckpointError if its weights do not fit its config."""
+    with torch.device("meta"):  # no memory or time for values that the checkpoint replaces
         network = GPT(checkpoint.config.model)
     try:
         network.load_state_dict(checkpoint.model, assign=True)
     except RuntimeError as error:
+        lines = str(error).splitlines()  # a headline, then every tensor that does not fit: the first is enough
         raise CheckpointError(
-            f"the weights of {checkpoint.path.name} do not fit its own config: {_first_mismatch(error)}",
-            "give another checkpoint: 'nudge runs' lists the runs here",
+            "misfit", file=checkpoint.path.name, error=lines[min(1, len(lines) - 1)].strip()
         ) from error
     return network.eval()
 
 
-def _first_mismatch(error: RuntimeError) -> str:
-    """torch lists every tensor below a headline; the first says enough."""
-    lines = str(error).splitlines()
-    return lines[min(1, len(lines) - 1)].strip()
-
-
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
-    """Raises: CheckpointError if the tokenizer is not the one that the checkpoint was trained with."""
+    """Check that a tokenizer is the one a checkpoint was trained with. Raises: CheckpointError."""
+    file = checkpoint.path.name
     if checkpoint.tokenizer_sha256 and checkpoint.tokenizer_sha256 != tokenizer.sha256:
-        raise CheckpointError(
-            f"tokenizer.json is not the one {checkpoint.path.name} was trained with: its SHA-256 is "
-            f"{tokenizer.sha256[:12]}, the checkpoint names {checkpoint.tokenizer_sha256[:12]}",
-            "put the run's own tokenizer.json back beside the checkpoint",
-        )
+        sums = {"found": tokenizer.sha256[:12], "expected": checkpoint.tokenizer_sha256[:12]}
+        raise CheckpointError("foreign_tokenizer", file=file, **sums)
     if tokenizer.vocab_size > checkpoint.config.model.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size:,} tokens, {checkpoint.path.name} knows only "
-            f"{checkpoint.config.model.vocab_size:,}",
-            "put the run's own tokenizer.json back beside the checkpoint",
-        )
+        vocab_size = checkpoint.config.model.vocab_size
+        raise CheckpointError("tokenizer_has_more", file=file, n_tokens=tokenizer.vocab_size, vocab_size=vocab_size)

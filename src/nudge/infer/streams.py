@@ -1,4 +1,4 @@
-"""What is drawn from a network, as it comes: tokens, and the text they are. One sequence each; engine.py makes them."""
+"""Tokens as they are drawn from a network, and the text they make. One sequence each; engine.py makes them."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -13,77 +13,56 @@ from nudge.fast.decoder import Reader
 from nudge.infer import sampling
 
 
-class Context:
-    """The tokens the network sees now, at most `room`, and which of them its reader has still to read.
-
-    When the context is full the window slides: the newest half of it is kept and read again. GPT-2's positions are
-    absolute and part of every key, so the keys of a token that moves to another position cannot be shifted; keeping
-    only half makes that second reading rare.
-    """
-
-    def __init__(self, reader: Reader, room: int) -> None:
-        self.reader, self.room = reader, room
-        self.ids: list[int] = []
-        self.slid = False
-
-    def admit(self, ids: Sequence[int]) -> Sequence[int]:
-        """Take in new tokens; return what the reader must read for the logits of the next one."""
-        self.ids += ids
-        if len(self.ids) <= self.room:
-            return ids
-        self.slid = True
-        self.ids = self.ids[-max(1, self.room // 2) :]
-        self.reader.clear()
-        return self.ids
-
-    def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read new tokens; return the logits [1, V] of the token after them, as float32 on the CPU."""
-        return self.reader.feed(self.admit(ids))
-
-
 class TokenStream(Iterator[int]):
     """The tokens that are drawn after `ids`, one by one.
 
-    `ended` tells why there are no more (None: there may be). `pending` are the tokens that the network must read before
-    `draw` can choose the next: `next()` does both, and who reads for several streams at once calls `draw`. `drawn` is
-    the last choice, be it the end of the text, and `probabilities` [1, V] what it was drawn from.
+    `next()` reads what is pending and draws. A caller that reads for several streams at once calls `take_pending` and
+    `draw` itself. `drawn` is the last choice, the end-of-text token included, and `probabilities` [1, V] what it was
+    drawn from. `ended` says why there are no more tokens; None while there may be.
+
+    The context holds at most `room` tokens. When it is full the window slides: its newest half is kept and read again.
+    GPT-2's positions are absolute and part of every key, so the keys of a token that moves to another position cannot
+    be reused; keeping only half makes that second reading rare. `slid` tells whether it happened.
     """
 
     drawn: int
     probabilities: Tensor
 
     def __init__(
-        self,
-        context: Context,
-        ids: Sequence[int],
-        sample: SampleConfig,
-        *,
-        n_known: int,
-        eot: int,
-        ends_with_document: bool = True,
+        self, reader: Reader, ids: Sequence[int], sample: SampleConfig, *, room: int, n_known: int, end: int | None
     ) -> None:
+        self.reader = reader
         self.n_tokens = 0
-        self.context = context
-        self.pending = list(ids)
+        self.slid = False
         self.ended: Literal["length", "end of text"] | None = None if sample.max_tokens else "length"
-        self._sample = sample
-        self._n_known = n_known
-        self._end = eot if ends_with_document else None
+        self.context: list[int] = []  # the tokens that the network sees
+        self._pending = list(ids)
+        self._sample, self._room, self._n_known, self._end = sample, room, n_known, end
         self._generator = torch.Generator().manual_seed(sample.seed)
 
-    @property
-    def slid(self) -> bool:
-        """Whether the oldest tokens had to be forgotten."""
-        return self.context.slid
-
     def __next__(self) -> int:
-        token = None if self.ended else self.draw(self.context.feed(self.pending))
+        token = None if self.ended else self.draw(self.read())
         if token is None:
             raise StopIteration
         return token
 
+    def read(self) -> Tensor:
+        """Read the pending tokens; return the logits [1, V] of the next one, as float32 on the CPU."""
+        return self.reader.feed(self.take_pending())
+
+    def take_pending(self) -> Sequence[int]:
+        """Add the pending tokens to the context; return what the reader must read before the next draw."""
+        ids, self._pending = self._pending, []
+        self.context += ids
+        if len(self.context) <= self._room:
+            return ids
+        self.slid = True
+        self.context = self.context[-max(1, self._room // 2) :]
+        self.reader.clear()
+        return self.context
+
     def draw(self, logits: Tensor) -> int | None:
-        """The next token by its logits [1, V]; None where the document ends."""
+        """Draw the next token from its logits [1, V]; None where the document ends."""
         sample = self._sample
         self.probabilities = sampling.probabilities(
             logits[:, : self._n_known],  # an imported vocabulary may be padded with rows for no token
@@ -96,14 +75,14 @@ class TokenStream(Iterator[int]):
             self.ended = "end of text"
             return None
         self.n_tokens += 1
-        self.pending = [token]
+        self._pending = [token]
         if self.n_tokens == sample.max_tokens:
             self.ended = "length"
         return token
 
 
 class TextStream(Iterator[str]):
-    """The text of a token stream, piece by piece. A piece is never half a character nor part of a stop string.
+    """The text of a token stream, piece by piece. A piece is never half a character or part of a stop string.
 
     `slid`, `ended` and `n_tokens` are those of the token stream; `ended` may also be "stop".
     """
@@ -112,9 +91,9 @@ class TextStream(Iterator[str]):
         self.tokens = tokens
         self._tokenizer, self._stop = tokenizer, stop
         self._stopped = False
-        self._held = ""  # may be the beginning of a stop string
-        # Bytes that can no longer become a character turn into U+FFFD; those that still may wait for the next token.
-        # What waits when the tokens end is dropped: it is the beginning of a character that was not finished.
+        self._held = ""  # may be the start of a stop string
+        # Bytes that can no longer become a character turn into U+FFFD; those that still can wait for the next token.
+        # What is left when the tokens end is dropped: it is the start of a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     @property
@@ -138,7 +117,7 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def push(self, token: int) -> str:
-        """The text that is certain now that this token has come: maybe none."""
+        """Add a token; return the text that is certain now, which may be none."""
         self._held += self._decoder.decode(self._tokenizer.decode_bytes([token]))
         found = [position for text in self._stop if (position := self._held.find(text)) >= 0]
         self._stopped = bool(found)
@@ -147,12 +126,12 @@ class TextStream(Iterator[str]):
         return ready
 
     def rest(self) -> str:
-        """What was held back, once there are no more tokens."""
+        """Return what was held back, once there are no more tokens."""
         rest, self._held = self._held, ""
         return rest
 
 
 def _overlap(text: str, stop: Sequence[str]) -> int:
-    """How many of the last characters of `text` begin one of the stop strings."""
+    """Count the last characters of `text` that start one of the stop strings."""
     longest = max((len(s) for s in stop), default=1) - 1
     return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stop)), 0)

@@ -1,7 +1,7 @@
 """Opening the network: what it predicts, what one update does to it, and what its parts are for.
 
-Each function is in the file that is named after what it looks at; a file is imported with the first name that is asked
-of it, so that the smallest networks need no torch.
+Each function is in the file named after what it looks at; a file is imported with the first use of one of its names, so
+that the smallest networks need no torch.
 """
 
 import importlib

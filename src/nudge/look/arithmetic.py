@@ -1,4 +1,4 @@
-"""How one number of the forward pass was made from the numbers before it: nothing in the network is more than this.
+"""How one number of the forward pass was made from the numbers before it.
 
 Legend of shapes: T tokens, C channels, H heads, K channels of a head, V vocabulary; no batch axis.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import LayerNorm
 
-from nudge.errors import ConfigError
+from nudge.look.arguments import check_at_least, check_index, check_number
 from nudge.look.forward_pass import Trace, block_of, head_columns
 from nudge.look.patterns import fold_rows
 from nudge.look.stages import Stage, stream_before
@@ -49,7 +49,7 @@ FORMULAS = {  # by the kind of the stage; index names as in the legend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One number that went in. `index`: of the channel, unit, token or head; `factors`: their product is the value."""
+    """A number that went in. `index` is its channel, unit, token or head; the product of `factors` is its value."""
 
     label: str
     value: float
@@ -61,9 +61,9 @@ class Term:
 class Arithmetic:
     """One number and those it was made from.
 
-    With `operation` "sum" the value is the sum of the terms and of `rest`, the sum of those that are not listed; there
-    were `n_terms` altogether, listed or not. With the others the terms are the names in `formula`, and rest is 0.
-    "hidden" is a cell of a pattern above the diagonal: 0, for nothing is taken from a later token.
+    For `operation` "sum" the value is the sum of the terms and of `rest`, the sum of those that are not listed; there
+    are `n_terms` in total. For the others the terms are the names in `formula`, and rest is 0. "hidden" is a cell of a
+    pattern above the diagonal, which is 0: no token attends to a later one.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Arithmetic:
 
     @property
     def recomputed(self) -> float:
-        """The value once more, from the terms alone; equal to `value` up to the rounding of float32."""
+        """The value computed from the terms alone; equal to `value` up to the rounding of float32."""
         at = {term.label: term.value for term in self.terms}
         match self.operation:
             case "sum":
@@ -95,72 +95,63 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Made:
-    """How a number was made, whichever number it is."""
+    """The part of an Arithmetic that does not depend on which number it is."""
 
     terms: tuple[Term, ...]
     operation: Operation = "sum"
     rest: float = 0.0
-    n_terms: int | None = None  # as many as are listed
-    formula: str | None = None  # the one of its kind
+    n_terms: int | None = None  # None: as many as are listed
+    formula: str | None = None  # None: the one of its kind
 
 
 @torch.no_grad()
 def explain(trace: Trace, name: str, index: Sequence[int], *, n_terms: int = 8) -> Arithmetic:
-    """How the number at `index` of a stage was made.
+    """Return how the number at `index` of a stage was made.
 
-    Of a long sum the `n_terms` largest by size are listed, then the bias. Nothing is kept in the trace for it but the
-    residual stream. Raises: ConfigError for an unknown stage, an index outside it, or n_terms below 1.
+    Long sums list the `n_terms` largest by absolute value, then the bias. The trace keeps only the residual stream.
+    Raises: ConfigError for an unknown stage, an index outside it, or n_terms below 1.
     """
     stage, at = trace.stage(name), tuple(int(i) for i in index)
-    if len(at) != len(stage.shape) or not all(0 <= i < n for i, n in zip(at, stage.shape, strict=True)):
-        raise ConfigError(
-            f"{name} has no number at {list(at)}, its shape is {list(stage.shape)}",
-            "give one index per axis, each from 0 to the length of the axis less 1",
-        )
-    if n_terms < 1:
-        raise ConfigError(f"n_terms must be 1 or more, got {n_terms}", "leave it out for the default")
+    check_index(name, at, stage.shape)
+    check_at_least("n_terms", n_terms)
     if stage.block is None:
         made = _outside(trace, stage.kind, at, n_terms)
     elif len(at) == 3:
         made = _in_head(trace, stage.block, stage.kind, at, n_terms)
     else:
         made = _in_block(trace, stage.block, stage.kind, at, n_terms)
-    return Arithmetic(
-        name=name,
-        index=at,
-        value=_value(trace, stage, at),
-        operation=made.operation,
-        formula=made.formula or FORMULAS[stage.kind],
-        terms=made.terms,
-        rest=made.rest,
-        n_terms=len(made.terms) if made.n_terms is None else made.n_terms,
-    )
+    return _arithmetic(made, name=name, index=at, value=_value(trace, stage, at), formula=FORMULAS[stage.kind])
 
 
 @torch.no_grad()
 def explain_fold(
     trace: Trace, layer: int, head: int, sizes: Sequence[int], index: tuple[int, int], *, n_terms: int = 8
 ) -> Arithmetic:
-    """How a cell of a pattern that is folded to words was made: what each token of the one word gives to the other.
+    """Return how a cell of a pattern that is folded to words was made: what each token of one word gives the other.
 
-    `sizes` as in `fold`; `index`: the row's and the column's word. Raises: ConfigError for sizes that do not fit the
-    trace, or a word that is not among them.
+    `sizes` is as in `fold`; `index` are the words of the row and the column. Raises: ConfigError for sizes that do not
+    fit the trace, or a word that is not among them.
     """
     row, column = index
-    if not (0 <= row < len(sizes) and 0 <= column < len(sizes)):
-        raise ConfigError(f"there are {len(sizes)} words, got {list(index)}", "give the row's word, then the column's")
+    check_number("word", row, len(sizes))
+    check_number("word", column, len(sizes))
     first = sum(sizes[:column])
     taken = fold_rows(trace.pattern(layer, head), sizes)[row, first : first + sizes[column]]
     made = _products("token", taken, first=first, n_terms=n_terms)
+    name, formula = f"fold(blocks.{layer}.attn.pattern)", "sum over tokens of mean over rows"
+    return _arithmetic(made, name=name, index=(head, row, column), value=taken.sum().item(), formula=formula)
+
+
+def _arithmetic(made: _Made, *, name: str, index: tuple[int, ...], value: float, formula: str) -> Arithmetic:
     return Arithmetic(
-        name=f"fold(blocks.{layer}.attn.pattern)",
-        index=(head, row, column),
-        value=taken.sum().item(),
-        operation="sum",
-        formula="sum over tokens of mean over rows",
+        name=name,
+        index=index,
+        value=value,
+        operation=made.operation,
+        formula=made.formula or formula,
         terms=made.terms,
         rest=made.rest,
-        n_terms=len(taken),
+        n_terms=len(made.terms) if made.n_terms is None else made.n_terms,
     )
 
 
@@ -173,7 +164,7 @@ def _value(trace: Trace, stage: Stage, at: tuple[int, ...]) -> float:
 
 
 def _outside(trace: Trace, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """A number before or after the blocks."""
+    """Return how a number before or after the blocks was made."""
     network, t, c = trace.network, at[0], at[-1]
     match kind:
         case "tokens":
@@ -194,7 +185,7 @@ def _outside(trace: Trace, kind: str, at: tuple[int, ...], n_terms: int) -> _Mad
 
 
 def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """A number of a stage [T, C] or [T, 4C] of block i."""
+    """Return how a number of a stage [T, C] or [T, 4C] of block i was made."""
     block, (t, c) = block_of(trace.network, i), at
     match kind:
         case "ln_1":
@@ -220,7 +211,7 @@ def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int
 
 
 def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """A number of attention in block i, in one head."""
+    """Return how a number of attention in block i, in one head, was made."""
     head, t, last = at
 
     def of_head(part: str) -> Tensor:
@@ -228,13 +219,10 @@ def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int)
 
     match kind.removeprefix("attn."):
         case "q" | "k" as part if trace.network.config.rotary:
-            return _turned(trace.unturned(i, part, head)[t], trace.rotation(), t, last)
+            return _rotated(trace.unrotated(i, part, head)[t], trace.rotation(), t, last)
         case "q" | "k" | "v" as part:
-            c_attn, column = (
-                block_of(trace.network, i).attn.c_attn,
-                head_columns(trace.network, part, head).start + last,
-            )
-            x = trace.peek(f"blocks.{i}.ln_1")[t]
+            x, c_attn = trace.peek(f"blocks.{i}.ln_1")[t], block_of(trace.network, i).attn.c_attn
+            column = head_columns(trace.network, part, head).start + last
             return _products("channel", x, c_attn.weight[:, column], bias=c_attn.bias[column], n_terms=n_terms)
         case "scores":
             query, key = of_head("q")[t], of_head("k")[last]
@@ -248,12 +236,12 @@ def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int)
 
 
 def _added(trace: Trace, names: tuple[str, ...], at: tuple[int, ...], formula: str | None = None) -> _Made:
-    """The same place of each of these stages, added."""
+    """Add the same index of each of these stages."""
     return _Made(terms=tuple(Term(label=name, value=trace.peek(name)[at].item()) for name in names), formula=formula)
 
 
 def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = None, first: int = 0) -> _Made:
-    """The sum over n of the products of `factors` [n], the largest by size one by one, and the bias. In float64."""
+    """Sum the products of `factors` [n] over n in float64, with the largest as terms of their own, and the bias."""
     columns = torch.stack([factor.double() for factor in factors])  # [n_factors, n]
     products = columns.prod(0)
     order = products.abs().argsort(descending=True, stable=True)
@@ -273,7 +261,7 @@ def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = 
 
 
 def _normalized(norm: LayerNorm, x: Tensor, c: int) -> _Made:
-    """One channel of a token's residual stream `x` [C], normalized."""
+    """Normalize one channel of a token's residual stream `x` [C]."""
     wide = x.double()
     values = {"x": x[c].item(), "mean": wide.mean().item(), "var": wide.var(correction=0).item(), "eps": norm.eps}
     values |= {"w": norm.weight[c].item(), "b": norm.bias[c].item()}
@@ -281,15 +269,15 @@ def _normalized(norm: LayerNorm, x: Tensor, c: int) -> _Made:
 
 
 def _softmax(label: str, scores: Tensor, j: int) -> _Made:
-    """One of `scores` [n] as a share of all; less the largest, which changes no share and keeps e^x in range."""
+    """Take the softmax of one of `scores` [n], minus the largest, which changes no share and keeps e^x in range."""
     wide = scores.double()
     values = {label: wide[j].item(), "largest": wide.max().item(), "sum": (wide - wide.max()).exp().sum().item()}
     return _Made(terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="softmax")
 
 
-def _turned(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Made:
-    """Channel k of a query or key `x` [K], turned by its position: a pair (a, b) -> (a cos - b sin, a sin + b cos)."""
-    assert rotation is not None, "only a network with rotary positions turns"
+def _rotated(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Made:
+    """Rotate channel k of a query or key `x` [K] by its position: (a, b) -> (a cos - b sin, a sin + b cos)."""
+    assert rotation is not None, "the network has rotary positions"
     pair, half = k % (len(x) // 2), len(x) // 2
     a, b = x[pair].item(), x[pair + half].item()
     cos, sin = rotation.cos[t, pair].item(), rotation.sin[t, pair].item()

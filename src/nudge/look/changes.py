@@ -1,6 +1,5 @@
 """How far training moved each parameter from one checkpoint to another."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -8,12 +7,12 @@ from torch import Tensor
 
 from nudge.look.inspection import Weights
 from nudge.look.parameters import Group, Parameter
-from nudge.look.values import pieces
+from nudge.look.values import pieces, relative_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """How far one parameter moved: |dW|/|W| (infinite from zero), and the largest change of a single value."""
+    """The change of one parameter: |dW|/|W| (infinite from zero), and the largest change of a single value."""
 
     name: str
     group: Group
@@ -25,8 +24,8 @@ class Change:
 class Difference:
     """What changed from one checkpoint to another.
 
-    `parts` has |dW|/|W| of wte, wpe, attention, mlp, norms, head and other, as far as there are any. What does not fit
-    is listed: names that only one of them has, and (name, shape before, shape after).
+    `parts` has |dW|/|W| of those of wte, wpe, attention, mlp, norms, head and other that exist. `other_shape` has
+    (name, shape before, shape after).
     """
 
     changes: tuple[Change, ...]
@@ -38,7 +37,7 @@ class Difference:
 
 
 def difference(before: Weights, after: Weights) -> Difference:
-    """How far each parameter is from what it was, one tensor of each at a time. Raises: CheckpointError."""
+    """Return how far each parameter moved, reading one tensor of each at a time. Raises: CheckpointError."""
     old, new = ({p.name: p for p in side.parameters} for side in (before, after))
     changes, other_shape = [], []
     sums: dict[str, tuple[float, float]] = {}  # of each part: |dW|^2, |W|^2
@@ -49,14 +48,14 @@ def difference(before: Weights, after: Weights) -> Difference:
             other_shape.append((name, old[name].shape, parameter.shape))
             continue
         moved, size, largest = _distance(before.tensor(name), after.tensor(name))
-        relative = _ratio(moved, size)
+        relative = relative_change(moved, size)
         changes.append(Change(name=name, group=parameter.group, relative=relative, largest=largest))
         part = _part(parameter)
         sums[part] = (sums.get(part, (0.0, 0.0))[0] + moved, sums.get(part, (0.0, 0.0))[1] + size)
     return Difference(
         changes=tuple(changes),
-        parts={part: _ratio(*both) for part, both in sums.items()},
-        total=_ratio(sum(moved for moved, _ in sums.values()), sum(size for _, size in sums.values())),
+        parts={part: relative_change(*both) for part, both in sums.items()},
+        total=relative_change(sum(moved for moved, _ in sums.values()), sum(size for _, size in sums.values())),
         only_before=tuple(name for name in old if name not in new),
         only_after=tuple(name for name in new if name not in old),
         other_shape=tuple(other_shape),
@@ -64,14 +63,14 @@ def difference(before: Weights, after: Weights) -> Difference:
 
 
 def _part(parameter: Parameter) -> str:
-    """The group, with the two embeddings told apart: tokens and positions move very differently."""
+    """Return the group, but wte and wpe by name: tokens and positions move very differently."""
     if parameter.group == "embedding":
         return parameter.name.partition(".")[0]
     return "norms" if parameter.group == "norm" else parameter.group
 
 
 def _distance(before: Tensor, after: Tensor) -> tuple[float, float, float]:
-    """|dW|^2, |W|^2 of `before`, and the largest change."""
+    """Return |dW|^2, |W|^2 of `before`, and the largest change."""
     moved, size, largest = 0.0, 0.0, torch.zeros((), dtype=torch.float64)
     for old, new in zip(pieces(before), pieces(after), strict=True):
         if len(old):
@@ -80,10 +79,3 @@ def _distance(before: Tensor, after: Tensor) -> tuple[float, float, float]:
             size += old.square().sum().item()
             largest = torch.maximum(largest, change.max())  # unlike Python's max, it keeps a NaN
     return moved, size, largest.item()
-
-
-def _ratio(moved: float, size: float) -> float:
-    """|dW|/|W| from their squares."""
-    if size == 0:
-        return math.inf if moved > 0 else 0.0 if moved == 0 else math.nan
-    return math.sqrt(moved / size)

@@ -1,7 +1,7 @@
-"""One forward pass, opened: every value between the tokens and the probabilities, computed when it is asked for.
+"""One forward pass, opened: every value between the tokens and the probabilities, computed on request.
 
-The residual stream goes through the network's own blocks, so it never needs T x T numbers. What happens inside
-attention, which a fused kernel does not show, is computed step by step: scores, causal mask, softmax, weighted sum.
+The residual stream goes through the network's own blocks, so it never needs T x T numbers. The inside of attention,
+which a fused kernel hides, is computed step by step: scores, causal mask, softmax, weighted sum.
 
 Legend of shapes: T tokens, C channels, H heads, K channels of a head, V vocabulary, L layers; no batch axis.
 """
@@ -17,34 +17,36 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError, nearest
+from nudge.look.arguments import check_at_least, check_number
 from nudge.look.prediction import check_context
 from nudge.look.stages import Stage, stages_of, stream_before
 from nudge.model.gpt import GPT, Block, Rotation
 
-CAP_BYTES = 256_000_000  # what a trace may hold, unless the caller says otherwise
+CAP_BYTES = 256_000_000  # what a trace may hold by default
+_OVER_VOCABULARY = ("logits", "probabilities")  # the stages [T, V]
 POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
-    """A stage for a small picture: every `row_stride`-th row and `column_stride`-th column, the rest left out."""
+    """A stage for a small picture: every `row_stride`-th row and `column_stride`-th column."""
 
-    values: Tensor  # real values of the stage, none of them averaged
+    values: Tensor  # of the stage, not averaged
     row_stride: int
     column_stride: int
 
 
 class Trace:
-    """One forward pass, opened. Made by `trace`; `trace[name]` gives a stage as a tensor without a batch axis.
+    """One forward pass, opened by `trace`; `trace[name]` is a stage as a tensor without a batch axis.
 
-    Kept are the stages and pieces that were asked for and the residual stream between the blocks, `cap_bytes` together
-    at most; what was not used for longest goes first and is computed again if need be.
+    It keeps the requested stages and pieces and the residual stream between the blocks, at most `cap_bytes` in total.
+    The least recently used are dropped first, and computed again if needed.
 
-    What is returned is the caller's own copy. Beyond the cap come, for the moment, this copy and what a value is made
-    from: a few stages, or the [T, T] of one head.
+    What is returned is the caller's own copy. This copy and what a value is made from (a few stages, or the [T, T] of
+    one head) take memory beyond the cap for a moment.
 
-    The network is neither changed nor hooked into, so others may use it meanwhile; its weights must stay as they are
-    as long as the trace is used. A trace itself is for one thread at a time.
+    The network is neither changed nor hooked into, so others may use it at the same time; its weights must not change
+    while the trace is used. A trace itself is for one thread at a time.
     """
 
     def __init__(self, network: GPT, tokens: tuple[int, ...], cap_bytes: int) -> None:
@@ -58,23 +60,23 @@ class Trace:
 
     @property
     def held_bytes(self) -> int:
-        """What is kept at this moment."""
+        """The bytes that are kept now."""
         return sum(value.untyped_storage().nbytes() for value in self._kept.values())
 
     def stage(self, name: str) -> Stage:
-        """Raises: ConfigError for an unknown name, naming the closest."""
+        """Return a stage by its name. Raises: ConfigError for an unknown name."""
         if name not in self._by_name:
-            raise ConfigError(f"there is no stage {name!r} in this network", nearest(str(name), self._by_name))
+            raise ConfigError("unknown_stage", stage=str(name), closest=nearest(str(name), self._by_name))
         return self._by_name[name]
 
     @torch.no_grad()
     def __getitem__(self, name: str) -> Tensor:
-        """A whole stage, kept from now on. Raises: ConfigError if its name is unknown or it alone is beyond the cap."""
+        """Return a whole stage, and keep it. Raises: ConfigError if it is unknown or larger than the cap."""
         return self._keep(self.stage(name)).clone()
 
     @torch.no_grad()
     def peek(self, name: str, head: int | None = None) -> Tensor:
-        """A stage, or one head of it, that is not kept unless it already was. To read only: it may be what is kept."""
+        """Return a stage, or one head of it, without keeping it. Do not write into it: it may be the kept one."""
         stage = self.stage(name)
         if head is not None:
             self._check_head(stage, head)
@@ -86,66 +88,67 @@ class Trace:
 
     @torch.no_grad()
     def scores(self, layer: int, head: int) -> Tensor:
-        """[T, T]: query times key / sqrt(K), for all pairs; the pattern reads those at and below the diagonal."""
+        """Return query times key / sqrt(K) for all pairs, [T, T]; the pattern uses those at and below the diagonal."""
         return self._keep(self._of_head(layer, head, "scores"), head).clone()
 
     @torch.no_grad()
     def pattern(self, layer: int, head: int) -> Tensor:
-        """[T, T]: row t says how much token t takes from each token."""
+        """Return a head's pattern, [T, T]: row t is how much token t takes from each token."""
         return self._keep(self._of_head(layer, head, "pattern"), head).clone()
 
     @torch.no_grad()
     def logits(self, positions: Sequence[int]) -> Tensor:
-        """[n, V] of n positions, without those of the others. Raises: ConfigError for a position outside 0 .. T-1."""
+        """Return the logits of n positions only, [n, V]. Raises: ConfigError for a position outside 0 .. T-1."""
         return self._keep(self.stage("logits"), check_positions(self, positions)).clone()
 
     @torch.no_grad()
     def pooled(self, layer: int, head: int, size: int = 32) -> Tensor:
-        """[<= size, <= size]: a pattern in small, each cell the largest weight of the square it stands for.
+        """Return a small version of a pattern, [<= size, <= size]: each cell is the largest weight of its square.
 
-        The largest and not the mean, which would fade a head that looks at a single token to nothing. Not kept.
+        The mean would hide a head that attends to a single token. Not kept.
         """
+        check_at_least("size", size)
         q, k = (self.peek(self._of_head(layer, head, part).name, head) for part in "qk")
         T = len(self.tokens)
-        cell = math.ceil(T / _positive("size", size))
+        cell = math.ceil(T / size)
         n = math.ceil(T / cell)
         out = q.new_zeros(n, n)
-        # One row of squares at a time: no [T, T], whose 4 MB blocks, with small results left lying between them, would
-        # also let the heap grow by far more than is alive; and no products with keys that are hidden.
+        # One row of squares at a time: no products with hidden keys, and no [T, T] blocks of 4 MB, which fragment the
+        # heap so that it grows by far more than is in use.
         for i in range(n):
             start, end = i * cell, min((i + 1) * cell, T)
             band = _shares(_scores(q[start:end], k[:end]), first=start)
-            out[i, : i + 1] = F.pad(band, (0, -end % cell)).view(end - start, -1, cell).amax((0, 2))  # 0: the least
+            padded = F.pad(band, (0, -end % cell))  # with 0, which is never the largest
+            out[i, : i + 1] = padded.view(end - start, -1, cell).amax((0, 2))
         return out
 
     @torch.no_grad()
     def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
-        """The smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
+        """Return the smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
         stage = self.stage(name)
-        if stage.kind not in ("logits", "probabilities"):
-            low, high = self.peek(name, head).aminmax()
-            return low.item(), high.item()
-        pieces = []
-        for start in range(0, len(self.tokens), POSITIONS_AT_ONCE):  # never all of [T, V]
-            logits = self._logits(range(start, min(start + POSITIONS_AT_ONCE, len(self.tokens))))
-            pieces.append((logits.softmax(-1) if stage.kind == "probabilities" else logits).aminmax())
+        if stage.kind in _OVER_VOCABULARY:  # never all of [T, V]
+            positions = torch.arange(len(self.tokens)).split(POSITIONS_AT_ONCE)
+            pieces = [self._over_vocabulary(stage.kind, some.tolist()).aminmax() for some in positions]
+        else:
+            pieces = [self.peek(name, head).aminmax()]
         return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
 
     @torch.no_grad()
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
-        """A stage in small: [<= rows, <= columns] of its values, evenly spaced.
+        """Return [<= rows, <= columns] of a stage's values, evenly spaced.
 
-        `head` chooses from a stage that has heads, head 0 by default. The stage (of logits and probabilities nothing)
-        is kept if the cap allows, because the next strip is mostly of a stage that is made from it.
+        `head` selects one of a stage with heads, head 0 by default. The stage, unless it is logits or probabilities, is
+        kept if the cap allows, because the next strip is usually of a stage that is made from it.
         Raises: ConfigError for an unknown name or head.
         """
+        check_at_least("rows", rows)
+        check_at_least("columns", columns)
         stage = self.stage(name)
         n_rows, n_columns = stage.shape[-2:] if len(stage.shape) > 1 else (len(self.tokens), 1)
-        row_stride = math.ceil(n_rows / _positive("rows", rows))
-        column_stride = math.ceil(n_columns / _positive("columns", columns))
-        if stage.kind in ("logits", "probabilities"):  # the largest stages: only the rows that are shown
-            values = self._logits(range(0, n_rows, row_stride))
-            values = values.softmax(-1) if stage.kind == "probabilities" else values
+        row_stride = math.ceil(n_rows / rows)
+        column_stride = math.ceil(n_columns / columns)
+        if stage.kind in _OVER_VOCABULARY:  # the largest stages: only the rows that are shown
+            values = self._over_vocabulary(stage.kind, range(0, n_rows, row_stride))
         else:
             if len(stage.shape) == 3 and head is None:
                 head = 0
@@ -156,25 +159,23 @@ class Trace:
             values = values.reshape(n_rows, n_columns)[::row_stride]
         return Strip(values=values[:, ::column_stride].clone(), row_stride=row_stride, column_stride=column_stride)
 
-    # What is kept.
+    # The cache.
 
     def _keep(self, stage: Stage, piece: int | tuple[int, ...] | None = None) -> Tensor:
-        """A stage, one head of it or some of its positions: as it is kept, or computed and kept."""
+        """Return a stage, one head of it or some of its positions from the cache, or compute and keep it."""
         key = (stage.name, piece)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         needed = _bytes(stage, piece)
         if needed > self.cap_bytes:
-            raise ConfigError(
-                f"{stage.name} is {needed:,} bytes, and this trace may hold {self.cap_bytes:,}",
-                _smaller(stage, piece) + f"trace(network, tokens, cap_bytes={needed}), or fewer tokens",
-            )
-        # What it is made from first, then room for it, then itself: so both fit under the cap wherever they can.
+            less = _less_of(stage, piece)
+            raise ConfigError("beyond_cap", stage=stage.name, needed=needed, cap=self.cap_bytes, less=less)
+        # First what it is made from, then room for it, then itself: so both fit under the cap if they can.
         if stage.block is not None:
             self._residual(stage.block)
         self._make_room(needed)
-        value = self._logits(piece) if isinstance(piece, tuple) else self._compute(stage, piece)
+        value = self._over_vocabulary("logits", piece) if isinstance(piece, tuple) else self._compute(stage, piece)
         self._store(key, value)
         return value
 
@@ -189,7 +190,7 @@ class Trace:
         while self._kept and self.held_bytes + n_bytes > self.cap_bytes:
             self._kept.popitem(last=False)
 
-    # What is computed.
+    # The computation.
 
     def _compute(self, stage: Stage, head: int | None) -> Tensor:
         if stage.block is None:
@@ -199,12 +200,12 @@ class Trace:
         if head is not None:
             return self._in_head(stage.block, stage.kind, head)
         out = self.network.wte.weight.new_empty(stage.shape)
-        for h in range(stage.shape[0]):  # one after the other: only one head's [T, T] on top of the result
+        for h in range(stage.shape[0]):  # one by one: only one head's [T, T] beside the result
             out[h] = self._in_head(stage.block, stage.kind, h)
         return out
 
     def _outside(self, kind: str) -> Tensor:
-        """The stages before and after the blocks."""
+        """Compute a stage before or after the blocks."""
         network, T = self.network, len(self.tokens)
         match kind:
             case "tokens":
@@ -227,7 +228,7 @@ class Trace:
                 return out
 
     def _residual(self, i: int) -> Tensor:
-        """The residual stream [T, C] before block i, from the nearest earlier place where it is kept."""
+        """Compute the residual stream [T, C] before block i, from the nearest earlier place where it is kept."""
         names = [stream_before(j) for j in range(i + 1)]
         start = next((j for j in range(i, -1, -1) if (names[j], None) in self._kept), None)
         if start is None:
@@ -245,7 +246,7 @@ class Trace:
         return x
 
     def _in_block(self, i: int, kind: str) -> Tensor:
-        """The stages [T, C] and [T, 4C] of block i."""
+        """Compute a stage [T, C] or [T, 4C] of block i."""
         block = block_of(self.network, i)
 
         def before(kind: str) -> Tensor:
@@ -270,16 +271,16 @@ class Trace:
                 return self._residual(i + 1)
 
     def _in_head(self, i: int, kind: str, head: int) -> Tensor:
-        """The stages [T, K] and [T, T] of one head: attention on the explicit path."""
+        """Compute a stage [T, K] or [T, T] of one head, without the fused kernel."""
 
         def before(kind: str) -> Tensor:
             return self.peek(f"blocks.{i}.attn.{kind}", head)
 
         match kind.removeprefix("attn."):
             case "q" | "k" as part if (rotation := self.rotation()) is not None:
-                return rotation(self.unturned(i, part, head))
+                return rotation(self.unrotated(i, part, head))
             case "q" | "k" | "v" as part:
-                return self.unturned(i, part, head)
+                return self.unrotated(i, part, head)
             case "scores":
                 return _scores(before("q"), before("k"))
             case "pattern":
@@ -288,36 +289,35 @@ class Trace:
                 return before("pattern") @ before("v")
 
     @torch.no_grad()
-    def unturned(self, layer: int, part: str, head: int) -> Tensor:
-        """[T, K]: queries ("q"), keys ("k") or values ("v") of a head; with `rotary`, before they are turned."""
+    def unrotated(self, layer: int, part: str, head: int) -> Tensor:
+        """Return queries ("q"), keys ("k") or values ("v") of a head, [T, K]; with `rotary`, before the rotation."""
         c_attn = block_of(self.network, layer).attn.c_attn
         columns = head_columns(self.network, part, head)
         return F.linear(self.peek(f"blocks.{layer}.ln_1"), c_attn.weight[:, columns].t(), c_attn.bias[columns])
 
     def rotation(self) -> Rotation | None:
-        """What turns queries and keys by their position; None if the network has a position table."""
+        """Return the rotation of queries and keys by their position; None if the network has a position table."""
         config = self.network.config
         if not config.rotary:
             return None
         return Rotation(0, len(self.tokens), config.n_embd // config.n_head, self.network.wte.weight.device)
 
-    def _logits(self, positions: Sequence[int]) -> Tensor:
-        return self.network.logits(self.peek("ln_f")[list(positions)])
+    def _over_vocabulary(self, kind: str, positions: Sequence[int]) -> Tensor:
+        """Compute logits or probabilities of some positions, [n, V]."""
+        logits = self.network.logits(self.peek("ln_f")[list(positions)])
+        return logits if kind == "logits" else logits.softmax(-1)
 
     def _of_head(self, layer: int, head: int, kind: str) -> Stage:
-        """The stage `kind` of a layer's attention, which has such a head."""
-        n_layer = self.network.config.n_layer
-        if not 0 <= layer < n_layer:
-            raise ConfigError(f"layer {layer} is not in this network of {n_layer}", f"choose from 0 .. {n_layer - 1}")
+        """Return the stage `kind` of a layer's attention. Raises: ConfigError if there is no such layer or head."""
+        check_number("layer", layer, self.network.config.n_layer)
         stage = self._by_name[f"blocks.{layer}.attn.{kind}"]
         self._check_head(stage, head)
         return stage
 
     def _check_head(self, stage: Stage, head: int) -> None:
-        n_head = stage.shape[0] if len(stage.shape) == 3 else 0
-        if not 0 <= head < n_head:
-            hint = f"choose from 0 .. {n_head - 1}" if n_head else "leave out the head"
-            raise ConfigError(f"{stage.name} has {n_head} heads, got head {head}", hint)
+        if len(stage.shape) != 3:
+            raise ConfigError("stage_without_heads", stage=stage.name, head=head)
+        check_number("head", head, stage.shape[0])
 
 
 def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) -> Trace:
@@ -327,38 +327,36 @@ def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) ->
     """
     ids = tuple(int(token) for token in tokens)
     check_context(ids, network.config)
-    if cap_bytes < 0:
-        raise ConfigError(f"cap_bytes must be 0 or more, got {cap_bytes}", f"leave it out for {CAP_BYTES:,}")
+    check_at_least("cap_bytes", cap_bytes, least=0)
     return Trace(network, ids, cap_bytes)
 
 
 def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
-    """`positions`, each of them 0 .. T-1. Raises: ConfigError for any other."""
-    chosen, T = tuple(int(position) for position in positions), len(trace.tokens)
-    strange = next((position for position in chosen if not 0 <= position < T), None)
-    if strange is not None:
-        raise ConfigError(f"position {strange} is not in this trace of {T} tokens", f"choose from 0 .. {T - 1}")
+    """Return `positions` as integers, each of them 0 .. T-1. Raises: ConfigError for any other."""
+    chosen = tuple(int(position) for position in positions)
+    for position in chosen:
+        check_number("position", position, len(trace.tokens))
     return chosen
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
-    """q [n, K], k [m, K] -> [n, m]: how well each query fits each key."""
+    """Return how well each query fits each key: q [n, K], k [m, K] -> [n, m]."""
     return q @ k.t() / math.sqrt(q.size(1))
 
 
 def _shares(scores: Tensor, first: int = 0) -> Tensor:
-    """The pattern of scores [n, m], whose first row is token `first`: what comes later is hidden, a row sums to 1."""
+    """Return the pattern of scores [n, m] whose first row is token `first`: later tokens are hidden, rows sum to 1."""
     future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1 + first)
     return scores.masked_fill(future, -torch.inf).softmax(-1)
 
 
 def block_of(network: GPT, i: int) -> Block:
-    """Block i, with its type."""
+    """Return block i with its type."""
     return cast(Block, network.blocks[i])
 
 
 def head_columns(network: GPT, part: str, head: int) -> slice:
-    """Where in `c_attn` the queries, keys or values of a head are: q of all heads, then k, then v."""
+    """Return a head's columns of `c_attn`, which has q of all heads, then k, then v."""
     C = network.config.n_embd
     K = C // network.config.n_head
     start = "qkv".index(part) * C + head * K
@@ -366,23 +364,17 @@ def head_columns(network: GPT, part: str, head: int) -> slice:
 
 
 def _bytes(stage: Stage, piece: int | tuple[int, ...] | None) -> int:
-    """Of float32 numbers; the ids are int64."""
+    """Return the size of a stage or a piece of it: float32 numbers, but int64 ids."""
     rows = 1 if isinstance(piece, int) else len(piece) if isinstance(piece, tuple) else stage.shape[0]
     return rows * math.prod(stage.shape[1:]) * (8 if stage.kind == "tokens" else 4)
 
 
-def _smaller(stage: Stage, piece: int | tuple[int, ...] | None) -> str:
-    """How to ask for less of a stage that is beyond the cap."""
-    if stage.kind in ("logits", "probabilities"):
-        return f"ask for fewer positions: trace.logits([{stage.shape[0] - 1}]); or "
-    if piece is None and stage.kind in ("attn.scores", "attn.pattern"):
-        return f"ask for one head: trace.{stage.kind.removeprefix('attn.')}({stage.block}, 0); or "
+def _less_of(stage: Stage, piece: int | tuple[int, ...] | None) -> str:
+    """Return the call that gives less of a stage."""
+    if stage.kind in _OVER_VOCABULARY:
+        return f"trace.logits([{stage.shape[0] - 1}])"
+    if stage.kind in ("attn.scores", "attn.pattern") and piece is None:
+        return f"trace.{stage.kind.removeprefix('attn.')}({stage.block}, 0)"
     if stage.kind == "attn.pattern":
-        return f"ask for it in small: trace.pooled({stage.block}, {piece}); or "
-    return ""
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{name} must be 1 or more, got {value}", "leave it out for the default")
-    return value
+        return f"trace.pooled({stage.block}, {piece})"
+    return f"trace.strip({stage.name!r})"

@@ -1,7 +1,7 @@
-"""What is inside a checkpoint, from its header: parameters, the optimizer's state, the step, and one tensor at a time.
+"""What is inside a checkpoint: parameters, the optimizer's state, the step, and one tensor at a time.
 
-Names, shapes and types cost no reading of values, and values are read for the one tensor that is asked for, so that a
-file may be larger than the memory.
+Names, shapes and types come from the header, and values are read for one tensor only, so that a file may be larger than
+the memory.
 """
 
 import contextlib
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from nudge.config import Config, ModelConfig
-from nudge.convert.formats import huggingface
+from nudge.convert.formats import huggingface, our_name
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError, FormatError, first_line, nearest
+from nudge.errors import CheckpointError, FormatError, first_line, nearest
 from nudge.infer import engine
+from nudge.look.arguments import check_at_least
 from nudge.look.parameters import ROLES, Group, Node, Parameter, parameters_of, tree_of
 from nudge.look.values import Histogram, histogram_of
 from nudge.runs import checkpoint as checkpoints
@@ -30,26 +31,25 @@ from nudge.runs.checkpoint import Checkpoint
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
-_TYPES = {  # of real numbers, by their names in a safetensors file
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+_TYPES = {  # real numbers: PyTorch's names by those of safetensors
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
-_NOT_OURS = "expected a run folder, a checkpoint, or a model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What a file keeps beside the weights, all tensors of one kind together."""
+    """What a file holds besides the weights, all tensors of one kind together."""
 
     name: str
     dtype: str
@@ -64,7 +64,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """A checkpoint seen from outside. `load` reads one tensor by its name in the file."""
+    """The contents of a checkpoint. `load` reads one tensor by its name in the file."""
 
     path: Path
     format: Literal["nudge", "safetensors"]
@@ -89,7 +89,7 @@ class Weights:
 
     @property
     def groups(self) -> dict[Group, float]:
-        """The share of each group that is there."""
+        """The share of each group that exists."""
         shares: dict[Group, float] = {}
         for parameter in self.parameters:
             shares[parameter.group] = shares.get(parameter.group, 0.0) + parameter.share
@@ -101,40 +101,40 @@ class Weights:
 
     @property
     def tree(self) -> Node:
-        """The parameters as the learning material draws them."""
+        """The parameters as a tree, as the learning material draws it."""
         return tree_of(self.parameters)
 
     def parameter(self, name: str) -> Parameter:
-        """The one of that name, ours or the file's. Raises: CheckpointError if there is none."""
+        """Return a parameter by its name, ours or the file's. Raises: CheckpointError if there is none."""
         for parameter in self.parameters:
             if name in (parameter.name, parameter.stored_as):
                 return parameter
         names = [parameter.name for parameter in self.parameters]
         close = [known for known in names if name in known] or difflib.get_close_matches(name, names, n=3)
-        raise CheckpointError(
-            f"{self.path.name} has no parameter {name!r}",
-            nearest(close[0], close[:3]) if close else f"'nudge inspect {self.path} --all' lists them",
-        )
+        if close:
+            raise CheckpointError(
+                "misspelled_parameter", file=self.path.name, name=name, closest=nearest(close[0], close[:3])
+            )
+        raise CheckpointError("unknown_parameter", file=self.path.name, name=name, path=self.path)
 
     def tensor(self, name: str) -> Tensor:
-        """Its values; no other tensor is read. Raises: CheckpointError if there is none, or it cannot be read."""
+        """Return the values of a parameter; no other is read. Raises: CheckpointError if that is not possible."""
         tensor = self.load(self.parameter(name).stored_as)
         _require_plain(tensor, name, self.path)
         return tensor
 
     def histogram(self, name: str, bins: int = 51) -> Histogram:
-        """How the values of one parameter are distributed. Raises: CheckpointError as `tensor` does."""
-        if bins < 1:
-            raise ConfigError(f"a histogram has 1 bin or more, got {bins}", "51 shows most shapes well")
+        """Return the distribution of a parameter's values. Raises: CheckpointError as `tensor` does."""
+        check_at_least("bins", bins)
         return histogram_of(self.parameter(name).name, self.tensor(name), bins)
 
 
 def weights(source: str | os.PathLike[str] | None = None, *, verify: bool = True) -> Weights:
-    """What SOURCE holds: a run, a checkpoint, a model.safetensors or its folder, or (left out) the newest run.
+    """Open SOURCE: a run, a checkpoint, a model.safetensors or its folder, or (left out) the newest run.
 
-    Without `verify` the SHA-256 of a checkpoint is not compared (`checksum` says so): that reads all of the file.
+    `verify` compares the SHA-256 of a checkpoint, which reads all of the file.
 
-    Raises: CheckpointError if there is nothing to read, or it is damaged, foreign, or wants to run code.
+    Raises: CheckpointError if there is nothing to read, or it is damaged, foreign, or contains code.
     """
     path = None if source is None else Path(source)
     if path is not None and path.suffix == ".safetensors" and path.is_file():
@@ -142,8 +142,8 @@ def weights(source: str | os.PathLike[str] | None = None, *, verify: bool = True
     if path is not None and any((path / name).is_file() for name in huggingface.SAFETENSORS):
         try:
             return _from_safetensors(path, huggingface.weight_files(path))
-        except FormatError as error:  # of the list of its files
-            raise CheckpointError(error.message, error.hint) from error
+        except FormatError as error:
+            raise CheckpointError("damaged_index", error=error.message) from error
     return _from_checkpoint(checkpoints.find(path, verify=verify), verify)
 
 
@@ -151,7 +151,7 @@ def _from_checkpoint(checkpoint: Checkpoint, verify: bool) -> Weights:
     path, model = checkpoint.path, checkpoint.model
     _require_tensors(model, path)
     if not isinstance(checkpoint.step, int):
-        raise CheckpointError(f"{path.name} says step {checkpoint.step!r}, expected a whole number", _NOT_OURS)
+        raise CheckpointError("step_not_a_number", file=path.name, got=repr(checkpoint.step))
     moments: dict[str, list[Tensor]] = {}
     if checkpoint.optimizer is not None:
         _require_mapping(checkpoint.optimizer, path)
@@ -182,16 +182,16 @@ def _from_checkpoint(checkpoint: Checkpoint, verify: bool) -> Weights:
 
 
 def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
-    """From the headers of one file, or of all shards of a folder."""
+    """Read the headers of one file, or of all shards of a folder."""
     headers: dict[str, tuple[tuple[int, ...], str]] = {}
     places: dict[str, Path] = {}
     for file_path in paths:
         for name, header in _read_header(file_path).items():
             if name in places:
-                raise CheckpointError(f"{path} holds {name!r} twice", "fetch the folder again")
+                raise CheckpointError("duplicate_tensor", path=path, tensor=name)
             headers[name], places[name] = header, file_path
     names = _our_names(headers)
-    parameters = parameters_of((ours, theirs, *headers[theirs]) for theirs, ours in names.items())
+    parameters = parameters_of((ours, stored_as, *headers[stored_as]) for stored_as, ours in names.items())
     masks = [header for name, header in headers.items() if name not in names]
 
     def load(stored_as: str) -> Tensor:
@@ -214,29 +214,22 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
 
 
 def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and type of each tensor of a safetensors file by its name there; the library checks that all bytes are."""
+    """Return shape and type of each tensor of a safetensors file. The library checks that the file is complete."""
     if path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"{path.name} is not a safetensors file", "'nudge import' reads older formats of Hugging Face"
-        )
+        raise CheckpointError("not_safetensors", file=path.name)
     with _opened(path) as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
-        return {name: (tuple(s.get_shape()), _named(s.get_dtype())) for name, s in slices.items()}
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+        return {name: (tuple(s.get_shape()), _TYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file behind safetensors' reader, which maps it. Raises: CheckpointError for whatever is wrong with it."""
+    """Open a file with safetensors, which maps it. Raises: CheckpointError if it cannot be read."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield file
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path.name} cannot be read: {first_line(error)}", "fetch or export it again") from error
-
-
-def _named(theirs: str) -> str:
-    """`BF16` -> `bfloat16`, as PyTorch calls it; a type that we cannot look into keeps its name."""
-    return _name(_TYPES[theirs]) if theirs in _TYPES else theirs
+        raise CheckpointError("safetensors_unreadable", file=path.name, error=first_line(error)) from error
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -245,7 +238,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def _require_mapping(value: Any, path: Path) -> None:
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise CheckpointError(f"{path.name} does not hold tensors by name", _NOT_OURS)
+        raise CheckpointError("not_tensors", file=path.name)
 
 
 def _require_tensors(value: Any, path: Path) -> None:
@@ -255,31 +248,31 @@ def _require_tensors(value: Any, path: Path) -> None:
 
 
 def _require_plain(tensor: Any, name: str, path: Path) -> None:
-    """Real numbers that are all in the file: a few bytes can claim to be a tensor of any size."""
+    """Check for real numbers that are all in the file: a few bytes can claim to be a tensor of any size."""
     if (
         not isinstance(tensor, Tensor)
         or tensor.layout != torch.strided
         or tensor.device.type != "cpu"
-        or tensor.dtype not in _TYPES.values()
+        or _name(tensor.dtype) not in _TYPES.values()
         or tensor.nbytes > tensor.untyped_storage().nbytes()
     ):
-        raise CheckpointError(f"{path.name}: {name!r} is not a plain tensor of real numbers", _NOT_OURS)
+        raise CheckpointError("not_a_plain_tensor", file=path.name, tensor=name)
 
 
 def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
-    """Our name of each parameter by the file's; masks have none. No two get the same."""
+    """Return our name of each parameter by the file's, all different; masks have none."""
     names, taken = {}, set(stored)
-    for theirs in stored:
-        ours = huggingface.our_name(theirs)
+    for stored_as in stored:
+        ours = our_name(stored_as)
         if ours is not None:
             ours = "head.weight" if ours == "lm_head.weight" else ours
-            names[theirs] = theirs if ours in taken else ours
+            names[stored_as] = stored_as if ours in taken else ours
             taken.add(ours)
     return names
 
 
 def _stored(name: str, tensors: Sequence[tuple[tuple[int, ...], str]]) -> Stored:
-    """From shape and dtype of each."""
+    """Return the summary of tensors by their shapes and dtypes."""
     n = [math.prod(shape) for shape, _ in tensors]
     sizes = [_item_bytes(dtype) for _, dtype in tensors]
     return Stored(

@@ -1,8 +1,7 @@
-"""What the network would say if it stopped after each block: the logit lens.
+"""What the network would predict if it stopped after each block: the logit lens.
 
-The final norm and the output head read the residual stream where they never do in the network, after the embedding and
-after each block; only the last row is what it really says. Source: nostalgebraist 2020, "interpreting GPT: the logit
-lens".
+The final norm and the output head are applied to the residual stream after the embedding and after each block; only the
+last row is the network's real prediction. Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
 """
 
 from collections.abc import Sequence
@@ -35,21 +34,18 @@ class Lens:
 def lens(
     trace: Trace, *, k: int = 5, positions: Sequence[int] | None = None, targets: Sequence[int] | None = None
 ) -> Lens:
-    """The logit lens at `positions`, by default all; only these are computed.
+    """Compute the logit lens at `positions`, by default all.
 
-    `targets`: for each position the token that really comes next. Raises: ConfigError for a k, position or target that
-    does not fit.
+    `targets` are the tokens that really come next, one per position. Raises: ConfigError for a k, position or target
+    that does not fit.
     """
     network = trace.network
     V, L = network.config.vocab_size, network.config.n_layer
     chosen = check_positions(trace, range(len(trace.tokens)) if positions is None else positions)
     if not 1 <= k <= V:
-        raise ConfigError(f"k must be 1 .. {V}, got {k}", "leave it out for 5")
+        raise ConfigError("lens_k", got=k, most=V)
     if targets is not None and (len(targets) != len(chosen) or not all(0 <= target < V for target in targets)):
-        raise ConfigError(
-            f"targets must be {len(chosen)} token ids of 0 .. {V - 1}, one per position, got {list(targets)}",
-            "give positions too if some have no next token: lens(trace, positions=range(n), targets=tokens[1 : n + 1])",
-        )
+        raise ConfigError("lens_targets", n=len(chosen), last=V - 1, got=list(targets))
     device = network.wte.weight.device
     tokens = torch.empty(L + 1, len(chosen), k, dtype=torch.long, device=device)
     probabilities = torch.empty(L + 1, len(chosen), k, device=device)

@@ -1,7 +1,7 @@
-"""A second network that shares the first one's parameters, so that some can be other ones without touching the first.
+"""A second network that shares most parameters with the first one, which is not changed.
 
-`torch.func.functional_call` would put the other parameters into the network itself for as long as the call takes, and
-hooks would stay in it as long: a text that another thread writes with the same network meanwhile would be disturbed.
+`torch.func.functional_call` or hooks would change the network itself during the call, and disturb a text that another
+thread writes with it at the same time.
 """
 
 import copy
@@ -14,8 +14,8 @@ from nudge.model.gpt import GPT
 
 
 def with_parameters(network: GPT, values: Mapping[str, Tensor]) -> GPT:
-    """A network with these parameters instead of its own of the same names; the others are the very same tensors."""
-    # What a deep copy finds in its memo it does not copy. So only the modules are, which takes milliseconds.
+    """Return a network with these parameters in place of those of the same names; the others are the same tensors."""
+    # A deep copy does not copy what is in its memo. So only the modules are copied, which takes milliseconds.
     memo: dict[int, object] = {
         id(p): nn.Parameter(values[name]) if name in values else p for name, p in network.named_parameters()
     }

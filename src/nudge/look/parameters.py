@@ -2,7 +2,7 @@
 
     model weights -> embedding (wte, wpe) / blocks.0 .. (attention, mlp, norms) / ln_f / head / other
 
-`head` is there if it is not tied to wte, `other` if there are names that GPT-2 does not have.
+`head` exists if it is not tied to wte, `other` if there are names that GPT-2 does not have.
 """
 
 import math
@@ -52,12 +52,13 @@ ROLES: Mapping[str, str] = {
     "mask": "who may see whom; nothing learned",
 }
 _ORDER = list(_KINDS)
+_NOT_IN_BLOCKS = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias", "head.weight"}
 _IN_BLOCK = re.compile(r"blocks\.(0|[1-9][0-9]{0,3})\.((?:attn|mlp|ln_[12])\..+)", re.S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One tensor of the model. `kind` is the key of its role in ROLES; `stored_as` is its name in the file."""
+    """A tensor of the model. `kind` is the key of its role in ROLES; `stored_as` is its name in the file."""
 
     name: str
     stored_as: str
@@ -76,10 +77,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A branch or (with `parameter`) a leaf of the tree. `name` is unique in it; `label` says it below its parent."""
+    """A branch or (with `parameter`) a leaf of the tree. `name` is unique; `label` is its name below the block."""
 
     name: str
-    label: str
     kind: str
     n: int
     share: float
@@ -87,12 +87,16 @@ class Node:
     parameter: Parameter | None = None
 
     @property
+    def label(self) -> str:
+        return self.name if self.kind == "other" else re.sub(r"^blocks\.[0-9]+\.", "", self.name)
+
+    @property
     def role(self) -> str:
         return ROLES[self.kind]
 
 
 def parameters_of(found: Iterable[tuple[str, str, tuple[int, ...], str]]) -> tuple[Parameter, ...]:
-    """From (our name, the file's, shape, dtype) of each, in the tree's order."""
+    """Return parameters from (our name, the file's, shape, dtype) of each, in the tree's order."""
     listed = list(found)
     total = sum(math.prod(shape) for _, _, shape, _ in listed)
     untied = any(name == "head.weight" for name, _, _, _ in listed)
@@ -117,48 +121,39 @@ def parameters_of(found: Iterable[tuple[str, str, tuple[int, ...], str]]) -> tup
 
 
 def _place(name: str, untied: bool) -> tuple[int | None, str]:
-    """The block and the kind that a name says."""
+    """Return the block and the kind of a parameter by its name."""
     match = _IN_BLOCK.fullmatch(name)
     if match and match[2] in _KINDS:
         return int(match[1]), match[2]
     if name == "wte.weight" and untied:
         return None, "wte.weight.untied"
-    outside = name in _KINDS and name.startswith(("wte.weight", "wpe.", "ln_f.", "head."))
-    return None, name if outside and name != "wte.weight.untied" else "other"
+    return None, name if name in _NOT_IN_BLOCKS else "other"
 
 
 def _position(parameter: Parameter) -> tuple[int, int, int]:
-    """Before, in, and after the blocks."""
+    """Return the key of the tree's order: before, in, and after the blocks."""
     stage = 1 if parameter.block is not None else 0 if parameter.group == "embedding" else 2
     return stage, parameter.block or 0, _ORDER.index(parameter.kind)
 
 
 def tree_of(parameters: Sequence[Parameter]) -> Node:
-    """The tree of parameters from `parameters_of`."""
+    """Return the tree of the parameters that `parameters_of` made."""
     total = max(sum(parameter.n for parameter in parameters), 1)
     places: dict[tuple[Group, int | None], list[Parameter]] = {}
     for parameter in parameters:
         places.setdefault((parameter.group, parameter.block), []).append(parameter)
 
-    def branch(name: str, kind: str, children: Iterable[Node]) -> list[Node]:
-        """One node, or none if there is nothing below it."""
-        below = tuple(children)
-        n = sum(child.n for child in below)
-        label = re.sub(r"^blocks\.[0-9]+\.", "", name)
-        return [Node(name=name, label=label, kind=kind, n=n, share=n / total, children=below)] if below else []
+    def node(name: str, kind: str, children: list[Node]) -> Node:
+        n = sum(child.n for child in children)
+        return Node(name=name, kind=kind, n=n, share=n / total, children=tuple(children))
+
+    def branch(name: str, kind: str, children: list[Node]) -> list[Node]:
+        """Return one node, or none if there is nothing below it."""
+        return [node(name, kind, children)] if children else []
 
     def leaves(group: Group, block: int | None = None) -> list[Node]:
-        return [
-            Node(
-                name=p.name,
-                label=p.name.removeprefix(f"blocks.{block}."),
-                kind=p.kind,
-                n=p.n,
-                share=p.share,
-                parameter=p,
-            )
-            for p in places.get((group, block), ())
-        ]
+        found = places.get((group, block), ())
+        return [Node(name=p.name, kind=p.kind, n=p.n, share=p.share, parameter=p) for p in found]
 
     nodes = branch("embedding", "embedding", leaves("embedding"))
     for i in sorted({block for _, block in places if block is not None}):
@@ -169,12 +164,4 @@ def tree_of(parameters: Sequence[Parameter]) -> Node:
     nodes += branch("ln_f", "ln_f", leaves("norm"))
     nodes += branch("head", "head", leaves("head"))
     nodes += branch("other", "other", leaves("other"))
-    n = sum(node.n for node in nodes)
-    return Node(
-        name="model weights",
-        label="model weights",
-        kind="model weights",
-        n=n,
-        share=n / total,
-        children=tuple(nodes),
-    )
+    return node("model weights", "model weights", nodes)

@@ -1,6 +1,6 @@
 """Reading attention patterns: what a head does, in a word; and a pattern of tokens as one of whole words.
 
-A pattern is [T, T]: row t says how much token t takes from each token, itself and those before it; a row sums to 1.
+A pattern is [T, T]: row t is how much token t takes from itself and from each token before it; a row sums to 1.
 """
 
 import math
@@ -13,17 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.errors import ConfigError
+from nudge.look.arguments import check_at_least
 
 _HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habit:
-    """Where a head looks most of the time, and how much: `share` is the mean over the rows.
+    """What a head attends to most; `share` is a mean over the rows.
 
-    Of the kinds `itself`, `previous` and `first` it is the weight on the token itself, the one before it, or the first
-    one. Of `spread` it is e^entropy as a share of the tokens in sight: 1 is looking at all of them alike. `mixed` is a
-    head that does none of these in half of what it does; its share is the largest weight of the first three.
+    For `itself`, `previous` and `first` it is the weight on the token itself, the one before it, or the first one. For
+    `spread` it is e^entropy as a share of the visible tokens: 1 if all have the same weight. `mixed` is a head for
+    which all of these are below half; its share is the largest of the first three.
     """
 
     kind: Literal["itself", "previous", "first", "spread", "mixed"]
@@ -31,10 +32,10 @@ class Habit:
 
 
 def habit(pattern: Tensor) -> Habit | None:
-    """What a head does in one pattern, by a plain rule: the kind that at least half of the weight goes to.
+    """Return what a head does in one pattern: the kind that gets at least half of the weight.
 
     The first two rows are left out, because there the first token is also the previous one or the token itself. None
-    if no row is left. It is about this text only: on another one the same head may do something else.
+    if no row is left. On another text the same head may do something else.
     """
     rows = pattern[2:]
     if not len(rows):
@@ -53,21 +54,19 @@ def habit(pattern: Tensor) -> Habit | None:
 
 
 def fold_rows(pattern: Tensor, sizes: Sequence[int]) -> Tensor:
-    """[T, T] -> [W, T]: what a word takes from each token, the mean over the word's own tokens.
+    """Return what each word takes from each token, the mean over the word's tokens: [T, T] -> [W, T].
 
-    `sizes`: of how many tokens each of the W words is. Raises: ConfigError if they are not the pattern's T altogether.
+    `sizes` are the numbers of tokens of the W words. Raises: ConfigError if they do not add up to T.
     """
     T = len(pattern)
     if min(sizes, default=1) < 1 or sum(sizes) != T:
-        raise ConfigError(
-            f"the words are {sum(sizes)} tokens together and this pattern has {T}", "give the tokens of each word"
-        )
+        raise ConfigError("word_sizes", got=sum(sizes), expected=T)
     sums = pattern.new_zeros(len(sizes), T).index_add_(0, _word_of_each(sizes, pattern), pattern)
     return sums / torch.tensor(sizes, device=pattern.device)[:, None]
 
 
 def fold(pattern: Tensor, sizes: Sequence[int]) -> Tensor:
-    """[T, T] -> [W, W], from tokens to words: the sum over the columns of a word, the mean over its rows.
+    """Return a pattern of words: [T, T] -> [W, W], the sum over the columns of a word, the mean over its rows.
 
     A row still sums to 1. Raises: ConfigError as `fold_rows` does.
     """
@@ -76,13 +75,11 @@ def fold(pattern: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def shrink(pattern: Tensor, size: int) -> Tensor:
-    """[<= size, <= size]: a pattern in small, each cell the largest weight of the square it stands for.
+    """Return a small version of a pattern, [<= size, <= size]: each cell is the largest weight of its square.
 
-    The largest and not the mean, which would fade a head that looks at a single token to nothing. Raises: ConfigError
-    for a size below 1.
+    The mean would hide a head that attends to a single token. Raises: ConfigError for a size below 1.
     """
-    if size < 1:
-        raise ConfigError(f"size must be 1 or more, got {size}", "leave it out for the default")
+    check_at_least("size", size)
     return F.max_pool2d(pattern[None], math.ceil(len(pattern) / size), ceil_mode=True)[0]
 
 

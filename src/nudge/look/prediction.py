@@ -1,4 +1,4 @@
-"""What a network says comes next: the probability of every token of its vocabulary, not only of the likeliest.
+"""What a network predicts: the probability of every token of its vocabulary, not only of the likeliest.
 
 Legend of shapes: C channels, V vocabulary of the network (an imported one may be larger than its tokenizer's).
 """
@@ -31,8 +31,8 @@ class Candidate:
 class Prediction:
     """The token after a context, as a distribution over the whole vocabulary.
 
-    Shapes: every tensor [V], float32, on the CPU. `probabilities` is what the network says, the softmax of its logits;
-    `sampled` is what a token is drawn with, after temperature, top-k and top-p.
+    Shapes: every tensor [V], float32, on the CPU. `probabilities` is the softmax of the logits; `sampled` is the
+    distribution that tokens are drawn from, after temperature, top-k and top-p.
     """
 
     context: tuple[int, ...]
@@ -41,43 +41,48 @@ class Prediction:
     sampled: Tensor = field(repr=False, compare=False)
 
     def rank(self, token: int) -> int:
-        """1 + the number of tokens that are likelier."""
+        """Return 1 + the number of likelier tokens."""
         return rank_of(self.logits, self._known(token))
 
     def probability(self, token: int) -> float:
         return self.probabilities[self._known(token)].item()
 
     def loss(self, token: int) -> float:
-        """-ln of the token's probability, in nats; finite even where the probability is too small for a float32."""
+        """Return -ln of the probability in nats, finite even if the probability is too small for a float32."""
         return loss_of(self.logits, self._known(token))
 
     def top(self, k: int, *, sampled: bool = False) -> tuple[Candidate, ...]:
-        """The k likeliest tokens, equal ones in the order of their ids; `sampled`: among those that can be drawn."""
+        """Return the k likeliest tokens, equal ones in order of their ids; `sampled`: of those that can be drawn."""
         scores, probabilities = (self.sampled, self.sampled) if sampled else (self.logits, self.probabilities)
         descending, tokens = scores.sort(descending=True, stable=True)
         tokens = tokens[:k] if not sampled else tokens[:k][descending[:k] > 0]
         ranks = 1 + torch.searchsorted(-descending, -scores[tokens])  # the number of strictly larger ones
-        columns = (tokens.tolist(), probabilities[tokens].tolist(), ranks.tolist())
-        return tuple(Candidate(token=t, probability=p, rank=r) for t, p, r in zip(*columns, strict=True))
+        return candidates(tokens, probabilities, ranks)
 
     def rest(self, k: int, *, sampled: bool = False) -> float:
-        """The probability that all tokens but the k likeliest have together."""
+        """Return the probability of all tokens but the k likeliest together."""
         probabilities = self.sampled if sampled else self.probabilities
         return probabilities.sort(descending=True).values[k:].double().sum().item()
 
     @property
     def entropy(self) -> float:
-        """How undecided the network is, in nats: 0 if it is certain, ln V if every token is as likely."""
+        """The entropy of the distribution in nats: 0 if one token is certain, ln V if all are equally likely."""
         log_probabilities = self.logits.double().log_softmax(-1)
         return max(0.0, -(log_probabilities.exp() * log_probabilities).sum().item())
 
     def by_rank(self) -> Tensor:
-        """The probabilities from the largest to the smallest. Shape: [V]."""
+        """Return the probabilities from the largest to the smallest. Shape: [V]."""
         return self.probabilities.sort(descending=True).values
 
     def _known(self, token: int) -> int:
         check_tokens([token], len(self.logits))
         return token
+
+
+def candidates(tokens: Tensor, probabilities: Tensor, ranks: Tensor) -> tuple[Candidate, ...]:
+    """Return `tokens` [k] with their ranks [k] and what `probabilities` [V] gives them."""
+    columns = (tokens.tolist(), probabilities[tokens].tolist(), ranks.tolist())
+    return tuple(Candidate(token=t, probability=p, rank=r) for t, p, r in zip(*columns, strict=True))
 
 
 def predict(
@@ -89,18 +94,18 @@ def predict(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Prediction:
-    """What comes after `context`: 0 .. block_size ids, read as they are; none stands for the start of a document.
+    """Predict the token after `context`, 0 .. block_size ids; an empty one is the start of a document.
 
-    Raises: ConfigError for a context that does not fit the network, or a value that no distribution can have;
-    CheckpointError if the network's scores are not numbers.
+    Raises: ConfigError for a context that does not fit the network, or invalid sampling settings; CheckpointError if
+    the network's scores are not finite.
     """
-    configs.check_sampling(SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p))
+    configs.check_ranges(SampleConfig(temperature=temperature, top_k=top_k, top_p=top_p))
     context = tuple(context) or start_of_document(network, tokenizer)
     check_context(context, network.config)
     with torch.no_grad():
         logits = scores(network, context)
     sampling.check_finite(logits)
-    # As when text is written: rows that pad the vocabulary stand for no token and are never drawn.
+    # As in generation: rows that pad the vocabulary stand for no token and are never drawn.
     known = logits[None, : tokenizer.vocab_size]
     sampled = torch.zeros_like(logits)
     sampled[: known.size(1)] = sampling.probabilities(known, temperature=temperature, top_k=top_k, top_p=top_p)[0]
@@ -108,60 +113,50 @@ def predict(
 
 
 def scores(network: GPT, context: Sequence[int], *, head: Tensor | None = None) -> Tensor:
-    """The logits of the token after `context`, float32 on the CPU; gradients flow through.
+    """Return the logits of the token after `context`, float32 on the CPU; gradients flow through.
 
-    Shapes: logits [V]; `head` [V, C] instead of the network's own. The head is computed for the last position only:
-    for all of them it would be a third of the work of GPT-2 small.
+    Shapes: logits [V]; `head` [V, C] replaces the network's own. The head is computed for the last position only: for
+    all positions it would be a third of the work of GPT-2 small.
     """
     tokens = torch.tensor([context], device=network.wte.weight.device)
     return F.linear(network.hidden(tokens)[0, -1], network.head_weight if head is None else head).float().cpu()
 
 
 def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """The context that an empty one stands for. Raises: ConfigError if there is none that the network knows."""
+    """Return the context that an empty one stands for. Raises: ConfigError if the network has none."""
     opening = tokenizer.opening
     if not opening or opening[0] >= network.config.vocab_size:
-        raise ConfigError(
-            f"an empty context stands for the token that starts a document, and this network knows none: its tokens "
-            f"are 0 .. {network.config.vocab_size - 1}",
-            "give at least one token",
-        )
+        raise ConfigError("no_start_token", last=network.config.vocab_size - 1)
     return opening
 
 
 def check_context(context: Sequence[int], config: ModelConfig) -> None:
-    """Raises: ConfigError if a network of these sizes cannot read these ids."""
+    """Check that a network of these sizes can read these ids. Raises: ConfigError."""
     if not context:
-        raise ConfigError("the context is empty, expected at least 1 token", "a document starts with tokenizer.opening")
+        raise ConfigError("empty_context")
     if len(context) > config.block_size:
-        raise ConfigError(
-            f"the context has {len(context):,} tokens, this network reads at most {config.block_size:,}",
-            f"give its end, the last {config.block_size:,} tokens",
-        )
+        raise ConfigError("context_too_long", got=len(context), most=config.block_size)
     check_tokens(context, config.vocab_size)
 
 
 def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
-    """Raises: ConfigError for an id that is none of the vocabulary."""
-    strange = next((token for token in tokens if not 0 <= token < vocab_size), None)
-    if strange is not None:
-        raise ConfigError(
-            f"token {strange} is not in this network's vocabulary of {vocab_size:,}",
-            f"ids are 0 .. {vocab_size - 1}",
-        )
+    """Check that all ids are in the vocabulary. Raises: ConfigError."""
+    for token in tokens:
+        if not 0 <= token < vocab_size:
+            raise ConfigError("unknown_token", token=token, vocab_size=vocab_size, last=vocab_size - 1)
 
 
 def rank_of(logits: Tensor, token: int) -> int:
-    """1 + the number of likelier tokens: by logits, which still differ where probabilities are too small to."""
+    """Return 1 + the number of likelier tokens, by logits: they differ even where both probabilities round to 0."""
     return 1 + int((logits > logits[token]).sum())
 
 
 def loss_of(logits: Tensor, token: int) -> float:
-    """-ln of a token's probability, in nats."""
+    """Return -ln of a token's probability, in nats."""
     return abs(logits.double().log_softmax(-1)[token].item())  # abs: 0, not -0
 
 
 def kl_divergence(before: Tensor, after: Tensor) -> float:
-    """KL(before || after) in nats, of two rows of logits [V]: what it costs to expect the one and get the other."""
+    """Return KL(before || after) in nats of two rows of logits [V]."""
     p, q = before.double().log_softmax(-1), after.double().log_softmax(-1)
     return max(0.0, (p.exp() * (p - q)).sum().item())  # rounding may put it a hair below 0

@@ -1,4 +1,4 @@
-"""How much a text looks like Python, as numbers: what Python's own tokenizer and parser say of its lines."""
+"""How much a text looks like Python: the lines that Python's own tokenizer and parser accept."""
 
 import ast
 import io
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """How many lines that are not blank a text has, and how many of them the tokenizer and the parser accept."""
+    """The number of lines that are not blank, and of those that the tokenizer and the parser accept."""
 
     total: int
     tokenized: int
@@ -18,10 +18,10 @@ class Lines:
 
 
 def count_lines(text: str) -> Lines:
-    """Judge each line by itself.
+    """Count the lines that the tokenizer and the parser accept, each line by itself.
 
-    The tokenizer refuses a string that does not end, a character that Python does not know, a number that runs into a
-    word; an open bracket is no fault. The parser wants a whole statement, or the head of one (`def f(x):`).
+    The tokenizer rejects a string that does not end, a character that is not Python's, a number that runs into a word;
+    an open bracket is allowed. The parser accepts a whole statement, or the head of one (`def f(x):`).
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     with warnings.catch_warnings():
@@ -40,7 +40,7 @@ def _is_tokenized(line: str) -> bool:
 def _is_parsed(line: str) -> bool:
     if line.startswith("#"):
         return _is_tokenized(line)
-    if line.startswith(("elif", "else")):  # the rest of a statement whose head stands elsewhere
+    if line.startswith(("elif", "else")):  # the rest of a statement
         line = f"if x: pass\n{line}"
     elif line.startswith(("except", "finally")):
         line = f"try: pass\n{line}"

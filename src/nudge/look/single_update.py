@@ -1,4 +1,4 @@
-"""One real update on one example: the right token gets a little more likely. That is all that training does."""
+"""One real update on one example, which makes the right token a little likelier: all that training does."""
 
 import math
 import typing
@@ -14,13 +14,14 @@ from nudge.infer import sampling
 from nudge.infer.engine import LanguageModel
 from nudge.look.parameter_swap import with_parameters
 from nudge.look.prediction import check_context, check_tokens, kl_divergence, loss_of, rank_of, scores
+from nudge.look.values import relative_change
 from nudge.model.gpt import GPT
 
 FROM_3_TO_4_PERCENT = math.log(4 / 3)  # the lecture's example, as a change of the loss in nats
 ADAM_EPS = 1e-8
 
 Optimizer = Literal["sgd", "adamw"]
-# Texts that have nothing to do with an example; a vocabulary need not be able to write all of them.
+# Texts unrelated to any example; a vocabulary may lack characters of some of them.
 CONTROLS = ("", "The ", "def main(", "그는 ", "1, 2, 3, ", "a", "0")
 N_CONTROLS = 3
 
@@ -49,7 +50,7 @@ class Nudge:
     """What one update on one example did. Losses are in nats.
 
     Shapes: `before` and `after` [V], the probabilities of all tokens, float32, on the CPU. `weights` are all parameters
-    after the update, for whoever wants to keep them.
+    after the update.
     """
 
     target: int
@@ -61,7 +62,7 @@ class Nudge:
     loss_after: float
     rank_before: int  # 1: the likeliest token
     rank_after: int
-    predicted_loss_change: float  # to first order: what the slope at the start promises
+    predicted_loss_change: float  # to first order, from the gradient
     moved: tuple[Moved, ...]  # the tokens whose probability changed most, largest change first
     relative_change: Mapping[str, float] = field(repr=False)  # |dW| / |W| of each parameter; inf if it was all zero
     total_relative_change: float  # of all parameters as one vector
@@ -78,7 +79,7 @@ class Nudge:
 
     @property
     def loss_change(self) -> float:
-        """What the update really did to the loss. Above 0: the step was too large, and went past the valley."""
+        """The real change of the loss. Above 0: the step was too large and overshot the minimum."""
         return self.loss_after - self.loss_before
 
 
@@ -92,82 +93,66 @@ def nudge_once(
     controls: Sequence[Sequence[int]] = (),
     n_moved: int = 10,
 ) -> Nudge:
-    """Update on one example, `target` after `context`, on a copy: the network stays as it is.
+    """Update a copy of the network on one example, `target` after `context`.
 
-    "sgd" goes lr * gradient down. "adamw" is AdamW's very first step, from moments that are zero: after the correction
-    of their bias it is lr * g / (|g| + 1e-8), nearly the same length for every weight, without weight decay. `lr`
-    None: the rate at which the loss falls, to first order, as it does when a probability rises from 3% to 4%, or by
-    half where less than that is left.
+    "sgd" steps by -lr * gradient. "adamw" is AdamW's first step, from moments of zero and without weight decay: after
+    bias correction it is -lr * g / (|g| + 1e-8), nearly the same for every weight. Without `lr` the step lowers the
+    loss, to first order, as much as when a probability rises from 3% to 4%, or by half if less than that is left.
 
     Shapes: context and each of `controls` 1 .. block_size ids, of a float32 network.
 
-    Raises: ConfigError for ids that do not fit the network, or a learning rate that is none or far too high;
-    CheckpointError if the network's scores are not numbers.
+    Raises: ConfigError for ids that do not fit the network, or a learning rate that is negative, infinite or far too
+    high; CheckpointError if the network's scores are not finite.
     """
-    _check(network, context, target, lr, optimizer, controls)
+    if optimizer not in OPTIMIZERS:
+        raise ConfigError("unknown_optimizer", name=optimizer, closest=nearest(optimizer, OPTIMIZERS))
+    if lr is not None and not 0 <= lr < math.inf:
+        raise ConfigError("bad_learning_rate", got=lr)
+    for ids in (context, *controls):
+        check_context(ids, network.config)
+    check_tokens([target], network.config.vocab_size)
     copy = with_parameters(network, {name: p.detach() for name, p in network.named_parameters()})
-    logits_before = scores(copy, context)
-    sampling.check_finite(logits_before)
-    (-logits_before.log_softmax(-1)[target]).backward()
+    before = scores(copy, context)
+    sampling.check_finite(before)
+    (-before.log_softmax(-1)[target]).backward()
     with torch.no_grad():
         direction, slope = _descent(copy, optimizer)
         if lr is None:
-            left = -logits_before.double().log_softmax(-1)[target].item()
-            lr = min(FROM_3_TO_4_PERCENT, left / 2) / max(slope, 1e-30)
-        weights, relative_change, total_relative_change = _step(network, direction, lr)
-        after = with_parameters(network, weights)
-        rows = [scores(after, ids) for ids in (context, *controls)]
-        if not all(row.isfinite().all() for row in rows):
-            raise ConfigError(f"a step with learning rate {lr:g} makes the network overflow", "give a smaller one")
-        logits_after = rows[0]
+            lr = min(FROM_3_TO_4_PERCENT, loss_of(before, target) / 2) / max(slope, 1e-30)
+        weights, relative, total_relative = _step(network, direction, lr)
+        updated = with_parameters(network, weights)
+        after, *others = [scores(updated, ids) for ids in (context, *controls)]
+        if not all(row.isfinite().all() for row in (after, *others)):
+            raise ConfigError("learning_rate_overflows", lr=lr)
         drift = tuple(
             Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), row))
-            for ids, row in zip(controls, rows[1:], strict=True)
+            for ids, row in zip(controls, others, strict=True)
         )
-    logits = (logits_before.detach(), logits_after)
-    p_before, p_after = (row.softmax(-1) for row in logits)
-    losses = [loss_of(row, target) for row in logits]
-    ranks = [rank_of(row, target) for row in logits]
+    before = before.detach()
+    p_before, p_after = before.softmax(-1), after.softmax(-1)
     return Nudge(
         target=target,
         lr=lr,
         optimizer=optimizer,
         before=p_before,
         after=p_after,
-        loss_before=losses[0],
-        loss_after=losses[1],
-        rank_before=ranks[0],
-        rank_after=ranks[1],
+        loss_before=loss_of(before, target),
+        loss_after=loss_of(after, target),
+        rank_before=rank_of(before, target),
+        rank_after=rank_of(after, target),
         predicted_loss_change=-lr * slope,
         moved=_most_moved(p_before, p_after, n_moved),
-        relative_change=relative_change,
-        total_relative_change=total_relative_change,
+        relative_change=relative,
+        total_relative_change=total_relative,
         drift=drift,
         weights=weights,
     )
 
 
-def _check(
-    network: GPT,
-    context: Sequence[int],
-    target: int,
-    lr: float | None,
-    optimizer: str,
-    controls: Sequence[Sequence[int]],
-) -> None:
-    if optimizer not in OPTIMIZERS:
-        raise ConfigError(f"unknown optimizer {optimizer!r}", nearest(optimizer, OPTIMIZERS))
-    if lr is not None and not 0 <= lr < math.inf:
-        raise ConfigError(f"the learning rate must be 0 or a positive number, got {lr}", "0.001 is a good start")
-    for ids in (context, *controls):
-        check_context(ids, network.config)
-    check_tokens([target], network.config.vocab_size)
-
-
 def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]:
-    """Which way up is for each parameter, and how fast the loss falls, to first order, per unit of learning rate.
+    """Return the step of each parameter, and how much it lowers the loss, both per unit of learning rate.
 
-    It takes the gradients out of `copy`: there is no need for a second tensor of the size of the network.
+    The gradients are taken out of `copy`, to save memory of the size of the network.
     """
     direction: dict[str, Tensor] = {}
     slope = 0.0
@@ -181,42 +166,36 @@ def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]
 
 
 def _step(network: GPT, direction: dict[str, Tensor], lr: float) -> tuple[dict[str, Tensor], dict[str, float], float]:
-    """The parameters after the step (in the memory of `direction`), |dW| / |W| of each and of all together."""
+    """Return the parameters after the step (in the memory of `direction`), |dW| / |W| of each and of all together."""
     relative: dict[str, float] = {}
     squared_step = squared_weight = 0.0
     for name, parameter in network.named_parameters():
         step = direction[name].mul_(-lr)
         squares = _dot(step, step), _dot(parameter, parameter)
-        relative[name] = math.sqrt(_ratio(*squares))
+        relative[name] = relative_change(*squares)
         squared_step, squared_weight = squared_step + squares[0], squared_weight + squares[1]
         step.add_(parameter)
-    return direction, relative, math.sqrt(_ratio(squared_step, squared_weight))
+    return direction, relative, relative_change(squared_step, squared_weight)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    """The sum of a * b. Row by row: as one float32 sum of 38 million terms it was off by 0.2%."""
+    """Return the sum of a * b, row by row: a single float32 sum of 38 million terms was off by 0.2%."""
     return (a * b).sum(-1).double().sum().item()
-
-
-def _ratio(change: float, of: float) -> float:
-    """A bias that was all zero and moves has changed by infinitely much of what it was."""
-    return change / of if of else math.inf if change else 0.0
 
 
 def _most_moved(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
     tokens = (after - before).abs().sort(descending=True, stable=True).indices[:n]
-    columns = tokens.tolist(), before[tokens].tolist(), after[tokens].tolist()
-    return tuple(Moved(token=token, before=p, after=q) for token, p, q in zip(*columns, strict=True))
+    return tuple(Moved(token=t, before=before[t].item(), after=after[t].item()) for t in tokens.tolist())
 
 
 def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple[int, ...]]:
-    """Up to three contexts that have nothing to do with an example's own, to see what else an update of it moves."""
+    """Return up to three contexts unrelated to an example's own, to see what else its update changes."""
     controls: list[tuple[int, ...]] = []
     for text in CONTROLS:
         try:
             ids = tuple(model.prompt_ids(text))
             check_context(ids, model.network.config)
-        except NudgeError:  # a character that the vocabulary lacks, or a network of few tokens
+        except NudgeError:  # the vocabulary lacks a character, or block_size is too small
             continue
         if ids != tuple(context) and ids not in controls:
             controls.append(ids)
@@ -225,9 +204,9 @@ def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple
 
 @torch.inference_mode()
 def find_example(network: GPT, tokens: Tensor, *, probability: float = 0.03, at_least: int = 8) -> int:
-    """Where in `tokens` [T] the network gives the token that really comes next about this probability.
+    """Find where in `tokens` [T] the network gives the next token about this probability.
 
-    Returns a position t: tokens[:t] is the context, tokens[t] the target. `at_least` tokens of context come before it.
+    Returns a position t: tokens[:t] is the context, of `at_least` tokens, and tokens[t] the target.
     """
     log_probs = network(tokens[None, :-1])[0].float().log_softmax(-1)
     of_next = log_probs.gather(1, tokens[1:, None])[:, 0]

@@ -1,6 +1,6 @@
-"""The two smallest networks that can be trained: a line, and a neuron that says yes or no. Plain Python, no torch.
+"""The two smallest networks that can be trained: a line, and a neuron that answers yes or no. Plain Python, no torch.
 
-What a step does to their two or three parameters is what it does to the 124 million of a GPT-2.
+A step does the same to their two or three parameters as to the 124 million of a GPT-2.
 """
 
 import math
@@ -22,7 +22,7 @@ class Line:
         return error * error
 
     def step(self, x: float, target: float, lr: float) -> "Line":
-        """The line after one step of gradient descent on this example."""
+        """Return the line after one step of gradient descent on this example."""
         slope = 2 * (self.y(x) - target)  # of the loss, by y
         return Line(W=self.W - lr * slope * x, b=self.b - lr * slope)
 
@@ -37,20 +37,20 @@ class Logistic:
 
     def y(self, x1: float, x2: float) -> float:
         z = self.score(x1, x2)
-        if z < 0:  # the same number, without an exp that overflows
+        if z < 0:  # the same value, without an exp that overflows
             return math.exp(z) / (1 + math.exp(z))
         return 1 / (1 + math.exp(-z))
 
     def loss(self, x: tuple[float, float], target: int) -> float:
-        """-ln of the probability that it gives the target, 1 (yes) or 0 (no), in nats."""
+        """Return -ln of the probability of the target, 1 (yes) or 0 (no), in nats."""
         z = self.score(*x) if target else -self.score(*x)
         return max(-z, 0.0) + math.log1p(math.exp(-abs(z)))
 
     def step(self, x: tuple[float, float], target: int, lr: float) -> "Logistic":
-        """The neuron after one step of gradient descent on this example."""
+        """Return the neuron after one step of gradient descent on this example."""
         slope = self.y(*x) - target  # of the loss, by the sum inside exp
         return Logistic(w0=self.w0 - lr * slope * x[0], w1=self.w1 - lr * slope * x[1], w2=self.w2 - lr * slope)
 
     def score(self, x1: float, x2: float) -> float:
-        """The sum inside exp: above 0 is rather a yes."""
+        """Return the sum inside exp: above 0, yes is likelier."""
         return self.w0 * x1 + self.w1 * x2 + self.w2

@@ -1,4 +1,4 @@
-"""Every value between the tokens and the probabilities has a name, a shape and a role.
+"""The names, shapes and roles of all values between the tokens and the probabilities.
 
 Legend of shapes: T tokens, C channels, H heads, V vocabulary; no batch axis.
 """
@@ -34,7 +34,7 @@ ROLES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One named value of the forward pass. `kind` is the name without the number of the block."""
+    """A named value of the forward pass. `kind` is the name without the number of the block."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ class Stage:
 
 
 def stages_of(config: ModelConfig, T: int) -> tuple[Stage, ...]:
-    """All stages of a pass over T tokens, in the order of the computation."""
+    """Return all stages of a pass over T tokens, in the order of the computation."""
     C, H, V = config.n_embd, config.n_head, config.vocab_size
     by_head, pairs = (H, T, C // H), (H, T, T)
     first = {"tokens": (T,), "wte": (T, C), "wpe": (T, C), "embedding": (T, C)}
@@ -70,5 +70,5 @@ def stages_of(config: ModelConfig, T: int) -> tuple[Stage, ...]:
 
 
 def stream_before(i: int) -> str:
-    """Which stage is the residual stream that block i reads; for i = L, what `ln_f` reads."""
+    """Return the name of the residual stream that block i reads; for i = L, that `ln_f` reads."""
     return f"blocks.{i - 1}.out" if i else "embedding"

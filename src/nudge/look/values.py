@@ -1,6 +1,6 @@
 """The values of tensors: how they are distributed, and which rows of a table are alike.
 
-Every count is over all values; a tensor is read a piece at a time.
+Counts cover all values; a tensor is read a piece at a time.
 """
 
 import math
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from nudge.errors import ConfigError
+from nudge.look.arguments import check_number
 
-PIECE = 2**17  # values that are looked at together: 1 MB as float64, which stays in the processor's cache
+PIECE = 2**17  # values that are read together: 1 MB as float64, which stays in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
     """The distribution of a tensor's finite values; mean, std, low and high are NaN if it has none.
 
-    `counts` has one entry per bin, `edges` one more. `std` is that of the values themselves (divided by n).
+    `counts` has one entry per bin, `edges` one more. `std` divides by n.
     """
 
     name: str
@@ -43,18 +44,15 @@ class Neighbour:
 
 
 def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
-    """The tokens whose rows are most alike to that of `token`, by the cosine of the angle between them.
+    """Return the k tokens whose rows are most similar to that of `token`, by the cosine of their angle.
 
-    Shapes: table [V, C]. A row that is zero, or not finite, has no direction: it is nobody's neighbour and has none.
+    Shapes: table [V, C]. A row that is zero, or not finite, has no direction and no neighbours.
 
     Raises: ConfigError if there is no such row.
     """
     if table.dim() != 2:
-        raise ConfigError(
-            f"neighbours are rows of a table [V, C], got the shape {list(table.shape)}", "take wte.weight"
-        )
-    if not 0 <= token < len(table):
-        raise ConfigError(f"token {token} has no row in a table of {len(table):,}", f"0 .. {len(table) - 1}")
+        raise ConfigError("not_a_table", shape=list(table.shape))
+    check_number("token", token, len(table))
     row = table[token].detach().double()
     cosines = []
     for rows in table.detach().split(max(1, PIECE // max(1, table.size(1)))):
@@ -70,18 +68,25 @@ def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """All values in float64, PIECE at a time: what is mapped from a file is never in memory as a whole."""
+    """Yield all values in float64, PIECE at a time: a tensor mapped from a file is never in memory as a whole."""
     for piece in tensor.detach().flatten().split(PIECE):
         yield piece.double()
 
 
+def relative_change(moved: float, size: float) -> float:
+    """Return |dW|/|W| from |dW|^2 and |W|^2: infinite for what was zero and moved."""
+    if size == 0:
+        return math.inf if moved > 0 else 0.0 if moved == 0 else math.nan
+    return math.sqrt(moved / size)
+
+
 def _finite(piece: Tensor) -> Tensor:
-    """Its finite values. A finite sum says that all are, in a fraction of the time."""
+    """Return the finite values. A finite sum means that all are, and is much faster."""
     return piece if piece.sum().isfinite() else piece[piece.isfinite()]
 
 
 def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
-    """Two passes: the range and the mean first, then the bins and the spread around the mean."""
+    """Return the histogram in two passes: range and mean first, then the bins and the spread around the mean."""
     n_finite, total, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for piece in pieces(tensor):
         finite = _finite(piece)
@@ -93,7 +98,7 @@ def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
     if not n_finite:
         low = high = math.nan
     mean = total / n_finite if n_finite else math.nan
-    # One value, or one value many times: bins of a width that shows it in the middle.
+    # A single value, once or many times, is shown in the middle.
     first, last = (low, high) if low < high else (mean - 0.5, mean + 0.5) if n_finite else (-0.5, 0.5)
     counts, spread = torch.zeros(bins, dtype=torch.float64), 0.0
     for piece in pieces(tensor):

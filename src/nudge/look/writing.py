@@ -1,19 +1,19 @@
-"""What a network said each time that a token of its text was drawn."""
+"""The network's prediction at each token that it draws."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nudge.infer.streams import TokenStream
-from nudge.look.prediction import Candidate
+from nudge.look.prediction import Candidate, candidates, rank_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A token that was drawn, the end of the text included.
+    """A drawn token, which may be the end of the text.
 
     `probability` and `rank` are the network's own; `sampled` is the probability it was drawn with, after temperature,
-    top-k and top-p. `likeliest` are the tokens the network held for the likeliest, and `likeliest_sampled` the
-    probabilities of these to be drawn.
+    top-k and top-p. `likeliest` are the tokens that the network found likeliest, `likeliest_sampled` the probabilities
+    with which these could be drawn.
     """
 
     token: int
@@ -25,9 +25,9 @@ class Drawn:
 
 
 def watch(tokens: TokenStream, *, n_likeliest: int = 8) -> Iterator[Drawn]:
-    """The tokens of a stream, the same as without watching, each with what the network said."""
+    """Yield the tokens of a stream, the same as without watching, each with the network's prediction."""
     while not tokens.ended:
-        logits = tokens.context.feed(tokens.pending)
+        logits = tokens.read()
         tokens.draw(logits)
         scores, sampled = logits[0], tokens.probabilities[0]
         probabilities = scores.softmax(-1)
@@ -36,14 +36,9 @@ def watch(tokens: TokenStream, *, n_likeliest: int = 8) -> Iterator[Drawn]:
         yield Drawn(
             token=tokens.drawn,
             probability=probabilities[tokens.drawn].item(),
-            rank=1 + int((scores > scores[tokens.drawn]).sum()),
+            rank=rank_of(scores, tokens.drawn),
             sampled=sampled[tokens.drawn].item(),
-            likeliest=tuple(
-                Candidate(token=token, probability=probability, rank=rank)
-                for token, probability, rank in zip(
-                    top.tolist(), probabilities[top].tolist(), ranks.tolist(), strict=True
-                )
-            ),
+            likeliest=candidates(top, probabilities, ranks),
             # A padded vocabulary has ids that stand for no token and are never drawn.
             likeliest_sampled=tuple(sampled[token].item() if token < len(sampled) else 0.0 for token in top.tolist()),
         )

@@ -1,4 +1,4 @@
-"""Ask the machine, never guess: a short probe whose answers are printed and fixed in run.json before update 1."""
+"""A short probe of this machine. Its answers are printed, and stand in run.json before update 1."""
 
 import time
 from dataclasses import dataclass, replace
@@ -14,100 +14,125 @@ from nudge.errors import MachineError, first_line
 from nudge.fast.fused_update import why_not_fast
 from nudge.util.cpu import cpu_name, usable_cores
 
-WORTHWHILE = 1.3  # bfloat16 must be this much faster to be worth its three decimal digits
+WORTHWHILE = 1.3  # bfloat16 must be this much faster to make up for its three decimal digits
 LONG_PRODUCT_S = 0.02  # a square product that takes longer is large enough to be measured by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What this machine has and what was chosen. `peak_flops` is measured: matrix products per second by dtype."""
+    """What this machine has and what was chosen.
+
+    Units: `peak_flops` are floating-point operations per second of matrix products, measured, by dtype.
+    """
 
     device: str
     dtype: str
     threads: int
-    update: str = "eager"  # fast, compiled or eager: train/update.py
+    update: str  # fast, compiled or eager: train/update.py
     cpu: str
     gpu: str | None
-    memory_bytes: int  # free for us now, on the device
+    memory_bytes: int  # free now, on the device
     peak_flops: dict[str, float]
     reasons: tuple[str, ...]
 
 
-def probe(machine: MachineConfig, model: ModelConfig | None = None, world: World = ALONE) -> Machine:
-    """Measure (about half a second on a CPU) and decide what the config leaves open. `model` None: a GPT-2.
+def probe(
+    wanted: MachineConfig, model: ModelConfig | None = None, world: World = ALONE, *, before: Machine | None = None
+) -> Machine:
+    """Measure this machine (about half a second on a CPU) and choose what the config leaves open.
 
-    Of several processes each asks at the same time, as they will compute, and what they find is put together.
+    `model` None: a GPT-2. `before`: the answers a run began with. Its speeds are then not measured again, and an update
+    that is not possible here gives way instead of being refused. Several processes measure at the same time, as they
+    will compute; `agree` joins their answers.
 
-    Raises: MachineError for a device that is not there.
+    Raises: MachineError for a device that is not here.
     """
-    device = _device(machine.device)
+    device = _device(wanted.device)
     if world.size > 1 and device.index is not None:
-        raise MachineError(
-            f"{world.size} processes cannot all compute on {device}", f"--set machine.device={device.type}: one each"
-        )
-    # torchrun sets one thread for each process, whatever there is.
-    shared = usable_cores() // world.local_size if world.size > 1 else min(torch.get_num_threads(), usable_cores())
-    threads = machine.threads or max(1, shared)
-    shared_by = f" for {world.local_size} processes" if world.local_size > 1 else ""
+        raise MachineError("device_index", size=world.size, device=str(device), kind=device.type)
+    threads = wanted.threads or _share_of_cores(world)
     torch.set_num_threads(threads)
-    peaks = {"float32": _matmul_flops(device, torch.float32), "bfloat16": _matmul_flops(device, torch.bfloat16)}
-    ratio = peaks["bfloat16"] / peaks["float32"]
-    dtype = machine.dtype or ("bfloat16" if ratio >= WORTHWHILE else "float32")
-    machine = replace(machine, shard=machine.shard and world.size > 1)  # one process has everything
-    update, why = _update(machine, device, dtype, model)
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    return Machine(
+    peaks = (
+        before.peak_flops
+        if before
+        else {
+            "float32": _matmul_flops(device, torch.float32),
+            "bfloat16": _matmul_flops(device, torch.bfloat16),
+        }
+    )
+    dtype = wanted.dtype or ("bfloat16" if peaks["bfloat16"] >= WORTHWHILE * peaks["float32"] else "float32")
+    update, obstacle = _choose_update(wanted, device, dtype, model, world, must=before is None)
+    machine = Machine(
         device=str(device),
         dtype=dtype,
         threads=threads,
         update=update,
         cpu=cpu_name(),
-        gpu=gpu,
+        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         memory_bytes=_free_memory(device) // (world.local_size if device.type == "cpu" else 1),
         peak_flops=peaks,
-        reasons=(
-            f"device {device}: " + ("as asked" if machine.device else gpu or "no CUDA device here"),
-            f"threads {threads}: "
-            + ("as asked" if machine.threads else f"of {usable_cores()} usable cores{shared_by}"),
-            f"dtype {dtype}: " + ("as asked; " if machine.dtype else "") + _compared(peaks),
-            f"update {update}: {why}",
-        ),
+        reasons=(),
     )
+    return replace(machine, reasons=_reasons(machine, wanted, world, obstacle))
 
 
-def agreed(machine: Machine, world: World) -> Machine:
-    """What several processes found, as one: they choose alike, and their speeds add up."""
-    all_ = world.gather(machine)
-    first = all_[0]
-    alike = all((other.dtype, other.update) == (first.dtype, first.update) for other in all_)
-    for rank, other in enumerate(all_):
+def agree(machine: Machine, world: World) -> Machine:
+    """Join what several processes measured and chose: they choose alike, and their speeds add up."""
+    machines = world.gather(machine)
+    first = machines[0]
+    for rank, other in enumerate(machines):
         if other.device != first.device:
-            raise MachineError(
-                f"process {rank} computes on {other.device}, process 0 on {first.device}",
-                "start them on machines of one kind, or --set machine.device=cpu",
-            )
-    peaks = {dtype: sum(other.peak_flops[dtype] for other in all_) for dtype in first.peak_flops}
-    least = min(other.memory_bytes for other in all_)
-    return replace(
+            raise MachineError("devices_differ", rank=rank, device=other.device, first=first.device)
+    joined = replace(
         first,
-        dtype=first.dtype if alike else "float32",
-        update=first.update if alike else "eager",
-        memory_bytes=least,
-        peak_flops=peaks,
-        reasons=first.reasons if alike else (*first.reasons[:2], "dtype float32, update eager: the machines differ"),
+        memory_bytes=min(other.memory_bytes for other in machines),
+        peak_flops={dtype: sum(other.peak_flops[dtype] for other in machines) for dtype in first.peak_flops},
     )
+    if all((other.dtype, other.update) == (first.dtype, first.update) for other in machines):
+        return joined
+    dtype = first.dtype if all(other.dtype == first.dtype for other in machines) else "float32"
+    reasons = (*first.reasons[:2], f"dtype {dtype}, update eager: the machines differ")
+    return replace(joined, dtype=dtype, update="eager", reasons=reasons)
 
 
-def _update(machine: MachineConfig, device: torch.device, dtype: str, model: ModelConfig | None) -> tuple[str, str]:
-    """How updates are computed, and why. Raises: MachineError if the fast way was asked for and cannot be had."""
-    if machine.update in ("compiled", "eager"):
-        return machine.update, "as asked"
-    obstacle = why_not_fast(device.type, dtype, model, machine)
+def _share_of_cores(world: World) -> int:
+    """Return the threads of one process. torchrun sets one for each process, however many cores there are."""
+    if world.size > 1:
+        return max(1, usable_cores() // world.local_size)
+    return max(1, min(torch.get_num_threads(), usable_cores()))
+
+
+def _choose_update(
+    wanted: MachineConfig, device: torch.device, dtype: str, model: ModelConfig | None, world: World, *, must: bool
+) -> tuple[str, str | None]:
+    """Return how updates are computed, and why not the fast way.
+
+    Raises: MachineError if the fast way was asked for, is not possible, and `must` be.
+    """
+    if wanted.update in ("compiled", "eager"):
+        return wanted.update, None
+    shard = wanted.shard and world.size > 1  # a single process has everything
+    obstacle = why_not_fast(device.type, dtype, model, replace(wanted, shard=shard))
     if obstacle is None:
-        return "fast", "as asked" if machine.update else "written out, with C kernels compiled here"
-    if machine.update == "fast":
-        raise MachineError(f"no fast update here: {obstacle}", "leave it out, or --set machine.update=eager")
+        return "fast", None
+    if wanted.update == "fast" and must:
+        raise MachineError("no_fast_update", obstacle=obstacle)
     return "compiled" if device.type == "cuda" else "eager", obstacle
+
+
+def _reasons(machine: Machine, wanted: MachineConfig, world: World, obstacle: str | None) -> tuple[str, ...]:
+    """Explain each choice in a line."""
+    shared = f" for {world.local_size} processes" if world.local_size > 1 else ""
+    gflops = {dtype: f"{flops / 1e9:,.0f}" for dtype, flops in machine.peak_flops.items()}
+    measured = f"bfloat16 {gflops['bfloat16']} against float32 {gflops['float32']} GFLOP/s measured"
+    written_out = "written out, with C kernels compiled here"
+    return (
+        f"device {machine.device}: " + ("as asked" if wanted.device else machine.gpu or "no CUDA device here"),
+        f"threads {machine.threads}: "
+        + ("as asked" if wanted.threads else f"of {usable_cores()} usable cores{shared}"),
+        f"dtype {machine.dtype}: " + ("as asked; " if wanted.dtype else "") + measured,
+        f"update {machine.update}: " + (obstacle or ("as asked" if wanted.update else written_out)),
+    )
 
 
 def _device(name: str | None) -> torch.device:
@@ -117,17 +142,15 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise MachineError(
-            f"no device '{name}' here: {first_line(error)}", "leave it out, or --set machine.device=cpu"
-        ) from error
+        raise MachineError("no_device", device=name, error=first_line(error)) from error
     return device
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a square product in this dtype.
+    """Measure the floating-point operations per second of a square product in this dtype.
 
-    The squares grow until one takes a while: a processor that has no bfloat16 emulates it, a hundred times slower, and
-    seconds of that would tell nothing more.
+    The squares grow until one takes a while: a processor without bfloat16 emulates it, a hundred times slower, and
+    seconds of that would add nothing.
     """
     for n in (128, 256, 512, 1024) if device.type == "cpu" else (8192,):
         product_s = _product_s(n, device, dtype)
@@ -137,7 +160,7 @@ def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Seconds of a product of two [n, n] matrices: the median of a few."""
+    """Measure a product of two [n, n] matrices: the median of a few, in seconds."""
     a, b = (torch.randn(n, n, device=device, generator=_generator(device)).to(dtype) for _ in range(2))
     out = torch.empty(n, n, device=device, dtype=dtype)
     seconds: list[float] = []
@@ -152,7 +175,7 @@ def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _generator(device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(0)  # the global generator is the person's
+    return torch.Generator(device).manual_seed(0)  # the global generator belongs to the caller
 
 
 def _free_memory(device: torch.device) -> int:
@@ -164,7 +187,3 @@ def _free_memory(device: torch.device) -> int:
     if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
         free = min(free, int(text) - int(used.read_text()))
     return max(0, free)
-
-
-def _compared(peaks: dict[str, float]) -> str:
-    return f"bfloat16 {peaks['bfloat16'] / 1e9:,.0f} against float32 {peaks['float32'] / 1e9:,.0f} GFLOP/s measured"

@@ -50,7 +50,7 @@ class Device:
         Raises: ConfigError for a dtype that is not in DTYPES.
         """
         if dtype not in DTYPES:
-            raise ConfigError("unknown_value", option="dtype", value=dtype, closest=nearest(dtype, DTYPES))
+            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0

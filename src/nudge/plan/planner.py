@@ -159,7 +159,7 @@ def make_ask(
         ("layout", layout, get_args(LayoutName)),
     ):
         if value not in known:
-            raise ConfigError("unknown_value", option=option, value=value, closest=nearest(value, known))
+            raise ConfigError("unknown_choice", key=option, value=value, closest=nearest(value, known))
     if recompute not in (None, True, False):
         raise ConfigError("recompute_not_bool", value=recompute)
     config = configs.override(recipes.recipe(recipe), settings or {})
@@ -303,7 +303,7 @@ def _check(ask: Ask) -> None:
         raise ConfigError("no_speed_in_dtype", dtype=ask.dtype, device=ask.device.title, usual=usual)
     here = -(-sequences // ask.count)
     if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
-        raise ConfigError("micro_batch_does_not_divide", size=ask.micro_batch, sequences=here)
+        raise ConfigError("micro_batch_per_gpu", size=ask.micro_batch, sequences=here)
 
 
 def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:

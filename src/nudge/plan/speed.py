@@ -128,7 +128,7 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
     if device.name not in CHIPS:
         raise ConfigError("no_published_speed", device=device.name, closest=nearest(device.name, CHIPS))
     if kind not in get_args(Kind):
-        raise ConfigError("unknown_value", option="kind", value=kind, closest=nearest(kind, get_args(Kind)))
+        raise ConfigError("unknown_choice", key="kind", value=kind, closest=nearest(kind, get_args(Kind)))
     if count < 1:
         raise ConfigError("gpu_count_below_1", count=count)
     token = network(model)

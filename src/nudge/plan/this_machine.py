@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nudge.config import ModelConfig
-from nudge.errors import MachineError
+from nudge.errors import RunError
 from nudge.model import sizes
 from nudge.util import files
 
@@ -48,8 +48,8 @@ def measurements() -> list[LocalSpeed]:
     if not _path().exists():
         return []
     try:
-        return [_from_json(values) for values in files.read_json(_path(), MachineError)]
-    except (TypeError, KeyError, MachineError):
+        return [_from_json(values) for values in files.read_json(_path())]
+    except (TypeError, KeyError, RunError):
         return []
 
 

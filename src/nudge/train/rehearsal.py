@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from nudge.config import Config
+from nudge.config import Config, ResolvedConfig
 from nudge.data.batches import Window
 from nudge.distributed.parallel import empty_network, load_weights
 from nudge.distributed.world import ALONE, World
@@ -45,10 +45,10 @@ class Rehearsal:
         return max(1, int((seconds - fixed) / each))
 
 
-def rehearse(config: Config, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:
+def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:
     """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
-    device = torch.device(config.machine.device or "cpu")
-    micro_batch = config.train.micro_batch or 1
+    device = torch.device(config.machine.device)
+    micro_batch = config.train.micro_batch
     network = empty_network(config, world)
     load_weights(network, first_weights(network, seed=0))
     update = make_update(network, config, world)
@@ -65,7 +65,7 @@ def rehearse(config: Config, batches: Callable[[int], Window], world: World = AL
         update.loss(x, y).item()
 
     def write() -> None:
-        with torch.no_grad(), compute_in(device, config.machine.dtype or "float32"):
+        with torch.no_grad(), compute_in(device, config.machine.dtype):
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:

@@ -15,7 +15,7 @@ import torch.nn as nn
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from nudge.config import Config
+from nudge.config import ResolvedConfig
 from nudge.distributed import sharded_checkpoint
 from nudge.distributed.parallel import LossModule, is_sharded, recompute_blocks, whole
 from nudge.distributed.world import ALONE, World
@@ -59,9 +59,9 @@ class Update(Protocol):
 class AutogradUpdate:
     """An update by PyTorch's autograd, on any device, in one process or several."""
 
-    def __init__(self, network: GPT, config: Config, world: World = ALONE) -> None:
+    def __init__(self, network: GPT, config: ResolvedConfig, world: World = ALONE) -> None:
         self.network, self.train, self.world = network, config.train, world
-        self.dtype = config.machine.dtype or "float32"
+        self.dtype = config.machine.dtype
         self.device = network.wte.weight.device
         self.sharded = is_sharded(network.wte.weight)
         if config.machine.recompute:
@@ -99,9 +99,8 @@ class AutogradUpdate:
         with torch.no_grad() if self.sharded else torch.inference_mode(), compute_in(self.device, self.dtype):
             loss = self.network.loss(tokens, targets)
         if self.sharded:
-            cast(
-                "FSDPModule", self.network
-            ).reshard()  # what the last pass left together: the weights are about to be read, or change
+            # The last pass left blocks whole, and the weights are about to be read or to change.
+            cast("FSDPModule", self.network).reshard()
         return loss
 
     def state(self) -> OptimizerState:
@@ -117,10 +116,10 @@ class AutogradUpdate:
         self.optimizer.load_state(state, of_parts=True)
 
 
-def make_update(network: GPT, config: Config, world: World = ALONE) -> Update:
+def make_update(network: GPT, config: ResolvedConfig, world: World = ALONE) -> Update:
     """The update that the config names. Raises: UnavailableError for the fast one where it cannot be had."""
     if config.machine.update == "fast":
-        return FusedUpdate(network, config.train, getattr(torch, config.machine.dtype or "float32"), world)
+        return FusedUpdate(network, config.train, getattr(torch, config.machine.dtype), world)
     return AutogradUpdate(network, config, world)
 
 

@@ -1,4 +1,4 @@
-"""Writing files so that a crash at any moment leaves either the old content or the new, never a mixture."""
+"""Write files so that a crash at any moment leaves either the old content or the new, never a mixture."""
 
 import contextlib
 import errno
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from nudge.errors import ConfigError, MachineError, NudgeError, first_line
+from nudge.errors import ConfigError, MachineError, RunError, first_line
 
 
 class HashingFile:
-    """A binary file that hashes what passes through it, so that a checksum costs no second read."""
+    """A binary file that hashes what is written to it, so that a checksum costs no second read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -34,15 +34,15 @@ class HashingFile:
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[HashingFile]:
-    """Open `path` for writing: it appears whole when the block ends, or not at all if the block raises.
+    """Open `path` for writing. It appears whole when the block ends, or not at all if the block raises.
 
     The bytes go to a temporary file beside it, which is fsynced and renamed; then the folder is fsynced, because a
-    rename that only lives in memory is lost in a power cut.
+    rename that exists in memory only is lost in a power cut.
 
     Raises: OSError, also for a `path` that is a folder or a device: the rename would put a file in place of /dev/null.
     """
     if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "it is there already and is no file", str(path))
+        raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -59,15 +59,15 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill: it appears whole as `path` when the block ends, or not at all if the block raises.
+    """Make a folder to fill. It appears whole as `path` when the block ends, or not at all if the block raises.
 
-    Raises: ConfigError if `path` is there and not an empty folder; MachineError on a full disk and the like.
+    Raises: ConfigError if `path` exists and is not an empty folder; MachineError on a full disk and the like.
     """
     path = path.resolve()
     temporary = _temporary(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} is there already and is not an empty folder", "choose a new name for it")
+            raise ConfigError("folder_not_empty", path=path)
         temporary.mkdir(parents=True)
         yield temporary
         for content in temporary.rglob("*"):
@@ -77,35 +77,33 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         fsync(path.parent)
     except OSError as error:
-        raise MachineError(
-            f"could not write {path}: {error.strerror or error}", "make room on the disk, or check the permissions"
-        ) from error
+        raise MachineError("not_written", path=path, error=error.strerror or str(error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary(path: Path) -> Path:
-    """Where this process makes what will become `path`. What processes that were killed left there is removed."""
+    """Return where this process makes what will become `path`; remove what killed processes left there."""
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         pid = left_over.name[len(f".{path.name}.") : -len(".part")]
         if pid.isdecimal() and len(pid) < 10 and _is_gone(int(pid), left_over):
             if left_over.is_dir() and not left_over.is_symlink():
                 shutil.rmtree(left_over, ignore_errors=True)
             else:
-                with contextlib.suppress(OSError):  # it is in nobody's way
+                with contextlib.suppress(OSError):  # it does no harm
                     left_over.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _is_gone(pid: int, path: Path) -> bool:
-    """Whether the process that wrote `path` has ended; a younger one may have its number, above all in a container."""
-    import psutil  # only for who finds something: a list of runs comes at once
+    """Whether the process that wrote `path` has ended. A younger one may have its number, above all in a container."""
+    import psutil  # here, so that listing runs stays fast
 
     try:
         return psutil.Process(pid).create_time() > path.lstat().st_mtime
     except psutil.NoSuchProcess:
         return True
-    except (psutil.Error, OSError):  # not ours to know; or another process has just removed it
+    except (psutil.Error, OSError):  # no permission, or another process has just removed it
         return False
 
 
@@ -150,15 +148,15 @@ def point_to(link: Path, target: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
+    """Return the SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> None:
-    """Append one line of JSON and hand it to the operating system, so that a killed process loses no line.
+    """Append one line of JSON and flush it, so that a killed process loses no line.
 
-    With `sync` it also survives a power cut, at the price of a few milliseconds.
+    `sync`: it also survives a power cut, which takes a few milliseconds.
     """
     file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
     file.flush()
@@ -167,7 +165,7 @@ def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> 
 
 
 def open_json_lines(path: Path) -> IO[str]:
-    """Open a JSON-lines file for appending; a torn last line (power cut) is closed off first."""
+    """Open a JSON-lines file for appending; a torn last line (power cut) is ended first."""
     torn = False
     if path.exists() and path.stat().st_size > 0:
         with path.open("rb") as file:
@@ -180,7 +178,7 @@ def open_json_lines(path: Path) -> IO[str]:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file, in order; lines that a crash tore are passed over."""
+    """Yield the objects of a JSON-lines file in order, without the lines that a crash tore."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -191,16 +189,16 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
                     yield value
 
 
-def read_json(path: Path, kind: type[NudgeError] = NudgeError, hint: str = "restore the file from a copy") -> Any:
-    """Return the value of a JSON file. Raises: an error of `kind` if it cannot be read, for whatever reason."""
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file. Raises: RunError if it cannot be read, for whatever reason."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise kind(f"cannot read {path}: {first_line(error)}", hint) from error
+        raise RunError("unreadable_json", path=path, error=first_line(error)) from error
 
 
 def cache_folder() -> Path:
-    """NUDGE_CACHE, or the folder that the operating system has for caches."""
+    """Return NUDGE_CACHE, or the folder that the operating system has for caches."""
     if given := os.environ.get("NUDGE_CACHE"):
         return Path(given).expanduser()
     if sys.platform == "darwin":

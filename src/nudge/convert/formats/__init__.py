@@ -1,9 +1,10 @@
-"""One file per format of another program. Here is what they share: which networks can leave, and what must arrive."""
+"""One file per format of another program. Here is what they share: names, sizes, and the checks of what is read."""
 
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,50 +15,78 @@ from nudge.config import ModelConfig
 from nudge.errors import FormatError, first_line
 from nudge.model.gpt import GPT
 
-OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of what can come back, so that the way loses nothing
+OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of every export that can be imported again
+SIZES = {name: name for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+_MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old files store as a buffer
+
+
+def our_name(name: str) -> str | None:
+    """Convert Hugging Face's name of a parameter, which nanoGPT uses too, to ours; None for a causal mask.
+
+    `transformer.h.0.ln_1.weight` -> `blocks.0.ln_1.weight`. The prefix may be missing; torch.compile's is dropped.
+    """
+    name = name.removeprefix("_orig_mod.").removeprefix("transformer.")
+    return None if _MASKS.fullmatch(name) else re.sub(r"^h\.", "blocks.", name)
+
+
+def hf_name(name: str) -> str:
+    """Convert our name of a parameter to Hugging Face's: `blocks.0.ln_1.weight` -> `transformer.h.0.ln_1.weight`."""
+    return "transformer." + re.sub(r"^blocks\.", "h.", name)
 
 
 def require_gpt2(config: ModelConfig) -> None:
-    """Raises: FormatError if a network is none that the other programs know, naming what departs."""
+    """Check that other programs know this architecture. Raises: FormatError."""
     if not config.is_gpt2:
-        raise FormatError(
-            f"this network is no GPT-2, its config has {', '.join(config.departures)}: other programs would compute "
-            "something else with its weights",
-            "a model that can be exported is trained without these, for example: nudge train --recipe tiny",
-        )
+        raise FormatError("not_gpt2", departures=", ".join(config.departures))
 
 
-def read_sizes(values: Mapping[str, Any], source: Path) -> ModelConfig:
-    """The sizes of a network, by our names, as a file gives them. Raises: FormatError if no network can have them."""
-    for name, size in values.items():
+def read_sizes(values: Mapping[str, Any], source: Path, names: Mapping[str, str] = SIZES) -> ModelConfig:
+    """Return the sizes of a network from a file's settings; `names` maps our name of each to the file's.
+
+    Raises: FormatError if no network can have them.
+    """
+    for key in names.values():
+        size = values.get(key)
         if type(size) is not int or size < 1:
-            got = repr(size) if isinstance(size, int | float | str | None) else f"a {type(size).__name__}"
-            raise FormatError(f"{source}: {name} is {got}, expected a whole number, at least 1")
-    config = ModelConfig(**values)
+            got = repr(size) if isinstance(size, int | float | str | None) else type(size).__name__
+            raise FormatError("bad_size", path=source, name=key, got=got)
+    config = ModelConfig(**{ours: values[key] for ours, key in names.items()})
     if config.n_embd % config.n_head:
-        raise FormatError(f"{source}: n_embd {config.n_embd} is not divisible by n_head {config.n_head}")
+        raise FormatError("indivisible_heads", path=source, n_embd=config.n_embd, n_head=config.n_head)
     return config
 
 
-def load_pickle(path: Path, *, instead: str) -> Any:
-    """What torch.save wrote: only tensors and plain values are taken, code is refused, with `instead` as the hint.
+def load_pickle(path: Path) -> Any:
+    """Read what torch.save wrote. Only tensors and plain values are accepted; code is refused.
 
-    A file of today's kind is mapped, not copied: what is never looked at is never read. Raises: FormatError.
+    A zip file is mapped, not copied: tensors that are never used are never read. Raises: FormatError.
     """
     try:
-        with warnings.catch_warnings():  # what torch thinks of an old or a foreign pickle is said below, if it matters
+        with warnings.catch_warnings():  # torch warns of old pickles, which can be read
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise FormatError(
-            f"{path} was refused: it is not a plain file of tensors and could run code when loaded", instead
-        ) from error
-    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
-        raise FormatError(f"{path} cannot be read: {first_line(error)}", "fetch or copy the file again") from error
+        raise FormatError("runs_code", path=path) from error
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler raise almost anything
+        raise FormatError("unreadable", path=path, error=first_line(error)) from error
 
 
-def is_plain(tensor: Any) -> bool:
-    """Whether it is a tensor of numbers which are all in the file, once and in order: no larger than the file."""
+def add_tensors(state: dict[str, Tensor], tensors: Any, source: Path) -> None:
+    """Add the parameters among a file's `tensors` to `state` by our names. Raises: FormatError."""
+    if not isinstance(tensors, dict):
+        raise FormatError("not_tensors", path=source)
+    for name, tensor in tensors.items():
+        ours = our_name(name) if isinstance(name, str) else None
+        if not isinstance(name, str) or not (ours is None or _is_plain(tensor)):
+            raise FormatError("not_tensors", path=source)
+        if ours in state:
+            raise FormatError("duplicate_tensor", path=source, tensor=name)
+        if ours is not None:
+            state[ours] = tensor
+
+
+def _is_plain(tensor: Any) -> bool:
+    """Return whether it is a tensor of floats that are all in the file: no larger than the file itself."""
     return (
         isinstance(tensor, Tensor)
         and not tensor.is_nested
@@ -68,62 +97,54 @@ def is_plain(tensor: Any) -> bool:
     )
 
 
-def drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
-    """Take `lm_head.weight` out, which GPT-2 shares with the embedding. Raises: FormatError if it is another one."""
-    head = state.pop("lm_head.weight", None)
-    if head is not None and "wte.weight" in state and not _is_same(head, state["wte.weight"]):
-        raise FormatError(
-            f"{source}: lm_head.weight differs from wte.weight",
-            "GPT-2's output head is its token embedding; a network with a head of its own cannot be imported",
-        )
+def transposed(name: str, tensor: Tensor) -> Tensor:
+    """Return a view of a layer's matrix, transposed; embeddings and vectors stay unchanged. `name` is ours.
 
-
-def _is_same(a: Tensor, b: Tensor) -> bool:
-    """NaN is like NaN here, and the type may differ: what has diverged, or was rounded, may be tied all the same."""
-    if a.shape != b.shape:
-        return False
-    if a.dtype == b.dtype and torch.equal(a, b):  # without the memory that the other way takes
-        return True
-    return torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True)
-
-
-def turned(name: str, tensor: Tensor) -> Tensor:
-    """A matrix of a layer the other way round, as a view; embeddings and vectors as they are. `name` is ours.
-
-    GPT-2 and nudge store [n_in, n_out], torch.nn.Linear and with it nanoGPT and llm.c [n_out, n_in].
+    GPT-2 and nudge store [n_in, n_out]; torch.nn.Linear, and with it nanoGPT and llm.c, [n_out, n_in].
     """
     return tensor.t() if tensor.dim() == 2 and name.startswith("blocks.") else tensor
 
 
-def check_parameters(
-    config: ModelConfig, state: Mapping[str, Tensor], source: Path, *, asked_by: str, their_name: Callable[[str], str]
-) -> list[str]:
-    """Every parameter is there in its shape, and nothing else. Returns their names in the network's order.
+def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, *, sizes_in: str) -> dict[str, Tensor]:
+    """Check that the parameters are complete, and return them as float32 in the network's order.
 
-    `asked_by` is what gave the sizes. Raises: FormatError.
+    `sizes_in` is where the sizes came from, for the error. Raises: FormatError.
     """
-
-    def require(name: str, shape: tuple[int, ...]) -> None:
-        if name not in state:
-            raise FormatError(
-                f"{source}: {their_name(name)} is missing", "the weights are incomplete: fetch them again"
-            )
-        if tuple(state[name].shape) != shape:
-            raise FormatError(
-                f"{source}: {their_name(name)} has shape {list(state[name].shape)}, {asked_by} asks for {list(shape)}"
-            )
-
-    # These three first: they bound what is built below, whatever hostile sizes ask for.
-    require("wte.weight", (config.vocab_size, config.n_embd))
-    require("wpe.weight", (config.block_size, config.n_embd))
+    _drop_tied_head(state, source)
+    # These two first: they bound what is built below, whatever sizes a hostile file gives.
+    _require(state, "wte.weight", [config.vocab_size, config.n_embd], source, sizes_in)
+    _require(state, "wpe.weight", [config.block_size, config.n_embd], source, sizes_in)
     n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     if n_layer != config.n_layer:
-        raise FormatError(f"{source}: {asked_by} says n_layer {config.n_layer}, the weights have {n_layer} layers")
+        raise FormatError("other_n_layer", path=source, sizes_in=sizes_in, expected=config.n_layer, got=n_layer)
     with torch.device("meta"):
         expected = GPT(config).state_dict()
     for name, parameter in expected.items():
-        require(name, tuple(parameter.shape))
-    unknown = sorted(state.keys() - expected.keys())
-    if unknown:
-        raise FormatError(f"{source} holds {len(unknown)} tensors that GPT-2 does not have, the first is {unknown[0]}")
-    return list(expected)
+        _require(state, name, list(parameter.shape), source, sizes_in)
+    if unknown := sorted(state.keys() - expected.keys()):
+        raise FormatError("unknown_tensors", path=source, n=len(unknown), first=unknown[0])
+    return {name: state[name].to(torch.float32).contiguous() for name in expected}
+
+
+def _require(state: Mapping[str, Tensor], name: str, shape: list[int], source: Path, sizes_in: str) -> None:
+    tensor = hf_name(name)
+    if name not in state:
+        raise FormatError("missing_tensor", path=source, tensor=tensor)
+    if (got := list(state[name].shape)) != shape:
+        raise FormatError("wrong_shape", path=source, tensor=tensor, got=got, sizes_in=sizes_in, expected=shape)
+
+
+def _drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
+    """Remove `lm_head.weight`, which GPT-2 shares with the embedding. Raises: FormatError if the two differ."""
+    head = state.pop("lm_head.weight", None)
+    if head is not None and "wte.weight" in state and not _is_same(head, state["wte.weight"]):
+        raise FormatError("untied_head", path=source)
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    """Return whether the values are equal, NaN to NaN and across types: a diverged or rounded head may be tied too."""
+    if a.shape != b.shape:
+        return False
+    if a.dtype == b.dtype and torch.equal(a, b):  # the other way copies both
+        return True
+    return torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True)

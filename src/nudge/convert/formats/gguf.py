@@ -1,7 +1,7 @@
-"""GGUF, the one file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
+"""GGUF, the single file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
 
-    wte.weight                   ->  token_embd.weight      (without an output.weight it is the head, too)
-    blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  (ours is [n_in, n_out], theirs [n_out, n_in])
+    wte.weight                   ->  token_embd.weight      (also the head, as there is no output.weight)
+    blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  ([n_in, n_out] here, [n_out, n_in] there)
 
 Source: ggml/docs/gguf.md and llama.cpp/src/llama-vocab.cpp.
 """
@@ -15,16 +15,9 @@ from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.convert.formats import require_gpt2
-from nudge.convert.formats.tokenizer_json import with_names
-from nudge.data import bpe, published_vocab
-from nudge.data.tokenizer import (
-    CL100K_PATTERN,
-    GPT2_PATTERN,
-    BpeTokenizer,
-    ByteTokenizer,
-    CharTokenizer,
-    Tokenizer,
-)
+from nudge.convert.formats.tokenizer_json import spelled, with_names
+from nudge.data import bpe
+from nudge.data.tokenizer import CL100K_PATTERN, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError, MachineError
 
 # What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.
@@ -35,9 +28,9 @@ _NORMS = {"ln_1": "attn_norm", "ln_2": "ffn_norm"}
 _LINEARS = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 _MATRICES = tuple(f"{name}.weight" for name in ("token_embd", *_LINEARS.values()))
 
-# The names under which llama.cpp knows how text is split before bytes are merged. For cl100k it is that of the original
-# pattern. The one here takes the white space that ends a text in one piece, which changes no id: no token of cl100k
-# goes on with spaces after its last newline, so no merge crosses the place where the original splits.
+# llama.cpp's names for the ways to split text before bytes are merged. The name for cl100k is that of the original
+# pattern. Ours takes the white space at the end of a text in one piece, which changes no id: no token of cl100k has
+# spaces after its last newline, so no merge crosses the place where the original splits.
 _SPLITS = {GPT2_PATTERN: "gpt-2", bpe.PATTERN: "llama-bpe", CL100K_PATTERN: "llama-bpe"}
 _NO_MERGE = "\ufffd \ufffd"  # llama.cpp wants at least one; these two stand for no byte, so they never meet
 _SPACE = "\u2581"  # how llama.cpp spells a space where tokens are not made of bytes
@@ -51,35 +44,26 @@ def write(
     *,
     dtype: str = "float32",
 ) -> None:
-    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file knows ids only.
+    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file has ids only.
 
     Rows of the embedding beyond the tokenizer are left out: they stand for no text, and nudge never draws them.
-    Raises: FormatError if it is no GPT-2, or llama.cpp cannot follow its tokenizer exactly; MachineError without the
+    Raises: FormatError if it is not a GPT-2, or llama.cpp cannot reproduce its tokenizer; MachineError without the
     package gguf; OSError.
     """
     require_gpt2(config)
     if dtype == "q8_0" and config.n_embd % _Q8_0_GROUP:
-        raise FormatError(
-            f"q8_0 scales {_Q8_0_GROUP} weights together, and n_embd {config.n_embd} is not divisible by that",
-            "--dtype bfloat16 or float32",
-        )
+        raise FormatError("q8_0_width", group=_Q8_0_GROUP, n_embd=config.n_embd)
     try:
         import gguf
     except ImportError:
-        raise MachineError("GGUF needs a package that is not installed", "pip install 'nudge-lm[formats]'") from None
+        raise MachineError("gguf_not_installed") from None
+    n_rows = config.vocab_size if tokenizer is None else tokenizer.vocab_size
     out = gguf.GGUFWriter(path, "gpt2")
     out.add_type("model")
     out.add_name(path.stem)
     out.add_file_type(gguf.LlamaFileType["ALL_F32" if dtype == "float32" else f"MOSTLY_{DTYPES[dtype]}"])
     out.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    out.add_block_count(config.n_layer)
-    out.add_context_length(config.block_size)
-    out.add_embedding_length(config.n_embd)
-    out.add_feed_forward_length(4 * config.n_embd)
-    out.add_head_count(config.n_head)
-    out.add_layer_norm_eps(1e-5)
-    n_rows = config.vocab_size if tokenizer is None else tokenizer.vocab_size
-    out.add_vocab_size(n_rows)
+    _add_sizes(out, config, n_rows)
     if tokenizer is None:
         out.add_tokenizer_model("none")
     else:
@@ -93,7 +77,7 @@ def write(
         out.write_header_to_file()
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
-        for name, tensor in tensors.items():  # converted one at a time, so that no second network is held
+        for name, tensor in tensors.items():  # converted one at a time, so that memory holds no second network
             values = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
             out.write_tensor_data(gguf.quantize(values, types[name]))
     finally:
@@ -101,68 +85,65 @@ def write(
 
 
 def modelfile(path: Path, config: ModelConfig) -> str:
-    """What `ollama create NAME -f Modelfile` reads; without its second line Ollama asks for a context of thousands."""
+    """Return what `ollama create NAME -f Modelfile` reads. Without num_ctx Ollama asks for a context of thousands."""
     return f"FROM ./{path.name}\nPARAMETER num_ctx {config.block_size}\n"
 
 
+def _add_sizes(out: Any, config: ModelConfig, n_rows: int) -> None:
+    out.add_block_count(config.n_layer)
+    out.add_context_length(config.block_size)
+    out.add_embedding_length(config.n_embd)
+    out.add_feed_forward_length(4 * config.n_embd)
+    out.add_head_count(config.n_head)
+    out.add_layer_norm_eps(1e-5)
+    out.add_vocab_size(n_rows)
+
+
 def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> Iterator[tuple[str, Tensor]]:
-    """Their names, and the tensors as they lie there."""
+    """Yield llama.cpp's name of each tensor, and the tensor as it is stored there."""
     yield "token_embd.weight", state["wte.weight"][:n_rows]
     yield "position_embd.weight", state["wpe.weight"]
     yield "output_norm.weight", state["ln_f.weight"]
     yield "output_norm.bias", state["ln_f.bias"]
     for layer in range(config.n_layer):
-        for ours, theirs in (_NORMS | _LINEARS).items():
+        for ours, stored_as in (_NORMS | _LINEARS).items():
             weight = state[f"blocks.{layer}.{ours}.weight"]
-            yield f"blk.{layer}.{theirs}.weight", weight.T if ours in _LINEARS else weight
-            yield f"blk.{layer}.{theirs}.bias", state[f"blocks.{layer}.{ours}.bias"]
+            yield f"blk.{layer}.{stored_as}.weight", weight.T if ours in _LINEARS else weight
+            yield f"blk.{layer}.{stored_as}.bias", state[f"blocks.{layer}.{ours}.bias"]
 
 
 def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:
-    match tokenizer:
-        case ByteTokenizer():
-            _add_byte_pairs(out, [bytes([byte]) for byte in range(256)], tokenizer, merges=[_NO_MERGE], split="gpt-2")
-        case BpeTokenizer(pattern=pattern) if pattern in _SPLITS:
-            pairs = published_vocab.merges(tokenizer.tokens)
-            merges = [f"{published_vocab.printable(left)} {published_vocab.printable(right)}" for left, right in pairs]
-            _add_byte_pairs(out, tokenizer.tokens, tokenizer, merges=merges, split=_SPLITS[pattern])
-        case CharTokenizer():
-            _add_characters(out, tokenizer)
-        case _:
-            raise FormatError(
-                f"llama.cpp does not know how the tokenizer {tokenizer.name} splits text",
-                "it knows the patterns of gpt2, cl100k and bpe-N; --to hf keeps any",
-            )
+    if isinstance(tokenizer, CharTokenizer):
+        _add_characters(out, tokenizer)
+    else:
+        _add_byte_level(out, tokenizer)
     out.add_bos_token_id(tokenizer.eot)
     out.add_eos_token_id(tokenizer.eot)
-    out.add_add_bos_token(True)  # a document starts with it, and so does what `nudge sample` reads
+    out.add_add_bos_token(True)  # as a document does, and what `nudge sample` reads
     out.add_add_eos_token(False)
 
 
-def _add_byte_pairs(
-    out: Any, tokens: Sequence[bytes], tokenizer: Tokenizer, *, merges: Sequence[str], split: str
-) -> None:
+def _add_byte_level(out: Any, tokenizer: Tokenizer) -> None:
+    pattern = tokenizer.pattern if isinstance(tokenizer, BpeTokenizer) else GPT2_PATTERN  # bytes have no merges
+    if pattern not in _SPLITS:
+        raise FormatError("gguf_split", tokenizer=tokenizer.name)
+    tokens, merges = spelled(tokenizer)
     out.add_tokenizer_model("gpt2")
-    out.add_tokenizer_pre(split)
-    out.add_token_merges(merges)
-    _add_tokens(out, [published_vocab.printable(token) for token in tokens], tokenizer)
+    out.add_tokenizer_pre(_SPLITS[pattern])
+    out.add_token_merges([" ".join(pair) for pair in merges] or [_NO_MERGE])
+    _add_tokens(out, tokens, tokenizer)
 
 
 def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
-    """As pieces of T5's kind, each a character, all equally likely: a text has one way to be cut into them.
+    """Write the characters as T5's pieces, all equally likely: there is one way to cut a text into them.
 
-    llama.cpp has to make something of a character that the vocabulary does not have: it becomes the end of text.
+    In llama.cpp a character that the vocabulary lacks becomes the end of text.
     """
     if not tokenizer.has_eot:
-        raise FormatError(
-            "llama.cpp needs a token that ends a text, and this vocabulary of characters has none", "--to hf"
-        )
+        raise FormatError("gguf_no_eot")
     unfit = next((c for c in tokenizer.characters if c in ("\0", _SPACE) or "\ud800" <= c <= "\udfff"), None)
     if unfit is not None:
-        raise FormatError(
-            f"llama.cpp has no token for the character U+{ord(unfit):04X} of this vocabulary",
-            "--tokenizer bytes or bpe-N can be exported, whatever the text",
-        )
+        raise FormatError("gguf_character", code=ord(unfit))
     out.add_tokenizer_model("t5")
     out.add_unk_token_id(tokenizer.eot)
     out.add_add_space_prefix(False)
@@ -171,11 +152,11 @@ def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
     _add_tokens(out, [_SPACE if c == " " else c for c in tokenizer.characters], tokenizer)
 
 
-def _add_tokens(out: Any, spelled: Sequence[str], tokenizer: Tokenizer) -> None:
+def _add_tokens(out: Any, tokens: Sequence[str], tokenizer: Tokenizer) -> None:
     import gguf
 
     kinds = gguf.TokenType
     special = set(tokenizer.special.values())
-    beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(spelled), tokenizer.vocab_size)]
-    out.add_token_list(list(with_names(spelled, tokenizer, tokenizer.vocab_size)))
-    out.add_token_types([*[kinds.NORMAL] * len(spelled), *beyond])
+    beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(tokens), tokenizer.vocab_size)]
+    out.add_token_list(list(with_names(tokens, tokenizer, tokenizer.vocab_size)))
+    out.add_token_types([*[kinds.NORMAL] * len(tokens), *beyond])

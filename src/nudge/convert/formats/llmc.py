@@ -1,8 +1,8 @@
 """llm.c's checkpoint .bin, in and out: version 3 holds float32, version 5 bfloat16.
 
-256 int32: magic number, version, block_size, vocab_size, n_layer, n_head, n_embd, rows of wte; zeros. Then the
-parameters one kind after the other, each for all layers in turn. Its matrices are [n_out, n_in], the transpose of
-ours, and wte has rows of 0 below the vocabulary, up to a multiple of 128. Everything is little-endian.
+A header of 256 int32: magic number, version, block_size, vocab_size, n_layer, n_head, n_embd, rows of wte; zeros. Then
+the parameters, one kind after the other, each for all layers in turn. Its matrices are [n_out, n_in], the transpose of
+ours, and wte is padded with rows of 0 to a multiple of 128. Everything is little-endian.
 
 Source: llm.c's train_gpt2.py (write_model), train_gpt2.c and train_gpt2.cu (gpt2_build_from_checkpoint).
 """
@@ -16,49 +16,45 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, turned
+from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, transposed
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import FormatError
+from nudge.errors import FormatError, first_line
 from nudge.model.sizes import parameter_counts
 from nudge.util import files
 
 MAGIC = 20240326
-NAMES = {"float32": "model.bin", "bfloat16": "model_bf16.bin"}  # of an export; llm.c marks its own files like this
+NAMES = {"float32": "model.bin", "bfloat16": "model_bf16.bin"}  # of an export, as llm.c names its own
 _VERSIONS = {3: torch.float32, 5: torch.bfloat16}
 _HEADER = struct.Struct("<256i")
 _TOKENIZER_MAGIC, _TOKENIZER_VERSION = 20240328, 2
-_ROWS = 128  # wte's are padded to a multiple of it
+_ROWS = 128  # wte is padded to a multiple of it
 _PARTS = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 
 
 def is_checkpoint(head: bytes) -> bool:
-    """Whether a file that begins with these bytes says that it is one."""
+    """Return whether a file that begins with these bytes is one."""
     return head[:4] == struct.pack("<i", MAGIC)
 
 
 def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The sizes and the float32 weights by our names; the rows of wte below the vocabulary are cut off.
+    """Return the sizes and the float32 weights by our names, without the padding of wte.
 
-    Raises: FormatError if it is none, of another version, or its length is not what its sizes ask for.
+    Raises: FormatError if it is not one, has another version, or its length does not match its sizes.
     """
     try:
         with path.open("rb") as file:
             config, rows, dtype = _read_header(file.read(_HEADER.size), path)
             n_numbers = parameter_counts(config).total + (rows - config.vocab_size) * config.n_embd
             expected = _HEADER.size + n_numbers * dtype.itemsize
-            if (length := path.stat().st_size) != expected:
-                raise FormatError(
-                    f"{path} has {length:,} bytes, its sizes ask for {expected:,}",
-                    "it was cut short or is damaged: copy it again" if length < expected else "copy it again",
-                )
+            if (n_bytes := path.stat().st_size) != expected:
+                raise FormatError("wrong_length", path=path, got=n_bytes, expected=expected)
             state = {}
             for name, shape in _parameters(config, rows):
                 data = bytearray(file.read(shape.numel() * dtype.itemsize))
-                state[name] = turned(
-                    name, torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32)
-                ).contiguous()
+                values = torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32)
+                state[name] = transposed(name, values).contiguous()
     except OSError as error:
-        raise FormatError(f"{path} cannot be read: {error.strerror or error}", "copy it again") from error
+        raise FormatError("unreadable", path=path, error=error.strerror or first_line(error)) from error
     state["wte.weight"] = state["wte.weight"][: config.vocab_size].clone()
     return config, state
 
@@ -68,7 +64,7 @@ def write(
 ) -> None:
     """Fill `folder` with the checkpoint in that type, and with the tokenizer: llm.c's and ours.
 
-    Raises: FormatError if the network is no GPT-2; OSError.
+    Raises: FormatError if the network is not a GPT-2; OSError.
     """
     write_checkpoint(folder / NAMES[dtype], config, state, dtype=dtype)
     (folder / "gpt2_tokenizer.bin").write_bytes(_tokenizer_file(tokenizer))
@@ -76,7 +72,7 @@ def write(
 
 
 def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor], *, dtype: str = "float32") -> None:
-    """The checkpoint alone. Raises: FormatError if the network is no GPT-2; OSError."""
+    """Write the checkpoint alone. Raises: FormatError if the network is not a GPT-2; OSError."""
     require_gpt2(config)
     version, stored_as = next((v, kind) for v, kind in _VERSIONS.items() if str(kind) == f"torch.{dtype}")
     rows = -(-config.vocab_size // _ROWS) * _ROWS
@@ -84,7 +80,7 @@ def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor
     with files.atomic_writer(path) as file:
         file.write(_header(MAGIC, version, *sizes))
         for name, shape in _parameters(config, rows):
-            tensor = turned(name, state[name].detach().cpu()).to(stored_as)
+            tensor = transposed(name, state[name].detach().cpu()).to(stored_as)
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"
@@ -97,24 +93,21 @@ def _header(*values: int) -> bytes:
 
 def _read_header(head: bytes, path: Path) -> tuple[ModelConfig, int, torch.dtype]:
     if len(head) < _HEADER.size:
-        raise FormatError(f"{path} has {len(head):,} bytes, llm.c's header alone has {_HEADER.size:,}", "copy it again")
+        raise FormatError("wrong_length", path=path, got=len(head), expected=_HEADER.size)
     magic, version, block_size, vocab_size, n_layer, n_head, n_embd, rows, *_ = _HEADER.unpack(head)
     if magic != MAGIC:
-        raise FormatError(f"{path} begins with {magic}, a checkpoint of llm.c with {MAGIC}")
+        raise FormatError("not_llmc", path=path, got=magic, expected=MAGIC)
     if version not in _VERSIONS:
-        raise FormatError(
-            f"{path} has version {version}, expected 3 (float32) or 5 (bfloat16)",
-            "let llm.c of 2024 or later write it again: python train_gpt2.py",
-        )
+        raise FormatError("llmc_version", path=path, got=version)
     sizes = {"block_size": block_size, "vocab_size": vocab_size, "n_layer": n_layer, "n_head": n_head, "n_embd": n_embd}
     config = read_sizes(sizes, path)
     if rows < vocab_size:
-        raise FormatError(f"{path} has {rows:,} rows of tokens, its vocabulary is {vocab_size:,}", "copy it again")
+        raise FormatError("too_few_rows", path=path, got=rows, expected=vocab_size)
     return config, rows, _VERSIONS[version]
 
 
 def _parameters(config: ModelConfig, rows: int) -> Iterator[tuple[str, torch.Size]]:
-    """The parameters in the file's order, by our names, in the shapes that they have there."""
+    """Yield our name and the stored shape of each parameter in the file's order."""
     C = config.n_embd
     widths = {"attn.c_attn": (3 * C, C), "attn.c_proj": (C, C), "mlp.c_fc": (4 * C, C), "mlp.c_proj": (C, 4 * C)}
     yield "wte.weight", torch.Size((rows, C))
@@ -129,8 +122,8 @@ def _parameters(config: ModelConfig, rows: int) -> Iterator[tuple[str, torch.Siz
 
 
 def _tokenizer_file(tokenizer: Tokenizer) -> bytes:
-    """What llm.c prints its samples with: 256 int32, then the length and the bytes of each token, 1 to 255 of them."""
-    eot = (*tokenizer.opening, 0)[0]  # its samples begin with this token, which has to be one
+    """Return the file that llm.c prints its samples with: 256 int32, then length (1 to 255) and bytes of each token."""
+    eot = (*tokenizer.opening, 0)[0]  # its samples begin with this token, so there must be one
     head = (_TOKENIZER_MAGIC, _TOKENIZER_VERSION, tokenizer.vocab_size, eot)
     names = {id_: name.encode() for name, id_ in tokenizer.special.items()}
     texts = [(tokenizer.token_bytes(i) or names.get(i, b"?"))[:255] for i in range(tokenizer.vocab_size)]

@@ -2,14 +2,12 @@
 
     hf:HuggingFaceFW/fineweb-edu:sample-10BT        hf:HAERAE-HUB/KOREAN-WEBTEXT@train
 
-It is streamed by the library `datasets` (extra `hub`), in the order in which it lies there, until there are so many
-bytes of text as were asked for. They are kept in the cache as a .jsonl file that is named by the revision: preparing
-text reads it several times, and what is here needs no network any more. A folder of this machine that `datasets` can
-read (its own, or one of .parquet, .jsonl, .csv files) may stand in place of OWNER/NAME.
+The library `datasets` (extra `hub`) streams it in its own order, up to a number of bytes. The text is kept in the cache
+as a .jsonl file with the revision in its name: preparing reads it several times, and needs no network afterwards.
+OWNER/NAME may also be a local folder that `datasets` can read (its own, or one of .parquet, .jsonl, .csv files).
 """
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -18,27 +16,21 @@ from typing import Any
 
 import filelock
 
-from nudge.data.corpus import expand_user
-from nudge.data.shards import writing_to
+from nudge.data.corpus import expand_user, is_hub
+from nudge.data.manifest import key_of, writing_to
 from nudge.data.tokenizer import to_bytes
-from nudge.errors import DataError, MachineError, NudgeError, first_line, nearest
+from nudge.errors import DataError, MachineError, NudgeError, first_line
 from nudge.events import Preparing
 from nudge.util import files
 
-PREFIX = "hf:"
 TIMEOUT_S = 10
 _PATTERN = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
 
 
-def is_hub(path: str) -> bool:
-    """Whether a path is a name of the hub."""
-    return path.startswith(PREFIX)
-
-
 def fetch(paths: Sequence[str], field: str, n_bytes: int) -> Generator[Preparing, None, tuple[tuple[str, ...], str]]:
-    """The paths with a local file in place of each data set of the hub, and what there is to say of those.
+    """Return the paths with a local file in place of each data set of the hub, and a note with their revisions.
 
-    `n_bytes`: the most text to take of each, in bytes. Raises: DataError, MachineError.
+    `n_bytes`: the most text to take from each, in bytes. Raises: DataError, MachineError.
     """
     local, notes = [], []
     for path in paths:
@@ -52,24 +44,25 @@ def fetch(paths: Sequence[str], field: str, n_bytes: int) -> Generator[Preparing
 
 
 def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tuple[Path, str]]:
-    """The file with the first documents of a data set, streamed if there is none yet, and their revision."""
+    """Return a file with the first documents of a data set, streamed if there is none yet, and their revision."""
     match = _PATTERN.fullmatch(spec)
     if not match:
-        raise DataError(f"{spec} names no data set", "type hf:OWNER/NAME, or all of hf:OWNER/NAME:CONFIG@SPLIT")
+        raise DataError("bad_hub_path", path=spec)
     name, config, split = match["name"], match["config"], match["split"] or "train"
     folder = expand_user(name)
-    here = _state(folder) if folder.is_dir() else None
-    decisive = json.dumps([str(folder.resolve()) if here else name, config, split, field, n_bytes])
-    stem = f"{folder.name}-{hashlib.sha256(decisive.encode()).hexdigest()[:16]}"
+    is_here = folder.is_dir()
+    where = str(folder.resolve()) if is_here else name
+    stem = f"{folder.name}-{key_of([where, config, split, field, n_bytes])[:16]}"
     cache = files.cache_folder() / "hub"
     with writing_to(cache), filelock.FileLock(cache / f".{stem}.lock", thread_local=False):
-        kept = next(iter(sorted(cache.glob(f"{stem}-{here or '*'}.jsonl"))), None)
+        wanted = _state(folder) if is_here else "*"  # of the hub, any revision that was fetched before
+        kept = next(iter(sorted(cache.glob(f"{stem}-{wanted}.jsonl"))), None)
         if kept is None:
-            with _explained(spec, is_here=here is not None):
-                revision = here or _revision(name)
-                rows = _load(folder if here else name, config, split, None if here else revision)
+            with _explained(spec, is_here=is_here):
+                revision = wanted if is_here else _revision(name)
+                rows = _load(folder if is_here else name, config, split, None if is_here else revision)
             kept = cache / f"{stem}-{revision}.jsonl"
-            texts = _texts(rows, spec, field, is_here=here is not None)
+            texts = _texts(rows, spec, field, is_here=is_here)
             yield from _write(kept, texts, spec=spec, field=field, n_bytes=n_bytes)
     return kept, kept.stem.removeprefix(f"{stem}-")
 
@@ -77,7 +70,7 @@ def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tup
 def _write(
     path: Path, texts: Iterator[str], *, spec: str, field: str, n_bytes: int
 ) -> Generator[Preparing, None, None]:
-    """The first texts as a .jsonl file, which appears when it is whole."""
+    """Write the first texts to a .jsonl file, which appears when it is complete."""
     done = 0
     with files.atomic_writer(path) as out:
         for text in texts:
@@ -88,26 +81,22 @@ def _write(
             out.write(to_bytes(json.dumps({field: text}, ensure_ascii=False) + "\n"))
             yield Preparing(what="downloading", done=done, total=n_bytes)
         if not done:
-            raise DataError(f"{spec} gave no text within its first {n_bytes:,} bytes", "ask for more: data.hub_bytes")
+            raise DataError("no_hub_text", path=spec, n_bytes=n_bytes)
 
 
 def _texts(rows: Iterable[Any], spec: str, field: str, *, is_here: bool) -> Iterator[str]:
-    """The texts that are not empty."""
+    """Yield the texts that are not empty."""
     with _explained(spec, is_here=is_here):
         for row in rows:
             text = row.get(field)
             if field not in row or not isinstance(text, str | None):
-                names = [name for name, inner in row.items() if isinstance(inner, str)]
-                raise DataError(
-                    f"{spec} has no column of text '{field}'; its columns are {', '.join(row)}",
-                    f"name the column of the text with --field: {nearest(field, names)}" if names else "take another",
-                )
+                raise DataError("no_field", place=spec, field=field, names=", ".join(row))
             if text:
                 yield text
 
 
 def _load(name: str | Path, config: str | None, split: str, revision: str | None) -> Iterable[Any]:
-    """The rows of a data set in its own order."""
+    """Return the rows of a data set in its own order."""
     import datasets
 
     datasets.disable_progress_bars()  # the command has one
@@ -121,34 +110,31 @@ def _load(name: str | Path, config: str | None, split: str, revision: str | None
 def _revision(name: str) -> str:
     import huggingface_hub
 
-    # Asked first, because only this call keeps to a timeout: a silent network must not hang a command.
+    # Called before `datasets`, which has no timeout: a silent network must not hang a command.
     return str(huggingface_hub.HfApi().dataset_info(name, timeout=TIMEOUT_S).sha)
 
 
 def _state(folder: Path) -> str:
-    """Changes when a file of a folder does."""
+    """Return a digest that changes when a file of the folder does."""
     listed = [
         (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and (stat := path.stat())
     ]
-    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+    return key_of(listed)[:16]
 
 
 @contextlib.contextmanager
 def _explained(spec: str, *, is_here: bool) -> Iterator[None]:
-    """Turn whatever the libraries raise into one line."""
+    """Turn whatever the libraries raise into an error of one line."""
     try:
         yield
     except NudgeError:
         raise
     except ModuleNotFoundError as error:
-        raise MachineError(f"{spec} needs the library {error.name}", "pip install 'nudge-lm[hub]'") from error
-    except Exception as error:  # of several libraries, without a common parent: whatever it was, nothing came
-        said = first_line(error)[:300]
+        raise MachineError("no_library", what=spec, library=error.name, extra="hub") from error
+    except Exception as error:  # of several libraries, without a common base class
+        reason = first_line(error)[:300]
         if is_here:
-            raise DataError(f"the library datasets cannot read {spec}: {said}", "check the folder") from error
-        raise MachineError(
-            f"fetching {spec} from the Hugging Face Hub failed: {said}",
-            "check the name and the network; or download its files elsewhere and give them: --data FILE.parquet",
-        ) from error
+            raise DataError("unreadable_dataset", path=spec, error=reason) from error
+        raise MachineError("hub_failed", path=spec, error=reason) from error

@@ -1,7 +1,7 @@
-"""nanoGPT's meta.pkl: the characters of a data set, beside its train.bin; in and out.
+"""nanoGPT's meta.pkl, the characters of a data set beside its train.bin: reading and writing it.
 
-A pickle can run code when it is loaded. This reader lets it build dictionaries, lists, texts and numbers, which needs
-no name of Python's, and refuses one that names anything.
+A pickle can run code when it is loaded. This reader lets it build dictionaries, lists, strings and numbers, which need
+no import, and refuses one that imports anything.
 Source: nanoGPT, data/shakespeare_char/prepare.py.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from nudge.data.tokenizer import EOT, CharTokenizer
-from nudge.errors import TokenizerError
+from nudge.errors import TokenizerError, first_line
 from nudge.util import files
 
 NAME = "meta.pkl"
@@ -19,9 +19,9 @@ _MOST_BYTES = 1 << 25  # all characters there are, twice
 
 
 def read(path: Path) -> CharTokenizer:
-    """The vocabulary of a meta.pkl; it has an end of text only if its last token is spelled like one.
+    """Return the vocabulary of a meta.pkl; it has an end of text only if its last token is spelled like one.
 
-    Raises: TokenizerError for a file that is missing, damaged, dangerous, or of anything but characters in order.
+    Raises: TokenizerError for a file that is missing, damaged, dangerous, or holds anything but characters in order.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -30,28 +30,17 @@ def read(path: Path) -> CharTokenizer:
         texts = [meta["itos"][token] for token in range(len(meta["itos"]))]
         consistent = meta["stoi"] == {text: token for token, text in enumerate(texts)}
     except OSError as error:
-        raise TokenizerError(
-            f"cannot read {path}: {error.strerror}", "nanoGPT keeps it beside its train.bin"
-        ) from error
+        raise TokenizerError("unreadable", path=path, error=error.strerror) from error
     except _RefusedError as error:
-        raise TokenizerError(
-            f"{path} was refused: it names {error}, so that it could run code when loaded",
-            "nanoGPT's own holds characters and their numbers only: let its prepare.py write it again",
-        ) from error
-    except Exception as error:  # damaged bytes make the unpickler stumble in every way there is
-        raise TokenizerError(
-            f"{path} is not a meta.pkl of nanoGPT: {error}", "let nanoGPT's prepare.py write it again"
-        ) from error
+        raise TokenizerError("unsafe_meta", path=path, name=str(error)) from error
+    except Exception as error:  # damaged bytes make the unpickler raise anything
+        raise TokenizerError("not_meta", path=path, error=first_line(error)) from error
     has_eot = texts[-1:] == [EOT]
     characters = texts[:-1] if has_eot else texts
     if not consistent or not characters or any(not isinstance(text, str) or len(text) != 1 for text in characters):
-        raise TokenizerError(
-            f"{path}: its tokens are not single characters", "nudge knows nanoGPT's sets of characters"
-        )
+        raise TokenizerError("not_characters", path=path)
     if characters != sorted(characters):
-        raise TokenizerError(
-            f"{path}: its characters are not in the order of their code points", "nanoGPT's prepare.py sorts them"
-        )
+        raise TokenizerError("unsorted_characters", path=path)
     return CharTokenizer(characters, has_eot=has_eot)
 
 
@@ -68,7 +57,7 @@ def write(path: Path, tokenizer: CharTokenizer) -> None:
 
 
 class _RefusedError(Exception):
-    """The pickle names something of Python's, which a dictionary of characters never does."""
+    """The pickle imports something, which a dictionary of characters never does."""
 
 
 class _PlainUnpickler(pickle.Unpickler):

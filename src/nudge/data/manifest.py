@@ -1,0 +1,208 @@
+"""The manifest of a prepared folder: what the folder holds, and where that came from.
+
+It also names the folder by a key, and locks it while one process fills it.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+
+from nudge.data.tokenizer import Tokenizer
+from nudge.errors import DataError, MachineError, first_line
+from nudge.util import files
+
+FORMAT = "nudge shards 1"
+
+SplitName = Literal["train", "val"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the tokens of a shard are in a file of another program, which is only ever read."""
+
+    path: str
+    first_byte: int
+    bytes_per_token: int
+    file_bytes: int
+    modified_ns: int  # with the size, shows whether the file has changed since it was checked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A file of tokens, and the index of document ends beside it."""
+
+    file: str  # with a `place` there is no such file, only its index
+    n_tokens: int
+    n_documents: int  # that end in it
+    text_bytes: int
+    sha256: str
+    ends_sha256: str
+    place: Place | None = None  # None: in `file`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitManifest:
+    """The training or the validation split. `text_tokens` leaves out the token that starts each document."""
+
+    n_tokens: int
+    n_documents: int
+    text_tokens: int
+    text_bytes: int
+    shards: tuple[Shard, ...]
+
+    @classmethod
+    def of(cls, shards: Sequence[Shard]) -> "SplitManifest":
+        """Return the sums over shards."""
+        n_tokens, n_documents = sum(shard.n_tokens for shard in shards), sum(shard.n_documents for shard in shards)
+        return cls(
+            n_tokens=n_tokens,
+            n_documents=n_documents,
+            text_tokens=n_tokens - n_documents,
+            text_bytes=sum(shard.text_bytes for shard in shards),
+            shards=tuple(shards),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the text came from."""
+
+    paths: tuple[str, ...]  # as the user typed them; empty: the standard library of Python
+    n_files: int
+    n_bytes: int
+    sha256: str  # over the SHA-256 of each file, in order
+    suffixes: tuple[str, ...]
+    note: str | None = None  # anything else worth knowing about it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Examples of one length, one after another, in place of documents."""
+
+    n_tokens: int
+    n_given: int  # the first tokens: the question, which cannot be predicted, so these are no targets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The content of manifest.json. `key` stands for text, tokenizer and split: the same key, the same tokens."""
+
+    key: str
+    tokenizer: str
+    tokenizer_sha256: str
+    vocab_size: int
+    val_share: float
+    source: Source
+    train: SplitManifest
+    val: SplitManifest
+    versions: dict[str, str]
+    records: Records | None = None  # None: documents
+
+    def save(self, path: Path) -> None:
+        files.write_json(path, {"format": FORMAT, **asdict(self, dict_factory=_without_none)})
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    key: str,
+    tokenizer: Tokenizer,
+    val_share: float,
+    source: Source,
+    shards: dict[SplitName, list[Shard]],
+    records: Records | None = None,
+) -> None:
+    """Write the manifest of a folder that has all its other files, which finishes it."""
+    Manifest(
+        key=key,
+        tokenizer=tokenizer.name,
+        tokenizer_sha256=tokenizer.sha256,
+        vocab_size=tokenizer.vocab_size,
+        val_share=val_share,
+        source=source,
+        train=SplitManifest.of(shards["train"]),
+        val=SplitManifest.of(shards["val"]),
+        versions={name: version(name) for name in ("nudge-lm", "tiktoken", "tokenizers")}
+        | {"python": platform.python_version()},
+        records=records,
+    ).save(folder / "manifest.json")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read manifest.json. Raises: DataError if it is missing, not one of nudge or contradicts itself."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise DataError("not_prepared", folder=folder)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if value.pop("format") != FORMAT:
+            raise ValueError(f"its format is not '{FORMAT}'")
+        manifest = _from_json(value)
+        if not (_adds_up(manifest.train, manifest.records) and _adds_up(manifest.val, manifest.records)):
+            raise ValueError("its counts contradict each other")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError("bad_manifest", path=path, folder=folder, error=first_line(error)) from error
+    return manifest
+
+
+def _from_json(value: dict[str, Any]) -> Manifest:
+    """Build the manifest from plain JSON values. Raises: KeyError or TypeError if they do not fit."""
+    for name in ("train", "val"):
+        shards = []
+        for shard in value[name]["shards"]:
+            place = Place(**shard["place"]) if shard.get("place") else None
+            shards.append(Shard(**{**shard, "place": place}))
+        value[name] = SplitManifest(**{**value[name], "shards": tuple(shards)})
+    source = value["source"]
+    value["source"] = Source(**{**source, "paths": tuple(source["paths"]), "suffixes": tuple(source["suffixes"])})
+    if value.get("records") is not None:
+        value["records"] = Records(**value["records"])
+    return Manifest(**value)
+
+
+def _adds_up(split: SplitManifest, records: Records | None) -> bool:
+    """Return whether the counts of a split are the sums over its shards, and it holds whole records."""
+    if records and not (1 <= records.n_given < records.n_tokens and split.n_tokens % records.n_tokens == 0):
+        return False
+    return split.n_tokens >= 1 and split == SplitManifest.of(split.shards)
+
+
+def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if value is not None}
+
+
+def key_of(decisive: Any) -> str:
+    """Return the SHA-256 of JSON values: a name for the tokens that these values decide."""
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked_folder(key: str, out: Path | None) -> Iterator[Path]:
+    """Yield the folder for the tokens of `key`, locked for this process: `out`, or one in the user's cache.
+
+    It may be finished already: then it holds a manifest.json.
+    Raises: DataError if it holds other tokens; MachineError if it cannot be written.
+    """
+    folder = out or files.cache_folder() / "datasets" / key[:16]
+    with writing_to(folder), filelock.FileLock(folder / ".lock", thread_local=False):
+        if (folder / "manifest.json").exists() and read_manifest(folder).key != key:
+            raise DataError("other_tokens", folder=folder)
+        yield folder
+
+
+@contextlib.contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Make a folder, and turn a full disk or a missing permission into a MachineError that names it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise MachineError("unwritable", folder=folder, error=error.strerror) from error
