@@ -173,11 +173,11 @@ def test_missed_thresholds_end_with_1(typed: Any, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("nudge plan --tokens=-5", "too_few_tokens"),
-        ("nudge plan --tokens 0", "too_few_tokens"),
+        ("nudge plan --tokens=-5", "below_minimum"),
+        ("nudge plan --tokens 0", "below_minimum"),
         ("nudge plan --gpu h10", "unknown_gpu"),
         ("nudge plan --price 3", "price_without_date"),
-        ("nudge plan --count 0", "gpu_count_below_1"),
+        ("nudge plan --count 0", "below_minimum"),
         ("nudge plan --budget 0", "budget_not_positive"),
         ("nudge plan gpt2_xl --budget 0.001", "budget_below_one_update"),
         ("nudge plan --hours=-1", "hours_not_positive"),

@@ -403,14 +403,14 @@ def test_the_lectures_table_of_models():
 @pytest.mark.parametrize(
     ("options", "code", "values"),
     [
-        ({"tokens": 0}, "too_few_tokens", {"tokens": 0}),
-        ({"tokens": -5}, "too_few_tokens", {"tokens": -5}),
+        ({"tokens": 0}, "below_minimum", {"name": "tokens", "got": 0}),
+        ({"tokens": -5}, "below_minimum", {"name": "tokens", "got": -5}),
         ({"tokens": 10**400}, "too_many_tokens", {}),
         ({"dtype": "int3"}, "unknown_choice", {"key": "dtype", "value": "int3"}),
         ({"layout": "sharp"}, "unknown_choice", {"key": "layout", "value": "sharp"}),
         ({"recompute": "maybe"}, "recompute_not_bool", {"value": "maybe"}),
-        ({"count": 0}, "gpu_count_below_1", {"count": 0}),
-        ({"count": -2}, "gpu_count_below_1", {"count": -2}),
+        ({"count": 0}, "below_minimum", {"name": "count", "got": 0}),
+        ({"count": -2}, "below_minimum", {"name": "count", "got": -2}),
         ({"count": 513}, "too_many_gpus", {"sequences": 512}),
         ({"micro_batch": 0}, "micro_batch_per_gpu", {"size": 0}),
         ({"micro_batch": 7}, "micro_batch_per_gpu", {"size": 7, "sequences": 64}),

@@ -149,7 +149,7 @@ def test_what_is_asked_wrongly_is_refused():
     assert (error.value.code, error.value.values["device"]) == ("config.no_published_speed", "cpu")
     with pytest.raises(ConfigError) as error:
         speed(model, device("h100"), 0)
-    assert (error.value.code, error.value.values["count"]) == ("config.gpu_count_below_1", 0)
+    assert (error.value.code, error.value.values["got"]) == ("config.below_minimum", 0)
     with pytest.raises(ConfigError) as error:
         speed(model, device("h100"), kind="compield")  # type: ignore[arg-type]
     assert error.value.code == "config.unknown_choice"

@@ -214,7 +214,7 @@ def _tokens(tokens: int | str | None, config: configs.Config) -> int:
 def check_tokens(tokens: float) -> None:
     """Raises: ConfigError for a number of tokens that no run can have."""
     if tokens < 1:
-        raise ConfigError("too_few_tokens", tokens=tokens)
+        raise ConfigError("below_minimum", name="tokens", least=1, got=tokens)
     if tokens > MOST_TOKENS:
         raise ConfigError("too_many_tokens", most=MOST_TOKENS)
 
@@ -293,7 +293,7 @@ def _check(ask: Ask) -> None:
     sequences = ask.batch_tokens // ask.model.block_size
     check_tokens(ask.tokens)
     if ask.count < 1:
-        raise ConfigError("gpu_count_below_1", count=ask.count)
+        raise ConfigError("below_minimum", name="count", least=1, got=ask.count)
     if ask.count > sequences:
         raise ConfigError("too_many_gpus", recipe=ask.recipe, sequences=sequences, count=ask.count)
     if ask.layout == "shard" and ask.count == 1:

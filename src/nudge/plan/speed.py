@@ -130,7 +130,7 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
     if kind not in get_args(Kind):
         raise ConfigError("unknown_choice", key="kind", value=kind, closest=nearest(kind, get_args(Kind)))
     if count < 1:
-        raise ConfigError("gpu_count_below_1", count=count)
+        raise ConfigError("below_minimum", name="count", least=1, got=count)
     token = network(model)
     mfu = _predict(_calibrated(), token, device, _terms(device.name, count, kind, code))
     spread, doubts = _doubts(token, device)
