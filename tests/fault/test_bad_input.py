@@ -189,7 +189,7 @@ def test_damaged_checkpoints_fall_back(run: Path, fails: Failure, capsys: pytest
     newest.write_bytes(content)
     assert "SHA-256" in fails("sample", str(newest)).message
     run_ok("sample", str(run), "--max-tokens", "3")
-    assert "step_00000060.pt passed over" in capsys.readouterr().err
+    assert "step_00000060.pt skipped" in capsys.readouterr().err
     run_ok("resume", str(run), "--json")
     assert checkpoint.newest(RunFolder(run)).step == 60
     for path in (run / "checkpoints").glob("*.pt"):

@@ -441,7 +441,7 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
         checkpoint.read(path)
     before = checkpoint.newest(folder)
     assert before.step == 8
-    assert "passed over" in before.notes[0]
+    assert "skipped" in before.notes[0]
     (path / checkpoint.PARTS).unlink()
     with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
         checkpoint.read(path)

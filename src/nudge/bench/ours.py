@@ -1,4 +1,4 @@
-"""What of nudge is measured: the same functions that its commands call, each behind one small face."""
+"""The parts of nudge that are measured: the functions that its commands call, each behind a small interface."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -22,14 +22,14 @@ from nudge.train.update import make_update
 
 
 def fitted(config: Config) -> Config:
-    """The config as `nudge train` fixes it on this machine: device, dtype, threads, update and sequences per pass."""
+    """Return the config as `nudge train` resolves it here: device, dtype, threads, update and sequences per pass."""
     return resolve_machine(config, probe(config.machine, config.model))
 
 
 def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
-    """One full update of a fresh network from tokens, targets [B, T] on its device: forward, backward, clip, optimizer.
+    """Return a full update of a new network by tokens, targets [B, T]: forward, backward, clip, optimizer.
 
-    `config` is fitted. The update returns its loss, on the device.
+    `config` is fitted. Tensors and the returned loss are on its device.
     """
     network = GPT(config.model)
     init_weights(network, config.seed)
@@ -50,9 +50,9 @@ def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:
-    """A way to begin a new context: what it returns reads ids [B, T] and gives the logits [B, V] of the next token.
+    """Return a function that begins a new context and returns a reader: ids [B, T] -> logits [B, V] of the next token.
 
-    Raises: NotImplementedError for what cannot be had here; the text says why.
+    Raises: NotImplementedError, with the reason, if this decoder cannot run here.
     """
     weights, note = take_over(network, dtype)
     if weights is None and (batch > 1 or dtype == "int8"):
@@ -77,7 +77,7 @@ def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[],
 
 
 def encoder(tokenizer: Tokenizer, threads: int) -> Callable[[Sequence[str]], Iterable[npt.NDArray[np.uint32]]]:
-    """Text to ids as `nudge data prepare` does it; each document begins with the end-of-text token."""
+    """Return the encoder of `nudge data prepare`; each document begins with the end-of-text token."""
     pool, of_thread = ThreadPoolExecutor(threads), threading.local()
 
     def encode_group(group: Group) -> npt.NDArray[np.uint32]:

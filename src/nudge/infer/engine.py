@@ -47,7 +47,7 @@ DEFAULT = SampleConfig(max_tokens=DEFAULT_MAX_TOKENS, top_k=None)
 class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
-    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were passed over, a checkpoint
+    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were skipped, a checkpoint
     that is not verified, why decoding is not as fast as it can be. `weights` are for the fast decoder of a CPU; without
     them the plain network decodes.
     """
