@@ -34,35 +34,37 @@ def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytes
     def type_in(line: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(shlex.split(line)[1:])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
 
     return type_in
 
 
 def test_alone_it_answers_time_money_and_memory_first(typed: Any):
-    code, said, _ = typed("nudge plan")
+    code, printed, _ = typed("nudge plan")
     assert code == 0
-    assert "gpt2_small on 8 x NVIDIA H100 SXM 80 GB" in said.splitlines()[0]
+    assert "gpt2_small on 8 x NVIDIA H100 SXM 80 GB" in printed.splitlines()[0]
     for name, unit in (("time", " min"), ("money", r"\$\d+\.\d\d"), ("memory", " GB"), ("loss", "not a forecast")):
-        assert re.search(rf"^  {name} .*{unit}", "\n".join(said.splitlines()[:7]), re.M)
+        assert re.search(rf"^  {name} .*{unit}", "\n".join(printed.splitlines()[:7]), re.M)
     for part in ("Memory", "Where it comes from", "The same run on other machines", "If you change one thing", "Next"):
-        assert re.search(rf"^{part}", said, re.M)
+        assert re.search(rf"^{part}", printed, re.M)
 
 
 def on_a_terminal(*args: str, columns: int) -> str:
     """What `nudge plan` shows on a terminal of that width, without its colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
+    controller, terminal_fd = pty.openpty()
+    fcntl.ioctl(terminal_fd, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
     terminal = {**os.environ, "TERM": "xterm-256color"}
-    with subprocess.Popen([sys.executable, "-m", "nudge", "plan", *args], stdout=theirs, stdin=theirs, env=terminal):
-        os.close(theirs)
-        said = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nudge", "plan", *args], stdout=terminal_fd, stdin=terminal_fd, env=terminal
+    ):
+        os.close(terminal_fd)
+        printed = b""
         with contextlib.suppress(OSError):  # the other end is closed
-            while read := os.read(ours, 65536):
-                said += read
-    os.close(ours)
-    return re.sub(r"\x1b\[[\d;]*m", "", said.decode()).replace("\r", "")
+            while read := os.read(controller, 65536):
+                printed += read
+    os.close(controller)
+    return re.sub(r"\x1b\[[\d;]*m", "", printed.decode()).replace("\r", "")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +106,9 @@ def test_no_torch_is_loaded():
     ],
 )
 def test_questions_and_the_first_line_of_their_answers(typed: Any, line: str, first: str):
-    code, said, _ = typed(line)
+    code, printed, _ = typed(line)
     assert code == 0
-    assert said.startswith(first)
+    assert printed.startswith(first)
 
 
 def test_the_answer_is_a_sentence(typed: Any):
@@ -118,21 +120,21 @@ def test_the_answer_is_a_sentence(typed: Any):
 
 
 def test_a_price_of_ones_own_is_shown_with_its_date(typed: Any):
-    said = typed("nudge plan --gpu t4 --price 0.35@2026-11-20")[1]
-    assert "at $0.35 per GPU-hour (2026-11-20: given by you)" in said
+    printed = typed("nudge plan --gpu t4 --price 0.35@2026-11-20")[1]
+    assert "at $0.35 per GPU-hour (2026-11-20: given by you)" in printed
     assert "its price is not known" in typed("nudge plan --gpu t4")[1]
 
 
 def test_the_lectures_loose_figures_are_shown_as_such(typed: Any):
-    said = typed("nudge plan --lecture")[1]
+    printed = typed("nudge plan --lecture")[1]
     for words in ("62 hours", "$576", "67x", "hoped", "1,557,611,200", "GPT-3", "Llama-3.1 405B", "DeepSeek-V3"):
-        assert words in said
+        assert words in printed
 
 
 def test_explaining_gives_every_formula_a_source(typed: Any):
-    said = typed("nudge plan gpt2_xl --explain")[1]
+    printed = typed("nudge plan gpt2_xl --explain")[1]
     for words in ("6N + 12LTC", "2(n-1)/n * S / bandwidth", "419 in 54 days", "32,000 updates * 1,048,576"):
-        assert words in said
+        assert words in printed
 
 
 def test_json(typed: Any):
@@ -152,8 +154,8 @@ def test_json(typed: Any):
 
 
 def test_validation_is_json_too_and_keeps_its_thresholds(typed: Any):
-    code, said, _ = typed("nudge plan --validate --json")
-    found = json.loads(said)
+    code, printed, _ = typed("nudge plan --validate --json")
+    found = json.loads(printed)
     assert code == 0
     assert found["goal"] == {"median_error": 0.15, "within": 0.35, "share_within": 0.9, "holds": True}
     assert len(found["rows"]) > 15
@@ -165,9 +167,9 @@ def test_missed_thresholds_end_with_1(typed: Any, monkeypatch: pytest.MonkeyPatc
     from nudge.plan import speed
 
     monkeypatch.setattr(speed, "MOST_MEDIAN_ERROR", 0.0)
-    code, said, _ = typed("nudge plan --validate")
+    code, printed, _ = typed("nudge plan --validate")
     assert code == 1
-    assert said.rstrip().endswith("the goal is missed")
+    assert printed.rstrip().endswith("the goal is missed")
 
 
 @pytest.mark.parametrize(
@@ -226,14 +228,14 @@ def test_this_machine_is_measured_and_then_planned_with(typed: Any, tmp_path: Pa
     small = "--set model.n_layer=1 --set model.n_embd=32 --set model.n_head=2 --set data.tokenizer=bytes"
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 2000, encoding="utf-8")
     sizes = f"{small} --set model.vocab_size=257 --set data.paths={tmp_path / 'text.txt'}"
-    code, said, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
+    code, printed, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
     assert (code, err.count("measuring this machine")) == (0, 1)
-    assert said.startswith("tiny here: 98 updates of 1,024 tokens")
-    assert re.search(r"^  time .* – ", said, re.M)
-    code, said, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
+    assert printed.startswith("tiny here: 98 updates of 1,024 tokens")
+    assert re.search(r"^  time .* – ", printed, re.M)
+    code, printed, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
     assert code == 0
-    assert "this very network, as measured here on" in said
-    assert "your own machine" in said
+    assert "this very network, as measured here on" in printed
+    assert "your own machine" in printed
 
 
 def commands() -> list[str]:
@@ -251,9 +253,9 @@ def test_every_command_of_the_page_works(typed: Any, line: str):
             batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
         )
     )  # fmt: skip
-    code, said, err = typed(line)
+    code, printed, err = typed(line)
     assert (code, err) == (0, "")
-    assert said
+    assert printed
 
 
 def test_the_python_of_the_page_works(capsys: pytest.CaptureFixture[str]):

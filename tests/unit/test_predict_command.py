@@ -1,4 +1,4 @@
-"""`nudge predict` and `nudge once` as a person or a script meets them."""
+"""`nudge predict` and `nudge once` on the command line."""
 
 import json
 from pathlib import Path
@@ -86,8 +86,8 @@ def test_predict_as_a_table(run: Path, model: LanguageModel) -> None:
     assert str(first.token) in lines[2].split()
     assert percent(first.probability) in lines[2].split()
     assert "█" * 28 in lines[2]
-    asked = next(line.split() for line in lines if "␀" in line)
-    assert asked[:3] == [str(expected.rank(0)), "␀", "0"]
+    row = next(line.split() for line in lines if "␀" in line)
+    assert row[:3] == [str(expected.rank(0)), "␀", "0"]
     assert f"the rest of the vocabulary: 253 tokens, {percent(expected.rest(4))}" in lines
     assert lines[-1].startswith(f"entropy {expected.entropy:.3f} nats: like choosing evenly among ")
 

@@ -1,5 +1,6 @@
 """The input of commands that use a model: the model itself, a prompt or token ids, and single tokens."""
 
+import contextlib
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -63,8 +64,12 @@ def one_token(model: "LanguageModel", text: str) -> int:
 
     token = _id(text)
     if token is not None:
-        if (same_text := _single(model, text)) not in (None, token):
-            click.echo(f"{text} is read as an id; the token with the text {text!r} has the id {same_text}", err=True)
+        with contextlib.suppress(TokenizerError):
+            tokens = model.tokenizer.encode(text)
+            if len(tokens) == 1 and tokens[0] != token:
+                click.echo(
+                    f"{text} is read as an id; the token with the text {text!r} has the id {tokens[0]}", err=True
+                )
         return token
     tokens = model.tokenizer.encode(text)
     if not tokens:
@@ -78,14 +83,6 @@ def one_token(model: "LanguageModel", text: str) -> int:
 
 def _id(word: str) -> int | None:
     return int(word) if re.fullmatch("[0-9]{1,18}", word) else None
-
-
-def _single(model: "LanguageModel", text: str) -> int | None:
-    try:
-        tokens = model.tokenizer.encode(text)
-    except TokenizerError:
-        return None
-    return tokens[0] if len(tokens) == 1 else None
 
 
 def shown_context(model: "LanguageModel", context: tuple[int, ...]) -> str:

@@ -182,7 +182,7 @@ def _muon_scratch(config: Config) -> int:
         return 0
     model, low = config.model, config.machine.dtype == "bfloat16"
     wide = 4 * model.n_embd**2
-    if config.machine.update == "fast":  # all matrices of a shape: the update, two copies, and two products one by one
+    if config.machine.update == "fast":  # all matrices of a shape: the update, two copies of it, and products
         return model.n_layer * wide * (10 if low else 14)
     n = wide * min(model.n_layer, max(1, MUON_STACK_NUMBERS // wide))
     return n * (14 if low else 18)  # and the update of the stack before
