@@ -451,5 +451,5 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
 def test_sharded_processes_that_share_no_disk_are_told_at_the_first_save(text: Path, tmp_path: Path) -> None:
     with start(tmp_path, 2, *endless(text, **{"machine.shard": "true"}), apart=True) as processes:
         assert processes.wait() == [2, 2]
-        assert "all processes must write on a disk that they share" in processes.said(0)
+        assert "all processes must write to a disk that they share" in processes.said(0)
         assert "Traceback" not in processes.errors()
