@@ -70,12 +70,7 @@ def test_names_that_are_taken(launcher: Launcher) -> None:
 def command_line(config: Config) -> Config:
     """The config that `nudge train` makes of the arguments."""
     context = commands.train.make_context("train", [f"--recipe={config.recipe}", *_arguments(config)])
-    options = {
-        key: value
-        for key, value in context.params.items()
-        if key not in ("as_json", "folder", "more_data", "or_resume")
-    }
-    return commands.make_config(paths=options.pop("data"), **options)
+    return commands.make_config(**context.params)
 
 
 @pytest.mark.parametrize("name", RECIPES)
