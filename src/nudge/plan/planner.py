@@ -216,7 +216,7 @@ def check_tokens(tokens: float) -> None:
     if tokens < 1:
         raise ConfigError("below_minimum", name="tokens", least=1, got=tokens)
     if tokens > MOST_TOKENS:
-        raise ConfigError("too_many_tokens", most=MOST_TOKENS)
+        raise ConfigError("too_many_training_tokens", most=MOST_TOKENS)
 
 
 def plan(ask: Ask) -> Plan:
