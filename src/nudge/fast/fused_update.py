@@ -16,7 +16,6 @@ it is the most direct answer to "what is an update?". It is faster because
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
@@ -153,23 +152,25 @@ class FusedUpdate:
 
         Its own ln_1 likewise adds `add` and `add_bias`, from the block before: one pass over memory instead of two.
         """
-        k, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
+        kernels, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
         (N, C), H = x.shape, self.config.n_head
         T, K = N // B, C // H
         ln_1 = self._norm(name + "ln_1", x, add, add_bias)
         merged = torch.mm(ln_1.y, weight[name + "attn.c_attn.weight"], out=self._buffer("qkv", (N, 3 * C)))
         qkv = self._buffer(name + "qkv", (3, B * H, T, K))
-        k.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
+        kernels.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
         heads = self._buffer("heads", (B * H, T, K))
-        buffer = partial(self._span_buffer, name)
-        probs = attention(k, qkv[0], qkv[1], qkv[2], heads, n_queries=QUERY_ROWS, buffer=buffer)
+        q, k, v = qkv
+        probs = attention(
+            kernels, q, k, v, heads, n_queries=QUERY_ROWS, buffer=lambda key, shape: self._buffer(name + key, shape)
+        )
         attn_out = self._buffer(name + "attn_out", (N, C))
-        k.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
+        kernels.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
         add = torch.mm(attn_out, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
         ln_2 = self._norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
         mlp_pre = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "mlp_pre", (N, 4 * C)))
         mlp_act = self._buffer(name + "mlp_act", (N, 4 * C))
-        k.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
+        kernels.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
         torch.mm(mlp_act, weight[name + "mlp.c_proj.weight"], out=add)
         return Layer(ln_1, qkv, probs, attn_out, ln_2, mlp_pre, mlp_act), add, bias[name + "mlp.c_proj.bias"]
 
@@ -218,23 +219,21 @@ class FusedUpdate:
 
         That gradient is [N, C] twice: dx in float32, updated in place, and d in compute_dtype, returned anew.
         """
-        k, name, grad = self.kernels, f"blocks.{i}.", self.grad
+        kernels, name, grad = self.kernels, f"blocks.{i}.", self.grad
         (N, C), H = dx.shape, self.config.n_head
         T, K = N // B, C // H
         d_mlp_pre = self._product_backward(name + "mlp.c_proj.weight", layer.mlp_act, d)
-        k.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
+        kernels.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
         dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, d_mlp_pre)
         d = self._norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
 
         d_attn_out = self._product_backward(name + "attn.c_proj.weight", layer.attn_out, d)
         dheads = self._buffer("heads", (B * H, T, K))
-        k.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
+        kernels.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
         dqkv = self._buffer("dqkv", layer.qkv.shape)
-        attention_backward(
-            k, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=partial(self._span_buffer, "")
-        )
+        attention_backward(kernels, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=self._buffer)
         merged = self._buffer("qkv", (N, 3 * C))
-        k.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
+        kernels.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
         dy = self._product_backward(name + "attn.c_attn.weight", layer.ln_1.y, merged)
         return self._norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
 
@@ -291,9 +290,6 @@ class FusedUpdate:
         if buffer is None or buffer.shape != shape:
             buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.compute_dtype)
         return buffer
-
-    def _span_buffer(self, block: str, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._buffer(block + name, shape)
 
     def _partial(self, columns: int) -> Tensor:
         """Return a buffer for each thread's own sums of columns."""
