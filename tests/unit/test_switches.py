@@ -166,8 +166,9 @@ def test_a_rotated_score_depends_on_the_distance_only() -> None:
 
 def test_rotary_needs_pairs_of_channels() -> None:
     odd = Config(model=ModelConfig(n_head=4, n_embd=12, rotary=True))
-    with pytest.raises(ConfigError, match="pairs"):
+    with pytest.raises(ConfigError) as error:
         configs.check(odd)
+    assert error.value.code == "config.rotary_odd_head"
     configs.check(dataclasses.replace(odd, model=ModelConfig(n_head=4, n_embd=12)))
 
 
