@@ -58,16 +58,8 @@ class Case:
         return replace(base, train=train, machine=MachineConfig(dtype=self.dtype, update=self.update, device="cpu"))
 
     def forecast(self) -> sizes.TrainingMemory:
-        """Return nudge's forecast."""
-        config = self.config()
-        return sizes.training_memory(
-            config.model,
-            micro_tokens=self.micro_batch * config.model.block_size,
-            dtype=self.dtype,
-            update=self.update,
-            optimizer=config.train.optimizer,
-            accumulate=self.passes > 1,
-        )
+        """Return the memory that nudge expects it to need."""
+        return sizes.memory_of_run(self.config())
 
 
 def peak_of(case: Case) -> int:

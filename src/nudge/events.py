@@ -1,15 +1,15 @@
-"""What a run says. The terminal, the studio, the cheat sheet and the tests all read this one stream.
+"""The events of a run: one stream that the terminal, the studio, the cheat sheet and the tests all read.
 
-`for event in nudge.run(config)` yields these; each but `Preparing` is also one line of `runs/NAME/events.jsonl`:
-`{"event": "step", "step": 20, "time": 1795219200.1, "loss": 5.31, ...}`. JSON has no NaN: such a value is null there
-and its name stands in `not_finite`.
+`for event in nudge.run(config)` yields them. Each event except `Preparing` is also one line of
+`runs/NAME/events.jsonl`: `{"event": "step", "step": 20, "time": 1795219200.1, "loss": 5.31, ...}`. JSON has no NaN:
+such a value is null, and `not_finite` lists its name.
 """
 
 import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -19,7 +19,7 @@ from nudge.util import files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparing:
-    """Text is being made into tokens, or tokens are checked: `done` of `total` bytes. There is no run folder yet."""
+    """Progress before the run folder exists, such as text becoming tokens: `done` of `total` bytes."""
 
     what: Literal["reading", "vocabulary", "tokens", "checking", "downloading"]
     done: int
@@ -28,33 +28,33 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A run begins, or goes on after `step` finished updates."""
+    """The start of a run, or its continuation after `step` finished updates."""
 
     step: int
     time: float  # seconds since 1970, UTC, as in every event
-    run: str  # the folder
-    steps: int  # updates when it is finished
+    run: str  # its folder
+    steps: int  # updates in all
     n_params: int
     batch_tokens: int  # per update
     micro_batch: int  # sequences per pass
     device: str
     dtype: str
     threads: int
-    peak_flops: float  # of matrix products in that dtype, measured here, per second
+    peak_flops: float  # per second, of matrix products in that dtype, measured on this machine
     flops_per_token: float  # of training
     forecast_s: float | None  # None on resume
-    forecast_bytes: int  # of memory
+    forecast_bytes: int  # memory
     data: str  # the prepared folder
     eval_every: int = 0
     processes: int = 1
     usd_per_hour: float | None = None
     resumed_from: str | None = None  # the checkpoint
-    notes: tuple[str, ...] = ()  # what the probe chose and why; damaged checkpoints that were passed over
+    notes: tuple[str, ...] = ()  # the choices of the probe and their reasons; damaged checkpoints that were skipped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One update was made. `loss` is the batch's before the update, in nats per token."""
+    """One finished update. `loss` is the loss of its batch before the update, in nats per token."""
 
     step: int
     time: float
@@ -63,24 +63,24 @@ class Step:
     grad_norm: float  # before clipping
     tokens_per_s: float
     step_s: float
-    train_s: float  # spent on updates since the run began, over all its resumptions
+    train_s: float  # time of all updates since the run began, also before it was resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """The loss on validation text that is never trained on."""
+    """The loss on the validation text, which is never trained on."""
 
     step: int
     time: float
     loss: float  # nats per token
     bits_per_byte: float
-    tokens: int  # measured on
+    tokens: int  # evaluated
     whole_split: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What the model writes now, always from the same prompt and seed."""
+    """A text by the model at this step, always from the same prompt and seed."""
 
     step: int
     time: float
@@ -91,7 +91,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A checkpoint is safely on disk."""
+    """A checkpoint that is safely on disk."""
 
     step: int
     time: float
@@ -103,7 +103,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """The loss or gradient was not finite: weights and moments are as they were."""
+    """An update that was skipped: its loss or gradient was not finite, so weights and moments did not change."""
 
     step: int
     time: float
@@ -114,7 +114,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """The run ends here: all updates done, asked to stop, or too many updates skipped."""
+    """The end of a run: all updates are done, the user stopped it, or too many updates were skipped."""
 
     step: int
     time: float
@@ -133,7 +133,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def _check_of(hint: Any) -> Callable[[Any], bool]:
-    """Whether a value is what a field declares; JSON writes a whole float as it likes, so an int is one too."""
+    """Return a check that a value has the type of a field. An int passes as a float: JSON may write 1.0 as 1."""
     if get_origin(hint) is Literal:
         words = frozenset(get_args(hint))
         return lambda value: type(value) is str and value in words
@@ -144,12 +144,12 @@ def _check_of(hint: Any) -> Callable[[Any], bool]:
     return lambda value: type(value) in types and (type(value) is not int or -_INT_END <= value < _INT_END)
 
 
-_INT_END = 1 << 63  # a longer number is nobody's count, and fits neither an array nor a float
+_INT_END = 1 << 63  # beyond it a number is no count, and fits neither an array nor a float
 _CHECKS = {kind: {name: _check_of(hint) for name, hint in get_type_hints(kind).items()} for kind in _NAMES}
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """One line of events.jsonl, as a dict that JSON can hold."""
+    """Return an event as one line of events.jsonl, a dict that JSON can hold."""
     line: dict[str, Any] = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
     not_finite = [key for key, value in line.items() if isinstance(value, float) and not math.isfinite(value)]
     if not_finite:
@@ -158,18 +158,18 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(line: Mapping[str, Any]) -> Event | None:
-    """The event of one line; None for a kind that this version does not know, or values that are not of its types."""
+    """Return the event of one line, or None for an unknown kind of event or values of the wrong types."""
     name, not_finite = line.get("event"), line.get("not_finite", ())
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(not_finite, list | tuple):
         return None
     values = {}
-    for key, is_right in _CHECKS[kind].items():
+    for key, is_valid in _CHECKS[kind].items():
         if key not in line:
             continue
         value = math.nan if key in not_finite else line[key]
         values[key] = tuple(value) if isinstance(value, list) else value
-        if not is_right(values[key]):
+        if not is_valid(values[key]):
             return None
     try:
         event: Event = kind(**values)
@@ -179,7 +179,7 @@ def from_json(line: Mapping[str, Any]) -> Event | None:
 
 
 def from_line(line: str) -> Event | None:
-    """As `from_json`, of a line as it was read; None, too, for one that a crash tore or that is no event at all."""
+    """Return the event of a line of text as `from_json` does, or None for a torn line or one that is no event."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -187,21 +187,17 @@ def from_line(line: str) -> Event | None:
     return from_json(value) if isinstance(value, dict) else None
 
 
-def read(path: Path) -> Iterator[Event]:
-    """The events of a run in the order of its updates, without those that a resumption made anew.
-
-    A run that is killed and resumed repeats the updates since its last checkpoint: of each kind of event at one step
-    the last line counts.
-    """
-    return iter(latest(event for line in files.read_json_lines(path) if (event := from_json(line)) is not None))
+def read(path: Path) -> list[Event]:
+    """Return the events of a run in the order of its updates, each only once (see `latest`)."""
+    return latest(event for line in files.read_json_lines(path) if (event := from_json(line)) is not None)
 
 
 def latest(events: Iterable[Event]) -> list[Event]:
-    """One event of each kind per step: a resumed run's lines supersede those of the updates that were lost."""
+    """Return the last event of each kind per step: a resumed run repeats the updates since its last checkpoint."""
     kept: dict[tuple[int, str], Event] = {}
     for event in events:
         if not isinstance(event, Preparing):
             key = (event.step, _NAMES[type(event)])
-            kept.pop(key, None)  # so that the newer one also takes the newer place
+            kept.pop(key, None)  # so that the newer event also moves to the end
             kept[key] = event
     return sorted(kept.values(), key=lambda event: getattr(event, "step", 0))

@@ -1,5 +1,7 @@
-"""Named configs, as functions: `recipe("tiny")`. The sizes are GPT-2's own (Source: Radford et al. 2019, table 2,
-and OpenAI's released checkpoints); the schedules say where they come from.
+"""Named configs: `recipe("tiny")`.
+
+The gpt2 sizes are GPT-2's own (Source: Radford et al. 2019, table 2, and OpenAI's released checkpoints). Each function
+names the source of its schedule.
 """
 
 from collections.abc import Callable
@@ -21,9 +23,9 @@ from nudge.errors import ConfigError, nearest
 
 
 def llm_viz() -> Config:
-    """85,584 parameters: the smallest real network to look into. It sorts six letters of A, B and C.
+    """Return the smallest real network to look inside, 85,584 parameters. It sorts six letters of A, B and C.
 
-    Sizes and task are those of the llm-viz page (Source: https://bbycroft.net/llm).
+    The sizes and the task are those of the llm-viz page (Source: https://bbycroft.net/llm).
     """
     return Config(
         recipe="llm_viz",
@@ -35,10 +37,10 @@ def llm_viz() -> Config:
 
 
 def tiny() -> Config:
-    """4.2M parameters: the default. Learns the look of Python from its standard library in minutes on two CPU cores.
+    """Return the default, 4.2M parameters. It learns what Python code looks like in minutes, on two CPU cores.
 
-    In so short a run many small updates on short contexts learn most: 64 tokens reached in one minute of characters a
-    loss (1.83) that 128 tokens did not come near (1.97), and Muon needs a fraction of AdamW's updates.
+    In such a short run, many small updates on short contexts learn the most: in one minute on characters, contexts of
+    64 tokens reached a loss of 1.83, contexts of 128 tokens 1.97. Muon needs a fraction of AdamW's updates.
     """
     return Config(
         recipe="tiny",
@@ -49,9 +51,9 @@ def tiny() -> Config:
 
 
 def modern() -> Config:
-    """5.3M parameters: `tiny` with rotary positions and a head of its own: two thirds of the updates to the same loss.
+    """Return `tiny` with rotary positions and an untied head, 5.3M parameters: the same loss in 2/3 of the updates.
 
-    What each is worth, and what else was tried: docs/decisions/0004-modern.md. It is no GPT-2: it cannot be exported.
+    docs/decisions/0004-modern.md measures each change, and others. It is not a GPT-2, so it cannot be exported.
     """
     base = tiny()
     model = replace(base.model, rotary=True, untied=True, zero_init=True)
@@ -59,7 +61,7 @@ def modern() -> Config:
 
 
 def mini_24k() -> Config:
-    """20M parameters, 24,000 tokens: the model of the learning material, made for Korean text."""
+    """Return the model of the learning material, for Korean text: 20M parameters, 24,000 tokens."""
     return Config(
         recipe="mini_24k",
         model=ModelConfig(n_layer=6, n_head=6, n_embd=384, block_size=256, vocab_size=24_000),
@@ -76,13 +78,16 @@ def _gpt2(name: str, n_layer: int, n_head: int, n_embd: int, train: TrainConfig)
         data=DataConfig(tokenizer="gpt2"),
         train=train,
         sample=SampleConfig(every=20, max_tokens=64),
-        eval=EvalConfig(every=250, tokens=20 * 8 * 64 * 1024),  # as llm.c measures it
+        eval=EvalConfig(every=250, tokens=20 * 8 * 64 * 1024),  # as in llm.c
         save=SaveConfig(every=500, keep_every=5000),
     )
 
 
 def _llmc_schedule(steps: int, batch_tokens: int, lr: float) -> TrainConfig:
-    """As llm.c's reproductions: 700 warm-up steps, then cosine to zero (Source: its scripts/run_gpt2_*.sh)."""
+    """Return the schedule of llm.c's reproductions: 700 warm-up steps, then cosine to zero.
+
+    Source: its scripts/run_gpt2_*.sh.
+    """
     return TrainConfig(
         steps=steps,
         batch_tokens=batch_tokens,
@@ -95,27 +100,27 @@ def _llmc_schedule(steps: int, batch_tokens: int, lr: float) -> TrainConfig:
 
 
 def gpt2_small() -> Config:
-    """124,439,808 parameters. Trained as llm.c's reproduction: 10B tokens."""
+    """Return GPT-2 small, 124,439,808 parameters, trained as in llm.c's reproduction: 10B tokens."""
     return _gpt2("gpt2_small", 12, 12, 768, _llmc_schedule(19_560, 524_288, 6e-4))
 
 
 def gpt2_medium() -> Config:
-    """354,823,168 parameters. Trained as llm.c's reproduction: 31.5B tokens."""
+    """Return GPT-2 medium, 354,823,168 parameters, trained as in llm.c's reproduction: 31.5B tokens."""
     return _gpt2("gpt2_medium", 24, 16, 1024, _llmc_schedule(60_000, 524_288, 3e-4))
 
 
 def gpt2_large() -> Config:
-    """774,030,080 parameters. Trained as llm.c's reproduction: 150B tokens."""
+    """Return GPT-2 large, 774,030,080 parameters, trained as in llm.c's reproduction: 150B tokens."""
     return _gpt2("gpt2_large", 36, 20, 1280, _llmc_schedule(286_102, 524_288, 2.5e-4))
 
 
 def gpt2_xl() -> Config:
-    """1,557,611,200 parameters. Trained as in the lecture: 32,000 updates of 1,048,576 tokens, 33.55B in all."""
+    """Return GPT-2 XL, 1,557,611,200 parameters, trained as in the lecture: 33.55B tokens."""
     return _gpt2("gpt2_xl", 48, 25, 1600, _llmc_schedule(32_000, 1_048_576, 6e-4))
 
 
 def gpt3() -> Config:
-    """About 175e9 parameters: to count and to plan with (Source: Brown et al. 2020, table 2.1)."""
+    """Return GPT-3, about 175e9 parameters, to count and plan with (Source: Brown et al. 2020, table 2.1)."""
     return Config(
         recipe="gpt3",
         model=ModelConfig(n_layer=96, n_head=96, n_embd=12_288, block_size=2048, vocab_size=50_257),
@@ -131,9 +136,9 @@ RECIPES: dict[str, Callable[[], Config]] = {
 
 
 def recipe(name: str, **settings: Any) -> Config:
-    """Return a recipe by name, with some settings changed: `recipe("tiny", train={"steps": 40}, seed=1)`.
+    """Return a recipe with some settings changed: `recipe("tiny", train={"steps": 40}, seed=1)`.
 
-    Raises: ConfigError for an unknown recipe or setting, naming the closest.
+    Raises: ConfigError for an unknown recipe or setting; it names the closest.
     """
     if name not in RECIPES:
         raise ConfigError("unknown_recipe", name=name, closest=nearest(name, RECIPES))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge.errors import ConfigError, MachineError, NudgeError
+from nudge.errors import ConfigError, MachineError, RunError
 from nudge.util import files
 
 
@@ -62,10 +62,11 @@ def test_json_has_no_nan(tmp_path: Path):
 
 def test_an_unreadable_json_file_is_named(tmp_path: Path):
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(NudgeError, match=r"x\.json"):
-        files.read_json(tmp_path / "x.json")
-    with pytest.raises(NudgeError, match="none"):
-        files.read_json(tmp_path / "none.json")
+    for name in ("x.json", "none.json"):
+        with pytest.raises(RunError) as error:
+            files.read_json(tmp_path / name)
+        assert error.value.code == "run.unreadable_json"
+        assert error.value.values["path"] == tmp_path / name
 
 
 def test_point_to_moves_on(tmp_path: Path):
@@ -98,8 +99,9 @@ def test_new_folder_appears_whole_or_not_at_all(tmp_path: Path):
         (folder / "a").write_text("a")
         assert not target.exists()
     assert (target / "a").read_text() == "a"
-    with pytest.raises(ConfigError, match="not an empty folder"), files.new_folder(target):
+    with pytest.raises(ConfigError) as error, files.new_folder(target):
         pass
+    assert error.value.code == "config.folder_not_empty"
 
 
 def test_new_folder_that_fails_is_not_there(tmp_path: Path):
@@ -122,8 +124,10 @@ def test_new_folder_fills_an_empty_one(tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 def test_a_place_that_cannot_be_written_is_named():
-    with pytest.raises(MachineError, match="/proc/nudge"), files.new_folder(Path("/proc/nudge/x")):
+    with pytest.raises(MachineError) as error, files.new_folder(Path("/proc/nudge/x")):
         pass
+    assert error.value.code == "machine.not_written"
+    assert error.value.values["path"] == Path("/proc/nudge/x")
 
 
 @pytest.mark.parametrize(

@@ -317,22 +317,25 @@ def test_too_many_processes_for_this_machine_are_a_note(here: Path):
 
 def test_a_file_that_is_no_job_is_not_written_over(here: Path):
     Path("mine.sh").write_text("echo mine\n")
-    with pytest.raises(ConfigError, match="is no job"):
+    with pytest.raises(ConfigError) as refused:
         launch("--on", "local", "--out", "mine.sh", "--")
+    assert refused.value.code == "config.not_a_job"
     assert Path("mine.sh").read_text() == "echo mine\n"
     for _ in range(2):
         launch("--on", "local", "--out", "job.sh", "--")
-    with pytest.raises(MachineError, match="cannot write"):
+    with pytest.raises(MachineError) as failed:
         launch("--on", "local", "--out", "mine.sh/job.sh", "--")
+    assert failed.value.code == "machine.cannot_write_out"
     Path("jobs").mkdir()
-    with pytest.raises(ConfigError, match="jobs is a folder"):
+    with pytest.raises(click.UsageError, match="'jobs' is a directory"):
         launch("--on", "local", "--out", "jobs", "--")
 
 
 @pytest.mark.parametrize(("on", "tool"), [("slurm", "sbatch"), ("skypilot", "sky")])
 def test_an_engine_that_is_not_here_is_named(here: Path, monkeypatch: pytest.MonkeyPatch, on: str, tool: str):
     monkeypatch.setenv("PATH", str(here))
-    with pytest.raises(MachineError, match=tool) as raised:
+    with pytest.raises(MachineError) as raised:
         launch("--on", on, "--gpu", "h100", "--submit", "--")
+    assert (raised.value.code, raised.value.values["program"]) == ("machine.no_such_program", tool)
     assert raised.value.hint == ENGINES[on].install
     assert not list(here.glob("tiny*"))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nudge.config import Config
+from nudge.config import Config, ResolvedConfig
 from nudge.data.encoding import Group, group_documents
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
@@ -21,22 +21,22 @@ from nudge.train.resolve import resolve_machine
 from nudge.train.update import make_update
 
 
-def fitted(config: Config) -> Config:
+def fitted(config: Config) -> ResolvedConfig:
     """Return the config as `nudge train` resolves it here: device, dtype, threads, update and sequences per pass."""
     return resolve_machine(config, probe(config.machine, config.model))
 
 
-def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
+def training_update(config: ResolvedConfig) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a full update of a new network by tokens, targets [B, T]: forward, backward, clip, optimizer.
 
     `config` is fitted. Tensors and the returned loss are on its device.
     """
     network = GPT(config.model)
     init_weights(network, config.seed)
-    update = make_update(network.to(config.machine.device or "cpu"), config)
+    update = make_update(network.to(config.machine.device), config)
 
     def once(tokens: Tensor, targets: Tensor) -> Tensor:
-        size = config.train.micro_batch or len(tokens)
+        size = config.train.micro_batch
         passes = range(0, len(tokens), size)
         losses = [
             update.forward_backward(tokens[at : at + size], targets[at : at + size], size / len(tokens))

@@ -99,11 +99,10 @@ class World:
         except NudgeError as failed:
             error = failed
         outcomes = self.gather((error, host_name()))
-        failed = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
-        if failed:
-            rank, first, host = failed[0]
-            where = f"process {rank} on {host}: " if len(failed) < self.size else ""
-            raise first.within(where)
+        failures = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
+        if failures:
+            rank, first, host = failures[0]
+            raise first.within(f"process {rank} on {host}: " if len(failures) < self.size else "")
 
     def agree(self, word: str) -> str:
         """Return the word that wins among those of all processes (see WORDS)."""

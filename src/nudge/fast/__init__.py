@@ -1,3 +1,3 @@
-"""The fast twin of everything that is written plainly elsewhere: the update and the decoder of a CPU, in C kernels."""
+"""The fast twins of code that is written plainly elsewhere: the update and the decoder for a CPU, with C kernels."""
 
-DTYPES = ("float32", "bfloat16", "int8")  # what the decoder can keep weights in; in decode.c's order
+DTYPES = ("float32", "bfloat16", "int8")  # of the decoder's weights, in decode.c's order

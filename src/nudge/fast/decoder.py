@@ -1,9 +1,9 @@
-"""The fast decoder of a CPU: a new token is one call of nudge/fast/native/decode.c; a prompt goes through oneDNN.
+"""The fast decoder for a CPU: a new token is one call of nudge/fast/native/decode.c; a prompt goes through oneDNN.
 
     prompt, T tokens ------------------> forward (PyTorch, all T at once) -- keys, values --+
     next token, of one text or many ---> nudge_tokens (C, one call) <-----------------------+--> logits [n, V]
 
-nudge/model/gpt.py is the readable twin and computes the same when this cannot be had.
+nudge/model/gpt.py is the readable twin. It computes the same and takes over where this is unavailable.
 """
 
 import ctypes
@@ -16,29 +16,29 @@ from torch import Tensor
 
 from nudge.fast.attention import attention
 from nudge.fast.kernels import Kernels
-from nudge.fast.weights import CSequence, DType, Weights
+from nudge.fast.weights import CSequence, DType, Weights, pack_weights
 from nudge.model.gpt import GPT, Cache
 
 MAX_TEXTS = 64  # as in decode.c
-QUERIES = 128  # tokens of a prompt that attend in one go
+QUERIES = 128  # tokens of a prompt in one step of attention
 
 
 class Reader(Protocol):
-    """A network and the keys and values of the tokens that it has read."""
+    """A network with the keys and values of the tokens it has read."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that were read."""
+        """The number of tokens read."""
 
     def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read tokens; return the logits [1, V] of the one after them, as float32 on the CPU."""
+        """Read tokens; return the logits [1, V] of the next one, as float32 on the CPU."""
 
     def clear(self) -> None:
         """Forget all tokens."""
 
 
 class PlainReader:
-    """The readable twin: model/gpt.py and its cache, on any device."""
+    """A reader on any device: the readable twin, model/gpt.py and its cache."""
 
     def __init__(self, network: GPT, room: int) -> None:
         self.network, self.room = network, room
@@ -58,14 +58,14 @@ class PlainReader:
 
 
 class Decoder:
-    """One sequence: `feed` reads one token in C, several in one pass of PyTorch.
+    """A reader of one sequence on a CPU: `feed` reads one token in C, several in one pass of PyTorch.
 
-    `room` is the number of tokens it can hold. Threads are PyTorch's (torch.set_num_threads); any number of them gives
-    the same logits, bit for bit. Different decoders of the same weights may be used by different Python threads.
+    `room` is the number of tokens it can hold. It runs on PyTorch's number of threads (torch.set_num_threads); any
+    number gives the same logits, bit for bit. Several decoders may share weights, each in its own Python thread.
     """
 
     def __init__(self, weights: Weights | GPT, dtype: DType = "float32", *, room: int | None = None) -> None:
-        self.weights = weights if isinstance(weights, Weights) else Weights(weights, dtype)
+        self.weights = weights if isinstance(weights, Weights) else pack_weights(weights, dtype)
         config = self.weights.config
         room = min(room or config.block_size, config.block_size)
         self._shape = (config.n_layer, config.n_head, room, config.n_embd // config.n_head)
@@ -76,24 +76,24 @@ class Decoder:
         return self.c.n_tokens
 
     def clear(self) -> None:
-        """Forget all tokens, and give their memory back."""
+        """Forget all tokens and free their memory."""
         self.k, self.v = (torch.empty(self._shape, dtype=self.weights.torch_dtype) for _ in range(2))
         self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), self._shape[2], 0)
 
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read tokens; return the logits [1, V] of the one after them, as float32."""
+        """Read tokens; return the logits [1, V] of the next one, as float32."""
         return feed_each([self], ids) if len(ids) == 1 else feed_prompts([self], [ids])
 
     def check(self, ids: Sequence[int]) -> None:
-        """C would read and write beyond its tables."""
+        """Check that there is room and that the ids exist: C would read and write out of bounds."""
         assert ids, "no token to read"
         assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
-        assert min(ids) >= 0, "an id outside of the vocabulary"
-        assert max(ids) < self.weights.config.vocab_size, "an id outside of the vocabulary"
+        assert min(ids) >= 0, "an id outside the vocabulary"
+        assert max(ids) < self.weights.config.vocab_size, "an id outside the vocabulary"
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Attention of T new tokens: qkv [T, 3C] -> [T, C]; their keys and values are kept."""
+        """Keep the keys and values of T new tokens and return their attention: qkv [T, 3C] -> [T, C]."""
         T, n_all = qkv.size(0), self.n_tokens + qkv.size(0)
         q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
         self.k[layer, :, self.n_tokens : n_all] = k
@@ -104,11 +104,12 @@ class Decoder:
 
 @torch.inference_mode()
 def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
-    """One new token for each of up to MAX_TEXTS sequences of the same weights, of any lengths: logits [n, V], float32.
+    """Read one token for each of up to MAX_TEXTS sequences of any lengths; return the logits [n, V], as float32.
 
-    Bit for bit what each of them gives alone; but the weights come from memory once for all.
+    The sequences share the weights, which are read from memory once for all of them. Each gets the same logits as
+    alone, bit for bit.
     """
-    weights, n_threads, n = decoders[0].weights, torch.get_num_threads(), len(decoders)
+    weights, n, n_threads = decoders[0].weights, len(decoders), torch.get_num_threads()
     assert n == len(ids) <= MAX_TEXTS, f"{len(ids)} tokens for {n} sequences, at most {MAX_TEXTS}"
     assert all(decoder.weights is weights for decoder in decoders), "sequences of different weights"
     for decoder, id_ in zip(decoders, ids, strict=True):
@@ -118,8 +119,14 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
     memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c), n, longest, n_threads))
     logits = torch.empty(n, weights.config.vocab_size)
     weights.kernels.nudge_tokens(
-        *(ctypes.byref(weights.c), sequences, (ctypes.c_int64 * n)(*ids), n, longest),
-        *(memory.data_ptr(), logits.data_ptr(), n_threads),
+        ctypes.byref(weights.c),
+        sequences,
+        (ctypes.c_int64 * n)(*ids),
+        n,
+        longest,
+        memory.data_ptr(),
+        logits.data_ptr(),
+        n_threads,
     )
     for decoder in decoders:
         decoder.c.n_tokens += 1
@@ -128,7 +135,10 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
 
 @torch.inference_mode()
 def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) -> Tensor:
-    """Several tokens for each of some sequences of the same weights, all in one pass: logits [n, V], float32."""
+    """Read several tokens for each sequence, all in one pass; return the logits [n, V], as float32.
+
+    The sequences share the weights.
+    """
     weights, lengths = decoders[0].weights, [len(ids) for ids in prompts]
     for decoder, ids in zip(decoders, prompts, strict=True):
         decoder.check(ids)
@@ -145,7 +155,7 @@ def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) 
 
 
 def causal_attention(kernels: Kernels, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Each of the T newest tokens looks at itself and all before: q [H, T, K], k and v [H, T_all, K] -> [H, T, K]."""
+    """Return the attention of the T newest tokens: q [H, T, K], k and v of all tokens [H, T_all, K] -> [H, T, K]."""
     kernels.use_threads(torch.get_num_threads())
     out = torch.empty_like(q)
     attention(kernels, q, k, v, out, n_queries=QUERIES, buffer=lambda _, shape: q.new_empty(shape))
@@ -153,21 +163,21 @@ def causal_attention(kernels: Kernels, q: Tensor, k: Tensor, v: Tensor) -> Tenso
 
 
 def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
-    """The residual stream [M, C] of tokens at positions, float32 whatever the weights are."""
+    """Return the residual stream [M, C] of tokens at positions, in float32 for all dtypes of weights."""
     return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
 
 
 def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """All layers for T tokens: x [T, C] -> [T, C]. `attend(layer, qkv)` is the only place where they meet."""
+    """Run all layers on T tokens: x [T, C] -> [T, C]. Only `attend(layer, qkv)` mixes tokens."""
     for i, layer in enumerate(weights.layers):
         h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
-        x = x + layer.attn_proj.of(attend(i, layer.c_attn.of(h)))
+        x = x + layer.attn_proj(attend(i, layer.c_attn(h)))
         h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.torch_dtype)
-        x = x + layer.mlp_proj.of(layer.c_fc.of(h, gelu=True))
+        x = x + layer.mlp_proj(layer.c_fc(h, gelu=True))
     return x
 
 
 def head(weights: Weights, x: Tensor) -> Tensor:
-    """x [M, C] -> logits [M, V], float32."""
+    """Return the logits [M, V] of x [M, C], as float32."""
     h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.torch_dtype)
-    return weights.head.of(h).float()
+    return weights.head(h).float()

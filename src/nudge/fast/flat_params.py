@@ -1,7 +1,7 @@
-"""All parameters of a network in one array, and AdamW and Muon over it: the optimizer of the fast step on a CPU.
+"""All parameters of a network in one array, with AdamW and Muon over it: the optimizer of the fast update on a CPU.
 
-One array instead of a hundred tensors: a gradient is written straight to where the optimizer reads it, and an update
-is a few passes over memory whatever the number of layers.
+With one array instead of a hundred tensors, a gradient is written straight to where the optimizer reads it, and a step
+takes a few passes over memory, however many layers there are.
 """
 
 import math
@@ -20,21 +20,21 @@ from nudge.optim import muon
 from nudge.optim.optimizer import EPS, is_hidden_matrix, moments_of
 from nudge.runs.checkpoint import OptimizerState
 
-ALIGNED = 64  # numbers
+ALIGNED = 64  # numbers: each group, and each row of logits, starts at a multiple
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters that lie beside each other and are updated alike."""
+    """Parameters that are adjacent in memory and updated in the same way."""
 
     names: tuple[str, ...]
     span: slice
     weight_decay: float
-    by_muon: bool  # they are then [n_in, n_out] matrices of one shape
+    by_muon: bool  # then all are [n_in, n_out] matrices of the same shape
 
 
 class FlatParameters:
-    """Weights in float32 and in `compute_dtype` (what products read), gradients in `compute_dtype`: one array of each.
+    """One array of weights in float32, one in `compute_dtype` (for the products), one of gradients in `compute_dtype`.
 
     The network's own parameters become views of the float32 array.
     """
@@ -61,7 +61,7 @@ class FlatParameters:
         self.grads = torch.zeros(size, dtype=compute_dtype)
 
     def _append(self, names: Sequence[str], start: int, weight_decay: float, *, by_muon: bool = False) -> int:
-        """Lay these parameters after what there is; the end, where the next group starts."""
+        """Add a group of parameters at `start`; return its end, where the next group starts."""
         end = start
         for name in names:
             self.starts[name] = end
@@ -72,11 +72,11 @@ class FlatParameters:
 
     @property
     def padded_vocabulary(self) -> int:
-        """Rows of `wte` with the zeros after its last token, so that each row of logits starts on a cache line."""
+        """The number of rows of `wte` padded with zeros, so that each row of logits starts on a cache line."""
         return _aligned(self.shapes["wte.weight"][0])
 
     def view(self, array: Tensor, name: str, *, padded: bool = False) -> Tensor:
-        """The part of `array` that belongs to a parameter, in its shape (`wte`: with its rows of zeros if `padded`)."""
+        """Return a parameter's part of `array`, in its shape; `padded` adds the rows of zeros to `wte`."""
         shape = self.shapes[name]
         if padded and name == "wte.weight":
             shape = torch.Size((self.padded_vocabulary, shape[1]))
@@ -84,7 +84,7 @@ class FlatParameters:
 
 
 class FlatOptimizer:
-    """AdamW, alone or with Muon for the hidden matrices, as nudge.optim.optimizer.Optimizer, over flat arrays."""
+    """AdamW, alone or with Muon for the hidden matrices, over flat arrays; nudge.optim.optimizer is its twin."""
 
     def __init__(self, flat: FlatParameters, train: TrainConfig, kernels: Kernels, world: World = ALONE) -> None:
         self.flat = flat
@@ -92,12 +92,11 @@ class FlatOptimizer:
         self.train = train
         self.kernels = kernels
         self.n_steps = 0
-        # Of AdamW's parameters both moments; of Muon's the momentum lies where AdamW has the first moment.
-        self.first = torch.zeros(len(flat.weights))
+        self.first = torch.zeros(len(flat.weights))  # AdamW's first moments, then Muon's momentum
         self.second = torch.zeros(flat.n_adamw)
 
     def step(self, lr: float, clip: float, earlier: Tensor | None) -> None:
-        """Move every weight against its gradient times `clip`; `earlier`: gradients of the passes before the last."""
+        """Move every weight against its gradient times `clip`. `earlier`: gradients of all passes but the last."""
         self.n_steps += 1
         for group in self.flat.groups:
             (self._muon if group.by_muon else self._adamw)(group, lr, clip, earlier)
@@ -143,7 +142,7 @@ class FlatOptimizer:
         )
 
     def state(self) -> OptimizerState:
-        """The moments by parameter name, as views, with the plain optimizer's names; nothing before the first step."""
+        """Return views of the moments by parameter name, as the plain optimizer does; empty before the first step."""
         return self._views() if self.n_steps else {}
 
     def _views(self) -> OptimizerState:
@@ -159,15 +158,15 @@ class FlatOptimizer:
         return state
 
     def load_state(self, state: OptimizerState) -> None:
-        """Go on from `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
+        """Continue from a `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
         if not state:
             return
-        for name, ours in self._views().items():
-            for key, value in moments_of(state, name, by_muon="momentum_buffer" in ours).items():
+        for name, views in self._views().items():
+            for key, value in moments_of(state, name, by_muon="momentum_buffer" in views).items():
                 if key == "step":
                     self.n_steps = int(value)
                 else:
-                    ours[key].copy_(value)
+                    views[key].copy_(value)
 
 
 def _aligned(n: int) -> int:

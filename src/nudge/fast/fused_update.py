@@ -1,20 +1,21 @@
-"""One update of GPT-2 written out: forward, backward and optimizer, without autograd. The fast step on a CPU.
+"""One update of GPT-2 written out: forward, backward and optimizer, without autograd. The fast update on a CPU.
 
-It is the mathematics of nudge.model.gpt under autograd (tests/unit/test_fused_update.py: every gradient agrees), and
-the plainest answer to "what is an update?". Why it is faster: products write into buffers that are kept, a gradient is
-written once and straight to where the optimizer reads it, what lies between two products is one pass over memory
-(nudge/fast/native/layers.c), and the logits of all tokens never exist at once.
+It computes what nudge.model.gpt computes under autograd (tests/unit/test_fused_update.py compares every gradient), and
+it is the most direct answer to "what is an update?". It is faster because
+  - products write to buffers that are kept from update to update;
+  - a gradient is written once, straight to where the optimizer reads it;
+  - everything between two products is one pass over memory (nudge/fast/native/layers.c);
+  - the logits of all tokens never exist at once.
 
-    dtypes   products are made in compute_dtype (bfloat16 where the processor has it). Weights are kept in float32 and
+    dtypes   matrix products use compute_dtype (bfloat16 where the processor supports it). Weights exist in float32 and
              once more in compute_dtype. The two streams that every layer adds to, x forward and its gradient dx
-             backward, are kept in float32; what a product reads of them is rounded to compute_dtype
+             backward, are float32; a product reads them rounded to compute_dtype
     shapes   B windows of T tokens, N = B*T rows, C channels, H heads of K channels, V tokens in the vocabulary
-    names    d before the name of a thing is the gradient of the loss by that thing
+    names    dx is the gradient of the loss with respect to x
 """
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import cast
 
 import torch
@@ -29,19 +30,19 @@ from nudge.fast.native_loader import UnavailableError
 from nudge.model.gpt import GPT
 from nudge.runs.checkpoint import OptimizerState
 
-LOGIT_ROWS = 1024  # at once: B*T rows of 50,257 numbers fit no laptop, and more rows are no faster
-QUERY_ROWS = 256  # at once, in attention
+LOGIT_ROWS = 1024  # at a time: all B*T rows of 50,257 numbers fit no laptop, and more at a time are no faster
+QUERY_ROWS = 256  # at a time, in attention
 
 
 @dataclass(slots=True)
 class Norm:
-    """One LayerNorm: its name, its input (the stream), its output, and each row's mean and 1 / standard deviation."""
+    """What the backward pass of one LayerNorm reads again."""
 
     name: str
-    x: Tensor  # [N, C] float32
-    y: Tensor  # [N, C] compute_dtype
+    x: Tensor  # [N, C] float32: its input, the stream
+    y: Tensor  # [N, C] compute_dtype: its output
     mean: Tensor  # [N]
-    rstd: Tensor  # [N]
+    rstd: Tensor  # [N]: 1 / standard deviation
 
 
 @dataclass(slots=True)
@@ -50,15 +51,15 @@ class Layer:
 
     ln_1: Norm
     qkv: Tensor  # [3, B*H, T, K]
-    probs: list[Tensor]  # of each span of queries [B*H, its rows, the tokens up to its end]
-    attn_out: Tensor  # [N, C]: the values, mixed by these probabilities
+    probs: list[Tensor]  # for each span of queries [B*H, its rows, the tokens up to its end]
+    attn_out: Tensor  # [N, C]: the values, averaged with these probabilities
     ln_2: Norm
     mlp_pre: Tensor  # [N, 4C] before GELU
     mlp_act: Tensor  # [N, 4C] after it
 
 
 class FusedUpdate:
-    """An update of one GPT-2 on a CPU: `forward_backward` once for each pass, then `step`.
+    """The updates of one GPT-2 on a CPU: `forward_backward` once for each pass, then `step`.
 
     Raises: UnavailableError where the kernels cannot be compiled.
     """
@@ -72,15 +73,15 @@ class FusedUpdate:
         self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
         self.weight = {name: flat.view(flat.compute_weights, name, padded=True) for name in names}
         self.grad = {name: flat.view(flat.grads, name, padded=True) for name in names}
-        self.earlier: Tensor | None = None  # gradients of the passes before the last, in float32
+        self.earlier: Tensor | None = None  # gradients of all passes but the last, in float32
         self.n_passes = 0
         self.buffers: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float = 1.0, *, last: bool = True) -> Tensor:
-        """The mean loss of one pass times `share`, its part of the update; the gradients are kept for `step`.
+        """Compute the gradients of one pass for `step`; return its mean loss times `share`, its share of the update.
 
-        tokens, targets [B, T] of int64; a target of -1 counts for nothing.
+        Shapes: tokens and targets [B, T] of int64. Targets of -1 are ignored.
         """
         self._keep_earlier()
         B = len(tokens)
@@ -95,17 +96,17 @@ class FusedUpdate:
 
     @torch.no_grad()
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
+        """Return the mean loss of windows [B, T], without gradients, for an evaluation."""
         _, ln_f = self._forward(tokens)
         return self._head(ln_f.y, targets.reshape(-1), 1.0, backward=False)[0]
 
     @torch.no_grad()
     def step(self, lr: float, loss: Tensor) -> Tensor:
-        """Clip the gradients, move the weights; the gradients' norm before clipping.
+        """Clip the gradients and move the weights; return the gradients' norm before clipping.
 
-        If the loss or the norm is not finite, nothing is moved.
+        If the loss or the norm is not finite, the weights stay.
         """
-        if self.world.size > 1:  # the gradients of the other processes are those of earlier passes, so to speak
+        if self.world.size > 1:  # the sum over all processes takes the place of the earlier passes
             self._keep_earlier()
             self.world.sum(cast(Tensor, self.earlier))
             self.flat.grads.zero_()
@@ -121,18 +122,18 @@ class FusedUpdate:
         self.n_passes = 0
 
     def state(self) -> OptimizerState:
-        """The moments by parameter name."""
+        """Return the moments by parameter name."""
         return self.optimizer.state()
 
     def load_state(self, state: OptimizerState) -> None:
-        """Go on from `state()`, with the weights that the network has now. Raises: CheckpointError."""
+        """Continue from a `state()`, with the network's current weights. Raises: CheckpointError."""
         self.flat.compute_weights.copy_(self.flat.weights)
         self.optimizer.load_state(state)
 
     # Forward
 
     def _forward(self, tokens: Tensor) -> tuple[list[Layer], Norm]:
-        """tokens [B, T] -> what the backward pass needs of each block, and the final norm."""
+        """Run tokens [B, T] through the network; return what the backward pass needs of each block and of ln_f."""
         self.kernels.use_threads(torch.get_num_threads())
         B, T = tokens.shape
         x = (self.exact["wte.weight"][tokens] + self.exact["wpe.weight"][:T]).view(B * T, -1)
@@ -147,24 +148,29 @@ class FusedUpdate:
     def _block(
         self, i: int, x: Tensor, add: Tensor | None, add_bias: Tensor | None, B: int
     ) -> tuple[Layer, Tensor, Tensor]:
-        """One block. What the MLP before it adds to the stream (`add` + its bias) is added in the norm, in one pass."""
-        k, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
+        """Run one block; return what its MLP adds to the stream, and the bias, for the next norm to add.
+
+        Its own ln_1 likewise adds `add` and `add_bias`, from the block before: one pass over memory instead of two.
+        """
+        kernels, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
         (N, C), H = x.shape, self.config.n_head
         T, K = N // B, C // H
         ln_1 = self._norm(name + "ln_1", x, add, add_bias)
         merged = torch.mm(ln_1.y, weight[name + "attn.c_attn.weight"], out=self._buffer("qkv", (N, 3 * C)))
         qkv = self._buffer(name + "qkv", (3, B * H, T, K))
-        k.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
+        kernels.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
         heads = self._buffer("heads", (B * H, T, K))
-        buffer = partial(self._span_buffer, name)
-        probs = attention(k, qkv[0], qkv[1], qkv[2], heads, n_queries=QUERY_ROWS, buffer=buffer)
+        q, k, v = qkv
+        probs = attention(
+            kernels, q, k, v, heads, n_queries=QUERY_ROWS, buffer=lambda key, shape: self._buffer(name + key, shape)
+        )
         attn_out = self._buffer(name + "attn_out", (N, C))
-        k.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
+        kernels.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
         add = torch.mm(attn_out, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
         ln_2 = self._norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
         mlp_pre = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "mlp_pre", (N, 4 * C)))
         mlp_act = self._buffer(name + "mlp_act", (N, 4 * C))
-        k.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
+        kernels.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
         torch.mm(mlp_act, weight[name + "mlp.c_proj.weight"], out=add)
         return Layer(ln_1, qkv, probs, attn_out, ln_2, mlp_pre, mlp_act), add, bias[name + "mlp.c_proj.bias"]
 
@@ -182,9 +188,12 @@ class FusedUpdate:
         return norm
 
     def _head(self, y: Tensor, targets: Tensor, share: float, *, backward: bool = True) -> tuple[Tensor, Tensor]:
-        """The loss, and its gradient by y [N, C]. Some rows of logits at a time, which become their own gradient."""
+        """Return the loss and its gradient with respect to y [N, C].
+
+        A few rows of logits exist at a time, and their gradient overwrites them.
+        """
         N, wte = len(y), self.weight["wte.weight"]
-        assert targets.max() < self.config.vocab_size, "a target outside of the vocabulary"  # C would not notice
+        assert targets.max() < self.config.vocab_size, "a target outside the vocabulary"  # C does not check
         scale = share / max(1, int((targets >= 0).sum()))
         losses = self._buffer("losses", (N,), torch.float32)
         dy, dwte = self._buffer("dy", y.shape), self.grad["wte.weight"]
@@ -203,27 +212,28 @@ class FusedUpdate:
                 dwte.addmm_(logits.t(), y[rows])
         return (losses.double().sum() * scale).float(), dy
 
-    # Backward: for each product y = x @ weight, dweight = x^T @ dy and dx = dy @ weight^T.
+    # Backward. For each product y = x @ weight: dweight = x^T @ dy and dx = dy @ weight^T.
 
     def _block_backward(self, i: int, layer: Layer, d: Tensor, dx: Tensor, B: int) -> Tensor:
-        """Back through one block: d, dx [N, C] are the gradient of the stream after it and become that before it."""
-        k, name, grad = self.kernels, f"blocks.{i}.", self.grad
+        """Go back through one block, from the gradient of the stream after it to the gradient before it.
+
+        That gradient is [N, C] twice: dx in float32, updated in place, and d in compute_dtype, returned anew.
+        """
+        kernels, name, grad = self.kernels, f"blocks.{i}.", self.grad
         (N, C), H = dx.shape, self.config.n_head
         T, K = N // B, C // H
         d_mlp_pre = self._product_backward(name + "mlp.c_proj.weight", layer.mlp_act, d)
-        k.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
+        kernels.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
         dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, d_mlp_pre)
         d = self._norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
 
         d_attn_out = self._product_backward(name + "attn.c_proj.weight", layer.attn_out, d)
         dheads = self._buffer("heads", (B * H, T, K))
-        k.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
+        kernels.split_heads(B, T, 1, H, K, d_attn_out, None, dheads)
         dqkv = self._buffer("dqkv", layer.qkv.shape)
-        attention_backward(
-            k, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=partial(self._span_buffer, "")
-        )
+        attention_backward(kernels, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=self._buffer)
         merged = self._buffer("qkv", (N, 3 * C))
-        k.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
+        kernels.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
         dy = self._product_backward(name + "attn.c_attn.weight", layer.ln_1.y, merged)
         return self._norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
 
@@ -232,13 +242,13 @@ class FusedUpdate:
         return torch.mm(dy, self.weight[name].t(), out=self._buffer(f"d {x.size(1)}", x.shape))
 
     def _norm_backward(self, norm: Norm, dy: Tensor, dx: Tensor, bias_before: str | None) -> Tensor:
-        """Add to the stream's gradient dx what comes through this norm; return dx in compute_dtype.
+        """Add the gradient that comes through this norm to dx, the stream's gradient; return dx in compute_dtype.
 
-        `bias_before`: the bias that was added to the stream just before the norm, whose gradient is the sum over the
+        `bias_before` names the bias that was added to the stream just before the norm: its gradient is the sum over the
         rows of dx.
         """
         N, C = dx.shape
-        # Of three in turn: the cores that just read the last one would have to give up its cache lines first.
+        # Three buffers take turns: the cores that just read the last one would have to give up its cache lines first.
         dx_rounded = self._buffer("dx " + norm.name[-4:], dx.shape)
         self.kernels.norm_backward(
             N,
@@ -258,7 +268,7 @@ class FusedUpdate:
         return dx_rounded
 
     def _embedding_backward(self, tokens: Tensor, dx: Tensor) -> None:
-        """Every place of a token, and every row of a position, moves the row that it was read from."""
+        """Add dx to the gradients of the rows of wte and wpe that each place was read from."""
         (B, T), (N, C), flat = tokens.shape, dx.shape, tokens.reshape(-1)
         self.kernels.embedding_backward(N, C, flat, flat.argsort(stable=True), dx, self.grad["wte.weight"])
         dwpe = self.grad["wpe.weight"]
@@ -266,7 +276,7 @@ class FusedUpdate:
         dwpe[T:] = 0
 
     def _keep_earlier(self) -> None:
-        """Before a pass overwrites the gradients of the pass before it, add them up."""
+        """Add up the gradients of the passes so far, before the next pass overwrites them."""
         if self.n_passes == 1:
             self.earlier = torch.empty(len(self.flat.grads)) if self.earlier is None else self.earlier
             self.earlier.copy_(self.flat.grads)
@@ -275,30 +285,27 @@ class FusedUpdate:
         self.n_passes += 1
 
     def _buffer(self, name: str, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
-        """Room that is kept from one update to the next: fresh memory costs a page fault for every 4 KB."""
+        """Return an uninitialized tensor that is kept for the next update: new memory costs a page fault per 4 KB."""
         buffer = self.buffers.get(name)
         if buffer is None or buffer.shape != shape:
             buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.compute_dtype)
         return buffer
 
-    def _span_buffer(self, block: str, name: str, shape: tuple[int, ...]) -> Tensor:
-        return self._buffer(block + name, shape)
-
     def _partial(self, columns: int) -> Tensor:
-        """Room for every thread's own sums of columns."""
+        """Return a buffer for each thread's own sums of columns."""
         return self._buffer(f"partial {columns}", (torch.get_num_threads(), columns), torch.float32)
 
 
 def why_not_fast(
     device: str, dtype: str, model: ModelConfig | None = None, machine: MachineConfig | None = None
 ) -> str | None:
-    """Why the fast update cannot be had here, in a few words; None if it can. Compiles the kernels if need be."""
+    """Return why the fast update is unavailable here, in a few words, or None. May compile the kernels."""
     if machine and (machine.shard or machine.recompute):
         return (
-            f"the fast update cannot {'shard' if machine.shard else 'recompute'}: its buffers are made once, and whole"
+            f"the fast update cannot {'shard' if machine.shard else 'recompute'}: it keeps every weight and activation"
         )
     if model and not model.is_gpt2:
-        return f"the fast update knows plain GPT-2 only, not {' and '.join(model.departures)}"
+        return f"the fast update supports plain GPT-2 only, not {' and '.join(model.departures)}"
     if device != "cpu":
         return f"the fast update is for a CPU, not for {device}"
     try:

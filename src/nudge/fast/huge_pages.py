@@ -1,4 +1,4 @@
-"""Memory in pages of 2 MB: where a kernel reads much of it, looking up the places of small pages takes time."""
+"""Memory in pages of 2 MB, for kernels that read so much that looking up the addresses of small pages takes time."""
 
 import contextlib
 import mmap
@@ -10,13 +10,13 @@ HUGE_PAGE = 2 << 20
 
 
 def huge_pages(n_bytes: int) -> Tensor:
-    """Zeros [n_bytes] of dtype uint8, in huge pages where the system has them.
+    """Return zeros [n_bytes] of dtype uint8, in huge pages where the system has them.
 
-    Reading 500 MB for each token touches 120,000 pages of 4 KB, more than the processor can remember the places of.
-    With pages of 2 MB the same loop was 1.5 times as fast on a virtual machine.
+    Reading 500 MB for each token touches 120,000 pages of 4 KB, more addresses than the processor can cache. With pages
+    of 2 MB the same loop was 1.5 times as fast on a virtual machine.
     """
     memory = mmap.mmap(-1, max(1, -(-n_bytes // HUGE_PAGE)) * HUGE_PAGE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel that was built without them
+        with contextlib.suppress(OSError):  # a Linux kernel that was built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)[:n_bytes]

@@ -1,6 +1,7 @@
-"""The C kernels between the products of GPT-2 (nudge/fast/native/layers.c) as functions of contiguous tensors.
+"""The C kernels for everything between GPT-2's matrix products, as functions of contiguous tensors.
 
-What each one computes stands beside the C: `kernels.gelu(N, C, x, bias, y)` is its `gelu`, arguments in the same order.
+`kernels.gelu(N, C, x, bias, y)` calls `gelu` of nudge/fast/native/layers.c with the arguments in the same order. See
+there for what each kernel computes.
 """
 
 import ctypes
@@ -13,7 +14,7 @@ from nudge.fast import native_loader
 
 
 class Pointer:
-    """How ctypes passes a tensor: by the address of its first number. None where the C says that it may be missing."""
+    """A tensor as a ctypes argument: the address of its first number, or NULL for None (where the C code allows it)."""
 
     @classmethod
     def from_param(cls, tensor: Tensor | None) -> ctypes.c_void_p:
@@ -21,7 +22,7 @@ class Pointer:
         return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
 
-# Of each function: i a whole number, d a double, t a tensor.
+# The arguments of each function: i an integer, d a double, t a tensor.
 SIGNATURES = {
     "use_threads": "i",
     "residual_norm": "iittttttttt",

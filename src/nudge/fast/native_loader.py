@@ -1,11 +1,11 @@
-"""The C kernels: small files of plain C, compiled on the machine they run on at first use and called through ctypes.
+"""The C kernels: small files of plain C, compiled at first use on the machine they run on, and called through ctypes.
 
-Why not wheels: `-march=native` on the person's own machine beats anything that was built for every machine. Why not
+Why not wheels: `-march=native` on the user's own machine beats anything that was built for every machine. Why not
 PyTorch's headers: a plain C ABI compiles in two seconds, with any compiler, for any version of PyTorch. Everything
-that a kernel computes can also be computed without it; who calls `load` decides what to do when it is not there.
+that a kernel computes can also be computed without it; the caller of `load` decides what to do when it is unavailable.
 
-`CC` and `CFLAGS` mean what they always mean: another compiler, and more options (the last word is theirs, so
-`CFLAGS=-march=x86-64-v3` compiles for an older processor).
+`CC` and `CFLAGS` have their usual meaning: another compiler, and more options. `CFLAGS` come last and win, so
+`CFLAGS=-march=x86-64-v3` compiles for an older processor.
 """
 
 import contextlib
@@ -23,29 +23,30 @@ from pathlib import Path
 from nudge.util.cpu import instruction_set
 from nudge.util.files import cache_folder
 
-# Not -ffast-math: it assumes that there are no infinities, and a training step must see them. Contracted, a * b + c is
-# rounded once here and twice there, as the compiler likes; decode.c promises the same sum for one text and for many.
+# Not -ffast-math: it assumes that there are no infinities, and a training step must see them. Not -ffp-contract=fast:
+# the compiler would then round some a * b + c once and others twice, and decode.c promises the same sum for one text
+# and for many.
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
-FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # promises no such thing, and is up to a tenth faster
+FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # makes no such promise, and is up to 10% faster
 COMPILE_TIMEOUT_S = 120
 SOURCES = Path(__file__).with_name("native")
 
 
 class UnavailableError(Exception):
-    """The kernels cannot be had here; the text is one line that says why."""
+    """The kernels are unavailable on this machine; the message is one line that says why."""
 
 
 @functools.cache
 def load(name: str, *defines: str) -> ctypes.CDLL:
-    """The functions of native/NAME.c, compiled with the macros `defines` unless they are in the cache already.
+    """Return the functions of native/NAME.c, from the cache or compiled with the macros `defines`.
 
-    The OpenMP runtime is the one that PyTorch has loaded: two of them would keep two teams of threads, each of which
-    spins on the cores that the other needs. So import torch first.
+    The OpenMP runtime is the one that PyTorch has loaded, so import torch first. Two runtimes would keep two teams of
+    threads, and each would spin on the cores that the other needs.
 
     Raises: UnavailableError.
     """
     source = SOURCES / f"{name}.c"
-    # All headers count, whoever includes them: they are few and seldom change.
+    # The key covers all headers, included or not: they are few and seldom change.
     texts = [path.read_bytes() for path in (source, *sorted(SOURCES.glob("*.h")))]
     options = [*FLAGS, *FLAGS_OF.get(name, ()), *(f"-D{define}" for define in defines)]
     command = [*_compiler(), *options, *shlex.split(os.environ.get("CFLAGS", ""))]
@@ -54,7 +55,7 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
         repr((texts, command, _version(command[0]), str(runtime), instruction_set())).encode()
     ).hexdigest()
     library = cache_folder() / "kernels" / f"{name}-{key[:16]}.so"
-    with contextlib.suppress(OSError):  # not there, or damaged: it is compiled anew
+    with contextlib.suppress(OSError):  # missing or damaged: compile it again
         return ctypes.CDLL(str(library))
     try:
         return _compile(source, command, runtime, library)
@@ -63,11 +64,11 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
 
 
 def _compile(source: Path, command: list[str], runtime: Path | None, library: Path) -> ctypes.CDLL:
-    """Compile beside the cache's entry and move it in whole, so that two processes at once do no harm."""
+    """Compile in a folder beside the cached file, then rename, so that several processes can compile at once."""
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         work = tempfile.mkdtemp(dir=library.parent)
-    except OSError:  # a cache that cannot be written: compile for this process alone
+    except OSError:  # a read-only cache: compile for this process alone
         work = tempfile.mkdtemp()
     try:
         built, object_file = Path(work, library.name), Path(work, "kernels.o")
@@ -79,13 +80,12 @@ def _compile(source: Path, command: list[str], runtime: Path | None, library: Pa
             built.replace(library)
         return loaded
     finally:
-        shutil.rmtree(work, ignore_errors=True)  # a library that is loaded stays loaded
+        shutil.rmtree(work, ignore_errors=True)  # the library stays loaded without its file
 
 
 def _compiler() -> list[str]:
-    asked = shlex.split(os.environ.get("CC", ""))
-    if asked:
-        return asked
+    if command := shlex.split(os.environ.get("CC", "")):
+        return command
     found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if found is None:
         raise UnavailableError("no C compiler here (cc, gcc or clang)")
@@ -99,8 +99,8 @@ def _run(command: list[str]) -> str:
         raise UnavailableError(f"the C compiler does not run: {error}") from error
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        said = next((line for line in lines if "error" in line), lines[0])
-        raise UnavailableError(f"{Path(command[0]).name} cannot compile the kernels: {said}")
+        message = next((line for line in lines if "error" in line), lines[0])
+        raise UnavailableError(f"{Path(command[0]).name} cannot compile the kernels: {message}")
     return done.stdout
 
 
@@ -110,7 +110,7 @@ def _version(compiler: str) -> str:
 
 
 def _loaded_openmp() -> Path | None:
-    """The OpenMP runtime in this process (GNU's, LLVM's and Intel's all answer to GNU's names), if it can be told."""
+    """Return the OpenMP runtime of this process, if it can be found (LLVM's and Intel's also have GNU's functions)."""
     with contextlib.suppress(OSError):
         found = re.search(r"/.*/lib(?:g|i|)omp[^/\n]*\.so.*", Path("/proc/self/maps").read_text())
         return Path(found[0]) if found else None

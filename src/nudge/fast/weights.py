@@ -1,15 +1,18 @@
 """The parameters of a network as the kernels of nudge/fast/native/decode.c read them: float32, bfloat16 or int8.
 
-A matrix is kept as rows of one output each, [n_out, n_in], because a thread then reads memory in one go. There is one
-copy: the network's own parameters become views of it (transposed, so that their shape stays [n_in, n_out]) and the
-network goes on working. int8 comes on top of bfloat16, which prompts are read with.
+A matrix is stored as rows of one output each, [n_out, n_in], so that a thread reads memory front to back. There is one
+copy: the network's own parameters become views of it (transposed, so that their shape stays [n_in, n_out]), and the
+network still works. int8 is stored beside bfloat16, which prompts are read with.
 """
 
 import ctypes
-from collections.abc import Callable
-from typing import Literal
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,10 +20,12 @@ from nudge.config import ModelConfig
 from nudge.fast import DTYPES, native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.fast.kernels import Kernels
-from nudge.model.gpt import GPT
+from nudge.model.gpt import GPT, Block, Linear
 
 DType = Literal["float32", "bfloat16", "int8"]
-GROUP = 64  # as in decode.c: activations that share a scale, and what rows of int8 are padded to
+Norm = tuple[Tensor, Tensor]  # weight and bias of a LayerNorm, float32 [C]
+GROUP = 64  # as in decode.c: activations that share a scale; rows of int8 are padded to a multiple
+CACHE_LINE = 64  # bytes
 
 
 class CMatrix(ctypes.Structure):
@@ -39,7 +44,7 @@ class CLayer(ctypes.Structure):
     """decode.c's Layer."""
 
     _fields_ = (
-        *((f"{norm}_{what}", ctypes.c_void_p) for norm in ("ln_1", "ln_2") for what in ("weight", "bias")),
+        *((name, ctypes.c_void_p) for name in ("ln_1_weight", "ln_1_bias", "ln_2_weight", "ln_2_bias")),
         *((name, CMatrix) for name in ("c_attn", "attn_proj", "c_fc", "mlp_proj")),
     )
 
@@ -69,103 +74,76 @@ class CSequence(ctypes.Structure):
     )
 
 
-def supports(config: ModelConfig) -> str | None:
-    """Why the kernels cannot compute this network, in a few words; None: they can."""
-    return None if config.is_gpt2 else f"they know plain GPT-2 only, not {' and '.join(config.departures)}"
-
-
+@dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """A product y = x W^T + bias, ready for decode.c and, with the many tokens of a prompt, for PyTorch.
+    """The product y = x W^T + bias: for decode.c and, where there are many tokens as in a prompt, for PyTorch."""
 
-    `weight` [n_out, n_in] is float32 or bfloat16; `int8` are its rows as (128 + the number, scale of each row).
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, int8: tuple[Tensor, Tensor] | None) -> None:
-        self.weight, self.bias, self.int8 = weight, bias, int8
-        self._low_bias = None if bias is None else bias.to(weight.dtype)
+    weight: Tensor  # W [n_out, n_in], float32 or bfloat16
+    bias: Tensor | None  # [n_out], float32
+    rounded_bias: Tensor | None  # the bias in the dtype of W
+    int8: tuple[Tensor, Tensor] | None  # `quantize(W)`
 
     def c(self) -> CMatrix:
+        """Return the struct for decode.c. It holds addresses only: the tensors have to stay."""
         n_out, n_in = self.weight.shape
         weight, scale = self.int8 or (self.weight, None)
-        return CMatrix(weight.data_ptr(), address(scale), address(self.bias), n_in, n_out)
+        return CMatrix(weight.data_ptr(), _address(scale), _address(self.bias), n_in, n_out)
 
-    def of(self, x: Tensor, *, gelu: bool = False) -> Tensor:
-        """x [M, n_in] -> [M, n_out], of the weight's type."""
+    def __call__(self, x: Tensor, *, gelu: bool = False) -> Tensor:
+        """Return y [M, n_out], or gelu(y), for x [M, n_in]; all have the dtype of W."""
         if not onednn_multiplies(x.dtype):
-            y = F.linear(x, self.weight, self._low_bias)
+            y = F.linear(x, self.weight, self.rounded_bias)
             return F.gelu(y, approximate="tanh") if gelu else y
-        # Not F.linear, which takes MKL for float32: on AMD's processors MKL leaves half of their speed unused.
+        # Not F.linear, which uses MKL for float32: on AMD processors MKL reaches only half of their speed.
         then, form = ("gelu", "tanh") if gelu else ("none", "")
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self._low_bias, then, [], form)
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.rounded_bias, then, [], form)
 
 
-def onednn_multiplies(dtype: torch.dtype) -> bool:
-    """Whether PyTorch's oneDNN product of a matrix with bias and GELU is here and at home on this processor."""
-    ops = torch.ops.mkldnn
-    if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")):
-        return False
-    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
-
-
-def address(tensor: Tensor | None) -> int | None:
-    """Where a tensor's numbers are, for C."""
-    return None if tensor is None else tensor.data_ptr()
-
-
+@dataclass(frozen=True, slots=True, eq=False)
 class Layer:
     """The parameters of one block."""
 
-    def __init__(self, norms: list[Tensor], matrices: list[Matrix]) -> None:
-        self.ln_1, self.ln_2 = (norms[0], norms[1]), (norms[2], norms[3])
-        self.c_attn, self.attn_proj, self.c_fc, self.mlp_proj = matrices
+    ln_1: Norm
+    ln_2: Norm
+    c_attn: Matrix
+    attn_proj: Matrix
+    c_fc: Matrix
+    mlp_proj: Matrix
 
     def c(self) -> CLayer:
-        matrices = (self.c_attn, self.attn_proj, self.c_fc, self.mlp_proj)
-        return CLayer(*(t.data_ptr() for t in (*self.ln_1, *self.ln_2)), *(matrix.c() for matrix in matrices))
+        norms = (vector.data_ptr() for vector in (*self.ln_1, *self.ln_2))
+        matrices = (matrix.c() for matrix in (self.c_attn, self.attn_proj, self.c_fc, self.mlp_proj))
+        return CLayer(*norms, *matrices)
 
 
+@dataclass(frozen=True, eq=False)
 class Weights:
-    """What decoding reads. It takes the network's parameters over: they become views of this, of dtype `torch_dtype`.
+    """The parameters of a network as decoding reads them, and the compiled code that reads them."""
 
-    Raises: UnavailableError, before anything is changed, if the kernels cannot be had or know no such network.
-    """
+    config: ModelConfig
+    dtype: DType
+    layers: list[Layer]
+    ln_f: Norm
+    head: Matrix  # its rows are also the embeddings of the tokens
+    wpe: Tensor  # [block_size, C], float32
+    kernels: ctypes.CDLL
+    prompt_kernels: Kernels
 
-    def __init__(self, network: GPT, dtype: DType = "float32") -> None:
-        self.kernels = kernels(network)
-        self.config, self.dtype = network.config, dtype
-        self.torch_dtype = torch.float32 if dtype == "float32" else torch.bfloat16
-        self.prompt_kernels = Kernels(self.torch_dtype)
-        sizes = [2 * p.numel() for p in network.parameters() if p.dim() == 2]
-        place = _arena(sum(size * self.torch_dtype.itemsize // 2 + 64 for size in sizes))
-        vectors = {name: p.detach().float().clone() for name, p in network.named_parameters() if p.dim() == 1}
-        int8 = quantize if dtype == "int8" else lambda _: None
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of PyTorch's products, keys and values: bfloat16 for int8."""
+        return self.head.weight.dtype
 
-        def matrix(name: str) -> Matrix:
-            parameter = network.get_parameter(f"{name}.weight")
-            exact = parameter.detach().t()
-            parameter.data = place(exact, self.torch_dtype).t()
-            return Matrix(parameter.data.t(), vectors[f"{name}.bias"], int8(exact))
-
-        self.layers = []
-        for i in range(self.config.n_layer):
-            block = f"blocks.{i}."
-            norms = [vectors[f"{block}{norm}.{what}"] for norm in ("ln_1", "ln_2") for what in ("weight", "bias")]
-            names = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
-            self.layers.append(Layer(norms, [matrix(block + name) for name in names]))
-        exact = network.wte.weight.detach()
-        network.wte.weight.data = place(exact, self.torch_dtype)
-        self.head = Matrix(network.wte.weight.data, None, int8(exact))
-        self.wpe = network.wpe.weight.detach().float()
-        self.ln_f = (vectors["ln_f.weight"], vectors["ln_f.bias"])
-        network.to(self.torch_dtype)
-        self._c_layers = (CLayer * self.config.n_layer)(*(layer.c() for layer in self.layers))
-        self.c = CModel(
-            DTYPES.index(dtype),
+    @functools.cached_property
+    def c(self) -> CModel:
+        """The struct for decode.c."""
+        return CModel(
+            DTYPES.index(self.dtype),
             self.config.n_layer,
             self.config.n_head,
             self.config.n_embd,
-            self._c_layers,
-            *(t.data_ptr() for t in self.ln_f),
+            (CLayer * self.config.n_layer)(*(layer.c() for layer in self.layers)),
+            *(vector.data_ptr() for vector in self.ln_f),
             self.head.c(),
             self.head.weight.data_ptr(),
             self.wpe.data_ptr(),
@@ -173,9 +151,13 @@ class Weights:
 
 
 def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
-    """A network's weights for the fast decoder; or None, the network itself in `dtype`, and why, in one line."""
+    """Return a network's weights for the fast decoder, as `pack_weights` does.
+
+    Where the kernels are unavailable, convert the network to `dtype` (int8: bfloat16) and return None and the reason,
+    in one line.
+    """
     try:
-        return Weights(network, dtype), None
+        return pack_weights(network, dtype), None
     except native_loader.UnavailableError as error:
         if dtype != "float32":
             network.to(torch.bfloat16)
@@ -183,44 +165,114 @@ def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
         return None, f"plain PyTorch decodes{instead}, not the compiled kernels: {error}"
 
 
-def kernels(network: GPT) -> ctypes.CDLL:
-    """The compiled kernels for a network. Raises: native_loader.UnavailableError with the reason in one line."""
-    reason = supports(network.config)
-    if network.wte.weight.device.type != "cpu":
-        reason = f"the network is on {network.wte.weight.device.type}"
-    if reason:
-        raise native_loader.UnavailableError(reason)
+def pack_weights(network: GPT, dtype: DType = "float32") -> Weights:
+    """Move a network's weights to memory laid out for decode.c; the network's own parameters become views of it.
+
+    Matrices move one by one, so that memory never holds two copies of all of them. Afterwards the network is in
+    float32 or, for bfloat16 and int8, in bfloat16.
+
+    Raises: UnavailableError, before anything has changed, if the kernels do not support the network or cannot be
+    compiled.
+    """
+    kernels = load_kernels(network)
+    torch_dtype = torch.float32 if dtype == "float32" else torch.bfloat16
+    prompt_kernels = Kernels(torch_dtype)
+    arena = Arena(torch_dtype, (p for p in network.parameters() if p.dim() == 2))
+    layers = [_pack_block(cast(Block, block), arena, dtype) for block in network.blocks]
+    head = _pack_rows(network.wte.weight.detach(), None, arena, dtype)
+    network.wte.weight.data = head.weight
+    ln_f, wpe = _pack_norm(network.ln_f), network.wpe.weight.detach().float()
+    network.to(torch_dtype)
+    return Weights(network.config, dtype, layers, ln_f, head, wpe, kernels, prompt_kernels)
+
+
+def load_kernels(network: GPT) -> ctypes.CDLL:
+    """Return decode.c, compiled, for a network. Raises: UnavailableError with the reason in one line."""
+    config, device = network.config, network.wte.weight.device.type
+    if device != "cpu":
+        raise native_loader.UnavailableError(f"the network is on {device}")
+    if not config.is_gpt2:
+        raise native_loader.UnavailableError(f"they support plain GPT-2 only, not {' and '.join(config.departures)}")
     library = native_loader.load("decode")
     pointer, number, threads = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    library.nudge_workspace.restype, library.nudge_workspace.argtypes = number, [pointer, number, number, threads]
-    library.nudge_tokens.restype = None
+    library.nudge_workspace.argtypes = [pointer, number, number, threads]
+    library.nudge_workspace.restype = number
     library.nudge_tokens.argtypes = [pointer, pointer, pointer, number, number, pointer, pointer, threads]
+    library.nudge_tokens.restype = None
     return library
 
 
-def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """weight [n_out, n_in] -> 128 + round(weight / scale) as bytes [n_out, n_in padded to GROUP], scale [n_out].
+class Arena:
+    """Memory in huge pages with room for some tensors, each of which starts on a cache line."""
 
-    The largest of a row becomes 127 or -127. The 128 makes bytes unsigned, as the processor's int8 instruction wants.
+    def __init__(self, dtype: torch.dtype, tensors: Iterable[Tensor]) -> None:
+        self.dtype = dtype
+        self.memory = huge_pages(sum(_round_up(t.numel() * dtype.itemsize, CACHE_LINE) for t in tensors))
+        self.used = 0
+
+    def copy(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the next free place and return the copy."""
+        n_bytes = tensor.numel() * self.dtype.itemsize
+        copy = self.memory[self.used : self.used + n_bytes].view(self.dtype).view(tensor.shape)
+        self.used += _round_up(n_bytes, CACHE_LINE)
+        return copy.copy_(tensor)
+
+
+def _pack_block(block: Block, arena: Arena, dtype: DType) -> Layer:
+    return Layer(
+        ln_1=_pack_norm(block.ln_1),
+        ln_2=_pack_norm(block.ln_2),
+        c_attn=_pack_linear(block.attn.c_attn, arena, dtype),
+        attn_proj=_pack_linear(block.attn.c_proj, arena, dtype),
+        c_fc=_pack_linear(block.mlp.c_fc, arena, dtype),
+        mlp_proj=_pack_linear(block.mlp.c_proj, arena, dtype),
+    )
+
+
+def _pack_linear(linear: Linear, arena: Arena, dtype: DType) -> Matrix:
+    matrix = _pack_rows(linear.weight.detach().t(), _vector(linear.bias), arena, dtype)
+    linear.weight.data = matrix.weight.t()
+    return matrix
+
+
+def _pack_rows(rows: Tensor, bias: Tensor | None, arena: Arena, dtype: DType) -> Matrix:
+    rounded_bias = None if bias is None else bias.to(arena.dtype)
+    return Matrix(arena.copy(rows), bias, rounded_bias, quantize(rows) if dtype == "int8" else None)
+
+
+def _pack_norm(norm: nn.LayerNorm) -> Norm:
+    return _vector(norm.weight), _vector(norm.bias)
+
+
+def _vector(parameter: Tensor) -> Tensor:
+    return parameter.detach().float().clone()
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round weight [n_out, n_in] to bytes [n_out, n_in padded to GROUP], with one scale [n_out] for each row.
+
+    A byte is 128 + round(weight / scale), where the largest weight of a row rounds to 127 or -127. The 128 makes bytes
+    unsigned, which the processor's int8 instruction requires.
     """
+    n_out, n_in = weight.shape
     scale = weight.abs().amax(1, keepdim=True).float() / 127
-    n_padded = -(-weight.size(1) // GROUP) * GROUP
-    rows = _arena(weight.size(0) * n_padded)(torch.empty(weight.size(0), n_padded, dtype=torch.uint8), torch.uint8)
-    rows.fill_(128)
-    rows[:, : weight.size(1)] = (weight / scale.clamp(min=torch.finfo(torch.float32).tiny)).round_().add_(128)
+    n_padded = _round_up(n_in, GROUP)
+    rows = huge_pages(n_out * n_padded).view(n_out, n_padded).fill_(128)
+    rows[:, :n_in] = (weight / scale.clamp(min=torch.finfo(torch.float32).tiny)).round_().add_(128)
     return rows, scale[:, 0].contiguous()
 
 
-def _arena(n_bytes: int) -> Callable[[Tensor, torch.dtype], Tensor]:
-    """A function that copies a tensor to the next free place in memory of huge pages, rounded to a dtype."""
-    everything = huge_pages(n_bytes)
-    start = 0
+def onednn_multiplies(dtype: torch.dtype) -> bool:
+    """Return whether PyTorch has oneDNN's product with bias and GELU, and oneDNN supports `dtype` on this processor."""
+    ops = torch.ops.mkldnn
+    if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")):
+        return False
+    return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
 
-    def place(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-        nonlocal start
-        size = tensor.numel() * dtype.itemsize
-        view = everything[start : start + size].view(dtype).view(tensor.shape)
-        start += -(-size // 64) * 64
-        return view.copy_(tensor)
 
-    return place
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _round_up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple

@@ -2,10 +2,10 @@
 
     tokens [B, T] -> wte + wpe -> n_layer x (ln_1, attention, +, ln_2, MLP, +) -> ln_f -> logits [B, T, V] -> softmax
 
-The switches of ModelConfig (rotary, untied, zero_init) replace a piece each; GPT-2 has none of them.
+Shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
 
-Legend of shapes: B batch, T tokens, C channels (n_embd), H heads, K channels of a head (C / H), V vocabulary, L layers.
-The network is one fixed expression of its input and its parameters: no memory, no state between two calls.
+The switches of ModelConfig (rotary, untied, zero_init) each replace one part; GPT-2 has them all off. The network is a
+pure function of its input and its parameters: it keeps no state between calls.
 """
 
 import math
@@ -20,10 +20,10 @@ from nudge.config import ModelConfig
 
 
 class Linear(nn.Module):
-    """x [.., n_in] -> x @ weight + bias [.., n_out], in GPT-2's own layout: weight [n_in, n_out].
+    """The product x @ weight + bias: [.., n_in] -> [.., n_out], with GPT-2's layout of the weight, [n_in, n_out].
 
-    `torch.nn.Linear` stores the transpose. OpenAI's checkpoints, Hugging Face's `Conv1D` and the learning material
-    store it this way round.
+    OpenAI's checkpoints, Hugging Face's `Conv1D` and the learning material use this layout too; `torch.nn.Linear`
+    stores the transpose.
     """
 
     def __init__(self, n_in: int, n_out: int) -> None:
@@ -35,10 +35,10 @@ class Linear(nn.Module):
         return F.linear(x, self.weight.t(), self.bias)
 
 
-# Parameters get their values from `init_weights` or from a checkpoint. PyTorch would draw some here first, from the
-# person's own generator; on the meta device, where nothing can be drawn, it imports its compiler for that: seconds.
+# Parameters get their values from `init_weights` or from a checkpoint. PyTorch would first draw others here, from the
+# user's own random generator; on the meta device it would import its compiler for that, which takes seconds.
 class Embedding(nn.Embedding):
-    """A row for each token or position."""
+    """A table with one row for each token or position."""
 
     def reset_parameters(self) -> None:
         pass
@@ -52,7 +52,7 @@ class Head(nn.Linear):
 
 
 class LayerCache:
-    """The keys and values that one attention layer has seen: [B, H, up to `room` tokens, K]."""
+    """The keys and values of one layer: [B, H, up to `room` tokens, K]."""
 
     def __init__(self, batch: int, room: int, config: ModelConfig, *, dtype: torch.dtype, device: torch.device) -> None:
         shape = (batch, config.n_head, room, config.n_embd // config.n_head)
@@ -61,7 +61,7 @@ class LayerCache:
         self.n_tokens = 0
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keep `k`, `v` [B, H, T, K] of new tokens; return those of all tokens so far."""
+        """Store k and v [B, H, T, K] of new tokens; return those of all tokens so far."""
         start, self.n_tokens = self.n_tokens, self.n_tokens + k.size(2)
         self.k[:, :, start : self.n_tokens] = k
         self.v[:, :, start : self.n_tokens] = v
@@ -69,7 +69,7 @@ class LayerCache:
 
 
 class Cache:
-    """Keys and values of every layer, so that a new token costs one position instead of the whole context."""
+    """The keys and values of every layer, so that a new token costs one position instead of the whole context."""
 
     def __init__(self, model: "GPT", *, batch: int = 1, room: int | None = None) -> None:
         weight = model.wte.weight
@@ -80,14 +80,14 @@ class Cache:
 
     @property
     def n_tokens(self) -> int:
-        """Positions that are filled."""
+        """The number of filled positions."""
         return self.layers[0].n_tokens
 
 
 class Rotation:
-    """Positions as angles: queries and keys are turned by their position, so that a score depends on the distance only.
+    """Rotary positions: queries and keys are rotated by their position, so that a score depends on the distance only.
 
-    Channel i is paired with channel i + K/2, and pair i turns by 10000^(-2i/K) per token. Source: Su et al. 2021.
+    Channels i and i + K/2 form a pair, which rotates by 10000^(-2i/K) per token. Source: Su et al. 2021.
     """
 
     def __init__(self, start: int, n_tokens: int, K: int, device: torch.device) -> None:
@@ -96,13 +96,13 @@ class Rotation:
         self.cos, self.sin = angle.cos(), angle.sin()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x [B, H, T, K], turned; float32 inside, because bfloat16 cannot tell far positions apart."""
+        """Rotate x [B, H, T, K]; in float32, because bfloat16 cannot tell distant positions apart."""
         a, b = x.float().chunk(2, dim=-1)
         return torch.cat((a * self.cos - b * self.sin, a * self.sin + b * self.cos), dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Each token looks back at the tokens before it and takes over what it finds there."""
+    """Causal self-attention: each token mixes in the values of itself and the tokens before it."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Attention(nn.Module):
         self.c_proj = Linear(config.n_embd, config.n_embd)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, rotation: Rotation | None = None) -> Tensor:
-        """x [B, T, C] -> [B, T, C]; with a cache, x holds only the tokens that are new."""
+        """Map x [B, T, C] to [B, T, C]. With a cache, x holds the new tokens only."""
         B, T, C = x.shape
         q, k, v = self.c_attn(x).view(B, T, 3, self.n_head, C // self.n_head).permute(2, 0, 3, 1, 4).unbind(0)
         if rotation is not None:
@@ -119,8 +119,7 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.append(k.to(cache.k.dtype), v.to(cache.v.dtype))
             q = q.to(k.dtype)
-        # A token sees itself and what is before it, nothing after. Without a cache, or at its start, that is the
-        # triangle PyTorch calls causal; a single new token sees everything.
+        # PyTorch's is_causal is right without a cache or with an empty one; a single new token sees everything.
         n_all = k.size(2)
         mask = None if T in (1, n_all) else _triangle(T, n_all, x.device)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=n_all == T)
@@ -128,13 +127,13 @@ class Attention(nn.Module):
 
 
 def _triangle(n_new: int, n_all: int, device: torch.device) -> Tensor:
-    """Which of all tokens each new token may see: [n_new, n_all] of bool."""
+    """Return which of all tokens each new token may see: bool [n_new, n_all]."""
     rows = torch.arange(n_all - n_new, n_all, device=device)[:, None]
     return torch.arange(n_all, device=device)[None, :] <= rows
 
 
 class MLP(nn.Module):
-    """Each token by itself: widen to 4C, bend (GELU, tanh form as in GPT-2), narrow to C."""
+    """The feed-forward part, for each token by itself: C -> 4C, GELU (tanh form, as in GPT-2), 4C -> C."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -146,7 +145,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: both parts add to the residual stream x instead of replacing it."""
+    """One layer: attention and MLP each add to the residual stream x."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -161,7 +160,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The network. Fresh parameters are not initialized: call `init_weights`, or load a checkpoint."""
+    """The network. Its parameters start uninitialized: call `init_weights`, or load a checkpoint."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -175,9 +174,10 @@ class GPT(nn.Module):
             self.head = Head(config.n_embd, config.vocab_size, bias=False)
 
     def hidden(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """tokens [B, T] -> [B, T, C] after the final norm. With a cache, `tokens` are those that are new.
+        """Return the output of the final norm, [B, T, C], for tokens [B, T]. With a cache, pass the new tokens only.
 
-        T, with what the cache holds, is 1 .. block_size: "no context" is the token that starts a document.
+        There must be at least one token (a text without a prompt starts with the end-of-text token), and no more than
+        block_size together with the cache.
         """
         start = cache.n_tokens if cache else 0
         T = tokens.size(1)
@@ -192,22 +192,25 @@ class GPT(nn.Module):
         return self.ln_f(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """hidden [.., C] -> a score for each token of the vocabulary [.., V]; softmax makes them probabilities."""
+        """Return a score for each token of the vocabulary, [.., V], for hidden [.., C]: softmax gives probabilities."""
         return F.linear(hidden, self.head_weight)
 
     @property
     def head_weight(self) -> Tensor:
-        """[V, C]"""
+        """The weight of the output head, [V, C]."""
         return self.head.weight if self.config.untied else self.wte.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens [B, T] -> logits [B, T, V]: at each position, the prediction of the token after it."""
+        """Return logits [B, T, V] for tokens [B, T]: at each position, the scores of the next token."""
         return self.logits(self.hidden(tokens))
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Mean of -ln p(target) over all B*T positions, in nats, as float32. Shapes: both [B, T]; targets: -1 skips."""
+        """Return the mean of -ln p(target) over all positions, in nats, as float32.
+
+        Shapes: tokens and targets [B, T]. Targets of -1 are ignored.
+        """
         V = self.config.vocab_size
-        # On a GPU products with rows of whole cache lines are faster by a quarter: 50,257 -> 50,304 (as nanoGPT does).
+        # Padded to a multiple of 64, 50,257 -> 50,304 (as in nanoGPT): on a GPU the products are faster by a quarter.
         weight = F.pad(self.head_weight, (0, 0, 0, -V % 64))
         logits = F.linear(self.hidden(tokens), weight)[..., :V].float()
         return F.cross_entropy(logits.reshape(-1, V), targets.reshape(-1), ignore_index=-1)
@@ -215,22 +218,23 @@ class GPT(nn.Module):
 
 @torch.no_grad()
 def init_weights(model: GPT, seed: int) -> None:
-    """Random parameters as OpenAI drew them; the same seed gives the same ones on every device."""
+    """Set all parameters to random values, drawn as OpenAI did. The same seed gives the same values on every device."""
     parameters = dict(model.named_parameters())
     for name, value in first_weights(model, seed):
         parameters[name].copy_(value)
 
 
 def first_weights(model: GPT, seed: int) -> Iterator[tuple[str, Tensor]]:
-    """The random parameters of `init_weights` one after the other, on the CPU. `model`: only its names and shapes.
+    """Yield the names and values of `init_weights`, on the CPU. Only the names and shapes of `model` are used.
 
-    Normal with 0.02 (positions 0.01), residual projections scaled by 1/sqrt(2L) so that the residual stream does not
-    grow with depth; biases 0, norms 1. The first loss is then close to ln V: a guess among V tokens.
+    Matrices are normal with standard deviation 0.02 (positions 0.01); residual projections are divided by sqrt(2L), so
+    that the residual stream does not grow with depth. Biases are 0, norms 1. The first loss is then close to ln V, that
+    of a guess among V tokens.
     """
     generator = torch.Generator().manual_seed(seed)
     config = model.config
     stds = {"wpe.weight": 0.01, "c_proj.weight": 0.0 if config.zero_init else 0.02 / math.sqrt(2 * config.n_layer)}
-    if config.untied:  # what a token is stays loud in the residual stream, and the first logits are still 0
+    if config.untied:  # token embeddings dominate the residual stream, and the first logits are still 0
         stds |= {"wte.weight": 1.0, "head.weight": 0.0}
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:

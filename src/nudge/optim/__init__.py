@@ -1,1 +1,1 @@
-"""How a gradient becomes a step: AdamW, Muon, and the learning rate along a run."""
+"""From gradients to a step: AdamW, Muon, and the learning rate of each update."""

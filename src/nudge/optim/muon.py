@@ -1,8 +1,8 @@
 """Muon: orthogonalized momentum (Source: Jordan et al. 2024, and Liu et al. 2025 for the scale).
 
-An update is the momentum of a matrix with all its singular values made about equal: directions that are rare in the
-gradient are learned as fast as frequent ones. The singular value decomposition would be too slow; a few polynomials
-p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value towards 1 with products only.
+An update is the momentum of a matrix with all its singular values made about equal, so that directions that are rare in
+the gradient are learned as fast as frequent ones. A singular value decomposition would be too slow. A few polynomials
+p(x) = a x + b x^3 + c x^5, applied to the matrix itself, push every singular value toward 1 with products only.
 """
 
 import math
@@ -17,10 +17,11 @@ from nudge.model.sizes import MUON_STACK_NUMBERS as STACK_NUMBERS
 
 Polynomial = tuple[float, float, float]  # a, b, c
 
-JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # PyTorch's
-# The best approximations of 1, one after the other (Source: Amsel et al. 2025; theirs are for five steps or more): of
-# degree 5 on [0.01, 1], then on what the last one made of it, 2% wider for rounding errors. What was in [0.01, 1] comes
-# to [0.72, 1.28]: three steps learn almost as well as Jordan's five. docs/decisions/0004-modern.md.
+JORDAN: tuple[Polynomial, ...] = 5 * ((3.4445, -4.7750, 2.0315),)  # as in PyTorch
+# Each step is the polynomial of degree 5 that is closest to 1: the first on [0.01, 1], each of the others on the values
+# of the one before, an interval made 2% wider for rounding errors (Source: Amsel et al. 2025, who do it for five steps
+# or more). [0.01, 1] ends up in [0.72, 1.28], and three steps learn almost as well as Jordan's five:
+# docs/decisions/0004-modern.md.
 STEPS: tuple[Polynomial, ...] = (
     (8.0934, -23.6204, 17.4462),
     (3.5779, -2.5779, 0.4886),
@@ -30,17 +31,17 @@ MOMENTUM = 0.95
 
 
 def scale(n: int, m: int) -> float:
-    """What an orthogonalized [n, m] is multiplied with to have the size of AdamW's updates, in either layout."""
+    """Return the factor that gives an orthogonalized [n, m] (or [m, n]) the size of AdamW's updates."""
     return 0.2 * math.sqrt(max(n, m))
 
 
 def orthogonalize(update: Tensor, steps: Sequence[Polynomial] = STEPS, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Matrices [S, n, m] with the singular vectors of `update` and singular values of about 1, in `dtype`."""
+    """Return matrices with the singular vectors of `update` [S, n, m] and singular values of about 1, in `dtype`."""
     tall = update.size(-2) > update.size(-1)
     X = update.mT if tall else update
     X = (X / X.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)).to(dtype)
     gram = X @ X.mT
-    bound = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)  # of the squares of the singular values
+    bound = gram.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-30)  # on the squares of the singular values
     X, gram = X / bound.sqrt(), gram / bound
     for i, (a, b, c) in enumerate(steps):
         if i > 0:
@@ -50,9 +51,9 @@ def orthogonalize(update: Tensor, steps: Sequence[Polynomial] = STEPS, dtype: to
 
 
 class Muon:
-    """Nesterov momentum, orthogonalized, with decoupled weight decay; matrices of one shape are computed together.
+    """Orthogonalized Nesterov momentum with decoupled weight decay. Matrices of the same shape are computed together.
 
-    The readable twin of what nudge.fast.flat_params does with C kernels.
+    nudge.fast.flat_params is its fast twin, with C kernels.
     """
 
     def __init__(
@@ -68,16 +69,16 @@ class Muon:
         self.steps = steps
         self.world = world
         self.stacks = _stacks(parameters, world.size)
-        self.momentum: list[Tensor] = []  # [matrices, n, m] of each stack; made at the first step
+        self.momentum: list[Tensor] = []  # [matrices, n, m] for each stack; allocated at the first step
 
     @torch.no_grad()
     def step(self, lr: float, finite: Tensor) -> None:
-        """Update the parameters, or leave them and the momentum as they are where `finite` (a bool) is False."""
+        """Update the parameters and the momentum; where `finite` (a bool) is False, change neither."""
         if not self.momentum:
             self._make_momentum()
         go = finite.float()
         for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
-            # What is not finite must not even be multiplied by 0.
+            # Masked, because NaN and infinity times 0 are NaN.
             gradient = torch.stack([local(_gradient(p)) for p in parameters]).masked_fill_(~finite, 0.0)
             momentum.lerp_(gradient, (1 - MOMENTUM) * go)
             update = self._directions(gradient.lerp_(momentum, MOMENTUM), parameters[0])
@@ -86,16 +87,16 @@ class Muon:
                 local(parameter).mul_(1 - go * (lr * self.weight_decay)).sub_(change)
 
     def _directions(self, updates: Tensor, alike: Tensor) -> Tensor:
-        """Orthogonalized [S, n, m]. Of several processes each does a part of the matrices; all know the results.
+        """Return the orthogonalized updates [S, n, m]. Several processes each compute a part and share the results.
 
-        Where they are sharded as `alike` is, they are put together before and divided again afterwards.
+        If parameters are sharded, as `alike` shows, gather whole matrices first and return only this process's rows.
         """
         whole = whole_matrices(updates, len(alike), self.world) if is_sharded(alike) else updates
         directions = divided(lambda stack: orthogonalize(stack, self.steps, self.dtype), whole, self.world)
         return directions[:, row_span(alike)]
 
     def state(self) -> dict[Tensor, dict[str, Tensor]]:
-        """The momentum of each parameter, as it is in memory; nothing before the first step."""
+        """Return the momentum of each parameter, not copied; empty before the first step."""
         return {
             parameter: {"momentum_buffer": buffer}
             for parameters, momentum in zip(self.stacks, self.momentum, strict=False)
@@ -103,7 +104,7 @@ class Muon:
         }
 
     def load(self, state: Mapping[Tensor, dict[str, Tensor]]) -> None:
-        """Copy the momentum in."""
+        """Copy the momentum from a `state()`."""
         self._make_momentum()
         for parameters, momentum in zip(self.stacks, self.momentum, strict=True):
             for parameter, buffer in zip(parameters, momentum, strict=True):
@@ -114,7 +115,7 @@ class Muon:
 
 
 def _stacks(parameters: Iterable[Tensor], n_processes: int) -> list[list[Tensor]]:
-    """Parameters of one shape together, but in each process no more than STACK_NUMBERS numbers of them."""
+    """Group parameters of the same shape, with at most STACK_NUMBERS numbers in a group for each process."""
     by_shape: dict[torch.Size, list[Tensor]] = {}
     for parameter in parameters:
         by_shape.setdefault(parameter.shape, []).append(parameter)
@@ -126,5 +127,5 @@ def _stacks(parameters: Iterable[Tensor], n_processes: int) -> list[list[Tensor]
 
 
 def _gradient(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None, "every parameter takes part in every update"
+    assert parameter.grad is not None, "every parameter needs a gradient"
     return parameter.grad

@@ -1,7 +1,7 @@
-"""AdamW, alone or with Muon for the hidden matrices, behind one face.
+"""AdamW, alone or with Muon for the hidden matrices, behind one interface.
 
-The state is kept by parameter name (`{"wte.weight": {"exp_avg": ...}}`), so that a checkpoint does not depend on the
-order of parameters or on which implementation made the update.
+The state goes by parameter name (`{"wte.weight": {"exp_avg": ...}}`), so that a checkpoint depends neither on the order
+of the parameters nor on the implementation of the update.
 """
 
 import torch
@@ -19,18 +19,18 @@ EPS = 1e-8
 
 
 class Optimizer:
-    """One step moves every parameter a little against its gradient.
+    """The optimizer of a network: each step moves every parameter a little against its gradient.
 
-    AdamW (Source: Loshchilov & Hutter 2019) in two groups: matrices decay, biases and norms do not. With
-    `optimizer="muon"`, the hidden matrices of the blocks get orthogonalized momentum instead (Source: Jordan et al.
-    2024), in a scale that lets both share one learning rate. `dtype` is that of its matrix products.
+    AdamW (Source: Loshchilov & Hutter 2019) has two groups: matrices decay, biases and norms do not. With
+    `optimizer="muon"` the hidden matrices of the blocks use orthogonalized momentum instead (Source: Jordan et al.
+    2024), scaled so that both can share one learning rate. `dtype` is the dtype of Muon's matrix products.
     """
 
     def __init__(self, network: GPT, train: TrainConfig, dtype: str = "float32", world: World = ALONE) -> None:
         self.parameters = dict(network.named_parameters())
         by_muon = train.optimizer == "muon"
         self.hidden = {n: p for n, p in self.parameters.items() if by_muon and is_hidden_matrix(n, p)}
-        # AdamW moves each number by itself, so of a sharded parameter it sees the rows that are here.
+        # AdamW treats each number independently, so for a sharded parameter it gets only this process's rows.
         self.rest = {n: local(p) for n, p in self.parameters.items() if n not in self.hidden}
         groups = [
             {"params": [p for p in self.rest.values() if p.dim() > 1], "weight_decay": train.weight_decay},
@@ -41,49 +41,49 @@ class Optimizer:
         self.muon = Muon(self.hidden.values(), train.weight_decay, getattr(torch, dtype), world=world)
 
     def step(self, lr: float, finite: Tensor) -> None:
-        """Update the parameters from their gradients, or leave everything untouched where `finite` (a bool) is False.
+        """Update the parameters from their gradients; where `finite` (a bool) is False, change nothing.
 
-        `finite` stays on the device: nothing waits for the host.
+        `finite` is a tensor on the device, so that the host does not have to wait for it.
         """
         for name, part in self.rest.items():
             gradient = self.parameters[name].grad
             if part is not self.parameters[name]:
                 part.grad = None if gradient is None else local(gradient)
-        self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # the fused kernel then does nothing
+        self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # if 1, the fused kernel does nothing
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()
         self.muon.step(lr, finite)
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for parameter in (*self.parameters.values(), *self.rest.values()):
             parameter.grad = None
 
     def state(self) -> OptimizerState:
-        """The moments by parameter name, as they are in memory (not copied), of what this process has."""
+        """Return the moments by parameter name, not copied; of sharded parameters only this process's rows."""
         moments: dict[Tensor, dict[str, Tensor]] = {**self.adamw.state, **self.muon.state()}
-        ours = {name: self.rest.get(name, parameter) for name, parameter in self.parameters.items()}
-        return {name: dict(moments[p]) for name, p in ours.items() if p in moments}
+        keys = {name: self.rest.get(name, parameter) for name, parameter in self.parameters.items()}
+        return {name: dict(moments[key]) for name, key in keys.items() if key in moments}
 
     def load_state(self, state: OptimizerState, *, of_parts: bool = False) -> None:
-        """Go on from the `state()` of a process that has all, or (`of_parts`) of one that has what this one has.
+        """Continue from a `state()` of whole parameters or, with `of_parts`, of this process's rows only.
 
         Raises: CheckpointError if it belongs to another model or optimizer.
         """
         if not state:
             return
-        here = {}
+        parts = {}
         for name, parameter in self.parameters.items():
             moments = moments_of(state, name, by_muon=name in self.hidden)
             rows = slice(None) if of_parts else row_span(parameter)
-            here[name] = {key: value[rows] if value.dim() else value for key, value in moments.items()}
+            parts[name] = {key: value[rows] if value.dim() else value for key, value in moments.items()}
         for name, part in self.rest.items():
-            self.adamw.state[part] = {key: value.to(part.device, copy=True) for key, value in here[name].items()}
-        self.muon.load({p: here[name] for name, p in self.hidden.items()})
+            self.adamw.state[part] = {key: value.to(part.device, copy=True) for key, value in parts[name].items()}
+        self.muon.load({p: parts[name] for name, p in self.hidden.items()})
 
     def blank_state(self) -> OptimizerState:
-        """Room for the state of this process, to be filled from a checkpoint."""
+        """Return zeros in the shape of this process's state, to be filled from a checkpoint."""
         blank: OptimizerState = {}
         for name, parameter in self.parameters.items():
             keys = ("momentum_buffer",) if name in self.hidden else ("exp_avg", "exp_avg_sq")
@@ -94,16 +94,13 @@ class Optimizer:
 
 
 def moments_of(state: OptimizerState, name: str, *, by_muon: bool) -> dict[str, Tensor]:
-    """What a checkpoint keeps for one parameter. Raises: CheckpointError if another optimizer wrote it."""
+    """Return the state of one parameter. Raises: CheckpointError if it belongs to another model or optimizer."""
     moments = state.get(name, {})
     if moments.keys() != ({"momentum_buffer"} if by_muon else {"step", "exp_avg", "exp_avg_sq"}):
-        raise CheckpointError(
-            f"the checkpoint has no optimizer state for {name}",
-            "start a new run from its weights: nudge train --init",
-        )
+        raise CheckpointError("no_optimizer_state", name=name)
     return moments
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
-    """Whether Muon moves it: a matrix inside of a block."""
+    """Return whether Muon updates a parameter: it is a matrix inside a block."""
     return name.startswith("blocks.") and parameter.dim() == 2

@@ -6,15 +6,16 @@ from nudge.config import TrainConfig
 
 
 def learning_rate(train: TrainConfig, update: int) -> float:
-    """The learning rate of update 0, 1, .. steps - 1: a straight warm-up, then cosine or stay-and-decay.
+    """Return the learning rate of an update (0 .. steps - 1).
 
-    It ends at `final_lr_ratio * lr`. Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (warm-up-stable-decay).
+    A linear warm-up, then half a cosine or, with wsd, a constant and a linear decay. The last update has
+    `final_lr_ratio * lr`. Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd: warm-up-stable-decay).
     """
     return train.lr * _ratio(train, update)
 
 
 def _ratio(train: TrainConfig, update: int) -> float:
-    warmup = min(train.warmup_steps, train.steps // 2)  # a run of a few updates still reaches its learning rate
+    warmup = min(train.warmup_steps, train.steps // 2)  # so that a short run still reaches its learning rate
     if update < warmup:
         return (update + 1) / (warmup + 1)
     last = max(train.steps - 1, warmup + 1)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from nudge.data.tokenizer import CL100K_SPECIAL
-from nudge.model.sizes import parameter_counts, training_memory
+from nudge.model.sizes import memory_of_run, parameter_counts
 from nudge.plan import published
 from nudge.plan.hardware import price
 from nudge.recipes import recipe
@@ -95,7 +95,7 @@ def _parameters() -> dict[str, str]:
         "c_fc": (C, 4 * C),
         "mlp_c_proj": (4 * C, C),
     }
-    saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
+    saved = memory_of_run(material)
     return {
         "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
         "small_parameters": f"{parameter_counts(recipe('gpt2_small').model).total:,}",

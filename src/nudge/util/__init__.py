@@ -1,1 +1,1 @@
-"""What every room may use: files, formatting, hostile text, facts about this machine."""
+"""Helpers for every other package: files, formatting, hostile text, facts about this machine."""

@@ -13,17 +13,17 @@ def usable_cores() -> int:
 
 
 def cpu_name() -> str:
-    """Return the processor's own name for itself."""
+    """Return the name of the processor."""
     return _cpuinfo("model name") or _platform_name()
 
 
 def instruction_set() -> str:
-    """Return what tells processors apart that run different code: the list of their features, where Linux has one."""
+    """Return a text that differs between processors that run different code: their list of features, on Linux."""
     return _cpuinfo("flags", "Features") or _platform_name()
 
 
 def _cpuinfo(*keys: str) -> str | None:
-    """Return the first processor's value of one of these lines of /proc/cpuinfo."""
+    """Return the value of the first line of /proc/cpuinfo that starts with one of `keys`."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

@@ -16,7 +16,7 @@ from nudge.errors import ConfigError, MachineError, RunError, first_line
 
 
 class HashingFile:
-    """A binary file that hashes what is written to it, so that a checksum costs no second read."""
+    """A binary file that hashes the data as it is written, so that a checksum costs no second read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -36,10 +36,10 @@ class HashingFile:
 def atomic_writer(path: Path) -> Iterator[HashingFile]:
     """Open `path` for writing. It appears whole when the block ends, or not at all if the block raises.
 
-    The bytes go to a temporary file beside it, which is fsynced and renamed; then the folder is fsynced, because a
-    rename that exists in memory only is lost in a power cut.
+    The bytes go to a temporary file beside it, which is fsynced and renamed. Then the folder is fsynced, because a
+    power cut would undo a rename that is only in memory.
 
-    Raises: OSError, also for a `path` that is a folder or a device: the rename would put a file in place of /dev/null.
+    Raises: OSError, also if `path` is a folder or a device: the rename would put a file in place of /dev/null.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
@@ -61,7 +61,7 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Make a folder to fill. It appears whole as `path` when the block ends, or not at all if the block raises.
 
-    Raises: ConfigError if `path` exists and is not an empty folder; MachineError on a full disk and the like.
+    Raises: ConfigError if `path` exists and is not an empty folder; MachineError if it cannot be written.
     """
     path = path.resolve()
     temporary = _temporary(path)
@@ -73,7 +73,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         for content in temporary.rglob("*"):
             fsync(content)
         if path.exists():
-            path.rmdir()  # it is empty; only POSIX renames onto a folder
+            path.rmdir()  # an empty folder; only POSIX can rename onto it
         temporary.replace(path)
         fsync(path.parent)
     except OSError as error:
@@ -83,21 +83,21 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """Return where this process makes what will become `path`; remove what killed processes left there."""
+    """Return the temporary path from which this process renames to `path`; remove those of killed processes."""
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         pid = left_over.name[len(f".{path.name}.") : -len(".part")]
         if pid.isdecimal() and len(pid) < 10 and _is_gone(int(pid), left_over):
             if left_over.is_dir() and not left_over.is_symlink():
                 shutil.rmtree(left_over, ignore_errors=True)
             else:
-                with contextlib.suppress(OSError):  # it does no harm
+                with contextlib.suppress(OSError):  # it is harmless
                     left_over.unlink()
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
 def _is_gone(pid: int, path: Path) -> bool:
-    """Whether the process that wrote `path` has ended. A younger one may have its number, above all in a container."""
-    import psutil  # here, so that listing runs stays fast
+    """Return whether the process that wrote `path` has ended. A younger one may have its id, as in a container."""
+    import psutil  # here, because it would slow down 'nudge runs'
 
     try:
         return psutil.Process(pid).create_time() > path.lstat().st_mtime
@@ -108,7 +108,7 @@ def _is_gone(pid: int, path: Path) -> bool:
 
 
 def fsync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut (POSIX; Windows has no such call)."""
+    """Make a file's content, or the names in a folder, survive a power cut (on POSIX; Windows has no such call)."""
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -118,20 +118,20 @@ def fsync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the text of `path` atomically."""
+    """Replace the content of `path` with `text`, atomically."""
     with atomic_writer(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` atomically by `value` as indented JSON."""
+    """Replace the content of `path` with `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def point_to(link: Path, target: Path) -> None:
-    """Make `link` point to `target` atomically: a relative symbolic link, or a hard link where there are none.
+    """Make `link` a relative symbolic link to `target`, atomically.
 
-    Where there is neither, such as in a bucket that is mounted, it is a copy.
+    Where the file system has none, make it a hard link, or a copy (as in a mounted bucket).
     """
     temporary = _temporary(link)
     temporary.unlink(missing_ok=True)
@@ -156,7 +156,7 @@ def sha256(path: Path) -> str:
 def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> None:
     """Append one line of JSON and flush it, so that a killed process loses no line.
 
-    `sync`: it also survives a power cut, which takes a few milliseconds.
+    With `sync` the line also survives a power cut, at the cost of a few milliseconds.
     """
     file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
     file.flush()
@@ -165,7 +165,7 @@ def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> 
 
 
 def open_json_lines(path: Path) -> IO[str]:
-    """Open a JSON-lines file for appending; a torn last line (power cut) is ended first."""
+    """Open a JSON-lines file for appending. If a power cut tore its last line, end that line first."""
     torn = False
     if path.exists() and path.stat().st_size > 0:
         with path.open("rb") as file:
@@ -178,7 +178,7 @@ def open_json_lines(path: Path) -> IO[str]:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file in order, without the lines that a crash tore."""
+    """Yield the objects of a JSON-lines file in order, without torn lines."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -190,7 +190,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file. Raises: RunError if it cannot be read, for whatever reason."""
+    """Return the value of a JSON file. Raises: RunError if it cannot be read or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -198,7 +198,7 @@ def read_json(path: Path) -> Any:
 
 
 def cache_folder() -> Path:
-    """Return NUDGE_CACHE, or the folder that the operating system has for caches."""
+    """Return the folder in NUDGE_CACHE, or else the operating system's folder for caches."""
     if given := os.environ.get("NUDGE_CACHE"):
         return Path(given).expanduser()
     if sys.platform == "darwin":

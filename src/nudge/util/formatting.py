@@ -1,4 +1,4 @@
-"""Numbers as a person writes them, in English and Korean. NaN and infinity are said, not hidden."""
+"""Numbers as people write them, in English and Korean. NaN and infinity are shown as such."""
 
 import math
 
@@ -6,12 +6,12 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def whole(value: float) -> str:
-    """1234567 -> 1,234,567"""
+    """Round to a whole number: 1234567 -> 1,234,567"""
     return f"{round(value):,}".replace("-", MINUS)
 
 
 def count(value: float, language: str = "en") -> str:
-    """19961856 -> 19.96 M, in Korean 1,996만: what can be read at a glance."""
+    """Shorten a count to read at a glance: 19961856 -> 19.96 M, in Korean 1,996만"""
     units = (
         ((1e12, "조"), (1e8, "억"), (1e4, "만"))
         if language == "ko"
@@ -19,18 +19,18 @@ def count(value: float, language: str = "en") -> str:
     )
     digits = 4 if language == "ko" else 3
     for size, unit in units:
-        if abs(value) >= size * (1 - 0.5 * 10.0**-digits):  # what would be rounded up to it is written in it
+        if abs(value) >= size * (1 - 0.5 * 10.0**-digits):  # or a value that rounds up to it
             return significant(value / size, digits, grouped=True) + unit
     return whole(value)
 
 
 def compact(value: float) -> str:
-    """1557611200 -> 1.56B: as a count is typed on a command line."""
+    """Shorten a count as one would type it on a command line: 1557611200 -> 1.56B"""
     return count(value).replace(" ", "").replace("k", "K")
 
 
 def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
-    """0.0123456 -> 0.0123, 1234.5 -> 1,235: so many significant digits, never more than the value has whole ones."""
+    """Round to significant digits, but never the whole part: 0.0123456 -> 0.0123, 1234.5 -> 1,235"""
     if not math.isfinite(value):
         return special(value)
     if value == 0:
@@ -46,13 +46,13 @@ def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
 
 
 def plain(value: float, digits: int = 3) -> str:
-    """0.3 -> 0.3, 31.42 -> 31.4, 10949 -> 10,949: significant digits without the zeros that end them."""
+    """Round to significant digits without trailing zeros: 0.3 -> 0.3, 31.42 -> 31.4, 10949 -> 10,949"""
     text = significant(value, digits, grouped=True)
     return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
 def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
-    """-0.314 -> −0.31, with a plus sign where the direction matters."""
+    """Round to some decimals, with a plus sign if `sign`: -0.314 -> −0.31"""
     if not math.isfinite(value):
         return special(value)
     text = f"{value:{'+' if sign else ''},.{decimals}f}"
@@ -62,12 +62,12 @@ def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
 
 
 def change(value: float) -> str:
-    """A change by three significant digits and its sign: 0.00314 -> +0.00314."""
+    """Round a change to three significant digits, with its sign: 0.00314 -> +0.00314"""
     return ("+" if value > 0 else "") + significant(value)
 
 
 def percent(share: float) -> str:
-    """0.31234 -> 31.2%, 0.00031 -> 0.031%, 1e-9 -> < 0.0001%."""
+    """Write a share as a percentage: 0.31234 -> 31.2%, 0.00031 -> 0.031%, 1e-9 -> < 0.0001%"""
     if not math.isfinite(share):
         return special(share)
     value = 100 * share
@@ -82,13 +82,13 @@ def percent(share: float) -> str:
 
 
 def points(change: float) -> str:
-    """A change of a share in percentage points: 0.0145 -> +1.45."""
+    """Write a change of a share in percentage points: 0.0145 -> +1.45"""
     value = 100 * change
     return fixed(value, 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 3, sign=True)
 
 
 def size(n_bytes: float) -> str:
-    """239600000 -> 240 MB"""
+    """Write a size in bytes: 239600000 -> 240 MB"""
     for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if n_bytes >= 0.9995 * unit:
             return f"{significant(n_bytes / unit, 3, grouped=True)} {name}"
@@ -96,12 +96,12 @@ def size(n_bytes: float) -> str:
 
 
 def capacity(n_bytes: float) -> str:
-    """80000000000 -> 80 GB: the size of a device, as it is sold."""
+    """Write the size of a device as on its box: 80000000000 -> 80 GB"""
     return size(n_bytes).replace(".0 ", " ")
 
 
 def duration(seconds: float, language: str = "en") -> str:
-    """95 -> 1 min 35 s, 5400 -> 1 h 30 min"""
+    """Write a duration in its two largest units: 95 -> 1 min 35 s, 5400 -> 1 h 30 min"""
     day, hour, minute, second = ("일", "시간", "분", "초") if language == "ko" else (" d", " h", " min", " s")
     if not math.isfinite(seconds):
         return special(seconds)
@@ -121,7 +121,7 @@ def duration(seconds: float, language: str = "en") -> str:
 
 
 def clock(seconds: float) -> str:
-    """187 -> 3:07, 8100 -> 2:15:00, 273600 -> 3 d 4 h: what counts down."""
+    """Write seconds like a clock: 187 -> 3:07, 8100 -> 2:15:00, 273600 -> 3 d 4 h"""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     if hours >= 48:
@@ -130,12 +130,12 @@ def clock(seconds: float) -> str:
 
 
 def special(value: float) -> str:
-    """NaN, ∞ and −∞ by their names."""
+    """Return the name of a value that is not finite: NaN, ∞ or −∞"""
     return "NaN" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"
 
 
 def span(hours: float, language: str = "en") -> tuple[str, str]:
-    """24.6 -> ("25", "hours"), 70 -> ("2.9", "days"): a time that nobody knows exactly, and its unit."""
+    """Return an estimated time and its unit: 24.6 -> ("25", "hours"), 70 -> ("2.9", "days")"""
     units = ((8766.0, "years", "년"), (24.0, "days", "일"), (1.0, "hours", "시간"), (1 / 60, "min", "분"))
     for size, english, korean in units:
         if hours >= size * (2 if size == 24.0 else 1):  # 36 hours rather than 1.5 days
@@ -148,12 +148,12 @@ def span(hours: float, language: str = "en") -> tuple[str, str]:
 
 
 def about(hours: float, language: str = "en") -> str:
-    """24.6 -> 25 hours, 25시간"""
+    """Write an estimated time: 24.6 -> 25 hours, 25시간"""
     return ("" if language == "ko" else " ").join(span(hours, language))
 
 
 def about_between(low: float, high: float, language: str = "en") -> str:
-    """17.2 and 34.6 -> 17 – 35 hours: an interval of hours, its unit said once where it can be."""
+    """Write an interval of estimated times, with one unit if possible: 17.2 and 34.6 -> 17 – 35 hours"""
     (least, unit), (most, other_unit) = span(low, language), span(high, language)
     if unit != other_unit:
         return f"{about(low, language)} – {about(high, language)}"
@@ -161,7 +161,7 @@ def about_between(low: float, high: float, language: str = "en") -> str:
 
 
 def dollars(usd: float) -> str:
-    """8.369 -> $8.37, 576.2 -> $576, 4612345 -> $4.61 M"""
+    """Write an amount of money: 8.369 -> $8.37, 576.2 -> $576, 4612345 -> $4.61 M"""
     if 0 < usd < 0.01:
         return "< $0.01"
     if usd >= 1e6:
@@ -170,13 +170,13 @@ def dollars(usd: float) -> str:
 
 
 def dollars_between(low: float, high: float) -> str:
-    """5.87 and 11.93 -> $5.87 – $11.93"""
+    """Write an interval of money: 5.87 and 11.93 -> $5.87 – $11.93"""
     least, most = dollars(low), dollars(high)
     return least if least == most else f"{least} – {most}"
 
 
 def scientific(value: float) -> str:
-    """8.76e18 -> 8.76 × 10¹⁸"""
+    """Write a number with a power of ten: 8.76e18 -> 8.76 × 10¹⁸"""
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
 

@@ -1,6 +1,6 @@
-"""Text that a model, a file or a stranger wrote, as text that is safe to show; and shares as bars of a terminal.
+"""Text from a model, a file or a stranger, made safe to show; and bars for a terminal.
 
-Half a character, a space, a line break, a terminal's command: each is shown, none is obeyed.
+Half a character, a space, a line break or a terminal command becomes a visible sign, so that it has no effect.
 """
 
 import math
@@ -9,15 +9,15 @@ import unicodedata
 
 _SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥"}
 _CONTROLS = {chr(code): chr(0x2400 + code) for code in range(32)} | {"\x7f": "\u2421"}
-EIGHTHS = " ▏▎▍▌▋▊▉"  # of a cell
+EIGHTHS = " ▏▎▍▌▋▊▉"  # bars of 0 to 7 eighths of a cell
 _STRAY = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, as surrogateescape writes them
 
 
 def shown(data: bytes) -> str:
-    """The bytes of a token as text: ·def, ⏎, 한; bytes that make no whole character as hexadecimal, <EC 9D>.
+    """Return the bytes of a token as text: ·def, ⏎, 한. Bytes that are no whole character become hexadecimal, <EC 9D>.
 
-    So are characters that cannot be seen (zero-width, right-to-left marks, U+FFFD), and the signs for spaces
-    themselves: what is shown as · was a space.
+    So do invisible characters (zero-width, right-to-left marks, U+FFFD) and the signs for white space themselves: a ·
+    always stands for a space.
     """
     text = data.decode("utf-8", "surrogateescape")
     base = "◌" if text and unicodedata.combining(text[0]) else ""  # an accent needs something to stand on
@@ -29,10 +29,9 @@ def shown(data: bytes) -> str:
 
 
 def readable(text: str) -> str:
-    """Whole text as it is, but for characters that are obeyed or cannot be seen, which are shown.
+    """Return text with visible signs in place of invisible characters and control characters.
 
-    What a model writes may hold any character: one that turns the direction of writing, a terminal's commands, half a
-    character.
+    A model may write any character: one that reverses the direction of writing, a terminal command, half a character.
     """
     return "".join(character if _is_plain(character) else _seen(character) for character in text)
 
@@ -54,12 +53,12 @@ def _hex(data: bytes) -> str:
 
 
 def hex_of(data: bytes) -> str:
-    """Bytes as hexadecimal: EC 9D"""
+    """Return bytes as hexadecimal: EC 9D"""
     return data.hex(" ").upper()
 
 
 def bar(share: float, cells: int) -> str:
-    """A bar of so much of `cells`, to an eighth of a cell; anything above 0 can be seen."""
+    """Return a bar that fills a share of `cells`, to an eighth of a cell; any share above 0 is visible."""
     eighths = round(8 * cells * min(max(share, 0.0), 1.0)) if math.isfinite(share) else 0
     eighths = max(eighths, share > 0)
     return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

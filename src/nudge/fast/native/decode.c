@@ -1,18 +1,18 @@
-/* The next token of a GPT-2 on a CPU, in one call: every layer, every head, on all threads; of one text or of many.
+/* The next token of a GPT-2 on a CPU in one call: all layers and heads, on all threads, for one text or for many.
  *
- * A single new token multiplies every weight with one number once. So the time is the time to read the weights from
- * memory, and all that a program can do is not to wait for anything else:
- *   - one parallel region per token, in which the threads meet at a barrier that spins (5 times a layer);
- *   - each thread reads whole rows of a matrix one after the other, which the processor's prefetcher loves, and applies
- *     bias, GELU or the residual addition to its own rows while they are warm;
- *   - what is cheap (LayerNorm, rounding the activations) every thread computes for itself instead of waiting for it;
- *   - fewer bytes: weights as float32, bfloat16 or int8 with a scale per row.
- * Many texts at once share the reading: a row that has arrived is multiplied with the activations of all of them.
+ * A new token uses every weight once. So the time is the time to read the weights from memory, and the code must not
+ * wait for anything else:
+ *   - there is one parallel region per token, in which the threads meet at a spinning barrier (5 times a layer);
+ *   - each thread reads whole rows of a matrix one after the other, which suits the processor's prefetcher, and applies
+ *     bias, GELU or the residual addition to its own rows while they are in the cache;
+ *   - every thread computes what is cheap (LayerNorm, rounding the activations) itself instead of waiting for it;
+ *   - weights take fewer bytes as bfloat16, or as int8 with a scale per row.
+ * Many texts at once share the reading: each row is multiplied with the activations of all of them.
  *
- * A row is summed in one order whoever does it, so the result depends neither on the number of threads nor on what else
- * is in the batch. That needs -ffp-contract=off (native_loader.py gives it): a compiler that may turn a * b + c into
- * one instruction does so in the code for one text and not in that for four. nudge/model/gpt.py is the readable twin;
- * nudge/fast/weights.py fills these structs, decoder.py calls.
+ * A row is always summed in the same order, so the result depends neither on the number of threads nor on the rest of
+ * the batch. That needs -ffp-contract=off (see native_loader.py): a compiler that may turn a * b + c into one
+ * instruction does so in the code for one text and not in the code for four. nudge/model/gpt.py is the readable twin;
+ * nudge/fast/weights.py fills these structs, and decoder.py makes the calls.
  */
 #include <math.h>
 #include <omp.h>
@@ -28,12 +28,12 @@
 
 enum { FLOAT32, BFLOAT16, INT8 };
 enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
-enum { ROWS_PER_THREAD = 32 }; /* fewer rows of the smallest matrix than this are not worth another thread */
-enum { TEXTS = 4 };            /* texts whose activations a row is multiplied with in one go; sum_each counts on 4 */
+enum { ROWS_PER_THREAD = 32 }; /* another thread is only worth it for this many rows of the smallest matrix */
+enum { TEXTS = 4 };            /* texts whose activations are multiplied with a row in one go; sum_each needs 4 */
 enum { MAX_TEXTS = 64 };       /* texts in one call */
-enum { ROWS_BYTES = 65536 };   /* of weights that stay in the cache while all texts are multiplied with them */
-enum { AT_ONCE = 8 };         /* tokens whose values attention mixes in one go */
-enum { SPINS = 2000 };         /* some tens of microseconds, longer than threads usually wait for each other */
+enum { ROWS_BYTES = 65536 };   /* of weights that stay in the cache while they are multiplied with all texts */
+enum { AT_ONCE = 8 };         /* tokens whose values attention sums in one go */
+enum { SPINS = 2000 };         /* tens of microseconds, longer than threads usually wait for each other */
 
 typedef struct {
     const void *weight;  /* [n_out, n_in] in the model's type; int8: unsigned, 128 is zero */
@@ -88,7 +88,7 @@ static inline words load_words(const uint16_t *p) {
 
 static inline floats spread(float x) { return x - (floats){0}; }
 
-/* a * b + sum, which AVX-512 rounds once and others twice: with the 16 registers of AVX2 a fused one gains nothing. */
+/* a * b + sum, rounded once with AVX-512 and twice elsewhere: a fused one gains nothing with AVX2's 16 registers. */
 static inline floats multiply_add(floats a, floats b, floats sum) {
 #ifdef __AVX512F__
     return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
@@ -97,7 +97,7 @@ static inline floats multiply_add(floats a, floats b, floats sum) {
 #endif
 }
 
-/* Sixteen lanes to four, halves onto halves. */
+/* Sum sixteen lanes to four, adding halves to halves. */
 static inline four fold(floats v) {
     eight a[2];
     memcpy(a, &v, sizeof a);
@@ -118,8 +118,8 @@ static inline float sum_lanes(floats v) {
 #define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (four_words){i, j, k, l})
 #endif
 
-/* The sums of 1 or TEXTS vectors -> y, in sum_lanes' order. Together they take half as many instructions, which is a
- * good part of a batch's time when rows are short. */
+/* Write the sums of 1 or TEXTS vectors to y, each in the order of sum_lanes. Summing four together takes half as many
+ * instructions, which saves much of a batch's time when rows are short. */
 static inline void sum_each(const floats *v, int count, float *y) {
     if (count == 1) {
         y[0] = sum_lanes(v[0]);
@@ -139,13 +139,13 @@ static inline float gelu(float u) { /* tanh form, as in GPT-2: u/2 (1 + tanh t) 
 
 /* ---- one row of weights times the activations ------------------------------------------------------------------ */
 
-/* The activations of one text, as the type of weights wants them. */
+/* The activations of one text, in the form that the type of the weights needs. */
 typedef struct {
-    float *values;   /* what LayerNorm wrote, float32 */
+    float *values;   /* the output of LayerNorm, float32 */
     uint16_t *half;  /* bfloat16 */
     int8_t *bytes;   /* int8 in groups, the last one padded with zeros */
     float *scale;    /* of each group */
-    float *offset;   /* what the weights' 128 adds to every dot product */
+    float *offset;   /* what the weights' zero of 128 adds to every dot product */
 } Activations;
 
 static void round_to_int8(Activations *a, const float *x, int64_t n) {
@@ -158,7 +158,7 @@ static void round_to_int8(Activations *a, const float *x, int64_t n) {
 #pragma omp simd reduction(max : largest) reduction(+ : nothing)
         for (int64_t i = 0; i < size; i++) {
             largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
-            nothing += 0.0f * from[i]; /* NaN if one of them is not finite: a network that diverged must not look sane */
+            nothing += 0.0f * from[i]; /* NaN if one of them is not finite: a diverged network must not look healthy */
         }
         float inverse = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t sum = 0;
@@ -174,7 +174,7 @@ static void round_to_int8(Activations *a, const float *x, int64_t n) {
     *a->offset = offset;
 }
 
-/* x [n] -> the form in which `dot` reads it. */
+/* Convert x [n] to the form that `dot` reads. */
 static void prepare(Activations *a, const float *x, int64_t n, int64_t type) {
     if (type == FLOAT32 && x != a->values) memcpy(a->values, x, (size_t)n * sizeof *x);
     if (type == BFLOAT16)
@@ -182,9 +182,9 @@ static void prepare(Activations *a, const float *x, int64_t n, int64_t type) {
     if (type == INT8) round_to_int8(a, x, n);
 }
 
-/* The product of one row w [n] with the activations of `count` texts -> y [count]. `count` is 1 or TEXTS, a constant
- * where this is inlined, so that the sums stay in registers. Each product has several sums, as an addition takes four
- * cycles and one can start in every cycle. */
+/* Write the products of one row w [n] with the activations of `count` texts to y [count]. `count` is 1 or TEXTS, a
+ * constant where this is inlined, so that the sums stay in registers. Each product has several sums: an addition
+ * takes four cycles and one can start in every cycle. */
 static inline __attribute__((always_inline)) void dot_float32(
     const float *w, const Activations *x, int64_t n, int count, float *y) {
     floats sum[TEXTS][4] = {0};
@@ -204,7 +204,7 @@ static inline __attribute__((always_inline)) void dot_float32(
         for (int j = 0; j < count; j++) y[j] += w[i] * x[j].values[i];
 }
 
-/* The sum plus 32 products of bfloat16. */
+/* Return the sum plus 32 products of bfloat16. */
 static inline floats add_products(floats sum, words w, words x) {
 #ifdef __AVX512BF16__
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
@@ -232,7 +232,7 @@ static inline __attribute__((always_inline)) void dot_bfloat16(
         for (int j = 0; j < count; j++) y[j] += from_bfloat16(w[i]) * from_bfloat16(x[j].half[i]);
 }
 
-/* The products of a group, each at most 255 * 127, added up in 16 lanes. */
+/* Return the sum of the products of a group, each at most 255 * 127, in 16 lanes. */
 static inline integers multiply_bytes(const uint8_t *w, const int8_t *x) {
 #if defined(__AVX512VNNI__)
     return (integers)_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_loadu_si512(w), _mm512_loadu_si512(x));
@@ -259,7 +259,7 @@ static inline integers multiply_bytes(const uint8_t *w, const int8_t *x) {
 #endif
 }
 
-/* Integers within a group, float32 from group to group. */
+/* Sums are integers within a group and float32 from group to group. */
 static inline __attribute__((always_inline)) void dot_int8(
     const uint8_t *w, const Activations *x, int64_t n_groups, int count, float *y) {
     floats sum[TEXTS] = {0};
@@ -299,8 +299,8 @@ static inline void pause_(void) {
 }
 
 /* Wait for the whole team. OpenMP's own barrier may put threads to sleep, and waking them takes longer than the work
- * between two barriers. But the thread that is waited for may not be running, because there are more threads than
- * cores or because of another program: after some spins this thread offers its core. */
+ * between two barriers. After some spins a thread yields its core: the thread that it waits for may need one, because
+ * there are more threads than cores or because of another program. */
 static void meet(Barrier *barrier, int team) {
     int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&barrier->arrived, 1, memory_order_acq_rel) == team - 1) {
@@ -314,18 +314,18 @@ static void meet(Barrier *barrier, int team) {
     }
 }
 
-/* The tokens that are read together: one of each of n texts. */
+/* The tokens of one call: one for each of n texts. */
 typedef struct {
     const Sequence *const *sequences; /* [n] */
     const int64_t *tokens;            /* [n] */
     int64_t n, longest;               /* the most room of a sequence */
 } Batch;
 
-/* What the threads share, and what belongs to one of them: slices of the memory that Python allocates. */
+/* Slices of the memory that Python allocates, some shared by all threads and some for one thread. */
 typedef struct {
-    float *x, *qkv, *mixed, *hidden; /* [n, C] the residual stream, [n, 3C], [n, C] what attention found, [n, 4C] */
-    float *activations;              /* a slice for each text: all threads' or, for a single text, this thread's */
-    float *scores;                   /* [longest], this thread's */
+    float *x, *qkv, *mixed, *hidden; /* [n, C] the residual stream, [n, 3C], [n, C] the output of attention, [n, 4C] */
+    float *activations;              /* a slice for each text: shared or, for a single text, this thread's own */
+    float *scores;                   /* [longest], this thread's own */
 } Workspace;
 
 static int64_t whole_lines(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
@@ -386,8 +386,8 @@ static inline __attribute__((always_inline)) void one_row(
     }
 }
 
-/* This thread's rows of y = W a + bias, or y += W a + bias, or y = gelu(W a + bias), for n texts: y [n, n_out].
- * A few rows at a time, so that they stay in the cache while one group of texts after the other meets them. */
+/* Compute this thread's rows of y = W a + bias, y += W a + bias or y = gelu(W a + bias) for n texts: y [n, n_out].
+ * A few rows at a time, so that they stay in the cache for all groups of texts. */
 static void product(
     const Matrix *m, int64_t type, const Activations *a, int64_t n, float *y, int then, int id, int team) {
     int64_t first = m->n_out * id / team, last = m->n_out * (id + 1) / team;
@@ -404,7 +404,7 @@ static void product(
             for (int64_t row = first; row < last; row++) y[text * m->n_out + row] = gelu(y[text * m->n_out + row]);
 }
 
-/* Number i of what a cache keeps (or 16 of them), which is float32 or, if `half`, bfloat16. */
+/* Return number i of a cache (or 16 numbers), which is float32 or, if `half`, bfloat16. */
 static inline float kept(const void *cache, int64_t i, int half) {
     return half ? from_bfloat16(((const uint16_t *)cache)[i]) : ((const float *)cache)[i];
 }
@@ -423,12 +423,12 @@ static inline void keep(void *cache, int64_t at, const float *values, int64_t n,
     }
 }
 
-/* One head of one new token: keep its key and value, compare the query with all keys, mix the values.
+/* Attend with one head of one new token: store its key and value, compare its query with all keys, average the values.
  * q, k, v [K] -> y [K]. Inlined twice, so that `half` is a constant. */
 static inline __attribute__((always_inline)) void attend(
     const Sequence *s, int64_t start, int64_t K, const float *q, const float *k, const float *v, float *scores,
     float *y, int half) {
-    int64_t now = s->n_tokens, whole = K / 16 * 16; /* the channels that come in sixteens, then the others */
+    int64_t now = s->n_tokens, whole = K / 16 * 16; /* whole: the channels that fill vectors of sixteen */
     keep(s->k, start + now * K, k, K, half);
     keep(s->v, start + now * K, v, K, half);
     float scale = 1.0f / sqrtf((float)K), largest = -INFINITY, sum = 0;
@@ -447,7 +447,7 @@ static inline __attribute__((always_inline)) void attend(
         sum += scores[t];
     }
     memset(y, 0, (size_t)K * sizeof *y);
-    for (int64_t t = 0; t <= now; t += AT_ONCE) { /* y is read and written once for several tokens */
+    for (int64_t t = 0; t <= now; t += AT_ONCE) { /* y is read and written once per AT_ONCE tokens */
         int64_t end = now + 1 - t < AT_ONCE ? now + 1 : t + AT_ONCE;
         for (int64_t i = 0; i < whole; i += 16) {
             floats mixed = load(y + i);
@@ -461,7 +461,7 @@ static inline __attribute__((always_inline)) void attend(
     for (int64_t i = 0; i < K; i++) y[i] /= sum;
 }
 
-/* qkv [3C] of one token -> head `h` of y [C]. */
+/* Write head `h` of y [C] for one token, from its qkv [3C]. */
 static void attend_head(
     const Model *m, const Sequence *s, int64_t layer, int64_t h, const float *qkv, float *scores, float *y) {
     int64_t C = m->n_embd, K = C / m->n_head, start = (layer * m->n_head + h) * s->room * K;
@@ -475,7 +475,7 @@ static void embed(const Model *m, int64_t token, int64_t position, float *x) {
     for (int64_t i = 0; i < C; i++) x[i] = kept(m->wte, from + i, m->type != FLOAT32) + m->wpe[position * C + i];
 }
 
-/* What one thread does. Between two barriers a thread reads only what was finished before the first. */
+/* The work of one thread. Between two barriers a thread reads only what was written before the first of them. */
 typedef struct {
     const Model *m;
     const Batch *batch;
@@ -487,8 +487,8 @@ typedef struct {
 
 static void meet_all(const Worker *t) { meet(t->barrier, t->team); }
 
-/* Activations for the next product: LayerNorm of x [n, width] if there is one, in the weights' type. A single text is
- * prepared by every thread for itself; of many texts each thread prepares some, and then they meet. */
+/* Prepare the activations for the next product: LayerNorm of x [n, width] if there is one, then rounding. Every thread
+ * prepares a single text for itself; with many texts each thread prepares some, and then they meet. */
 static void activate(const Worker *t, const float *x, int64_t width, const float *weight, const float *bias) {
     int64_t n = t->batch->n;
     for (int64_t text = n > 1 ? t->id : 0; text < n; text += n > 1 ? t->team : 1) {
@@ -532,16 +532,16 @@ static void work(const Worker *t, float *logits) {
     multiply(t, &m->head, logits, STORE);
 }
 
-/* ---- what Python calls ------------------------------------------------------------------------------------------ */
+/* ---- called by Python ------------------------------------------------------------------------------------------- */
 
-/* Floats of memory for n texts at once. */
+/* Return the size of `memory` for n texts at once, in floats. */
 int64_t nudge_workspace(const Model *m, int64_t n, int64_t longest, int32_t n_threads) {
     return shared_floats(m, n) + n_threads * own_floats(m, n, longest);
 }
 
-/* Read one token of each of n texts (at most MAX_TEXTS): keys and values go to position n_tokens of their sequences
- * (Python then counts them), and the scores of the tokens after them to logits [n, V]. `memory` is nudge_workspace
- * floats that start on a cache line, `longest` the most room of a sequence. */
+/* Read one token for each of n texts (at most MAX_TEXTS). Keys and values are written to position n_tokens of their
+ * sequences (Python then increments it), the scores of the next tokens to logits [n, V]. `memory` has nudge_workspace
+ * floats and starts on a cache line; `longest` is the largest room of a sequence. */
 void nudge_tokens(const Model *m, const Sequence *const *sequences, const int64_t *tokens, int64_t n, int64_t longest,
                   float *memory, float *logits, int32_t n_threads) {
     const Batch batch = {sequences, tokens, n, longest};

@@ -1,4 +1,5 @@
-/* What GPT-2 computes between its matrix products, forward, backward and in the optimizer: each one pass over memory.
+/* Everything that GPT-2 computes between its matrix products, forward, backward and in the optimizer, each in one pass
+   over memory.
 
    Legend: N rows (B*T tokens), C channels, T tokens of a window, H heads, K channels of a head, V vocabulary.
    `real` is what matrix products read and write: bfloat16 if BF16 is defined, else float. Sums are always float.
@@ -29,11 +30,11 @@ static inline float get(real x) { return x; }
 static inline real put(float x) { return x; }
 #endif
 
-/* A long loop, or the rows of a matrix, divided among the threads. */
+/* Divide a long loop, or the rows of a matrix, among the threads. */
 #define FIRST(n) ((n) * omp_get_thread_num() / omp_get_num_threads())
 #define LAST(n) ((n) * (omp_get_thread_num() + 1) / omp_get_num_threads())
 
-/* How many threads there are, for after they have ended. */
+/* Record the number of threads, for the code after the parallel region. */
 #define TEAM(team) if (omp_get_thread_num() == 0) team = omp_get_num_threads()
 
 static int threads = 1;
@@ -44,8 +45,8 @@ static inline float hyperbolic_tangent(float x) {
     return copysignf((1.0f - e) / (1.0f + e), x);
 }
 
-/* sums[j] = the partial sums of column j, added in the order of the threads. By one thread, when the team has ended: a
-   barrier inside of a team puts threads to sleep and wakes them, which takes longer than these few additions. */
+/* sums[j] = the partial sums of column j, added in the order of the threads. One thread does it after the parallel
+   region: a barrier inside would put threads to sleep and wake them, which takes longer than these few additions. */
 static void add_up(i64 columns, const float *partial, i64 stride, int team, real *sums) {
     if (!sums) return;
     for (i64 j = 0; j < columns; j++) {
@@ -55,7 +56,7 @@ static void add_up(i64 columns, const float *partial, i64 stride, int team, real
     }
 }
 
-/* x + (add + bias) -> sum; LayerNorm(sum) -> y. `add` may be missing: then x is normalized as it is.
+/* x + (add + bias) -> sum; LayerNorm(sum) -> y. `add` may be NULL: then x itself is normalized.
    x, sum [N, C] float; add, y [N, C] real; mean, rstd [N]. */
 void residual_norm(i64 N, i64 C, const float *x, const real *add, const float *add_bias, const float *weight,
                    const float *bias, float *sum, real *y, float *mean, float *rstd) {
@@ -82,9 +83,9 @@ void residual_norm(i64 N, i64 C, const float *x, const real *add, const float *a
     }
 }
 
-/* Back through LayerNorm, into the gradient of the residual stream: dx += d LayerNorm, and dx once more as `real`.
+/* Backward of LayerNorm, added to the gradient of the residual stream: dx += d LayerNorm, and dx once more as `real`.
    dy, dx_real [N, C] real; x, dx [N, C] float. Column sums: dweight, dbias of the norm, and of dx itself (the gradient
-   of the bias that was added to the stream just before; may be missing). partial [threads, 3C]. */
+   of the bias that was added to the stream just before; may be NULL). partial [threads, 3C]. */
 void norm_backward(i64 N, i64 C, const real *dy, const float *x, const float *mean, const float *rstd,
                    const float *weight, float *dx, real *dx_real, real *dweight, real *dbias, real *dx_sum,
                    float *partial) {
@@ -125,7 +126,7 @@ void norm_backward(i64 N, i64 C, const real *dy, const float *x, const float *me
     add_up(C, partial + 2 * C, 3 * C, team, dx_sum);
 }
 
-/* [B*T, parts, H, K] (+ bias) -> [parts, B, H, T, K]: what belongs to one head comes together. */
+/* [B*T, parts, H, K] (+ bias) -> [parts, B, H, T, K]: the numbers of one head become contiguous. */
 void split_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, const float *bias, real *out) {
 #pragma omp parallel num_threads(threads)
     for (i64 i = FIRST(B * T); i < LAST(B * T); i++)
@@ -139,7 +140,7 @@ void split_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, const fl
         }
 }
 
-/* [parts, B, H, T, K] -> [B*T, parts, H, K], and the column sums of that (may be missing). partial [threads, parts*H*K]. */
+/* [parts, B, H, T, K] -> [B*T, parts, H, K], and its column sums (may be NULL). partial [threads, parts*H*K]. */
 void merge_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, real *out, real *sums, float *partial) {
     i64 C = parts * H * K;
     int team = 1;
@@ -159,7 +160,7 @@ void merge_heads(i64 B, i64 T, i64 parts, i64 H, i64 K, const real *in, real *ou
     add_up(C, partial, C, team, sums);
 }
 
-/* Scores -> probabilities, in place. Row i of each matrix is a token that sees the first `before` + i + 1 of `width`. */
+/* Scores -> probabilities, in place. The token in row i of each matrix sees the first `before` + i + 1 of `width`. */
 void softmax(i64 matrices, i64 rows, i64 width, i64 before, double scale, real *scores) {
     float s = (float)scale;
 #pragma omp parallel num_threads(threads)
@@ -183,7 +184,7 @@ void softmax(i64 matrices, i64 rows, i64 width, i64 before, double scale, real *
     }
 }
 
-/* The gradient of probabilities -> that of scores, in place: p * (dp - sum(p * dp)) * scale. */
+/* The gradient of the probabilities -> the gradient of the scores, in place: p * (dp - sum(p * dp)) * scale. */
 void softmax_backward(i64 matrices, i64 rows, i64 width, i64 before, double scale, const real *probs, real *grad) {
     float s = (float)scale;
 #pragma omp parallel num_threads(threads)
@@ -215,7 +216,7 @@ void gelu(i64 N, i64 C, real *x, const float *bias, real *y) {
     }
 }
 
-/* The gradient of y -> that of x, in place, and its column sums. partial [threads, C]. */
+/* The gradient of y -> the gradient of x, in place, and its column sums. partial [threads, C]. */
 void gelu_backward(i64 N, i64 C, const real *x, real *grad, real *sums, float *partial) {
     int team = 1;
 #pragma omp parallel num_threads(threads)
@@ -240,7 +241,7 @@ void gelu_backward(i64 N, i64 C, const real *x, real *grad, real *sums, float *p
 }
 
 /* Loss of each row, and logits -> their gradient (softmax - one-hot) * scale, in place. logits [N, stride], of which V
-   are tokens; the rest is filled with 0. A target of -1 has no loss and no gradient. */
+   are tokens; the others become 0. A target of -1 has no loss and no gradient. */
 void cross_entropy(i64 N, i64 V, i64 stride, real *logits, const i64 *targets, double scale, float *losses) {
 #pragma omp parallel num_threads(threads)
     for (i64 i = FIRST(N); i < LAST(N); i++) {
@@ -267,8 +268,8 @@ void cross_entropy(i64 N, i64 V, i64 stride, real *logits, const i64 *targets, d
     }
 }
 
-/* weight[token] += the gradients of all its places, added as float. `order`: the places sorted by token. The threads
-   share the columns, so that no two of them write one row's number. dx [N, C] float; dweight [V, C]. */
+/* weight[token] += the gradients of all its places, added as float. `order`: the places sorted by token. Each thread
+   has its own columns, so that no two threads write the same number. dx [N, C] float; dweight [V, C]. */
 void embedding_backward(i64 N, i64 C, const i64 *tokens, const i64 *order, const float *dx, real *dweight) {
 #pragma omp parallel num_threads(threads)
     {
@@ -287,7 +288,7 @@ void embedding_backward(i64 N, i64 C, const i64 *tokens, const i64 *order, const
     }
 }
 
-/* The gradient of an update is `grad`, plus what earlier passes left in `sum` (missing if there was one pass). */
+/* The gradient of an update is `grad` plus `sum`, the gradients of earlier passes (NULL if there was only one pass). */
 static inline float gradient(const real *grad, const float *sum, i64 j) { return get(grad[j]) + (sum ? sum[j] : 0); }
 
 /* sum += grad, after each pass of an update but the last. */
@@ -303,7 +304,7 @@ static inline float squares(i64 first, i64 last, const real *grad, const float *
     return total;
 }
 
-/* The squared length of the gradient. Blocks are added as double: 124 million floats one by one would be off. */
+/* Return the squared norm of the gradient. Blocks are added as double: the sum of 124 million floats would be off. */
 double sum_of_squares(i64 n, const real *grad, const float *sum) {
     double totals[256] = {0}, result = 0;
     int n_threads = threads < 256 ? threads : 256;
@@ -320,7 +321,7 @@ double sum_of_squares(i64 n, const real *grad, const float *sum) {
     return result;
 }
 
-/* One update by AdamW (Loshchilov & Hutter 2019), and the weights once more as `real`. `scale` clips the gradient;
+/* One step of AdamW (Loshchilov & Hutter 2019), and the weights once more as `real`. `scale` clips the gradient;
    correction1 = 1 - beta1^t, correction2 = 1 - beta2^t. */
 void adamw(i64 n, float *weight, float *exp_avg, float *exp_avg_sq, const real *grad, const float *sum, real *copy,
            double scale, double lr, double beta1, double beta2, double eps, double weight_decay, double correction1,
@@ -339,7 +340,7 @@ void adamw(i64 n, float *weight, float *exp_avg, float *exp_avg_sq, const real *
     }
 }
 
-/* Muon's first half: the momentum buffer, and Nesterov's look ahead (Jordan et al. 2024), which is then made orthogonal. */
+/* Muon's first half: the momentum buffer, and Nesterov's look-ahead (Jordan et al. 2024), not orthogonalized yet. */
 void momentum(i64 n, float *buffer, const real *grad, const float *sum, double scale, double beta, float *update) {
     float s = (float)scale, b = (float)beta;
 #pragma omp parallel num_threads(threads)

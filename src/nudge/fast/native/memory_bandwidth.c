@@ -1,12 +1,12 @@
-/* Reading memory as fast as this machine can: the limit of everything that reads each weight once per token. */
+/* Read memory as fast as this machine can: the limit of all code that reads each weight once per token. */
 
 #include <stdint.h>
 
-/* The sum of a buffer's 64-bit words, more or less (what it is does not matter, only that every byte is looked at);
-   n_bytes is a multiple of 64. Each thread reads its own stretch from front to back. */
+/* Return some sum of a buffer's 64-bit words: its value does not matter, only that every byte is read. n_bytes is a
+   multiple of 64. Each thread reads its own part from front to back. */
 uint64_t read_all(const uint64_t *words, int64_t n_bytes)
 {
-    uint64_t total = 0; /* of integers: their sum does not depend on the order */
+    uint64_t total = 0; /* of integers, so that the order does not matter */
 #pragma omp parallel for schedule(static) reduction(+ : total)
     for (int64_t line = 0; line < n_bytes / 64; line++) {
         const uint64_t *at = words + 8 * line;

@@ -1,5 +1,5 @@
-/* Numbers as the kernels see them: bfloat16, which is the upper half of a float, and e^x. Plain functions without a
-   branch, so that compilers turn loops over them into vector instructions. */
+/* Arithmetic for the kernels: bfloat16, which is the upper half of a float, and e^x. Plain functions without branches,
+   so that compilers turn loops over them into vector instructions. */
 
 #ifndef NUDGE_NUMBERS_H
 #define NUDGE_NUMBERS_H
@@ -16,19 +16,19 @@ static inline float from_bits(uint32_t bits) {
 
 static inline float from_bfloat16(uint16_t x) { return from_bits((uint32_t)x << 16); }
 
-/* To the nearest, ties to even. Infinities stay, and so does every NaN that arithmetic makes of numbers; one of a file
-   may have all bits set, and those would round up to -0. */
+/* Round to the nearest, ties to even. Infinities stay, and so does every NaN that arithmetic produces. A NaN from a
+   file may have all bits set and would become -0. */
 static inline uint16_t nearest_bfloat16(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/* The same for any NaN. Asking takes a tenth of the time of a loop such as GELU's. */
+/* The same, right for any NaN. The check takes a tenth of the time of a loop such as GELU's. */
 static inline uint16_t to_bfloat16(float x) { return x != x ? 0x7fc0 : nearest_bfloat16(x); }
 
-/* e^x for x <= 88, to 2e-7 of its value; below -87 as if x were -87. NaN stays NaN. It is 2^n e^r with a whole n and
-   abs(r) <= ln 2 / 2. */
+/* Return e^x for x <= 88, to 2e-7 of its value; x below -87 counts as -87, NaN stays NaN. It is 2^n e^r with an
+   integer n and abs(r) <= ln 2 / 2. */
 static inline float exponential(float x) {
     x = x < -87.0f ? -87.0f : x; /* not fmaxf, which would lose a NaN */
     float n = rintf(x * 1.44269504f);
