@@ -73,7 +73,7 @@ def test_every_gradient_is_that_of_autograd(config: ModelConfig, B: int, T: int,
     for name, parameter in twin.named_parameters():
         grad = update.flat.view(update.flat.grads, name).float()
         distance = (grad - parameter.grad).norm()
-        # The bias of the keys changes no probability, so its gradient is rounding only: compare with the whole gradient.
+        # The bias of the keys changes no probability and its gradient is rounding only: compare with the whole.
         tolerance = 1e-5 if dtype == torch.float32 else 3e-2
         assert distance <= tolerance * parameter.grad.norm() + 1e-6 * whole, name
 
