@@ -1,11 +1,11 @@
-"""What each switch of the model and the optimizer is worth: many short runs, one table.
+"""The effect of each switch of the model and the optimizer: many short runs, one table.
 
     python bench/ablation.py TEXT [--tokenizer chars] [--field document] [--out results.jsonl] [--seeds 3] SETUP ...
     python bench/ablation.py --table results.jsonl
 
-A setup is `base` (GPT-2) or `full` (the switches of `modern`) with settings, such as `full,lr=0.02,untied=false`, over
-of the common ones: 4 layers, 4 heads, 128 channels, 64 tokens. Runs that the results hold are not made again. The loss
-is that of the whole validation text, in nats per token, after the last update.
+A setup is `base` (GPT-2) or `full` (the switches of `modern`) with settings, such as `full,lr=0.02,untied=false`, on
+top of the common ones: 4 layers, 4 heads, 128 channels, 64 tokens. Runs that are among the results are not repeated.
+The loss is that of the whole validation text, in nats per token, after the last update.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COMMON: dict[str, Any] = {
     "train": {"steps": 300, "batch_tokens": 12 * 64, "optimizer": "muon", "warmup_steps": 20},
 }
 FULL = ("rotary", "untied", "zero_init")
-# Only here: what was measured and left out of the package.
+# Switches that were measured and left out of the package.
 TRIALS = ("qk_norm", "relu2", "rms_norm", "no_bias", "no_gain", "hidden_std", "ns")
 POLAR_4 = (
     (8.3837, -24.7659, 18.3571),
@@ -50,8 +50,8 @@ POLAR_4 = (
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
-    """PyTorch's own, written out: on CPUs its kernel takes several times as long for short contexts in bfloat16."""
-    if "qk_norm" in now:  # turning a vector does not change its size, so this may come after
+    """Compute attention step by step: on CPUs PyTorch's kernel is several times slower for short bfloat16 contexts."""
+    if "qk_norm" in now:  # rotary embeddings keep a vector's length, so this may come after them
         q, k = (F.rms_norm(x.float(), x.shape[-1:], eps=1e-5).to(v.dtype) for x in (q, k))
     future = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).triu(1)
     return (q @ k.mT * q.size(-1) ** -0.5).masked_fill(future, -torch.inf).softmax(-1) @ v
@@ -61,14 +61,14 @@ def activation(x: Tensor, approximate: str, gelu: Callable[..., Tensor] = F.gelu
     return F.relu(x).square() if "relu2" in now else gelu(x, approximate=approximate)
 
 
-now: dict[str, str] = {}  # the settings of the run under way
+now: dict[str, str] = {}  # the settings of the current run
 F.scaled_dot_product_attention, F.gelu = attention, activation
 
 
 def make_config(settings: dict[str, str], dataset: Dataset, seed: int) -> Config:
     config = configs.override(Config(), COMMON)
     for key, value in settings.items():
-        if key == "full":  # may be taken back: full,rotary=false
+        if key == "full":  # single ones can be undone: full,rotary=false
             config = configs.override(config, {"model": dict.fromkeys(FULL, True)})
         elif key not in TRIALS:
             section = "model" if hasattr(config.model, key) else "train"
@@ -77,7 +77,7 @@ def make_config(settings: dict[str, str], dataset: Dataset, seed: int) -> Config
 
 
 def trial(config: Config, settings: dict[str, str]) -> GPT:
-    """A fresh network with what the package does not have."""
+    """Return a new network with the trial switches."""
     network = GPT(config.model)
     for module in [network, *network.blocks] if "rms_norm" in settings else []:
         for name in [name for name, _ in module.named_children() if name.startswith("ln_")]:
@@ -172,10 +172,10 @@ def main() -> None:
         for setup in options.setups:
             pairs = [part.partition("=") for part in setup.split(",") if part != "base"]
             settings = {key: value or "true" for key, _, value in pairs}
-            told = {"text": Path(options.text).stem, "settings": settings, "seed": seed, "dtype": options.dtype}
-            if any(all(result[key] == value for key, value in told.items()) for result in load(options.out)):
+            label = {"text": Path(options.text).stem, "settings": settings, "seed": seed, "dtype": options.dtype}
+            if any(all(result[key] == value for key, value in label.items()) for result in load(options.out)):
                 continue
-            result = told | run(settings, dataset, seed, options.dtype)
+            result = label | run(settings, dataset, seed, options.dtype)
             with options.out.open("a") as file:
                 file.write(json.dumps(result) + "\n")
             print(

@@ -1,10 +1,10 @@
-"""Does a run take as long as `nudge plan --calibrate` says? Ten runs, each calibrated and then made: a line per run.
+"""The error of `nudge plan --calibrate`: ten runs, each calibrated and then measured, one line per run.
 
     python bench/calibration.py [--seconds 30] [--only 1,4,7]
 
-The runs learn from Python's standard library, or sort. Each gets as many updates as its calibration says that fit into
-about `--seconds`; measured is the time from its event `Started` to `Stopped`, in a process of its own. The interval
-should hold at least 8 of 10. What else the machine does meanwhile is part of what is measured: look at the load.
+The runs learn Python's standard library, or sorting. Each gets as many updates as fit into about `--seconds` by its
+calibration, and is timed from its event `Started` to `Stopped` in its own process. The intervals should hold at least
+8 of the 10 times. Other programs on the machine affect the times: look at the load.
 """
 
 import argparse
@@ -42,7 +42,7 @@ RUNS: list[tuple[str, dict[str, Any]]] = [
 
 
 def of_about(found: Calibration, seconds: float) -> Calibration:
-    """The forecast for as many updates as take so long."""
+    """Return the forecast for as many updates as take about so many seconds."""
 
     def with_steps(steps: int) -> Calibration:
         return replace(found, config=replace(found.config, train=replace(found.config.train, steps=steps)))
@@ -52,7 +52,7 @@ def of_about(found: Calibration, seconds: float) -> Calibration:
 
 
 def measured(config: Config) -> float:
-    """Seconds of the run, in a process of its own."""
+    """Return the seconds of a run in its own process."""
     answer = subprocess.run(
         [sys.executable, __file__, "--run", json.dumps(configs.to_dict(config))],
         check=True,
@@ -63,7 +63,7 @@ def measured(config: Config) -> float:
 
 
 def seconds_of(config: Config) -> float:
-    """Make the run; from its first event to its last."""
+    """Run and return the seconds from `Started` to `Stopped`."""
     begun = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for event in nudge.run(config, Path(folder, "run")):
@@ -84,7 +84,7 @@ def main() -> None:
     if given.run:
         print(seconds_of(configs.from_dict(given.run)))
         return
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for the processes that follow, as nudge.cli.main has it
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # for child processes, as in nudge.cli.main
     print(f"{'run':>3} {'recipe':9} {'updates':>7} {'low s':>7} {'likely':>7} {'high s':>7} ", end="")
     print(f"{'+-':>4} {'measured':>8} {'error':>6} inside  load  rounds")
     inside = []

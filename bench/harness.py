@@ -1,14 +1,14 @@
-"""Does `nudge eval --task` give what EleutherAI's lm-evaluation-harness gives? One model, number by number.
+"""`nudge eval --task` compared with EleutherAI's lm-evaluation-harness: one model, number by number.
 
-    pip install lm_eval transformers accelerate   # into an environment that has nudge; 0.4.13 was compared
+    pip install lm_eval transformers accelerate   # into an environment with nudge; compared with 0.4.13
     nudge export runs/small --to hf --out exported
     python bench/harness.py runs/small exported --task hellaswag --file hellaswag_val.jsonl --limit 200
     python bench/harness.py runs/small exported --task piqa    # no file: 200 examples of random words
 
-Both compute in float32. Printed are the largest difference of a log-likelihood (in nats, and as a part of its value),
-whether the same answers are greedy, and every score; with `--twice`, also how much the harness differs from itself when
-it reads one row at a time instead of eight. A float32 near 100 is 8e-6 from the next one, so no two programs agree
-better: `--float64` computes both in float64, where a difference can only be one of definition. Nothing is downloaded.
+Both compute in float32. Prints the largest difference of a log-likelihood (in nats and relative), whether the same
+answers are greedy, and every score; with `--twice`, also how much the harness differs from itself when it reads one
+row at a time instead of eight. Neighboring float32 numbers near 100 are 8e-6 apart, so no two programs agree better;
+`--float64` computes both in float64, where only a difference in definition remains. Nothing is downloaded.
 """
 
 import argparse
@@ -41,7 +41,7 @@ WORDS += ["김치", "(red)", "12", "not", "and,", "<b>", "…"]
 
 
 def made(task: str, n: int) -> list[dict[str, Any]]:
-    """Random examples in the format of the original release."""
+    """Return random examples in the format of the original release."""
     draw = random.Random(5)
 
     def words(low: int, high: int) -> str:
@@ -67,7 +67,7 @@ def made(task: str, n: int) -> list[dict[str, Any]]:
 
 
 def for_hub(task: str, line: dict[str, Any]) -> dict[str, Any]:
-    """The same line with the fields of the Hub's copy, which the harness reads."""
+    """Return the line with the fields of the Hub's copy, which the harness reads."""
     if task == "lambada" and "text" not in line:
         return {"text": f"{line['context']} {line['continuation']}"}
     if task == "hellaswag":
@@ -80,7 +80,7 @@ def for_hub(task: str, line: dict[str, Any]) -> dict[str, Any]:
 
 
 def theirs(exported: Path, task: str, file: Path, dtype: str, batch: int) -> tuple[list[tuple[float, bool]], Any]:
-    """The harness's log-likelihoods, in order, and its scores."""
+    """Return the harness's log-likelihoods, in order, and its scores."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
 

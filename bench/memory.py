@@ -2,13 +2,13 @@
 
     python bench/memory.py [--recipes tiny,mini_24k,gpt2_small] [--updates fast,eager] [--holes]
 
-Each case is a process of its own, so that nothing of the one before is left. Measured is the peak of its resident
-memory over two updates, less what it had after it made one and forgot the network: by then the program's code is in
+Each case runs in its own process, so that nothing of the previous one is left. Measured is the peak of resident
+memory over two updates, minus the memory after one update with the network deleted: by then the program's code is in
 memory, and so are the kernels that oneDNN compiles for each shape (10 to 20 MB in bfloat16). Linux only. Memory does
-not depend on how busy the machine is, so one measurement of a case is enough.
+not depend on the load of the machine, so one measurement per case is enough.
 
-Measured so, glibc maps every block by itself. As it is, it takes blocks below 32 MB from a heap, of which it can give
-back nothing below a block that is in use: `--holes` shows what the same process took on top of the measured, as it is.
+For this measurement glibc maps each block separately. By default it takes blocks below 32 MB from a heap, of which it
+can return nothing below a block in use: `--holes` shows how much more memory the same process takes by default.
 """
 
 import argparse
@@ -42,12 +42,12 @@ class Case:
     recipe: str
     update: str
     dtype: str
-    micro_batch: int  # windows of a pass
-    passes: int = 2  # of an update
-    optimizer: str = ""  # the recipe's if left out
+    micro_batch: int  # windows per pass
+    passes: int = 2  # per update
+    optimizer: str = ""  # empty: the recipe's
 
     def config(self) -> Config:
-        """The recipe, so cut into passes."""
+        """Return the recipe's config, divided into these passes."""
         base = recipes.recipe(self.recipe)
         train = replace(
             base.train,
@@ -58,24 +58,16 @@ class Case:
         return replace(base, train=train, machine=MachineConfig(dtype=self.dtype, update=self.update, device="cpu"))
 
     def forecast(self) -> sizes.TrainingMemory:
-        """What nudge says that it needs."""
-        config = self.config()
-        return sizes.training_memory(
-            config.model,
-            micro_tokens=self.micro_batch * config.model.block_size,
-            dtype=self.dtype,
-            update=self.update,
-            optimizer=config.train.optimizer,
-            accumulate=self.passes > 1,
-        )
+        """Return the memory that nudge expects it to need."""
+        return sizes.memory_of_run(self.config())
 
 
 def peak_of(case: Case) -> int:
-    """Bytes that the training of a case has at its peak; to be called in a fresh process."""
+    """Return the peak bytes of training a case; call it in a new process."""
     config = case.config()
     _train(config, case, updates=1)
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far (man 5 proc)
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak (man 5 proc)
     before = _status("VmRSS")
     _train(config, case, updates=2)
     return _status("VmHWM") - before
@@ -104,7 +96,7 @@ def _status(key: str) -> int:
 
 
 def measured(case: Case, *, holes: bool = False) -> int:
-    """`peak_of` in a process of its own."""
+    """Return `peak_of` from a new process."""
     answer = subprocess.run(
         [sys.executable, __file__, "--case", json.dumps(dataclasses.asdict(case))],
         check=True,
@@ -116,7 +108,7 @@ def measured(case: Case, *, holes: bool = False) -> int:
 
 
 def cases(names: list[str], updates: list[str]) -> list[Case]:
-    """Both number types, two sizes of a pass, one pass and two."""
+    """Return cases of both dtypes, two sizes of a pass, and one or two passes."""
     windows = {"tiny": (4, 16), "mini_24k": (2, 8), "gpt2_small": (1, 2)}
     found = []
     for name in names:
@@ -144,14 +136,14 @@ def main() -> None:
         return
     print(f"{'recipe':12} {'update':6} {'dtype':8} {'optim.':6} {'windows':>7} {'passes':>6} ", end="")
     print(f"{'forecast MB':>11} {'measured MB':>11} {'ratio':>6} {'holes MB':>9}")
-    asked = cases(given.recipes.split(","), given.updates.split(","))
-    for case in [replace(asked[0], passes=1)] if given.quick else asked:
-        said, was = case.forecast().total, measured(case)
-        holes = f"{(measured(case, holes=True) - was) / MB:9.1f}" if given.holes else ""
+    chosen = cases(given.recipes.split(","), given.updates.split(","))
+    for case in [replace(chosen[0], passes=1)] if given.quick else chosen:
+        forecast, peak = case.forecast().total, measured(case)
+        holes = f"{(measured(case, holes=True) - peak) / MB:9.1f}" if given.holes else ""
         print(
             f"{case.recipe:12} {case.update:6} {case.dtype:8} {case.config().train.optimizer:6} "
-            f"{case.micro_batch:7} {case.passes:6} {said / MB:11.1f} "
-            f"{was / MB:11.1f} {said / was:6.3f} {holes}",
+            f"{case.micro_batch:7} {case.passes:6} {forecast / MB:11.1f} "
+            f"{peak / MB:11.1f} {forecast / peak:6.3f} {holes}",
             flush=True,
         )
 

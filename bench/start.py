@@ -1,9 +1,9 @@
-"""How long a command takes to answer: the best of a few, so that a busy machine says what an idle one would.
+"""The time until a command answers: the best of several tries, so that a busy machine gives the figure of an idle one.
 
     python bench/start.py [--tries 5]
 
-Printed are seconds of wall clock and of computing. Help and completion should answer within 0.3 s, as anything does
-that feels immediate; what computes with a network imports PyTorch, which takes most of the time of a short command.
+Prints seconds of wall clock and of CPU time. Help and completion should take at most 0.3 s, to feel immediate.
+Commands that compute with a network import PyTorch, which takes most of the time of a short command.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def once(args: list[str], environment: dict[str, str], folder: str) -> tuple[float, float]:
-    """Seconds of one run: by the clock, and of the processor."""
+    """Return the seconds of one run by the clock, and its CPU time."""
     begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [sys.executable, "-m", "nudge", *args],

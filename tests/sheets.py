@@ -45,7 +45,7 @@ class Stroke(NamedTuple):
     points: tuple[tuple[float, float], ...]
     smooth: bool  # at least one of its parts is a Bézier curve, whose control points are not among the points
     width_pt: float | None
-    colour: tuple[int, int, int]  # of the stroke, else of the fill
+    color: tuple[int, int, int]  # of the stroke, else of the fill
     filled: bool
 
     @property
@@ -77,13 +77,13 @@ _PAGE = """
 #set text(font: "{family}", size: {size}pt, fallback: false, top-edge: 0.78em, bottom-edge: -0.2em)
 #set par(leading: 0.5em, spacing: 0.6em)
 {before}
-#block(width: {width}pt, {call}(json(bytes(sys.inputs.block)), "{colour}"))
+#block(width: {width}pt, {call}(json(bytes(sys.inputs.block)), "{color}"))
 """
 MARGIN_PT = 10.0
 
 
 def _source(
-    block: object, width_pt: float, size_pt: float, file: str, colour: str, before: str = ""
+    block: object, width_pt: float, size_pt: float, file: str, color: str, before: str = ""
 ) -> tuple[bytes, dict[str, str]]:
     data, family = to_json(block), fonts.find(pen_font()).family
     page = _PAGE.format(
@@ -91,7 +91,7 @@ def _source(
         family=family,
         width=width_pt,
         size=size_pt,
-        colour=colour,
+        color=color,
         call=f"draw-{data['type']}",
         before=before,
     )
@@ -104,7 +104,7 @@ def drawn(
     file: str,
     width_pt: float = 300,
     size_pt: float = 13,
-    colour: str = "orange",
+    color: str = "orange",
     form: str = "pdf",
     before: str = "",
 ) -> bytes:
@@ -112,7 +112,7 @@ def drawn(
 
     `before`: rules of Typst that hold for it.
     """
-    source, inputs = _source(block, width_pt, size_pt, file, colour, before)
+    source, inputs = _source(block, width_pt, size_pt, file, color, before)
     made = typst.compile(
         source,
         root=str(DRAWING),
@@ -127,10 +127,10 @@ def drawn(
 
 
 def tight(
-    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, colour: str = "orange"
+    block: object, *, file: str, width_pt: float = 300, size_pt: float = 13, color: str = "orange"
 ) -> list[dict[str, float | str]]:
     """What the drawing says that it has no room for: {what, needs, has}."""
-    source, inputs = _source(block, width_pt, size_pt, file, colour)
+    source, inputs = _source(block, width_pt, size_pt, file, color)
     found = typst.query(source, "<tight>", field="value", root=str(DRAWING), font_paths=_fonts(), sys_inputs=inputs)
     said: list[dict[str, float | str]] = json.loads(found)
     return said
@@ -219,7 +219,7 @@ def characters(pdf: bytes, page: int = 0, *, loose: bool = False) -> list[Charac
 
 
 def seen(pdf: bytes, page: int = 0) -> set[str]:
-    """The characters that are drawn; not those which are there only to be copied, without a colour of their own."""
+    """The characters that are drawn; not those which are there only to be copied, without a color of their own."""
     with pdfium.PdfDocument(pdf) as document:
         text, found = document[page].get_textpage(), set()
         for i in range(text.count_chars()):
@@ -267,8 +267,8 @@ def _stroke(path: Any, outer: Matrix) -> Stroke:
     assert raw.FPDFPath_GetDrawMode(path, fill, stroked)
     assert raw.FPDFPageObj_GetStrokeWidth(path, width)
     red, green, blue, alpha = (ctypes.c_uint() for _ in range(4))
-    colour = raw.FPDFPageObj_GetStrokeColor if stroked.value else raw.FPDFPageObj_GetFillColor
-    assert colour(path, red, green, blue, alpha)
+    color = raw.FPDFPageObj_GetStrokeColor if stroked.value else raw.FPDFPageObj_GetFillColor
+    assert color(path, red, green, blue, alpha)
     return Stroke(
         tuple(points),
         smooth,

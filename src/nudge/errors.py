@@ -43,15 +43,10 @@ class NudgeError(Exception):
     message.
     """
 
-    family: ClassVar[str]  # the first part of the code, a table of errors.toml
+    family: ClassVar[str]  # the first part of the code: a table of errors.toml
 
-    def __init__(self, name: str, hint: str = "", /, *, where: str = "", **values: Any) -> None:
-        wording = catalog().get(self.family, {}).get(name) or {"message": "{0}", "hint": "{1}"}
-        if wording["message"] == "{0}":  # TODO: wording at the raise, until all of it stands in errors.toml
-            wording = {
-                "message": name.replace("{", "{{").replace("}", "}}"),
-                "hint": hint.replace("{", "{{").replace("}", "}}"),
-            }
+    def __init__(self, name: str, /, *, where: str = "", **values: Any) -> None:
+        wording = catalog()[self.family][name]
         self.name, self.where, self.values = name, where, values
         self.code = f"{self.family}.{name}"
         self.message = where + wording["message"].format_map(values)
@@ -60,15 +55,15 @@ class NudgeError(Exception):
 
     def within(self, where: str) -> Self:
         """Return the same error with `where` in front of its message: `process 1: ...`."""
-        return type(self)(self.name, self.hint, where=where + self.where, **self.values)
+        return type(self)(self.name, where=where + self.where, **self.values)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions cross process borders (data preparation, several processes of a run) as their arguments.
-        return _rebuild, (type(self), self.name, self.hint, self.where, self.values)
+        return _rebuild, (type(self), self.name, self.where, self.values)
 
 
-def _rebuild(kind: type[NudgeError], name: str, hint: str, where: str, values: dict[str, Any]) -> NudgeError:
-    return kind(name, hint, where=where, **values)
+def _rebuild(kind: type[NudgeError], name: str, where: str, values: dict[str, Any]) -> NudgeError:
+    return kind(name, where=where, **values)
 
 
 class ConfigError(NudgeError):
@@ -120,10 +115,10 @@ class RunError(NudgeError):
 
 
 class LostError(RunError):
-    """One of a run's processes died or no longer answers. `speaks`: of those that are left, this one should tell it."""
+    """One of a run's processes died or no longer answers. `speaks`: this one of the remaining processes reports it."""
 
-    def __init__(self, name: str, hint: str = "", /, *, where: str = "", speaks: bool = True, **values: Any) -> None:
-        super().__init__(name, hint, where=where, **values)
+    def __init__(self, name: str, /, *, where: str = "", speaks: bool = True, **values: Any) -> None:
+        super().__init__(name, where=where, **values)
         self.speaks = speaks
 
 

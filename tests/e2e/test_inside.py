@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 import torch
 from playwright.sync_api import Page, expect
-from tests.e2e.conftest import Studio, serving
+from tests.e2e.conftest import Studio, failure
 from torch import Tensor
 
 from nudge.infer import engine
@@ -31,7 +31,7 @@ def model(trained: Path) -> LanguageModel:
 
 @torch.no_grad()
 def pattern(model: LanguageModel, ids: list[int], layer: int, head: int) -> Tensor:
-    """[T, T]: the attention of a head, from the weights and nothing of the library that the page asks."""
+    """[T, T]: the attention of a head, from the weights alone, without the library behind the page."""
     network, T = model.network, len(ids)
     block = network.blocks[layer]
     x = block.ln_1(residual(model, ids, layer))
@@ -66,9 +66,9 @@ def opened(visitor: Callable[..., Page], studio: Studio, text: str, query: str =
 
 
 def test_a_head_is_pytorchs_in_rows_and_cells(
-    shared_studio: Studio, visitor: Callable[..., Page], model: LanguageModel
+    studio: Studio, visitor: Callable[..., Page], model: LanguageModel
 ) -> None:
-    page = opened(visitor, shared_studio, TEXT)
+    page = opened(visitor, studio, TEXT)
     ids = model.prompt_ids(TEXT)
     thumb = page.get_by_role("button", name="Block 0, head 1")
     thumb.click()
@@ -102,9 +102,9 @@ def test_a_head_is_pytorchs_in_rows_and_cells(
 
 
 def test_a_stage_opens_and_a_cell_shows_its_arithmetic(
-    shared_studio: Studio, visitor: Callable[..., Page], model: LanguageModel
+    studio: Studio, visitor: Callable[..., Page], model: LanguageModel
 ) -> None:
-    page = opened(visitor, shared_studio, TEXT)
+    page = opened(visitor, studio, TEXT)
     ids = model.prompt_ids(TEXT)
     stream = residual(model, ids, 2)
     last = page.get_by_role("button", name=re.compile("^ln_f"))
@@ -138,9 +138,9 @@ def test_a_stage_opens_and_a_cell_shows_its_arithmetic(
 
 
 def test_the_last_row_of_the_lens_is_the_prediction(
-    shared_studio: Studio, visitor: Callable[..., Page], model: LanguageModel
+    studio: Studio, visitor: Callable[..., Page], model: LanguageModel
 ) -> None:
-    page = opened(visitor, shared_studio, TEXT)
+    page = opened(visitor, studio, TEXT)
     ids = model.prompt_ids(TEXT)
     with torch.no_grad():
         logits = model.network(torch.tensor([ids]))[0]
@@ -159,9 +159,9 @@ def test_the_last_row_of_the_lens_is_the_prediction(
 
 
 def test_the_korean_sentence_folds_to_whole_words(
-    shared_studio: Studio, visitor: Callable[..., Page], model: LanguageModel
+    studio: Studio, visitor: Callable[..., Page], model: LanguageModel
 ) -> None:
-    page = opened(visitor, shared_studio, TEXT, "&step=60")
+    page = opened(visitor, studio, TEXT, "&step=60")
     page.get_by_role("button", name="구글에서").click()
     expect(page.get_by_role("textbox", name="Text")).to_have_value(KOREAN)
     page.get_by_role("button", name="Block 1, head 1").click()
@@ -185,10 +185,8 @@ def test_the_korean_sentence_folds_to_whole_words(
     assert number(page.locator(".made .value").last.inner_text()) == pytest.approx(expected[0], rel=1e-3)
 
 
-def test_another_checkpoint_shows_the_same_text(
-    shared_studio: Studio, visitor: Callable[..., Page], trained: Path
-) -> None:
-    page = opened(visitor, shared_studio, TEXT)
+def test_another_checkpoint_shows_the_same_text(studio: Studio, visitor: Callable[..., Page], trained: Path) -> None:
+    page = opened(visitor, studio, TEXT)
     page.get_by_role("button", name="Block 1, head 0").click()
     page.get_by_role("slider", name="Checkpoint").locator("[tabindex]").focus()
     steps = sorted(int(path.stem[-8:]) for path in (trained / "small" / "checkpoints").glob("*.pt"))
@@ -205,8 +203,8 @@ def test_another_checkpoint_shows_the_same_text(
     assert shown_percentages(page.locator(".looks").inner_text()) == pytest.approx(expected, rel=0.01)
 
 
-def test_hostile_text_stays_text_and_too_much_is_told(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    page = opened(visitor, shared_studio, TEXT, "&step=60")
+def test_hostile_text_stays_text_and_too_much_is_noted(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = opened(visitor, studio, TEXT, "&step=60")
     page.get_by_role("radio", name="Words").click()
     for text in HOSTILE:
         page.get_by_role("textbox", name="Text").fill(text)
@@ -221,26 +219,28 @@ def test_hostile_text_stays_text_and_too_much_is_told(shared_studio: Studio, vis
     assert page.locator("main script").count() == 0
 
 
-def test_a_network_without_a_start_of_documents(tmp_path: Path, visitor: Callable[..., Page]) -> None:
+def test_a_network_without_a_start_of_documents(
+    studio: Studio, add_run: Callable[[Path], Path], visitor: Callable[..., Page], tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "nudge", "train", "--recipe", "llm_viz", "--steps", "1"]
     command += ["--run", str(tmp_path / "sorter")]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
-    with serving(tmp_path) as studio:
-        page = visitor(f"{studio.url}/inside?run=sorter&text=")
-        expect(page.locator(".message.bad")).to_contain_text("no token that starts a document")
-        expect(page.locator(".grid.inside")).to_be_hidden()  # there is nothing to show yet
-        page.get_by_role("textbox").fill("C")  # one token
-        expect(page.locator(".message.bad")).to_have_count(0)
-        expect(page.locator(".lens button")).to_have_count(4)
+    run = add_run(tmp_path / "sorter").name
+    page = visitor(f"{studio.url}/inside?run={run}&text=")
+    expect(failure(page, "config.prompt_needed")).to_be_visible()
+    expect(page.locator(".grid.inside")).to_be_hidden()  # there is nothing to show yet
+    page.get_by_role("textbox").fill("C")  # one token
+    expect(page.locator(".message.bad")).to_have_count(0)
+    expect(page.locator(".lens button")).to_have_count(4)
 
-        page = visitor(f"{studio.url}/inside", locale="ko-KR", color_scheme="dark")
-        expect(page.locator(".lens button").first).to_be_visible(timeout=20_000)
-        expect(page.locator(".thumb")).to_have_count(9)
-        expect(page.get_by_role("button", name="구글에서")).to_have_count(0)  # letters that it does not know
-        page.get_by_role("textbox").fill("")
-        expect(page.locator(".message.bad")).to_contain_text("no token that starts a document")
-        page.get_by_role("textbox").fill("CAB")
-        expect(page.locator(".message.bad")).to_have_count(0)
-        expect(page.locator(".at-first .sh")).to_have_text("[3]")
-        page.get_by_role("textbox").fill("구")
-        expect(page.locator(".message.bad")).to_be_visible()
+    page = visitor(f"{studio.url}/inside?run={run}", locale="ko-KR", color_scheme="dark")
+    expect(page.locator(".lens button").first).to_be_visible(timeout=20_000)
+    expect(page.locator(".thumb")).to_have_count(9)
+    expect(page.get_by_role("button", name="구글에서")).to_have_count(0)  # letters that are not in its vocabulary
+    page.get_by_role("textbox").fill("")
+    expect(failure(page, "config.prompt_needed")).to_be_visible()
+    page.get_by_role("textbox").fill("CAB")
+    expect(page.locator(".message.bad")).to_have_count(0)
+    expect(page.locator(".at-first .sh")).to_have_text("[3]")
+    page.get_by_role("textbox").fill("구")
+    expect(failure(page, "tokenizer.unknown_character")).to_be_visible()

@@ -1,16 +1,17 @@
-"""The Play page: the same text as the command's, and what it says of a token is what PyTorch says."""
+"""The Play page: the same text as the command's, with the probabilities of PyTorch."""
 
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from playwright.sync_api import Locator, Page, expect
-from tests.e2e.conftest import Studio, serving
+from tests.e2e.conftest import Studio, failure
 
 from nudge.infer import engine
 
@@ -18,10 +19,19 @@ WRITTEN = "() => [...document.querySelectorAll('.play-tokens .tk:not(.special)')
 SETTINGS = {"Temperature": "0.7", "Top-k": "40", "Top-p": "0.95", "Seed": "3", "Maximum tokens": "60"}
 
 
-@pytest.fixture(scope="module")
-def alphabets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """A model that writes Korean byte by byte, and one that knows few characters."""
-    folder = tmp_path_factory.mktemp("alphabets")
+@pytest.fixture
+def alphabets(common: Path, add_run: Callable[[Path], Path]) -> dict[str, Path]:
+    """A model that writes Korean byte by byte, and one that knows few characters: trained once, in the studio."""
+    folder = common / "alphabets"
+    with FileLock(common / "alphabets.lock"):
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            _train_alphabets(folder)
+            (folder / "done").touch()
+    return {name: add_run(folder / "runs" / name) for name in ("bytes", "chars")}
+
+
+def _train_alphabets(folder: Path) -> None:
     text = folder / "text.txt"
     text.write_text("구글에서 시니어 엔지니어를 채용합니다.\n" * 3000, encoding="utf-8")
     for name, steps in (("bytes", "100"), ("chars", "1")):
@@ -30,8 +40,6 @@ def alphabets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         command = [sys.executable, "-m", "nudge", "train", "--data", str(text), "--tokenizer", name, "--steps", steps]
         command += ["--set", "train.lr=5e-3", *settings, "--run", str(folder / "runs" / name)]
         subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
-    with serving(folder / "runs") as studio:
-        yield studio
 
 
 def write(page: Page, prompt: str, **settings: str) -> None:
@@ -51,27 +59,25 @@ def by_command(run: Path, prompt: str, settings: dict[str, str]) -> str:
     }
     command = [sys.executable, "-m", "nudge", "sample", str(run), "--prompt", prompt, "--json"]
     command += [part for option in options.items() for part in option]
-    said = subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120).stdout
-    text: str = json.loads(said)["text"]
+    output = subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120).stdout
+    text: str = json.loads(output)["text"]
     return text
 
 
 def comparable(text: str) -> str:
-    """The command writes U+FFFD for bytes that are no character; the page says which they are."""
+    """The command writes U+FFFD for bytes that are not a character; the page shows the bytes."""
     return re.sub("(<[0-9A-F]{2}>|\ufffd)+", "\ufffd", text).rstrip("\ufffd")
 
 
-def test_the_text_of_the_command_with_the_probabilities_of_torch(
-    shared_studio: Studio, visitor: Callable[..., Page]
-) -> None:
-    page, prompt = visitor(f"{shared_studio.url}/play?run=small"), "The little dog"
+def test_the_text_of_the_command_with_the_probabilities_of_torch(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page, prompt = visitor(f"{studio.url}/play?run=small"), "The little dog"
     write(page, prompt, **SETTINGS)
     expect(status(page)).to_contain_text(re.compile("maximum of 60 tokens|end of text"))
-    assert comparable(page.evaluate(WRITTEN)) == comparable(by_command(shared_studio.runs / "small", prompt, SETTINGS))
+    assert comparable(page.evaluate(WRITTEN)) == comparable(by_command(studio.runs / "small", prompt, SETTINGS))
     expect(page.locator(".play-prompt")).to_have_text(prompt)
     expect(page.locator("dt:has-text('Speed') + dd")).to_have_text(re.compile(r"^[\d,.]+ tokens/s$"))
 
-    model = engine.load(shared_studio.runs / "small")
+    model = engine.load(studio.runs / "small")
     ids = model.prompt_ids(prompt)
     tokens = page.locator(".play-tokens .tk")
     for at in range(5):  # the mouse goes over the first tokens
@@ -81,11 +87,11 @@ def test_the_text_of_the_command_with_the_probabilities_of_torch(
         expect(page.locator("dt:has-text('Probability by the network') + dd")).to_be_visible()
         token = int(chip.inner_text().removeprefix("id "))
         with torch.no_grad():
-            said = model.network(torch.tensor([ids]))[0, -1].softmax(-1)
+            expected = model.network(torch.tensor([ids]))[0, -1].softmax(-1)
         shown = page.locator("dt:has-text('Probability by the network') + dd").get_attribute("title")
-        assert float(shown or "nan") == pytest.approx(said[token].item(), rel=1e-3)
-        rank = 1 + int((said > said[token]).sum())
-        expect(page.locator("dt:has-text('Rank') + dd")).to_have_text(f"{rank} of {len(said)}")
+        assert float(shown or "nan") == pytest.approx(expected[token].item(), rel=1e-3)
+        rank = 1 + int((expected > expected[token]).sum())
+        expect(page.locator("dt:has-text('Rank') + dd")).to_have_text(f"{rank} of {len(expected)}")
         expect(page.locator(".play-alt.sel .r")).to_have_text(str(rank))
         ids.append(token)
 
@@ -99,10 +105,8 @@ def test_the_text_of_the_command_with_the_probabilities_of_torch(
     expect(page.locator(".play-legend")).to_be_hidden()
 
 
-def test_stop_is_heard_at_once_and_another_seed_writes_another_text(
-    shared_studio: Studio, visitor: Callable[..., Page]
-) -> None:
-    page = visitor(f"{shared_studio.url}/play?run=small")
+def test_stop_works_at_once_and_another_seed_writes_another_text(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/play?run=small")
     page.evaluate(  # as soon as there is something, quicker than a hand
         """() => new MutationObserver((_, watch) => {
             const stop = [...document.querySelectorAll("button")].find(e => e.textContent.includes("Stop"));
@@ -122,33 +126,41 @@ def test_stop_is_heard_at_once_and_another_seed_writes_another_text(
     assert not first.startswith(page.evaluate(WRITTEN))
 
 
-def test_hostile_and_impossible_prompts(shared_studio: Studio, alphabets: Studio, visitor: Callable[..., Page]) -> None:
-    page, hostile = visitor(f"{shared_studio.url}/play?run=small"), "<img src=x onerror=alert(1)>"
+def test_hostile_and_impossible_prompts(
+    studio: Studio, alphabets: dict[str, Path], visitor: Callable[..., Page]
+) -> None:
+    page, hostile = visitor(f"{studio.url}/play?run=small"), "<img src=x onerror=alert(1)>"
     write(page, hostile, **{"Maximum tokens": "5"})
     expect(status(page)).to_contain_text(re.compile("maximum of 5|end of text"))
     expect(page.locator(".play-prompt")).to_have_text(hostile)
     expect(page.locator(".play-text img")).to_have_count(0)
     write(page, "too long " * 100)
-    expect(page.locator(".message.bad")).to_contain_text("the context of this model holds 32")
+    expect(failure(page, "config.prompt_too_long")).to_contain_text("32")
+    write(page, "<b>", **{"Maximum tokens": "1001"})
+    expect(failure(page, "config.too_many_tokens")).to_be_visible()
+    write(page, "<b>", **{"Maximum tokens": "5", "Seed": "-1"})
+    expect(failure(page, "config.not_whole")).to_contain_text("seed")
+    page.get_by_label("Seed", exact=True).fill("0")
     write(page, "<b>", **{"Top-p": "7"})
-    expect(page.locator(".message.bad")).to_contain_text("top_p")
+    expect(failure(page, "config.out_of_range")).to_contain_text("top_p")
     write(page, "<b>", **{"Top-p": "0.9"})
     expect(status(page)).to_contain_text(re.compile("maximum of 5|end of text"))
     expect(page.locator(".message.bad")).to_have_count(0)
 
-    page.goto(f"{alphabets.url}/play?run=chars")
+    page.goto(f"{studio.url}/play?run={alphabets['chars'].name}")
     write(page, "구글 Q")
-    expect(page.locator(".message.bad")).to_contain_text("the character 'Q' (U+0051) is not in this vocabulary")
+    expect(failure(page, "tokenizer.unknown_character")).to_contain_text("Q")
 
 
-def test_a_syllable_of_several_tokens_is_whole(alphabets: Studio, visitor: Callable[..., Page]) -> None:
-    page, settings = visitor(f"{alphabets.url}/play?run=bytes"), {"Temperature": "0.2", "Maximum tokens": "120"}
+def test_a_syllable_of_several_tokens_is_whole(
+    studio: Studio, alphabets: dict[str, Path], visitor: Callable[..., Page]
+) -> None:
+    run, settings = alphabets["bytes"], {"Temperature": "0.2", "Maximum tokens": "120"}
+    page = visitor(f"{studio.url}/play?run={run.name}")
     write(page, "구글에서", **settings)
     expect(status(page)).to_contain_text("maximum of 120")
     assert "\ufffd" not in page.locator(".play-text").inner_text()
-    assert comparable(page.evaluate(WRITTEN)) == comparable(
-        by_command(alphabets.runs / "bytes", "구글에서", settings | {"Seed": "0"})
-    )
+    assert comparable(page.evaluate(WRITTEN)) == comparable(by_command(run, "구글에서", settings | {"Seed": "0"}))
     syllable = page.locator(".tk").filter(has_text=re.compile("^[가-힣]$")).first
     syllable.click()
     letter = syllable.inner_text()

@@ -31,10 +31,8 @@ def probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     return logits(model, ids).softmax(-1)
 
 
-def test_every_number_is_the_networks(
-    shared_studio: Studio, visitor: Callable[..., Page], model: LanguageModel
-) -> None:
-    page = visitor(f"{shared_studio.url}/predict?run=small&text={quote(TEXT)}")
+def test_every_number_is_the_networks(studio: Studio, visitor: Callable[..., Page], model: LanguageModel) -> None:
+    page = visitor(f"{studio.url}/predict?run=small&text={quote(TEXT)}")
     ids = model.prompt_ids(TEXT)
     scores = logits(model, ids)
     expected = scores.softmax(-1)
@@ -63,10 +61,12 @@ def test_every_number_is_the_networks(
     expect(page.locator(".chip.off")).to_have_count(len(ids) - 1)
 
 
-def test_one_update_keeps_and_goes_back(studio: Studio, visitor: Callable[..., Page], model: LanguageModel) -> None:
-    page = visitor(f"{studio.url}/predict?run=small&text={quote(TEXT)}")
+def test_one_update_keeps_and_goes_back(
+    studio: Studio, own_run: Path, visitor: Callable[..., Page], model: LanguageModel
+) -> None:
+    page = visitor(f"{studio.url}/predict?run={own_run.name}&text={quote(TEXT)}")
     before = probabilities(model, model.prompt_ids(TEXT))
-    file = (studio.runs / "small" / "ckpt.pt").read_bytes()
+    file = (own_run / "ckpt.pt").read_bytes()
     rows = page.locator("button.pb")
     target = int(before.sort(descending=True, stable=True).indices[5])
     rows.nth(5).click()
@@ -83,11 +83,11 @@ def test_one_update_keeps_and_goes_back(studio: Studio, visitor: Callable[..., P
     page.get_by_role("button", name="Back to the file").click()
     expect(page.get_by_text("Kept updates: 1")).to_have_count(0)
     expect(rows.nth(5).locator(".p")).to_have_text(percent(before[target].item()))
-    assert (studio.runs / "small" / "ckpt.pt").read_bytes() == file
+    assert (own_run / "ckpt.pt").read_bytes() == file
 
 
-def test_a_learning_rate_that_is_too_high_overshoots(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    page = visitor(f"{shared_studio.url}/predict?run=small")
+def test_a_learning_rate_that_is_too_high_overshoots(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/predict?run=small")
     page.locator("button.pb").nth(3).click()
     box = page.get_by_role("slider", name="Learning rate").bounding_box()
     assert box is not None
@@ -96,15 +96,15 @@ def test_a_learning_rate_that_is_too_high_overshoots(shared_studio: Studio, visi
     expect(page.locator(".tag.bad").or_(page.locator(".message.bad"))).to_be_visible()
 
 
-def test_korean_bytes_are_shown_as_syllables(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    page = visitor(f"{shared_studio.url}/predict?run=small&text={quote('뷁 채용')}", locale="ko-KR")
+def test_korean_bytes_are_shown_as_syllables(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/predict?run=small&text={quote('뷁 채용')}", locale="ko-KR")
     expect(page.locator(".syl").first).to_contain_text("뷁")
     expect(page.locator(".chips")).not_to_contain_text("\ufffd")
 
 
-def test_hostile_and_too_long_text(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
+def test_hostile_and_too_long_text(studio: Studio, visitor: Callable[..., Page]) -> None:
     hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>{{7*7}}"
-    page = visitor(f"{shared_studio.url}/predict?run=small&text={quote(hostile)}")
+    page = visitor(f"{studio.url}/predict?run=small&text={quote(hostile)}")
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     expect(page.locator(".chip").first).to_be_visible()
     assert page.locator("main img[src=x], main script").count() == 0

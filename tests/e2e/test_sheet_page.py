@@ -1,19 +1,18 @@
-"""The Sheet page: every sheet is seen, taken along and changed, in a real browser."""
+"""The Sheet page: every sheet is shown, downloaded and changed, in a real browser."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pypdfium2
 from playwright.sync_api import Page, expect
-from tests.e2e.conftest import Studio
+from tests.e2e.conftest import Studio, failure
 
 from nudge.events import Evaluation, read
 from nudge.sheet.catalog import NAMES, text_of
 from nudge.studio.words import texts
 
-DRAWN_MS = 90_000  # a page takes a second, and others may be waiting
+DRAWN_MS = 90_000  # a page takes a second, and others may be in the queue
 
 
 def shown(page: Page, address: str | re.Pattern[str]) -> int:
@@ -47,8 +46,8 @@ def write(page: Page, words: str, *, after: str) -> None:
     page.keyboard.type(words)
 
 
-def test_every_sheet_is_shown_in_both_languages(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    page = visitor(f"{shared_studio.url}/sheet", locale="ko-KR")
+def test_every_sheet_is_shown_in_both_languages(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/sheet", locale="ko-KR")
     chosen = page.locator(".sheets a[aria-current]")
     for name in NAMES:
         whose = "?run=small" if name == "run" else ""
@@ -67,8 +66,8 @@ def test_every_sheet_is_shown_in_both_languages(shared_studio: Studio, visitor: 
     expect(page.locator(".message")).to_have_count(0)
 
 
-def test_a_sheet_is_taken_along(shared_studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
-    page = visitor(f"{shared_studio.url}/sheet?what=internals&lang=ko")
+def test_a_sheet_is_taken_along(studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
+    page = visitor(f"{studio.url}/sheet?what=internals&lang=ko")
     assert shown(page, "/sheets/internals.ko.png") == 2339  # landscape, at 200 dots an inch
     pdf = download(page, "PDF", tmp_path)
     assert pdf.name == "internals.ko.pdf"
@@ -81,11 +80,11 @@ def test_a_sheet_is_taken_along(shared_studio: Studio, visitor: Callable[..., Pa
     assert download(page, "SVG", tmp_path).read_bytes().startswith(b"<svg")
     with page.context.expect_page() as opening:
         page.locator(".paper").click()
-    assert opening.value.url == f"{shared_studio.url}/sheets/internals.ko.png"
+    assert opening.value.url == f"{studio.url}/sheets/internals.ko.png"
 
 
-def test_a_sheet_is_changed(shared_studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
-    page = visitor(f"{shared_studio.url}/sheet?what=io&lang=en")
+def test_a_sheet_is_changed(studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
+    page = visitor(f"{studio.url}/sheet?what=io&lang=en")
     shown(page, "/sheets/io.en.png")
     page.get_by_role("button", name="Change it").click()
     write(page, "\ncorner: My own notes", after="title:")
@@ -109,7 +108,7 @@ def test_a_sheet_is_changed(shared_studio: Studio, visitor: Callable[..., Page],
     assert pdf.name == "io.en.pdf"
     assert "readbyme" in pdf_text(pdf)
 
-    page.keyboard.press("Escape")  # a person without a mouse gets out of the text
+    page.keyboard.press("Escape")  # a way out of the text without a mouse
     page.keyboard.press("Tab")
     expect(page.locator(".cm-content")).not_to_be_focused()
     page.reload()  # the studio still has the change
@@ -120,21 +119,19 @@ def test_a_sheet_is_changed(shared_studio: Studio, visitor: Callable[..., Page],
     assert "text=" not in page.url
 
 
-def test_the_sheet_of_a_run(studio: Studio, visitor: Callable[..., Page], tmp_path: Path) -> None:
-    events = studio.runs / "small" / "events.jsonl"
+def test_the_sheet_of_a_run(studio: Studio, own_run: Path, visitor: Callable[..., Page], tmp_path: Path) -> None:
+    events = own_run / "events.jsonl"
     best = min(event.loss for event in read(events) if isinstance(event, Evaluation))
-    page = visitor(f"{studio.url}/sheet?what=run&run=small")
-    shown(page, "/sheets/run.en.png?run=small")
+    page = visitor(f"{studio.url}/sheet?what=run&run={own_run.name}")
+    shown(page, f"/sheets/run.en.png?run={own_run.name}")
     pdf = download(page, "PDF", tmp_path)
-    assert pdf.name == "small.en.pdf"
+    assert pdf.name == f"{own_run.name}.en.pdf"
     assert f"{best:.3f}" in pdf_text(pdf)
 
-    shutil.copytree(studio.runs / "small", studio.runs / "begun", symlinks=True)
-    begun = studio.runs / "begun" / "events.jsonl"
-    begun.write_text("".join(events.read_text("utf-8").splitlines(keepends=True)[:1]), "utf-8")
-    page.goto(f"{studio.url}/sheet?what=run&run=begun")
-    expect(page.locator(".desk .message")).to_contain_text("no evaluation yet")
+    events.write_text("".join(events.read_text("utf-8").splitlines(keepends=True)[:1]), "utf-8")
+    page.goto(f"{studio.url}/sheet?what=run&run={own_run.name}")
+    expect(page.locator(".desk .message")).to_contain_text(own_run.name)
     expect(page.locator(".downloads")).to_be_hidden()
     page.goto(f"{studio.url}/sheet?what=io&lang=en&text=forgotten")
-    expect(page.locator(".banner .message")).to_contain_text("no longer remembered")
+    expect(failure(page, "sheet.forgotten")).to_be_visible()
     assert shown(page, "/sheets/io.en.png") > 1000

@@ -73,8 +73,8 @@ class Cluster:
     def wait(self, what: str, happened: Callable[[], object], *, log: Path | None = None) -> None:
         end = time.monotonic() + 120
         while not happened():
-            said = "\n".join(file.read_text(encoding="utf-8") for file in log.glob("*.out")) if log else ""
-            assert time.monotonic() < end, f"{what} did not happen\n{self('squeue')}\n{said}"
+            output = "\n".join(file.read_text(encoding="utf-8") for file in log.glob("*.out")) if log else ""
+            assert time.monotonic() < end, f"{what} did not happen\n{self('squeue')}\n{output}"
             time.sleep(0.2)
 
 
@@ -142,14 +142,14 @@ def job(cluster: Cluster, folder: Path) -> Iterator[str]:
     options = shlex.split("--on slurm --nodes 2 --per-node 2 --cpus 1 --gpu none --hours 1 --submit")
     command = [sys.executable, "-m", "nudge", "launch", *options, "--", *TRAINING, "--run", "runs/첫 실험"]
     number = cluster(*command, cwd=folder).split()[-1]  # "Submitted batch job 7"
-    cluster.wait("some updates", lambda: len(told(folder, "step")) > 3, log=folder)
+    cluster.wait("some updates", lambda: len(recorded(folder, "step")) > 3, log=folder)
     yield number
     cluster("scancel", number)
     cluster.wait("an idle cluster", lambda: not cluster("squeue", "--noheader"))
 
 
-def told(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """What the run said so far."""
+def recorded(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the recorded events of a kind."""
     events = folder / "runs" / "첫 실험" / "events.jsonl"
     lines = events.read_text(encoding="utf-8").splitlines() if events.exists() else []
     return [event for event in map(json.loads, lines) if event["event"] == kind]
@@ -160,18 +160,18 @@ def test_a_run_is_saved_before_its_time_is_over(cluster: Cluster, job: str, fold
     assert cluster.show(job)["NumNodes"] == "2"
     cluster("scancel", "--signal=USR1", "--batch", job)
     cluster.wait("the end of the job", lambda: cluster.show(job)["JobState"] == "COMPLETED", log=folder)
-    (stopped,) = told(folder, "stopped")
+    (stopped,) = recorded(folder, "stopped")
     assert stopped["reason"] == "interrupted"
-    assert told(folder, "saved")[-1]["step"] == stopped["step"] > 3
+    assert recorded(folder, "saved")[-1]["step"] == stopped["step"] > 3
 
 
 def test_a_job_that_is_requeued_goes_on(cluster: Cluster, job: str, folder: Path):
-    """As after a preemption: the processes are told to end, and later the same job begins again."""
+    """As after a preemption: the processes are recorded to end, and later the same job begins again."""
     cluster("scontrol", "requeue", job)
     cluster.wait("the requeue", lambda: cluster.show(job)["JobState"] == "PENDING", log=folder)
     cluster("scontrol", "update", f"JobId={job}", "StartTime=now")  # else it waits for two minutes
-    cluster.wait("a second start", lambda: len(told(folder, "started")) == 2, log=folder)
-    first, second = told(folder, "started")
+    cluster.wait("a second start", lambda: len(recorded(folder, "started")) == 2, log=folder)
+    first, second = recorded(folder, "started")
     assert first["resumed_from"] is None
     assert "verified" in second["resumed_from"]
     assert second["step"] > 0

@@ -1,4 +1,4 @@
-"""Strangers at the door of a studio that really listens: other names, other sites, and whoever has no token."""
+"""Strangers and a studio that really listens: other names, other sites, and requests without the token."""
 
 import socket
 import urllib.error
@@ -24,24 +24,24 @@ def status(url: str, **headers: str) -> int:
         return error.code
 
 
-def test_other_names_and_other_sites(shared_studio: Studio) -> None:
-    url = f"{shared_studio.url}/train"
+def test_other_names_and_other_sites(studio: Studio) -> None:
+    url = f"{studio.url}/train"
     assert status(url) == 200
     assert status(url, Host="evil.example") == 403
     assert status(url, Origin="http://evil.example") == 403
-    assert status(f"{shared_studio.url}/static/studio.css", Origin="http://evil.example") == 403
-    websocket = shared_studio.url.replace("http", "ws") + WEBSOCKET
-    with connect(websocket, origin=shared_studio.url) as socket_:  # type: ignore[arg-type]
+    assert status(f"{studio.url}/static/studio.css", Origin="http://evil.example") == 403
+    websocket = studio.url.replace("http", "ws") + WEBSOCKET
+    with connect(websocket, origin=studio.url) as socket_:  # type: ignore[arg-type]
         assert str(socket_.recv(timeout=20)).startswith("0{")  # Engine.IO's greeting
     with pytest.raises(InvalidStatus, match="403"), connect(websocket, origin="http://evil.example"):  # type: ignore[arg-type]
         pass
 
 
-def test_only_this_machine_by_default(shared_studio: Studio) -> None:
-    port = int(shared_studio.url.rpartition(":")[2])
+def test_only_this_machine_by_default(studio: Studio) -> None:
+    port = int(studio.url.rpartition(":")[2])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing: it only chooses the address that others would see
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it only finds the address that others would see
         except OSError:
             pytest.skip("this machine has no address but its own")
         address = probe.getsockname()[0]

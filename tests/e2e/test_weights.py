@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from playwright.sync_api import Page, expect
-from tests.e2e.conftest import Studio, serving
+from tests.e2e.conftest import Studio, failure
 from torch import Tensor
 
 from nudge.util.formatting import percent, significant
@@ -17,9 +17,9 @@ from nudge.util.formatting import percent, significant
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
-def checkpoints(runs: Path) -> list[Path]:
-    """Those of the trained run, the oldest first."""
-    return sorted((runs / "small" / "checkpoints").glob("step_*.pt"))
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints of a run, the oldest first."""
+    return sorted((run / "checkpoints").glob("step_*.pt"))
 
 
 def state(path: Path) -> dict[str, Tensor]:
@@ -27,14 +27,14 @@ def state(path: Path) -> dict[str, Tensor]:
 
 
 def titles(page: Page, selector: str) -> list[float]:
-    """The exact numbers behind those that are written."""
+    """The exact numbers behind the rounded ones."""
     return page.locator(selector).evaluate_all("all => all.map(one => Number(one.title))")
 
 
-def test_counts_shares_and_statistics_are_the_files(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    newest = state(checkpoints(shared_studio.runs)[-1])
+def test_counts_shares_and_statistics_are_the_files(studio: Studio, visitor: Callable[..., Page]) -> None:
+    newest = state(checkpoints(studio.runs / "small")[-1])
     total = sum(tensor.numel() for tensor in newest.values())
-    page = visitor(f"{shared_studio.url}/weights?run=small")
+    page = visitor(f"{studio.url}/weights?run=small")
     expect(page.locator(".sub")).to_contain_text("SHA-256 verified")
     expect(page.get_by_text(f"{total:,} numbers in {len(newest)} tensors")).to_be_visible()
     expect(page.get_by_role("treeitem")).to_have_count(
@@ -67,10 +67,10 @@ def test_counts_shares_and_statistics_are_the_files(shared_studio: Studio, visit
     assert heights.count() > 20
 
 
-def test_neighbours_and_differences_are_torchs(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    files = checkpoints(shared_studio.runs)
+def test_neighbours_and_differences_are_torchs(studio: Studio, visitor: Callable[..., Page]) -> None:
+    files = checkpoints(studio.runs / "small")
     first, last = state(files[0]), state(files[-1])
-    page = visitor(f"{shared_studio.url}/weights?run=small")
+    page = visitor(f"{studio.url}/weights?run=small")
     table = last["wte.weight"]
     page.get_by_role("textbox", name="Find a token").fill("#300")
     expect(page.locator(".token-row")).to_contain_text("id 300 ·")
@@ -109,8 +109,8 @@ def _minus(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: a[name] - b[name] for name in a}
 
 
-def test_the_keyboard_is_enough(shared_studio: Studio, visitor: Callable[..., Page]) -> None:
-    page = visitor(f"{shared_studio.url}/weights?run=small")
+def test_the_keyboard_is_enough(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/weights?run=small")
     focused = page.locator("[role=treeitem]:focus")
     page.get_by_role("treeitem").first.focus()
     for _ in range(4):
@@ -131,7 +131,7 @@ def test_the_keyboard_is_enough(shared_studio: Studio, visitor: Callable[..., Pa
     page.keyboard.press("Home")
     expect(focused).to_contain_text("model weights")
 
-    files = checkpoints(shared_studio.runs)
+    files = checkpoints(studio.runs / "small")
     page.get_by_role("slider", name="Step").locator("[tabindex]").focus()
     page.keyboard.press("ArrowLeft")
     before = files[-2].stem
@@ -144,60 +144,60 @@ def test_the_keyboard_is_enough(shared_studio: Studio, visitor: Callable[..., Pa
     expect(page.locator(".runchip")).to_contain_text(f"step {int(before.removeprefix('step_'))}")
 
 
-def test_hostile_names_stay_text(runs: Path, visitor: Callable[..., Page], tmp_path: Path) -> None:
-    folder, outside = runs / "foreign", tmp_path / "outside.safetensors"
+def test_hostile_names_stay_text(studio: Studio, own_run: Path, visitor: Callable[..., Page], tmp_path: Path) -> None:
+    folder, outside = studio.runs / "foreign", tmp_path / "outside.safetensors"
     folder.mkdir()
     odd = torch.tensor([1.0, 2.0, float("nan")])
     tensors = {HOSTILE: odd, "{{7*7}}": torch.ones(2), ":onclick": torch.zeros(0, 3), "wte.weight": torch.ones(7)}
     safetensors.torch.save_file(tensors, folder / "model.safetensors")
     safetensors.torch.save_file(tensors, outside)
-    (runs / "leads-away.safetensors").symlink_to(outside)
-    with serving(runs) as studio:
-        page = visitor(f"{studio.url}/weights?run=small&file=foreign")
-        page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
-        expect(page.locator(".misfits")).to_contain_text(HOSTILE)
-        page.get_by_role("treeitem", name="other").click()
-        for name in ("{{7*7}}", ":onclick", HOSTILE):
-            page.locator(".leaf.cut").get_by_text(name, exact=True).click()
-            expect(page.locator(".parameter h2")).to_have_text(name)
-        expect(page.get_by_text("1 of 3 values are NaN or infinite")).to_be_visible()
-        expect(page.locator(".parameter .figure").first).to_have_text(significant(1.5))
-        assert page.locator("main img[src=x]").count() == 0
+    (studio.runs / "leads-away.safetensors").symlink_to(outside)
+    page = visitor(f"{studio.url}/weights?run={own_run.name}&file=foreign")
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    expect(page.locator(".misfits")).to_contain_text(HOSTILE)
+    page.get_by_role("treeitem", name="other").click()
+    for name in ("{{7*7}}", ":onclick", HOSTILE):
+        page.locator(".leaf.cut").get_by_text(name, exact=True).click()
+        expect(page.locator(".parameter h2")).to_have_text(name)
+    expect(page.get_by_text("1 of 3 values are NaN or infinite")).to_be_visible()
+    expect(page.locator(".parameter .figure").first).to_have_text(significant(1.5))
+    assert page.locator("main img[src=x]").count() == 0
 
-        page.get_by_role("combobox", name="File").click()
-        page.get_by_role("option", name="leads-away.safetensors").click()
-        expect(page.locator(".message.bad")).to_contain_text("lies outside")
-        expect(page.locator(".parameter h2")).to_have_text(HOSTILE)
-        page.goto(f"{studio.url}/weights?run=small&file=../outside.safetensors")
-        expect(page.locator(".message.bad")).to_contain_text("lies outside")
+    page.get_by_role("combobox", name="File").click()
+    page.get_by_role("option", name="leads-away.safetensors").click()
+    expect(failure(page, "checkpoint.outside")).to_be_visible()
+    expect(page.locator(".parameter h2")).to_have_text(HOSTILE)
+    page.goto(f"{studio.url}/weights?run={own_run.name}&file=../outside.safetensors")
+    expect(failure(page, "checkpoint.outside")).to_be_visible()
 
 
-def test_a_damaged_checkpoint_is_told_and_the_page_goes_on(runs: Path, visitor: Callable[..., Page]) -> None:
-    files = checkpoints(runs)
+def test_a_damaged_checkpoint_is_reported_and_the_page_goes_on(
+    studio: Studio, own_run: Path, visitor: Callable[..., Page]
+) -> None:
+    files = checkpoints(own_run)
     whole = files[-1].read_bytes()
     files[-1].write_bytes(whole[: len(whole) // 2])
-    with serving(runs) as studio:
-        page = visitor(f"{studio.url}/weights?run=small")
-        expect(page.locator(".message.note")).to_contain_text(files[-1].name)
-        expect(page.locator(".sub")).to_contain_text(files[-2].name)
-        slider = page.get_by_role("slider", name="Step").locator("[tabindex]")
-        slider.focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.locator(".message.bad")).to_contain_text(f"{files[-1].name} is not a checkpoint, or only a piece")
-        expect(page.locator(".sub")).to_contain_text(files[-2].name)
+    page = visitor(f"{studio.url}/weights?run={own_run.name}")
+    expect(page.locator(".message.note")).to_contain_text(files[-1].name)
+    expect(page.locator(".sub")).to_contain_text(files[-2].name)
+    slider = page.get_by_role("slider", name="Step").locator("[tabindex]")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(failure(page, "checkpoint.not_a_checkpoint")).to_contain_text(files[-1].name)
+    expect(page.locator(".sub")).to_contain_text(files[-2].name)
 
-        # A value was changed: all can be read, but the checksum tells; and a file that is cut while it is looked at.
-        flipped = bytearray(whole)
-        flipped[len(whole) // 2] ^= 1
-        files[-1].write_bytes(flipped)
-        slider.focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.locator(".message.bad")).to_contain_text("is damaged: its SHA-256 differs")
-        expect(page.locator(".sub")).to_contain_text(files[-1].name)
-        files[-1].write_bytes(whole[:1000])
-        page.get_by_role("treeitem", name="wpe.weight").click()
-        expect(page.locator(".message.bad")).to_contain_text("only a piece of one")
-        shutil.copy(files[0], files[-1])
-        page.get_by_role("treeitem", name="wte.weight").click()
-        expect(page.locator(".parameter h2")).to_have_text("wte.weight")
-        expect(page.get_by_role("treeitem", name="wte.weight")).to_have_attribute("aria-selected", "true")
+    # A changed value: everything can be read, but the checksum differs. Then a file that is cut while it is shown.
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    files[-1].write_bytes(flipped)
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(failure(page, "checkpoint.wrong_checksum")).to_be_visible()
+    expect(page.locator(".sub")).to_contain_text(files[-1].name)
+    files[-1].write_bytes(whole[:1000])
+    page.get_by_role("treeitem", name="wpe.weight").click()
+    expect(failure(page, "checkpoint.not_a_checkpoint")).to_be_visible()
+    shutil.copy(files[0], files[-1])
+    page.get_by_role("treeitem", name="wte.weight").click()
+    expect(page.locator(".parameter h2")).to_have_text("wte.weight")
+    expect(page.get_by_role("treeitem", name="wte.weight")).to_have_attribute("aria-selected", "true")

@@ -110,7 +110,7 @@ def test_each_of_1000_truncations_and_bit_flips_is_detected(run: RunFolder) -> N
             assert found.step == 1
             assert found.verified
             assert len(found.notes) == 1
-            assert "step_00000002.pt passed over" in found.notes[0]
+            assert "step_00000002.pt skipped" in found.notes[0]
 
 
 def test_damage_without_a_recorded_hash_never_ends_in_anything_but_a_clear_error(run: RunFolder) -> None:
@@ -151,7 +151,7 @@ def test_no_checkpoint_is_whole_any_more(run: RunFolder) -> None:
     for step in (1, 2):
         path = checkpoints.save(run, checkpoint(step)).path
         path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match=r"step_00000002\.pt passed over.*step_00000001\.pt passed over"):
+    with pytest.raises(CheckpointError, match=r"step_00000002\.pt skipped.*step_00000001\.pt skipped"):
         checkpoints.newest(run)
 
 
@@ -168,7 +168,7 @@ def test_a_file_on_its_own_is_read_but_not_verified(run: RunFolder, tmp_path: Pa
 def test_a_file_of_another_program(tmp_path: Path) -> None:
     path = tmp_path / "foreign.pt"
     torch.save({"model_state_dict": {"w": torch.zeros(2)}}, path)
-    with pytest.raises(CheckpointError, match="not a nudge checkpoint"):
+    with pytest.raises(CheckpointError, match="not a whole nudge checkpoint"):
         checkpoints.read(path)
     path.write_text("not even a zip archive")
     with pytest.raises(CheckpointError, match=r"foreign\.pt"):

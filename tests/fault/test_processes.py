@@ -441,7 +441,7 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
         checkpoint.read(path)
     before = checkpoint.newest(folder)
     assert before.step == 8
-    assert "passed over" in before.notes[0]
+    assert "skipped" in before.notes[0]
     (path / checkpoint.PARTS).unlink()
     with pytest.raises(CheckpointError, match="cannot be read: No such file or directory"):
         checkpoint.read(path)
@@ -451,5 +451,5 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
 def test_sharded_processes_that_share_no_disk_are_told_at_the_first_save(text: Path, tmp_path: Path) -> None:
     with start(tmp_path, 2, *endless(text, **{"machine.shard": "true"}), apart=True) as processes:
         assert processes.wait() == [2, 2]
-        assert "all processes must write on a disk that they share" in processes.said(0)
+        assert "all processes must write to a disk that they share" in processes.said(0)
         assert "Traceback" not in processes.errors()

@@ -31,7 +31,7 @@ PIECES = [
 MARKDOWN = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30).map("".join)
 
 
-def said(spans: Line) -> str:
+def text_of(spans: Line) -> str:
     return "".join(span.text for span in spans)
 
 
@@ -46,7 +46,7 @@ def texts(value: object) -> Iterator[str]:
         yield value
 
 
-def reads_or_says_why(text: str) -> None:
+def reads_or_names_the_line(text: str) -> None:
     try:
         sheet = read(text, name="mine.md")
     except SheetError as raised:
@@ -55,9 +55,9 @@ def reads_or_says_why(text: str) -> None:
         assert isinstance(sheet, Sheet)
         assert not any(CONTROL.search(one) for one in texts(to_json(sheet)))
         return
-    found = re.match(r"mine\.md, line (\d+): .", error.message)
-    assert found
-    assert 1 <= int(found[1]) <= len(re.split(r"\r\n|\r|\n", text))
+    at = error.values["line"]
+    assert error.message.startswith(f"mine.md, line {at}: ")
+    assert 1 <= at <= len(re.split(r"\r\n|\r|\n", text))
     assert error.hint
 
 
@@ -69,7 +69,7 @@ def reads_or_says_why(text: str) -> None:
 @example("---\ntitle: " + "[" * 1000 + "\n---")
 @example("---\ntitle: &a [*a]\n---")
 def test_any_text_reads_or_raises_one_error_with_a_line(text: str):
-    reads_or_says_why(text)
+    reads_or_names_the_line(text)
 
 
 @given(MARKDOWN)
@@ -87,7 +87,7 @@ def test_any_text_reads_or_raises_one_error_with_a_line(text: str):
 @example("```chart\nx: a\ny: b\ncurves: [{label: a, points: [[1e999, 0]]}]\n```\n")
 @example("```chart\nx: a\ny: b\ncurves: [{label: a, points: [[5e-324, 0], [0, 1e12]]}]\n```\n")
 def test_any_region_reads_or_raises_one_error_with_a_line(text: str):
-    reads_or_says_why(FRONT + text)
+    reads_or_names_the_line(FRONT + text)
 
 
 WHOLE = (
@@ -153,7 +153,7 @@ def test_a_whole_sheet_that_was_damaged_reads_or_raises_one_error(damages: list[
     damaged = WHOLE
     for place, n_cut, put_in in damages:
         damaged = damaged[:place] + put_in + damaged[place + n_cut :]
-    reads_or_says_why(damaged)
+    reads_or_names_the_line(damaged)
 
 
 @given(st.text())
@@ -172,7 +172,7 @@ def test_escaped_text_reads_back_as_itself(text: str):
     lone = {"Cs": "\ufffd", "Cc": " ", "Zl": " ", "Zp": " "}  # what no font draws, and ends of lines
     expected = "".join(lone.get(unicodedata.category(char), char) for char in text)
     spans = line(shown)
-    assert said(spans).replace(SELECTOR, "") == expected.replace(SELECTOR, "")
+    assert text_of(spans).replace(SELECTOR, "") == expected.replace(SELECTOR, "")
     for span in spans:
         assert (span.kind, span.icon) == (("icon", ICONS[span.text]) if span.text in ICONS else ("text", ""))
         assert (span.bold, span.code, span.mark) == (False, False, None)
@@ -188,7 +188,7 @@ def test_escaped_text_reads_back_as_itself(text: str):
 @example(" ")
 def test_escaped_text_holds_wherever_a_line_may_stand(text: str):
     shown = escaped(text)
-    expected = said(line(shown))
+    expected = text_of(line(shown))
     sheet = read(
         f"""---
 title: "a"
@@ -258,8 +258,8 @@ sequenceDiagram
         mindmap.branches[0].spans,
         sequence.messages[0].spans,
     ):
-        assert said(place) == expected
-    assert said(quote.spans) == f"a {expected}"
+        assert text_of(place) == expected
+    assert text_of(quote.spans) == f"a {expected}"
 
 
 VALUES = st.floats(-1e12, 1e12) | st.floats(-10, 10) | st.sampled_from([0.0, -0.0, 5e-324, 0.1, 0.3, 1e12])

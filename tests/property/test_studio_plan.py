@@ -1,4 +1,4 @@
-"""Whatever an address of the Plan page says, it is a plan or a reason why not."""
+"""Every address of the Plan page is a plan or an error."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from nudge.errors import ConfigError
 from nudge.plan import questions
 from nudge.plan.planner import plan
-from nudge.studio.pages.plan_question import CHOICES, FIELDS, asked, opening
+from nudge.studio.pages.plan_question import CHOICES, FIELDS, opening, to_ask
 
 NUMBERS = st.sampled_from(
     ["0", "1", "8", "64", "1e17", "9" * 30, "-1", "٣", "1.5", "2K", "3억", "nan", "inf", ".", "_"]
@@ -19,9 +19,9 @@ ANY = st.text(alphabet="0123456789.,-eEKMB@$ 억x", max_size=8)
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), NUMBERS | NAMES | KINDS | ANY, max_size=6))
-def test_an_address_is_a_plan_or_a_reason(written: dict[str, str]) -> None:
+def test_an_address_is_a_plan_or_an_error(written: dict[str, str]) -> None:
     try:
-        answer = plan(asked(opening(written)))
+        answer = plan(to_ask(opening(written)))
     except ConfigError:
         return
     assert answer.hours.low <= answer.hours.likely <= answer.hours.high

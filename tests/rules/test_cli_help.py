@@ -17,7 +17,7 @@ NAMES = list(cli.COMMANDS)
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by what a person types, those of groups included."""
+    """Yield every command with its words, also those of groups."""
     for name in NAMES:
         command = cli.load(name)
         yield name, command
@@ -88,9 +88,10 @@ def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
     return run("runs")
 
 
-def test_an_error_of_ours_is_a_message_and_a_hint(monkeypatch, capsys):
-    assert raising(monkeypatch, ConfigError("lr is -1, expected 0 or more", "try --set train.lr=1e-3")) == 2
-    assert capsys.readouterr().err == "error: lr is -1, expected 0 or more\n hint: try --set train.lr=1e-3\n"
+def test_an_expected_error_is_a_message_and_a_hint(monkeypatch, capsys):
+    error = ConfigError("unknown_gpu", name="h10", closest="did you mean 'h100'?")
+    assert raising(monkeypatch, error) == 2
+    assert capsys.readouterr().err == f"error: {error.message}\n hint: did you mean 'h100'?\n"
 
 
 def test_control_c_is_quiet(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Strangers stay out of the studio: other names, other sites, and whoever has no token."""
+"""Strangers stay out of the studio: other names, other sites, and requests without the token."""
 
 import asyncio
 from typing import Any
@@ -63,7 +63,7 @@ def test_other_sites_are_refused(origin: str) -> None:
 
 
 def test_parts_of_other_sites_are_refused() -> None:
-    """An image or script without Origin: the browser says whose page asks."""
+    """An image or a script has no Origin, but the browser adds whose page requested it."""
 
     def status(site: str, mode: str) -> int:
         pairs = {"host": "127.0.0.1:8300", "sec-fetch-site": site, "sec-fetch-mode": mode}
@@ -71,7 +71,7 @@ def test_parts_of_other_sites_are_refused() -> None:
 
     assert status("cross-site", "no-cors") == 403
     assert status("cross-site", "cors") == 403
-    assert status("cross-site", "navigate") == 200  # a link that a person follows
+    assert status("cross-site", "navigate") == 200  # a link that the user follows
     assert status("same-origin", "no-cors") == 200
     assert status("none", "navigate") == 200
     assert (
@@ -118,10 +118,12 @@ def test_a_reachable_address_needs_a_token() -> None:
 
     from nudge.studio.server import Address, serve
 
-    with pytest.raises(ConfigError, match="nothing would keep strangers out"):
+    with pytest.raises(ConfigError) as error:
         serve(Path("runs"), Address(host="0.0.0.0"))
-    with pytest.raises(ConfigError, match="letters and digits"):
+    assert error.value.code == "config.no_token"
+    with pytest.raises(ConfigError) as error:
         serve(Path("runs"), Address(host="0.0.0.0", token="a; Path=/"))
+    assert error.value.code == "config.bad_token"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class GPT(torch.nn.Module):
         return torch.optim.AdamW(self.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
 """
 
-# What a checkout of llm.c offers, as far as it is used here: a program that says how long its updates took.
+# What a checkout of llm.c offers, as far as it is used here: a program that prints how long its updates took.
 TRAIN_GPT2_LIKE = r"""
 #include <stdio.h>
 #include <unistd.h>
@@ -167,22 +167,55 @@ def test_time_to_loss(nudge: Nudge, nanogpt: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
-        (("train", "--recipe", "gpt9"), "unknown recipe"),
-        (("train", "--peer", "nanogtp"), "no peer 'nanogtp'"),
-        (("train", "--nanogpt", "nowhere"), "there is no "),
-        (("decode", "--recipe", "llm_viz"), "do not fit the context of 11"),
-        (("decode", "--recipe", "tiny", "--tokens", "4", "--plot", "bars.gif"), ".png or .svg"),
+        (("train", "--recipe", "gpt9"), "gpt9"),
+        (("train", "--peer", "nanogtp"), "'nanogtp'"),
+        (("train", "--nanogpt", "nowhere"), "nowhere"),
+        (("decode", "--recipe", "llm_viz"), "--prompt 5 --tokens 2"),
+        (("decode", "--recipe", "tiny", "--tokens", "4", "--plot", "bars.gif"), "--plot bars.svg"),
         (("tokenize", "nowhere.txt"), "nowhere.txt"),
         (("time-to-loss",), "--text"),
     ],
 )
-def test_what_cannot_work_is_said_at_once(nudge: Nudge, args: tuple[str, ...], said: str):
+def test_what_cannot_work_is_said_at_once(nudge: Nudge, args: tuple[str, ...], expected: str):
     result = nudge("bench", *args)
     assert result.returncode == 2
-    assert said in result.stderr
+    assert expected in result.stderr
     assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_every_contender_names_a_function_that_prepares_it(tmp_path: Path, device: str):
+    decoding = suites.decoding(
+        Config().model,
+        name="tiny",
+        batch=1,
+        prompt=4,
+        tokens=4,
+        dtypes=list(suites.DTYPES),
+        threads=1,
+        device=device,
+        work=tmp_path,
+    )
+    training = suites.training(
+        Config(),
+        batch=1,
+        context=8,
+        threads=1,
+        turn_s=1.0,
+        updates=(),
+        nanogpt=tmp_path,
+        llmc=tmp_path,
+        work=tmp_path,
+        cuda=device == "cuda",
+    )
+    tokenizing = suites.tokenizing(["text.txt"], field_name="text", cores=[1], n_bytes=1)
+    contenders = [*decoding.contenders, *training.contenders, *tokenizing.contenders]
+    for module, function in {tuple(contender.prepare.split(":")) for contender in contenders}:
+        spec = importlib.util.find_spec(module)
+        assert spec, module
+        assert f"\ndef {function}(" in Path(str(spec.origin)).read_text(encoding="utf-8")
 
 
 def contender(name: str, function: str, **settings: Any) -> Contender:
@@ -327,16 +360,16 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
     made.add(Measured(made.machine, 0, limits, 10))
     machine = {"gpu": None, "processor": "a processor", "threads": 1, "pytorch": torch.__version__}
     benchtable.show(made.as_dict({"machine": machine, "rounds": 1}))
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for words in (
         "matrix products 2,000 GFLOP/s in bfloat16, 1,000 in float32; reading memory 30.0 GB/s",
         "nudge beside peer",
         "2.00x",
         "fewer than 5 rounds",
-        "peer missed the target in 1 of 1 runs: counted with its whole recipe's time, which favours it",
+        "peer missed the target in 1 of 1 runs",
         "nobody: not installed: pip install nobody",
     ):
-        assert words in said
+        assert words in printed
 
 
 def test_times_as_fast_is_above_one_when_ours_takes_less_time():
@@ -379,11 +412,16 @@ def test_a_picture_is_written(tmp_path: Path, suffix: str):
 
 def test_a_picture_without_matplotlib_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MachineError) as error:
+    with pytest.raises(MachineError) as missing:
         pictures.check(tmp_path / "bars.png")
-    assert "pip install matplotlib" in error.value.hint
-    with pytest.raises(ConfigError, match="no folder"):
+    assert missing.value.code == "machine.no_matplotlib"
+    assert "pip install matplotlib" in missing.value.hint
+    with pytest.raises(ConfigError) as refused:
         pictures.check(tmp_path / "nowhere" / "bars.png")
+    assert (refused.value.code, refused.value.values["folder"]) == ("config.plot_folder", tmp_path / "nowhere")
+    with pytest.raises(ConfigError) as refused:
+        pictures.check(tmp_path / "bars.gif")
+    assert (refused.value.code, refused.value.hint) == ("config.plot_format", "--plot bars.svg")
 
 
 def test_tokens_for_llmc(tmp_path: Path):

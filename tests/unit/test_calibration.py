@@ -10,7 +10,7 @@ from nudge import recipes
 from nudge.config import Config
 from nudge.data.batches import val_windows
 from nudge.data.prepare import prepare
-from nudge.errors import NudgeError
+from nudge.errors import DataError
 from nudge.estimate import calibration
 from nudge.estimate.calibration import Calibration, calibrate, calibrate_in_process
 from nudge.events import Evaluation, Event, Sample, Saved, Step
@@ -57,16 +57,16 @@ def test_it_counts_what_a_run_does(settings: dict[str, int], tmp_path: Path) -> 
     for key, value in settings.items():
         section, name = key.split(".")
         config = replace(config, **{section: replace(getattr(config, section), **{name: value})})
-    told = list(nudge.run(config, tmp_path / "run"))
+    events = list(nudge.run(config, tmp_path / "run"))
 
     def of(kind: type[Event]) -> int:
-        return sum(isinstance(event, kind) for event in told)
+        return sum(isinstance(event, kind) for event in events)
 
     n_windows = sum(1 for _ in val_windows(dataset(config).val, 11))
     assert counted(config, n_windows, step_s=1.0) == of(Step)
     assert counted(config, n_windows, save_s=1.0) == of(Saved)
     assert counted(config, n_windows, sample_s=1.0) == of(Sample)
-    targets = sum(event.tokens for event in told if isinstance(event, Evaluation))
+    targets = sum(event.tokens for event in events if isinstance(event, Evaluation))
     assert counted(config, n_windows, eval_window_s=1.0) == targets / 6  # each window is one example of six letters
 
 
@@ -105,10 +105,10 @@ def test_minutes_become_updates() -> None:
     assert found.config.train.steps >= 1
 
 
-def test_another_process_says_what_this_one_would() -> None:
-    with pytest.raises(NudgeError) as told:
+def test_another_process_gives_the_same() -> None:
+    with pytest.raises(DataError) as refused:
         calibrate_in_process(replace(RUN, data=replace(RUN.data, paths=("/nowhere/at/all.txt",))))
-    assert "/nowhere/at/all.txt" in told.value.message
+    assert "/nowhere/at/all.txt" in refused.value.message
     found = calibrate_in_process(RUN, takes_s=1.0)
     assert {field.name for field in fields(found)} == {field.name for field in fields(Calibration)}
     assert found.config.model == RUN.model

@@ -11,13 +11,13 @@ from nudge.sheet import fonts
 
 
 def test_it_says_what_is_here_and_what_is_chosen():
-    said = json.loads(click.testing.CliRunner().invoke(command, ["--json"]).output)
-    assert said["this_machine"]["cores"] >= 1
-    assert said["nudge_chooses"]["dtype"] in ("float32", "bfloat16")
-    assert {*doctor.EXTRAS, "pen_font"} == set(said["installed"])
+    report = json.loads(click.testing.CliRunner().invoke(command, ["--json"]).output)
+    assert report["this_machine"]["cores"] >= 1
+    assert report["nudge_chooses"]["dtype"] in ("float32", "bfloat16")
+    assert {*doctor.EXTRAS, "pen_font"} == set(report["installed"])
     words = click.testing.CliRunner().invoke(command).output
-    assert said["this_machine"]["processor"] in words
-    assert said["prepared_text"]["folder"]["path"] in words
+    assert report["this_machine"]["processor"] in words
+    assert report["prepared_text"]["folder"]["path"] in words
 
 
 def test_it_knows_what_all_installs():

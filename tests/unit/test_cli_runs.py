@@ -47,19 +47,19 @@ def stopped(number: int, reason: str) -> Stopped:
 MEASURED = Evaluation(step=2, time=0.0, loss=6.5, bits_per_byte=2.0, tokens=10, whole_split=False)
 
 
-def make_run(path: Path, *told: events.Event) -> RunFolder:
+def make_run(path: Path, *written: events.Event) -> RunFolder:
     folder = RunFolder(path)
     folder.checkpoints.mkdir(parents=True)
     folder.ckpt.write_bytes(b"x" * 1000)
     files.write_json(folder.run_json, {"config": {"recipe": "tiny"}})
     with files.open_json_lines(folder.events) as log:
-        for event in told:
+        for event in written:
             files.append_json(log, events.to_json(event))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("written", "state"),
     [
         ([started(), step(1), step(2), step(3), stopped(3, "finished")], "finished"),
         ([started(), step(1), step(2), stopped(2, "interrupted")], "interrupted"),
@@ -73,8 +73,8 @@ def make_run(path: Path, *told: events.Event) -> RunFolder:
         ([], "interrupted"),
     ],
 )
-def test_state(tmp_path: Path, told: list[events.Event], state: str):
-    assert describe(make_run(tmp_path / "x", *told)).state == state
+def test_state(tmp_path: Path, written: list[events.Event], state: str):
+    assert describe(make_run(tmp_path / "x", *written)).state == state
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path: Path):

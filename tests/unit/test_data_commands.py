@@ -97,7 +97,7 @@ def test_a_vocabulary_that_the_text_cannot_fill_says_so(here: Path, capsys: pyte
     assert "the text gives no more" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("ids", "message"), [("1 two", "'two' is not a token id"), ("1 -2", "'-2'"), ("999", "999")])
+@pytest.mark.parametrize(("ids", "message"), [("1 two", "'two'"), ("1 -2", "'-2'"), ("999", "999")])
 def test_decode_refuses_what_is_no_id(nudge, ids: str, message: str):
     done = nudge("tokenizer", "decode", "--tokenizer", "bytes", input=ids)
     assert done.returncode == 2

@@ -241,7 +241,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_note(tmp_path: Path, model: 
     (run.checkpoints / "step_00000421.pt").write_bytes(b"PK")
     loaded = engine.load(run.path)
     assert loaded.step == 420
-    assert "step_00000421.pt passed over" in loaded.notes[0]
+    assert "step_00000421.pt skipped" in loaded.notes[0]
 
 
 def test_a_tokenizer_of_another_run(tmp_path: Path, model: LanguageModel) -> None:

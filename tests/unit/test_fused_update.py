@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nudge.config import Config, ModelConfig, TrainConfig, override
+from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig, override
 from nudge.errors import CheckpointError
 from nudge.fast.fused_update import FusedUpdate, why_not_fast
 from nudge.model import sizes
@@ -194,8 +194,9 @@ def test_memory_is_as_forecast(dtype: torch.dtype, T: int) -> None:
     arrays += [flat.compute_weights] if flat.compute_weights is not flat.weights else []
     used = sum(array.nbytes for array in arrays)
     name = str(dtype).removeprefix("torch.")
-    forecast = sizes.training_memory(config, micro_tokens=2048, dtype=name, update="fast").total
-    assert forecast == pytest.approx(used, rel=0.03)
+    train = TrainConfig(optimizer="adamw", micro_batch=2048 // T, batch_tokens=4096)
+    run = Config(model=config, train=train, machine=MachineConfig(dtype=name, update="fast"))
+    assert sizes.memory_of_run(run).total == pytest.approx(used, rel=0.03)
 
 
 def test_loss_without_gradients_is_that_of_the_network() -> None:

@@ -49,8 +49,10 @@ def test_peaks_are_dense_and_in_bfloat16(name: str, tera: float, gigabytes: int)
 
 
 def test_a_number_type_without_products_is_refused():
-    with pytest.raises(ConfigError, match="unknown dtype 'int3'") as refused:
+    with pytest.raises(ConfigError) as refused:
         device("h100").peak("int3")
+    assert refused.value.code == "config.unknown_choice"
+    assert refused.value.values["value"] == "int3"
     assert "bfloat16" in refused.value.hint
 
 
@@ -78,8 +80,9 @@ def test_capital_letters_do_not_matter():
 
 @pytest.mark.parametrize(("typed", "meant"), [("h10", "h100"), ("a100", "a100-80"), ("4080", "4090")])
 def test_an_unknown_gpu_is_told_the_nearest_names(typed: str, meant: str):
-    with pytest.raises(ConfigError, match=typed) as refused:
+    with pytest.raises(ConfigError) as refused:
         device(typed)
+    assert (refused.value.code, refused.value.values["name"]) == ("config.unknown_gpu", typed)
     assert meant in refused.value.hint
 
 
@@ -89,21 +92,22 @@ def test_a_price_with_its_date():
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "code"),
     [
-        ("3", "has no date"),
-        ("3@", "has no date"),
-        ("three@2026-11-20", "not a price"),
-        ("-3@2026-11-20", "not a price"),
-        ("nan@2026-11-20", "not a price"),
-        ("3@2026-13-20", "not a date"),
-        ("3@yesterday", "not a date"),
-        ("@2026-11-20", "not a price"),
+        ("3", "price_without_date"),
+        ("3@", "price_without_date"),
+        ("three@2026-11-20", "not_a_price"),
+        ("-3@2026-11-20", "not_a_price"),
+        ("nan@2026-11-20", "not_a_price"),
+        ("3@2026-13-20", "price_with_bad_date"),
+        ("3@yesterday", "price_with_bad_date"),
+        ("@2026-11-20", "not_a_price"),
     ],
 )
-def test_a_price_that_is_none_is_refused_with_an_example(text: str, why: str):
-    with pytest.raises(ConfigError, match=why) as refused:
+def test_a_bad_price_is_refused_with_an_example(text: str, code: str):
+    with pytest.raises(ConfigError) as refused:
         parse_price(text, "h100")
+    assert refused.value.code == f"config.{code}"
     assert re.search(r"--price [\d.]+@\d{4}-\d\d-\d\d", refused.value.hint)
 
 
@@ -114,12 +118,14 @@ def test_the_example_in_a_hint_is_dated_today():
 
 
 def test_this_machine_must_be_measured_first(cache: Path):
-    with pytest.raises(ConfigError, match="not been measured") as refused:
+    with pytest.raises(ConfigError) as refused:
         device("cpu")
+    assert refused.value.code == "config.processor_not_measured"
     assert "--calibrate" in refused.value.hint
     this_machine.remember(replace(MEASURED, device="cuda"))
-    with pytest.raises(ConfigError, match="not been measured"):
+    with pytest.raises(ConfigError) as refused:
         device("cpu")
+    assert refused.value.code == "config.processor_not_measured"
     this_machine.remember(MEASURED)
     here = device("CPU")
     assert here.title == "AMD EPYC, 2 threads"

@@ -205,4 +205,4 @@ def test_the_commands(nudge: Callable[..., subprocess.CompletedProcess[str]], tm
     ]
     refused = nudge("export", "runs/mine", "--to", "ckpt", "--dtype", "float32", "--out", "x")
     assert refused.returncode == 2
-    assert "leave --dtype out" in refused.stderr
+    assert "leave out --dtype" in refused.stderr

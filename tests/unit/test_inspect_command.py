@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from nudge.cli import inspect as command
+from nudge.cli import inspectview as view
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import CheckpointError, ConfigError
@@ -56,22 +57,22 @@ def strictly(text: str) -> dict:
 def on_a_terminal(run: Path, width: int) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
     found = weights(run)
-    command._show_head(console, found)
-    command._show_tree(console, found, every=True)
-    command._show_beside(console, found)
+    view.show_head(console, found)
+    view.show_tree(console, found, every=True)
+    view.show_beside(console, found)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_tree_opens_the_first_block(run: RunFolder) -> None:
-    said = inspected(run.path)
-    assert "SHA-256 verified" in said
-    assert "step 7" in said
-    assert said.count("attn.c_attn.weight") == 1
-    assert [line.split()[0] for line in said.splitlines() if line.startswith("  blocks.")] == [
+    printed = inspected(run.path)
+    assert "SHA-256 verified" in printed
+    assert "step 7" in printed
+    assert printed.count("attn.c_attn.weight") == 1
+    assert [line.split()[0] for line in printed.splitlines() if line.startswith("  blocks.")] == [
         f"blocks.{i}" for i in range(3)
     ]
     assert inspected(run.path, "--all").count("attn.c_attn.weight") == 3
-    assert "exp_avg" in said
+    assert "exp_avg" in printed
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
@@ -81,7 +82,7 @@ def test_names_and_numbers_are_never_cut(run: RunFolder, width: int) -> None:
     (line,) = (line for line in lines if "wte.weight" in line)
     for cell in ("[257, 8]", "2.06 k", "%"):
         assert cell in line
-    assert ("one row per token" in line) == (width >= command.WIDE)
+    assert ("one row per token" in line) == (width >= view.WIDE)
 
 
 def test_without_the_checksum(run: RunFolder) -> None:
@@ -91,46 +92,46 @@ def test_without_the_checksum(run: RunFolder) -> None:
 
 def test_everything_for_a_program(run: RunFolder) -> None:
     before = run.checkpoints / "step_00000000.pt"
-    asked = ("--tensor", "wte.weight", "--neighbours", "ab", "--against", before)
-    said = strictly(inspected(run.path, "--json", *asked))
+    options = ("--tensor", "wte.weight", "--neighbours", "ab", "--against", before)
+    printed = strictly(inspected(run.path, "--json", *options))
     found = weights(run.path)
-    assert said["total"] == found.total
-    assert [p["name"] for p in said["parameters"]] == [p.name for p in found.parameters]
-    assert (said["step"], said["verified"], said["config"]["model"]["n_layer"]) == (7, True, 3)
-    assert sum(said["tensor"]["counts"]) == said["tensor"]["n"] == 257 * 8
-    assert [near["token"] for near in said["neighbours"]] == [97, 98]
-    nearest = said["neighbours"][0]["nearest"]
+    assert printed["total"] == found.total
+    assert [p["name"] for p in printed["parameters"]] == [p.name for p in found.parameters]
+    assert (printed["step"], printed["verified"], printed["config"]["model"]["n_layer"]) == (7, True, 3)
+    assert sum(printed["tensor"]["counts"]) == printed["tensor"]["n"] == 257 * 8
+    assert [near["token"] for near in printed["neighbours"]] == [97, 98]
+    nearest = printed["neighbours"][0]["nearest"]
     assert len(nearest) == 8
     assert {near["text"] for near in nearest} == {shown(near["token"]) for near in nearest}
-    assert said["difference"]["parts"]["wte"] == pytest.approx(math.sqrt(2), rel=0.1)  # two independent draws
+    assert printed["difference"]["parts"]["wte"] == pytest.approx(math.sqrt(2), rel=0.1)  # two independent draws
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     safetensors.torch.save_file({"w": torch.tensor([math.nan, math.inf])}, path)
-    said = strictly(inspected(path, "--json", "--tensor", "w", "--against", path))
-    assert (said["tensor"]["mean"], said["tensor"]["n_not_finite"]) == (None, 2)
-    assert said["difference"]["changes"][0]["relative"] is None
+    printed = strictly(inspected(path, "--json", "--tensor", "w", "--against", path))
+    assert (printed["tensor"]["mean"], printed["tensor"]["n_not_finite"]) == (None, 2)
+    assert printed["difference"]["changes"][0]["relative"] is None
     assert "not finite" in inspected(path, "--tensor", "w")
 
 
 def test_the_difference_in_words(run: RunFolder, tmp_path: Path) -> None:
-    said = inspected(run.path, "--against", run.checkpoints / "step_00000000.pt")
-    assert all(part in said for part in ("wte", "wpe", "attention", "mlp", "norms"))
+    printed = inspected(run.path, "--against", run.checkpoints / "step_00000000.pt")
+    assert all(part in printed for part in ("wte", "wpe", "attention", "mlp", "norms"))
     other = tmp_path / "other.safetensors"
     safetensors.torch.save_file({"wte.weight": torch.ones(3, 8), "mine": torch.ones(1)}, other)
-    said = inspected(run.path, "--against", other)
-    assert "only there: mine" in said
-    assert "of another shape: wte.weight [3, 8] -> [257, 8]" in said
+    printed = inspected(run.path, "--against", other)
+    assert "only there: mine" in printed
+    assert "of another shape: wte.weight [3, 8] -> [257, 8]" in printed
 
 
 def test_what_a_file_says_cannot_act_on_the_terminal(tmp_path: Path) -> None:
     path, hostile = tmp_path / "a.safetensors", "\x1b[2J[bold]x[/nothing]\nsecond"
     safetensors.torch.save_file({hostile: torch.ones(2)}, path)
     for args in ((), ("--tensor", hostile), ("--against", path)):
-        said = inspected(path, *args)
-        assert "\x1b" not in said
-        assert "␛[2J[bold]x[/nothing]⏎second" in said
+        printed = inspected(path, *args)
+        assert "\x1b" not in printed
+        assert "␛[2J[bold]x[/nothing]⏎second" in printed
 
 
 def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
@@ -142,6 +143,9 @@ def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
         with pytest.raises(error) as caught:
             inspected(run.path, *args)
         assert caught.value.hint
+    with pytest.raises(ConfigError) as refused:
+        inspected(run.path, "--neighbours", "")
+    assert refused.value.code == "config.no_token_in_text"
     run.tokenizer.unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
         inspected(run.path, "--neighbours", "a")
@@ -151,10 +155,10 @@ def test_what_cannot_be_asked(run: RunFolder, tmp_path: Path) -> None:
     ("share", "bar"), [(0.0, ""), (1e-9, "▏"), (0.05, "▌"), (0.4625, "████▋"), (1.0, "██████████")]
 )
 def test_shares_are_seen(share: float, bar: str) -> None:
-    assert command.bar(share, command.BAR) == bar
+    assert view.bar(share, view.BAR) == bar
 
 
 def test_a_histogram_is_as_high_as_its_lines() -> None:
-    lines = command._columns([0, 1, 700, 1400])
-    assert len(lines) == command.ROWS
+    lines = view._columns([0, 1, 700, 1400])
+    assert len(lines) == view.ROWS
     assert ["".join(column).strip() for column in zip(*lines, strict=True)] == ["", "▁", "▄███", "███████"]

@@ -213,10 +213,10 @@ def test_the_command_prints_scores(run: Path, nudge):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["--task", "piqa"], "--task piqa needs a file of its examples"),
-        (["--file", "piqa.jsonl"], "--file is for a task"),
-        (["--limit", "3"], "--limit is for a task"),
-        (["--task", "piqa", "--file", "x", "--data", "y"], "--data says nothing to --task"),
+        (["--task", "piqa"], "add --file"),
+        (["--file", "piqa.jsonl"], "--file has no effect without --task"),
+        (["--limit", "3"], "--limit has no effect without --task"),
+        (["--task", "piqa", "--file", "x", "--data", "y"], "--data has no effect with --task piqa"),
         (["--task", "piqa", "--file", "nowhere.jsonl"], "cannot read nowhere.jsonl"),
         (
             ["--task", "lambada", "--file", "piqa.jsonl"],

@@ -158,10 +158,10 @@ def break_losses(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
 @pytest.fixture
 def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rehearsal makes passes too, which would be counted."""
-    from nudge.train import rehearsal
+    from nudge.train import rehearsal, resolve
 
     calm = rehearsal.Rehearsal(step_s=0.01, eval_token_s=1e-5, sample_token_s=1e-3)
-    monkeypatch.setattr(rehearsal, "rehearse", lambda *_: calm)
+    monkeypatch.setattr(resolve, "rehearse", lambda *_: calm)
 
 
 @pytest.mark.usefixtures("no_rehearsal")

@@ -17,7 +17,7 @@ from nudge.config import Config, MachineConfig
 from nudge.distributed.parallel import divided, empty_network, local, row_span, whole_matrices
 from nudge.distributed.rendezvous import rendezvous
 from nudge.distributed.world import World
-from nudge.model.sizes import parameter_counts, training_memory
+from nudge.model.sizes import memory_of_run, parameter_counts
 from nudge.train.update import AutogradUpdate
 
 N_RANKS = 128
@@ -89,7 +89,7 @@ def test_128_processes_keep_one_gpt2_xl_among_them(elsewhere: ProcessPoolExecuto
         )
     assert sum(numbers) == parameter_counts(xl).total  # each number is in one process
     # 1600 rows are 13 for each of 123 processes, 1 for one more and none for four: FSDP2 pads them to 13 for everyone.
-    forecast = training_memory(xl, micro_tokens=1024, dtype="float32", n_shards=N_RANKS).weights
+    forecast = memory_of_run(config("gpt2_xl", "cpu"), processes=N_RANKS).weights
     assert max(numbers) == numbers[0] == 12_476_794
     assert 4 * numbers[0] == pytest.approx(forecast, rel=0.03)
     assert numbers[-1] < numbers[0] / 2

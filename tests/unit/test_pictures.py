@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from nudge.studio.pictures import NEGATIVE, POSITIVE, full_colour, signs_png, sizes_png
+from nudge.studio.pictures import NEGATIVE, POSITIVE, full_color, signs_png, sizes_png
 
 
 def pixels(url: str) -> np.ndarray:
@@ -46,9 +46,9 @@ def test_sizes_go_from_dark_to_bright() -> None:
 
 def test_values_that_are_not_finite_leave_the_others_their_colours() -> None:
     values = np.array([[-0.5, 0.25, np.nan, np.inf, -np.inf]])
-    full = full_colour(values)
+    full = full_color(values)
     assert 0.25 < full <= 0.5
     opacity = pixels(signs_png(values, full))[0, :, 3]
     assert opacity.tolist() == [255, opacity[1], 0, 255, 255]
     assert 0 < opacity[1] < 255
-    assert full_colour(np.array([np.nan, np.inf])) == full_colour(np.array([])) == 1.0
+    assert full_color(np.array([np.nan, np.inf])) == full_color(np.array([])) == 1.0

@@ -1,4 +1,4 @@
-"""`nudge plan` as a person types it."""
+"""`nudge plan` on the command line."""
 
 import contextlib
 import fcntl
@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from nudge.cli import main
+from nudge.cli import cli, main
+from nudge.errors import ConfigError
 from nudge.plan import this_machine
 from nudge.plan.hardware import DEVICES
 from nudge.plan.this_machine import LocalSpeed
@@ -27,41 +28,43 @@ PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
 
 @pytest.fixture
 def typed(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Type a command line: the exit code, and what it said on standard output and standard error."""
+    """Run a command line: its exit code, standard output and standard error."""
     monkeypatch.setenv("NUDGE_CACHE", str(tmp_path))
 
     def type_in(line: str) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(shlex.split(line)[1:])
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
 
     return type_in
 
 
 def test_alone_it_answers_time_money_and_memory_first(typed: Any):
-    code, said, _ = typed("nudge plan")
+    code, printed, _ = typed("nudge plan")
     assert code == 0
-    assert "gpt2_small on 8 x NVIDIA H100 SXM 80 GB" in said.splitlines()[0]
+    assert "gpt2_small on 8 x NVIDIA H100 SXM 80 GB" in printed.splitlines()[0]
     for name, unit in (("time", " min"), ("money", r"\$\d+\.\d\d"), ("memory", " GB"), ("loss", "not a forecast")):
-        assert re.search(rf"^  {name} .*{unit}", "\n".join(said.splitlines()[:7]), re.M)
+        assert re.search(rf"^  {name} .*{unit}", "\n".join(printed.splitlines()[:7]), re.M)
     for part in ("Memory", "Where it comes from", "The same run on other machines", "If you change one thing", "Next"):
-        assert re.search(rf"^{part}", said, re.M)
+        assert re.search(rf"^{part}", printed, re.M)
 
 
 def on_a_terminal(*args: str, columns: int) -> str:
     """What `nudge plan` shows on a terminal of that width, without its colours."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
+    controller, terminal_fd = pty.openpty()
+    fcntl.ioctl(terminal_fd, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
     terminal = {**os.environ, "TERM": "xterm-256color"}
-    with subprocess.Popen([sys.executable, "-m", "nudge", "plan", *args], stdout=theirs, stdin=theirs, env=terminal):
-        os.close(theirs)
-        said = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "nudge", "plan", *args], stdout=terminal_fd, stdin=terminal_fd, env=terminal
+    ):
+        os.close(terminal_fd)
+        printed = b""
         with contextlib.suppress(OSError):  # the other end is closed
-            while read := os.read(ours, 65536):
-                said += read
-    os.close(ours)
-    return re.sub(r"\x1b\[[\d;]*m", "", said.decode()).replace("\r", "")
+            while read := os.read(controller, 65536):
+                printed += read
+    os.close(controller)
+    return re.sub(r"\x1b\[[\d;]*m", "", printed.decode()).replace("\r", "")
 
 
 @pytest.mark.parametrize(
@@ -103,12 +106,12 @@ def test_no_torch_is_loaded():
     ],
 )
 def test_questions_and_the_first_line_of_their_answers(typed: Any, line: str, first: str):
-    code, said, _ = typed(line)
+    code, printed, _ = typed(line)
     assert code == 0
-    assert said.startswith(first)
+    assert printed.startswith(first)
 
 
-def test_an_answer_is_said_in_words(typed: Any):
+def test_the_answer_is_a_sentence(typed: Any):
     assert (
         "is the fewest that likely needs no more than 48 hours" in typed("nudge plan gpt2_xl --hours 48 --gpu h100")[1]
     )
@@ -117,21 +120,21 @@ def test_an_answer_is_said_in_words(typed: Any):
 
 
 def test_a_price_of_ones_own_is_shown_with_its_date(typed: Any):
-    said = typed("nudge plan --gpu t4 --price 0.35@2026-11-20")[1]
-    assert "at $0.35 per GPU-hour (2026-11-20: given by you)" in said
-    assert "no price of it is known here" in typed("nudge plan --gpu t4")[1]
+    printed = typed("nudge plan --gpu t4 --price 0.35@2026-11-20")[1]
+    assert "at $0.35 per GPU-hour (2026-11-20: given by you)" in printed
+    assert "its price is not known" in typed("nudge plan --gpu t4")[1]
 
 
 def test_the_lectures_loose_figures_are_shown_as_such(typed: Any):
-    said = typed("nudge plan --lecture")[1]
+    printed = typed("nudge plan --lecture")[1]
     for words in ("62 hours", "$576", "67x", "hoped", "1,557,611,200", "GPT-3", "Llama-3.1 405B", "DeepSeek-V3"):
-        assert words in said
+        assert words in printed
 
 
 def test_explaining_gives_every_formula_a_source(typed: Any):
-    said = typed("nudge plan gpt2_xl --explain")[1]
+    printed = typed("nudge plan gpt2_xl --explain")[1]
     for words in ("6N + 12LTC", "2(n-1)/n * S / bandwidth", "419 in 54 days", "32,000 updates * 1,048,576"):
-        assert words in said
+        assert words in printed
 
 
 def test_json(typed: Any):
@@ -151,8 +154,8 @@ def test_json(typed: Any):
 
 
 def test_validation_is_json_too_and_keeps_its_thresholds(typed: Any):
-    code, said, _ = typed("nudge plan --validate --json")
-    found = json.loads(said)
+    code, printed, _ = typed("nudge plan --validate --json")
+    found = json.loads(printed)
     assert code == 0
     assert found["goal"] == {"median_error": 0.15, "within": 0.35, "share_within": 0.9, "holds": True}
     assert len(found["rows"]) > 15
@@ -164,40 +167,55 @@ def test_missed_thresholds_end_with_1(typed: Any, monkeypatch: pytest.MonkeyPatc
     from nudge.plan import speed
 
     monkeypatch.setattr(speed, "MOST_MEDIAN_ERROR", 0.0)
-    code, said, _ = typed("nudge plan --validate")
+    code, printed, _ = typed("nudge plan --validate")
     assert code == 1
-    assert said.rstrip().endswith("the goal is missed")
+    assert printed.rstrip().endswith("the goal is missed")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "code"),
     [
-        ("nudge plan --tokens=-5", "at least 1"),
-        ("nudge plan --tokens 0", "at least 1"),
-        ("nudge plan --tokens many", "not a count"),
-        ("nudge plan --gpu h10", "unknown GPU 'h10'"),
-        ("nudge plan --price 3", "has no date"),
-        ("nudge plan --count 0", "at least 1"),
-        ("nudge plan --budget 0", "above 0 dollars"),
-        ("nudge plan gpt2_xl --budget 0.001", "too little for a single update"),
-        ("nudge plan --hours=-1", "above 0 hours"),
-        ("nudge plan gpt5", "unknown recipe"),
-        ("nudge plan --budget 1 --hours 1", "both given"),
-        ("nudge plan gpt2_xl --budget 1 --hours 1", "both given"),
-        ("nudge plan --budget 1 --tokens 1B", "both say how far"),
-        ("nudge plan --hours 1 --count 8 --tokens 1B", "both say how far"),
-        ("nudge plan --lecture --validate", "questions of their own"),
-        ("nudge plan --set n_layer=3", "unknown setting"),
-        ("nudge plan --gpu cpu", "not been measured"),
-        ("nudge plan --gpu t4 --budget 5", "no price"),
-        ("nudge plan --dtype float16", "is not one of"),
+        ("nudge plan --tokens=-5", "below_minimum"),
+        ("nudge plan --tokens 0", "below_minimum"),
+        ("nudge plan --gpu h10", "unknown_gpu"),
+        ("nudge plan --price 3", "price_without_date"),
+        ("nudge plan --count 0", "below_minimum"),
+        ("nudge plan --budget 0", "budget_not_positive"),
+        ("nudge plan gpt2_xl --budget 0.001", "budget_below_one_update"),
+        ("nudge plan --hours=-1", "hours_not_positive"),
+        ("nudge plan --budget 1 --hours 1", "exclusive_options"),
+        ("nudge plan gpt2_xl --budget 1 --hours 1", "exclusive_options"),
+        ("nudge plan --budget 1 --tokens 1B", "tokens_and_budget"),
+        ("nudge plan --hours 1 --count 8 --tokens 1B", "tokens_and_time"),
+        ("nudge plan --lecture --validate", "exclusive_options"),
+        ("nudge plan --gpu cpu", "processor_not_measured"),
+        ("nudge plan --gpu t4 --budget 5", "no_price"),
     ],
 )
-def test_mistakes_are_a_line_a_hint_and_exit_code_2(typed: Any, line: str, said: str):
+def test_what_is_impossible_is_refused(line: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NUDGE_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError) as refused:
+        cli.main(shlex.split(line)[1:], standalone_mode=False)
+    assert refused.value.code == f"config.{code}"
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("nudge plan --tokens many", "'many'"),
+        ("nudge plan gpt5", "'gpt5'"),
+        ("nudge plan --set n_layer=3", "'n_layer'"),
+        ("nudge plan --dtype float16", "'float16'"),
+        ("nudge plan --count 0", "0"),
+    ],
+)
+def test_mistakes_are_a_line_a_hint_and_exit_code_2(typed: Any, line: str, value: str):
     code, out, err = typed(line)
     assert (code, out) == (2, "")
-    assert said in err
-    assert " hint: " in err
+    error, hint = err.splitlines()
+    assert value in error
+    assert hint.startswith(" hint: ")
 
 
 def test_the_help_names_every_machine(typed: Any):
@@ -210,14 +228,14 @@ def test_this_machine_is_measured_and_then_planned_with(typed: Any, tmp_path: Pa
     small = "--set model.n_layer=1 --set model.n_embd=32 --set model.n_head=2 --set data.tokenizer=bytes"
     (tmp_path / "text.txt").write_text("to be or not to be, that is the question\n" * 2000, encoding="utf-8")
     sizes = f"{small} --set model.vocab_size=257 --set data.paths={tmp_path / 'text.txt'}"
-    code, said, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
+    code, printed, err = typed(f"nudge plan --calibrate {sizes} --tokens 100K")
     assert (code, err.count("measuring this machine")) == (0, 1)
-    assert said.startswith("tiny here: 98 updates of 1,024 tokens")
-    assert re.search(r"^  time .* – ", said, re.M)
-    code, said, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
+    assert printed.startswith("tiny here: 98 updates of 1,024 tokens")
+    assert re.search(r"^  time .* – ", printed, re.M)
+    code, printed, _ = typed(f"nudge plan tiny --gpu cpu {sizes}")
     assert code == 0
-    assert "this very network, as measured here on" in said
-    assert "your own machine" in said
+    assert "this very network, as measured here on" in printed
+    assert "your own machine" in printed
 
 
 def commands() -> list[str]:
@@ -235,9 +253,9 @@ def test_every_command_of_the_page_works(typed: Any, line: str):
             batch_tokens=1024, tokens_per_s=4000.0, spread=0.2,
         )
     )  # fmt: skip
-    code, said, err = typed(line)
+    code, printed, err = typed(line)
     assert (code, err) == (0, "")
-    assert said
+    assert printed
 
 
 def test_the_python_of_the_page_works(capsys: pytest.CaptureFixture[str]):

@@ -1,4 +1,4 @@
-"""The rows of a plan's tables: what both faces draw is what the planner says."""
+"""The rows of a plan's tables: what the terminal and the studio draw comes from the planner."""
 
 import subprocess
 import sys
@@ -34,9 +34,9 @@ def test_without_a_price_there_is_no_cost() -> None:
 
 
 def test_the_ladder_marks_what_was_asked_and_another_number_type() -> None:
-    asked = make_ask("gpt2_small", **NODE)  # type: ignore[arg-type]
-    rows = rungs(plan(asked))
-    assert [row.plan for row in rows] == ladder(asked)
+    ask = make_ask("gpt2_small", **NODE)  # type: ignore[arg-type]
+    rows = rungs(plan(ask))
+    assert [row.plan for row in rows] == ladder(ask)
     (mine,) = (row for row in rows if row.is_asked)
     assert (mine.machine, mine.price, mine.rent) == ("8 x H100 80 GB", "$3.00", "$24.00")
     (other,) = (row for row in rows if row.plan.ask.device.name == "t4")

@@ -1,4 +1,4 @@
-"""What a plan says, against figures that were computed by hand or published, and against itself."""
+"""Plans against figures that were computed by hand or published, and against each other."""
 
 import math
 import re
@@ -169,8 +169,9 @@ def test_a_gpu_without_bfloat16_trains_in_float32():
     assert (ask.dtype, plan(ask).peak_flops) == ("float32", 8.1e12)
     dtypes = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", **NODE))}
     assert dtypes == {**dict.fromkeys(dtypes, "bfloat16"), "t4": "float32"}
-    with pytest.raises(ConfigError, match="no speed in bfloat16"):
+    with pytest.raises(ConfigError) as refused:
         plan(make_ask("gpt2_small", gpu="t4", dtype="bfloat16"))
+    assert (refused.value.code, refused.value.values["dtype"]) == ("config.no_speed_in_dtype", "bfloat16")
 
 
 def test_energy_is_the_limit_of_the_gpus_for_as_long_as_it_takes():
@@ -250,8 +251,13 @@ def test_how_many_gpus_a_day_takes():
     assert plan(replace(ask, count=count)).hours.likely <= 48
     fewer = [n for n in range(1, count) if 1024 % n == 0]
     assert all(plan(replace(ask, count=n)).hours.likely > 48 for n in fewer)
-    with pytest.raises(ConfigError, match="no number of"):
+    with pytest.raises(ConfigError) as refused:
         count_for(ask, hours=0.01)
+    assert refused.value.code == "config.no_count_in_time"
+    assert refused.value.values["fastest"] > 0.01
+    with pytest.raises(ConfigError) as refused:
+        count_for(make_ask("gpt3", gpu="t4", settings={"train": {"batch_tokens": 2048}}), hours=1)
+    assert refused.value.code == "config.fits_no_count"
 
 
 def test_a_budget_or_a_time_fills_in_what_was_left_open():
@@ -264,11 +270,16 @@ def test_a_budget_or_a_time_fills_in_what_was_left_open():
     assert answered("gpt2_xl", hours=48, tokens="20B") == replace(
         make_ask("gpt2_xl", tokens=20 * 10**9), count=answered("gpt2_xl", hours=48, tokens="20B").count
     )
-    with pytest.raises(ConfigError, match="tokens and the time both say"):
+    with pytest.raises(ConfigError) as refused:
         answered("gpt2_xl", hours=48, count=8, tokens="20B")
+    assert refused.value.code == "config.tokens_and_time"
+    with pytest.raises(ConfigError) as refused:
+        answered("gpt2_xl", budget=100, tokens="20B")
+    assert refused.value.code == "config.tokens_and_budget"
     for question in (answered, affordable):
-        with pytest.raises(ConfigError, match="were both given"):
+        with pytest.raises(ConfigError) as refused:
             question(hours=1, **{"budget" if question is answered else "usd": 1})  # type: ignore[operator]
+        assert refused.value.code == "config.exclusive_options"
 
 
 def test_what_a_hundred_dollars_train():
@@ -311,8 +322,9 @@ def test_a_measured_processor_stands_on_the_ladder(tmp_path: Path, monkeypatch: 
     assert ladder(ask)[0].hours == slowest.hours
     rungs = {found.ask.device.name: found.ask.dtype for found in ladder(make_ask("gpt2_small", gpu="cpu"))}
     assert rungs == {**dict.fromkeys(rungs, "bfloat16"), "t4": "float32", "cpu": "float32"}
-    with pytest.raises(ConfigError, match="no speed in bfloat16"):
+    with pytest.raises(ConfigError) as refused:
         plan(make_ask("gpt2_small", gpu="cpu", dtype="bfloat16"))
+    assert (refused.value.code, refused.value.values["dtype"]) == ("config.no_speed_in_dtype", "bfloat16")
 
 
 def test_the_very_network_that_was_measured_here_has_its_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -389,33 +401,48 @@ def test_the_lectures_table_of_models():
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "code", "values"),
     [
-        ({"tokens": 0}, "tokens must be at least 1"),
-        ({"tokens": -5}, "tokens must be at least 1"),
-        ({"tokens": 10**400}, "tokens must be at most"),
-        ({"tokens": "a few"}, "'a few' is not a count"),
-        ({"dtype": "int3"}, "unknown dtype 'int3'"),
-        ({"layout": "sharp"}, "unknown layout 'sharp'"),
-        ({"recompute": "maybe"}, "must be true or false"),
-        ({"count": 0}, "must be at least 1"),
-        ({"count": -2}, "must be at least 1"),
-        ({"count": 513}, "512 sequences"),
-        ({"micro_batch": 0}, "does not divide"),
-        ({"micro_batch": 7}, "does not divide"),
-        ({"count": 1, "layout": "shard"}, "nobody to divide"),
-        ({"gpu": "tpu-v3", "dtype": "float32"}, "no speed in float32"),
-        ({"gpu": "h1000"}, "unknown GPU"),
-        ({"price": "3"}, "no date"),
-        ({"recipe": "gpt5"}, "unknown recipe"),
-        ({"settings": {"model": {"n_head": 5}}}, "not divisible"),
-        ({"settings": {"model": {"layers": 5}}}, "unknown setting"),
+        ({"tokens": 0}, "below_minimum", {"name": "tokens", "got": 0}),
+        ({"tokens": -5}, "below_minimum", {"name": "tokens", "got": -5}),
+        ({"tokens": 10**400}, "too_many_tokens", {}),
+        ({"dtype": "int3"}, "unknown_choice", {"key": "dtype", "value": "int3"}),
+        ({"layout": "sharp"}, "unknown_choice", {"key": "layout", "value": "sharp"}),
+        ({"recompute": "maybe"}, "recompute_not_bool", {"value": "maybe"}),
+        ({"count": 0}, "below_minimum", {"name": "count", "got": 0}),
+        ({"count": -2}, "below_minimum", {"name": "count", "got": -2}),
+        ({"count": 513}, "too_many_gpus", {"sequences": 512}),
+        ({"micro_batch": 0}, "micro_batch_per_gpu", {"size": 0}),
+        ({"micro_batch": 7}, "micro_batch_per_gpu", {"size": 7, "sequences": 64}),
+        ({"count": 1, "layout": "shard"}, "nothing_to_shard", {}),
+        ({"gpu": "tpu-v3", "dtype": "float32"}, "no_speed_in_dtype", {"dtype": "float32"}),
+        ({"gpu": "h1000"}, "unknown_gpu", {"name": "h1000"}),
+        ({"price": "3"}, "price_without_date", {}),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused_with_a_hint(asked: dict[str, object], said: str):
-    with pytest.raises(ConfigError, match=said) as refused:
-        plan(make_ask(**{**NODE, **asked}))  # type: ignore[arg-type]
+def test_what_is_impossible_is_refused_with_a_hint(options: dict[str, object], code: str, values: dict[str, object]):
+    with pytest.raises(ConfigError) as refused:
+        plan(make_ask(**{**NODE, **options}))  # type: ignore[arg-type]
+    assert refused.value.code == f"config.{code}"
+    assert refused.value.values.items() >= values.items()
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({"tokens": "a few"}, "a few"),
+        ({"recipe": "gpt5"}, "gpt5"),
+        ({"settings": {"model": {"n_head": 5}}}, "n_head 5"),
+        ({"settings": {"model": {"layers": 5}}}, "model.layers"),
+    ],
+    ids=str,
+)
+def test_wrong_recipes_and_settings_are_refused_by_name(options: dict[str, object], value: str):
+    with pytest.raises(ConfigError) as refused:
+        make_ask(**{**NODE, **options})  # type: ignore[arg-type]
+    assert value in refused.value.message
     assert refused.value.hint
 
 
@@ -423,23 +450,32 @@ def test_what_cannot_be_is_refused_with_a_hint(asked: dict[str, object], said: s
 def test_a_budget_for_nothing_is_refused(usd: float):
     with pytest.raises(ConfigError) as refused:
         tokens_for(make_ask("gpt2_xl", **NODE), usd=usd)
+    assert refused.value.code == f"config.{'budget_below_one_update' if usd == 1e-9 else 'budget_not_positive'}"
     assert refused.value.hint
+
+
+def test_a_time_for_nothing_is_refused():
+    with pytest.raises(ConfigError) as refused:
+        tokens_for(make_ask("gpt2_xl", **NODE), hours=1e-9)
+    assert refused.value.code == "config.time_below_one_update"
+    assert refused.value.values["seconds"] == pytest.approx(3.6e-6)
 
 
 @pytest.mark.parametrize("hours", [0, -1, math.nan, math.inf])
 def test_no_time_is_refused(hours: float):
     ask = make_ask("gpt2_xl", **NODE)
-    with pytest.raises(ConfigError, match="above 0"):
-        tokens_for(ask, hours=hours)
-    with pytest.raises(ConfigError, match="above 0"):
-        count_for(ask, hours)
+    for question in (lambda: tokens_for(ask, hours=hours), lambda: count_for(ask, hours)):
+        with pytest.raises(ConfigError) as refused:
+            question()
+        assert refused.value.code == "config.hours_not_positive"
 
 
 def test_without_a_price_there_is_no_money():
     ask = make_ask("gpt2_small", gpu="t4")
     assert plan(ask).usd is None
-    with pytest.raises(ConfigError, match="no price") as refused:
+    with pytest.raises(ConfigError) as refused:
         tokens_for(ask, usd=10)
+    assert refused.value.code == "config.no_price"
     assert "--price" in refused.value.hint
 
 

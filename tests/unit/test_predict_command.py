@@ -1,4 +1,4 @@
-"""`nudge predict` and `nudge once` as a person or a script meets them."""
+"""`nudge predict` and `nudge once` on the command line."""
 
 import json
 from pathlib import Path
@@ -86,8 +86,8 @@ def test_predict_as_a_table(run: Path, model: LanguageModel) -> None:
     assert str(first.token) in lines[2].split()
     assert percent(first.probability) in lines[2].split()
     assert "█" * 28 in lines[2]
-    asked = next(line.split() for line in lines if "␀" in line)
-    assert asked[:3] == [str(expected.rank(0)), "␀", "0"]
+    row = next(line.split() for line in lines if "␀" in line)
+    assert row[:3] == [str(expected.rank(0)), "␀", "0"]
     assert f"the rest of the vocabulary: 253 tokens, {percent(expected.rest(4))}" in lines
     assert lines[-1].startswith(f"entropy {expected.entropy:.3f} nats: like choosing evenly among ")
 
@@ -157,33 +157,46 @@ def test_a_network_that_knows_no_document() -> None:
     assert read_context(LanguageModel(network, tokenizers.chars(["ABC"])), "CAB", None) == (3, 2, 0, 1)
     model = LanguageModel(network, CharTokenizer("ABC", has_eot=False))
     assert read_context(model, "CAB", None) == (2, 0, 1)
-    with pytest.raises(ConfigError, match="it needs a prompt"):
+    with pytest.raises(ConfigError) as refused:
         read_context(model, "", None)
+    assert "prompt" in refused.value.message + refused.value.hint
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "values"),
     [
-        (["predict", "--prompt", "a" * 33], "the context has 33 tokens, this network reads at most 32"),
-        (["predict", "--ids", "1,b"], "'b' is not a token id"),
-        (["predict", "--ids", "1", "--prompt", "a"], "a prompt and ids were given"),
-        (["predict", "--ids", "٣"], "'٣' is not a token id"),
-        (["predict", "--ids", "9" * 5000], "is not a token id"),
-        (["predict", "--ids", "257"], "token 257 is not in this network's vocabulary of 257"),
-        (["predict", "--token", "300"], "token 300 is not in"),
-        (["predict", "--token", "ab"], r"'ab' is 2 tokens of this vocabulary, expected one: 97 \(a\), 98 \(b\)"),
-        (["predict", "--top-p", "2"], "top_p must be above 0"),
-        (["predict", "runs/second"], "no such run or checkpoint"),
-        (["once", "--target", ""], "an empty text is no token"),
-        (["once", "--target", "a", "--lr", "-1"], "the learning rate must be 0 or a positive number, got -1.0"),
-        (["once", "--target", "a", "--lr", "nan"], "got nan"),
-        (["once", "--target", "a", "--control", "b" * 40], "the context has 40 tokens"),
+        (["predict", "--prompt", "a" * 33], "context_too_long", {"got": 33, "most": 32}),
+        (["predict", "--ids", "1,b"], "not_a_token_id", {"word": "b"}),
+        (["predict", "--ids", "٣"], "not_a_token_id", {"word": "٣"}),
+        (["predict", "--ids", "9" * 5000], "not_a_token_id", {}),
+        (["predict", "--ids", "1", "--prompt", "a"], "exclusive_options", {"options": "--prompt, --ids"}),
+        (["predict", "--ids", "257"], "unknown_token", {"token": 257, "vocab_size": 257}),
+        (["predict", "--token", "300"], "unknown_token", {"token": 300}),
+        (
+            ["predict", "--token", "ab"],
+            "several_tokens",
+            {"text": "ab", "n": 2, "tokens": "97 (a), 98 (b)", "first": 97},
+        ),
+        (["predict", "--top-p", "2"], "out_of_range", {"value": 2.0}),
+        (["once", "--target", ""], "no_token_in_text", {}),
+        (["once", "--target", "a", "--lr", "-1"], "bad_learning_rate", {"got": -1.0}),
+        (["once", "--target", "a", "--lr", "nan"], "bad_learning_rate", {}),
+        (["once", "--target", "a", "--control", "b" * 40], "context_too_long", {"got": 40}),
     ],
 )
-def test_bad_input_is_one_clear_error(run: Path, arguments: list[str], message: str) -> None:
-    with pytest.raises(NudgeError, match=message) as raised:
+def test_bad_input_is_one_clear_error(run: Path, arguments: list[str], code: str, values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as refused:
         nudge(*arguments)
-    assert raised.value.hint
+    assert refused.value.code == f"config.{code}"
+    assert refused.value.values.items() >= values.items()
+    assert refused.value.hint
+
+
+def test_a_source_that_is_not_there(run: Path) -> None:
+    with pytest.raises(NudgeError) as refused:
+        nudge("predict", "runs/second")
+    assert "runs/second" in refused.value.message
+    assert refused.value.hint
 
 
 def test_percent() -> None:

@@ -58,18 +58,18 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def tell(run: Path) -> Callable[..., Path]:
-    """The run folder with other events: `told`, after a beginning of so many `steps`."""
+def write_run(run: Path) -> Callable[..., Path]:
+    """Return a function that replaces the events of a run: a start with so many `steps`, then those of `story`."""
     started = next(event for event in events.read(run / "events.jsonl") if isinstance(event, Started))
 
-    def told(*story: Event, steps: int = 100, **others: Any) -> Path:
+    def write(*story: Event, steps: int = 100, **others: Any) -> Path:
         (run / "events.jsonl").unlink()
         with files.open_json_lines(run / "events.jsonl") as log:
             for event in (replace(started, steps=steps, **others), *story):
                 files.append_json(log, events.to_json(event))
         return run
 
-    return told
+    return write
 
 
 def step(number: int, loss: float) -> Step:
@@ -122,11 +122,11 @@ def takeaways(folder: Path) -> str:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_curves_go_through_the_losses_of_the_events(run: Path, language: str) -> None:
-    told = list(events.read(run / "events.jsonl"))
+    history = list(events.read(run / "events.jsonl"))
     chart = only(source.read(of_run(run, language)), "loss", Chart)
     train, validation = chart.curves
-    assert train.points == tuple((event.step, event.loss) for event in told if isinstance(event, Step))
-    assert validation.points == tuple((event.step, event.loss) for event in told if isinstance(event, Evaluation))
+    assert train.points == tuple((event.step, event.loss) for event in history if isinstance(event, Step))
+    assert validation.points == tuple((event.step, event.loss) for event in history if isinstance(event, Evaluation))
     assert len(train.points) == 8
     assert not train.schematic
     assert not validation.schematic
@@ -135,8 +135,8 @@ def test_the_curves_go_through_the_losses_of_the_events(run: Path, language: str
     assert (best.x, best.y) == min(validation.points, key=lambda point: point[1])
 
 
-def test_of_a_long_run_every_third_point_and_the_last(tell: Callable[..., Path]) -> None:
-    folder = tell(*story({0: 5.5, 4500: 3.0}, lambda number: 5 - number / 2500), steps=4500)
+def test_of_a_long_run_every_third_point_and_the_last(write_run: Callable[..., Path]) -> None:
+    folder = write_run(*story({0: 5.5, 4500: 3.0}, lambda number: 5 - number / 2500), steps=4500)
     chart = only(source.read(of_run(folder, "en")), "loss", Chart)
     steps = [x for x, _ in chart.curves[0].points]
     assert steps == [*range(1, 4500, 3), 4500]
@@ -144,9 +144,9 @@ def test_of_a_long_run_every_third_point_and_the_last(tell: Callable[..., Path])
     assert "every 3" in words(chart.caption)
 
 
-def test_a_loss_that_is_no_number_is_no_point(tell: Callable[..., Path]) -> None:
+def test_a_loss_that_is_no_number_is_no_point(write_run: Callable[..., Path]) -> None:
     """Nor is one without end, or so large that it might as well be."""
-    folder = tell(step(1, 5.0), step(2, math.nan), step(3, 1e30), step(4, math.inf), step(5, 4.0), measure(5, 4.5))
+    folder = write_run(step(1, 5.0), step(2, math.nan), step(3, 1e30), step(4, math.inf), step(5, 4.0), measure(5, 4.5))
     chart = only(source.read(of_run(folder, "en")), "loss", Chart)
     assert chart.curves[0].points == ((1, 5.0), (5, 4.0))
 
@@ -164,9 +164,9 @@ def test_the_parameters_are_those_of_the_network(run: Path, switch: dict[str, bo
     assert counted["head"] == expected.head
 
 
-def test_the_table_has_the_first_the_last_and_the_best_evaluation(tell: Callable[..., Path]) -> None:
+def test_the_table_has_the_first_the_last_and_the_best_evaluation(write_run: Callable[..., Path]) -> None:
     losses = {number: 5.0 - number / 100 for number in range(0, 90, 10)} | {30: 2.5}
-    table = only(source.read(of_run(tell(*story(losses, lambda _: 3.0)), "en")), "loss", Table)
+    table = only(source.read(of_run(write_run(*story(losses, lambda _: 3.0)), "en")), "loss", Table)
     shown = {int(words(row[0])): row[2] for row in table.rows}
     assert {0, 30, 80} <= set(shown)
     assert all(float(words(line)) == losses[number] for number, line in shown.items())
@@ -201,7 +201,7 @@ def falling(number: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("validation", "training", "says", "does_not"),
+    ("validation", "training", "shown", "not_shown"),
     [
         (
             {0: 5.5, 40: 3.2, 100: 4.5},
@@ -218,23 +218,25 @@ def falling(number: int) -> float:
     ],
 )
 def test_conclusions(
-    tell: Callable[..., Path],
+    write_run: Callable[..., Path],
     validation: dict[int, float],
     training: Callable[[int], float],
-    says: str,
-    does_not: str,
+    shown: str,
+    not_shown: str,
 ) -> None:
-    concluded = takeaways(tell(*story(validation, training)))
-    assert says in concluded
-    assert does_not not in concluded
+    concluded = takeaways(write_run(*story(validation, training)))
+    assert shown in concluded
+    assert not_shown not in concluded
 
 
-def test_too_short_a_run_says_how_many_updates_are_enough(tell: Callable[..., Path]) -> None:
-    n_params = measured.read(tell(*story({0: 5.5, 100: 3.0}, falling))).started.n_params
-    concluded = takeaways(tell(*story({0: 5.5, 100: 3.0}, falling)))
+def test_too_short_a_run_says_how_many_updates_are_enough(write_run: Callable[..., Path]) -> None:
+    n_params = measured.read(write_run(*story({0: 5.5, 100: 3.0}, falling))).started.n_params
+    concluded = takeaways(write_run(*story({0: 5.5, 100: 3.0}, falling)))
     enough = math.ceil(20 * n_params / 64)
     assert f"A short run: {6400 / n_params:.3g} tokens/parameter < 20 ({enough:,} updates make 20)" in concluded
-    assert "tokens/parameter ≥ 20" in takeaways(tell(*story({0: 5.5, 100: 3.0}, falling), batch_tokens=64 * enough))
+    assert "tokens/parameter ≥ 20" in takeaways(
+        write_run(*story({0: 5.5, 100: 3.0}, falling), batch_tokens=64 * enough)
+    )
 
 
 @pytest.mark.parametrize(
@@ -248,43 +250,43 @@ def test_too_short_a_run_says_how_many_updates_are_enough(tell: Callable[..., Pa
     ],
 )
 def test_what_to_do_next(
-    tell: Callable[..., Path], validation: dict[int, float], batch_tokens: int, command: str
+    write_run: Callable[..., Path], validation: dict[int, float], batch_tokens: int, command: str
 ) -> None:
-    run = tell(*story(validation, falling), batch_tokens=batch_tokens)
+    run = write_run(*story(validation, falling), batch_tokens=batch_tokens)
     (advice,) = (line for line in takeaways(run).splitlines() if "Next" in line)
     assert command in advice
 
 
-def test_what_to_do_next_keeps_the_model_it_began_with(run: Path, tell: Callable[..., Path]) -> None:
+def test_what_to_do_next_keeps_the_model_it_began_with(run: Path, write_run: Callable[..., Path]) -> None:
     written = files.read_json(run / "run.json")
     written["config"]["init"] = "runs/first"
     files.write_json(run / "run.json", written)
-    folder = tell(*story({0: 5.5, 50: 3.2, 100: 4.5}, falling))
+    folder = write_run(*story({0: 5.5, 50: 3.2, 100: 4.5}, falling))
     assert "nudge train --recipe tiny --init runs/first --data TEXT --steps 50" in takeaways(folder)
-    flat = tell(*story({0: 5.5, 50: 3.05, 100: 3.0}, falling), batch_tokens=10**9)
+    flat = write_run(*story({0: 5.5, 50: 3.05, 100: 3.0}, falling), batch_tokens=10**9)
     assert " --steps 200" in takeaways(flat)  # another size would not be the same model
 
 
-def test_the_first_loss_beside_a_guess(tell: Callable[..., Path]) -> None:
+def test_the_first_loss_beside_a_guess(write_run: Callable[..., Path]) -> None:
     def note(first: float) -> str:
-        sheet = source.read(of_run(tell(*story({0: first, 100: 3.0}, falling)), "en"))
+        sheet = source.read(of_run(write_run(*story({0: first, 100: 3.0}, falling)), "en"))
         return words(only(sheet, "loss", Note).spans)
 
     assert note(5.6).startswith("Start 5.600 ≈ ln 257 = 5.549")
     assert "more than 5% away" in note(6.0)
 
 
-def test_what_it_cost(tell: Callable[..., Path]) -> None:
-    told = list(story({0: 5.5, 100: 3.0}, falling))
-    assert "==red:$10.00== cost: $180 an hour" in of_run(tell(*told, usd_per_hour=180.0), "en")  # 200 s
-    assert "on a rented H100" in of_run(tell(*told), "en")
+def test_what_it_cost(write_run: Callable[..., Path]) -> None:
+    history = list(story({0: 5.5, 100: 3.0}, falling))
+    assert "==red:$10.00== cost: $180 an hour" in of_run(write_run(*history, usd_per_hour=180.0), "en")  # 200 s
+    assert "on a rented H100" in of_run(write_run(*history), "en")
 
 
 # However a run went.
 
 
-def test_the_date_is_where_the_person_is(tell: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tell(*story({0: 5.5, 9: 3.0}, falling), time=1e9)  # 2001-09-09 01:46:40 UTC
+def test_the_date_is_where_the_person_is(write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(*story({0: 5.5, 9: 3.0}, falling), time=1e9)  # 2001-09-09 01:46:40 UTC
     written = files.read_json(folder / "run.json")
     files.write_json(folder / "run.json", written | {"created": 1e9})
     try:
@@ -297,31 +299,33 @@ def test_the_date_is_where_the_person_is(tell: Callable[..., Path], monkeypatch:
         time.tzset()
 
 
-def test_one_update(tell: Callable[..., Path]) -> None:
-    folder = tell(step(1, 5.5), measure(1, 5.4), steps=1)
+def test_one_update(write_run: Callable[..., Path]) -> None:
+    folder = write_run(step(1, 5.5), measure(1, 5.4), steps=1)
     assert only(source.read(of_run(folder, "ko")), "loss", Chart).curves[0].points == ((1, 5.5),)
 
 
-def test_a_run_that_was_interrupted_or_goes_on(tell: Callable[..., Path]) -> None:
-    folder = tell(*(step(number, falling(number)) for number in range(1, 61)), measure(50, 4.0))
+def test_a_run_that_was_interrupted_or_goes_on(write_run: Callable[..., Path]) -> None:
+    folder = write_run(*(step(number, falling(number)) for number in range(1, 61)), measure(50, 4.0))
     assert words(source.read(of_run(folder, "en")).corner) == "⚠ stopped at update 60 / 100"
     assert "Next: go on → nudge resume" in takeaways(folder)
     with RunFolder(folder).lock():
         assert words(source.read(of_run(folder, "ko")).corner) == "⏱ update 60 / 100, 아직 훈련 중"
 
 
-def test_a_run_that_diverged_late_still_shows_what_it_learned(tell: Callable[..., Path]) -> None:
-    folder = tell(*list(story({0: 5.5, 60: 4.0}, falling))[:-1], Stopped(step=60, time=9.0, reason="diverged"))
+def test_a_run_that_diverged_late_still_shows_what_it_learned(write_run: Callable[..., Path]) -> None:
+    folder = write_run(*list(story({0: 5.5, 60: 4.0}, falling))[:-1], Stopped(step=60, time=9.0, reason="diverged"))
     assert "Diverged: after update 60" in takeaways(folder)
     assert "--set train.lr=" in takeaways(folder)
 
 
-def test_a_resumed_run_with_skipped_updates_in_two_processes(tell: Callable[..., Path]) -> None:
-    *told, end = story({0: 5.5, 100: 3.0}, falling)
+def test_a_resumed_run_with_skipped_updates_in_two_processes(write_run: Callable[..., Path]) -> None:
+    *history, end = story({0: 5.5, 100: 3.0}, falling)
     bad = Skipped(step=30, time=0.0, loss=math.inf, grad_norm=math.nan, in_a_row=1)
-    folder = tell(*told, bad, processes=2)
+    folder = write_run(*history, bad, processes=2)
     again = next(event for event in events.read(folder / "events.jsonl") if isinstance(event, Started))
-    text = of_run(tell(*told, bad, replace(again, step=50, resumed_from="step_00000050.pt"), end, processes=2), "en")
+    text = of_run(
+        write_run(*history, bad, replace(again, step=50, resumed_from="step_00000050.pt"), end, processes=2), "en"
+    )
     source.read(text)
     assert "==red:1== updates skipped" in text
     assert "==red:1== times resumed" in text
@@ -336,8 +340,8 @@ def test_a_real_run_that_went_on(run: Path) -> None:
     assert [x for x, _ in only(sheet, "loss", Chart).curves[0].points] == list(range(1, 13))
 
 
-def test_no_samples(tell: Callable[..., Path]) -> None:
-    sheet = source.read(of_run(tell(*story({0: 5.5, 9: 3.0}, falling)), "en"))
+def test_no_samples(write_run: Callable[..., Path]) -> None:
+    sheet = source.read(of_run(write_run(*story({0: 5.5, 9: 3.0}, falling)), "en"))
     assert not any(isinstance(block, Bullets) for block in blocks(sheet, "loss"))
 
 
@@ -350,9 +354,9 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-def test_a_sample_of_markup_comes_out_as_its_text(tell: Callable[..., Path], hostile: str) -> None:
-    told = [Sample(step=at, time=0.0, prompt=hostile, text=hostile, seed=0) for at in (0, 100)]
-    sheet = source.read(of_run(tell(*story({0: 5.5, 100: 3.0}, falling), *told), "en"))
+def test_a_sample_of_markup_comes_out_as_its_text(write_run: Callable[..., Path], hostile: str) -> None:
+    history = [Sample(step=at, time=0.0, prompt=hostile, text=hostile, seed=0) for at in (0, 100)]
+    sheet = source.read(of_run(write_run(*story({0: 5.5, 100: 3.0}, falling), *history), "en"))
     written = only(sheet, "loss", Bullets)
     assert written.keys
     (step_0, *first), (_, *last) = (item.spans for item in written.items)
@@ -418,7 +422,7 @@ def test_figures(written: str, expected: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("letters", ["W" * 300, "漢 " * 300])
-def test_a_large_run_fits_its_page(run: Path, tell: Callable[..., Path], language: str, letters: str) -> None:
+def test_a_large_run_fits_its_page(run: Path, write_run: Callable[..., Path], language: str, letters: str) -> None:
     font = pen_font()
     written = files.read_json(run / "run.json")
     gpt3 = {"n_layer": 96, "n_head": 96, "n_embd": 12_288, "block_size": 2048, "vocab_size": 50_257, "untied": True}
@@ -428,11 +432,11 @@ def test_a_large_run_fits_its_page(run: Path, tell: Callable[..., Path], languag
     written["data"]["dir"] = "gone"
     written["machine"]["gpu"] = "NVIDIA H100 80GB HBM3 with a long name"
     files.write_json(run / "run.json", written)
-    told = story({0: 10.8, 250: 3.4, 500: 1000.3, 1000: 600.0}, lambda number: 2000 - number)
+    history = story({0: 10.8, 250: 3.4, 500: 1000.3, 1000: 600.0}, lambda number: 2000 - number)
     samples = [Sample(step=at, time=0.0, prompt=letters, text=letters, seed=0) for at in (0, 250, 1000)]
     skipped = Skipped(step=30, time=0.0, loss=math.inf, grad_norm=math.nan, in_a_row=1)
     large = {"n_params": 175_000_000_000, "batch_tokens": 3_200_000, "processes": 1024, "usd_per_hour": 3200.0}
-    folder = tell(*told, *samples, skipped, steps=1000, peak_flops=1e18, **large)
+    folder = write_run(*history, *samples, skipped, steps=1000, peak_flops=1e18, **large)
     folder = folder.rename(folder.with_name("n" * 99))
     for place in render(source.read(of_run(folder, language)), font=font).places:
         assert place.needs <= place.has
@@ -451,23 +455,24 @@ def test_the_texts_have_the_same_placeholders_and_all_have_values(run: Path) -> 
 # What cannot be drawn says why.
 
 
-def refused(folder: Path) -> str:
+def refused(folder: Path) -> SheetError:
     with pytest.raises(SheetError) as caught:
         of_run(folder, "en")
     assert "\n" not in caught.value.message
     assert caught.value.hint
-    return f"{caught.value.message}: {caught.value.hint}"
+    return caught.value
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    assert "is no run folder" in refused(tmp_path)
-    assert "is no run folder" in refused(tmp_path / "nothing")
+    for folder in (tmp_path, tmp_path / "nothing"):
+        error = refused(folder)
+        assert (error.code, error.values["path"]) == ("sheet.no_run", folder)
 
 
 def test_an_imported_model(run: Path) -> None:
     (run / "run.json").unlink()
     (run / "events.jsonl").unlink()
-    assert "is an imported model" in refused(run)
+    assert refused(run).code == "sheet.imported_model"
 
 
 @pytest.mark.parametrize(
@@ -475,15 +480,18 @@ def test_an_imported_model(run: Path) -> None:
 )
 def test_a_damaged_run_json(run: Path, content: str) -> None:
     (run / "run.json").write_text(content)
-    assert "run.json is damaged" in refused(run)
+    error = refused(run)
+    assert (error.code, error.values["path"]) == ("sheet.damaged_run", run / "run.json")
 
 
-def test_no_evaluation_yet(tell: Callable[..., Path]) -> None:
-    folder = tell(measure(0, 5.5), step(1, 5.0), step(2, 4.9))
-    assert "has no evaluation yet (update 2 of 100; the first after training is at update 4): go on" in refused(folder)
+def test_no_evaluation_yet(write_run: Callable[..., Path]) -> None:
+    folder = write_run(measure(0, 5.5), step(1, 5.0), step(2, 4.9))
+    error = refused(folder)
+    assert error.code == "sheet.no_evaluation"
+    assert error.values == {"path": folder, "step": 2, "steps": 100, "due": 4}
     with RunFolder(folder).lock():
-        assert "wait until then" in refused(folder)
-    assert "no evaluation yet" in refused(tell())
+        assert refused(folder).code == "sheet.wait_for_evaluation"
+    assert refused(write_run()).code == "sheet.no_evaluation"
 
 
 def test_a_run_that_failed_at_step_3(trained: Path, tmp_path: Path) -> None:
@@ -492,7 +500,7 @@ def test_a_run_that_failed_at_step_3(trained: Path, tmp_path: Path) -> None:
     config = replace(config, train=replace(config.train, lr=1e30, warmup_steps=0))
     for _ in nudge.run(config, tmp_path / "run"):
         pass
-    said = refused(tmp_path / "run")
-    assert "failed at update" in said
-    assert "5 times in a row" in said
-    assert "smaller learning rate" in said
+    error = refused(tmp_path / "run")
+    assert error.code == "sheet.diverged"
+    assert error.values["in_a_row"] == 5
+    assert "smaller learning rate" in error.hint

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nudge import events
 from nudge.events import Evaluation, Event, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.studio.pages import train
-from nudge.studio.runlog import N_ROWS, Curve, RunLog, RunLogs
+from nudge.studio.runlog import N_LOGS, N_ROWS, Curve, RunLog
 
 
 def started(step: int = 0, resumed_from: str | None = None) -> Started:
@@ -54,9 +54,9 @@ def skipped(number: int) -> Skipped:
     return Skipped(step=number, time=1.0, loss=math.nan, grad_norm=math.inf, in_a_row=1)
 
 
-def append(path: Path, *told: Event) -> None:
+def append(path: Path, *new: Event) -> None:
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(events.to_json(event)) + "\n" for event in told)
+        file.writelines(json.dumps(events.to_json(event)) + "\n" for event in new)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_only_what_was_appended_is_read(log: RunLog) -> None:
     assert log.rows[-1].change == -0.5
 
 
-def test_a_log_that_cannot_be_read_says_so_until_it_can(log: RunLog) -> None:
+def test_a_log_is_unreadable_until_it_can_be_read(log: RunLog) -> None:
     log.path.mkdir()
     assert not log.catch_up()
     assert not log.readable
@@ -129,8 +129,8 @@ def test_a_line_that_is_no_event_is_passed_over(log: RunLog, line: bytes) -> Non
 
 
 def test_a_resumed_run_supersedes_what_was_lost(log: RunLog) -> None:
-    told = [started(), *(step(n, 5.0) for n in range(1, 8)), sample(4, "old"), evaluation(6), skipped(8)]
-    append(log.path, *told)
+    found = [started(), *(step(n, 5.0) for n in range(1, 8)), sample(4, "old"), evaluation(6), skipped(8)]
+    append(log.path, *found)
     log.catch_up()
     epoch = log.epoch
     again = [started(3, "step_00000003.pt (verified)"), step(4, 1.0), sample(4, "new"), step(5, 1.0)]
@@ -150,12 +150,12 @@ def test_once_past_the_old_place_it_agrees_with_the_other_reader(log: RunLog) ->
     second = [started(4, "x"), *(step(n, 1.0) for n in range(5, 15)), sample(8, "new"), evaluation(8, 1.0)]
     append(log.path, *first, *sorted(second[1:], key=lambda event: getattr(event, "step", 0)))
     log.catch_up()
-    told = list(events.read(log.path))
-    assert [(e.step, e.loss) for e in told if isinstance(e, Step)] == list(
+    found = list(events.read(log.path))
+    assert [(e.step, e.loss) for e in found if isinstance(e, Step)] == list(
         zip(log.loss.steps, log.loss.values, strict=True)
     )
-    assert [e for e in told if isinstance(e, Sample)] == list(log.samples.values())
-    assert [e for e in told if isinstance(e, Evaluation)] == list(log.evaluations.values())
+    assert [e for e in found if isinstance(e, Sample)] == list(log.samples.values())
+    assert [e for e in found if isinstance(e, Evaluation)] == list(log.evaluations.values())
 
 
 def test_a_skipped_update_is_a_gap_and_a_row(log: RunLog) -> None:
@@ -175,7 +175,7 @@ def test_time_left_counts_only_speeds_that_are_some(log: RunLog) -> None:
     assert log.left_s == (100 - 5) * 64 / 8.0
 
 
-def test_without_any_speed_nothing_tells_the_time_left(log: RunLog) -> None:
+def test_without_any_speed_the_time_left_is_unknown(log: RunLog) -> None:
     append(log.path, started(), dataclasses.replace(step(1), tokens_per_s=0.0))
     log.catch_up()
     assert log.left_s is None
@@ -200,45 +200,39 @@ def test_what_happened_at_a_step_is_one_row_and_old_rows_go(log: RunLog) -> None
     assert log.stopped
 
 
-def test_logs_are_shared_and_the_oldest_let_go(tmp_path: Path) -> None:
-    assert RunLogs().room > train.N_LISTED + 1  # the list, and a run that is watched
-    logs = RunLogs(room=2)
-    a, b = logs.of(tmp_path / "a"), logs.of(tmp_path / "b")
-    assert logs.of(tmp_path / "a") is a
-    logs.of(tmp_path / "c")
-    assert logs.of(tmp_path / "a") is a
-    assert logs.of(tmp_path / "b") is not b
+def test_logs_are_shared() -> None:
+    assert N_LOGS > train.N_LISTED + 1  # the list, and a run that is watched
 
 
 values = st.one_of(st.floats(-1e6, 1e6), st.just(math.nan), st.just(math.inf))
 
 
 @given(st.lists(values, max_size=400), st.integers(2, 40), st.integers(0, 5000))
-def test_a_drawn_curve_keeps_its_ends_its_extremes_and_its_nan(told: list[float], n_buckets: int, first: int) -> None:
+def test_a_drawn_curve_keeps_its_ends_its_extremes_and_its_nan(found: list[float], n_buckets: int, first: int) -> None:
     curve = Curve(n_buckets)
-    for number, value in enumerate(told):
+    for number, value in enumerate(found):
         curve.append(first + number, value)
     points = curve.points()
     assert len(points) <= 3 * n_buckets + 2
     assert [at for at, _ in points] == sorted({at for at, _ in points})
     for at, value in points:  # nothing is invented
-        original = told[at - first]
+        original = found[at - first]
         assert value == original if math.isfinite(original) else value is None
-    finite = [value for value in told if math.isfinite(value)]
+    finite = [value for value in found if math.isfinite(value)]
     drawn = [value for _, value in points if value is not None]
-    if told:
+    if found:
         assert points[0][0] == first
-        assert points[-1][0] == first + len(told) - 1
-        assert (None in [value for _, value in points]) == (len(finite) < len(told))
+        assert points[-1][0] == first + len(found) - 1
+        assert (None in [value for _, value in points]) == (len(finite) < len(found))
     if finite:
         assert (min(drawn), max(drawn)) == (min(finite), max(finite))
 
 
 @given(st.lists(values, min_size=1, max_size=300), st.integers(2, 20))
-def test_a_growing_curve_changes_at_its_end(told: list[float], n_buckets: int) -> None:
+def test_a_growing_curve_changes_at_its_end(found: list[float], n_buckets: int) -> None:
     """Between two doublings of the width, what was drawn before the last bucket stays: only increments are sent."""
     curve = Curve(n_buckets)
-    for number, value in enumerate(told, start=1):
+    for number, value in enumerate(found, start=1):
         width, before = curve.width, curve.points()
         curve.append(number, value)
         if curve.width == width:
@@ -248,9 +242,9 @@ def test_a_growing_curve_changes_at_its_end(told: list[float], n_buckets: int) -
 
 
 @given(st.lists(values, max_size=200), st.integers(0, 220))
-def test_a_cut_curve_is_as_if_the_rest_had_never_been(told: list[float], at: int) -> None:
+def test_a_cut_curve_is_as_if_the_rest_had_never_been(found: list[float], at: int) -> None:
     whole, short = Curve(8), Curve(8)
-    for number, value in enumerate(told, start=1):
+    for number, value in enumerate(found, start=1):
         whole.append(number, value)
         if number <= at:
             short.append(number, value)

@@ -1,4 +1,4 @@
-"""`nudge sample`, `import` and `export` as a person or a script meets them."""
+"""`nudge sample`, `import` and `export` on the command line."""
 
 import json
 import os

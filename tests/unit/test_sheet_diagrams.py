@@ -92,23 +92,23 @@ MAP = page.Mindmap(
 )
 
 
-def said(a: int, b: int, text: str, kind: str = "message") -> page.Message:
-    """What a says to b."""
+def message(a: int, b: int, text: str, kind: str = "message") -> page.Message:
+    """A message from a to b."""
     return page.Message(kind=kind, start=a, end=b, spans=line(text) if text else ())  # type: ignore[arg-type]
 
 
 TALK = page.Sequence(
     actors=(line("사용자"), line("Train loop"), line("GPU")),
     messages=(
-        said(0, 1, "train 시작을 누른다"),
-        said(0, 1, "이 컴퓨터 안에서만", kind="note"),
-        said(0, 0, "step마다", kind="loop"),
-        said(1, 2, "1. forward와 backward를 부탁한다"),
-        said(2, 1, "loss"),
-        said(2, 2, "memory 정리"),
-        said(0, 2, "멈추기", kind="message"),
-        said(0, 0, "", kind="end"),
-        said(2, 0, "best.pt"),
+        message(0, 1, "train 시작을 누른다"),
+        message(0, 1, "이 컴퓨터 안에서만", kind="note"),
+        message(0, 0, "step마다", kind="loop"),
+        message(1, 2, "1. forward와 backward를 부탁한다"),
+        message(2, 1, "loss"),
+        message(2, 2, "memory 정리"),
+        message(0, 2, "멈추기", kind="message"),
+        message(0, 0, "", kind="end"),
+        message(2, 0, "best.pt"),
     ),
 )
 
@@ -153,14 +153,14 @@ def test_every_label_is_inside_and_over_no_other(block: page.Block, width: float
     ],
 )
 def test_a_word_wider_than_its_place_is_said(block: page.Block) -> None:
-    (said,) = tight(block, file=DIAGRAMS, width_pt=120)
-    assert float(said["needs"]) > 120
-    assert said["has"] == pytest.approx(120)
+    (report,) = tight(block, file=DIAGRAMS, width_pt=120)
+    assert float(report["needs"]) > 120
+    assert report["has"] == pytest.approx(120)
     assert tight(block, file=DIAGRAMS, width_pt=400) == []
 
 
 def test_no_text_is_smaller_than_nine_points() -> None:
-    """Where the text around is already small, a diagram's is not smaller: it says what does not fit instead."""
+    """Where the text around is already small, a diagram's is not smaller: it reports what does not fit instead."""
     block = flow("LR", [("가나다", 0, 0)], [])
     for size in (9, 8):
         glyphs = characters(drawn(block, file=DIAGRAMS, width_pt=100, size_pt=size))

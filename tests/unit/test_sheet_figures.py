@@ -39,12 +39,12 @@ def chart(**changed: object) -> Chart:
         "x_range": (0.0, 2000.0),
         "y_range": (2.0, 9.0),
         "curves": (
-            Curve(label=line("검증"), points=VALIDATION, colour="orange", dots=True),
-            Curve(label=line("training"), points=TRAINING, colour="blue", thin=True),
+            Curve(label=line("검증"), points=VALIDATION, color="orange", dots=True),
+            Curve(label=line("training"), points=TRAINING, color="blue", thin=True),
         ),
         "marks": (
-            Mark(x=1000.0, y=VALIDATION[10][1], label=line("최저 (step 1,000)"), colour="red"),
-            Mark(y=LN_V, label=line("ln 4,096 = 8.318"), colour="gray"),
+            Mark(x=1000.0, y=VALIDATION[10][1], label=line("최저 (step 1,000)"), color="red"),
+            Mark(y=LN_V, label=line("ln 4,096 = 8.318"), color="gray"),
         ),
         "caption": line("검증은 100 step마다, training every step"),
     }
@@ -115,14 +115,14 @@ def test_a_thin_curve_is_thinner_and_lighter_than_a_full_one() -> None:
     assert full.width_pt is not None
     assert full.width_pt > 2 * 0.7
     blue = (0x1F, 0x5F, 0xBF)
-    assert all(light > dark for light, dark in zip(thin.colour, blue, strict=True))
+    assert all(light > dark for light, dark in zip(thin.color, blue, strict=True))
 
 
 def test_a_level_line_stands_at_its_value() -> None:
     block = chart()
     pdf = of_chart(block)
     gray = (0x6B, 0x74, 0x84)
-    found = [one for one in lines_with(pdf, 2) if one.colour == gray and one.box[2] - one.box[0] > 100]
+    found = [one for one in lines_with(pdf, 2) if one.color == gray and one.box[2] - one.box[0] > 100]
     ((_, first), (_, last)) = read_back(pdf, block, found[0])
     assert len(found) == 1
     assert first == last == pytest.approx(LN_V, abs=7 * 0.001)
@@ -131,7 +131,7 @@ def test_a_level_line_stands_at_its_value() -> None:
 def test_a_mark_is_around_its_point() -> None:
     block = chart()
     pdf = of_chart(block)
-    (circle,) = (one for one in strokes(pdf) if one.smooth and one.colour == (0xCC, 0x2F, 0x3C))
+    (circle,) = (one for one in strokes(pdf) if one.smooth and one.color == (0xCC, 0x2F, 0x3C))
     left, top, right, bottom = circle.box
     middle = Stroke((((left + right) / 2, (top + bottom) / 2),), False, None, (0, 0, 0), False)
     ((x, y),) = read_back(pdf, block, middle)
@@ -146,7 +146,7 @@ SHAPE = Curve(label=(), points=((0.0, 8.8), (100.0, 6.5), (500.0, 4.4), (2000.0,
 def test_only_a_schematic_curve_is_smooth() -> None:
     def main_line(curve: Curve) -> Stroke:
         pdf = of_chart(chart(curves=(curve,), marks=()))
-        return max((one for one in strokes(pdf) if one.colour == (0xD9, 0x66, 0x0B) and one.width_pt), key=_length)
+        return max((one for one in strokes(pdf) if one.color == (0xD9, 0x66, 0x0B) and one.width_pt), key=_length)
 
     schematic, straight = main_line(SHAPE), main_line(Curve(label=(), points=SHAPE.points))
     assert schematic.smooth
@@ -182,7 +182,7 @@ HARD = chart(
         Mark(y=8.4, label=line("둘째 경계")),
         Mark(y=8.3, label=line("third bound")),
         Mark(x=900.0, y=7.0, label=line("the end of the third curve")),
-        Mark(x=0.0, y=2.0, label=line("시작"), colour="blue"),
+        Mark(x=0.0, y=2.0, label=line("시작"), color="blue"),
         Mark(x=2000.0, y=2.0, label=line("end")),
     ),
 )
@@ -194,11 +194,11 @@ MANY = chart(
 )
 TURNED = Knobs(
     knobs=(
-        Knob(label=line("w0 = -1"), value=-1.0, colour="green"),
-        Knob(label=line("w1 = 0.8"), value=0.8, colour="orange"),
-        Knob(label=line("배치 크기와 문맥 길이"), value=0.0, colour="purple"),
-        Knob(label=line("w3 = -0.35"), value=-0.35, colour="blue"),
-        Knob(label=line("온도"), value=1.0, colour="red"),
+        Knob(label=line("w0 = -1"), value=-1.0, color="green"),
+        Knob(label=line("w1 = 0.8"), value=0.8, color="orange"),
+        Knob(label=line("배치 크기와 문맥 길이"), value=0.0, color="purple"),
+        Knob(label=line("w3 = -0.35"), value=-0.35, color="blue"),
+        Knob(label=line("온도"), value=1.0, color="red"),
     )
 )
 BLOCKS = {"chart": chart(), "hard": HARD, "many": MANY, "knobs": TURNED}
@@ -249,7 +249,7 @@ def test_what_leaves_the_axes_is_cut_off() -> None:
     block = chart(curves=(Curve(label=(), points=((0.0, 5.0), (1000.0, 30.0), (2000.0, 5.0))),), marks=())
     with pdfium.PdfDocument(of_chart(block)) as document:
         pixels = document[0].render(scale=2, fill_color=(255, 255, 255, 255)).to_numpy()
-    # the line would leave the page at its middle; above the plot nothing of its colour is left
+    # the line would leave the page at its middle; above the plot nothing of its color is left
     orange = (abs(pixels[:, 200:, :3].astype(int) - (0x0B, 0x66, 0xD9)) < 40).all(axis=2)
     rows = orange.any(axis=1).nonzero()[0]
     assert rows.min() / 2 > MARGIN_PT + 6
@@ -257,23 +257,23 @@ def test_what_leaves_the_axes_is_cut_off() -> None:
 
 
 def test_every_label_of_a_chart_is_written() -> None:
-    said = "".join(glyph.char for glyph in characters(of_chart(HARD, 540)))
+    drawn = "".join(glyph.char for glyph in characters(of_chart(HARD, 540)))
     for words in ("short", "둘째경계", "thirdbound", "시작", "arather", "Loss", "Step", "900,000"):
-        assert words in said
+        assert words in drawn
 
 
 def test_a_label_that_has_no_room_is_reported() -> None:
     endless = chart(marks=(Mark(x=1000.0, y=5.0, label=line("Donaudampfschiff")),))
-    (said,) = tight(endless, file="figures.typ", width_pt=110)
-    assert "Donaudampf" in str(said["what"])
-    assert float(said["needs"]) > float(said["has"])
+    (report,) = tight(endless, file="figures.typ", width_pt=110)
+    assert "Donaudampf" in str(report["what"])
+    assert float(report["needs"]) > float(report["has"])
 
 
 def test_a_knob_points_where_its_value_says() -> None:
     pdf = of_chart(TURNED, 540)
-    colours = [(0x1D, 0x8A, 0x4B), (0xD9, 0x66, 0x0B), (0x7A, 0x3F, 0xB5), (0x1F, 0x5F, 0xBF), (0xCC, 0x2F, 0x3C)]
-    for knob, colour in zip(TURNED.knobs, colours, strict=True):
-        own = [one for one in strokes(pdf) if one.colour == colour and one.width_pt]
+    colors = [(0x1D, 0x8A, 0x4B), (0xD9, 0x66, 0x0B), (0x7A, 0x3F, 0xB5), (0x1F, 0x5F, 0xBF), (0xCC, 0x2F, 0x3C)]
+    for knob, color in zip(TURNED.knobs, colors, strict=True):
+        own = [one for one in strokes(pdf) if one.color == color and one.width_pt]
         # the pointer is the longest way from end to end: circles end where they began, barbs are short
         pointer = max(own, key=lambda one: math.dist(one.points[0], one.points[-1]))
         (x0, y0), (x1, y1) = pointer.points[0], pointer.points[-1]
@@ -289,14 +289,14 @@ def test_knobs_without_room_for_a_row_stand_in_several() -> None:
 
 def test_a_chart_with_no_room_between_its_axes_is_reported() -> None:
     for block, width_pt in ((chart(), 40), (chart(height_em=3.0), 300)):
-        (said,) = tight(block, file="figures.typ", width_pt=width_pt)
-        assert said["what"] == "chart between its axes"
-        assert float(said["needs"]) > float(said["has"])
+        (report,) = tight(block, file="figures.typ", width_pt=width_pt)
+        assert report["what"] == "chart between its axes"
+        assert float(report["needs"]) > float(report["has"])
 
 
 def test_a_mark_beyond_the_axes_is_reported() -> None:
     beyond = chart(marks=(Mark(x=1000.0, y=5.0, label=line("on it")), Mark(x=3000.0, y=5.0, label=line("off it"))))
-    assert [said["what"] for said in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
+    assert [report["what"] for report in tight(beyond, file="figures.typ")] == ["mark off it beyond the axes"]
 
 
 def test_dots_of_a_schematic_curve_are_at_its_own_points_only() -> None:

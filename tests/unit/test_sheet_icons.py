@@ -63,11 +63,11 @@ def test_the_same_page_is_drawn_twice(desk: Path) -> None:
     assert first == second
 
 
-def test_an_icon_of_one_colour_has_no_other(desk: Path) -> None:
+def test_an_icon_of_one_color_has_no_other(desk: Path) -> None:
     (page,) = drawn(desk, PAGE + '#draw-icon("gpu", 50pt, color: red)')
-    coloured = page[page.min(axis=-1) < 240].astype(int)
-    assert len(coloured) > 0
-    assert (coloured[:, 0] > coloured[:, 1:].max(axis=1)).all()
+    colored = page[page.min(axis=-1) < 240].astype(int)
+    assert len(colored) > 0
+    assert (colored[:, 0] > colored[:, 1:].max(axis=1)).all()
 
 
 def test_an_unknown_icon_is_named(desk: Path) -> None:

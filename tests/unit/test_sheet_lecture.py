@@ -130,7 +130,7 @@ def shape(block: page.Block) -> object:
         case page.Bullets(items=items, numbered=numbered, keys=keys):
             return "bullets", numbered, keys, [(item.ticked, len(item.items)) for item in items]
         case page.Flow(direction=direction, nodes=nodes, edges=edges):
-            boxes = [(node.shape, node.colour, node.rank, node.order) for node in nodes]
+            boxes = [(node.shape, node.color, node.rank, node.order) for node in nodes]
             return "flow", direction, boxes, [(edge.start, edge.end, edge.style, edge.back) for edge in edges]
         case page.Mindmap(branches=branches):
             return "mindmap", [len(branch.leaves) for branch in branches]
@@ -139,7 +139,7 @@ def shape(block: page.Block) -> object:
         case page.Chart(curves=curves, marks=marks):
             return "chart", [curve.points for curve in curves], [(mark.x, mark.y) for mark in marks]
         case page.Knobs(knobs=knobs):
-            return "knobs", [(knob.value, knob.colour) for knob in knobs]
+            return "knobs", [(knob.value, knob.color) for knob in knobs]
         case page.Quote(note=note):
             return "quote", bool(note)
         case page.Columns(columns=columns):
@@ -156,7 +156,7 @@ def test_a_sheet_is_read_and_says_what_the_notes_say(name: str, language: str) -
         *SET_RIGHT.get(name, ()),
         *(SAID_IN_KOREAN.get(name, ()) if language == "ko" else ()),
     ]
-    missing = [said for said in wanted if re.sub(r"\s+", " ", said) not in text]
+    missing = [phrase for phrase in wanted if re.sub(r"\s+", " ", phrase) not in text]
     assert not missing
 
 
@@ -165,13 +165,13 @@ def test_both_languages_have_the_same_page(name: str) -> None:
     korean, english = (read(lecture.written(name, language)) for language in ("ko", "en"))
     assert (korean.language, english.language) == ("ko", "en")
     assert (korean.paper, korean.over) == (english.paper, english.over)
-    assert [colour for colour, _ in korean.legend] == [colour for colour, _ in english.legend]
+    assert [color for color, _ in korean.legend] == [color for color, _ in english.legend]
     for ours, theirs in zip(korean.bands, english.bands, strict=True):
         assert (ours.percent, ours.is_title) == (theirs.percent, theirs.is_title)
         for one, other in zip(ours.regions, theirs.regions, strict=True):
-            assert (one.name, one.colour, one.strong, one.width) == (
+            assert (one.name, one.color, one.strong, one.width) == (
                 other.name,
-                other.colour,
+                other.color,
                 other.strong,
                 other.width,
             )

@@ -64,9 +64,9 @@ TERMS = [
 
 
 def text(line: Line) -> str:
-    """What a line says, without footnote marks; a break is a space."""
-    said = "".join(" " if span.kind == "break" else span.text for span in line if span.kind != "footnote")
-    return " ".join(said.split()).replace(" ,", ",")
+    """Return the text of a line without footnote marks, with spaces for breaks."""
+    text = "".join(" " if span.kind == "break" else span.text for span in line if span.kind != "footnote")
+    return " ".join(text.split()).replace(" ,", ",")
 
 
 def read(name: str, language: str) -> Sheet:
@@ -152,7 +152,7 @@ def test_the_expression_moves_as_it_is_said_when_its_knob_is_turned(language: st
     def y(w1: float) -> str:
         return f"{w[3] / (1 + math.exp(-(w[0] + w1 * x1 + w[2] * x2))):.2f}"
 
-    point = next(said for said in all_text(read("internals", language)) if "x1 = 1, x2 = 2" in said)
+    point = next(text for text in all_text(read("internals", language)) if "x1 = 1, x2 = 2" in text)
     assert re.findall(r"-?\d\.\d+", point) == [str(w[1]), str(-w[1]), y(w[1]), y(-w[1])]
 
 
@@ -187,9 +187,9 @@ def test_a_checkpoint_has_the_material_s_three_parts_and_their_bytes(language: s
     n_hidden = sum(p.numel() for name, p in network.items() if name.startswith("blocks.") and p.dim() == 2)
     region = regions(read("parameters", language))["checkpoint"]
     (table,) = [block for block in flat(region.blocks) if isinstance(block, Table)]
-    said = [row[2] for row in rows(table)[1:]]
+    sizes = [row[2] for row in rows(table)[1:]]
     assert text(table.head[2]) == "MB"
-    assert said == [f"{4 * n_all / 1e6:.0f}", f"{4 * (2 * n_all - n_hidden) / 1e6:.0f}", "0"]
+    assert sizes == [f"{4 * n_all / 1e6:.0f}", f"{4 * (2 * n_all - n_hidden) / 1e6:.0f}", "0"]
 
 
 def test_parameters_says_what_the_material_does() -> None:
@@ -208,7 +208,7 @@ def test_parameters_says_what_the_material_does() -> None:
     assert {row[0]: row[1] for row in focus[1:]} == weights
     widths = [re.findall(r"\d+", text(node.spans)) for node in every(sheet, Flow)[1].nodes]
     assert widths == [["384"], ["1536"], ["384"]]
-    said = "\n".join(all_text(sheet))
+    written = "\n".join(all_text(sheet))
     for words in (
         "요리책 전체",
         "재료를 계량하는 규칙",
@@ -216,7 +216,7 @@ def test_parameters_says_what_the_material_does() -> None:
         "재료를 조리하는 과정",
         "옵티마이저 상태",
     ):
-        assert words in said
+        assert words in written
     (code,) = every(sheet, Code)
     assert code.lines[0].startswith("y = W * x + b ")
     assert code.lines[1].startswith("y = 0.5 * 2 + 0.1 = 1.1 ")

@@ -71,7 +71,7 @@ def test_frames_stand_within_the_page_and_apart_from_each_other(name: str, langu
 
 @each_page
 def test_every_character_of_a_region_is_in_its_frame(name: str, language: str) -> None:
-    """The PDF's characters, put into the frame they stand in, are those that the sheet says there."""
+    """The PDF's characters, put into the frame they stand in, are those of the sheet there."""
     found = places_of(name, language)
     drawn: dict[str, str] = dict.fromkeys(found, "")
     for one in characters(page_of(name, language).data):
@@ -85,9 +85,9 @@ def test_every_character_of_a_region_is_in_its_frame(name: str, language: str) -
         drawn[inside[0]] += one.char
     for band in sheet_of(name, language).bands:
         for region in band.regions:
-            said = sorted("".join(words(to_json(region.title)) + words(to_json(region.blocks))))
+            expected = sorted("".join(words(to_json(region.title)) + words(to_json(region.blocks))))
             notes = "".join(words(to_json([spans for _, spans in region.footnotes])))
-            missing = list(said + sorted(notes))
+            missing = list(expected + sorted(notes))
             for char in drawn[region.name]:
                 if char in missing:
                     missing.remove(char)

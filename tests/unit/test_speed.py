@@ -144,10 +144,13 @@ def test_a_code_with_runs_speaks_for_itself():
 
 def test_what_is_asked_wrongly_is_refused():
     model = recipe("gpt2_small").model
-    with pytest.raises(ConfigError, match="no published run"):
+    with pytest.raises(ConfigError) as error:
         speed(model, replace(device("h100"), name="cpu"))
-    with pytest.raises(ConfigError, match="at least 1"):
+    assert (error.value.code, error.value.values["device"]) == ("config.no_published_speed", "cpu")
+    with pytest.raises(ConfigError) as error:
         speed(model, device("h100"), 0)
+    assert (error.value.code, error.value.values["got"]) == ("config.below_minimum", 0)
     with pytest.raises(ConfigError) as error:
         speed(model, device("h100"), kind="compield")  # type: ignore[arg-type]
+    assert error.value.code == "config.unknown_choice"
     assert "compiled" in error.value.hint

@@ -1,4 +1,4 @@
-"""What the page about the inside of a network says, without a browser."""
+"""The texts and pictures of the Inside page, without a browser."""
 
 import asyncio
 import math
@@ -13,7 +13,7 @@ from nudge.model.gpt import GPT, init_weights
 from nudge.studio.pages.inside_arithmetic import with_numbers, written
 from nudge.studio.pages.inside_cells import drawn
 from nudge.studio.pages.inside_head import SIDE, square_of
-from nudge.studio.pages.inside_lens import colours
+from nudge.studio.pages.inside_lens import colors
 from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
 from nudge.studio.pages.inside_view import InsideView, told_apart
 from nudge.studio.words import texts
@@ -36,8 +36,8 @@ def test_the_pipeline_leads_to_every_stage_once(rotary: bool) -> None:
 
 
 def test_roles_are_the_librarys() -> None:
-    said = texts("en")
-    assert {kind: said[f"inside.role.{kind}"] for kind in ROLES} == ROLES
+    english = texts("en")
+    assert {kind: english[f"inside.role.{kind}"] for kind in ROLES} == ROLES
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_only_repeated_labels_get_their_position() -> None:
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0])
 def test_letters_can_be_read_on_every_probability(probability: float) -> None:
     """A contrast of 4.5 to 1. Source: WCAG 2.2, success criterion 1.4.3."""
-    background, letters = colours(probability)
+    background, letters = colors(probability)
     below = [int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(",")]
     above = {"#fff": [255, 255, 255], "#000": [0, 0, 0]}[letters]
     lower, higher = sorted((luminance(below), luminance(above)))

@@ -1,10 +1,11 @@
-"""Both languages say the same things."""
+"""Both languages have the same texts, and errors are translated by their codes."""
 
 import re
 import string
 
 import pytest
 
+from nudge import errors
 from nudge.studio.words import LANGUAGES, Words, preferred, texts
 
 
@@ -13,12 +14,35 @@ def fields(text: str) -> set[str]:
 
 
 def test_languages_have_the_same_keys_and_fields() -> None:
-    english = texts("en")
+    english = {key: fields(text) for key, text in texts("en").items()}
     for language in LANGUAGES:
-        assert texts(language).keys() == english.keys()
-        assert {key: fields(text) for key, text in texts(language).items()} == {
-            key: fields(text) for key, text in english.items()
-        }
+        found = {key: fields(text) for key, text in texts(language).items() if not key.startswith("error.")}
+        assert found == english
+
+
+def test_translated_errors_are_errors_with_the_same_values() -> None:
+    for key, text in texts("ko").items():
+        if key.startswith("error."):
+            _, family, name, part = key.split(".")
+            wording = errors.catalog()[family][name]
+            assert part in wording
+            assert fields(text) <= {field for words in wording.values() for field in fields(words)}
+
+
+def test_an_error_is_shown_in_the_language_of_the_page() -> None:
+    error = errors.ConfigError("not_an_index", text="x", n=2)
+    assert Words("ko").failure(error) == (
+        "“x”은(는) 인덱스가 아닙니다",
+        "차원 2개에 숫자 하나씩 씁니다. 예: 3, 17",
+    )
+    assert Words("en").failure(error) == (error.message, error.hint)
+    other = errors.MachineError("busy")
+    assert Words("ko").failure(other) == (other.message, other.hint)
+
+
+def test_whole_numbers_get_their_commas() -> None:
+    assert Words("en")("weights.nearest_note", n=50257) == "cosine of the angle between rows, over all 50,257 tokens"
+    assert Words("en")("play.id", id="50257") == "id 50257"
 
 
 def test_korean_is_korean() -> None:

@@ -1,11 +1,12 @@
-"""The one thread that works with models: newest first among equals, bounded, and not to be killed by a question."""
+"""The worker's thread: the newest of equal questions wins, the queue is bounded, and no question kills it."""
 
 import asyncio
 import threading
 
 import pytest
 
-from nudge.studio.worker import BusyError, SupersededError, Worker
+from nudge.errors import MachineError
+from nudge.studio.worker import SupersededError, Worker
 
 
 def test_answers_and_errors_come_back() -> None:
@@ -42,8 +43,9 @@ def test_a_full_queue_says_so() -> None:
         await asyncio.sleep(0.05)
         waiting += [asyncio.ensure_future(worker.ask(int)) for _ in range(2)]
         await asyncio.sleep(0)
-        with pytest.raises(BusyError, match="too many questions"):
+        with pytest.raises(MachineError) as error:
             await worker.ask(int)
+        assert error.value.code == "machine.busy"
         gate.set()
         assert await asyncio.gather(*waiting) == [True, 0, 0]
 

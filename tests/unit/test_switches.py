@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nudge import config as configs
-from nudge.config import Config, ModelConfig, SampleConfig
+from nudge.config import Config, MachineConfig, ModelConfig, SampleConfig
 from nudge.errors import ConfigError
 from nudge.fast.decoder import PlainReader
 from nudge.infer.streams import TokenStream
@@ -132,8 +132,8 @@ def test_what_is_kept_for_the_backward_pass_is_in_the_forecast(config: ModelConf
         return sum(saved[at].untyped_storage().nbytes() for at in saved.keys() - weights)
 
     def forecast(n_layer: int, batch: int) -> int:
-        model = dataclasses.replace(config, n_layer=n_layer)
-        return sizes.training_memory(model, micro_tokens=24 * batch, dtype=dtype).activations
+        run = Config(model=dataclasses.replace(config, n_layer=n_layer), machine=MachineConfig(dtype=dtype))
+        return sizes.memory_of_run(run, micro_batch=batch).activations
 
     def of_a_layer_and_a_window(count: Callable[[int, int], int]) -> int:
         return count(4, 8) - count(2, 8) - count(4, 4) + count(2, 4)

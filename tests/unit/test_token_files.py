@@ -370,7 +370,7 @@ def test_a_run_learns_from_them_and_goes_on(nanogpt: Path, tmp_path: Path):
     source = files.read_json(tmp_path / "run" / "run.json")["data"]["source"]
     assert source["note"] == "tokens of nanoGPT, read where they lie"
     raw(nanogpt / "train.bin", ending(TEXTS[:40]))
-    with pytest.raises(DataError, match="is not what this run began with"):
+    with pytest.raises(DataError, match="is not the one this run began with"):
         list(resume(tmp_path / "run", steps=6))
 
 

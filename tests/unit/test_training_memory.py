@@ -1,4 +1,4 @@
-"""What nudge says that training needs, part by part, and against what a process takes."""
+"""The memory that training is expected to need, part by part, and against what a process takes."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nudge import recipes
+from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig
 from nudge.fast.fused_update import why_not_fast
 from nudge.model import sizes
 from nudge.model.sizes import TrainingMemory
@@ -16,8 +17,21 @@ SCRIPT = Path(__file__).parents[2] / "bench" / "memory.py"
 TINY, SMALL, XL = (recipes.recipe(name).model for name in ("tiny", "gpt2_small", "gpt2_xl"))
 
 
-def memory(model=SMALL, **settings) -> TrainingMemory:
-    return sizes.training_memory(model, **{"micro_tokens": 4096, "dtype": "bfloat16", **settings})
+def memory(
+    model: ModelConfig = SMALL,
+    *,
+    tokens: int = 4096,
+    passes: int = 2,
+    optimizer: str = "adamw",
+    processes: int = 1,
+    **machine: object,
+) -> TrainingMemory:
+    """`tokens`: of a pass. `machine`: settings of MachineConfig."""
+    train = TrainConfig(
+        optimizer=optimizer, micro_batch=tokens // model.block_size, batch_tokens=passes * processes * tokens
+    )
+    machine = {"dtype": "bfloat16", "update": "eager", **machine}
+    return sizes.memory_of_run(Config(model=model, train=train, machine=MachineConfig(**machine)), processes=processes)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its own peak")
@@ -50,7 +64,7 @@ def test_muon_keeps_one_number_for_a_hidden_matrix() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_shards_divide_what_is_kept_from_update_to_update(dtype: str) -> None:
-    whole, part = memory(XL, dtype=dtype), memory(XL, dtype=dtype, n_shards=8)
+    whole, part = memory(XL, dtype=dtype), memory(XL, dtype=dtype, shard=True, processes=8)
     for name in ("weights", "gradients", "moments"):
         assert getattr(part, name) == getattr(whole, name) // 8
     assert part.activations == whole.activations
@@ -66,12 +80,12 @@ def test_recomputing_keeps_the_input_of_each_block() -> None:
 
 @pytest.mark.parametrize("update", ["fast", "eager"])
 def test_one_pass_needs_less_than_several(update: str) -> None:
-    assert memory(update=update, accumulate=False).total < memory(update=update).total
+    assert memory(update=update, passes=1).total < memory(update=update).total
 
 
 def test_the_peak_is_at_the_step_where_passes_are_short() -> None:
-    at_the_loss = memory(TINY, micro_tokens=4096, optimizer="muon", accumulate=False)
-    at_the_step = memory(TINY, micro_tokens=64, optimizer="muon", accumulate=False)
+    at_the_loss = memory(TINY, optimizer="muon", passes=1)
+    at_the_step = memory(TINY, tokens=64, optimizer="muon", passes=1)
     assert (at_the_loss.gradients, at_the_loss.scratch) == (0, 0)
     assert (at_the_step.activations, at_the_step.logits) == (0, 0)
     assert at_the_step.gradients > 0 < at_the_step.scratch

@@ -1,4 +1,4 @@
-"""The files of weights that the studio looks into: which there are, what is kept of them, and what is not opened."""
+"""The files of weights in the studio: their list, what is cached of them, and what is never opened."""
 
 import dataclasses
 import json
@@ -71,37 +71,42 @@ def test_a_checksum_is_compared_once_for_each_state_of_a_file(files: WeightFiles
     data = bytearray((runs / LAST).read_bytes())
     data[len(data) // 2] ^= 1
     (runs / LAST).write_bytes(data)
-    with pytest.raises(CheckpointError, match="SHA-256 differs"):
+    with pytest.raises(CheckpointError) as error:
         files.check(LAST)
+    assert error.value.code == "checkpoint.wrong_checksum"
     saved(runs / "first", step=5)
     assert files.check(LAST) is not checked
 
 
-def test_a_file_that_goes_away_while_it_is_read_is_told(files: WeightFiles, runs: Path) -> None:
+def test_a_file_that_goes_away_while_it_is_read_is_reported(files: WeightFiles, runs: Path) -> None:
     def vanishing() -> None:
         (runs / LAST).unlink()
         (runs / LAST).read_bytes()
 
-    with pytest.raises(CheckpointError, match=f"{LAST} cannot be read"):
+    with pytest.raises(CheckpointError) as error:
         files._keep(("any",), (LAST,), vanishing)
+    assert error.value.code == "checkpoint.vanished"
+    assert error.value.values["path"] == LAST
 
 
 def test_a_shorter_file_is_not_touched_again(files: WeightFiles, runs: Path) -> None:
     files.open(LAST)
     path = runs / LAST
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match="only a piece"):
+    with pytest.raises(CheckpointError) as error:
         files.histogram(LAST, "wte.weight")
+    assert error.value.code == "checkpoint.not_a_checkpoint"
     name, passed_over = files.newest("first")
     assert name == FIRST
-    assert "only a piece" in passed_over[0]
+    assert path.name in passed_over[0]
 
 
 def test_newest_of_a_folder_without_checkpoints(files: WeightFiles, runs: Path) -> None:
     assert files.newest("foreign") == ("foreign", [])
     (runs / "begun").mkdir()
-    with pytest.raises(CheckpointError, match="no checkpoint yet"):
+    with pytest.raises(CheckpointError) as error:
         files.newest("begun")
+    assert error.value.code == "checkpoint.none_yet"
 
 
 def test_only_what_lies_under_the_runs_folder_is_opened(files: WeightFiles, runs: Path, tmp_path: Path) -> None:
@@ -114,12 +119,14 @@ def test_only_what_lies_under_the_runs_folder_is_opened(files: WeightFiles, runs
     (runs / "foreign" / "model-2.safetensors").symlink_to(tmp_path / "shard.safetensors")
     for name in ("../outside/ckpt.pt", str(target), "first/checkpoints/step_00000009.pt", "linked/ckpt.pt", "foreign"):
         for ask in (files.open, files.check):
-            with pytest.raises(CheckpointError, match="lies outside"):
+            with pytest.raises(CheckpointError) as error:
                 ask(name)
+            assert error.value.code == "checkpoint.outside"
     assert not any(name.startswith("linked") for name in files.elsewhere("first"))
     assert files.newest("first")[0] == LAST
-    with pytest.raises(CheckpointError, match="not there"):
+    with pytest.raises(CheckpointError) as error:
         files.open("first/checkpoints/step_00000001.pt")
+    assert error.value.code == "checkpoint.gone"
 
 
 PARTS = "third/checkpoints/step_00000007.parts"
@@ -154,8 +161,10 @@ def test_a_checkpoint_of_several_files_is_one_file_of_weights(in_parts: Path, fi
     assert (found.step, found.parameters, set(found.stored)) == (7, same.parameters, set(same.stored))
     assert found.n_bytes == sum(path.stat().st_size for path in in_parts.iterdir())
     assert files.difference("second/checkpoints/step_00000007.pt", PARTS).total == 0
-    with pytest.raises(CheckpointError, match="no checkpoint of step 8"):
+    with pytest.raises(CheckpointError) as error:
         files.of_step("third", 8)
+    assert error.value.code == "checkpoint.no_step"
+    assert error.value.values["step"] == 8
 
 
 def test_a_checkpoint_of_several_files_is_read_again_when_it_changes(in_parts: Path, files: WeightFiles) -> None:
@@ -165,11 +174,12 @@ def test_a_checkpoint_of_several_files_is_read_again_when_it_changes(in_parts: P
     data = bytearray(part.read_bytes())
     data[-1] ^= 1
     part.write_bytes(data)
-    with pytest.raises(CheckpointError, match="SHA-256 of shard-00001"):
+    with pytest.raises(CheckpointError, match="shard-00001"):
         files.check(PARTS)
     (in_parts / checkpoints.PARTS).unlink()
-    with pytest.raises(CheckpointError, match="not there"):
+    with pytest.raises(CheckpointError) as error:
         files.open(PARTS)
+    assert error.value.code == "checkpoint.gone"
 
 
 def test_the_model_of_a_checkpoint_of_several_files_opens(in_parts: Path, files: WeightFiles) -> None:
@@ -191,7 +201,7 @@ def test_an_older_model_opens_if_a_part_of_the_newest_is_missing(in_parts: Path,
     assert files.models.open("third").step == 9
     (checkpoints.parts_path(run, 9) / checkpoints.PARTS).unlink()
     assert files.models.open("third").step == 7
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="step_00000009"):
         files.models.open("third", 9)
 
 
@@ -202,18 +212,21 @@ def test_no_part_of_a_checkpoint_leads_out_of_the_runs_folder(
     part.rename(tmp_path / part.name)
     part.symlink_to(tmp_path / part.name)
     for ask in (files.open, files.check):
-        with pytest.raises(CheckpointError, match="lies outside"):
+        with pytest.raises(CheckpointError) as error:
             ask(PARTS)
+        assert error.value.code == "checkpoint.outside"
     for step in (7, None):
-        with pytest.raises(CheckpointError, match="lies outside"):
+        with pytest.raises(CheckpointError) as error:
             files.models.open("third", step)
+        assert error.value.code == "checkpoint.outside"
 
 
 def test_a_link_that_leads_nowhere_hides_no_checkpoint(files: WeightFiles, runs: Path) -> None:
     (runs / "first" / "checkpoints" / "step_00000009.pt").symlink_to("step_00000009.parts")
     assert files.newest("first")[0] == LAST
-    with pytest.raises(CheckpointError, match="no checkpoint of step 9"):
+    with pytest.raises(CheckpointError) as error:
         files.models.open("first", 9)
+    assert error.value.code == "checkpoint.no_step"
 
 
 def test_a_copy_of_the_newest_checkpoint_is_enough(in_parts: Path, files: WeightFiles, runs: Path) -> None:

@@ -1,1 +1,1 @@
-"""Measuring ourselves beside others: by turns, each in a process of its own, and against the machine's limits."""
+"""Benchmarks of nudge beside other programs: by turns, each in its own process, and against the machine's limits."""

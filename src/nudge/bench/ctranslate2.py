@@ -1,4 +1,4 @@
-"""CTranslate2 as a contender that decodes. Source of the names: its converter of GPT-2 (converters/transformers.py)."""
+"""CTranslate2 as a contender in decoding. Source of the names: its GPT-2 converter (converters/transformers.py)."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from nudge.bench.peers import WEIGHTS, Prepared, decoding_figures
 def ctranslate2(
     *, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, ids: list[list[int]], tokens: int
 ) -> Prepared:
-    """Convert the weights and load them. Its tokens are strings: here each is its own number."""
+    """Convert the weights and load them. CTranslate2's tokens are strings, here the ids in digits."""
     import ctranslate2 as ct2
 
     folder = Path(work) / f"ctranslate2-{dtype}"
@@ -73,7 +73,9 @@ def _convert(model: dict[str, Any], weights: Mapping[str, np.ndarray], folder: P
             (layer.ffn.linear_0, "mlp.c_fc"),
             (layer.ffn.linear_1, "mlp.c_proj"),
         ):
-            linear.weight = np.ascontiguousarray(weights[f"blocks.{number}.{name}.weight"].T)  # theirs is [out, in]
+            linear.weight = np.ascontiguousarray(
+                weights[f"blocks.{number}.{name}.weight"].T
+            )  # CTranslate2 stores [out, in]
             linear.bias = weights[f"blocks.{number}.{name}.bias"]
     spec.register_vocabulary([str(token) for token in range(model["vocab_size"])])
     spec.config.unk_token = spec.config.bos_token = "0"

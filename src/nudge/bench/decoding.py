@@ -1,7 +1,7 @@
-"""Contenders that read a prompt and write the likeliest tokens after it, on PyTorch. All have the same weights.
+"""The contenders in decoding that run on PyTorch. Each reads a prompt and writes the likeliest tokens after it.
 
-The functions here run in the contenders' own processes (nudge.bench.worker). Neither ctranslate2.py nor llamacpp.py
-imports PyTorch: its threads and theirs would share a process.
+The functions run in the contenders' own processes (nudge.bench.worker). ctranslate2.py and llamacpp.py import no
+PyTorch, so that its threads do not share a process with theirs.
 """
 
 import re
@@ -27,20 +27,20 @@ Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next tok
 
 
 def random_network(model: ModelConfig, seed: int = 0) -> GPT:
-    """A network whose speed is that of any other of its sizes."""
+    """Return a network with random weights, as fast as a trained one of its sizes."""
     network = GPT(model)
     init_weights(network, seed)
     return network.eval()
 
 
 def save_weights(network: GPT, work: Path) -> None:
-    """Write the weights, in float32 and by our names, for all contenders to read."""
+    """Write the weights for all contenders, in float32 and by our names."""
     state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in network.state_dict().items()}
     safetensors.torch.save_file(state, work / WEIGHTS)
 
 
 def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device: str, **prompt: Any) -> Prepared:
-    """Our decoder."""
+    """Prepare our decoder."""
     torch.set_num_threads(threads)
     with torch.device("meta"):
         network = GPT(ModelConfig(**model))
@@ -58,7 +58,7 @@ def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device:
 
 
 def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
-    """Hugging Face's GPT2LMHeadModel, called token by token with its cache: less work than its `generate`."""
+    """Prepare Hugging Face's GPT2LMHeadModel, called token by token with its cache: less work than `generate`."""
     import transformers as hf
 
     torch.set_num_threads(threads)
@@ -83,14 +83,14 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
 
 
 def _weights(work: str) -> dict[str, Tensor]:
-    """The weights, each in memory of its own: one that is still in use would keep all of the mapped file."""
+    """Load the weights, each into its own memory, since a single one in use would keep the whole mapped file."""
     return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()}
 
 
 def _rounds(
     begin: Callable[[], Read], device: torch.device, *, ids: list[list[int]], tokens: int
 ) -> Callable[[], Mapping[str, Any]]:
-    """Rounds that read the prompt `ids` [B, T] and then write `tokens` more for each sequence."""
+    """Return a round that reads the prompt `ids` [B, T] and then writes `tokens` more for each sequence."""
     prompt = torch.tensor(ids, device=device)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What this machine can do at best: matrix products and reading memory, measured in turns beside the contenders."""
+"""The limits of this machine, matrix products and reading memory, measured in turns beside the contenders."""
 
 import ctypes
 import time
@@ -15,14 +15,14 @@ from nudge.fast.huge_pages import huge_pages
 from nudge.machine.hardware_probe import probe
 
 SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
-LONG_PRODUCT_S = 0.05  # no larger square comes after one that takes so long: it would be no faster, or is emulated
+LONG_PRODUCT_S = 0.05  # a larger square would have no higher rate, or the dtype is emulated
 TRIES = 5
 
 
 def machine(*, threads: int, device: str | None) -> Prepared:
-    """Prepare to measure. One round gives operations per second of both dtypes, and bytes read per second.
+    """Prepare a round that gives operations per second in both dtypes, and bytes read per second.
 
-    A limit is the best of several tries, as it is what nothing can beat.
+    Each is the best of several tries, since nothing may exceed a limit.
     """
     where = torch.device(probe(MachineConfig(device=device, threads=threads)).device)
     products = {dtype: _products(where, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
@@ -36,7 +36,7 @@ def machine(*, threads: int, device: str | None) -> Prepared:
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """Operations per second of the best square product through torch.mm."""
+    """Return a function that gives operations per second of the best square product through torch.mm."""
     generator = torch.Generator(device).manual_seed(0)
     cases = [
         (
@@ -60,7 +60,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
 
 
 def _reader(device: torch.device) -> Callable[[], float]:
-    """Bytes per second of the best reading of a buffer that no cache holds, by all threads."""
+    """Return a function that gives bytes per second of all threads reading a buffer too large for caches."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     n_bytes = max(1, min(1 << 30, free // 4) >> 21) << 21  # whole pages
     if device.type == "cpu":
@@ -75,12 +75,12 @@ def _reader(device: torch.device) -> Callable[[], float]:
             read.argtypes = (ctypes.c_void_p, ctypes.c_int64)
             ways.append(lambda: read(buffer.data_ptr(), n_bytes))
         except native_loader.UnavailableError:
-            pass  # PyTorch's own sum must do
+            pass  # PyTorch's sum remains
     return lambda: n_bytes / min(_seconds(way, device) for way in ways)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The fastest of a few."""
+    """Return the seconds of the fastest of several tries."""
     times = []
     for _ in range(TRIES):
         synchronize(device)
@@ -92,6 +92,6 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given; a CPU has."""
+    """Wait until a GPU has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

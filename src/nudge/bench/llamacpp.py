@@ -1,4 +1,4 @@
-"""llama.cpp as a contender that decodes, through llama-cpp-python's bindings of its own functions."""
+"""llama.cpp as a contender in decoding, through llama-cpp-python's bindings of its C functions."""
 
 import multiprocessing
 import time
@@ -14,7 +14,7 @@ from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.config import ModelConfig
 from nudge.errors import FormatError
 
-TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the suite's types, in a GGUF file
+TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the suite's dtypes: in a GGUF file
 
 
 def llamacpp(
@@ -59,21 +59,21 @@ class _Context:
         lib.llama_backend_init()
         model = lib.llama_model_load_from_file(str(path).encode(), lib.llama_model_default_params())
         if not model:
-            raise NotHereError("llama.cpp cannot load the network: its standard error says why")
+            raise NotHereError("llama.cpp cannot load the network: its standard error has the reason")
         self.n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
         params = lib.llama_context_default_params()
-        params.n_ctx, params.n_seq_max = n_ctx + 256 * n_seq, n_seq  # it rounds the share of a sequence
+        params.n_ctx, params.n_seq_max = n_ctx + 256 * n_seq, n_seq  # llama.cpp rounds each sequence's share up
         params.n_threads = params.n_threads_batch = threads
         self.context = lib.llama_init_from_model(model, params)
         self.n_batch = lib.llama_n_batch(self.context)
         self.batch = lib.llama_batch_init(self.n_batch, 0, 1)
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Clear the cache."""
         self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
 
     def read(self, ids: npt.NDArray[np.int64], *, at: int) -> npt.NDArray[np.int64]:
-        """Read ids [B, T], the first at position `at`; the likeliest next token of each sequence, [B]."""
+        """Read ids [B, T] from position `at` on; return the likeliest next token of each sequence, [B]."""
         n_tokens = ids.shape[1]
         rows = [(int(ids[b, t]), at + t, b, t == n_tokens - 1) for b in range(len(ids)) for t in range(n_tokens)]
         likeliest = np.zeros(len(ids), dtype=np.int64)

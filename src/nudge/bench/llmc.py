@@ -1,8 +1,8 @@
-"""llm.c's train_gpt2, the C program, as a contender.
+"""llm.c's C program train_gpt2 as a contender in training.
 
-It is built from a checkout by its own Makefile in a temporary copy, with the batch and the context written into its
-source (they are constants there), and trains a checkpoint of the sizes that were asked for, which is written in its
-format. It runs freely: between its turns it is stopped (SIGSTOP), and the update that was interrupted is not counted.
+Its own Makefile builds it in a temporary copy of a checkout, with batch and context, which are constants, set in the
+source. It trains a checkpoint of the wanted sizes that we write in its format. Between its turns it is stopped
+(SIGSTOP), and the interrupted update does not count.
 Source of the formats: llm.c's train_gpt2.c, train_gpt2.py and llmc/dataloader.h.
 """
 
@@ -26,11 +26,11 @@ from nudge.model.gpt import GPT, init_weights
 
 _TOOK = re.compile(r"step (\d+): train loss (\S+) \(took ([\d.]+) ms\)")
 _LAST_STEP = 18  # before update 20 it writes a sample, which takes 63 forward passes
-_MOST_STEPS = 8  # of a round
+_MOST_STEPS = 8  # per round
 
 
 def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, folder: str, work: str) -> Prepared:
-    """Build, write what it reads, and start it. Raises: NotHereError."""
+    """Build the program, write its input files and start it. Raises: NotHereError."""
     model = from_dict(config).model
     home = Path(work) / "llm.c"
     build(Path(folder), home, batch=batch, context=model.block_size)
@@ -60,7 +60,7 @@ def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, fol
 
 
 def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
-    """Make train_gpt2 in `home` for this batch and context. Raises: NotHereError."""
+    """Build train_gpt2 in `home` for this batch and context. Raises: NotHereError."""
     if not (folder / "train_gpt2.c").is_file():
         raise NotHereError(f"no train_gpt2.c in {folder}: give --llmc the folder of an llm.c checkout")
     shutil.copytree(folder / "llmc", home / "llmc")
@@ -82,7 +82,7 @@ def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
 
 
 def write_tokens(path: Path, vocab_size: int, n_tokens: int) -> None:
-    """Random tokens in llm.c's format: 256 int32, then uint16. Raises: NotHereError for a vocabulary beyond that."""
+    """Write random tokens in llm.c's format: 256 int32, then uint16. Raises: NotHereError if ids need more bits."""
     if vocab_size > 1 << 16:
         raise NotHereError(f"llm.c's files hold tokens up to 65,535, this vocabulary has {vocab_size:,}")
     header = np.zeros(256, dtype=np.int32)
@@ -92,7 +92,7 @@ def write_tokens(path: Path, vocab_size: int, n_tokens: int) -> None:
 
 
 class Program:
-    """train_gpt2 at work in a pseudo-terminal, so that each line comes when it is written."""
+    """A running train_gpt2, in a pseudo-terminal so that its lines come unbuffered."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -105,30 +105,30 @@ class Program:
         self.process = subprocess.Popen(["./train_gpt2"], cwd=self.home, stdout=terminal, stderr=terminal)
         os.close(terminal)
         self._lines = os.fdopen(screen, encoding="utf-8", errors="replace")
-        self._next_update()  # the first also allocates
+        self._next_update()  # the first also allocates memory
         self.process.send_signal(signal.SIGSTOP)
 
     def updates(self, count: int) -> list[float]:
-        """Milliseconds of each of the next updates, as the program measures them itself."""
+        """Return the milliseconds of each of the next updates, as the program measures them."""
         if self.step + 1 + count > _LAST_STEP:
             self.process.kill()
             self.process.wait()
             self._lines.close()
             self._start()
         self.process.send_signal(signal.SIGCONT)
-        self._next_update()  # the one that was stopped
+        self._next_update()  # the interrupted one
         took = [self._next_update() for _ in range(count)]
         self.process.send_signal(signal.SIGSTOP)
         return took
 
     def _next_update(self) -> float:
-        said = ""
+        printed = ""
         try:
             for line in self._lines:
                 if found := _TOOK.match(line):
                     self.step = int(found[1])
                     return float(found[3])
-                said = line.strip() or said
-        except OSError:  # how Linux says that the other end of a pseudo-terminal was closed
+                printed = line.strip() or printed
+        except OSError:  # on Linux: the other end of the pseudo-terminal was closed
             pass
-        raise RuntimeError(f"train_gpt2 ended: {said}")
+        raise RuntimeError(f"train_gpt2 ended: {printed}")

@@ -1,4 +1,4 @@
-"""What of nudge is measured: the same functions that its commands call, each behind one small face."""
+"""The parts of nudge that are measured: the functions that its commands call, each behind a small interface."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nudge.config import Config
+from nudge.config import Config, ResolvedConfig
 from nudge.data.encoding import Group, group_documents
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
@@ -21,22 +21,22 @@ from nudge.train.resolve import resolve_machine
 from nudge.train.update import make_update
 
 
-def fitted(config: Config) -> Config:
-    """The config as `nudge train` fixes it on this machine: device, dtype, threads, update and sequences per pass."""
+def fitted(config: Config) -> ResolvedConfig:
+    """Return the config as `nudge train` resolves it here: device, dtype, threads, update and sequences per pass."""
     return resolve_machine(config, probe(config.machine, config.model))
 
 
-def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
-    """One full update of a fresh network from tokens, targets [B, T] on its device: forward, backward, clip, optimizer.
+def training_update(config: ResolvedConfig) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a full update of a new network by tokens, targets [B, T]: forward, backward, clip, optimizer.
 
-    `config` is fitted. The update returns its loss, on the device.
+    `config` is fitted. Tensors and the returned loss are on its device.
     """
     network = GPT(config.model)
     init_weights(network, config.seed)
-    update = make_update(network.to(config.machine.device or "cpu"), config)
+    update = make_update(network.to(config.machine.device), config)
 
     def once(tokens: Tensor, targets: Tensor) -> Tensor:
-        size = config.train.micro_batch or len(tokens)
+        size = config.train.micro_batch
         passes = range(0, len(tokens), size)
         losses = [
             update.forward_backward(tokens[at : at + size], targets[at : at + size], size / len(tokens))
@@ -50,9 +50,9 @@ def training_update(config: Config) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:
-    """A way to begin a new context: what it returns reads ids [B, T] and gives the logits [B, V] of the next token.
+    """Return a function that begins a new context and returns a reader: ids [B, T] -> logits [B, V] of the next token.
 
-    Raises: NotImplementedError for what cannot be had here; the text says why.
+    Raises: NotImplementedError, with the reason, if this decoder cannot run here.
     """
     weights, note = take_over(network, dtype)
     if weights is None and (batch > 1 or dtype == "int8"):
@@ -77,7 +77,7 @@ def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[],
 
 
 def encoder(tokenizer: Tokenizer, threads: int) -> Callable[[Sequence[str]], Iterable[npt.NDArray[np.uint32]]]:
-    """Text to ids as `nudge data prepare` does it; each document begins with the end-of-text token."""
+    """Return the encoder of `nudge data prepare`; each document begins with the end-of-text token."""
     pool, of_thread = ThreadPoolExecutor(threads), threading.local()
 
     def encode_group(group: Group) -> npt.NDArray[np.uint32]:

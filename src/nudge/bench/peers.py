@@ -1,4 +1,4 @@
-"""What the contenders of a kind share, whatever library they are. No torch: some of them bring threads of their own."""
+"""Parts that contenders share. No torch, because some of them bring threads of their own."""
 
 import contextlib
 import re
@@ -9,21 +9,21 @@ from typing import Any
 
 import psutil
 
-Figures = Mapping[str, Any]  # what one round brings: numbers, and perhaps "output", which can be compared
-Prepared = tuple[str, Callable[[], Figures]]  # the version that is measured, and one round of it
+Figures = Mapping[str, Any]  # of one round: numbers, and perhaps "output", which can be compared
+Prepared = tuple[str, Callable[[], Figures]]  # the version, and a function that runs one round
 
 
 class NotHereError(Exception):
-    """This contender cannot run here; the text says why, in words for a person."""
+    """This contender cannot run here; the message gives the user the reason."""
 
 
-WEIGHTS = "weights.safetensors"  # in the folder of work: float32, by our names
+WEIGHTS = "weights.safetensors"  # in the work folder: float32, by our names
 
 
 def decoding_figures(
     batch: int, tokens: int, *, prefill_s: float, decode_s: float, output: list[int]
 ) -> dict[str, Any]:
-    """What a round of decoding says. `output`: the tokens of the first sequence."""
+    """Return the figures of a round of decoding. `output`: the tokens of the first sequence."""
     return {
         "prefill_ms": 1000 * prefill_s,
         "ms_per_token": 1000 * decode_s / tokens / batch,
@@ -33,19 +33,19 @@ def decoding_figures(
 
 
 def peak_bytes(pid: int | str = "self") -> int:
-    """The most memory a process had resident, in bytes."""
+    """Return the peak of the resident memory of a process, in bytes."""
     with contextlib.suppress(OSError):
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.M)
         if found:
             return 1024 * int(found[1])
     memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))  # Windows keeps the peak; elsewhere what it is now must do
+    return int(getattr(memory, "peak_wset", memory.rss))  # Windows keeps the peak; elsewhere use the current size
 
 
 def checkout(name: str, folder: str) -> str:
-    """A local checkout by its commit, if it has one."""
+    """Return the name of a checkout, with its commit if it has one."""
     try:
-        asked = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
-        return f"{name} {subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()}"
+        command = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
+        return f"{name} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"
     except (OSError, subprocess.CalledProcessError):
         return name

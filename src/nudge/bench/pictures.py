@@ -1,4 +1,4 @@
-"""A benchmark as a picture: a bar for each contender, ours in colour, with the spread and the share of the limit."""
+"""A benchmark as a picture: a bar per contender, ours in color, with its spread and its share of the limit."""
 
 import importlib.util
 import itertools
@@ -13,15 +13,13 @@ KINDS = (".png", ".svg")
 
 
 def check(path: Path) -> None:
-    """Raises: ConfigError for another kind of file, or no such folder; MachineError without matplotlib."""
+    """Raise ConfigError for another format or a missing folder, MachineError without matplotlib."""
     if path.suffix not in KINDS:
-        raise ConfigError(f"--plot writes {' or '.join(KINDS)}, got {path.name}", f"--plot {path.stem or 'bench'}.svg")
+        raise ConfigError("plot_format", name=path.name, example=f"{path.stem or 'bench'}.svg")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"no folder {path.absolute().parent} for --plot", "make it first")
+        raise ConfigError("plot_folder", folder=path.absolute().parent)
     if importlib.util.find_spec("matplotlib") is None:
-        raise MachineError(
-            "--plot needs matplotlib, which is not installed", 'pip install matplotlib, or "nudge-lm[bench]"'
-        )
+        raise MachineError("no_matplotlib")
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
@@ -54,7 +52,7 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
 
 
 def _rows(measured: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Where each bar lies, with a gap before each new group."""
+    """Return the position of each bar, with a gap before each new group."""
     gaps = [0.0, *(0.4 * (a["group"] != b["group"]) for a, b in itertools.pairwise(measured))]
     return [row + gap for row, gap in enumerate(itertools.accumulate(gaps))]
 
@@ -64,16 +62,16 @@ def _bars(
 ) -> None:
     figures = [contender["figures"][measure["key"]] for contender in measured]
     medians = [figure["median"] for figure in figures]
-    end = 1.45 * max(medians)  # a single slow round must not squeeze all bars: its line goes on beyond the picture
+    end = 1.45 * max(medians)  # one slow round must not squeeze all bars: its line leaves the picture
     axis.barh(rows, medians, color=[OURS if contender["ours"] else PEERS for contender in measured], height=0.7)
     below = [figure["median"] - figure["low"] for figure in figures]
     above = [min(figure["high"], 2 * end) - figure["median"] for figure in figures]
     axis.errorbar(medians, rows, xerr=(below, above), fmt="none", ecolor=INK, elinewidth=1, capsize=2)
     shares = [contender.get("share_of_limit") if share_of else None for contender in measured]
     for row, figure, share in zip(rows, figures, shares, strict=True):
-        words = f"{figure['median']:,.{measure['digits']}f}" + (f" ({share:.0%})" if share is not None else "")
+        label = f"{figure['median']:,.{measure['digits']}f}" + (f" ({share:.0%})" if share is not None else "")
         at = min(figure["high"], 0.76 * end) + 0.012 * end
-        axis.text(at, row, words, va="center", fontsize=8.5, bbox={"color": "white", "pad": 1}, zorder=3)
+        axis.text(at, row, label, va="center", fontsize=8.5, bbox={"color": "white", "pad": 1}, zorder=3)
     axis.set_xlim(0, end)
     better = "more is better" if measure["more_is_better"] else "less is better"
     brackets = f"; in brackets the share {share_of}" if any(shares) else ""

@@ -1,4 +1,4 @@
-"""What a benchmark found, as plain values: for JSON, for the tables of the command line, and for the picture."""
+"""The results of a benchmark as plain values: for JSON, for the tables of the command line, and for the picture."""
 
 import datetime
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from nudge.bench.suites import Measure, Suite
 
 @dataclass(slots=True)
 class Found:
-    """What one contender showed, round by round."""
+    """The results of one contender, round by round."""
 
     contender: Contender
     version: str = ""
@@ -22,24 +22,24 @@ class Found:
     rounds: list[Measured] = field(default_factory=list)
 
     def figures(self, key: str) -> dict[int, float]:
-        """One figure by round."""
+        """Return one figure by round."""
         return {one.number: one.figures[key] for one in self.rounds}
 
 
 @dataclass(slots=True)
 class Report:
-    """A suite and what was found; `add` each event as it comes."""
+    """A suite and its results; `add` each event as it comes."""
 
     suite: Suite
     machine: Contender
     found: dict[str, Found] = field(init=False)
 
     def __post_init__(self) -> None:
-        everybody = (self.machine, *self.suite.contenders)
-        self.found = {contender.name: Found(contender) for contender in everybody}
+        contenders = (self.machine, *self.suite.contenders)
+        self.found = {contender.name: Found(contender) for contender in contenders}
 
     def add(self, event: Event) -> None:
-        """Take note of it."""
+        """Record an event."""
         found = self.found[event.contender.name]
         match event:
             case Prepared():
@@ -51,16 +51,16 @@ class Report:
                 found.peak_bytes = max(found.peak_bytes, event.peak_bytes)
 
     def limits(self) -> dict[str, float]:
-        """The best that this machine did in any turn: what nothing can beat."""
+        """Return the best of all turns of this machine, which no contender can exceed."""
         rounds = self.found[self.machine.name].rounds
         return {key: max(one.figures[key] for one in rounds) for key in (rounds[0].figures if rounds else ())}
 
     def measured(self) -> list[Found]:
-        """The contenders that were measured to the end."""
+        """Return the contenders that were measured to the end."""
         return [found for c in self.suite.contenders if (found := self.found[c.name]).rounds and not found.absent]
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """How many times as fast ours is: each of ours beside each peer of its group, then the best beside the best."""
+        """Return how many times as fast ours is: each of ours with each peer of its group, then best with best."""
         return [
             comparison
             for measure in self.suite.measures
@@ -82,7 +82,7 @@ class Report:
         return pairs
 
     def as_dict(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything, as JSON values. `about`: the machine and the versions."""
+        """Return everything as JSON values. `about`: the machine and the versions."""
         limits = self.limits()
         return {
             "benchmark": self.suite.name,
@@ -127,7 +127,7 @@ class Report:
 
 
 def _agreement(reference: Found, found: Found) -> float | None:
-    """The share of the first measured contender's output that this one's begins with; None if there is none."""
+    """Return the share of the reference's output with which this one's begins, or None if they cannot be compared."""
     expected, got = reference.rounds[0].output, found.rounds[0].output
     if isinstance(expected, str):
         return float(got == expected)
@@ -149,16 +149,17 @@ def _figure(found: Found, key: str) -> dict[str, Any]:
 
 
 def _compared(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | None:
-    """Only rounds count in which both were measured. Missing the target ends ours, and favours a peer: it then counts
-    with less time than it needs.
+    """Compare the rounds in which both were measured, if there are any.
+
+    A peer that misses the target counts with less time than it needs; if ours does, there is no comparison.
     """
     if any(one.figures.get("reached") == 0 for one in ours.rounds):
         return None
-    mine, theirs = ours.figures(measure.key), peer.figures(measure.key)
-    both = sorted(mine.keys() & theirs.keys())
+    own, other = ours.figures(measure.key), peer.figures(measure.key)
+    both = sorted(own.keys() & other.keys())
     if not both:
         return None
-    found = samples.ratio([measure.speed(mine[n]) for n in both], [measure.speed(theirs[n]) for n in both])
+    found = samples.ratio([measure.speed(own[n]) for n in both], [measure.speed(other[n]) for n in both])
     return {
         "measure": measure.key,
         "ours": ours.contender.name,

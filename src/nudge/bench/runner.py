@@ -1,7 +1,7 @@
-"""Contenders take turns: round by round each is measured once, in its own process, while all others wait.
+"""Benchmarks by turns: in each round each contender is measured once, in its own process, while the others wait.
 
-Measured one after the other, two programs meet two machines: other programs come and go, and clocks are throttled. By
-turns, what slows the machine slows everybody, and the figures of one round can be compared.
+Two programs measured one after the other meet different conditions: other programs start and end, clocks are throttled.
+By turns all of them are slowed alike, so the figures of a round can be compared.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-# A thread of the one before may still spin while it waits for work: libgomp's some milliseconds, libiomp's 200.
+# The previous contender's threads may still spin: those of libgomp for some milliseconds, those of libiomp for 200.
 SETTLE_S = 0.3
 
 
@@ -26,9 +26,9 @@ SETTLE_S = 0.3
 class Contender:
     """One program in one setting. `prepare` is the `module:function` that its process calls with `options`.
 
-    `needs`: the package it comes from (to import, to install); None: it is here. `absent`: why it does not take part,
-    if that is known already. `group`: those of one group are compared. `limit`: which limit of the machine holds it
-    back, and how much of that one token takes.
+    `needs`: the package to import and the one to install, if any. `absent`: why it does not take part, if that is known
+    beforehand. `group`: contenders of one group are compared. `limit`: the machine's limit that applies, and how much
+    of it one token takes.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A contender stands ready."""
+    """A contender is ready."""
 
     contender: Contender
     version: str
@@ -51,31 +51,31 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured in one turn. `peak_bytes`: the most resident memory since it was ready."""
+    """The figures of one turn. `peak_bytes`: the peak of resident memory since the contender was ready."""
 
     contender: Contender
     number: int  # of the round, from 0
     figures: dict[str, float]
     peak_bytes: int
-    output: Any = None  # what came out, where that can be compared
+    output: Any = None  # if it can be compared
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A contender that does not take part (any more), and why."""
+    """A contender that does not take part or dropped out, and why."""
 
     contender: Contender
     why: str
-    began: bool = False  # it was prepared, and failed later
+    began: bool = False  # it failed after it was ready
 
 
 Event = Prepared | Measured | Absent
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) -> Iterator[Event]:
-    """Prepare all contenders, let each play once unmeasured, then `rounds` times by turns.
+    """Prepare all contenders, run each once unmeasured, then measure `rounds` rounds by turns.
 
-    Stopping the iteration ends their processes.
+    Closing the iterator ends their processes.
     """
     with ExitStack() as stack:
         ready: list[tuple[Contender, _Process]] = []
@@ -106,7 +106,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) ->
 
 
 def _absence(contender: Contender, largest: int) -> str | None:
-    """Why a contender cannot even begin; None if it can. They all stay in memory, which must not run out."""
+    """Return why a contender cannot begin, or None. All of them stay in memory, which must not run out."""
     if contender.absent:
         return contender.absent
     if contender.needs and importlib.util.find_spec(contender.needs[0]) is None:
@@ -139,7 +139,7 @@ class _Process:
         return self
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send one line and wait for the answer; a process that ends instead answers {"failed": ...}."""
+        """Send a request and return the answer, or {"failed": ...} if the process ended."""
         try:
             self._requests.write(json.dumps(request) + "\n")
             self._requests.flush()
@@ -151,8 +151,8 @@ class _Process:
             return answer
         code = self._process.wait()
         self._log.seek(0)
-        said = [text.strip() for text in self._log.read().splitlines() if text.strip()]
-        return {"failed": f"its process ended with {code}" + (f": {said[-1]}" if said else "")}
+        lines = [text.strip() for text in self._log.read().splitlines() if text.strip()]
+        return {"failed": f"its process ended with {code}" + (f": {lines[-1]}" if lines else "")}
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -166,7 +166,7 @@ class _Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """The same for all: so many threads, short spins (docs/decisions/0003-short-spins.md), no network."""
+    """Return the same environment for all: threads, short spins (docs/decisions/0003-short-spins.md), no network."""
     return {
         "GOMP_SPINCOUNT": "1000",
         **os.environ,

@@ -1,4 +1,4 @@
-"""What a handful of timings says: the middle, the spread, and how sure a ratio is."""
+"""Statistics of a few timings: the median, the spread, and the interval of a ratio."""
 
 import random
 from collections.abc import Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from statistics import median
 
 RESAMPLES = 10_000
-FEW = 5  # rounds; with fewer, resampling cannot say more than from where to where the ratios went
+FEW = 5  # rounds; with fewer, resampling says no more than the range of the ratios
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle of some figures, and the lowest and highest."""
+    """The median, the lowest and the highest of some figures."""
 
     median: float
     low: float
@@ -20,7 +20,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as fast, and the interval that holds it with 95%; of few rounds, all that was seen."""
+    """How many times as fast, and the 95% interval, or the range if there are few rounds."""
 
     ratio: float
     low: float
@@ -28,20 +28,20 @@ class Ratio:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The median of at least one figure, with the lowest and the highest."""
+    """Return the spread of at least one figure."""
     return Spread(median(values), min(values), max(values))
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-    """The median of `ours[i] / theirs[i]`, with the 95% interval of the bootstrap over the rounds (of few, the range).
+def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Return the median of `ours[i] / others[i]`, with its 95% interval by the bootstrap over the rounds.
 
-    The figures of a round were measured one right after the other, so what slows the machine down for a while slows
-    both and falls out of their ratio. Both are "more is better". Source: Efron & Tibshirani 1993, percentile interval.
+    Both are "more is better". The figures of a round were measured right after each other, so a slowdown of the machine
+    affects both and cancels in their ratio. Source: Efron & Tibshirani 1993, percentile interval.
     """
-    assert len(ours) == len(theirs) > 0, "figures come in pairs, one of each for every round"
-    pairs = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    assert len(ours) == len(others) > 0, "there is one of each per round"
+    pairs = [own / other for own, other in zip(ours, others, strict=True)]
     if len(pairs) < FEW:
         return Ratio(median(pairs), min(pairs), max(pairs))
-    rng = random.Random(0)  # the same figures give the same interval
+    rng = random.Random(0)  # so that the same figures give the same interval
     medians = sorted(median(rng.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
     return Ratio(median(pairs), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1])

@@ -1,4 +1,4 @@
-"""Who competes in what: the contenders of each benchmark, what is measured, and what limits it. Imports no torch."""
+"""The benchmarks: their contenders, what is measured, and which limit of the machine applies. Imports no torch."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,8 @@ from nudge.config import Config, ModelConfig, TrainConfig
 from nudge.errors import ConfigError, nearest
 from nudge.model import sizes
 
-DTYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a weight
-UPDATE_TOKENS = 4096  # of an update, unless told otherwise
+DTYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes per weight
+UPDATE_TOKENS = 4096  # per update, unless --batch is given
 NANOGPT_ABSENT = "not given: --nanogpt DIR, a checkout of nanoGPT"
 LLMC_ABSENT = "not given: --llmc DIR, a checkout of llm.c"
 
@@ -25,13 +25,13 @@ NANOGPT_TRAIN = TrainConfig(
 
 
 def shape(model: ModelConfig, *more: str) -> dict[str, int]:
-    """The sizes of a network by the names that nanoGPT and we share, without the vocabulary's."""
+    """Return the sizes of a network, but the vocabulary's, by the names that nanoGPT and we share."""
     return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", *more)}
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure that every round brings."""
+    """One figure of each round."""
 
     key: str
     label: str
@@ -42,7 +42,7 @@ class Measure:
         return self.key.endswith("_per_s")
 
     def speed(self, value: float) -> float:
-        """The figure as something of which more is better; per second, where it is a time."""
+        """Return the figure, or its inverse per second if it is a time, so that more is better."""
         return value if self.more_is_better else (1000 if self.key.startswith(("ms_", "prefill_ms")) else 1) / value
 
 
@@ -55,7 +55,7 @@ SECONDS = Measure("seconds", "seconds of updates", 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """One benchmark: its contenders, and what is measured (the first measure is the one that the limit belongs to)."""
+    """One benchmark: its contenders and measures. The limit belongs to the first measure."""
 
     name: str
     title: str
@@ -63,24 +63,24 @@ class Suite:
     contenders: tuple[Contender, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     limit_label: str = ""
-    also: tuple[Measure, ...] = ()  # shown beside, not compared
+    also: tuple[Measure, ...] = ()  # shown, not compared
 
     def only(self, peers: Sequence[str]) -> "Suite":
-        """Ours and the named peers alone. Raises: ConfigError for a name that is none of theirs."""
+        """Return the suite with only ours and the named peers. Raises: ConfigError for an unknown name."""
         names = [contender.name for contender in self.contenders if not contender.ours]
         for peer in peers:
             if not any(_matches(peer, name) for name in names):
-                raise ConfigError(f"no peer '{peer}' in nudge bench {self.name}", nearest(peer, names))
+                raise ConfigError("unknown_peer", peer=peer, benchmark=self.name, closest=nearest(peer, names))
         kept = [c for c in self.contenders if c.ours or not peers or any(_matches(peer, c.name) for peer in peers)]
         return replace(self, contenders=tuple(kept))
 
 
-def _matches(asked: str, name: str) -> bool:
-    return name == asked or name.startswith(f"{asked} ")
+def _matches(peer: str, name: str) -> bool:
+    return name == peer or name.startswith(f"{peer} ")
 
 
 def machine(*, threads: int, device: str | None) -> Contender:
-    """Not a contender but what all are held against; it takes its turn like them."""
+    """Return the measurement of the machine's limits, which takes its turn like a contender."""
     return Contender(
         name="this machine", prepare="nudge.bench.limits:machine", options={"threads": threads, "device": device}
     )
@@ -99,9 +99,9 @@ def training(
     work: Path,
     cuda: bool,
 ) -> Suite:
-    """Full updates of a recipe's network by AdamW. `context` is the network's block_size, too.
+    """Return the suite of full updates of a recipe's network by AdamW, with `context` as its block_size.
 
-    Raises: ConfigError for sizes that do not go together.
+    Raises: ConfigError for sizes that do not fit each other.
     """
     T = context or config.model.block_size
     B = batch or max(1, min(config.train.batch_tokens, UPDATE_TOKENS) // T)
@@ -140,19 +140,19 @@ def training(
 
 
 def _own_updates(config: Config, shared: Mapping[str, Any], updates: Sequence[str]) -> Iterator[Contender]:
-    """Ours on the path that the probe chooses, or on each of those that were asked for."""
+    """Yield ours with the update that the probe chooses, or with each of `updates`."""
     for update in updates or ("",):
-        asked = configs.override(config, {"machine": {"update": update}}) if update else config
+        chosen = configs.override(config, {"machine": {"update": update}}) if update else config
         yield Contender(
             name=f"nudge {update}".strip(),
             prepare="nudge.bench.training:own",
-            options={**shared, "config": configs.to_dict(asked)},
+            options={**shared, "config": configs.to_dict(chosen)},
             ours=True,
         )
 
 
 def _training_peers(nanogpt: Path | None, llmc: Path | None, work: Path) -> dict[str, dict[str, Any]]:
-    """Who else trains, by name: what differs between them."""
+    """Return the peers in training by name: the settings in which they differ."""
     in_nanogpt = {"prepare": "nudge.bench.training:nanogpt", "absent": "" if nanogpt else NANOGPT_ABSENT}
     in_hf = {"prepare": "nudge.bench.training:transformers", "needs": ("transformers", "transformers")}
     low = {"folder": str(nanogpt), "dtype": "bfloat16", "fused": True}
@@ -185,11 +185,14 @@ def decoding(
     device: str,
     work: Path,
 ) -> Suite:
-    """Writing the likeliest tokens after a prompt, with the weights in `work`. Raises: ConfigError."""
+    """Return the suite of writing the likeliest tokens after a prompt, with the weights in `work`.
+
+    Raises: ConfigError if they do not fit the context.
+    """
     if prompt + tokens > model.block_size:
+        half, quarter = max(1, model.block_size // 2), max(1, model.block_size // 4)
         raise ConfigError(
-            f"{prompt} + {tokens} tokens do not fit the context of {model.block_size:,}",
-            f"take fewer: --prompt {max(1, model.block_size // 2)} --tokens {max(1, model.block_size // 4)}",
+            "bench_context", prompt=prompt, tokens=tokens, context=model.block_size, half=half, quarter=quarter
         )
     ids = [[(7 * b + 31 * t + 1) % model.vocab_size for t in range(prompt)] for b in range(batch)]
     contenders = []
@@ -228,19 +231,19 @@ def decoding(
 
 
 def _decoding_rivals(dtype: str, device: str) -> Iterator[tuple[str, str, tuple[str, str] | None]]:
-    """Who writes in that precision: the name, the function that prepares it, and the package it needs."""
+    """Yield the contenders in that dtype: the name, the function that prepares it, and the package it needs."""
     yield f"nudge {dtype}", "decoding:own", None
     if dtype != "int8":
         yield f"transformers {dtype}", "decoding:transformers", ("transformers", "transformers")
     if dtype != "bfloat16" or device != "cpu":
-        yield f"ctranslate2 {dtype}", "ct2:ctranslate2", ("ctranslate2", "ctranslate2")
+        yield f"ctranslate2 {dtype}", "ctranslate2:ctranslate2", ("ctranslate2", "ctranslate2")
     if device == "cpu":
         kind = "Q8_0" if dtype == "int8" else dtype
         yield f"llama.cpp {kind}", "llamacpp:llamacpp", ("llama_cpp", "llama-cpp-python gguf")
 
 
 def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n_bytes: int) -> Suite:
-    """Text to GPT-2's ids, on so many cores each."""
+    """Return the suite of encoding text to GPT-2's ids, on each number of cores."""
     contenders = []
     for n in cores:
         options = {"paths": list(paths), "field": field_name, "threads": n}
@@ -271,7 +274,7 @@ def time_to_loss(
     tuned_steps: int,
     work: Path,
 ) -> Suite:
-    """Updates until the loss on all of the validation text is at most `target`."""
+    """Return the suite of updates until the loss on all of the validation text is at most `target`."""
     shared = {"text": str(text), "target": target, "every": every, "threads": threads}
     own = {**shared, "config": configs.to_dict(config), "work": str(work)}
     contenders = [

@@ -1,7 +1,7 @@
-"""Contenders that learn the characters of a text until the loss on all of its validation part is low enough.
+"""The contenders that learn the characters of a text until the loss on its validation part is low enough.
 
-Only the updates are timed, evaluations are not. The text's last tenth is for validation; every `every` updates each
-contender is measured on all of it, in windows of its own context. A round is one run, with a seed of its own.
+Only the updates are timed, not the evaluations. The last tenth of the text is for validation; after every `every`
+updates a contender is evaluated on all of it, in windows of its own context. A round is one run, with its own seed.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ EVALUATE_AT_ONCE = 256  # windows
 
 
 def own(*, config: dict[str, Any], text: str, target: float, every: int, threads: int, work: str) -> Prepared:
-    """A run of `nudge train`, as a person would start it."""
+    """Prepare a run of `nudge train` as a user would start it."""
     torch.set_num_threads(threads)
     asked = from_dict(config)
     settings = {
@@ -65,7 +65,7 @@ def _started(config: Config, folder: Path) -> Generator[Event, None, None]:
 
 
 def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, lr: float, steps: int) -> Prepared:
-    """nanoGPT's recipe for a CPU: its model, optimizer and schedule, float32 and not compiled, as its README says."""
+    """Prepare nanoGPT's recipe for a CPU: its model, optimizer, schedule, float32, not compiled, as in its README."""
     torch.set_num_threads(threads)
     train, val, n_chars = characters(Path(text), val_share=Config().data.val_share)
     config = dataclasses.replace(NANOGPT_TRAIN, lr=lr, steps=steps)
@@ -76,7 +76,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
         torch.manual_seed(seed)
         model = module.GPT(module.GPTConfig(**sizes, bias=False, dropout=0.0))
         optimizer = nanogpt_optimizer(model, config, "cpu")
-        model(*_batch(train))[1].backward()  # what is done for the first time is not timed
+        model(*_batch(train))[1].backward()  # first-time work is not timed
         optimizer.zero_grad(set_to_none=True)
         update = plain_update(lambda x, y: model(x, y)[1], model, optimizer, config, torch.device("cpu"), "float32")
         seconds = 0.0
@@ -93,7 +93,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
 
 
 def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
-    """The text's characters as ids, for training and for validation, and how many kinds there are."""
+    """Return the characters as ids, for training and for validation, and the size of their vocabulary."""
     text = path.read_text(encoding="utf-8")
     id_of = {character: number for number, character in enumerate(sorted(set(text)))}
     parts = Split(val_share, cut=True)(text)
@@ -102,7 +102,7 @@ def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
 
 
 def nanogpt_lr(done: int, config: TrainConfig) -> float:
-    """The learning rate of nanoGPT's train.py: warm-up, then a cosine down to a tenth."""
+    """Return the learning rate of nanoGPT's train.py: warm-up, then a cosine down to a tenth."""
     if done < config.warmup_steps:
         return config.lr * (done + 1) / (config.warmup_steps + 1)
     share = (done - config.warmup_steps) / (config.steps - config.warmup_steps)
@@ -110,7 +110,7 @@ def nanogpt_lr(done: int, config: TrainConfig) -> float:
 
 
 def _batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows from anywhere in the text, as nanoGPT's get_batch draws them."""
+    """Draw windows from anywhere in the text, like nanoGPT's get_batch."""
     T = NANOGPT_MODEL.block_size
     starts = torch.randint(len(tokens) - T, (NANOGPT_TRAIN.batch_tokens // T,)).tolist()
     x = torch.stack([tokens[start : start + T] for start in starts])
@@ -120,7 +120,7 @@ def _batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _validation_loss(model: Any, tokens: Tensor) -> float:
-    """Nats per character over all of the validation text, each character predicted once."""
+    """Return the nats per character over all of the validation text, each character predicted once."""
     T, n_targets = NANOGPT_MODEL.block_size, len(tokens) - 1
     whole = n_targets // T * T
     windows = [
@@ -139,7 +139,7 @@ def _validation_loss(model: Any, tokens: Tensor) -> float:
 
 
 def _rounds(learn: Callable[[int], Progress], target: float) -> Callable[[], Mapping[str, Any]]:
-    """Runs with the seeds 1, 2, ...; each ends where the target is reached, or with its recipe.
+    """Return a round: a run with the next seed that ends at the target, or with its recipe.
 
     A run that does not reach the target counts with the time of its whole recipe, which is less than it would need.
     """

@@ -1,4 +1,4 @@
-"""Contenders that turn text into GPT-2's ids. All have the same vocabulary and get the same list of texts."""
+"""The contenders that turn text into GPT-2's ids, with the same vocabulary and the same list of texts."""
 
 import hashlib
 import itertools
@@ -25,7 +25,7 @@ Encode = Callable[[Sequence[str]], IdArrays]
 
 
 def own(*, paths: list[str], field: str, threads: int) -> Prepared:
-    """Our encoder, as `nudge data prepare` calls it."""
+    """Prepare our encoder as `nudge data prepare` calls it."""
     from nudge.bench import ours
     from nudge.version import __version__
 
@@ -33,7 +33,7 @@ def own(*, paths: list[str], field: str, threads: int) -> Prepared:
 
 
 def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
-    """tiktoken's own way for many texts."""
+    """Prepare tiktoken's function for many texts."""
     import tiktoken as library
 
     ranked = {token: rank for rank, token in enumerate(published_vocab.find("gpt2"))}
@@ -48,7 +48,7 @@ def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
 
 
 def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
-    """Hugging Face's tokenizers, without offsets (`encode_batch_fast`)."""
+    """Prepare Hugging Face's tokenizers, without offsets (`encode_batch_fast`)."""
     os.environ |= {"TOKENIZERS_PARALLELISM": str(threads > 1).lower(), "RAYON_NUM_THREADS": str(threads)}
     import tokenizers as library
 
@@ -70,7 +70,7 @@ def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
 
 
 def merged_pairs(vocabulary: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """The two tokens that each later token was merged from: what merging its bytes by the earlier ranks leaves."""
+    """Return the two tokens from which each later one was merged: what its bytes merge to by earlier ranks."""
     ranked = {token: rank for rank, token in enumerate(vocabulary)}
     pairs = []
     for rank, token in enumerate(vocabulary[256:], 256):
@@ -84,9 +84,9 @@ def merged_pairs(vocabulary: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mapping[str, Any]]:
-    """Rounds of so many passes over all texts that they take about a second.
+    """Return a round of as many passes over all texts as take about a second.
 
-    A book is cut for everybody, at places where no token is cut.
+    Long texts are cut for all contenders, in places that cut no token.
     """
     texts = [chunk for text in documents(paths, field=field) for chunk in chunks(text)]
     n_bytes = sum(len(to_bytes(text)) for text in texts)
@@ -103,7 +103,7 @@ def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mappin
         nonlocal passes, digest
         if not passes:
             ids = np.concatenate([np.asarray(part, dtype=np.uint32) for part in encode(texts)])
-            digest = hashlib.sha256(ids[ids != EOT_ID].tobytes()).hexdigest()  # ours marks where documents begin
+            digest = hashlib.sha256(ids[ids != EOT_ID].tobytes()).hexdigest()  # ours marks the beginnings of documents
             passes = max(1, round(TURN_S / several(1)))
         return {"mb_per_s": passes * n_bytes / 1e6 / several(passes), "output": digest}
 
@@ -111,6 +111,6 @@ def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mappin
 
 
 def check(paths: Sequence[str | Path], field: str) -> int:
-    """Bytes of text to encode. Raises: DataError for missing files; MachineError without GPT-2's vocabulary."""
+    """Count the bytes of text. Raises: DataError for missing files; MachineError without GPT-2's vocabulary."""
     published_vocab.find("gpt2")
     return sum(len(to_bytes(text)) for text in documents([str(path) for path in paths], field=field))

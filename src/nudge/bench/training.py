@@ -1,7 +1,7 @@
-"""Contenders that train: each makes full updates (forward, backward, clip, AdamW) of a network of the same sizes.
+"""The contenders that train: full updates (forward, backward, clip, AdamW) of networks of the same sizes.
 
-All read the same random tokens, which lie ready in memory: what is measured is the update alone. The functions here
-run in the contenders' own processes (nudge.bench.worker).
+All read the same random tokens from memory, so that only the update is measured. The functions run in the contenders'
+own processes (nudge.bench.worker).
 """
 
 import contextlib
@@ -25,7 +25,7 @@ Update = Callable[[Tensor, Tensor], Tensor]
 
 
 def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> Prepared:
-    """Our update, on the path that `nudge train` would choose with this config."""
+    """Prepare our update, the one that `nudge train` would choose with this config."""
     torch.set_num_threads(threads)
     fitted = ours.fitted(from_dict(config))
     update = ours.training_update(fitted)
@@ -44,9 +44,9 @@ def nanogpt(
     compiled: bool,
     fused: bool,
 ) -> Prepared:
-    """nanoGPT's model.py and its own optimizer, driven as its train.py does; with biases, as GPT-2 has them.
+    """Prepare nanoGPT's model.py with its optimizer, driven like its train.py, with biases like GPT-2.
 
-    `fused`: the fused AdamW, which nanoGPT chooses itself on a GPU only.
+    `fused`: the fused AdamW, which nanoGPT itself chooses only on a GPU.
     """
     torch.set_num_threads(threads)
     run = from_dict(config)
@@ -66,7 +66,7 @@ def nanogpt(
 
 
 def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, dtype: str) -> Prepared:
-    """Hugging Face's GPT2LMHeadModel with the fused AdamW that their Trainer takes; no dropout, as everybody here."""
+    """Prepare Hugging Face's GPT2LMHeadModel with the fused AdamW of its Trainer, without dropout like the others."""
     import transformers as hf
 
     torch.set_num_threads(threads)
@@ -80,14 +80,14 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
     )
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
-        return model(input_ids=x, labels=x, use_cache=False).loss  # it moves the labels by one itself
+        return model(input_ids=x, labels=x, use_cache=False).loss  # the model shifts the labels itself
 
     update = plain_update(loss, model, optimizer, train, device, dtype)
     return f"transformers {hf.__version__}", _repeated(update, run, device, batch, turn_s)
 
 
 def nanogpt_module(folder: str) -> Any:
-    """nanoGPT's model.py, imported from a checkout. Raises: NotHereError."""
+    """Import nanoGPT's model.py from a checkout. Raises: NotHereError."""
     path = Path(folder) / "model.py"
     spec = importlib.util.spec_from_file_location("nanogpt_model", path)
     if not path.is_file() or spec is None or spec.loader is None:
@@ -98,12 +98,12 @@ def nanogpt_module(folder: str) -> Any:
 
 
 def nanogpt_optimizer(model: Any, train: TrainConfig, device_type: str) -> torch.optim.Optimizer:
-    """The AdamW that nanoGPT makes for its model."""
+    """Return the AdamW that nanoGPT makes for its model."""
     return model.configure_optimizers(train.weight_decay, train.lr, (train.beta1, train.beta2), device_type)
 
 
 def huggingface_config(model: ModelConfig) -> Any:
-    """The configuration of the same network for transformers, without dropout."""
+    """Return the config of the same network for transformers, without dropout."""
     import transformers as hf
 
     return hf.GPT2Config(
@@ -121,7 +121,7 @@ def huggingface_config(model: ModelConfig) -> Any:
 
 
 def _device(config: Config) -> torch.device:
-    """Where the probe sends ours, too."""
+    """Return the device that the probe chooses for ours, too."""
     return torch.device(config.machine.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -133,7 +133,7 @@ def plain_update(
     device: torch.device,
     dtype: str,
 ) -> Update:
-    """The update of nanoGPT's train.py, step by step."""
+    """Return the update of nanoGPT's train.py, step by step."""
     low = dtype == "bfloat16"
 
     def update(x: Tensor, y: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def plain_update(
 def _repeated(
     update: Update, config: Config, device: torch.device, batch: int, turn_s: float
 ) -> Callable[[], Mapping[str, float]]:
-    """Rounds of so many updates that they take about `turn_s`; the first, unmeasured one finds out how many."""
+    """Return a round of as many updates as take about `turn_s`, which the first, unmeasured round determines."""
     tokens = torch.randint(
         config.model.vocab_size, (8, batch, config.model.block_size + 1), generator=torch.Generator().manual_seed(0)
     ).to(device)
@@ -163,7 +163,7 @@ def _repeated(
         begin = time.perf_counter()
         for _ in range(n):
             last = update(*next(pairs))
-        if not torch.isfinite(last).item():  # waits for the device, too
+        if not torch.isfinite(last).item():  # also waits for the device
             raise FloatingPointError("the loss is not finite")
         synchronize(device)
         return time.perf_counter() - begin
@@ -171,7 +171,7 @@ def _repeated(
     def play() -> Mapping[str, float]:
         nonlocal count
         if not count:
-            several(2)  # compiles, allocates
+            several(2)  # compile, allocate
             count = max(1, round(turn_s / several(1)))
         seconds = several(count)
         figures = {"tokens_per_s": count * batch * config.model.block_size / seconds, "updates": float(count)}

@@ -1,10 +1,10 @@
-"""One contender in a process of its own: `python -m nudge.bench.worker`, told what to do by lines of JSON.
+"""One contender in its own process: `python -m nudge.bench.worker`, which takes requests as lines of JSON.
 
     -> {"prepare": "nudge.bench.training:nanogpt", "options": {...}}     <- {"ready": {"version": "..."}}
     -> {"round": 0}                                                      <- {"figures": {...}, "peak_bytes": ...}
-    -> (end of input)                                                    the process ends, whatever it is doing
+    -> (end of input)                                                    the process ends at once
 
-Between two rounds it waits for its next line and computes nothing. What goes wrong is answered as {"failed": why}.
+Between rounds it waits for its next line and computes nothing. The answer to a failed request is {"failed": why}.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from nudge.bench.peers import Figures, NotHereError, Prepared, peak_bytes
 
 
 def main() -> None:
-    """Answer one line for each line that comes."""
+    """Answer each line of input with one line."""
     answers = _own_standard_output()
     threading.Thread(target=_end_with_the_input, daemon=True).start()
     play: Callable[[], Figures] | None = None
@@ -40,7 +40,7 @@ def main() -> None:
                 answer = {"peak_bytes": figures.pop("peak_bytes", None) or peak_bytes(), "figures": figures}
         except NotHereError as error:
             answer = {"failed": str(error)}
-        except Exception as error:  # whatever a peer does: it is told, and the others go on
+        except Exception as error:  # whatever a peer raises: report it, and the others go on
             answer = {"failed": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
             traceback.print_exc()
         answers.write(json.dumps(answer) + "\n")
@@ -48,9 +48,9 @@ def main() -> None:
 
 
 def _end_with_the_input() -> None:
-    """End this process and those that it started when nothing more can come: `nudge bench` ended, or was killed."""
+    """End this process and its children once the input is closed, because `nudge bench` ended or was killed."""
     closing = select.poll()
-    closing.register(sys.stdin, select.POLLHUP)  # alone: what can be read is the main thread's
+    closing.register(sys.stdin, select.POLLHUP)  # only that: the main thread reads the input
     closing.poll()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -59,7 +59,7 @@ def _end_with_the_input() -> None:
 
 
 def _prepare(name: str, options: dict[str, Any]) -> Prepared:
-    """Find `module:function`, let it prepare, and forget how much memory that took."""
+    """Call `module:function` to prepare a contender, and reset the peak of memory after it."""
     module, _, function = name.partition(":")
     version, play = getattr(importlib.import_module(module), function)(**options)
     _forget_peak()
@@ -67,14 +67,14 @@ def _prepare(name: str, options: dict[str, Any]) -> Prepared:
 
 
 def _own_standard_output() -> TextIO:
-    """Standard output is for answers alone: whatever the contenders print goes to standard error."""
+    """Return the real standard output, for answers only; what contenders print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers
 
 
 def _forget_peak() -> None:
-    """From here on the peak counts: what is measured is training or decoding, not the conversion of weights."""
+    """Reset the peak of memory, so that it is that of training or decoding, not of converting weights."""
     with contextlib.suppress(OSError):  # Linux only (Source: proc(5), clear_refs)
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -1,7 +1,7 @@
-"""The command line: one thin file per command, imported only when it is typed, so that help comes at once.
+"""The command line: one thin file per command, imported only when the command is typed, so that help is fast.
 
-What a command raises on purpose (NudgeError) becomes one line, a hint below it and exit code 2. Anything else is a bug
-and shows its traceback.
+An expected error (NudgeError) becomes one line, a hint below it and exit code 2. Any other exception is a bug and shows
+its traceback.
 """
 
 import importlib
@@ -19,36 +19,36 @@ from nudge.version import __version__
 
 COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "train": ("train", "Train a model from the start."),
-    "resume": ("train", "Go on with a run from its newest checkpoint."),
+    "resume": ("train", "Continue a run from its newest checkpoint."),
     "sample": ("sample", "Write text with a trained model."),
     "eval": ("eval", "Measure the loss on new text, or the score at a standard task."),
-    "predict": ("predict", "Show what a model says comes next: every token with its probability."),
-    "once": ("once", "Do one real update on one example, on a copy, and see what it changes."),
+    "predict": ("predict", "Show what a model predicts: the next token's probabilities."),
+    "once": ("once", "Do one real update on one example, on a copy, and show what it changes."),
     "inspect": ("inspect", "Show what is inside a checkpoint: its parameters as a tree."),
-    "data": ("data", "Prepare text as tokens, and look at what was prepared."),
-    "tokenizer": ("tokenizer", "Train a vocabulary; turn text into tokens and back."),
+    "data": ("data", "Turn text into tokens, and show what a folder of tokens holds."),
+    "tokenizer": ("tokenizer", "Train a vocabulary, and turn text into tokens and back."),
     "import": ("import_export", "Read a GPT-2 in another program's format."),
     "export": ("import_export", "Write a model in another program's format."),
     "runs": ("runs", "List the runs here."),
-    "plan": ("plan", "Say what a training run needs before it starts: memory, time, money."),
-    "launch": ("launch", "Write the job that trains on several processes or machines."),
+    "plan": ("plan", "Forecast the memory, time and money that a training run needs."),
+    "launch": ("launch", "Write a job that trains on several processes or machines."),
     "sheet": ("sheet", "Draw a cheat sheet: one A4 page of pen notes."),
     "studio": ("studio", "Train, look inside, turn knobs and write, in a browser."),
-    "bench": ("bench", "Measure speed beside other programs, and against this machine's limits."),
+    "bench": ("bench", "Compare speed with other programs and with this machine's limits."),
     "doctor": ("doctor", "Show this machine, what nudge chooses for it, and why."),
-    "completion": ("completion", "Print the script that completes commands in your shell."),
+    "completion": ("completion", "Print a script that completes commands in your shell."),
 }
 
 
 class LazyGroup(click.Group):
-    """Lists its commands from a table and imports only the one that is typed."""
+    """A group that lists its commands from a table and imports only the one that is typed."""
 
     def __init__(self, **settings: object) -> None:
         listed = {name: click.Command(name, help=line) for name, (_, line) in COMMANDS.items()}
         super().__init__(commands=listed, **settings)  # type: ignore[arg-type]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)  # as in the table, not by the alphabet
+        return list(self.commands)  # in the order of the table, not of the alphabet
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
 
 
 def load(name: str) -> click.Command:
-    """The command of that name, with its module imported now."""
+    """Import the module of a command and return the command."""
     module = importlib.import_module(f"nudge.cli.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, f"{name}_" if name == "import" else name)
     return command
@@ -75,16 +75,16 @@ def cli() -> None:
     \b
     Example:
       nudge train                      learn from Python's own standard library
-      nudge sample --prompt "def"      write with what was learned
+      nudge sample --prompt "def"      write text with the trained model
       nudge train --help               every option of one command
     """
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 2 a mistake that the message explains, 130 interrupted."""
+    """Run one command and exit: 0 done, 2 an expected error, 130 interrupted."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         run(args)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a lost process is told once, in our words
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # nudge itself reports a lost process
     try:
         run(args)
     except SystemExit as ended:
@@ -92,16 +92,16 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = 1
-    # One of several processes: now and then a thread of gloo's aborts an orderly exit, after all is done (torch 2.13).
+    # With several processes, a thread of gloo sometimes aborts an orderly exit after all work is done (torch 2.13).
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def run(args: Sequence[str] | None) -> NoReturn:
-    """`main`, for a process that may take its time to end."""
-    # PyTorch's threads meet after every operation, and by default whoever waits spins for milliseconds. Where another
-    # program wants a core too, that made an update 5 to 25 times slower here; a short spin costs nothing measurable.
+    """Run one command and exit in an orderly way."""
+    # PyTorch's threads synchronize after every operation, and by default a waiting thread spins for milliseconds. When
+    # other programs used the cores too, updates were 5 to 25 times slower; a short spin costs nothing measurable.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         sys.exit(cli.main(args, prog_name="nudge", standalone_mode=False))
@@ -113,20 +113,22 @@ def run(args: Sequence[str] | None) -> NoReturn:
         message = " ".join(error.format_message().split())  # click lists choices on lines of their own
         fail(message, f"see '{context.command_path} --help'" if context else "")
     except NudgeError as error:
-        # Of several processes on a machine all fail together, and one tells it.
-        speaks = error.speaks if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
-        if not speaks:
+        # All processes on a machine fail together, and one of them reports it.
+        reports = error.speaks if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
+        if not reports:
             sys.exit(2)
         fail(error.message, error.hint)
     except click.Abort as error:
-        if isinstance(error.__cause__, EOFError):  # a bug, which click takes for the end of standard input
+        if isinstance(error.__cause__, EOFError):  # a bug, which click mistakes for the end of standard input
             raise error.__cause__ from None
         interrupted()
 
 
 def interrupted() -> NoReturn:
-    """Exit after Control-C. A library's thread that is busy in C cannot be asked to end, and an orderly exit under it
-    aborts; then the process ends at once (what had to be undone was undone on the way here).
+    """Exit after Control-C.
+
+    A library's thread that is busy in C cannot be stopped, and an orderly exit would abort. Then the process ends at
+    once; everything that had to be cleaned up was cleaned up before this call.
     """
     if any(thread.name == "busy in C" for thread in threading.enumerate()):
         sys.stdout.flush()
@@ -136,7 +138,7 @@ def interrupted() -> NoReturn:
 
 
 def fail(message: str, hint: str = "") -> NoReturn:
-    """Say on standard error what went wrong and what to type next, in colours if a person watches; exit with 2."""
+    """Print an error and its hint on standard error, with colors on a terminal, and exit with 2."""
     click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
     if hint:
         click.echo(click.style(" hint: ", fg="cyan", bold=True) + hint, err=True)

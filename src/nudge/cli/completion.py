@@ -1,4 +1,4 @@
-"""`nudge completion`: the script that lets a shell complete commands and options."""
+"""`nudge completion`: a script that completes commands and options in a shell."""
 
 import click
 from click.shell_completion import get_completion_class
@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the script that completes commands in your shell.
+    """Print a script that completes commands in your shell.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`nudge data`: raw text to tokens on disk, and what a folder of tokens holds."""
+"""`nudge data`: turn text into tokens on disk, and show what a folder of tokens holds."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def data() -> None:
-    """Prepare text as tokens, and look at what was prepared.
+    """Turn text into tokens, and show what a folder of tokens holds.
 
     \b
     Example:
@@ -36,7 +36,7 @@ def data() -> None:
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder for the tokens. [default: one in the cache, which is printed]",
+    help="The folder for the tokens. [default: one in the cache; its path is printed]",
 )
 @click.option("--field", default=DataConfig().field, help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option(
@@ -44,15 +44,15 @@ def data() -> None:
     type=int,
     default=DataConfig().hub_bytes,
     metavar="N",
-    help="The most text to take of each hf: source.",
+    help="The most text to read from each hf: source.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, hub_bytes: int, as_json: bool) -> None:
     """Turn text into tokens, split into training and validation.
 
-    SRC are files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, or hf:OWNER/NAME
-    of the Hugging Face Hub; left out, Python's standard library. Interrupted, the same command goes on where it was.
-    Token files of nanoGPT and llm.c are checked and read where they lie: only what was found is written.
+    SRC is files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, or hf:OWNER/NAME
+    on the Hugging Face Hub. Without it, the text is Python's standard library. After an interruption the same command
+    continues where it stopped. Token files of nanoGPT and llm.c are checked and used in place, not copied.
 
     \b
     Example:
@@ -69,10 +69,10 @@ def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, 
 
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--verify", is_flag=True, help="Read every byte and compare with the SHA-256 it was written with.")
+@click.option("--verify", is_flag=True, help="Read every byte and compare its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(folder: Path, verify: bool, as_json: bool) -> None:
-    """Show what a folder of tokens holds, be they nudge's, nanoGPT's or llm.c's.
+    """Show what a folder of tokens of nudge, nanoGPT or llm.c holds.
 
     \b
     Example:

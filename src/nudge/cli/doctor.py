@@ -24,7 +24,7 @@ EXTRAS = {
 
 
 class Fact(NamedTuple):
-    """One thing that was found: for a program, and in words for a person."""
+    """One finding: its value for a program, and words for the user."""
 
     name: str
     value: Any
@@ -36,8 +36,8 @@ class Fact(NamedTuple):
 def doctor(as_json: bool) -> None:
     """Show this machine, what nudge chooses for it, and why.
 
-    The choices come from the same short measurement that 'nudge train' makes before its first update. A person can make
-    them instead: nudge train --set machine.dtype=float32 (or machine.device, machine.threads, machine.update).
+    The choices come from the same short measurement that 'nudge train' makes before its first update. To override them:
+    nudge train --set machine.dtype=float32 (or machine.device, machine.threads, machine.update).
 
     \b
     Example:
@@ -55,7 +55,7 @@ def doctor(as_json: bool) -> None:
 
 
 def examine() -> dict[str, list[Fact]]:
-    """Everything there is to say, by title."""
+    """Return all findings by title."""
     import torch
 
     from nudge.config import MachineConfig
@@ -103,7 +103,7 @@ def _disk() -> Fact:
 
 
 def _extra(name: str) -> Fact:
-    """An extra is installed if every package is that our own metadata lists for it."""
+    """Check whether every package is installed that nudge's own metadata lists for an extra."""
     needed = [
         re.split(r"[^\w.-]", line)[0]
         for line in metadata.requires("nudge-lm") or ()
@@ -122,7 +122,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _pen_font() -> Fact:
-    """What nudge sheet writes with is a font of the system."""
+    """Find the font of the system that nudge sheet writes with."""
     from nudge.sheet import fonts
 
     try:

@@ -1,11 +1,10 @@
-"""`nudge eval`: how well a model predicts text that it was not trained on, and how it does at the standard tasks."""
+"""`nudge eval`: a model's loss on text that it was not trained on, and its scores at standard tasks."""
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     "--data", multiple=True, metavar="PATH", help="Other text or tokens. [default: the run's validation split]"
 )
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
-@click.option("--task", type=click.Choice(list(TASKS)), help="A standard task instead, from a file of its examples.")
+@click.option("--task", type=click.Choice(list(TASKS)), help="Measure the score at a standard task instead.")
 @click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -39,7 +38,7 @@ def eval(
 ) -> None:
     """Measure the loss on new text, or the score at a standard task.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used.
 
     \b
     Example:
@@ -47,13 +46,11 @@ def eval(
       nudge eval runs/tiny --data other.py
       nudge eval runs/gpt2 --task hellaswag --file hellaswag_val.jsonl --limit 200
     """
-    from nudge.infer.engine import load
+    from nudge.cli.prompts import load_model
 
     _check(task, file, limit, data)
     examples = read(TASKS[task], file, limit) if task and file else []
-    model = load(source)
-    for note in model.notes:
-        click.echo(note, err=True)
+    model = load_model(source)
     if task:
         _evaluate_task(model, TASKS[task], examples, as_json)
     else:
@@ -62,24 +59,25 @@ def eval(
 
 def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[str, ...]) -> None:
     if task and not file:
-        raise ConfigError(f"--task {task} needs a file of its examples", "add --file FILE.jsonl")
+        raise ConfigError("task_without_file", task=task)
     if task and data:
-        raise ConfigError("--data says nothing to --task", "the examples of a task are given as --file")
+        raise ConfigError("data_with_task", task=task)
     if not task and (file or limit):
-        raise ConfigError(f"--{'file' if file else 'limit'} is for a task", f"add --task: {', '.join(TASKS)}")
+        raise ConfigError("option_without_task", option="--file" if file else "--limit", tasks=", ".join(TASKS))
 
 
 def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
+    from nudge.cli.output import finite
     from nudge.cli.progress import with_bar
     from nudge.eval.loss import evaluate, run_dataset, solved
 
-    doing = f"measuring windows of {model.network.config.block_size:,} tokens"
-    result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, doing))
+    title = f"measuring windows of {model.network.config.block_size:,} tokens"
+    result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, title))
     splits = {}
     if not data and (dataset := run_dataset(model)).manifest.records:
         splits = {records.name: solved(model.network, records) for records in (dataset.val, dataset.train)}
     if as_json:
-        values = _without_infinity({**dataclasses.asdict(result), "perplexity": result.perplexity})
+        values = finite({**dataclasses.asdict(result), "perplexity": result.perplexity})
         counts = {"solved": {name: dataclasses.asdict(split) for name, split in splits.items()}} if splits else {}
         click.echo(json.dumps(values | counts))
         return
@@ -93,6 +91,7 @@ def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as
 
 
 def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], as_json: bool) -> None:
+    from nudge.cli.output import finite
     from nudge.cli.progress import with_bar
     from nudge.eval import likelihood
 
@@ -105,9 +104,11 @@ def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], 
     cut = sum(answer.n_cut > 0 for answer in answers)
     recipe, published = _published(config, task)
     if as_json:
-        plain = {name: _plain(score, published.get(name)) for name, score in scores.items()}
+        values = {
+            name: {**dataclasses.asdict(score), "published": published.get(name)} for name, score in scores.items()
+        }
         counts = {"examples": len(examples), "answers": len(answers), "answers_cut": cut}
-        click.echo(json.dumps({"task": task.name, **counts, "scores": plain}))
+        click.echo(json.dumps({"task": task.name, **counts, "scores": finite(values)}))
         return
     click.echo(f"{task.name}: {len(examples):,} example{'s' * (len(examples) > 1)}, none shown before a question")
     if cut:
@@ -117,13 +118,13 @@ def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], 
 
 
 def _published(config: "ModelConfig", task: Task) -> tuple[str, dict[str, float]]:
-    """OpenAI's checkpoint of the same size, if there is one, and the scores that were published of it."""
+    """Return the recipe and the published scores of OpenAI's checkpoint of that size; "" and {} if there is none."""
     from nudge.plan.published import QUALITY
     from nudge.recipes import recipe
 
     for quality in QUALITY:
-        theirs = recipe(quality.recipe).model
-        if dataclasses.replace(config, block_size=theirs.block_size, zero_init=theirs.zero_init) == theirs:
+        other = recipe(quality.recipe).model
+        if dataclasses.replace(config, block_size=other.block_size, zero_init=other.zero_init) == other:
             scores = {
                 "hellaswag": {"acc_norm": quality.hellaswag / 100},
                 "lambada": {"acc": quality.lambada / 100, "perplexity": quality.lambada_perplexity},
@@ -146,12 +147,3 @@ def _shown(score: str, value: float) -> str:
     if score != "perplexity":
         return f"{value:.2%}"
     return f"{value:,.2f}" if value < 1e6 else f"{value:.3g}"
-
-
-def _plain(score: "Score", published: float | None) -> dict[str, float | None]:
-    return _without_infinity({**dataclasses.asdict(score), "published": published})
-
-
-def _without_infinity(values: Mapping[str, float | None]) -> dict[str, Any]:
-    """JSON has no infinity, and no NaN."""
-    return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}

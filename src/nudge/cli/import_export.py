@@ -8,7 +8,7 @@ import click
 
 from nudge.errors import ConfigError
 
-_NEXT = {  # what is typed next, in the other program
+_NEXT = {  # how the other program loads what was exported
     "hf": "AutoModelForCausalLM.from_pretrained('{out}')",
     "nanogpt": "python sample.py --out_dir={out} --device=cpu",
     "gguf": "llama-completion -m {out}/*.gguf, or ollama create NAME -f {out}/Modelfile",
@@ -22,15 +22,15 @@ _NEXT = {  # what is typed next, in the other program
 @click.option(
     "--tokenizer",
     metavar="NAME|FILE",
-    help="gpt2, cl100k, bytes, a tokenizer.json of nudge, or nanoGPT's meta.pkl: if SRC does not bring its own.",
+    help="gpt2, cl100k, bytes, nudge's tokenizer.json, or nanoGPT's meta.pkl, if SRC has no tokenizer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say what was read as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> None:
     """Read a GPT-2 in another program's format.
 
-    SRC is a Hugging Face folder (config.json and model.safetensors) or OWNER/NAME of a model on their Hub, nanoGPT's
-    ckpt.pt, or llm.c's .bin (version 3 or 5). The new folder is a SOURCE for every other command: sample, eval, export,
-    train --init. Nothing that SRC holds is executed.
+    SRC is a Hugging Face folder (config.json and model.safetensors), OWNER/NAME of a model on the Hugging Face Hub,
+    nanoGPT's ckpt.pt, or llm.c's .bin (version 3 or 5). The new folder is a SOURCE for every other command: sample,
+    eval, export, train --init. No code in SRC is executed.
 
     \b
     Example:
@@ -60,23 +60,25 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
     "target",
     required=True,
     type=click.Choice(["hf", "nanogpt", "llmc", "gguf", "ckpt"]),
-    help="Whose format; ckpt: nudge's own, one file with everything.",
+    help="The format. ckpt: nudge's own, in a single file.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
 @click.option(
-    "--dtype", type=click.Choice(["float32", "bfloat16", "q8_0"]), help="Of the weights: llmc has two, gguf three."
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "q8_0"]),
+    help="Number type of the weights: llmc has two, gguf three.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Say what was written as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def export(source: str | None, target: str, out: Path, dtype: str | None, as_json: bool) -> None:
     """Write a model in another program's format.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used.
 
-    hf: the folder loads with transformers' AutoModelForCausalLM and AutoTokenizer. nanogpt: ckpt.pt for its sample.py
-    and train.py --init_from=resume. llmc: model.bin (version 3), or model_bf16.bin (version 5) with --dtype bfloat16.
-    All of these come back with 'nudge import' without loss, but for the digits that bfloat16 does not have. gguf: one
-    file for llama.cpp, and a Modelfile for Ollama. ckpt: weights, optimizer state and step in one file, also of a run
-    whose processes kept a part each; the folder is a SOURCE for every command here.
+    hf: a folder for transformers' AutoModelForCausalLM and AutoTokenizer. nanogpt: ckpt.pt for its sample.py and
+    train.py --init_from=resume. llmc: model.bin (version 3), or model_bf16.bin (version 5) with --dtype bfloat16.
+    'nudge import' reads all three without loss, except for the digits that bfloat16 drops. gguf: one file for
+    llama.cpp, and a Modelfile for Ollama. ckpt: weights, optimizer state and step in one file, even if the processes
+    of the run each kept a part; the folder is a SOURCE for every command.
 
     \b
     Example:
@@ -85,19 +87,17 @@ def export(source: str | None, target: str, out: Path, dtype: str | None, as_jso
       nudge export runs/first --to gguf --dtype q8_0 --out exports/gguf
       nudge export runs/sharded --to ckpt --out exports/one
     """
+    from nudge.cli.prompts import load_model
     from nudge.convert import import_export
-    from nudge.infer import engine
 
     if target == "ckpt":
         if dtype is not None:
-            raise ConfigError("a checkpoint of nudge keeps its weights as they are", "leave --dtype out")
+            raise ConfigError("dtype_for_ckpt", dtype=dtype)
         found = import_export.export_checkpoint(source, out)
-        words = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
-        click.echo(json.dumps(words) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
+        values = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
+        click.echo(json.dumps(values) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
         return
-    model = engine.load(source, device="cpu")
-    for note in model.notes:
-        click.echo(note, err=True)
+    model = load_model(source, device="cpu")
     for note in import_export.export_model(model, out, target, dtype=dtype):
         click.echo(note, err=True)
     if as_json:

@@ -1,8 +1,7 @@
-"""`nudge launch`: write the job that trains on several processes or machines, and hand it to what runs it."""
+"""`nudge launch`: write a job that trains on several processes or machines, and submit it."""
 
 import dataclasses
 import glob
-import inspect
 import json
 import os
 import shlex
@@ -30,46 +29,47 @@ if TYPE_CHECKING:
 
 ENGINES = {"local": local.ENGINE, "slurm": slurm.ENGINE, "skypilot": skypilot.ENGINE}
 MARK = "# Made by nudge launch"  # in each file
-ONLY = {  # options that only some engines look at
+ONLY = {  # options that only some engines use
     "gpu": ("slurm", "skypilot"),
     "cpus": ("slurm", "skypilot"),
     "partition": ("slurm",),
     "spot": ("skypilot",),
     "package": ("skypilot",),
 }
-OURS = {"--run", "--continue"}  # of nudge train's options, those that every job has
-PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that may name something on this machine
+OURS = {"--run", "--continue"}  # options of nudge train that every job sets itself
+PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that may name a file on this machine
 
 
 @click.command()
 @click.option("--on", required=True, type=click.Choice(list(ENGINES)), help="What runs the job.")
-@click.option("--nodes", default=1, metavar="N", help="Machines.")
-@click.option("--per-node", default=1, metavar="N", help="Processes on each, one for each GPU.")
+@click.option("--nodes", default=1, metavar="N", help="Number of machines.")
+@click.option("--per-node", default=1, metavar="N", help="Processes per machine, one per GPU.")
 @click.option(
-    "--gpu", default=ANY_GPU, metavar="NAME", help="h100, a100-80, 4090 ...; any: as Slurm gives; none: CPUs."
+    "--gpu", default=ANY_GPU, metavar="NAME", help="h100, a100-80, 4090, ...; any: Slurm's choice; none: CPUs."
 )
-@click.option("--cpus", default=4, metavar="N", help="CPU cores for each process.")
-@click.option("--hours", type=float, metavar="H", help="Save and stop after so long.  [default: on Slurm 24]")
-@click.option("--restarts", default=3, metavar="N", help="How often torchrun starts all again after one died.")
+@click.option("--cpus", default=4, metavar="N", help="CPU cores per process.")
+@click.option("--hours", type=float, metavar="H", help="Save and stop after this time.  [default: 24 on Slurm]")
+@click.option("--restarts", default=3, metavar="N", help="How often torchrun restarts all processes after one died.")
 @click.option("--partition", metavar="NAME", help="Slurm's queue.  [default: the cluster's]")
-@click.option("--spot", is_flag=True, help="SkyPilot: cheap machines that may be taken away, and are then replaced.")
+@click.option("--spot", is_flag=True, help="SkyPilot: cheaper machines that can be taken away and are then replaced.")
+@click.option("--package", metavar="SPEC", help="SkyPilot: what pip installs.  [default: this version of nudge-lm]")
+@click.option("--name", metavar="NAME", help="The job's name.  [default: its run's]")
 @click.option(
-    "--package", metavar="SPEC", help="SkyPilot: what pip installs there.  [default: this version of nudge-lm]"
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the job to a file instead of printing it.",
 )
-@click.option("--name", metavar="NAME", help="Of the job.  [default: its run's]")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE", help="Write the job there instead of printing it."
-)
-@click.option("--submit", is_flag=True, help="Start it now (local), or hand it to sbatch or sky.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
+@click.option("--submit", is_flag=True, help="Start it now (local), or submit it with sbatch or sky.")
+@click.option("--json", "as_json", is_flag=True, help="Print the job as JSON.")
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="-- OPTIONS OF NUDGE TRAIN")
 def launch(
-    *, on: str, name: str | None, out: Path | None, submit: bool, as_json: bool, options: tuple[str, ...], **asked: Any
+    *, on: str, name: str | None, out: Path | None, submit: bool, as_json: bool, options: tuple[str, ...], **place: Any
 ) -> None:
-    """Write the job that trains on several processes or machines.
+    """Write a job that trains on several processes or machines.
 
-    What follows -- is handed to 'nudge train', and is checked now, so that a mistake does not wait in a queue. Every
-    job goes on from its run's newest checkpoint when it is started again. Without --out it is printed.
+    The options after -- are those of 'nudge train'. They are checked now, so that a mistake does not wait in a queue.
+    A job that is started again continues from its run's newest checkpoint. Without --out the job is printed.
 
     \b
     Example:
@@ -78,12 +78,12 @@ def launch(
       nudge launch --on skypilot --gpu h100 --per-node 8 --spot --out job.yaml -- --recipe gpt2_small --data tokens
     """
     engine = ENGINES[on]
-    check_meant(on, asked)
-    job = make_job(on, name, options, **asked)
+    check_options(on, place)
+    job = make_job(on, name, options, **place)
     check(job)
     text = engine.write(job)
     if submit and not shutil.which(engine.submit[0]):
-        raise MachineError(f"there is no '{engine.submit[0]}' here", engine.install)
+        raise MachineError("no_such_program", program=engine.submit[0], install=engine.install)
     if submit and out is None:
         out = Path(job.name + engine.suffix)
     if out:
@@ -99,23 +99,23 @@ def launch(
     if submit:
         sys.stdout.flush()
         if as_json:
-            os.dup2(2, 1)  # what the engine says is no JSON
+            os.dup2(2, 1)  # the engine's own output is not JSON
         os.execvp(command[0], command)
 
 
-def check_meant(on: str, asked: dict[str, Any]) -> None:
-    """Refuse an option that the engine would not look at. Raises: ConfigError."""
+def check_options(on: str, place: dict[str, Any]) -> None:
+    """Raises: ConfigError for an option that the engine would ignore."""
     default = {field.name: field.default for field in dataclasses.fields(Job)}
     for option, engines in ONLY.items():
-        if on not in engines and asked[option] not in (None, default[option]):
-            raise ConfigError(f"--{option} says nothing to --on {on}", f"it is for {' and '.join(engines)}")
-    if on == "local" and asked["per_node"] > (here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or usable_cores()):
-        click.echo(f"note: {asked['per_node']} processes, and this machine has {here} GPUs or cores for them", err=True)
+        if on not in engines and place[option] not in (None, default[option]):
+            raise ConfigError("option_of_other_engine", option=option, engine=on, engines=", ".join(engines))
+    if on == "local" and place["per_node"] > (here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or usable_cores()):
+        click.echo(f"note: {place['per_node']} processes, but this machine has {here} GPUs or cores for them", err=True)
 
 
-def make_job(on: str, name: str | None, typed: tuple[str, ...], *, package: str | None, **asked: Any) -> Job:
-    """The job, after `nudge train` would take what was typed for it. Raises: ConfigError, DataError."""
-    context = train_command.make_context("nudge train", list(typed))
+def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str | None, **place: Any) -> Job:
+    """Return the job. `words`: options of `nudge train`. Raises: ConfigError, DataError if it would refuse them."""
+    context = train_command.make_context("nudge train", list(words))
     config = check_training(context.params)
     run = context.params["folder"]
     if not run:
@@ -131,40 +131,31 @@ def make_job(on: str, name: str | None, typed: tuple[str, ...], *, package: str 
         folder=str(Path.cwd()),
         python=sys.executable,
         package=local_path(package) if package else f"nudge-lm=={__version__}",
-        **asked,
+        **place,
     )
 
 
 def check_training(params: dict[str, Any]) -> "Config":
-    """What `nudge train` checks before it touches text. Raises: ConfigError, DataError."""
-    if params["more_data"] and not params["data"]:
-        raise ConfigError(f"unexpected {params['more_data'][0]!r}", "text to learn from is given as --data PATH")
-    known = inspect.signature(make_config).parameters
-    settings = {name: value for name, value in params.items() if name in known}
-    config = make_config(paths=(*params["data"], *params["more_data"]), **settings)
+    """Check what `nudge train` checks before it reads text. Raises: ConfigError, DataError."""
+    from nudge.data.prepare import find_text
+
+    config = make_config(**params)
     if not config.init:  # otherwise the sizes come from the checkpoint
         configs.check(config)
     elif not Path(config.init).exists():
-        raise ConfigError(f"no such run or checkpoint: {config.init}", "'nudge runs' lists the runs here")
-    check_text(config.data.paths)
+        raise ConfigError("no_such_init", source=config.init)
+    find_text(config.data.paths)
     return config
 
 
-def check_text(paths: tuple[str, ...]) -> None:
-    """Raises: DataError for text that is not here."""
-    from nudge.data.prepare import find_text
-
-    find_text(paths)
-
-
 def free_name(recipe: str) -> str:
-    """`tiny`, or `tiny-2` and so on: a job begins a run of its own if none was named to go on with."""
+    """Return `tiny`, or else `tiny-2` and so on: without a name a job starts a new run."""
     names = [recipe, *(f"{recipe}-{n}" for n in range(2, 10_000))]
     return next(name for name in names if not Path("runs", name).exists())
 
 
 def given_options(context: click.Context) -> Iterator[tuple[str, ...]]:
-    """What was typed for nudge train, each option with one value, and paths of this machine marked as such."""
+    """Yield the given options of nudge train, each with one value. Paths on this machine are LocalPaths."""
     for parameter in context.command.params:
         value = context.params[parameter.name or ""]
         if (
@@ -183,28 +174,23 @@ def given_options(context: click.Context) -> Iterator[tuple[str, ...]]:
 
 
 def local_path(word: str) -> str:
-    """The word, marked if it names something on this machine."""
+    """Return the word, as a LocalPath if it names something on this machine."""
     return LocalPath(word) if glob.glob(str(Path(word).expanduser()), recursive=True) else word  # noqa: PTH207
 
 
 def check_carried(config: "Config", options: tuple[tuple[str, ...], ...]) -> None:
-    """Raises: ConfigError for a path that no option names: a config file's paths are not looked for in its text."""
+    """Raises: ConfigError for a path in a config file or --set: only paths in options of their own are copied."""
     carried = {word for option in options for word in option}
     for path in (*config.data.paths, config.init, config.data.tokenizer):
         if path and path not in carried and isinstance(local_path(path), LocalPath):
-            raise ConfigError(
-                f"rented machines will not have {path}, which a config file or --set names",
-                "name it by an option of its own (--data, --init, --tokenizer): then it is copied there",
-            )
+            raise ConfigError("path_not_carried", path=path)
 
 
 def save(path: Path, text: str) -> None:
-    """Raises: ConfigError instead of writing over what is no job; MachineError if it cannot be written."""
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder", "name a file in it")
+    """Write the job. Raises: ConfigError if the file exists and is not a job; MachineError if it cannot be written."""
     try:
         if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
-            raise ConfigError(f"{path} exists, and is no job that nudge wrote", "choose another --out")
+            raise ConfigError("not_a_job", path=path)
         files.write_text(path, text)
     except OSError as error:
-        raise MachineError(f"cannot write {path}: {error.strerror}", "give --out another place") from error
+        raise MachineError("cannot_write_out", path=path, error=error.strerror) from error

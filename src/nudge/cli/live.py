@@ -1,7 +1,7 @@
-"""A run on the terminal: a line per update above a progress bar; plain lines where there is no terminal."""
+"""A run on the terminal: a line per update above a progress bar. Without a terminal there are only the lines."""
 
-import sys
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.rule import Rule
 from rich.text import Text
 
+from nudge.cli.output import make_console
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.util.formatting import clock
@@ -18,15 +19,9 @@ HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of pe
 HEADER_EVERY = 20
 
 
-def make_console() -> Console:
-    """Standard output. Lines are never wrapped where nobody watches: a log is for programs too."""
-    if sys.stdout.isatty():
-        return Console(highlight=False, emoji=False)
-    return Console(highlight=False, emoji=False, soft_wrap=True, width=120)
-
-
-def show(told: Iterator[Event]) -> None:
-    """Show events as they come, until there are no more."""
+@contextlib.contextmanager
+def printing() -> Iterator[Callable[[Event], None]]:
+    """Give the function that prints one event of a run, above a progress bar."""
     console = make_console()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -37,13 +32,11 @@ def show(told: Iterator[Event]) -> None:
         disable=not console.is_terminal,
     )
     with bar:
-        view = View(console, bar)
-        for event in told:
-            view.show(event)
+        yield View(console, bar).show
 
 
 class View:
-    """What must be remembered between two events to print the next line."""
+    """The state between two events that printing needs."""
 
     def __init__(self, console: Console, bar: Progress) -> None:
         self.console = console
@@ -51,11 +44,11 @@ class View:
         self.task: TaskID = bar.add_task("", total=None, status="")
         self.preparing = ""
         self.started: Started | None = None
-        self.held: Step | None = None  # its line waits for the validation loss of the same update
+        self.held: Step | None = None  # not printed yet: its line waits for the validation loss of the same update
         self.n_lines = 0
 
     def show(self, event: Event) -> None:
-        """Print what there is to say of one event."""
+        """Print one event."""
         if self.held and not isinstance(event, Saved):
             self._print_step(self.held, event if isinstance(event, Evaluation) else None)
             self.held = None
@@ -145,13 +138,10 @@ class View:
         self.console.print(line)
 
     def _print_sample(self, sample: Sample) -> None:
-        title = f"after update {sample.step:,}" if sample.step else "before any update"
-        if self.console.is_terminal:
-            self.console.print(Rule(title, align="left", style="dim"))
-        else:
-            self.console.print(f"--- {title}")
+        self._print_rule(f"after update {sample.step:,}" if sample.step else "before any update")
         self.console.print(Text.assemble((readable(sample.prompt), "bold"), readable(sample.text)))
-        if self.console.is_terminal:
-            self.console.print(Rule(style="dim"))
-        else:
-            self.console.print("---")
+        self._print_rule()
+
+    def _print_rule(self, title: str = "") -> None:
+        rule = Rule(title, align="left", style="dim") if self.console.is_terminal else f"--- {title}".rstrip()
+        self.console.print(rule)

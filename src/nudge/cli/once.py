@@ -1,4 +1,4 @@
-"""`nudge once`: one real update on one example, and what it does."""
+"""`nudge once`: one real update on one example, and what it changes."""
 
 import json
 import math
@@ -12,24 +12,22 @@ if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
     from nudge.look.single_update import Nudge, Optimizer
 
-N_PARAMETERS = 5  # shown; --json has all
+N_PARAMETERS = 5  # in the table; --json has all
 
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
-@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, read exactly as given.")
-@click.option("--target", metavar="TEXT|ID", required=True, help="The token that shall come next.")
-@click.option("--lr", type=float, help="Learning rate. [default: one that turns 3% into about 4%]")
+@click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
+@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, without anything added.")
+@click.option("--target", metavar="TEXT|ID", required=True, help="The token that should come next.")
+@click.option("--lr", type=float, help="Learning rate. [default: one that raises 3% to about 4%]")
 @click.option(
     "--optimizer",
     type=click.Choice(["sgd", "adamw"]),
     default="sgd",
     help="Gradient descent, or AdamW's first step.",
 )
-@click.option(
-    "--control", multiple=True, metavar="TEXT", help="A prompt on which the drift is measured; may be repeated."
-)
+@click.option("--control", multiple=True, metavar="TEXT", help="A prompt on which drift is measured; can be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def once(
     source: str | None,
@@ -41,10 +39,10 @@ def once(
     control: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Do one real update on one example, on a copy, and see what it changes.
+    """Do one real update on one example, on a copy, and show what it changes.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. Nothing is
-    written. A small learning rate does what the slope of the loss predicts; far too high a one overshoots.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used. Nothing
+    is written. A small learning rate does what the slope of the loss predicts; one that is far too high overshoots.
 
     \b
     Example:
@@ -52,20 +50,18 @@ def once(
       nudge once runs/first --prompt "def" --target 32 --lr 10
       nudge once --prompt "import" --target " os" --optimizer adamw --json
     """
-    from nudge.cli.prompts import one_token, read_context
-    from nudge.infer import engine
+    from nudge.cli.output import finite
+    from nudge.cli.prompts import load_model, one_token, read_context
     from nudge.look.prediction import start_of_document
     from nudge.look.single_update import control_contexts, nudge_once
 
-    model = engine.load(source)
-    for note in model.notes:
-        click.echo(note, err=True)
+    model = load_model(source)
     token = one_token(model, target)
     context = read_context(model, prompt, ids) or start_of_document(model.network, model.tokenizer)
     controls = [tuple(model.prompt_ids(text)) for text in control] or control_contexts(model, context)
     nudge = nudge_once(model.network, context, token, lr, optimizer=optimizer, controls=controls)
     if as_json:
-        click.echo(json.dumps(_as_json(model, nudge, context), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(finite(_as_json(model, nudge, context)), ensure_ascii=False))
     else:
         _show(model, nudge, context)
 
@@ -75,9 +71,6 @@ def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -
 
     def text(token: int) -> str:
         return shown_token(model.tokenizer, token)
-
-    def strict(number: float) -> float | None:  # JSON has no infinity
-        return number if math.isfinite(number) else None
 
     return {
         "source": str(model.path),
@@ -89,13 +82,13 @@ def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -
         "probability": {"before": nudge.probability_before, "after": nudge.probability_after},
         "rank": {"before": nudge.rank_before, "after": nudge.rank_after},
         "loss": {"before": nudge.loss_before, "after": nudge.loss_after},
-        "loss_change": {"predicted": strict(nudge.predicted_loss_change), "actual": nudge.loss_change},
+        "loss_change": {"predicted": nudge.predicted_loss_change, "actual": nudge.loss_change},
         "moved": [
             {"token": moved.token, "text": text(moved.token), "before": moved.before, "after": moved.after}
             for moved in nudge.moved
         ],
-        "relative_change": {name: strict(change) for name, change in nudge.relative_change.items()},
-        "total_relative_change": strict(nudge.total_relative_change),
+        "relative_change": nudge.relative_change,
+        "total_relative_change": nudge.total_relative_change,
         "drift": [{"context": list(drift.context), "kl": drift.kl} for drift in nudge.drift],
     }
 
@@ -103,7 +96,7 @@ def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -
 def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> None:
     from rich.text import Text
 
-    from nudge.cli.live import make_console
+    from nudge.cli.output import make_console
     from nudge.cli.predict import percent
     from nudge.cli.prompts import shown_context
     from nudge.data.tokenizer import shown_token
@@ -128,7 +121,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     if actual > 0:
         console.print("The step went past the valley: try a smaller learning rate.", style="bold red")
     elif abs(actual - predicted) > abs(predicted) / 2:
-        console.print("So long a step is no longer what the slope says: try a smaller learning rate.", style="red")
+        console.print("The step is too long for the slope to predict: try a smaller learning rate.", style="red")
     console.print("\nWhat moved most", style="bold")
     rows = [(token(moved.token), percent(moved.before), percent(moved.after)) for moved in nudge.moved]
     console.print(_table(("token", "before", "after"), rows))
@@ -142,7 +135,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
 
 
 def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
-    """All parameters together, and those that moved furthest. What was all zero has no size to compare with."""
+    """Return the change of all parameters together, and the largest ones; none for a parameter that was all zero."""
     finite = {name: change for name, change in nudge.relative_change.items() if math.isfinite(change)}
     largest = sorted(finite, key=finite.__getitem__, reverse=True)[:N_PARAMETERS]
     return [
@@ -152,7 +145,7 @@ def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
 
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> "Table":
-    """Words on the left, numbers on the right of their columns."""
+    """Return a table whose first column is left-aligned and the others right-aligned."""
     from rich.table import Table
     from rich.text import Text
 
@@ -160,5 +153,5 @@ def _table(header: tuple[str, ...], rows: list[Any]) -> "Table":
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
-        table.add_row(*map(Text, row))  # not as markup: a token may say [bold]
+        table.add_row(*map(Text, row))  # not as markup: a token may be [bold]
     return table

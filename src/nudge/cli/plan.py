@@ -1,4 +1,4 @@
-"""`nudge plan`: memory, time and money of a training run, before it starts."""
+"""`nudge plan`: forecasts of the memory, time and money of a training run."""
 
 import json
 import sys
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
 @click.option(
     "--tokens",
     metavar="N",
-    help="To learn from: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's]",
+    help="Tokens to train on: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's]",
 )
-@click.option("--budget", type=float, metavar="USD", help="How far does this much money go?")
-@click.option("--hours", type=float, metavar="H", help="How many GPUs does it take? With --count: how far is it then?")
+@click.option("--budget", type=float, metavar="USD", help="Find out how far this money goes.")
+@click.option(
+    "--hours", type=float, metavar="H", help="Find out how many GPUs it takes, or with --count how far it goes."
+)
 @click.option(
     "--gpu", metavar="NAME", help="4090, a100-40, a100-80, h100, h200, h800, b200, t4, l4, tpu-v3, cpu. [default: h100]"
 )
-@click.option("--count", type=int, metavar="N", help="How many. [default: 1, or 8 where no --gpu is named]")
-@click.option("--price", metavar="USD@DATE", help="Of one GPU for an hour, and when that was: 2.49@2026-11-20.")
+@click.option("--count", type=int, metavar="N", help="Number of GPUs. [default: 1, or 8 without --gpu]")
+@click.option("--price", metavar="USD@DATE", help="Price of one GPU per hour, and its date: 2.49@2026-11-20.")
 @click.option(
-    "--dtype", type=click.Choice(["bfloat16", "float32"]), help="Number type of the products. [default: bfloat16]"
+    "--dtype", type=click.Choice(["bfloat16", "float32"]), help="Number type of matrix products. [default: bfloat16]"
 )
 @click.option(
     "--layout",
@@ -39,45 +41,45 @@ if TYPE_CHECKING:
 )
 @click.option("--micro-batch", type=int, metavar="N", help="Sequences per pass of a GPU. [default: the most that fit]")
 @click.option(
-    "--recompute/--no-recompute", default=None, help="Compute activations twice to keep fewer. [default: if it must]"
+    "--recompute/--no-recompute", default=None, help="Save memory by computing activations twice. [default: if needed]"
 )
-@click.option("--explain", is_flag=True, help="Print every formula with its numbers put in.")
-@click.option("--lecture", is_flag=True, help="What a GPT-2 cost in 2019 and 2024, and GPT-2 beside today's models.")
-@click.option("--validate", is_flag=True, help="Published runs, each predicted from the others; exit 1 if too far off.")
+@click.option("--explain", is_flag=True, help="Print every formula with its numbers.")
+@click.option("--lecture", is_flag=True, help="Print the cost of GPT-2 in 2019 and 2024, and today's models.")
+@click.option("--validate", is_flag=True, help="Predict published runs from the others; exit with 1 if inaccurate.")
 @click.option("--calibrate", is_flag=True, help="Measure 30 seconds of a run here, and forecast all of it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 def plan(
     recipe: str | None, explain: bool, lecture: bool, validate: bool, calibrate: bool, as_json: bool, **options: Any
 ) -> None:
-    """Say what a training run needs before it starts: memory, time, money.
+    """Forecast the memory, time and money that a training run needs.
 
-    RECIPE is gpt2_small if none is named. Times are forecast from runs that others published, as an interval that four
-    in five of them keep; --validate shows by how much they miss. No GPU is needed, and nothing is downloaded.
+    RECIPE is gpt2_small by default. Times are forecast from published runs, as an interval that holds four in five of
+    them; --validate shows the errors. No GPU is needed, and nothing is downloaded.
 
     \b
     Example:
       nudge plan                                   gpt2_small on 8 x H100
-      nudge plan gpt2_xl --explain                 with every formula
+      nudge plan gpt2_xl --explain                 every formula
       nudge plan --budget 100                      what $100 trains
       nudge plan gpt2_small --gpu 4090             how long one 4090 takes
       nudge plan gpt2_xl --hours 24 --gpu h100     how many GPUs it takes
     """
     if sum((lecture, validate, calibrate, explain)) > 1:
-        raise ConfigError("--explain, --lecture, --validate and --calibrate are questions of their own", "ask one")
+        raise ConfigError("exclusive_options", options="--explain, --lecture, --validate, --calibrate")
     if lecture:
         _lecture(as_json)
     elif validate:
         _validate(as_json)
     elif calibrate:
         _calibrate(recipe or "tiny", options["settings"], options["tokens"], as_json)
-    elif recipe is None and _asks_what_is_affordable(options):
+    elif recipe is None and _is_only_limited(options):
         _affordable(options, as_json)
     else:
         _plan(recipe or "gpt2_small", options, explain=explain, as_json=as_json)
 
 
-def _asks_what_is_affordable(options: dict[str, Any]) -> bool:
-    """A budget or a time, and nothing that says for which network."""
+def _is_only_limited(options: dict[str, Any]) -> bool:
+    """Return whether there is a budget or a time, but neither tokens nor sizes of a network."""
     limited = options["budget"] is not None or options["hours"] is not None
     return limited and options["tokens"] is None and not options["settings"]
 
@@ -91,7 +93,7 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
     settings = configs.parse_settings(options["settings"])
     ask = questions.answered(recipe, **{**options, "settings": settings})
     counted = options["count"] is not None
-    answer = _in_words(ask, budget=options["budget"], hours=options["hours"], counted=counted)
+    answer = _answer(ask, budget=options["budget"], hours=options["hours"], counted=counted)
     found = planned(ask)
     if as_json:
         others = {
@@ -110,8 +112,8 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
         planview.show(found, answer)
 
 
-def _in_words(ask: "Ask", *, budget: float | None, hours: float | None, counted: bool) -> str:
-    """What a budget or a time left open, and follows from it."""
+def _answer(ask: "Ask", *, budget: float | None, hours: float | None, counted: bool) -> str:
+    """Return what follows from a budget or a time, as a sentence."""
     from nudge.plan.questions import hours_of
     from nudge.util.formatting import compact
 
@@ -202,7 +204,7 @@ def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: boo
 
 
 def to_json(found: "Plan") -> dict[str, Any]:
-    """A plan as plain values: what it was asked, and every number of it."""
+    """Return a plan as plain values: its ask, and every number."""
     properties = ("fits", "tokens", "flops", "tokens_per_s", "tokens_per_parameter")
     values = {**asdict(found), **{name: getattr(found, name) for name in properties}}
     values["tokens_per_s"] = asdict(found.tokens_per_s)
@@ -211,7 +213,7 @@ def to_json(found: "Plan") -> dict[str, Any]:
 
 
 def _short(other: "Plan") -> dict[str, Any]:
-    """One line of the ladder, or of what could be changed."""
+    """Return one line of the ladder or of the changes."""
     return {
         "device": other.ask.device.name,
         "count": other.ask.count,

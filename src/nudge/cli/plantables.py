@@ -1,14 +1,13 @@
-"""What `nudge plan` shows beside a plan: budgets, the lecture's figures, and how right its forecasts were."""
+"""The terminal output of `nudge plan`: budgets, the lecture's figures, the validation and the calibration."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from nudge.cli.planview import indented, show_next, title, wide_console
+from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses
@@ -24,25 +23,18 @@ if TYPE_CHECKING:
 
 
 def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | None) -> None:
-    """What each GPT-2 reaches for a budget."""
-    console = wide_console()
+    """Print what each GPT-2 reaches for a budget or in a time."""
+    console = make_console(wide=True)
     ask = plans[0].ask
-    machine = f"{ask.count} x {ask.device.title}"
+    machine = f" on {ask.count} x {ask.device.title}"
     if usd is not None and ask.price:
-        console.print(Text.assemble((f"What {dollars(usd)} trains", "bold"), f" on {machine}"))
-        console.print(
-            Text(
-                f"at {dollars(ask.price.usd_per_hour)} per GPU-hour ({ask.price.date}: {ask.price.source})", style="dim"
-            )
-        )
+        console.print(Text.assemble((f"What {dollars(usd)} trains", "bold"), machine))
+        rate = f"at {dollars(ask.price.usd_per_hour)} per GPU-hour ({ask.price.date}: {ask.price.source})"
+        console.print(Text(rate, style="dim"))
     else:
-        console.print(Text.assemble((f"What {plain(hours or 0, 6)} hours trains", "bold"), f" on {machine}"))
+        console.print(Text.assemble((f"What {plain(hours or 0, 6)} hours trains", "bold"), machine))
     console.print()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("recipe", no_wrap=True)
-    for name in ("parameters", "tokens", "per parameter", "of its recipe", "a published loss"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.columns[-1].justify = "left"
+    table = make_table("recipe", ">parameters", ">tokens", ">per parameter", ">of its recipe", "a published loss")
     for plan in plans:
         share = plan.tokens / recipe_tokens(plan.ask.recipe)
         table.add_row(
@@ -55,40 +47,33 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
         )
     console.print(table)
     n_params, tokens = compute_optimal(max(plan.flops for plan in plans))
-    console.print(
-        Text.assemble(
-            "\nCompute-optimal would be about ",
-            (f"{compact(n_params)} parameters on {compact(tokens)} tokens", "bold"),
-            " (Chinchilla: 20 tokens a parameter).",
-        )
-    )
+    optimal = f"{compact(n_params)} parameters on {compact(tokens)} tokens"
+    words = ("\nCompute-optimal would be about ", (optimal, "bold"), " (Chinchilla: 20 tokens a parameter).")
+    console.print(Text.assemble(*words))
     reached = plans[-1].speed
-    console.print(
-        Text(f"Tokens by the likely speed; the interval is {reached.low / reached.mfu - 1:+.0%} to "
-             f"{reached.high / reached.mfu - 1:+.0%}.", style="dim")
-    )  # fmt: skip
+    low, high = reached.low / reached.mfu - 1, reached.high / reached.mfu - 1
+    console.print(Text(f"Tokens by the likely speed; the interval is {low:+.0%} to {high:+.0%}.", style="dim"))
     show_next(console, (f"nudge plan {plans[0].ask.recipe} --budget {usd or 100:g}", "one of them in full"))
 
 
 def _near(plan: Plan) -> str:
+    """Return the published loss of the nearest run of that size."""
     for row in published_losses(plan)[:1]:
         return f"{row.loss:.2f} on {row.data}, " + (f"{compact(row.tokens)} tokens" if row.tokens else "OpenAI's own")
     return "none"
 
 
 def recipe_tokens(name: str) -> int:
-    """How many tokens a recipe is trained on by its own schedule."""
+    """Return the number of tokens that a recipe trains on by default."""
     train = recipe(name).train
     return train.steps * train.batch_tokens
 
 
 def show_lecture() -> None:
-    """What a GPT-2 cost, what is loose in the figures that are told of it, and how far today's models are."""
-    console = wide_console()
+    """Print what a GPT-2 costs, corrections of the lecture's figures, and today's models."""
+    console = make_console(wide=True)
     costs = published.LECTURE_COSTS
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("when", "cost", "cheaper", "machine", "status", "source"):
-        table.add_column(name, justify="right" if name in ("cost", "cheaper") else "left", no_wrap=name != "source")
+    table = make_table("when", ">cost", ">cheaper", "machine", "status", "source", wraps="source")
     for cost in costs:
         times = costs[0].usd / cost.usd
         table.add_row(
@@ -99,34 +84,24 @@ def show_lecture() -> None:
             Text(cost.status, style="green" if cost.status == "measured" else "yellow"),
             Text(cost.source, style="dim"),
         )
-    today = gpt2_today()
-    shown = cells(today)
-    title(console, "What a GPT-2 XL costs", first=True)
+    console.print(Text("What a GPT-2 XL costs", style="bold"))
     console.print(indented(table))
+    today = gpt2_today()
     if today.usd and today.ask.price:
-        console.print(
-            indented(
-                Text(
-                    f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {shown.time} and "
-                    f"{shown.cost} ({shown.cost_interval}), at {dollars(today.ask.price.usd_per_hour)} per GPU-hour"
-                )
-            )
-        )
-    title(console, "What is told, and what is right")
+        shown, rate = cells(today), dollars(today.ask.price.usd_per_hour)
+        words = f"{shown.time} and {shown.cost} ({shown.cost_interval}), at {rate} per GPU-hour"
+        console.print(indented(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
+    show_title(console, "Claims, and what is right")
     for correction in published.CORRECTIONS:
         console.print(Text.assemble("  ", (correction.said, "dim")))
-        console.print(
-            Padding(Text.assemble(correction.right, (f"  [{correction.source}]", "dim")), (0, 0, 0, 6), expand=False)
-        )
-    title(console, "GPT-2 against modern models", "in brackets: times GPT-2")
+        right = Text.assemble(correction.right, (f"  [{correction.source}]", "dim"))
+        console.print(Padding(right, (0, 0, 0, 6), expand=False))
+    show_title(console, "GPT-2 against modern models", "in brackets: times GPT-2")
     console.print(indented(_models()))
 
 
 def _models() -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("model", no_wrap=True)
-    for name in ("year", "parameters", "context", "tokens", "per\nparameter", "work (FLOP)"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = make_table("model", ">year", ">parameters", ">context", ">tokens", ">per\nparameter", ">work (FLOP)")
     for model, compared in models(compact):
         beside = (Text.assemble(shown, (f" ({times}x)" if times else "", "dark_orange")) for shown, times in compared)
         table.add_row(Text(model.name, style="bold"), str(model.year), *beside)
@@ -135,13 +110,12 @@ def _models() -> RenderableType:
 
 
 def show_validation(validation: "Validation") -> None:
-    """Every published run beside what the others predict of it."""
+    """Print every published run and what the others predict for it."""
     from nudge.plan.speed import WITHIN
 
-    console = wide_console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for position, name in enumerate(("run", "unit", "published", "predicted", "error", "by other codes", "error")):
-        table.add_column(name, justify="left" if position < 2 else "right", no_wrap=position > 0)
+    console = make_console(wide=True)
+    names = ("run", "unit", ">published", ">predicted", ">error", ">by other codes", ">error")
+    table = make_table(*names, wraps="run")
     for row in validation.rows:
         table.add_row(*forecast(row))
     for name, reached in (("median error", validation.median_error), (f"within {WITHIN:.0%}", validation.share_within)):
@@ -150,33 +124,29 @@ def show_validation(validation: "Validation") -> None:
     console.print(table)
     for run in validation.left_out:
         console.print(Text(f"left out: {run.name}: {run.why_left_out}", style="dim"))
-    console.print(
-        Text(
-            "the goal is kept" if validation.holds else "the goal is missed",
-            style="green" if validation.holds else "red",
-        )
-    )
+    words, color = ("the goal is kept", "green") if validation.holds else ("the goal is missed", "red")
+    console.print(Text(words, style=color))
 
 
 def show_calibration(found: "Calibration") -> None:
-    """How long a run will take here, by what was measured."""
-    console = wide_console()
+    """Print how long a run will take on this machine."""
+    console = make_console(wide=True)
     config = found.config
     steps = f"{config.train.steps:,} updates of {config.train.batch_tokens:,} tokens"
     console.print(Text.assemble((config.recipe, "bold"), " here", (f": {steps}, {found.machine}", "dim")))
     console.print()
-    table = Table.grid(padding=(0, 2))
     interval = about_between(found.low_s / 3600, found.high_s / 3600)
-    parts = ", ".join(f"{name} {about(seconds / 3600)}" for name, seconds in found.parts() if seconds)
-    table.add_row(Text("time", style="dim"), Text.assemble((about(found.likely_s / 3600), "bold"), f"  {interval}"))
-    table.add_row(Text("of it", style="dim"), Text(parts))
-    table.add_row(Text("speed", style="dim"), Text(f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"))
-    console.print(indented(table))
+    rows = (
+        ("time", Text.assemble((about(found.likely_s / 3600), "bold"), f"  {interval}")),
+        ("of it", ", ".join(f"{name} {about(seconds / 3600)}" for name, seconds in found.parts() if seconds)),
+        ("speed", f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"),
+    )
+    console.print(indented(make_facts(rows)))
     if not found.steady:
-        words = "other programs were busy here: the rounds differ by more than the interval says"
+        words = "other programs were busy here: the rounds differ by more than the interval"
         console.print(indented(Text(words, style="yellow")))
     show_next(
         console,
         (f"nudge train --recipe {config.recipe}", "train it"),
-        (f"nudge plan {config.recipe} --gpu cpu", "the same as a plan, beside rented machines"),
+        (f"nudge plan {config.recipe} --gpu cpu", "the same as a plan, next to rented machines"),
     )

@@ -1,21 +1,22 @@
-"""How `nudge plan` shows its answers on a terminal."""
+"""The terminal output of `nudge plan`: a plan."""
 
 import math
+from collections.abc import Iterator
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from nudge.cli.live import make_console
+from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan.explain import formulas
+from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses
 from nudge.plan.planner import CHINCHILLA, Plan
 from nudge.plan.questions import changes
 from nudge.plan.tables import cells, rungs
 from nudge.util.formatting import capacity, compact, dollars, duration, plain, scientific, significant, size
 
-COLORS = {  # of the parts of memory
+COLORS = {  # of the parts of the memory (Layout.parts)
     "weights": "dodger_blue2",
     "gradients": "deep_sky_blue1",
     "moments": "blue",
@@ -29,8 +30,8 @@ COLORS = {  # of the parts of memory
 
 
 def show(plan: Plan, answer: str = "") -> None:
-    """Time, money and memory first; then where they come from, and what else there is."""
-    console = wide_console()
+    """Print time, money and memory first, then where they come from, and the alternatives."""
+    console = make_console(wide=True)
     _show_headline(console, plan, answer)
     _show_memory(console, plan)
     _show_work(console, plan)
@@ -46,14 +47,6 @@ def show(plan: Plan, answer: str = "") -> None:
     )
 
 
-def wide_console() -> Console:
-    """Standard output; as wide as it needs where no person watches, so that nothing is cut for a program."""
-    console = make_console()
-    if not console.is_terminal:
-        console.width = 1000
-    return console
-
-
 def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     ask, shown = plan.ask, cells(plan)
     console.print(
@@ -66,12 +59,13 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     if answer:
         console.print(Text(answer, style="green"))
     console.print()
-    table = Table.grid(padding=(0, 2))
-    table.add_row(Text("time", style="dim"), Text(at_least(plan) + shown.time, style="bold"), shown.time_interval)
-    table.add_row(Text("money", style="dim"), *_money(plan))
-    table.add_row(Text("memory", style="dim"), *_memory_words(plan))
-    table.add_row(Text("loss", style="dim"), *_loss(plan))
-    console.print(indented(table))
+    rows = (
+        ("time", Text(at_least(plan) + shown.time, style="bold"), shown.time_interval),
+        ("money", *_money(plan)),
+        ("memory", *_memory_words(plan)),
+        ("loss", *_loss(plan)),
+    )
+    console.print(indented(make_facts(rows)))
     if plan.is_extrapolated:
         words = "this is the least it takes: no published run was as small, and such a network never fills a GPU"
         console.print(indented(Text(words, style="yellow")))
@@ -80,7 +74,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
 def _money(plan: Plan) -> tuple[Text, Text]:
     price = plan.ask.price
     if plan.usd is None or price is None:
-        where = "no price of it is known here: --price 2.49@2026-11-20 gives one"
+        where = "its price is not known; give one with --price 2.49@2026-11-20"
         return Text("?", style="bold"), Text(where if plan.ask.device.name != "cpu" else "your own machine")
     rate = f"at {dollars(price.usd_per_hour)} per GPU-hour ({price.date}: {price.source})"
     return Text(cells(plan).cost, style="bold"), Text(f"{cells(plan).cost_interval}, {rate}")
@@ -115,20 +109,11 @@ def _show_memory(console: Console, plan: Plan) -> None:
     batch = f"{layout.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
     passes = f"{layout.passes:,} pass{'es' if layout.passes > 1 else ''} per update"
     place = "this machine" if plan.ask.device.name == "cpu" else "one GPU"
-    title(console, "Memory", f"{place}, {batch}, {passes}, {layout.name}")
-    parts = [(name, layout.parts[name], color) for name, color in COLORS.items()]
-    total, room = max(layout.memory_bytes, layout.needed_bytes), min(64, console.width - 20)
-    bar, used = Text("  "), 0
-    for _, n_bytes, color in parts:
-        width = round(room * (used + n_bytes) / total) - round(room * used / total)
-        bar.append("█" * width, style=color)
-        used += n_bytes
-    bar.append("░" * (room - round(room * used / total)), style="grey30")
-    bar.append(f"  {size(layout.needed_bytes)} of {capacity(layout.memory_bytes)}", style="dim")
-    console.print(bar)
+    show_title(console, "Memory", f"{place}, {batch}, {passes}, {layout.name}")
+    console.print(_memory_bar(layout, room=min(64, console.width - 20)))
     shown = [
-        Text.assemble(("■ ", color), f"{'CUDA' if name == 'reserved' else name} ", (size(n_bytes), "bold"))
-        for name, n_bytes, color in parts
+        Text.assemble(("■ ", COLORS[name]), f"{'CUDA' if name == 'reserved' else name} ", (size(n_bytes), "bold"))
+        for name, n_bytes in layout.parts.items()
         if n_bytes
     ]
     for start in range(0, len(shown), 4):
@@ -140,40 +125,49 @@ def _show_memory(console: Console, plan: Plan) -> None:
             console.print(Text(f"  or {words}", style="dim"))
 
 
+def _memory_bar(layout: Layout, *, room: int) -> Text:
+    """Return the parts of the memory as a colored bar of `room` characters, and the total."""
+    total = max(layout.memory_bytes, layout.needed_bytes)
+    bar, used = Text("  "), 0
+    for name, n_bytes in layout.parts.items():
+        width = round(room * (used + n_bytes) / total) - round(room * used / total)
+        bar.append("█" * width, style=COLORS[name])
+        used += n_bytes
+    bar.append("░" * (room - round(room * used / total)), style="grey30")
+    return bar.append(f"  {size(layout.needed_bytes)} of {capacity(layout.memory_bytes)}", style="dim")
+
+
 def _show_work(console: Console, plan: Plan) -> None:
-    counts = plan.parameters
-    components = (("embeddings", counts.wte + counts.wpe), ("attention", counts.attention), ("MLP", counts.mlp),
-                  ("norms", counts.norms), ("head", counts.head))  # fmt: skip
-    ratio = plan.tokens_per_parameter
+    show_title(console, "Where it comes from")
+    console.print(indented(make_facts(_work(plan))))
+
+
+def _work(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield (name, words) for each fact about the work of a plan."""
+    counts, step_s = plan.parameters, plan.step_s
+    components = {
+        "embeddings": counts.wte + counts.wpe,
+        "attention": counts.attention,
+        "MLP": counts.mlp,
+        "norms": counts.norms,
+        "head": counts.head,
+    }
+    yield "parameters", f"{counts.total:,}: " + ", ".join(f"{name} {compact(n)}" for name, n in components.items() if n)
+    yield "work", f"{scientific(plan.flops)} FLOP, {plain(plan.flops_per_token / 1e9)} GFLOP per token (6N + 12LTC)"
     beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.beside_optimal]
-    rows = [
-        (
-            "parameters",
-            f"{counts.total:,}: " + ", ".join(f"{name} {compact(n)}" for name, n in components if n),
-        ),
-        ("work", f"{scientific(plan.flops)} FLOP, {plain(plan.flops_per_token / 1e9)} GFLOP per token (6N + 12LTC)"),
-        ("tokens", f"{plain(ratio)} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"),
-        ("speed", _speed(plan)),
-        (
-            "update",
-            f"{duration(plan.step_s.likely)} ({duration(plan.step_s.low)} to {duration(plan.step_s.high)}), "
-            f"{compact(plan.tokens_per_s.likely)} tokens/s",
-        ),
-    ]
-    if plan.traffic:
-        said = plan.traffic
-        waiting = f"{duration(said.exposed_s)} of it waited for" if said.exposed_s else "hidden under the arithmetic"
-        rows.append(("traffic", f"{duration(said.seconds)} per update {said.link}, {waiting}"))
+    ratio = plain(plan.tokens_per_parameter)
+    yield "tokens", f"{ratio} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"
+    yield "speed", _speed(plan)
+    interval = f"({duration(step_s.low)} to {duration(step_s.high)})"
+    yield "update", f"{duration(step_s.likely)} {interval}, {compact(plan.tokens_per_s.likely)} tokens/s"
+    if traffic := plan.traffic:
+        exposed_s = traffic.exposed_s
+        waiting = f"{duration(exposed_s)} of it waited for" if exposed_s else "hidden under the arithmetic"
+        yield "traffic", f"{duration(traffic.seconds)} per update {traffic.link}, {waiting}"
     if plan.ask.device.name != "cpu":
-        rows.append(
-            ("energy", f"{plain(plan.energy_kwh.likely)} kWh at most by the GPUs; hosts and cooling come on top")
-        )
-        rows.append(("failures", _failures(plan)))
-    title(console, "Where it comes from")
-    table = Table.grid(padding=(0, 2))
-    for name, words in rows:
-        table.add_row(Text(name, style="dim"), Text(words))
-    console.print(indented(table))
+        energy = plain(plan.energy_kwh.likely)
+        yield "energy", f"{energy} kWh at most by the GPUs; hosts and cooling come on top"
+        yield "failures", _failures(plan)
 
 
 def _speed(plan: Plan) -> str:
@@ -194,11 +188,8 @@ def _failures(plan: Plan) -> str:
 
 def _show_ladder(console: Console, plan: Plan) -> None:
     shown = rungs(plan)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("machine", no_wrap=True)
-    for name in ("", "time", "per hour", "cost", ""):
-        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    room = min(30, max(6, console.width - 66))  # what the other columns leave
+    table = make_table("machine", "", ">time", ">per hour", ">cost", "")
+    room = min(30, max(6, console.width - 66))  # the other columns leave this
     longest, shortest = (edge(rung.plan.hours.likely for rung in shown) for edge in (max, min))
     for rung in shown:
         style, color = ("bold dark_orange", "dark_orange") if rung.is_asked else ("", "dodger_blue2")
@@ -211,7 +202,7 @@ def _show_ladder(console: Console, plan: Plan) -> None:
             Text("" if rung.plan.fits else "does not fit", style="red"),
         )
     other_dtype = next((f"; *: {rung.other_dtype}" for rung in shown if rung.other_dtype), "")
-    title(console, "The same run on other machines", "time on a log scale" + other_dtype)
+    show_title(console, "The same run on other machines", "time on a log scale" + other_dtype)
     console.print(indented(table))
 
 
@@ -221,10 +212,7 @@ def _log_bar(hours: float, shortest: float, longest: float, room: int) -> str:
 
 
 def _show_changes(console: Console, plan: Plan) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("change", no_wrap=True)
-    for name in ("memory", "time", "cost", ""):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = make_table("change", ">memory", ">time", ">cost", ">")
     for change in changes(plan.ask):
         shown, fits = cells(change.plan), change.plan.fits
         table.add_row(
@@ -234,17 +222,14 @@ def _show_changes(console: Console, plan: Plan) -> None:
             shown.cost,
             Text("" if fits else "does not fit", style="red"),
         )
-    title(
-        console,
-        "If you change one thing",
-        "of a micro-batch: its memory and the traffic of each pass, not how well it fills a GPU",
-    )
+    beside = "a micro-batch changes memory and the traffic of each pass; how well it fills a GPU is not modeled"
+    show_title(console, "If you change one thing", beside)
     console.print(indented(table))
 
 
 def show_formulas(plan: Plan, answer: str = "") -> None:
-    """Every formula with its numbers put in, a source below each."""
-    console = wide_console()
+    """Print every formula with its numbers, and its source below it."""
+    console = make_console(wide=True)
     _show_headline(console, plan, answer)
     console.print()
     for formula in formulas(plan):
@@ -253,25 +238,6 @@ def show_formulas(plan: Plan, answer: str = "") -> None:
         console.print(Padding(Text(formula.source, style="dim"), (0, 0, 0, 4), expand=False))
 
 
-def indented(shown: RenderableType) -> Padding:
-    """Two spaces to the right."""
-    return Padding(shown, (0, 0, 0, 2), expand=False)
-
-
-def title(console: Console, words: str, beside: str = "", *, first: bool = False) -> None:
-    """The line above a part."""
-    if not first:
-        console.print()
-    console.print(Text.assemble((words, "bold"), ("  " + beside if beside else "", "dim")))
-
-
-def show_next(console: Console, *commands: tuple[str, str]) -> None:
-    """What to type next, and what for."""
-    title(console, "Next")
-    for command, words in commands:
-        console.print(Text.assemble(f"  {command:<34}  ", (words, "dim")))
-
-
 def at_least(plan: Plan) -> str:
-    """A sign before a time that is only a lower bound."""
+    """Return the sign in front of a time that is only a lower bound."""
     return "> " if plan.is_extrapolated else ""

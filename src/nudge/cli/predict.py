@@ -1,4 +1,4 @@
-"""`nudge predict`: what a model says comes next."""
+"""`nudge predict`: the probabilities of the next token."""
 
 import json
 import math
@@ -17,31 +17,30 @@ BAR = 28  # cells of a full bar
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
-@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, read exactly as given.")
-@click.option("--top", default=20, type=click.IntRange(min=1), help="Tokens to list, the likeliest first.")
+@click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
+@click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, without anything added.")
+@click.option("--top", default=20, type=click.IntRange(min=1), help="Number of tokens to list, most likely first.")
 @click.option(
-    "--token", "asked", multiple=True, metavar="TEXT|ID", help="Show this token and its rank too; may be repeated."
+    "--token", "texts", multiple=True, metavar="TEXT|ID", help="Also show this token and its rank; can be repeated."
 )
-@click.option("--temperature", default=1.0, help="0: always the likeliest token; above 1: wilder.")
-@click.option("--top-k", type=int, help="Draw among the K likeliest tokens only.")
-@click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together.")
+@click.option("--temperature", default=1.0, help="0: always the most likely token; above 1: more random.")
+@click.option("--top-k", type=int, help="Sample only from the K most likely tokens.")
+@click.option("--top-p", type=float, help="Sample only from the most likely tokens with this total probability.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def predict(
     source: str | None,
     prompt: str,
     ids: str | None,
     top: int,
-    asked: tuple[str, ...],
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
+    texts: tuple[str, ...],
     as_json: bool,
+    **sampling: Any,
 ) -> None:
-    """Show what a model says comes next: every token with its probability.
+    """Show what a model predicts: the next token's probabilities.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/. Without a prompt
-    it shows what starts a document. Temperature, top-k and top-p change what is drawn, never what the model says.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used. Without
+    a prompt, the first token of a document is predicted. Temperature, top-k and top-p change the probabilities that
+    'nudge sample' draws with, never those of the model.
 
     \b
     Example:
@@ -49,27 +48,19 @@ def predict(
       nudge predict runs/first --prompt "import" --token " os" --top 5
       nudge predict --ids 91,860,287 --temperature 0.8 --top-k 40 --json
     """
-    from nudge.cli.prompts import one_token, read_context
-    from nudge.infer import engine
+    from nudge.cli.prompts import load_model, one_token, read_context
     from nudge.look import prediction as predictions
 
-    model = engine.load(source)
-    for note in model.notes:
-        click.echo(note, err=True)
-    tokens = [one_token(model, text) for text in asked]
+    model = load_model(source)
+    tokens = [one_token(model, text) for text in texts]
     predictions.check_tokens(tokens, model.network.config.vocab_size)
-    prediction = predictions.predict(
-        model.network,
-        model.tokenizer,
-        read_context(model, prompt, ids),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-    )
+    context = read_context(model, prompt, ids)
+    prediction = predictions.predict(model.network, model.tokenizer, context, **sampling)
     if as_json:
         click.echo(json.dumps(_as_json(model, prediction, top, tokens), ensure_ascii=False, allow_nan=False))
     else:
-        _show(model, prediction, top, tokens, drawn=temperature != 1 or top_k is not None or top_p is not None)
+        drawn = sampling != {"temperature": 1, "top_k": None, "top_p": None}
+        _show(model, prediction, top, tokens, drawn=drawn)
 
 
 def _as_json(model: "LanguageModel", prediction: "Prediction", top: int, tokens: list[int]) -> dict[str, Any]:
@@ -103,7 +94,7 @@ def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: li
     from rich.table import Table
     from rich.text import Text
 
-    from nudge.cli.live import make_console
+    from nudge.cli.output import make_console
     from nudge.cli.prompts import shown_context
 
     console = make_console()
@@ -139,7 +130,7 @@ def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: li
 
 
 def percent(probability: float) -> str:
-    """12.34%; what would be 0.00% with the digits that it has."""
+    """Return 12.34%, or 3e-05% for what would be 0.00%."""
     if probability == 0 or probability >= 0.00005:
         return f"{probability:.2%}"
     return f"{100 * probability:.0e}%"

@@ -1,9 +1,5 @@
-"""The progress of what takes a while: a bar on a terminal, else one line for each thing that is done.
+"""The progress of long work on standard error: a bar on a terminal, otherwise one line per stage."""
 
-On standard error: standard output is for the answer.
-"""
-
-import sys
 from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
@@ -21,40 +17,38 @@ Made = TypeVar("Made")
 
 
 def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
-    """What a preparation makes in the end, with its progress."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    """Run a preparation, show its progress, and return its result."""
+    from rich.progress import DownloadColumn
 
-    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    from nudge.cli.output import make_bar
+
+    with make_bar(DownloadColumn()) as bar:
         task = bar.add_task("", total=None)
-        doing = ""
+        stage = ""
         while True:
             try:
                 event = next(preparing)
             except StopIteration as finished:
                 made: Made = finished.value
                 return made
-            if event.what != doing:
-                doing = event.what
-                bar.reset(task, description=PREPARING[doing], total=event.total)
-                if not console.is_terminal:
-                    console.print(PREPARING[doing])
+            if event.what != stage:
+                stage = event.what
+                bar.reset(task, description=PREPARING[stage], total=event.total)
+                if not bar.console.is_terminal:
+                    bar.console.print(PREPARING[stage])
             bar.update(task, completed=event.done)
 
 
-def with_bar(things: Iterable[Made], total: int | None, doing: str) -> Iterator[Made]:
-    """The same things one after the other, with how many of `total` (None: nobody knows) are made by then."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def with_bar(items: Iterable[Made], total: int | None, title: str) -> Iterator[Made]:
+    """Yield the same items and show how many of `total` (None: unknown) are done."""
+    from rich.progress import MofNCompleteColumn
 
-    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(doing, total=total)
-        if not console.is_terminal:
-            console.print(doing)
-        for thing in things:
+    from nudge.cli.output import make_bar
+
+    with make_bar(MofNCompleteColumn()) as bar:
+        task = bar.add_task(title, total=total)
+        if not bar.console.is_terminal:
+            bar.console.print(title)
+        for item in items:
             bar.advance(task)
-            yield thing
+            yield item

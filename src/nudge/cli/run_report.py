@@ -1,6 +1,7 @@
-"""The end of a run: what was noise became words, and what one update does, in numbers of this very run."""
+"""The report at the end of a run: how its samples changed, what one update does, and its results in numbers."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge import events
-from nudge.cli.live import make_console
+from nudge.cli.output import make_console, make_facts, show_next
 from nudge.data.shards import Dataset, open_dataset
 from nudge.eval.loss import solved
 from nudge.infer.engine import LanguageModel, load
@@ -25,7 +26,7 @@ SHOWN_CHARACTERS = 160
 
 
 def show(run: Path) -> None:
-    """Print the closing of a finished run."""
+    """Print the report of a finished run."""
     console = make_console()
     folder = RunFolder(run)
     summary = summarize(events.read(folder.events))
@@ -41,7 +42,7 @@ def show(run: Path) -> None:
 
 
 def _show_film(console: Console, summary: Summary) -> None:
-    """The same prompt and seed at a few moments: noise, words, text."""
+    """Print a few samples from the same prompt and seed, from noise to text."""
     if not summary.film:
         return
     table = Table(
@@ -55,7 +56,7 @@ def _show_film(console: Console, summary: Summary) -> None:
 
 
 def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> None:
-    """One real update on one example of the validation text."""
+    """Do one real update on one example of the validation text, and print its effect."""
     block_size = model.network.config.block_size
     tokens = torch.from_numpy(dataset.val.read(0, min(len(dataset.val), block_size + 1)).astype("int64"))
     position = find_example(model.network, tokens, at_least=min(8, len(tokens) - 1))
@@ -80,43 +81,37 @@ def _change(nudge: Nudge) -> Text:
 
 
 def _show_numbers(console: Console, summary: Summary, model: LanguageModel, dataset: Dataset) -> None:
+    console.print()
+    console.print(make_facts(_numbers(summary, model, dataset)))
+
+
+def _numbers(summary: Summary, model: LanguageModel, dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield (name, words) for each result of the run."""
     started, V = summary.started, model.network.config.vocab_size
     assert started is not None, "a run that made updates was started"
-    table = Table.grid(padding=(0, 2))
-    rows: list[tuple[str, str]] = []
     if summary.first_loss is not None and summary.last_loss is not None:
         guess = f"a guess among {V:,} tokens: ln {V:,} = {math.log(V):.3f}"
-        rows.append(("training loss", f"{summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token ({guess})"))
+        yield "training loss", f"{summary.first_loss:.3f} → {summary.last_loss:.3f} nats per token ({guess})"
     first, last = summary.first_evaluation, summary.last_evaluation
     if first and last:
         part = f" (the first on {first.tokens:,} of them)" if first.tokens < last.tokens else ""
-        rows.append(
-            ("validation loss", f"{first.loss:.3f} → {last.loss:.3f} nats per token, on {last.tokens:,} tokens{part}")
-        )
-        rows.append(("bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"))
+        losses = f"{first.loss:.3f} → {last.loss:.3f} nats per token"
+        yield "validation loss", f"{losses}, on {last.tokens:,} tokens{part}"
+        yield "bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"
     if dataset.manifest.records:
-        rows.append(("solved exactly", _answers(model, dataset)))
+        yield "solved exactly", _solved(model, dataset)
     if dataset.is_python and summary.samples:
-        rows.append(("looks like Python", _python_share(summary)))
+        yield "looks like Python", _python_share(summary)
     share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
-    rows.append(
-        (
-            "time here",
-            f"{clock(summary.train_s)} of updates, {summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s, "
-            f"{share:.0%} of this machine's {started.dtype} peak",
-        )
-    )
-    rows.append(("on a rented H100", _rented(summary, model)))
-    for name, words in rows:
-        table.add_row(Text(name, style="dim"), words)
-    console.print()
-    console.print(table)
+    speed = f"{summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s"
+    peak = f"{share:.0%} of this machine's {started.dtype} peak"
+    yield "time here", f"{clock(summary.train_s)} of updates, {speed}, {peak}"
+    yield "on a rented H100", _rented(summary, model, batch_tokens=started.batch_tokens)
 
 
-def _rented(summary: Summary, model: LanguageModel) -> str:
-    """The same tokens there, by the forecast of `nudge plan`."""
-    assert summary.started is not None, "a run that made updates was started"
-    rented = rent(model.network.config, summary.tokens, batch_tokens=summary.started.batch_tokens)
+def _rented(summary: Summary, model: LanguageModel, *, batch_tokens: int) -> str:
+    """Return the time and cost of the same tokens on a rented H100, as `nudge plan` forecasts them."""
+    rented = rent(model.network.config, summary.tokens, batch_tokens=batch_tokens)
     assert rented.usd is not None, "the H100 has a price"
     return (
         f"at least {about(rented.hours.likely)} and {dollars(rented.usd.likely)}, at "
@@ -125,14 +120,14 @@ def _rented(summary: Summary, model: LanguageModel) -> str:
     )
 
 
-def _answers(model: LanguageModel, dataset: Dataset) -> str:
-    """How many of the records have exactly the right answer, in words."""
+def _solved(model: LanguageModel, dataset: Dataset) -> str:
+    """Return how many of the records the model answers exactly."""
     val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
     return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
 
 
 def _python_share(summary: Summary) -> str:
-    """Among the first samples and the last ones, the lines that Python's tokenizer and its parser accept."""
+    """Return the share of lines that Python's tokenizer and parser accept, in the first samples and the last ones."""
     n = min(10, max(1, len(summary.samples) // 2))
     first, last = (
         count_lines("\n".join(sample.prompt + sample.text for sample in samples))
@@ -148,11 +143,11 @@ def _python_share(summary: Summary) -> str:
 
 def _show_next(console: Console, run: Path, summary: Summary) -> None:
     prompt = summary.samples[-1].prompt if summary.samples else ""
-    asked = f' --prompt "{prompt}"' if prompt.strip() else ""
-    console.print(Text("\nNext", style="bold"))
-    for command, words in (
-        (f"nudge sample {run}{asked}", "write with it"),
+    option = f' --prompt "{prompt}"' if prompt.strip() else ""
+    show_next(
+        console,
+        (f"nudge sample {run}{option}", "write with it"),
         (f"nudge resume {run} --steps {2 * summary.steps}", "train it twice as long"),
         ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
-    ):
-        console.print(f"  {command:<46}  [dim]{words}[/dim]")
+        width=46,
+    )

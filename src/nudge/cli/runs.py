@@ -1,4 +1,4 @@
-"""`nudge runs`: the runs of a folder, as a table."""
+"""`nudge runs`: the runs in a folder as a table."""
 
 import dataclasses
 import json
@@ -16,9 +16,8 @@ from nudge.runs.listing import RunLine, list_runs
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs here.
 
-    FOLDER holds the runs [default: runs]. The newest comes first: it is the SOURCE that other commands take when none
-    is given. A run is running, finished, interrupted (go on with 'nudge resume') or diverged; imported models stand
-    beside them.
+    FOLDER holds the runs [default: runs]. The newest comes first: it is the default SOURCE of other commands. A run is
+    running, finished, interrupted ('nudge resume' continues it) or diverged. Imported models are listed too.
 
     \b
     Example:
@@ -35,19 +34,13 @@ def runs(folder: Path, as_json: bool) -> None:
 
 
 def _show(lines: list[RunLine]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
-    from nudge.cli.live import make_console
+    from nudge.cli.output import make_console, make_table
 
     colors = {"running": "dark_orange", "finished": "green", "interrupted": "yellow", "imported": "blue"}
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("run", overflow="fold")
-    table.add_column("recipe", no_wrap=True)
-    for name in ("updates", "train loss", "val loss", "size"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("last written", "state"):
-        table.add_column(name, no_wrap=True)
+    names = ("run", "recipe", ">updates", ">train loss", ">val loss", ">size", "last written", "state")
+    table = make_table(*names, wraps="run")
     for line in lines:
         table.add_row(
             Text(line.run),
@@ -59,7 +52,4 @@ def _show(lines: list[RunLine]) -> None:
             time.strftime("%Y-%m-%d %H:%M", time.localtime(line.time)),
             Text(line.state, style=colors.get(line.state, "red")),
         )
-    console = make_console()
-    if not console.is_terminal:
-        console.width = 1000  # as wide as it needs: nothing is cut for a program that reads it
-    console.print(table)
+    make_console(wide=True).print(table)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.prompts import clean, read_prompt
+from nudge.cli.prompts import clean, load_model, read_prompt
 from nudge.fast import DTYPES
 from nudge.util.terminal_text import readable
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--prompt", default="", help="Text to go on from; - reads it from standard input.")
-@click.option("--max-tokens", default=200, help="Tokens to write at most.")
-@click.option("--temperature", default=0.8, help="0: always the likeliest token; above 1: wilder.")
-@click.option("--top-k", type=int, help="Draw among the K likeliest tokens only.")
-@click.option("--top-p", type=float, help="Draw among the likeliest tokens that have this share together.")
-@click.option("--seed", default=0, help="Same seed, same text.")
-@click.option("--num", default=1, type=click.IntRange(min=1), help="Samples to write, from seeds SEED, SEED+1, ...")
-@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; may be repeated.")
+@click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
+@click.option("--max-tokens", default=200, help="The most tokens to write.")
+@click.option("--temperature", default=0.8, help="0: always the most likely token; above 1: more random.")
+@click.option("--top-k", type=int, help="Sample only from the K most likely tokens.")
+@click.option("--top-p", type=float, help="Sample only from the most likely tokens with this total probability.")
+@click.option("--seed", default=0, help="The same seed gives the same text.")
+@click.option("--num", default=1, type=click.IntRange(min=1), help="Number of samples, with seeds SEED, SEED+1, ...")
+@click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; can be repeated.")
 @click.option(
-    "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], help="What weights are kept in; fewer bits are faster."
+    "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], help="Number type of the weights; fewer bits are faster."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of text.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per sample.")
 def sample(
     source: str | None,
     prompt: str,
@@ -37,11 +37,11 @@ def sample(
     num: int,
     dtype: "DType",
     as_json: bool,
-    **how: Any,
+    **options: Any,
 ) -> None:
     """Write text with a trained model.
 
-    SOURCE is a run folder, a checkpoint or an imported folder; left out, the newest run under runs/.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used.
 
     \b
     Example:
@@ -49,17 +49,13 @@ def sample(
       nudge sample runs/first --prompt "import" --temperature 0 --stop "def "
       echo "class " | nudge sample --prompt - --num 3
     """
-    from nudge.infer import engine
-
-    model = engine.load(source, dtype=dtype)
-    for note in model.notes:
-        click.echo(note, err=True)
+    model = load_model(source, dtype=dtype)
     prompt = read_prompt(prompt)
     slid = False
     for number in range(num):
         if number and not as_json:
             click.echo("---")
-        stream = model.stream(prompt, seed=seed + number, **how)
+        stream = model.stream(prompt, seed=seed + number, **options)
         if as_json:
             _write_json(model, stream, prompt, seed + number)
         else:
@@ -73,7 +69,7 @@ def sample(
 
 
 def _write_text(stream: "TextStream", prompt: str) -> None:
-    """The prompt and what follows as it comes; the prompt stands out on a terminal only."""
+    """Write the prompt and its continuation, each piece at once. On a terminal the prompt is bold."""
     terminal, prompt = sys.stdout.isatty(), clean(prompt)
     sys.stdout.write(click.style(readable(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`nudge tokenizer`: make a vocabulary, and see what it does to text."""
+"""`nudge tokenizer`: train a vocabulary, and turn text into tokens and back."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ _IDS_A_LINE = 16
 
 @click.group()
 def tokenizer() -> None:
-    """Train a vocabulary; turn text into tokens and back.
+    """Train a vocabulary, and turn text into tokens and back.
 
     \b
     Example:
@@ -25,15 +25,15 @@ def tokenizer() -> None:
 
 @tokenizer.command()
 @click.argument("src", nargs=-1)
-@click.option("--vocab-size", type=int, required=True, help="Symbols: 256 bytes, merges, and the end of text.")
+@click.option("--vocab-size", type=int, required=True, help="Number of tokens: 256 bytes, merges, and the end of text.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
 @click.option("--field", default="text", help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json: bool) -> None:
     """Learn a byte-pair vocabulary from text.
 
-    SRC are files, folders and globs; left out, Python's standard library. Text that is too small for that many merges
-    gives fewer, and says so.
+    SRC is files, folders and globs. Without it, the text is Python's standard library. A small text may give fewer
+    merges; the output then says so.
 
     \b
     Example:
@@ -53,7 +53,7 @@ def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json:
     if as_json:
         click.echo(json.dumps({"path": str(out), "vocab_size": learned.vocab_size, "sha256": learned.sha256}))
         return
-    fewer = f" (the text gives no more than that of the {vocab_size:,})" if learned.vocab_size < vocab_size else ""
+    fewer = f" (the text gives no more of the {vocab_size:,})" if learned.vocab_size < vocab_size else ""
     click.echo(f"{out}: {learned.vocab_size:,} symbols{fewer}, SHA-256 {learned.sha256[:12]}")
 
 
@@ -92,6 +92,5 @@ def decode(spec: str) -> None:
 def _numbers(data: bytes) -> Iterator[int]:
     for word in data.split():
         if not word.isdigit():
-            shown = word[:20].decode("utf-8", "replace")
-            raise TokenizerError(f"{shown!r} is not a token id", "ids are numbers with white space between them")
+            raise TokenizerError("not_a_token_id", word=word[:20].decode("utf-8", "replace"))
         yield int(word)

@@ -1,12 +1,12 @@
 """One network in several processes.
 
-Data parallel (DDP)      every process has all parameters, computes a part of the batch, and the gradients are summed
+data parallel (DDP)      every process has all parameters and computes a part of the batch; the gradients are summed
 fully sharded (FSDP2)    every process also keeps only a part of each parameter (its rows), its gradient and moments;
-                         a block is put together just before it computes, and let go of afterwards
+                         a block is put together just before it computes, and freed afterwards
 
 Source: Li et al. 2020 (DDP), Rajbhandari et al. 2020 (ZeRO), Zhao et al. 2023 (FSDP).
 
-torch's sharded tensors take a second to import, so only what needs them does.
+Importing torch's sharded tensors takes a second, so only the functions that need them do.
 """
 
 import functools
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class LossModule(nn.Module):
-    """The loss of a network as a module of its own: what DDP and torch.compile wrap."""
+    """The loss of a network as a module, which DDP and torch.compile wrap."""
 
     def __init__(self, network: GPT) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class LossModule(nn.Module):
 
 
 def recompute_blocks(network: GPT) -> None:
-    """Keep only the input of each block for the backward pass, which then computes the block once more."""
+    """Keep only the input of each block for the backward pass, which then computes the block again."""
     for block in network.blocks:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def shard(network: GPT, dtype: str, world: World) -> None:
-    """Divide a network, in place, among all processes. Its parameters become DTensors: rows here, the rest elsewhere.
+    """Divide a network among all processes, in place. Its parameters become DTensors with some rows in each process.
 
     With bfloat16 the matrices of the blocks travel in it: autocast would round them anyway (but not the norms).
     """
@@ -70,12 +70,12 @@ def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
 
 
 def local(tensor: Tensor) -> Tensor:
-    """What this process has of a parameter or a gradient; all of it, if it is not sharded."""
+    """Return the rows of a parameter or gradient that this process has; all, if it is not sharded."""
     return tensor.to_local().detach() if is_sharded(tensor) else tensor
 
 
 def sharded_like(part: Tensor, parameter: Tensor) -> Tensor:
-    """This process's part of a tensor that is divided as `parameter` is; `part` as it is if that is not sharded."""
+    """Return `part` as this process's rows of a tensor that is sharded like `parameter`; unchanged if it is not."""
     if not is_sharded(parameter) or part.dim() == 0:
         return part
     from torch.distributed.tensor import DTensor
@@ -91,7 +91,7 @@ def sharded_like(part: Tensor, parameter: Tensor) -> Tensor:
 
 
 def row_span(parameter: Tensor) -> slice:
-    """Which rows of a parameter this process has: all, if it is not sharded."""
+    """Return which rows of a parameter this process has: all, if it is not sharded."""
     if not is_sharded(parameter):
         return slice(None)
     each = -(-len(parameter) // parameter.device_mesh.size())  # as torch.chunk, and so FSDP2, divides them
@@ -100,7 +100,7 @@ def row_span(parameter: Tensor) -> slice:
 
 
 def empty_network(config: ResolvedConfig, world: World) -> GPT:
-    """The network of a run without values, or this process's part of it."""
+    """Make the network of a run, or this process's part of it, without values."""
     device = config.machine.device
     if world.size == 1 or not config.machine.shard:
         with torch.device(device):
@@ -113,23 +113,22 @@ def empty_network(config: ResolvedConfig, world: World) -> GPT:
 
 @torch.no_grad()
 def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy whole weights into a network, or of each the rows that it has here.
+    """Copy weights into a network, or the rows that this process has.
 
-    Raises: CheckpointError if they are not just those of the network: what is left out would be whatever lay in memory.
+    Raises: CheckpointError if they are not exactly those of the network: one left out would hold random memory.
     """
     parameters = dict(network.named_parameters())
     for name, value in weights:
         if name not in parameters:
-            raise CheckpointError(f"the checkpoint has weights for {name}, the network has not", "is it of this model?")
+            raise CheckpointError("extra_weights", name=name)
         parameter = parameters.pop(name)
         local(parameter).copy_(value[row_span(parameter)])
     if parameters:
-        raise CheckpointError(f"the checkpoint has no weights for {next(iter(parameters))}", "is it of this model?")
+        raise CheckpointError("missing_weights", name=next(iter(parameters)))
 
 
 def whole_network(network: GPT, world: World) -> GPT:
-    """A sharded network put together on the CPU, in the first process; every process takes part in it, and the others
-    get an empty one."""
+    """Put a sharded network together on the first process's CPU. All processes call it; the others get an empty one."""
     weights = {}
     for name, parameter in network.named_parameters():
         values = whole(parameter.detach())
@@ -142,12 +141,12 @@ def whole_network(network: GPT, world: World) -> GPT:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All rows of a tensor; every process takes part in it."""
+    """Return all rows of a tensor. All processes call it."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def divided(work: Callable[[Tensor], Tensor], items: Tensor, world: World) -> Tensor:
-    """`work(items)` for items [S, ..], each of which is worked on by one process only; the results are exchanged."""
+    """Return `work(items)` for items [S, ..], of which each process works on some; the results are exchanged."""
     if world.size == 1:
         return work(items)
     each = -(-len(items) // world.size)
@@ -161,7 +160,7 @@ def divided(work: Callable[[Tensor], Tensor], items: Tensor, world: World) -> Te
 
 
 def whole_matrices(parts: Tensor, n_rows: int, world: World) -> Tensor:
-    """Of matrices [S, rows here, m], all rows: [S, n_rows, m]."""
+    """Gather all rows of matrices [S, rows here, m]: [S, n_rows, m]."""
     each = -(-n_rows // world.size)
     padded = parts.new_zeros((1, len(parts), each, parts.size(-1)))
     padded[0, :, : parts.size(1)] = parts

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other: who is there, over which network they speak, and how they part."""
+"""How the processes of a run find each other, choose a network, and part."""
 
 import contextlib
 import json
@@ -19,31 +19,29 @@ from nudge.config import MachineConfig
 from nudge.distributed.world import GRACE_S, World, host_name, in_time
 from nudge.errors import LostError, MachineError, RunError, first_line
 
-FINISHING_S = 2.0  # after a failure: how much later those end that do not tell of it
+FINISHING_S = 2.0  # after a failure: how much later the processes end that do not report it
 
 
 @contextlib.contextmanager
 def rendezvous(machine: MachineConfig) -> Iterator[World]:
-    """Meet the other processes of this run, if there are any, and leave them at the end.
+    """Join the other processes of this run, if there are any, and leave them at the end.
 
-    Raises: MachineError if they do not come, or the place to meet cannot be reached, within machine.timeout_s.
+    Raises: MachineError if they do not come, or the rendezvous cannot be reached, within machine.timeout_s.
     """
-    world = _place()
+    world = _from_environment()
     if world.size == 1:
         yield world
         return
     on_gpu = torch.cuda.is_available() and (machine.device or "cuda").startswith("cuda")
     if on_gpu:
         if world.local_rank >= torch.cuda.device_count():
-            raise MachineError(
-                f"{world.local_size} processes on {host_name()}, which has {torch.cuda.device_count()} GPUs",
-                "start one process for each GPU: torchrun --nproc-per-node gpu",
-            )
+            n_gpus = torch.cuda.device_count()
+            raise MachineError("too_few_gpus", size=world.local_size, host=host_name(), n=n_gpus)
         torch.cuda.set_device(world.local_rank)
     world = replace(world, device="cuda" if on_gpu else "cpu", timeout_s=machine.timeout_s)
     world = _connect(world)
 
-    def speak() -> None:
+    def init() -> None:
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             store=dist.PrefixStore("group", world.store),
@@ -53,24 +51,21 @@ def rendezvous(machine: MachineConfig) -> Iterator[World]:
         )
 
     try:
-        in_time(world.timeout_s + GRACE_S, speak)  # gloo by itself waits for five times its time-out
+        in_time(world.timeout_s + GRACE_S, init)  # gloo by itself waits for five times its time-out
     except (RuntimeError, TimeoutError) as error:
-        raise MachineError(
-            f"process {world.rank} met the others, but cannot speak with them: {first_line(error)}",
-            "which network do they share? name it: GLOO_SOCKET_IFNAME=eth0 (and NCCL_SOCKET_IFNAME for GPUs)",
-        ) from error
+        raise MachineError("no_connection", rank=world.rank, error=first_line(error)) from error
     try:
         yield world
-        world.gather(None)  # nobody leaves while another still wants something of it
+        world.gather(None)  # no process leaves while another still needs it
     except LostError as error:
         if not error.speaks:
-            time.sleep(FINISHING_S)  # the launcher ends all when the first one ends: let that be the one that speaks
-        raise  # and the conversation is left as it is: to end it in good order would wait for who is lost
+            time.sleep(FINISHING_S)  # the launcher ends all when one ends: let that be the one that reports the error
+        raise  # without leaving the group, which would wait for the lost process
     dist.destroy_process_group()
 
 
-def _place() -> World:
-    """What the launcher says in the environment. Raises: RunError if that is no place among processes."""
+def _from_environment() -> World:
+    """Read what the launcher set in the environment. Raises: RunError if it makes no sense."""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     launched = World(
         launch=run_id if run_id != "none" else f"{host_name()}:{os.getppid()}",
@@ -82,26 +77,25 @@ def _place() -> World:
         return launched
     needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     missing = [name for name in needed if not os.environ.get(name)]
-    hint = "torchrun sets them: torchrun --nproc-per-node 2 -m -- nudge train (or unset WORLD_SIZE for one process)"
     if missing:
-        raise RunError(f"WORLD_SIZE is set to {size}, but not {' and '.join(missing)}", hint)
+        raise RunError("launcher_incomplete", size=size, missing=" and ".join(missing))
     try:
         rank, n, port = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
         local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     except ValueError as error:
-        raise RunError(f"the launcher's environment is not made of whole numbers: {error}", hint) from error
+        raise RunError("launcher_not_numbers", error=str(error)) from error
     if not (0 <= rank < n and 0 <= port < 65536):
-        raise RunError(f"there is no rank {rank} among {n} processes (WORLD_SIZE), or no port {port}", hint)
+        raise RunError("launcher_out_of_range", rank=rank, size=n, port=port)
     return replace(launched, rank=rank, size=n, local_rank=local_rank, local_size=local_size)
 
 
 def _connect(world: World) -> World:
-    """This process among the others, all of which have come. Raises: MachineError."""
+    """Wait for the other processes and choose a network. Raises: MachineError."""
     address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
-    by_launcher = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    launcher_keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
     def connect() -> Any:
-        patience, hosts = timedelta(seconds=world.timeout_s), world.is_rank0 and not by_launcher
+        patience, hosts = timedelta(seconds=world.timeout_s), world.is_rank0 and not launcher_keeps_store
         return dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
 
     try:
@@ -109,37 +103,30 @@ def _connect(world: World) -> World:
         roster, missing = in_time(world.timeout_s + GRACE_S, lambda: _await_all(world, store))
     except (RuntimeError, TimeoutError) as error:
         if "EADDRINUSE" in str(error):
-            raise MachineError(
-                f"port {port} on {host_name()} is taken by another program",
-                "choose another: MASTER_PORT=29501, or torchrun --standalone, which finds a free one",
-            ) from error
+            raise MachineError("port_taken", port=port, host=host_name()) from error
         raise MachineError(
-            f"process {world.rank} cannot reach the rendezvous {address}:{port} within {world.timeout_s:g} s",
-            "is process 0 running there, and does the network let this machine reach that port?",
+            "rendezvous_unreachable", rank=world.rank, address=address, port=port, timeout_s=world.timeout_s
         ) from error
     if missing:
-        raise MachineError(
-            f"{world.size - len(missing)} of {world.size} processes came within {world.timeout_s:g} s: missing "
-            f"{', '.join(f'rank {rank}' for rank in missing)}",
-            "start as many as WORLD_SIZE says, each with a RANK of its own",
-        )
+        ranks, n_here = ", ".join(f"rank {rank}" for rank in missing), world.size - len(missing)
+        raise MachineError("processes_missing", n=n_here, size=world.size, timeout_s=world.timeout_s, ranks=ranks)
     come = [roster["come"][str(rank)] for rank in range(world.size)]
     _choose_network([one["address"] for one in come], world.rank)
     return replace(
         world,
         store=dist.PrefixStore(f"nudge {roster['id']}", store),
-        keeps_store=not by_launcher,
+        keeps_store=not launcher_keeps_store,
         names=tuple(one["name"] for one in come),
         restarts=max(one["restarts"] for one in come),
     )
 
 
 def _await_all(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
-    """The list of all that came, and the ranks that did not within the time-out.
+    """Return the roster of all processes, and the ranks that did not come within the time-out.
 
-    A launcher's store still holds what processes wrote that it has ended since, and not every launcher counts its
-    restarts alike. So each process comes with a number of its own, the first one lists what it finds, anew whenever
-    that changes, and a list counts once all that stand on it have found their number there.
+    A launcher's store still holds what earlier, ended processes wrote, and not all launchers count restarts alike. So
+    each process brings a number of its own. Process 0 writes a new roster whenever it finds another number, and a
+    roster is final once every process on it has found its own number there.
     """
     keys = [f"come/{rank}" for rank in range(world.size)]
     me = {
@@ -174,9 +161,9 @@ def _choose_network(addresses: list[str], rank: int) -> None:
         return
     ours = addresses[rank]
     if _is_loopback(ours):
-        # The rendezvous is on this machine, and is its own name perhaps, which torchrun gives to all: on Debian that
-        # leads to 127.0.1.1 here, where nobody else can come. The network is then the one the others come from, if any.
-        ours = next((_address_towards(theirs) for theirs in addresses if theirs and not _is_loopback(theirs)), ours)
+        # The rendezvous is on this machine, perhaps by its own name, which torchrun gives to all: on Debian that leads
+        # to 127.0.1.1, which no other machine can reach. Then take the network that the others come from, if any.
+        ours = next((_address_towards(other) for other in addresses if other and not _is_loopback(other)), ours)
     for name, found in psutil.net_if_addrs().items():
         if any(known.address == ours for known in found):
             os.environ["GLOO_SOCKET_IFNAME"] = name
@@ -184,9 +171,9 @@ def _choose_network(addresses: list[str], rank: int) -> None:
 
 
 def _address_towards(address: str) -> str:
-    """This machine's address in the network that leads there; "" if none does."""
+    """Return this machine's address in the network that leads there; "" if none does."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((address, 9))  # sends nothing: it only asks which way a packet would go
+        probe.connect((address, 9))  # sends nothing: it only looks up the route
         return str(probe.getsockname()[0])
     return ""
 

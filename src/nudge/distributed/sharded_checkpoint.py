@@ -1,8 +1,8 @@
-"""Checkpoints of processes that keep only a part of the weights each: every process writes and reads its own part.
+"""Checkpoints of processes that keep a part of the weights each: every process writes and reads its own part.
 
-torch.distributed.checkpoint lays the parts down as safetensors, which hold nothing that could be executed, and finds
-them again for any number of processes. Around it stands the same commit as for one file (checkpoint.py): written
-beside, flushed, summed, named, and only then pointed to.
+torch.distributed.checkpoint writes the parts as safetensors, which hold nothing that could be executed, and reads them
+for any number of processes. The commit is the same as for one file (checkpoint.py): write beside, flush, checksum,
+rename, and only then point to it.
 """
 
 import shutil
@@ -42,13 +42,10 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
                 file.name: SavedFile(path=file, n_bytes=file.stat().st_size, sha256=files.sha256(file)) for file in ours
             }
         except (OSError, dcp.CheckpointException) as error:
-            raise MachineError(
-                f"could not save {path.name}: {_cause(error)} (the checkpoint before it is intact)",
-                "all processes must write in the run's folder: is it on a disk that they share, and has it room?",
-            ) from error
+            raise MachineError("shared_save_failed", file=path.name, error=_cause(error)) from error
 
     def clean() -> None:
-        for left_over in folder.checkpoints.glob(".*.parts.part"):  # of saves that were cut off
+        for left_over in folder.checkpoints.glob(".*.parts.part"):  # of interrupted saves
             shutil.rmtree(left_over)
 
     world.run_on_rank0(clean)
@@ -62,7 +59,7 @@ def _cause(error: BaseException) -> str:
 
 
 def named(network: GPT, optimizer: OptimizerState) -> dict[str, Tensor]:
-    """The weights and moments of this process, under one name each, as parts of the whole tensors."""
+    """Return the weights and moments of this process by name, as parts of the whole tensors."""
     parameters = dict(network.named_parameters())
     tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, moments in optimizer.items():
@@ -79,6 +76,4 @@ def load(path: Path, tensors: dict[str, Tensor]) -> None:
         try:
             dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)))
         except dcp.CheckpointException as error:
-            raise CheckpointError(
-                f"{path.name} cannot be read: {_cause(error)}", "is it the same in all places?"
-            ) from error
+            raise CheckpointError("parts_unreadable", file=path.name, error=_cause(error)) from error

@@ -1,8 +1,8 @@
-"""The processes of one run: who they are, what they agree on, and which of them went missing.
+"""The processes of one run: which there are, what they agree on, and which of them went missing.
 
-torchrun, or whatever else sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts one command several times. Each of
-them is one `World`, and does the same things in the same order; a run of a single process is a world of size 1, for
-which nothing below costs anything.
+torchrun, or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts one command several times.
+Each process has a `World` and does the same things in the same order. A run of a single process is a world of size 1,
+for which nothing below costs anything.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from nudge.errors import LostError, NudgeError, first_line
 T = TypeVar("T")
 E = TypeVar("E")
 
-WORDS = ("", "save", "pause", "stop")  # of train/control.py, the weightier one last
-GRACE_S = 3.0  # after a failure: how long the others have to say that they are still there
-LATE, CLOSED = "late", "closed"  # what a process says that is still there: it waited in vain, or was cut off
+WORDS = ("", "save", "pause", "stop")  # of train/control.py; the last one wins
+GRACE_S = 3.0  # after a failure: how long the others have to report
+LATE, CLOSED = "late", "closed"  # the reports of a process that is still there: it timed out, or was cut off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,24 +36,24 @@ class World:
     size: int = 1
     local_rank: int = 0  # among those on this machine
     local_size: int = 1
-    device: str = "cpu"  # that they speak over: cpu (gloo) or cuda (NCCL)
+    device: str = "cpu"  # for communication: cpu (gloo) or cuda (NCCL)
     timeout_s: float = 0.0
-    launch: str = ""  # names what torchrun was started once for, over all its restarts
+    launch: str = ""  # identifies one start of torchrun, over all its restarts
     restarts: int = 0
     parent: int = 0  # the process that launched this one
     store: Any = field(default=None, repr=False)  # torch's key-value store
-    keeps_store: bool = False  # process 0 does; else the launcher, so that it outlives every process
-    names: tuple[str, ...] = ()  # of all processes: where each is found
+    keeps_store: bool = False  # process 0 keeps the store; else the launcher does, and it outlives every process
+    names: tuple[str, ...] = ()  # process and host of each rank
 
     @property
     def is_rank0(self) -> bool:
-        """Whether this process writes the run folder and speaks to the person."""
+        """Whether this process writes the run folder and the terminal output."""
         return self.rank == 0
 
-    # What is done in all processes at once
+    # Collective operations: every process calls them at the same point
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, by rank."""
+        """Return the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -62,7 +62,7 @@ class World:
         return values
 
     def run_on_rank0(self, work: Callable[[], T]) -> T:
-        """What `work` gives in the first process, for all; if it fails there, it fails in all."""
+        """Do `work` in the first process and return its result in all; if it fails there, it fails in all."""
         if self.size == 1:
             return work()
         result, error = None, None
@@ -80,16 +80,17 @@ class World:
 
     def run_all(self, work: Callable[[], T]) -> T:
         """Do `work` in every process; if it fails in one, it fails in all, with that one's error."""
-        with self._one_fate():
+        with self._failing_together():
             return work()
 
     def run_all_iter(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
-        """`run_all` for work that tells of its progress."""
-        with self._one_fate():
+        """Like `run_all`, for work that yields its progress."""
+        with self._failing_together():
             return (yield from steps)
 
     @contextlib.contextmanager
-    def _one_fate(self) -> Iterator[None]:
+    def _failing_together(self) -> Iterator[None]:
+        """Raise the error of one process in all of them."""
         error = None
         try:
             yield
@@ -97,18 +98,14 @@ class World:
             raise
         except NudgeError as failed:
             error = failed
-        self._fail_together(error)
-
-    def _fail_together(self, error: NudgeError | None) -> None:
         outcomes = self.gather((error, host_name()))
-        failed = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
-        if failed:
-            rank, first, host = failed[0]
-            where = f"process {rank} on {host}: " if len(failed) < self.size else ""
-            raise type(first)(where + first.message, first.hint)
+        failures = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
+        if failures:
+            rank, first, host = failures[0]
+            raise first.within(f"process {rank} on {host}: " if len(failures) < self.size else "")
 
     def agree(self, word: str) -> str:
-        """The weightiest of the words that the processes heard."""
+        """Return the word that wins among those of all processes (see WORDS)."""
         if self.size == 1:
             return word
         number = torch.tensor(WORDS.index(word) if word in WORDS else 0)
@@ -117,13 +114,13 @@ class World:
         return WORDS[int(number)]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
+        """Sum a tensor over all processes, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather_rows(self, mine: Tensor) -> Tensor:
-        """The rows [n, ..] of every process, after each other: [size * n, ..]; each has as many."""
+        """Concatenate the rows [n, ..] of all processes: [size * n, ..]. Each process has as many."""
         if self.size == 1:
             return mine
         rows = mine.new_empty((self.size * len(mine), *mine.shape[1:]))
@@ -131,21 +128,21 @@ class World:
         return rows
 
     def part(self, n: int) -> slice:
-        """This process's part of n things; every process has as many, so n must be a multiple of `size`."""
-        assert n % self.size == 0, f"{n} things for {self.size} processes"
+        """Return this process's share of n items. Every process has as many: n is a multiple of `size`."""
+        assert n % self.size == 0, f"{n} items for {self.size} processes"
         each = n // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    # What can go wrong
+    # Failures
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the launcher is gone: nobody would notice that this process goes on, or end it."""
+        """Whether the launcher is gone: then nothing would ever end this process."""
         return self.size > 1 and os.getppid() != self.parent
 
     @contextlib.contextmanager
-    def watched(self, step: int | None = None) -> Iterator[None]:
-        """Turn the failure of a conversation into an error that names who is missing. `step`: updates made.
+    def watched(self, step: int = 0) -> Iterator[None]:
+        """Turn a communication failure into an error that names the process that is missing. `step`: updates made.
 
         Raises: LostError.
         """
@@ -154,45 +151,53 @@ class World:
             return
         try:
             yield
-        except RuntimeError as error:  # torch's own errors of conversations are of this kind
-            if _is_about_talking(error):
+        except RuntimeError as error:  # the kind of torch's communication errors
+            if _is_communication_error(error):
                 raise self._lost(error, step) from error
             with contextlib.suppress(RuntimeError):
                 self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {first_line(error)}")
             raise
 
-    def _lost(self, error: BaseException, step: int | None) -> LostError:
-        """Who is still there says so in the store, and who does not is named."""
-        try:
-            heard = in_time(2 * GRACE_S, lambda: self._ask(LATE if _is_late(error) else CLOSED))
-        except (RuntimeError, TimeoutError) as silence:  # of whoever keeps the store; a closed connection tells at once
-            who = self._named(0) if self.keeps_store else "the launcher of these processes"
-            told = f"{who} did not answer for {self.timeout_s:g} s" if _is_late(silence) else f"{who} is gone"
-            return self._lost_error(told, step, speaks=self.rank == 1 if self.keeps_store else self.local_rank == 0)
-        crashed = [rank for rank, words in enumerate(heard) if words not in (None, LATE, CLOSED)]
-        missing = [rank for rank, words in enumerate(heard) if words is None]
-        if crashed:
-            told = "; ".join(f"{self._named(rank)} failed: {heard[rank]}" for rank in crashed)
-        elif missing:
-            what = f"did not answer for {self.timeout_s:g} s" if LATE in heard else "is gone"
-            told = "; ".join(f"{self._named(rank)} {what}" for rank in missing)
-        else:
-            told = f"the processes did not hear each other, though all are there ({first_line(error)})"
-        speaker = next(rank for rank, words in enumerate(heard) if words in (LATE, CLOSED))
-        return self._lost_error(told, step, speaks=self.rank == speaker)
+    def _lost(self, error: BaseException, step: int) -> LostError:
+        """Find out which processes are still there, and name those that are not.
 
-    def _ask(self, how: str) -> list[str | None]:
-        """Say that this process is there, and how it lost the others; what all say, some time later."""
-        self.store.set(f"failed/{self.rank}", how)
+        Each process that lost the others writes a report into the store. After GRACE_S, a process without a report is
+        missing, and a report that is neither LATE nor CLOSED is another process's own failure.
+        """
+        try:
+            reports = in_time(2 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED))
+        except (RuntimeError, TimeoutError) as silence:
+            return self._lost_store(silence, step)
+        crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
+        missing = [rank for rank, report in enumerate(reports) if report is None]
+        speaks = self.rank == next(rank for rank, report in enumerate(reports) if report in (LATE, CLOSED))
+        if crashed:
+            failures = "; ".join(f"{self._named(rank)}: {reports[rank]}" for rank in crashed)
+            return LostError("process_failed", failures=failures, step=step, speaks=speaks)
+        if not missing:
+            return LostError("processes_apart", error=first_line(error), step=step, speaks=speaks)
+        return self._lost_error("; ".join(map(self._named, missing)), late=LATE in reports, step=step, speaks=speaks)
+
+    def _lost_store(self, silence: BaseException, step: int) -> LostError:
+        """Name the process that keeps the store: it does not answer, or its connection is closed."""
+        keeper = self._named(0) if self.keeps_store else "the launcher of these processes"
+        speaks = self.rank == 1 if self.keeps_store else self.local_rank == 0
+        return self._lost_error(keeper, late=_is_late(silence), step=step, speaks=speaks)
+
+    def _exchange_reports(self, report: str) -> list[str | None]:
+        """Write this process's report; return those of all processes, some time later."""
+        self.store.set(f"failed/{self.rank}", report)
         time.sleep(GRACE_S)
         keys = [f"failed/{rank}" for rank in range(self.size)]
         return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
 
-    def _lost_error(self, told: str, step: int | None, *, speaks: bool) -> LostError:
-        hint = "torchrun --max-restarts starts again by itself; without it: nudge resume, from the last checkpoint"
-        if "did not answer" in told:
-            hint += f" (is it only slow, as at saving? --set machine.timeout_s={4 * self.timeout_s:g})"
-        return LostError(told + ("" if step is None else f" after update {step}"), hint, speaks=speaks)
+    def _lost_error(self, processes: str, *, late: bool, step: int, speaks: bool) -> LostError:
+        if late:
+            waited, longer = self.timeout_s, 4 * self.timeout_s
+            return LostError(
+                "process_silent", processes=processes, timeout_s=waited, longer_s=longer, step=step, speaks=speaks
+            )
+        return LostError("process_gone", processes=processes, step=step, speaks=speaks)
 
     def _named(self, rank: int) -> str:
         return f"rank {rank} ({self.names[rank]})"
@@ -202,7 +207,7 @@ ALONE = World()
 
 
 def in_time(seconds: float, work: Callable[[], T]) -> T:
-    """What `work` gives, if it does so in time: torch's store waits for ever for a host that accepts and never answers.
+    """Return the result of `work` if it ends in time: torch's store waits forever for a host that never answers.
 
     Raises: TimeoutError, and what `work` raises.
     """
@@ -226,16 +231,16 @@ def in_time(seconds: float, work: Callable[[], T]) -> T:
 
 
 def host_name() -> str:
-    """What this machine calls itself."""
+    """Return the name of this machine."""
     return socket.gethostname()
 
 
 def _is_late(error: BaseException) -> bool:
-    """Whether a conversation ended for want of an answer: torch's errors of that are plain RuntimeErrors, too."""
+    """Whether communication timed out: torch raises plain RuntimeErrors for that, too."""
     return isinstance(error, TimeoutError) or "imed out" in str(error)
 
 
-def _is_about_talking(error: BaseException) -> bool:
-    """gloo's failures are plain RuntimeErrors that name its source files."""
-    words = str(error)
-    return isinstance(error, dist.DistError) or "gloo" in words or "NCCL" in words or "Connection" in words
+def _is_communication_error(error: BaseException) -> bool:
+    """Whether an error is torch's: gloo raises plain RuntimeErrors that name its source files."""
+    message = str(error)
+    return isinstance(error, dist.DistError) or any(word in message for word in ("gloo", "NCCL", "Connection"))

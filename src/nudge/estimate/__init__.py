@@ -1,1 +1,1 @@
-"""How long a run will take here, before it is made."""
+"""How long a run will take on this machine, before it starts."""

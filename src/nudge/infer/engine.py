@@ -47,7 +47,7 @@ DEFAULT = SampleConfig(max_tokens=DEFAULT_MAX_TOKENS, top_k=None)
 class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
-    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were passed over, a checkpoint
+    `path` is where it was loaded from. `notes` are lines for the user: damaged files that were skipped, a checkpoint
     that is not verified, why decoding is not as fast as it can be. `weights` are for the fast decoder of a CPU; without
     them the plain network decodes.
     """
@@ -241,8 +241,8 @@ def check_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
     """Check that a tokenizer is the one a checkpoint was trained with. Raises: CheckpointError."""
     file = checkpoint.path.name
     if checkpoint.tokenizer_sha256 and checkpoint.tokenizer_sha256 != tokenizer.sha256:
-        sums = {"found": tokenizer.sha256[:12], "expected": checkpoint.tokenizer_sha256[:12]}
-        raise CheckpointError("foreign_tokenizer", file=file, **sums)
+        expected = checkpoint.tokenizer_sha256[:12]
+        raise CheckpointError("foreign_tokenizer", file=file, found=tokenizer.sha256[:12], expected=expected)
     if tokenizer.vocab_size > checkpoint.config.model.vocab_size:
         vocab_size = checkpoint.config.model.vocab_size
         raise CheckpointError("tokenizer_has_more", file=file, n_tokens=tokenizer.vocab_size, vocab_size=vocab_size)

@@ -16,14 +16,14 @@ _LARGEST = torch.finfo(torch.float32).max
 def probabilities(
     logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Tensor:
-    """logits [B, V] -> the probabilities [B, V] that a token is drawn with, float32.
+    """Turn logits [B, V] into the probabilities [B, V] that a token is drawn with, float32.
 
     `temperature` divides the logits (0: all probability on the largest, the first of equals); then `top_k` keeps the
-    k largest, then `top_p` the fewest of the rest that together have at least that share. What ties with the last one
-    kept is kept too, so that the outcome does not hang on the order of ids.
+    k largest, then `top_p` the fewest of the rest that together have at least that share. Ties with the last one
+    kept are kept too, so that the result does not depend on the order of ids.
 
-    A row without a usable score (all -inf or NaN, as a diverged network gives) becomes uniform: a run that only wanted
-    to show a sample must not die of it.
+    A row without a usable score (all -inf or NaN, from a diverged network) becomes uniform: showing a sample must not
+    end a run.
     """
     logits = logits.float().nan_to_num(nan=-torch.inf, posinf=_LARGEST, neginf=-torch.inf)
     if temperature == 0:
@@ -51,7 +51,7 @@ def _nucleus(probs: Tensor, top_p: float) -> Tensor:
 
 
 def draw(probs: Tensor, generator: torch.Generator) -> Tensor:
-    """probs [B, V] -> one token of each row [B], by inverting the cumulative distribution.
+    """Draw one token from each row of probs [B, V]: [B]. It inverts the cumulative distribution.
 
     One uniform number per token: `torch.multinomial` would take V of them. Float64, because 50,257 float32 terms lose
     the tail. A token of probability 0 is never drawn.
@@ -63,9 +63,6 @@ def draw(probs: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def check_finite(scores: Tensor) -> None:
-    """Raises: CheckpointError if what a network says, as it was trained, are not numbers."""
+    """Check the scores of a trained network. Raises: CheckpointError if some are not numbers."""
     if not scores.isfinite().all():
-        raise CheckpointError(
-            "the network's scores are not numbers (NaN or infinite): some of its weights are not, or far too large",
-            "its training diverged: look at an earlier checkpoint of the run",
-        )
+        raise CheckpointError("not_finite")

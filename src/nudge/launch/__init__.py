@@ -1,1 +1,1 @@
-"""Writing the job that trains on several processes or machines, for an engine that runs jobs already. No torch."""
+"""Job files for training on several processes or machines, for engines that already run jobs. No torch."""

@@ -1,7 +1,7 @@
-"""A training that is to run on several processes: what, on how many, for how long. The engines write it as a file.
+"""A training on several processes: what, on how many, for how long. Engines write it as a file.
 
-Every process runs the same `nudge train --continue --run DIR ...` under torchrun: the first attempt begins the run, and
-every later one (after a crash, a preemption, a time limit) goes on from its newest checkpoint. So a job has no state.
+Every process runs the same `nudge train --continue --run DIR ...` under torchrun: the first attempt starts the run, and
+each later one (after a crash, a preemption, a time limit) resumes from its newest checkpoint. So a job has no state.
 """
 
 import math
@@ -13,11 +13,11 @@ from nudge.errors import ConfigError
 
 ANY_GPU, NO_GPU = "any", "none"
 MIN_HOURS = 0.05
-SAVING_S = 300  # that long before its time is over, a run is asked to save and stop
+SAVING_S = 300  # before its time is over, for a run to save and stop
 
 
 class LocalPath(str):
-    """A word of the command that names a file, a folder or a glob on this machine: a rented one must be given it."""
+    """A word of the command that names a file, a folder or a glob on this machine, for rented ones to get."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,16 +25,16 @@ class Job:
     """`nudge train` with `options`, on `nodes` machines with `per_node` processes each."""
 
     name: str
-    run: str  # the run's folder, seen from `folder`
+    run: str  # the run's folder, relative to `folder`
     options: tuple[tuple[str, ...], ...]  # of nudge train, each with its value; without --run and --continue
-    folder: str  # where relative paths begin
+    folder: str  # the base of relative paths
     python: str  # the interpreter that has nudge
     nodes: int = 1
     per_node: int = 1
-    cpus: int = 4  # cores for each process: to feed a GPU, or to compute with
-    gpu: str = ANY_GPU  # one for each process, or NO_GPU
-    hours: float | None = None  # after which the run is saved and stopped; None: no limit
-    restarts: int = 3  # of the processes, after one of them died
+    cpus: int = 4  # cores per process, to feed a GPU or to compute
+    gpu: str = ANY_GPU  # one per process, or NO_GPU
+    hours: float | None = None  # until the run is saved and stopped; None: no limit
+    restarts: int = 3  # of all processes, after one of them died
     partition: str | None = None
     spot: bool = False
     package: str = "nudge-lm"  # what pip installs on rented machines
@@ -42,45 +42,47 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """What runs a job: how its file is written, and which tool takes it."""
+    """A way to run jobs: how their file is written, and the command that takes it."""
 
-    write: Callable[[Job], str]  # Raises: ConfigError for what this engine cannot do
+    write: Callable[[Job], str]  # raises ConfigError for a job that this engine cannot run
     submit: tuple[str, ...]  # the command that takes the file
     suffix: str
-    install: str  # what to type where the command is missing
+    install: str  # what to type if the command is missing
 
 
 def check(job: Job) -> None:
-    """Refuse what no engine can run. Raises: ConfigError."""
-    for option, number in (("--nodes", job.nodes), ("--per-node", job.per_node), ("--cpus", job.cpus)):
-        if number < 1:
-            raise ConfigError(f"{option} must be at least 1, got {number}", f"for example {option} 2")
-    if job.restarts < 0:
-        raise ConfigError(f"--restarts must be 0 or more, got {job.restarts}", "3 is usual")
-    if job.hours is not None and not MIN_HOURS <= job.hours < math.inf:
-        raise ConfigError(f"--hours must be at least {MIN_HOURS}, got {job.hours}", "for example --hours 24")
+    """Raise ConfigError for a job that no engine can run."""
+    for option, number, least, usual in (
+        ("--nodes", job.nodes, 1, 2),
+        ("--per-node", job.per_node, 1, 8),
+        ("--cpus", job.cpus, 1, 4),
+        ("--restarts", job.restarts, 0, 3),
+        ("--hours", 24 if job.hours is None else job.hours, MIN_HOURS, 24),
+    ):
+        if not least <= number < math.inf:
+            raise ConfigError("job_option", option=option, number=number, least=least, usual=usual)
     if not job.name.isprintable() or "/" in job.name or job.name.startswith(("-", ".")) or not job.name:
-        raise ConfigError(f"--name cannot be {job.name!r}", "it names the job and its file, such as xl")
+        raise ConfigError("job_name", name=job.name)
 
 
 def training_s(hours: float) -> int:
-    """Seconds until a run must be asked to stop, so that it is saved when the hours are over."""
+    """Return the seconds after which a run must stop to be saved within its hours."""
     return int(hours * 3600) - saving_s(hours)
 
 
 def saving_s(hours: float) -> int:
-    """Seconds to save in: five minutes, or a quarter of a short job."""
+    """Return the seconds for saving: five minutes, or a quarter of a short job."""
     return min(SAVING_S, int(hours * 3600) // 4)
 
 
 def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
-    """The command of a shell that trains in `$run`; `python` and `rendezvous` are its text, not to be quoted again."""
+    """Return the shell command that trains in `$run`. `python` and `rendezvous` are already quoted for the shell."""
     return " \\\n  ".join(
         [
             f"{python} -m torch.distributed.run",
             f"--nnodes {job.nodes} --nproc-per-node {job.per_node} --max-restarts {job.restarts}",
             *rendezvous,
-            # Without the -- torchrun takes our --run for its own --run-path.
+            # Without the --, torchrun reads our --run as its own --run-path.
             '-m -- nudge train --continue --run "$run"',
             *(shlex.join(option) for option in job.options),
         ]

@@ -17,15 +17,11 @@ exec {torchrun}
 
 
 def write(job: Job) -> str:
-    """The script. Raises: ConfigError for what needs more than one machine, or a queue."""
+    """Return the script. Raises: ConfigError for a job that needs several machines or a queue."""
     if job.nodes > 1:
-        raise ConfigError(
-            f"--nodes {job.nodes} with --on local, which is one machine", "--on slurm or --on skypilot have more"
-        )
+        raise ConfigError("job_nodes", nodes=job.nodes)
     if job.hours is not None:
-        raise ConfigError(
-            "--hours is for machines that are borrowed", "nudge train's own --minutes or --steps ends a run"
-        )
+        raise ConfigError("job_hours")
     return SCRIPT.format(
         processes=job.per_node,
         folder=shlex.quote(job.folder),

@@ -1,4 +1,4 @@
-"""A managed job for SkyPilot, which rents the machines, and rents others when they are taken away.
+"""A managed job for SkyPilot, which rents machines and replaces those that it loses.
 
 Source: https://docs.skypilot.co/en/latest/reference/yaml-spec.html
 """
@@ -20,7 +20,7 @@ from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, torchrun, 
 
 RUNS, INPUTS = "/nudge/runs", "/nudge/inputs"  # on the rented machines
 PORT = 29500
-CATALOG = {"a100-40": "A100", "a100-80": "A100-80GB", "4090": "RTX4090"}  # what SkyPilot spells in its own way
+CATALOG = {"a100-40": "A100", "a100-80": "A100-80GB", "4090": "RTX4090"}  # names that SkyPilot spells differently
 
 TASK = """\
 # Made by nudge launch: {nodes} x {per_node} processes. Rent the machines and start with: sky jobs launch FILE
@@ -43,7 +43,7 @@ run: |
 
 SETUP = """\
 set -euo pipefail
-# The machine's own Python may be older than nudge needs. The libraries are those that the job was written with.
+# The machine's own Python may be too old for nudge. The libraries have the versions of the machine that wrote the job.
 export PATH="$HOME/.local/bin:$PATH"
 command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
 uv venv --quiet --allow-existing --python {python} ~/nudge-venv
@@ -54,31 +54,28 @@ RUN = """\
 set -euo pipefail
 run={run}
 {limit}mapfile -t hosts <<< "$SKYPILOT_NODE_IPS"
-# The first machine serves the rendezvous: by its rank, since it may not know the address that others see.
+# The first machine hosts the rendezvous, chosen by rank: it may not know the address under which others see it.
 is_host=$((SKYPILOT_NODE_RANK == 0))
 {torchrun}"""
 
 LIMIT = """\
-# When the time is nearly over, the run is asked to save and stop: it reads its folder's control file while it trains.
-( sleep {seconds}; until echo stop > "$run/control"; do sleep 10; done ) 2>/dev/null &    # there may be no run yet
+# Shortly before the time is over, stop the run, which saves it: a run reads the control file of its folder.
+( sleep {seconds}; until echo stop > "$run/control"; do sleep 10; done ) 2>/dev/null &    # the folder may not exist yet
 trap 'kill %1 2>/dev/null || true' EXIT
 """
 
 
 def write(job: Job) -> str:
-    """The task as YAML. Raises: ConfigError if the GPU to be rented was not named, or for what a bucket cannot hold."""
+    """Return the task as YAML. Raises: ConfigError for a job without a named GPU, with shards, or with a glob."""
     if job.gpu == ANY_GPU:
-        raise ConfigError("it was not said which GPU is to be rented", "for example --gpu h100, or --gpu none")
+        raise ConfigError("job_gpu")
     if ("--shard",) in job.options:
-        raise ConfigError(
-            "--shard writes a file for each process, and rented machines see each other's late, through a bucket",
-            "leave --shard out, or use --on slurm, whose nodes share a file system",
-        )
+        raise ConfigError("job_shard")
     carried = Carried(job.folder)
     package = carried.there(job.package)
     options = tuple(tuple(carried.there(word) for word in option) for option in job.options)
-    # A machine may see what another has saved only after a while. So of several none starts its processes again by
-    # itself; SkyPilot starts all of them again once everything is in the bucket.
+    # A machine sees another's checkpoints only after a delay. So with several machines torchrun restarts nothing;
+    # SkyPilot restarts all of them once everything is in the bucket.
     there = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
     rendezvous = [
         f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
@@ -93,7 +90,7 @@ def write(job: Job) -> str:
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         packages=" \\\n  ".join(shlex.quote(name) for name in [package, *pins()]),
     )
-    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # the mode in which files can be written on
+    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # the mode in which files can be appended to
     return TASK.format(
         name=scalar(slug(job.name)),
         nodes=job.nodes,
@@ -106,64 +103,62 @@ def write(job: Job) -> str:
 
 
 def resources(job: Job) -> dict[str, object]:
-    """What to rent, for each machine."""
+    """Return what to rent for each machine."""
     hardware = (
         {"cpus": f"{job.cpus * job.per_node}+"}
         if job.gpu == NO_GPU
         else {"accelerators": f"{CATALOG.get(job.gpu, job.gpu)}:{job.per_node}"}
     )
-    # Machines that are lost are replaced in any case; this is for processes that fail.
+    # SkyPilot always replaces lost machines; this is for processes that fail.
     return {**hardware, "use_spot": job.spot, "job_recovery": {"max_restarts_on_errors": job.restarts}}
 
 
 class Carried:
-    """What must be copied to the rented machines: `mounts` is filled with it, by where it lies there."""
+    """Files and folders to copy to the rented machines; `mounts` collects them, by their place there."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.mounts: dict[str, object] = {}
 
     def there(self, word: str) -> str:
-        """The word as the rented machines must read it. Raises: ConfigError for a glob."""
+        """Return the word for the rented machines, where a path leads elsewhere. Raises: ConfigError for a glob."""
         if not isinstance(word, LocalPath):
             return word
         source = (self.folder / Path(word).expanduser()).resolve()
         if not source.exists():
-            raise ConfigError(
-                f"{word} is a glob, and whole files and folders are copied", "name the files, or their folder"
-            )
+            raise ConfigError("job_glob", glob=str(word))
         target = f"{INPUTS}/{len(self.mounts)}/{source.name}"
         self.mounts[target] = str(source)
         return target
 
 
 def pins() -> list[str]:
-    """The libraries that nudge needs, at the versions that are installed here."""
+    """Return the libraries that nudge needs, with the versions installed here."""
     needed = [re.split(r"[^\w.-]", line)[0] for line in metadata.requires("nudge-lm") or () if "extra ==" not in line]
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in needed]
 
 
 def slug(name: str) -> str:
-    """The name in the letters that every cloud takes: `Mein Lauf` is `mein-lauf`; `run` if nothing is left."""
+    """Return the name in letters that every cloud accepts: `My Run` -> `my-run`, or `run` if none is left."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:30].rstrip("-") or "run"
 
 
 def bucket_name(job: Job) -> str:
-    """The same for the same run of the same person, so that a job that is launched again finds its checkpoints.
+    """Return a name that is the same for the same run of the same user, so that a relaunched job finds its checkpoints.
 
-    All people's buckets share one list of names, hence the digits.
+    The names of all users' buckets must differ, hence the digits.
     """
-    whose = json.dumps([getpass.getuser(), platform.node(), job.folder, job.run])
-    return f"nudge-{slug(job.name)}-{hashlib.sha256(whose.encode()).hexdigest()[:8]}"
+    owner = json.dumps([getpass.getuser(), platform.node(), job.folder, job.run])
+    return f"nudge-{slug(job.name)}-{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
 
 
 def scalar(value: object) -> str:
-    """A value as YAML, which reads JSON."""
+    """Return a value as YAML, of which JSON is a part."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def block(table: dict[str, object], indent: str = "  ") -> str:
-    """A table as YAML, tables inside of it indented."""
+    """Return a table as YAML, with inner tables indented."""
     lines = []
     for key, value in table.items():
         shown = f"\n{block(value, indent + '  ')}" if isinstance(value, dict) else f" {scalar(value)}"

@@ -1,4 +1,4 @@
-"""A batch script for Slurm: one torchrun on each node, which meet at the first. Source: sbatch(1), srun(1)."""
+"""A batch script for Slurm: one torchrun per node, the rendezvous on the first node. Source: sbatch(1), srun(1)."""
 
 import math
 import shlex
@@ -15,29 +15,29 @@ SCRIPT = """\
 set -euo pipefail
 run={run}
 
-# Before the time is over Slurm sends USR1, to this script alone; a run reads its folder's control file while it trains.
+# Before the time is over, Slurm sends USR1 to this script alone. A run reads the control file of its folder.
 trap 'echo stop > "$run/control" || true' USR1
 
-head=$(hostname)                                    # this script runs on the first of the nodes: the others come there
-port=$((20000 + SLURM_JOB_ID % 10000))              # one for each job, below those that the system gives away
+head=$(hostname)                                    # this script runs on the first node: the rendezvous
+port=$((20000 + SLURM_JOB_ID % 10000))              # one per job, below the ephemeral ports
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"    # srun does not inherit it since Slurm 22.05
 
-# In the background, since bash waits for a command in the foreground before it hears a signal; the signal ends the
-# first wait, the second one waits on and returns what srun returned.
+# In the background, since bash handles a signal only after a command in the foreground has ended. The signal ends the
+# first wait; the second one returns the status of srun.
 srun --kill-on-bad-exit=1 {torchrun} &
 wait $! || wait $!
 """
 
 
 def write(job: Job) -> str:
-    """The batch script."""
+    """Return the batch script."""
     hours = job.hours or DEFAULT_HOURS
     minutes = math.ceil(hours * 60)
     directives = {
         "job-name": job.name,
         "chdir": job.folder,
         "output": "%x-%j.out",
-        "open-mode": "append",  # a requeued job writes on
+        "open-mode": "append",  # a requeued job continues its log
         "nodes": job.nodes,
         "ntasks-per-node": 1,
         "cpus-per-task": job.cpus * job.per_node,

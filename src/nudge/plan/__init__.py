@@ -1,1 +1,1 @@
-"""What training costs. No torch in here."""
+"""What training costs. Without torch."""

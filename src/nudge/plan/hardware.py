@@ -1,4 +1,4 @@
-"""The machines that a plan knows, and what an hour on them costs: hardware.toml, each with its source."""
+"""The machines that a plan knows and what an hour on them costs, each with its source (hardware.toml)."""
 
 import re
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from nudge.errors import ConfigError, nearest
 from nudge.plan import facts
 from nudge.plan.this_machine import nearest_size
 
-DTYPES = ("bfloat16", "float32")  # in which products are made
-BUS_SHARE = 0.8  # of a link's data sheet that collectives reach: nccl-tests shows 230-250 of 300 GB/s on 8 x A100
-DISK_BYTES_PER_S = 5e8  # for a checkpoint: a modest SSD, or a network file system
+DTYPES = ("bfloat16", "float32")  # of matrix products
+BUS_SHARE = 0.8  # of a data sheet's bandwidth that collectives reach: nccl-tests, 230-250 of 300 GB/s on 8 x A100
+DISK_BYTES_PER_S = 5e8  # a modest SSD, or a network file system
 
 _FILE = facts.read("hardware.toml")
 
@@ -22,35 +22,35 @@ _FILE = facts.read("hardware.toml")
 class Device:
     """One accelerator (or processor) that trains.
 
-    Units: bandwidths are one direction of the data sheet's, per device. Memory is what it is sold as, in 10^9 bytes: a
-    little less than there is, which leaves room for fragmentation.
+    Units: bandwidths are the data sheet's for one direction and one device. Memory is the advertised size in units of
+    10^9 bytes, a little less than there really is, which leaves room for fragmentation.
     """
 
     name: str
     title: str
     year: int
-    peak_flops: float  # dense, in the number type that it trains in (bfloat16), per second
-    float32_flops: float  # the same in float32, without TF32
+    peak_flops: float  # dense, in bfloat16, per second
+    float32_flops: float  # in float32, without TF32
     memory_bytes: int
-    link_bytes_per_s: float  # to the other devices of its node
+    link_bytes_per_s: float  # to the other devices of the node
     network_bytes_per_s: float  # to other nodes
     per_node: int
-    watts: float  # at most
+    watts: float  # limit
     source: str
     has_bfloat16: bool = True
 
     @property
     def short_title(self) -> str:
-        """The title without its maker and the shape of its board."""
+        """Return the title without the maker and the form factor."""
         return self.title.removeprefix("NVIDIA ").removeprefix("Google Cloud ").replace(" SXM ", " ")
 
     def peak(self, dtype: str) -> float:
-        """Floating-point operations per second in that number type; 0 where no data sheet says.
+        """Return the floating-point operations per second in that dtype; 0 if no data sheet has them.
 
-        Raises: ConfigError for a number type that no product is made in here.
+        Raises: ConfigError for a dtype that is not in DTYPES.
         """
         if dtype not in DTYPES:
-            raise ConfigError(f"unknown dtype '{dtype}'", nearest(dtype, DTYPES))
+            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0
@@ -58,7 +58,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What one device costs by the hour, and when and where that was so."""
+    """What one device costs per hour, with the date and the source of that price."""
 
     device: str
     usd_per_hour: float
@@ -66,53 +66,51 @@ class Price:
     source: str
 
 
-DEVICES = {name: facts.row(Device, {"name": name, **values}) for name, values in _FILE["devices"].items()}
-PRICES = {name: facts.row(Price, {"device": name, **values}) for name, values in _FILE["prices"].items()}
+DEVICES = {name: Device(name=name, **values) for name, values in _FILE["devices"].items()}
+PRICES = {name: Price(device=name, **values) for name, values in _FILE["prices"].items()}
 
 
 def device(name: str, model: ModelConfig | None = None) -> Device:
-    """The device that is called so. Raises: ConfigError, naming the closest; "cpu" before it was measured.
+    """Return the device of that name. `model`: the network to train, on which the speed of a CPU depends.
 
-    `model`: what it shall train. How fast a processor is depends on it, and is measured.
+    Raises: ConfigError for an unknown name, and for "cpu" before it was measured.
     """
     known = name.lower()
     if known == "cpu":
         return _this_machine(model)
     if known not in DEVICES:
-        raise ConfigError(f"unknown GPU '{name}'", nearest(known, ["cpu", *DEVICES]))
+        raise ConfigError("unknown_gpu", name=name, closest=nearest(known, ["cpu", *DEVICES]))
     return DEVICES[known]
 
 
 def price(name: str) -> Price | None:
-    """The price of an hour on that device; None if none is known here."""
+    """Return the price of an hour on a device; None if hardware.toml has none."""
     return PRICES.get(name)
 
 
 def parse_price(text: str, device: str) -> Price:
-    """`2.49@2026-11-20` as a price. Raises: ConfigError for a price without its date, or one that is none."""
-    amount, at, day = text.removeprefix("$").partition("@")
-    example = f"--price {amount or '3'}@{date.today().isoformat()} is that price, seen today"
-    if not at or not day:
-        raise ConfigError(f"the price {text!r} has no date: prices of GPUs change by the month", example)
+    """Parse `2.49@2026-11-20`. Raises: ConfigError for a missing date, or something else than a price and a date."""
+    amount, _, day = text.removeprefix("$").partition("@")
+    today = date.today().isoformat()
+    if not day:
+        raise ConfigError("price_without_date", price=text, amount=amount or "3", today=today)
     if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", amount):
-        raise ConfigError(f"{amount!r} is not a price in dollars per GPU-hour", "write USD@DATE: --price 3@2026-11-21")
+        raise ConfigError("not_a_price", amount=amount, today=today)
     try:
         seen = date.fromisoformat(day)
     except ValueError:
-        raise ConfigError(f"{day!r} is not a date", example) from None
+        raise ConfigError("price_with_bad_date", day=day, amount=amount, today=today) from None
     return Price(device=device, usd_per_hour=float(amount), date=seen.isoformat(), source="given by you")
 
 
 def _this_machine(model: ModelConfig | None) -> Device:
-    """The processor here: its peak is what training that model, or one near in size, reached (plan/this_machine.py).
+    """Return this processor. Its peak is what training that model, or the nearest in size, reached here.
 
     Raises: ConfigError if nothing was measured.
     """
     measured = nearest_size(model)
     if measured is None:
-        raise ConfigError(
-            "this machine's processor has not been measured yet", "'nudge plan --calibrate' does, in about 30 seconds"
-        )
+        raise ConfigError("processor_not_measured")
     low = measured.dtype == "bfloat16"
     return Device(
         name="cpu",

@@ -1,4 +1,4 @@
-"""The lecture's question, what does a GPT-2 cost, and how far today's models are from it."""
+"""The lecture's question: what does a GPT-2 cost, and how far are today's models from it?"""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ class LanguageModel:
     name: str
     year: int
     n_params: float
-    n_active: float  # that one token meets: of a mixture of experts a part, else all
+    n_active: float  # used by one token: a part of them in a mixture of experts, otherwise all
     context: int
     vocab_size: int
-    tokens: float  # learned from
+    tokens: float  # trained on
     flops: float
     source: str
 
@@ -40,14 +40,14 @@ def _gpt2() -> LanguageModel:
     )
 
 
-MODELS = (_gpt2(), *facts.rows(LanguageModel, facts.read("published.toml")["models"]))
+MODELS = (_gpt2(), *(LanguageModel(**row) for row in facts.read("published.toml")["models"]))
 
 
 def gpt2_today() -> Plan:
-    """GPT-2 XL as the lecture trains it: 8 x H100 at $3 an hour."""
+    """Plan GPT-2 XL as the lecture trains it: on 8 x H100 at $3 per hour."""
     return plan(make_ask("gpt2_xl", gpu="h100", count=8))
 
 
 def tokens_per_parameter(model: LanguageModel) -> float:
-    """About 20 makes the most of the compute; more makes a smaller model as good, which is cheaper to use."""
+    """Return tokens per active parameter. About 20 is compute-optimal; more makes a smaller model as good."""
     return model.tokens / model.n_active

@@ -1,7 +1,7 @@
-"""Which loss to expect: what runs of the same size reached. Nothing here is computed.
+"""The loss to expect: what published runs of the same size reached. Nothing here is computed.
 
 A scaling law would give a number for any size, but its constants belong to other data and another tokenizer
-(Chinchilla's: MassiveText, 32,000 tokens), so its number could not be compared with anything that is measured here.
+(Chinchilla's: MassiveText, 32,000 tokens), so that number could not be compared with any loss measured here.
 """
 
 import math
@@ -21,12 +21,12 @@ class PublishedLoss:
     recipe: str
     tokens: float | None  # None: never published
     loss: float
-    data: str  # that it was measured on: losses on different texts do not compare
+    data: str  # it was measured on: losses on different texts cannot be compared
     source: str
 
 
 LOSSES = (
-    *facts.rows(PublishedLoss, facts.read("published.toml")["losses"]),
+    *(PublishedLoss(**row) for row in facts.read("published.toml")["losses"]),
     *(
         PublishedLoss(
             recipe=row.recipe,
@@ -41,7 +41,7 @@ LOSSES = (
 
 
 def published_losses(plan: Plan) -> tuple[PublishedLoss, ...]:
-    """Of networks of the same size (give or take a tenth), the nearest number of tokens first."""
+    """Return the losses of networks of about the same size (10%), the nearest number of tokens first."""
     n_params = plan.parameters.total
     alike = [row for row in LOSSES if 0.9 < parameter_counts(recipe(row.recipe).model).total / n_params < 1.1]
 

@@ -1,6 +1,7 @@
-"""What a training run needs before it starts: memory, time, money, energy. Every number from one closed form.
+"""What a training run will need: memory, time, money and energy, each from one closed form.
 
-`explain.py` prints the forms with their numbers; `questions.py` asks the other way round (how far does $100 go?).
+`explain.py` prints these formulas with their numbers; `questions.py` solves them the other way round (how far does
+$100 go?).
 """
 
 import math
@@ -10,7 +11,7 @@ from typing import Any, Literal, cast, get_args
 
 from nudge import config as configs
 from nudge import recipes
-from nudge.config import ModelConfig
+from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig
 from nudge.errors import ConfigError, nearest
 from nudge.model.sizes import (
     ParameterCounts,
@@ -27,30 +28,31 @@ from nudge.plan.speed import Speed, speed
 from nudge.plan.this_machine import decades, local_speed, nearest_size
 
 Dtype = Literal["bfloat16", "float32"]
+Optimizer = Literal["adamw", "muon"]
 LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits
-MOST_TOKENS = 10**18  # more than there is text, machines and money: beyond it only a slip of the hand
-CHINCHILLA = 20  # tokens per parameter that are worth most for their compute (Source: Hoffmann et al. 2022)
-RECOMPUTED = 4 / 3  # one forward pass more, which is a third of an update's arithmetic
+MOST_TOKENS = 10**18  # more than there is text: a larger number is a typing mistake
+CHINCHILLA = 20  # compute-optimal tokens per parameter (Source: Hoffmann et al. 2022)
+RECOMPUTED = 4 / 3  # a second forward pass, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
 FAILURES_PER_GPU_HOUR = 419 / (54 * 24 * 16_384)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What a plan is asked about."""
+    """The run to plan."""
 
     recipe: str
     model: ModelConfig
     tokens: int
     batch_tokens: int
-    optimizer: str
+    optimizer: Optimizer
     device: Device
     count: int = 1
     price: Price | None = None
     dtype: Dtype = "bfloat16"
     layout: LayoutName = "auto"
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
-    recompute: bool | None = None  # None: where it is faster, or nothing fits without
+    recompute: bool | None = None  # None: if it is faster, or nothing fits without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,29 +69,29 @@ class Interval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failures:
-    """What breaks on the way, and how often to save because of it."""
+    """Expected failures during the run, and how often to save because of them."""
 
     expected: float  # in the whole run
-    mtbf_hours: float  # mean time between two
+    mtbf_hours: float  # mean time between failures
     checkpoint_s: float  # to write one checkpoint
-    save_every_s: float  # what loses least: sqrt(2 * checkpoint time * MTBF)
-    lost_share: float  # of the time: writing, and repeating what was lost
+    save_every_s: float  # the interval that loses least time: sqrt(2 * checkpoint time * MTBF)
+    lost_share: float  # of the time: writing checkpoints, and repeating lost updates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The answer. Times of one update in seconds, of the run in hours; memory in bytes of one GPU."""
+    """Everything that is known about a run. Memory is in bytes of one GPU."""
 
     ask: Ask
     parameters: ParameterCounts
     flops_per_token: int
     steps: int
-    peak_flops: float  # of one GPU in the plan's number type
+    peak_flops: float  # of one GPU in the plan's dtype, per second
     speed: Speed
-    compute_s: float  # of one update, by the likely speed
+    compute_s: float  # of one update, at the likely speed
     layout: Layout
-    layouts: tuple[Layout, ...]  # all that were looked at, the chosen one among them
-    count_that_fits: int | None  # the fewest GPUs of this kind on which it trains; None: not on 4,096 either
+    layouts: tuple[Layout, ...]  # all candidates, the chosen one included
+    count_that_fits: int | None  # the fewest GPUs of this kind that hold it; None: not even 4,096 do
     traffic: Traffic | None
     step_s: Interval
     hours: Interval
@@ -103,12 +105,12 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Of whole updates: what was asked for, rounded up."""
+        """Return the tokens of whole updates: those of the ask, rounded up."""
         return self.steps * self.ask.batch_tokens
 
     @property
     def flops(self) -> float:
-        """Of the whole run."""
+        """Return the floating-point operations of the whole run."""
         return float(self.tokens * self.flops_per_token)
 
     @property
@@ -118,7 +120,7 @@ class Plan:
 
     @property
     def is_extrapolated(self) -> bool:
-        """Whether no published run was as small: starting kernels then takes longer than any forecast here says."""
+        """Return whether every published run was larger. A forecast is then a lower bound: it ignores kernel starts."""
         smallest = min(run.network.matmul_parameters for run in RUNS if not run.why_left_out)
         return self.ask.device.name != "cpu" and matmul_parameters(self.ask.model) < smallest
 
@@ -128,7 +130,7 @@ class Plan:
 
     @property
     def beside_optimal(self) -> Literal["more", "less", "close"]:
-        """How many tokens it learns from, beside what is worth most for its compute: close is less than half off."""
+        """Compare tokens per parameter with the compute-optimal number; up to 1.5 times off is close."""
         ratio = self.tokens_per_parameter / CHINCHILLA
         return "more" if ratio > 1.5 else "less" if ratio < 1 / 1.5 else "close"
 
@@ -146,16 +148,20 @@ def make_ask(
     micro_batch: int | None = None,
     recompute: bool | None = None,
 ) -> Ask:
-    """The question in a person's words. `settings` as nested tables (config.override).
+    """Return the ask that these options describe. `settings`: nested tables, as for config.override.
 
-    `tokens`: a number, also as people write it (10B), or "chinchilla", 20 per parameter; the recipe's if None.
+    `tokens`: a number, also as text (10B); "chinchilla": 20 per parameter; None: the recipe's.
 
-    Raises: ConfigError for what does not exist or cannot be.
+    Raises: ConfigError for an unknown or impossible value.
     """
-    _check_name("dtype", dtype or "bfloat16", hardware.DTYPES)
-    _check_name("layout", layout, get_args(LayoutName))
+    for option, value, known in (
+        ("dtype", dtype or "bfloat16", hardware.DTYPES),
+        ("layout", layout, get_args(LayoutName)),
+    ):
+        if value not in known:
+            raise ConfigError("unknown_choice", key=option, value=value, closest=nearest(value, known))
     if recompute not in (None, True, False):
-        raise ConfigError(f"recompute must be true or false, got {recompute!r}", "leave it out: the faster is chosen")
+        raise ConfigError("recompute_not_bool", value=recompute)
     config = configs.override(recipes.recipe(recipe), settings or {})
     configs.check(config)
     n_tokens, device = _tokens(tokens, config), hardware.device(gpu, config.model)
@@ -175,18 +181,13 @@ def make_ask(
     )
 
 
-def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise ConfigError(f"unknown {kind} '{name}'", nearest(name, known))
-
-
 def usual_dtype(device: Device) -> Dtype:
-    """In which number type it trains: bfloat16 if it has that; this processor in the one that was measured."""
+    """Return the dtype in which a device usually trains: bfloat16 if it has it; on a CPU the one that was measured."""
     return "bfloat16" if device.has_bfloat16 else "float32"
 
 
 def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
-    """The same tokens on one rented GPU: what a run that was made here would have cost there."""
+    """Plan the same tokens on one rented GPU: what a run on this machine would have cost there."""
     return plan(
         Ask(
             recipe="",
@@ -211,15 +212,15 @@ def _tokens(tokens: int | str | None, config: configs.Config) -> int:
 
 
 def check_tokens(tokens: float) -> None:
-    """Raises: ConfigError for a number of tokens of which no run can be."""
+    """Raises: ConfigError for a number of tokens that no run can have."""
     if tokens < 1:
-        raise ConfigError(f"tokens must be at least 1, got {tokens:,}", "for example --tokens 10B")
+        raise ConfigError("below_minimum", name="tokens", least=1, got=tokens)
     if tokens > MOST_TOKENS:
-        raise ConfigError(f"tokens must be at most {MOST_TOKENS:.0e}, got more", "for example --tokens 10B")
+        raise ConfigError("too_many_training_tokens", most=MOST_TOKENS)
 
 
 def plan(ask: Ask) -> Plan:
-    """Everything that can be told about that run. Raises: ConfigError for a run that cannot be."""
+    """Plan a run. Raises: ConfigError for one that is impossible."""
     _check(ask)
     sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
     layouts = _layouts(ask, sequences)
@@ -227,9 +228,9 @@ def plan(ask: Ask) -> Plan:
     peak = ask.device.peak(ask.dtype)
     reached = _speed(ask, peak)
     kept_s = sequences * ask.model.block_size * flops_per_token / (peak * reached.mfu)
-    updates = [_update(ask, layout, kept_s) for layout in layouts]
-    chosen = min((update for update in updates if update.layout.fits), key=_Update.likely_s, default=updates[-1])
-    likely_s = chosen.likely_s()
+    fitting = [layout for layout in layouts if layout.fits] or layouts[-1:]
+    layout = min(fitting, key=lambda layout: _update(ask, layout, kept_s)[0])
+    likely_s, compute_s, sent = _update(ask, layout, kept_s)
     step_s = Interval(
         low=likely_s * reached.mfu / reached.high, likely=likely_s, high=likely_s * reached.mfu / reached.low
     )
@@ -241,37 +242,28 @@ def plan(ask: Ask) -> Plan:
         flops_per_token=flops_per_token,
         steps=steps,
         peak_flops=peak,
-        compute_s=chosen.compute_s,
+        compute_s=compute_s,
         speed=reached,
-        layout=chosen.layout,
+        layout=layout,
         layouts=layouts,
-        count_that_fits=_count_that_fits(ask, chosen.layout),
-        traffic=chosen.traffic,
+        count_that_fits=_count_that_fits(ask, layout),
+        traffic=sent,
         step_s=step_s,
         hours=hours,
         usd=hours.times(ask.count * ask.price.usd_per_hour) if ask.price else None,
         energy_kwh=hours.times(ask.count * ask.device.watts / 1000),
-        failures=_failures(ask, chosen.layout, hours.likely),
+        failures=_failures(ask, layout, hours.likely),
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Update:
-    """One update in one of the layouts."""
+def _update(ask: Ask, layout: Layout, kept_s: float) -> tuple[float, float, Traffic | None]:
+    """Return the seconds of an update in that layout, those of its arithmetic, and its traffic.
 
-    layout: Layout
-    compute_s: float
-    traffic: Traffic | None
-
-    def likely_s(self) -> float:
-        return self.compute_s + (self.traffic.exposed_s if self.traffic else 0.0)
-
-
-def _update(ask: Ask, layout: Layout, kept_s: float) -> _Update:
-    """`kept_s`: of its arithmetic, if activations are kept."""
+    `kept_s`: the seconds of the arithmetic if activations are kept.
+    """
     compute_s = kept_s * (RECOMPUTED if layout.recompute else 1)
-    said = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
-    return _Update(layout=layout, compute_s=compute_s, traffic=said)
+    sent = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
+    return compute_s + (sent.exposed_s if sent else 0.0), compute_s, sent
 
 
 def _speed(ask: Ask, peak: float) -> Speed:
@@ -290,7 +282,7 @@ def _speed(ask: Ask, peak: float) -> Speed:
 
 
 def _carried_over(ask: Ask) -> Speed:
-    """This processor's speed by another network: up to twice off, and once more for every power of ten in size."""
+    """Return this processor's speed by that of another network: a factor of 2 off, and of 2 more per power of ten."""
     near = nearest_size(ask.model)
     factor = 2 ** (1 + (decades(near.model, ask.model) if near else 0.0))
     source = f"carried over from {near.recipe}, nearest in size of what was measured here" if near else "not measured"
@@ -301,41 +293,34 @@ def _check(ask: Ask) -> None:
     sequences = ask.batch_tokens // ask.model.block_size
     check_tokens(ask.tokens)
     if ask.count < 1:
-        raise ConfigError(f"the count of GPUs must be at least 1, got {ask.count}", "for example --count 8")
+        raise ConfigError("below_minimum", name="count", least=1, got=ask.count)
     if ask.count > sequences:
-        raise ConfigError(
-            f"an update of {ask.recipe} has {sequences:,} sequences, too few for {ask.count:,} GPUs",
-            f"--count {sequences} at most, or a larger update: --set train.batch_tokens=N",
-        )
+        raise ConfigError("too_many_gpus", recipe=ask.recipe, sequences=sequences, count=ask.count)
     if ask.layout == "shard" and ask.count == 1:
-        raise ConfigError("one GPU has nobody to divide its state with", "--layout data, or --count 2")
+        raise ConfigError("nothing_to_shard")
     if not ask.device.peak(ask.dtype):
-        known = usual_dtype(ask.device)
-        raise ConfigError(f"no speed in {ask.dtype} is known of {ask.device.title}", f"--dtype {known}")
+        usual = usual_dtype(ask.device)
+        raise ConfigError("no_speed_in_dtype", dtype=ask.dtype, device=ask.device.title, usual=usual)
     here = -(-sequences // ask.count)
     if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
-        raise ConfigError(
-            f"--micro-batch {ask.micro_batch} does not divide the {here:,} sequences of an update on each GPU",
-            "leave it out: the largest that fits is chosen",
-        )
+        raise ConfigError("micro_batch_per_gpu", size=ask.micro_batch, sequences=here)
 
 
 def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
-    """The simplest first, which of several that are as fast is taken."""
+    """Return the candidates, the simplest first. `sequences`: of an update, on the busiest GPU."""
     kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
     if ask.count == 1:
         kinds = ("data",)
+    train = TrainConfig(
+        optimizer=ask.optimizer, micro_batch=ask.micro_batch, batch_tokens=sequences * ask.model.block_size
+    )
+    on_cpu: Literal["fast", "eager"] = "fast" if ask.model.is_gpt2 else "eager"
+    machine = MachineConfig(dtype=ask.dtype, update=on_cpu if ask.device.name == "cpu" else "compiled")
     return tuple(
         place(
-            ask.model,
+            Config(model=ask.model, train=train, machine=replace(machine, shard=kind == "shard", recompute=recompute)),
             ask.device,
             ask.count,
-            sequences=sequences,
-            dtype=ask.dtype,
-            optimizer=ask.optimizer,
-            kind=kind,
-            recompute=recompute,
-            micro_batch=ask.micro_batch,
         )
         for recompute in ((False, True) if ask.recompute is None else (ask.recompute,))
         for kind in kinds
@@ -343,7 +328,7 @@ def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
 
 
 def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
-    """The fewest GPUs, doubling, on which it fits if everything is done to save memory."""
+    """Return the smallest power of two of GPUs that hold the run if everything is done to save memory."""
     most = ask.batch_tokens // ask.model.block_size
     counts = (2**power for power in range(13) if 2**power <= most)
     for count in counts:
@@ -354,7 +339,7 @@ def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
 
 
 def _failures(ask: Ask, layout: Layout, hours: float) -> Failures:
-    """Under FSDP every node writes its share of a checkpoint; else one process writes all of it."""
+    """Forecast failures. With FSDP every node writes its share of a checkpoint; otherwise one process writes all."""
     writers = -(-ask.count // ask.device.per_node) if layout.kind == "shard" else 1
     checkpoint_s = checkpoint_bytes(ask.model) / (writers * hardware.DISK_BYTES_PER_S)
     mtbf_s = 3600 / (FAILURES_PER_GPU_HOUR * ask.count)

@@ -1,7 +1,7 @@
-"""What others published: training runs, what GPT-2 reached and cost, and what the lecture says of it (published.toml).
+"""Published figures: training runs, GPT-2's quality and cost, and the lecture's claims about it (published.toml).
 
-Every run is counted by one formula, 6N + 12LTC floating-point operations per token (model/sizes.py), whatever its
-authors counted by: only so can the shares of the peak that they reached be compared.
+Every run is counted by one formula, 6N + 12LTC floating-point operations per token (model/sizes.py), whichever its
+authors used. Otherwise the shares of the peak that they reached could not be compared.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError, nearest
 from nudge.model import sizes
 from nudge.plan import facts
 from nudge.recipes import recipe
@@ -21,23 +20,23 @@ SECONDS = {"s": 1.0, "min": 60.0, "hours": 3600.0, "days": 86_400.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What a token costs in a network, also in one that is no GPT-2."""
+    """What determines the cost of a token in a network, which need not be a GPT-2."""
 
     n_layer: int
     n_embd: int
     vocab_size: int
     context: int  # tokens that attention spans, on average over the layers
-    matmul_parameters: int  # that one token meets: of a mixture of experts, the active ones
-    attention_width: int  # heads x head size; n_embd in most
+    matmul_parameters: int  # used by one token; only the active ones in a mixture of experts
+    attention_width: int  # heads x head size; usually n_embd
 
     @property
     def flops_per_token(self) -> int:
-        """6N + 12LTC, as model/sizes.py counts a GPT-2."""
+        """Return 6N + 12LTC, as model/sizes.py counts a GPT-2."""
         return 6 * self.matmul_parameters + 12 * self.n_layer * self.context * self.attention_width
 
 
 def network(model: ModelConfig, *, context: int | None = None) -> Network:
-    """The network of these sizes."""
+    """Return the network of these sizes."""
     return Network(
         n_layer=model.n_layer,
         n_embd=model.n_embd,
@@ -53,7 +52,7 @@ def _gpt2(n_layer: int, n_embd: int, vocab_size: int, context: int) -> Network:
 
 
 def _llama(n_layer: int, n_embd: int, n_hidden: int, key_value_width: int, vocab_size: int, context: int) -> Network:
-    """Three matrices in the MLP (SwiGLU), and keys and values narrower than queries (grouped-query attention)."""
+    """Count three matrices in the MLP (SwiGLU), and narrower keys and values (grouped-query attention)."""
     block = 2 * n_embd**2 + 2 * n_embd * key_value_width + 3 * n_embd * n_hidden
     return Network(
         n_layer=n_layer,
@@ -81,7 +80,7 @@ def _deepseek(
     vocab_size: int,
     context: int,
 ) -> Network:
-    """A few dense layers, experts in the others, and attention through low-rank matrices."""
+    """Count a few dense layers, experts in the others, and attention through low-rank matrices."""
     queries = n_embd * n_query_latent + n_query_latent * n_head * (n_content + n_rotary)
     keys_and_values = n_embd * (n_latent + n_rotary) + n_latent * n_head * 2 * n_content
     attention = queries + keys_and_values + n_head * n_content * n_embd
@@ -100,22 +99,16 @@ _SHAPES: dict[str, Callable[..., Network]] = {"gpt2": _gpt2, "llama": _llama, "d
 
 
 def named_network(name: str, networks: Mapping[str, Mapping[str, Any]]) -> Network:
-    """One of the networks of published.toml, or of that recipe. Raises: ConfigError for what is none of them."""
+    """Return a network of published.toml, or that of a recipe. Raises: ConfigError for neither."""
     values = networks.get(name)
     if values is None:
         return network(recipe(name).model)
-    shape = values.get("shape", "")
-    if shape not in _SHAPES:
-        raise ConfigError(f"the network '{name}' has an unknown shape '{shape}'", nearest(shape, _SHAPES))
-    try:
-        return _SHAPES[shape](**{key: value for key, value in values.items() if key != "shape"})
-    except TypeError as error:
-        raise ConfigError(f"the network '{name}' cannot be counted: {error}", "published.py has its shape") from error
+    return _SHAPES[values["shape"]](**{key: value for key, value in values.items() if key != "shape"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRun:
-    """One run: `figure` is what was published, for `tokens` where it is a time."""
+    """One run. `figure` is the published number; if it is a time, it is that of `tokens`."""
 
     name: str
     network: Network
@@ -125,17 +118,17 @@ class PublishedRun:
     unit: Unit
     tokens: float = 0.0
     code: str  # runs of one code are a family: they resemble each other more than others
-    kind: Kind  # handwritten kernels; PyTorch with torch.compile or without; a laboratory's own over many machines
+    kind: Kind  # handwritten kernels; PyTorch with or without torch.compile; a lab's own code on many machines
     source: str
     fp8: bool = False  # products in 8 bits instead of 16
-    peak_share: float = 1.0  # of the data sheet's peak, of devices that were slowed down
+    peak_share: float = 1.0  # share of the data sheet's peak, for devices that were slowed down
     usd: float | None = None
     note: str = ""
-    why_left_out: str = ""  # of the validation
+    why_left_out: str = ""  # of the calibration and validation
 
     @property
     def tokens_per_s(self) -> float:
-        """Of all devices together."""
+        """Return the speed of all devices together."""
         if self.unit == "tokens/s/GPU":
             return self.figure * self.count
         if self.unit == "GPU hours":
@@ -143,7 +136,7 @@ class PublishedRun:
         return self.tokens / (self.figure * SECONDS[self.unit])
 
     def in_unit(self, tokens_per_s: float) -> float:
-        """What would have been published, had all devices together been that fast."""
+        """Return the figure that would have been published at that speed of all devices together."""
         if self.unit == "tokens/s/GPU":
             return tokens_per_s / self.count
         if self.unit == "GPU hours":
@@ -151,16 +144,16 @@ class PublishedRun:
         return self.tokens / (tokens_per_s * SECONDS[self.unit])
 
     def mfu(self, peak_flops: float) -> float:
-        """The share of the peak of its devices, by 6N + 12LTC."""
+        """Return the share of its devices' peak that it reached, by 6N + 12LTC."""
         return self.tokens_per_s * self.network.flops_per_token / (self.count * peak_flops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """What one of OpenAI's GPT-2 checkpoints reaches. Accuracies are per cent."""
+    """The scores of one of OpenAI's GPT-2 checkpoints. Accuracies are percentages."""
 
     recipe: str
-    hellaswag: float  # 0-shot, length-normalised accuracy
+    hellaswag: float  # 0-shot, length-normalized accuracy
     lambada: float  # accuracy
     lambada_perplexity: float
     wikitext2_perplexity: float
@@ -170,7 +163,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GPT2Cost:
-    """What it costs to train GPT-2 XL, as the lecture tells it."""
+    """The cost of training GPT-2 XL, according to the lecture."""
 
     when: str
     usd: float
@@ -182,7 +175,7 @@ class GPT2Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What the lecture says that its own figures, or the source, contradict: shown beside it, never silently."""
+    """A claim of the lecture that its own figures or its source contradict. Both are shown, side by side."""
 
     said: str
     right: str
@@ -190,9 +183,9 @@ class Correction:
 
 
 _FILE = facts.read("published.toml")
-RUNS = facts.rows(
-    PublishedRun, [{**run, "network": named_network(run["network"], _FILE["networks"])} for run in _FILE["runs"]]
+RUNS = tuple(
+    PublishedRun(**{**row, "network": named_network(row["network"], _FILE["networks"])}) for row in _FILE["runs"]
 )
-QUALITY = facts.rows(Quality, _FILE["quality"])
-LECTURE_COSTS = facts.rows(GPT2Cost, _FILE["costs"])
-CORRECTIONS = facts.rows(Correction, _FILE["corrections"])
+QUALITY = tuple(Quality(**row) for row in _FILE["quality"])
+LECTURE_COSTS = tuple(GPT2Cost(**row) for row in _FILE["costs"])
+CORRECTIONS = tuple(Correction(**row) for row in _FILE["corrections"])

@@ -1,4 +1,4 @@
-"""A plan asked the other way round: how far a budget goes, how many GPUs an evening needs, what else there is."""
+"""A plan the other way round: how far a budget goes, how many GPUs a deadline needs, and what the alternatives are."""
 
 import math
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from nudge.plan.hardware import Price
 from nudge.plan.layout import Kind
 from nudge.plan.planner import CHINCHILLA, Ask, Plan, check_tokens, make_ask, plan, usual_dtype
 
-NODE = ("h100", 8)  # the machine that is planned with if none is named: the lecture's
+NODE = ("h100", 8)  # the default machine: the lecture's
 MOST_GPUS = 16_384
 LADDER = (("cpu", 1), ("t4", 1), ("l4", 1), ("4090", 1), ("a100-80", 1), ("h100", 1), ("b200", 1), ("h100", 8))
 GROWING = ("gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl")
@@ -26,90 +26,89 @@ def answered(
     count: int | None = None,
     **others: Any,
 ) -> Ask:
-    """What is planned, with what a budget or a time left open filled in. `others`: make_ask's.
+    """Return the run to plan, with what follows from a budget or a time filled in. `others`: options of make_ask.
 
-    A budget, in dollars, says how many tokens; a time says how many GPUs, or of a given count how many tokens.
+    A budget in dollars determines the number of tokens. A time determines the number of GPUs, or, for a given count,
+    the number of tokens.
 
-    Raises: ConfigError for questions that contradict each other, or have no answer.
+    Raises: ConfigError for options that contradict each other or have no solution.
     """
     _check_limits(budget, hours)
-    if tokens is not None and (budget is not None or (hours is not None and count is not None)):
-        limit, also = ("the budget", "") if hours is None else ("the time", ", or the number of GPUs")
-        raise ConfigError(
-            f"tokens and {limit} both say how far the run goes",
-            f"leave one of them out{also}: it follows from the rest",
-        )
+    fixed_time = hours is not None and count is not None
+    if tokens is not None and budget is not None:
+        raise ConfigError("tokens_and_budget")
+    if tokens is not None and fixed_time:
+        raise ConfigError("tokens_and_time")
     machine, n = machine_of(gpu, count)
     ask = make_ask(recipe, tokens=tokens, gpu=machine, count=n, **others)
-    if budget is not None or (hours is not None and count is not None):
+    if budget is not None or fixed_time:
         return replace(ask, tokens=tokens_for(ask, usd=budget, hours=hours))
     return ask if hours is None else replace(ask, count=count_for(ask, hours))
 
 
 def machine_of(gpu: str | None, count: int | None) -> tuple[str, int]:
-    """Which machines, and how many: one if it is named, else the lecture's node."""
+    """Return which GPU and how many: one of those named, or the lecture's node."""
     machine, n = (gpu, 1) if gpu else NODE
     return machine, n if count is None else count
 
 
 def _check_limits(usd: float | None, hours: float | None) -> None:
     if usd is not None and hours is not None:
-        raise ConfigError("a budget and a time were both given", "give one of them")
+        raise ConfigError("exclusive_options", options="--budget, --hours")
+
+
+def _check_hours(hours: float | None) -> float:
+    if hours is None or not 0 < hours < math.inf:
+        raise ConfigError("hours_not_positive", hours=hours)
+    return hours
 
 
 def hours_of(usd: float, count: int, price: Price | None) -> float:
-    """How long that much money rents the machine. Raises: ConfigError without a price, or without money."""
+    """Return how long that much money rents the machine. Raises: ConfigError without a price, or without money."""
     if price is None:
-        raise ConfigError("no price of this machine is known here", "give one with its date: --price 2.49@2026-11-20")
+        raise ConfigError("no_price")
     if not 0 < usd < math.inf:
-        raise ConfigError(f"the budget must be above 0 dollars, got {usd:g}", "for example --budget 100")
+        raise ConfigError("budget_not_positive", usd=usd)
     return usd / (price.usd_per_hour * count) if price.usd_per_hour else math.inf
 
 
 def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None) -> int:
-    """How many tokens the run can learn from for that money, or in that time, by the likely speed.
+    """Return how many tokens that money or that time allows, at the likely speed.
 
-    Raises: ConfigError if not even one update is made.
+    Raises: ConfigError if it is not enough for a single update.
     """
     if usd is not None:
         hours = hours_of(usd, ask.count, ask.price)
-    if hours is None or not 0 < hours < math.inf:
-        raise ConfigError(f"the time must be above 0 hours, got {hours}", "for example --hours 24")
+    hours = _check_hours(hours)
     step_s = plan(replace(ask, tokens=ask.batch_tokens)).step_s.likely
     steps = hours * 3600 / step_s
     if steps < 1:
-        given = f"{hours * 3600:.3g} s on {ask.count} x {ask.device.title}"
+        seconds, on = hours * 3600, f"{ask.count} x {ask.device.title}"
         if usd is not None:
-            given = f"${usd:g} is {given}, which"
-        raise ConfigError(
-            f"{given} is too little for a single update, which takes {step_s:.3g} s",
-            "give more, choose a smaller recipe, or smaller updates: --set train.batch_tokens=N",
-        )
+            raise ConfigError("budget_below_one_update", usd=usd, seconds=seconds, machine=on, step_s=step_s)
+        raise ConfigError("time_below_one_update", seconds=seconds, machine=on, step_s=step_s)
     check_tokens(steps * ask.batch_tokens)
     return int(steps) * ask.batch_tokens
 
 
 def count_for(ask: Ask, hours: float) -> int:
-    """The fewest GPUs on which the run fits and likely ends in that time. Raises: ConfigError if no number does."""
-    if not 0 < hours < math.inf:
-        raise ConfigError(f"the time must be above 0 hours, got {hours:g}", "for example --hours 24")
+    """Return the fewest GPUs on which the run fits and likely ends in that time. Raises: ConfigError if none do."""
+    _check_hours(hours)
     node, sequences = ask.device.per_node, ask.batch_tokens // ask.model.block_size
     most = min(sequences, MOST_GPUS)
-    counts = [*range(1, min(node, most) + 1), *range(2 * node, most + 1, node)]
     fastest = math.inf
-    for count in counts:
+    for count in (*range(1, min(node, most) + 1), *range(2 * node, most + 1, node)):
         if sequences % count:
-            continue  # every GPU has the same work, or those that have less would wait
+            continue  # GPUs with less work would wait for the others
         planned = plan(replace(ask, count=count))
         if planned.fits:
             fastest = min(fastest, planned.hours.likely)
             if planned.hours.likely <= hours:
                 return count
-    reason = f"its fastest takes {fastest:,.1f} hours" if fastest < math.inf else "it fits on none of them"
-    raise ConfigError(
-        f"no number of {ask.device.title} up to {most:,} trains {ask.recipe} in {hours:g} hours: {reason}",
-        "fewer tokens, a faster GPU, or larger updates (--set train.batch_tokens=N), which more GPUs can divide",
-    )
+    recipe, device = ask.recipe, ask.device.title
+    if fastest == math.inf:
+        raise ConfigError("fits_no_count", recipe=recipe, device=device, most=most)
+    raise ConfigError("no_count_in_time", recipe=recipe, device=device, most=most, hours=hours, fastest=fastest)
 
 
 def affordable(
@@ -120,9 +119,9 @@ def affordable(
     count: int | None = None,
     price: str | None = None,
 ) -> list[Plan]:
-    """What each GPT-2 reaches for that money or in that time: plans, each with the tokens that it gets to.
+    """Plan each GPT-2 with as many tokens as that money or that time allows.
 
-    Raises: ConfigError if it is too little for any of them.
+    Raises: ConfigError if it is too little for all of them.
     """
     _check_limits(usd, hours)
     machine, n = machine_of(gpu, count)
@@ -140,16 +139,16 @@ def affordable(
 
 
 def compute_optimal(flops: float) -> tuple[float, float]:
-    """Parameters and tokens that make the most of that much arithmetic: C = 6ND and D = 20N, so N = sqrt(C / 120).
+    """Return the compute-optimal parameters and tokens: C = 6ND and D = 20N, so N = sqrt(C / 120).
 
-    Source: Hoffmann et al. 2022 (Chinchilla). It leaves attention out, as 6ND does.
+    Source: Hoffmann et al. 2022 (Chinchilla). Like 6ND, it leaves attention out.
     """
     n_params = math.sqrt(flops / (6 * CHINCHILLA))
     return n_params, CHINCHILLA * n_params
 
 
 def ladder(ask: Ask) -> list[Plan]:
-    """The same run on other machines, each with what it costs there, the asked one among them; slowest first."""
+    """Plan the same run on other machines and on the one that was asked for, slowest first."""
     others = [_elsewhere(ask, name, count) for name, count in LADDER if (name, count) != (ask.device.name, ask.count)]
     sequences = ask.batch_tokens // ask.model.block_size
     plans = [plan(other) for other in [ask, *others] if other and other.count <= sequences]
@@ -157,7 +156,7 @@ def ladder(ask: Ask) -> list[Plan]:
 
 
 def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
-    """The same run on that machine; None for a processor that was never measured."""
+    """Return the same run on that machine; None for a processor that was never measured."""
     if name == ask.device.name:
         return replace(ask, count=count, micro_batch=None, layout="auto")
     try:
@@ -175,7 +174,7 @@ class Change:
     """A plan with one thing changed."""
 
     name: str  # of _CHANGES
-    n: int  # what the micro-batch, the number of GPUs or of tokens then is; 0 of others
+    n: int  # the new micro-batch, number of GPUs or number of tokens; 0 for other changes
     plan: Plan
 
     @property
@@ -195,7 +194,7 @@ _CHANGES = {
 
 
 def changes(ask: Ask) -> list[Change]:
-    """The same plan with one thing changed, and what that is."""
+    """Return the plans that differ in one thing from that of `ask`."""
     now = plan(ask).layout
     sequences = ask.batch_tokens // ask.model.block_size
     fixed = replace(ask, layout=now.kind, recompute=now.recompute, micro_batch=now.micro_batch)

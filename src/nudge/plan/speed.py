@@ -1,64 +1,53 @@
-"""How fast a network trains on a GPU: the share of its peak, calibrated on runs that others published.
+"""How fast a network trains on a GPU: the share of its peak, calibrated on published runs.
 
-Two causes are multiplied. The roof is arithmetic from data sheets: products take FLOPs / peak, and moving activations
-through memory takes bytes / bandwidth; a small network multiplies little per byte that it moves, which is why it
-reaches less of the peak, and less on a GPU whose peak outgrew its memory. What is left of the roof is fitted: a share
-that depends on the chip's architecture, the kind of code and the code itself, the number of machines, and 8-bit
-products.
+Two factors are multiplied. The roof is arithmetic from data sheets: products take FLOPs / peak, and moving activations
+through memory takes bytes / bandwidth. A small network does few operations per byte, so it reaches less of the peak,
+above all on a GPU whose peak is high for its memory. The share of the roof is fitted. It depends on the chip's
+architecture, the kind of code and the code itself, the number of machines, and 8-bit products.
 
     MFU = roof x share,   ln(share) = ln(0.5) + the terms that apply
 
-The fit is least squares with a prior on every term (ridge): before any run is seen, a term is 0 give or take what
-`_PRIORS` says, so that a term which one run alone speaks for moves most of the way towards it, and a term without any
-run stays 0. These are round numbers, chosen for what they mean and not for how well they predict.
+The fit is least squares with a prior on every term (ridge): before any run is seen, a term is 0 with the standard
+deviation in `_PRIORS`. A term that only one run has moves most of the way towards that run; one that no run has stays
+0. The priors are round numbers, chosen for what they mean and not for how well they predict.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import median
 from typing import get_args
 
 from nudge.config import ModelConfig
 from nudge.errors import ConfigError, nearest
-from nudge.plan import hardware
+from nudge.plan import facts, hardware
 from nudge.plan.hardware import Device
 from nudge.plan.published import RUNS, Kind, Network, PublishedRun, network
 
 ACTIVATION_BYTES = 34  # per token, layer and channel, in 16 bits. Source: Korthikanti et al. 2022, without the scores
-LOGIT_BYTES = 4  # per token and word, in float32
-PASSES = 3  # what is written in the forward pass is read by the next product and again in the backward pass
+LOGIT_BYTES = 4  # per token and entry of the vocabulary, in float32
+PASSES = 3  # written in the forward pass, read by the next product and again in the backward pass
 
-MOST_MEDIAN_ERROR, WITHIN, LEAST_WITHIN = 0.15, 0.35, 0.9  # what Validation.holds asks of forecasts
+MOST_MEDIAN_ERROR, WITHIN, LEAST_WITHIN = 0.15, 0.35, 0.9  # the limits of Validation.holds
 
-_COVERED = 0.8  # of the errors lie inside of an interval
-_CARRIED_OVER = 1.5  # times wider where no run was on that GPU: a judgement, not a measurement
+_COVERED = 0.8  # share of the errors inside an interval
+_CARRIED_OVER = 1.5  # factor on the interval of a GPU without a published run: a judgment, not a measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """What the model needs to know of a GPU beside its peak."""
+    """The properties of a GPU, besides its peak, that its speed depends on."""
 
     architecture: str
     memory_bytes_per_s: float  # data sheet
-    carried_over: str = ""  # whose runs stand in where there are none of its own
+    carried_over: str = ""  # the GPU whose runs are used instead, if there are none on this one
 
 
-CHIPS = {
-    "a100-40": Chip(architecture="ampere", memory_bytes_per_s=1555e9),
-    "a100-80": Chip(architecture="ampere", memory_bytes_per_s=2039e9),
-    "h100": Chip(architecture="hopper", memory_bytes_per_s=3350e9),
-    "h800": Chip(architecture="hopper", memory_bytes_per_s=3350e9),
-    "4090": Chip(architecture="ada", memory_bytes_per_s=1008e9),
-    "h200": Chip(architecture="hopper", memory_bytes_per_s=4800e9, carried_over="the H100, the same chip"),
-    "b200": Chip(architecture="hopper", memory_bytes_per_s=8000e9, carried_over="the H100, a generation before it"),
-    "l4": Chip(architecture="ada", memory_bytes_per_s=300e9, carried_over="the RTX 4090, the same architecture"),
-    "t4": Chip(architecture="turing", memory_bytes_per_s=320e9, carried_over="the average GPU"),
-    "tpu-v3": Chip(architecture="tpu", memory_bytes_per_s=4 * 900e9, carried_over="the average GPU"),
-}
+CHIPS = {name: Chip(**values) for name, values in facts.read("hardware.toml")["chips"].items()}
 
-_NOISE = 0.15  # of ln(share): what two runs that agree in every term may differ by
-_PRIORS = {  # of each term, what it may be before any run is seen (one standard deviation of ln(share))
+_NOISE = 0.15  # standard deviation of ln(share) among runs with the same terms
+_PRIORS = {  # standard deviation of each term before any run is seen, in ln(share)
     "average": 0.3,
     "ampere": 0.3,
     "hopper": 0.3,
@@ -71,15 +60,15 @@ _PRIORS = {  # of each term, what it may be before any run is seen (one standard
     "fp8": 0.3,
     **dict.fromkeys((f"code: {code}" for code in sorted({run.code for run in RUNS})), 0.3),
 }
-_CENTRE = math.log(0.5)
+_CENTER = math.log(0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """The share of the peak (MFU, by 6N + 12LTC) that training likely reaches, and where that comes from.
+    """The share of the peak (MFU, by 6N + 12LTC) that training likely reaches, and the source of that forecast.
 
-    `low` to `high` holds 80% of the published runs when each is predicted without its family. Communication among the
-    devices is inside, as it was in the runs.
+    80% of the published runs lie between `low` and `high` when each is predicted without its family. Communication
+    between the devices is included, as it was in those runs.
     """
 
     mfu: float
@@ -90,11 +79,11 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A published run beside what the others predict of it. Errors are predicted / published - 1."""
+    """A published run, and what the others predict for it. Errors are predicted / published - 1."""
 
     run: PublishedRun
-    predicted: float  # by all other runs; in the unit of run.unit
-    predicted_by_strangers: float  # by the runs of other codes only
+    predicted: float  # by all other runs, in run.unit
+    predicted_by_strangers: float  # only by runs of other codes
 
     @property
     def error(self) -> float:
@@ -107,42 +96,41 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """The model against the runs it is made of, each held out, alone and with its family (the runs of its code)."""
+    """The forecasts against the published runs, each held out alone and together with its family (the same code)."""
 
     rows: tuple[Row, ...]
     left_out: tuple[PublishedRun, ...]
 
     def errors(self, *, strangers: bool = False) -> list[float]:
-        """The size of each row's error."""
+        """Return the absolute error of each row."""
         return [abs(row.error_by_strangers if strangers else row.error) for row in self.rows]
 
     def median_error(self, *, strangers: bool = False) -> float:
-        errors = sorted(self.errors(strangers=strangers))
-        return (errors[(len(errors) - 1) // 2] + errors[len(errors) // 2]) / 2
+        return median(self.errors(strangers=strangers))
 
     def share_within(self, error: float = WITHIN, *, strangers: bool = False) -> float:
         return sum(e <= error for e in self.errors(strangers=strangers)) / len(self.rows)
 
     @property
     def holds(self) -> bool:
-        """Whether forecasts are as near as they should be, each run held out alone."""
+        """Return whether the forecasts are accurate enough, each run held out alone."""
         return self.median_error() <= MOST_MEDIAN_ERROR and self.share_within() >= LEAST_WITHIN
 
 
 def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled", code: str = "nudge") -> Speed:
-    """How much of the peak training this network reaches.
+    """Forecast the share of the peak that training this network reaches.
 
-    `kind`: compiled is PyTorch with torch.compile, as nudge's own. `code`: one of published.py's has runs that speak
-    for it; any other is as good as the average of its kind.
+    `kind`: "compiled" is PyTorch with torch.compile, like nudge. `code`: a code in published.toml has runs of its own;
+    any other counts as the average of its kind.
 
-    Raises: ConfigError for a device that no data sheet here describes (a CPU is measured instead), or another kind.
+    Raises: ConfigError for a device that is not in CHIPS (a CPU is measured instead), or an unknown kind.
     """
     if device.name not in CHIPS:
-        raise ConfigError(f"no published run says how fast '{device.name}' trains", nearest(device.name, CHIPS))
+        raise ConfigError("no_published_speed", device=device.name, closest=nearest(device.name, CHIPS))
     if kind not in get_args(Kind):
-        raise ConfigError(f"unknown kind of code '{kind}'", nearest(kind, get_args(Kind)))
+        raise ConfigError("unknown_choice", key="kind", value=kind, closest=nearest(kind, get_args(Kind)))
     if count < 1:
-        raise ConfigError(f"the number of devices must be at least 1, got {count}", "--count 8 is one usual machine")
+        raise ConfigError("below_minimum", name="count", least=1, got=count)
     token = network(model)
     mfu = _predict(_calibrated(), token, device, _terms(device.name, count, kind, code))
     spread, doubts = _doubts(token, device)
@@ -155,7 +143,7 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
 
 
 def validate(runs: Sequence[PublishedRun] = RUNS) -> Validation:
-    """Each run predicted by what the others calibrated: first without itself, then without all runs of its code."""
+    """Predict each run from the others: first without itself, then without all runs of its code."""
     used = _used(runs)
     rows = []
     for run in used:
@@ -166,13 +154,13 @@ def validate(runs: Sequence[PublishedRun] = RUNS) -> Validation:
 
 
 def roof(token: Network, device: Device) -> float:
-    """The share of the peak if nothing but products and memory took time, one after the other."""
+    """Return the share of the peak if only products and memory traffic took time, one after the other."""
     products_s = token.flops_per_token / device.peak_flops
     return products_s / (products_s + traffic_bytes(token) / CHIPS[device.name].memory_bytes_per_s)
 
 
 def traffic_bytes(token: Network) -> float:
-    """Bytes of activations and logits that one token moves through memory in an update."""
+    """Return the bytes of activations and logits that one token moves through memory in an update."""
     kept = ACTIVATION_BYTES * token.n_layer * token.n_embd + LOGIT_BYTES * token.vocab_size
     return PASSES * kept
 
@@ -182,7 +170,7 @@ def _used(runs: Sequence[PublishedRun]) -> tuple[PublishedRun, ...]:
 
 
 def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> dict[str, float]:
-    """Which terms apply to a run, and how often."""
+    """Return the terms that apply to a run, and how often each does."""
     machines = max(count / 8, 1)
     terms = {
         "average": 1.0,
@@ -195,7 +183,7 @@ def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> d
 
 
 def _device(run: PublishedRun) -> Device:
-    """The device of a run, as fast as it was allowed to be there."""
+    """Return the device of a run, with its peak as it was there."""
     named = hardware.device(run.device)
     return replace(named, peak_flops=named.peak_flops * run.peak_share)
 
@@ -205,29 +193,29 @@ def _run_terms(run: PublishedRun) -> dict[str, float]:
 
 
 def _fit(runs: Sequence[PublishedRun]) -> dict[str, float]:
-    """The terms that these runs calibrate: the mode of the posterior, which is ridge regression."""
-    import numpy as np  # here: `nudge plan --help` must not wait for it
+    """Fit the terms to these runs: the mode of the posterior, which is ridge regression."""
+    import numpy as np  # here, so that `nudge plan --help` does not wait for it
 
     names = list(_PRIORS)
     design = np.array([[_run_terms(run).get(name, 0.0) for name in names] for run in runs])
-    target = np.array([math.log(_share(run)) - _CENTRE for run in runs])
+    target = np.array([math.log(_share(run)) - _CENTER for run in runs])
     ridge = np.diag([(_NOISE / _PRIORS[name]) ** 2 for name in names])
     return dict(zip(names, np.linalg.solve(design.T @ design + ridge, design.T @ target).tolist(), strict=True))
 
 
 def _share(run: PublishedRun) -> float:
-    """What a run reached of its roof."""
+    """Return the share of its roof that a run reached."""
     on = _device(run)
     return run.mfu(on.peak_flops) / roof(run.network, on)
 
 
 def _predict(fitted: dict[str, float], token: Network, device: Device, terms: dict[str, float]) -> float:
-    share = math.exp(_CENTRE + sum(fitted.get(name, 0.0) * times for name, times in terms.items()))
+    share = math.exp(_CENTER + sum(fitted.get(name, 0.0) * times for name, times in terms.items()))
     return min(roof(token, device) * share, 1.0)
 
 
 def _held_out(run: PublishedRun, others: Sequence[PublishedRun]) -> float:
-    """What the others predict in the unit of `run`, of which only what was trained on what is looked at."""
+    """Predict a run from others, in its unit. Of the run itself only the network and the machine are used."""
     on = _device(run)
     mfu = _predict(_fit(others), run.network, on, _run_terms(run))
     return run.in_unit(mfu * on.peak_flops * run.count / run.network.flops_per_token)
@@ -240,9 +228,9 @@ def _calibrated() -> dict[str, float]:
 
 @cache
 def _spread() -> float:
-    """The error of ln(MFU) that 80% of the runs stay below, each predicted by the runs of other codes.
+    """Return the error in ln(MFU) that 80% of the runs stay below, each predicted by the runs of other codes.
 
-    Those errors, because the code that a person plans with is in none of the families.
+    By other codes, because the code of a planned run is in none of the families.
     """
     rows = validate().rows
     errors = sorted(abs(math.log(row.predicted_by_strangers / row.run.figure)) for row in rows)
@@ -250,7 +238,7 @@ def _spread() -> float:
 
 
 def _doubts(token: Network, device: Device) -> tuple[float, list[str]]:
-    """Half the width of the interval in ln(MFU), and in words what makes it wider than the errors do."""
+    """Return half the width of the interval in ln(MFU), and the reasons why it is wider than the errors."""
     spread, words = _spread(), []
     if CHIPS[device.name].carried_over:
         spread *= _CARRIED_OVER

@@ -1,4 +1,4 @@
-"""The rows of a plan's tables, made once: the terminal and the studio only draw them."""
+"""The rows of a plan's tables, formatted once; the terminal and the studio only draw them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NONE = "–"  # where no price is known
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """What a plan comes to."""
+    """A plan's memory, time, cost and speed as text."""
 
     memory: str  # of one GPU
     time: str
@@ -25,7 +25,7 @@ class Cells:
 
 
 def cells(plan: Plan, language: str = "en") -> Cells:
-    """The cells of a plan, in a language."""
+    """Return the cells of a plan in a language."""
     hours, usd, speed = plan.hours, plan.usd, plan.tokens_per_s.likely
     return Cells(
         memory=formatting.size(plan.layout.needed_bytes),
@@ -39,29 +39,28 @@ def cells(plan: Plan, language: str = "en") -> Cells:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """A machine that the run could be made on."""
+    """A machine that the run could use."""
 
     plan: Plan
-    machine: str  # 8 x H100 80 GB; with a star where it trains in another number type than was asked for
+    machine: str  # 8 x H100 80 GB; with a star if it trains in another dtype than the ask's
     is_asked: bool
-    other_dtype: str  # which number type that is
+    other_dtype: str  # that dtype, or ""
     price: str  # of one GPU for an hour
     rent: str  # of all of them
     cells: Cells
 
 
 def rungs(plan: Plan, language: str = "en") -> list[Rung]:
-    """The same run on other machines, the asked one among them; slowest first."""
-    asked = plan.ask
+    """Return the same run on other machines and on the one that was asked for, slowest first."""
     found = []
-    for other in ladder(asked):
+    for other in ladder(plan.ask):
         ask, usd = other.ask, other.ask.price.usd_per_hour if other.ask.price else None
-        other_dtype = "" if ask.dtype == asked.dtype else ask.dtype
+        other_dtype = "" if ask.dtype == plan.ask.dtype else ask.dtype
         found.append(
             Rung(
                 plan=other,
                 machine=f"{ask.count:,} x {ask.device.short_title}" + " *" * bool(other_dtype),
-                is_asked=(ask.device, ask.count) == (asked.device, asked.count),
+                is_asked=(ask.device, ask.count) == (plan.ask.device, plan.ask.count),
                 other_dtype=other_dtype,
                 price=NONE if usd is None else formatting.dollars(usd),
                 rent=NONE if usd is None else formatting.dollars(usd * ask.count),
@@ -72,7 +71,10 @@ def rungs(plan: Plan, language: str = "en") -> list[Rung]:
 
 
 def forecast(row: Row) -> tuple[str, ...]:
-    """A published run: its name, the unit, what was published, predicted and by how much it missed, alone and not."""
+    """Return the cells of a published run: name, unit, figure; then twice a prediction and its error in percent.
+
+    The first prediction uses all other runs, the second only those of other codes.
+    """
     shown = [row.run.name, row.run.unit, formatting.plain(row.run.figure)]
     for predicted, error in ((row.predicted, row.error), (row.predicted_by_strangers, row.error_by_strangers)):
         shown += [formatting.plain(predicted), f"{formatting.fixed(100 * error, 0, sign=True)}%"]
@@ -80,9 +82,9 @@ def forecast(row: Row) -> tuple[str, ...]:
 
 
 def models(count: Callable[[float], str]) -> list[tuple[LanguageModel, list[tuple[str, str]]]]:
-    """GPT-2 and today's models: parameters, context, tokens, tokens per parameter and work.
+    """Return GPT-2 and today's models with parameters, context, tokens, tokens per parameter and work.
 
-    Each is what is shown, and how many times GPT-2's that is ("" of GPT-2 itself). `count` writes a large number.
+    Each cell is (text, how many times GPT-2's value), the latter "" for GPT-2 itself. `count` formats large numbers.
     """
     first, rows = MODELS[0], []
     for model in MODELS:

@@ -1,13 +1,12 @@
 """The checkpoint files of a run folder (runs/folder.py), their checksums, and the newest one that verifies.
 
-A checkpoint holds what the learning material says (model weights, optimizer state, step) and what exact resuming needs
-besides. A save that is cut off at any moment leaves the checkpoint before it intact: the bytes go to a temporary file,
-are fsynced and renamed, and their checksum is in the index before they get their name. The checksum is ours because
-`torch.load` notices almost no flipped bit (497 of 500 loaded silently in a trial).
+A checkpoint holds the model weights, the optimizer state and the step, and what exact resuming needs besides. A save
+that is cut off at any moment leaves the checkpoint before it intact: the bytes go to a temporary file, are fsynced and
+renamed, and their checksum is in the index before they get their name. We keep checksums because `torch.load` notices
+almost no flipped bit (497 of 500 loaded silently in a trial).
 
 A run whose processes keep only a part of the weights each (distributed/sharded_checkpoint.py) has a folder instead of a
-file: a safetensors file from each process, and checkpoint.json with the rest and their checksums. What reads one,
-reads both.
+file: a safetensors file from each process, and checkpoint.json with the rest and their checksums. `read` reads both.
 """
 
 import contextlib
@@ -34,8 +33,7 @@ from nudge.util import files
 
 FORMAT = "nudge checkpoint"
 VERSION = 1
-PARTS = "checkpoint.json"  # what a checkpoint of several files is named by, in its folder
-
+PARTS = "checkpoint.json"  # the index of a checkpoint of several files, in its folder
 
 OptimizerState = dict[str, dict[str, Tensor]]  # {"wte.weight": {"exp_avg": ...}}: the moments by parameter name
 
@@ -44,8 +42,8 @@ OptimizerState = dict[str, dict[str, Tensor]]  # {"wte.weight": {"exp_avg": ...}
 class Checkpoint:
     """The state after `step` updates. `optimizer` maps each parameter's name to its moments; None: nothing to resume.
 
-    `path`, `verified` (its checksum was in the index and agrees) and `notes` (damaged files that were passed over)
-    describe where it was read from.
+    `path`, `verified` (its checksum is in the index and agrees) and `notes` (damaged files that were skipped) describe
+    where it was read from.
     """
 
     step: int
@@ -91,25 +89,25 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
 
 
 def parts_path(folder: RunFolder, step: int) -> Path:
-    """The folder of a checkpoint whose processes write a file each."""
+    """Return the folder of a checkpoint to which each process writes a file."""
     return folder.checkpoints / f"step_{step:08d}.parts"
 
 
 def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: Mapping[str, SavedFile]) -> SavedFile:
-    """Make the folder `written`, which holds the files `parts`, flushed to the disk, the checkpoint of this step.
+    """Make the folder `written`, which holds the flushed files `parts`, the checkpoint of this step.
 
     Raises: MachineError as `save`.
     """
     path = parts_path(folder, checkpoint.step)
     with _saving(folder, path, checkpoint.step):
         if lost := [name for name in parts if not (written / name).exists()]:
-            raise OSError(f"{lost[0]} is not there: all processes must write on a disk that they share")
+            raise OSError(f"{lost[0]} is missing: all processes must write to a disk that they share")
         sums = {name: {"sha256": part.sha256, "n_bytes": part.n_bytes} for name, part in sorted(parts.items())}
         files.write_json(written / PARTS, {**_header(checkpoint), "files": sums})
         n_bytes = sum(part.n_bytes for part in parts.values()) + (written / PARTS).stat().st_size
         saved = SavedFile(path=path, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
         _append_to_index(folder, saved, checkpoint.step)
-        before = path.with_name(f".{path.name}.before")  # the same step, if it is made once more
+        before = path.with_name(f".{path.name}.before")  # the same step, if it is made again
         if path.exists():
             path.rename(before)
         written.rename(path)
@@ -120,7 +118,7 @@ def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: 
 
 
 def _header(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Everything but the tensors."""
+    """Return everything but the tensors."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -138,11 +136,9 @@ def _saving(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
-        earlier = step > 0  # an import, and a run before its first update, have none to go on from
-        raise MachineError(
-            f"could not save {path.name}: {_cause(error)}" + " (the checkpoint before it is intact)" * earlier,
-            "make room on the disk or check the folder's permissions" + f", then: nudge resume {folder.path}" * earlier,
-        ) from error
+        if step == 0:  # an import, or a run before its first update, has no earlier checkpoint
+            raise MachineError("first_save_failed", file=path.name, error=_cause(error)) from error
+        raise MachineError("save_failed", file=path.name, error=_cause(error), run=folder.path) from error
 
 
 def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
@@ -158,7 +154,7 @@ def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The operating system's own words where there are some."""
+    """Return the operating system's message, if there is one."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):
@@ -174,7 +170,7 @@ def prune(folder: RunFolder, keep: SaveConfig) -> None:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                with contextlib.suppress(OSError):  # a disk that is full for that will be noticed by the next save
+                with contextlib.suppress(OSError):  # if that fails the next save will show why
                     path.unlink()
 
 
@@ -183,13 +179,13 @@ def _step_of(path: Path) -> int:
 
 
 def paths(folder: RunFolder) -> list[Path]:
-    """The checkpoints of a run, files and folders, the newest first."""
+    """Return the checkpoints of a run, files and folders, the newest first."""
     found = [path for kind in ("pt", "parts") for path in folder.checkpoints.glob("step_" + "[0-9]" * 8 + f".{kind}")]
     return sorted(found, key=lambda path: (_step_of(path), _written(path)), reverse=True)
 
 
 def _written(path: Path) -> float:
-    """When; a run deletes its oldest checkpoint at any moment, and a link may lead nowhere."""
+    """Return the time of writing; 0 for a broken link, or a file that the run has just deleted."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -197,25 +193,25 @@ def _written(path: Path) -> float:
 
 
 def of_step(folder: RunFolder, step: int) -> Path | None:
-    """The checkpoint after `step` updates, a file or a folder, if it is there."""
+    """Return the checkpoint after `step` updates, a file or a folder, if it exists."""
     return next((path for path in paths(folder) if _step_of(path) == step), None)
 
 
 def files_of(path: Path) -> list[Path]:
-    """What a checkpoint consists of: the file itself, or those in its folder, PARTS among them even if it is missing.
+    """Return the files of a checkpoint: itself, or those in its folder, PARTS included even if it is missing.
 
     Raises: CheckpointError if the folder cannot be listed: a run deletes its oldest checkpoint at any moment.
     """
     try:
         return sorted({path / PARTS, *filter(Path.is_file, path.iterdir())}) if path.is_dir() else [path]
     except OSError as error:
-        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+        raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
 
 
 def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
-    """The newest checkpoint of a run that verifies; its `notes` name the damaged ones that were passed over.
+    """Return the newest checkpoint of a run that verifies; its `notes` name the damaged ones that were skipped.
 
-    Without `verify` it is the newest that can be opened; `tensors` as well as in `read`.
+    Without `verify` it is the newest that can be opened. `tensors`: as in `read`.
 
     Raises: CheckpointError if there is none.
     """
@@ -224,11 +220,12 @@ def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> C
         try:
             return _with_notes(read(path, verify=verify, tensors=tensors), notes)
         except CheckpointError as error:
-            notes.append(f"{path.name} passed over: {error.message}")
+            notes.append(f"{path.name} skipped: {error.message}")
     if folder.ckpt.exists() and not folder.ckpt.is_symlink():
         return _with_notes(read(folder.ckpt, verify=verify, tensors=tensors), notes)
-    found = "; ".join(notes) or f"no checkpoint in {folder.path}"
-    raise CheckpointError(found, "is this the folder of a run? 'nudge runs' lists them")
+    if notes:
+        raise CheckpointError("none_verifies", folder=folder.path, notes="; ".join(notes))
+    raise CheckpointError("none", folder=folder.path)
 
 
 def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
@@ -238,10 +235,10 @@ def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
 def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
     """Read one checkpoint; nothing in it is executed.
 
-    A checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it); a file without one, such
-    as a copy on its own, is read but not `verified`. So is every file without `verify`, which saves reading all of it:
-    for who looks at names and shapes, never for who computes with the weights. Without `tensors`, those of a checkpoint
-    of several files are left where they are, for processes that each want a part (of one file they are mapped anyway).
+    The checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it). A file without one,
+    such as a copy on its own, is read but not `verified`. Without `verify` no file is: that saves reading all of it,
+    and is for showing names and shapes, never for computing with the weights. Without `tensors`, those of a checkpoint
+    of several files are not read, for processes that each need a part (those of one file are only mapped anyway).
 
     Raises: CheckpointError if it is missing, damaged, not one of ours, or wants to run code.
     """
@@ -250,21 +247,19 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
     if path.is_dir():
         return _read_parts(path, recorded, verify=verify, tensors=tensors)
     if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
-        raise CheckpointError(f"{path.name} is not a checkpoint, or only a piece of one", _FOREIGN_HINT)
+        raise CheckpointError("not_a_checkpoint", file=path.name)
     try:
         damaged = bool(recorded) and files.sha256(path) not in recorded
-        # Mapped, not copied: who only wants the weights never reads the optimizer's two thirds of the file.
+        # Mapped, not copied: a caller that needs only the weights never reads the optimizer's two thirds of the file.
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
-        raise CheckpointError(f"no such checkpoint: {path}", "'nudge runs' lists the runs here") from None
+        raise CheckpointError("not_found", path=path) from None
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} was refused: it is not a plain checkpoint and could run code when loaded", _FOREIGN_HINT
-        ) from error
-    except Exception as error:  # damaged bytes make the zip reader and the unpickler stumble in every way there is
-        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+        raise CheckpointError("could_run_code", file=path.name) from error
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler fail in every way there is
+        raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
     if damaged:
-        raise CheckpointError(f"{path.name} is damaged: its SHA-256 differs from the recorded one", _DAMAGED_HINT)
+        raise CheckpointError("wrong_checksum", file=path.name)
     return _checkpoint(content, path, verified=bool(recorded))
 
 
@@ -276,7 +271,7 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
     except CheckpointError:
         raise
     except Exception as error:  # as in `read`, damage shows in every way there is
-        raise CheckpointError(f"{path.name} cannot be read: {_cause(error)}", _DAMAGED_HINT) from error
+        raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
     content = {**header, "rng": None, "model": {}, "optimizer": {} if tensors else None}
     for name, tensor in values.items():
         section, _, rest = name.partition(".")
@@ -289,23 +284,20 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
 
 
 def _check_parts(path: Path, listed: dict[str, Any], recorded: set[str], *, verify: bool) -> None:
-    """Raises: CheckpointError unless the files of the folder are just those that were written, each as it was."""
+    """Check that the folder has exactly the files that were written, unchanged. Raises: CheckpointError."""
     found = {file.name for file in path.glob("*.safetensors")}
-    if odd := sorted(found ^ listed.keys()):
-        raise CheckpointError(
-            f"{path.name} is damaged: {odd[0]} {'does not belong to it' if odd[0] in found else 'is missing'}",
-            _DAMAGED_HINT,
-        )
+    if missing := sorted(listed.keys() - found):
+        raise CheckpointError("missing_part", file=path.name, part=missing[0])
+    if foreign := sorted(found - listed.keys()):
+        raise CheckpointError("foreign_part", file=path.name, part=foreign[0])
     sums = {PARTS: recorded, **{name: {part["sha256"]} for name, part in listed.items()}} if verify else {}
     for name, known in sums.items():
         if known and files.sha256(path / name) not in known:
-            raise CheckpointError(
-                f"{path.name} is damaged: the SHA-256 of {name} differs from the recorded one", _DAMAGED_HINT
-            )
+            raise CheckpointError("wrong_checksum", file=f"{path.name}/{name}")
 
 
 def _load_parts(path: Path) -> dict[str, Tensor]:
-    """All tensors of a checkpoint of several files, each put together from its parts."""
+    """Read all tensors of a checkpoint of several files, each put together from its parts."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
@@ -313,23 +305,19 @@ def _load_parts(path: Path) -> dict[str, Tensor]:
     found = cast(dict[str, TensorStorageMetadata], reader.read_metadata().state_dict_metadata)
     tensors = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that no other process takes part in it
+        warnings.simplefilter("ignore", UserWarning)  # it warns that no other process takes part
         try:
             dcp.load(tensors, storage_reader=reader, no_dist=True)
-        except dcp.CheckpointException as error:  # which is no Exception
+        except dcp.CheckpointException as error:  # it is not an Exception
             raise ValueError(str(error).strip().splitlines()[-1]) from error
     return tensors
 
 
-_FOREIGN_HINT = "'nudge import' reads the formats of other programs safely"
-_DAMAGED_HINT = "give the run's folder instead: the newest checkpoint that verifies is then used"
-
-
 def _recorded_sha256(path: Path) -> set[str]:
-    """What the index says of this file. A step that was saved twice has two lines; either may be the one on disk."""
+    """Return the checksums that the index has for a file: two, if its step was saved twice."""
     for index in (path.parent / "index.jsonl", path.parent / "checkpoints" / "index.jsonl"):
         lines = [line for line in files.read_json_lines(index) if isinstance(line.get("sha256"), str)]
-        if lines and path.name == "ckpt.pt":  # a copy that was made without the link: any of the run's checkpoints
+        if lines and path.name == "ckpt.pt":  # a copy of the file behind the link: any of the run's checkpoints
             return {line["sha256"] for line in lines}
         if lines:
             return {line["sha256"] for line in lines if line.get("file") == path.name}
@@ -338,11 +326,9 @@ def _recorded_sha256(path: Path) -> set[str]:
 
 def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path.name} is not a nudge checkpoint", _FOREIGN_HINT)
+        raise CheckpointError("not_a_checkpoint", file=path.name)
     if content.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path.name} has version {content.get('version')}, this nudge reads {VERSION}", "update nudge"
-        )
+        raise CheckpointError("other_version", file=path.name, version=content.get("version"), known=VERSION)
     try:
         return Checkpoint(
             step=content["step"],
@@ -358,11 +344,11 @@ def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
             verified=verified,
         )
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise CheckpointError(f"{path.name} is incomplete or damaged: {error}", _DAMAGED_HINT) from error
+        raise CheckpointError("incomplete", file=path.name, error=first_line(error)) from error
 
 
 def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs"), verify: bool = True) -> Checkpoint:
-    """The checkpoint that SOURCE names: a run folder, a file, or (left out) the newest run under `runs/`.
+    """Read the checkpoint that SOURCE names: a run folder, a file, or None for the newest run under `runs/`.
 
     `verify` as in `read`.
 
@@ -374,29 +360,26 @@ def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("run
     if path.is_dir() and not (path / PARTS).exists():
         return newest(RunFolder(path), verify=verify)
     if not path.exists():
-        raise CheckpointError(f"no such run or checkpoint: {path}", "'nudge runs' lists the runs here")
+        raise CheckpointError("not_found", path=path)
     return read(path, verify=verify)
 
 
 def tokenizer_path(checkpoint: Checkpoint) -> Path:
-    """The tokenizer.json that belongs to a checkpoint. Raises: CheckpointError if it is not there."""
+    """Return the tokenizer.json that belongs to a checkpoint. Raises: CheckpointError if there is none."""
     folder = folder_of(checkpoint)
     if folder is None:
-        raise CheckpointError(
-            f"no tokenizer.json beside {checkpoint.path}",
-            "keep the checkpoint in its run folder, or copy the run's tokenizer.json beside it",
-        )
+        raise CheckpointError("no_tokenizer", path=checkpoint.path)
     return folder.tokenizer
 
 
 def folder_of(checkpoint: Checkpoint) -> RunFolder | None:
-    """The run folder that a checkpoint was read from; None if the file stands alone."""
+    """Return the run folder that a checkpoint was read from; None if the file stands alone."""
     candidates = (RunFolder(checkpoint.path.parent), RunFolder(checkpoint.path.parent.parent))
     return next((folder for folder in candidates if folder.tokenizer.is_file()), None)
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk that holds `folder`, which need not exist yet."""
+    """Return the free bytes of the disk that holds `folder`, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,13 +1,13 @@
-"""A run folder and the folder of all runs: where things are, and who works there. No torch: a list comes at once.
+"""The files of a run folder, its lock, and the folder of all runs. No torch, so that listing runs is fast.
 
 ```
 runs/first/
   run.json          the config with every choice filled in, the machine, the data
-  events.jsonl      what the run said
+  events.jsonl      everything that happened
   tokenizer.json    its vocabulary, self-contained
   ckpt.pt           points to the newest checkpoint
   checkpoints/      step_00000420.pt ..., index.jsonl with the SHA-256 of each
-  control           one word to the running process: pause, save, stop
+  control           one word for the running process: pause, save, stop
 ```
 """
 
@@ -20,7 +20,7 @@ import filelock
 
 from nudge.errors import CheckpointError, MachineError, RunError
 
-GLANCE_S = 0.2  # far longer than `in_use` holds a lock: who lists the runs keeps none from starting
+LOCK_TIMEOUT_S = 0.2  # far longer than `in_use` holds a lock: listing runs keeps none from starting
 
 
 class RunFolder:
@@ -38,48 +38,43 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process; the operating system lets go of it however the process ends.
+        """Hold the folder for this process. The operating system releases it however the process ends.
 
         Raises: RunError if another process holds it; MachineError if the folder cannot be written in.
         """
         lock = filelock.FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=GLANCE_S)
+            lock.acquire(timeout=LOCK_TIMEOUT_S)
         except filelock.Timeout:
-            raise RunError(
-                f"{self.path} is in use by another nudge process",
-                "wait for it to end, or give --run another folder",
-            ) from None
+            raise RunError("in_use", path=self.path) from None
         except OSError as error:
-            raise MachineError(
-                f"cannot write in {self.path}: {error.strerror}", "check the folder's permissions"
-            ) from error
+            raise MachineError("no_permission", folder=self.path, error=error.strerror) from error
         try:
             yield
         finally:
             lock.release()
 
     def in_use(self) -> bool:
-        """Whether a process trains here: it holds the lock."""
+        """Whether a process trains here, and so holds the lock."""
         try:
             with filelock.FileLock(self.path / ".lock").acquire(timeout=0):
                 return False
         except filelock.Timeout:
             return True
-        except OSError:  # not ours to write in, so nobody trains here either
+        except OSError:  # no permission to write: nothing trains here either
             return False
 
 
 def newest_run(runs: Path = Path("runs")) -> Path:
-    """The run folder that was written to last. Raises: CheckpointError if there is none."""
+    """Return the run folder that was written to last. Raises: CheckpointError if there is none."""
     folders = run_folders(runs)
     if not folders:
-        raise CheckpointError(f"no run under {runs}{os.sep}", "type 'nudge train' to make the first one")
+        raise CheckpointError("no_run", folder=f"{runs}{os.sep}")
     return folders[0]
 
 
 def run_folders(runs: Path = Path("runs")) -> list[Path]:
-    """All run folders under `runs/`, the one written to last first."""
+    """Return all run folders under `runs/`, the one written to last first."""
     found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden one is still being imported
     return sorted(found, key=_last_written, reverse=True)
 

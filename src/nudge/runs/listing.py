@@ -1,4 +1,4 @@
-"""The runs of a folder, one line each: how far, how good, and whether somebody works on it. No torch."""
+"""The runs of a folder, one line each: how far, how good, and whether a process works on it. No torch."""
 
 import contextlib
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ class RunLine:
 
 
 def list_runs(runs: Path = Path("runs")) -> list[RunLine]:
-    """All runs under `runs/`, the one written to last first."""
+    """Describe all runs under `runs/`, the one written to last first."""
     return [describe(RunFolder(path)) for path in run_folders(runs)]
 
 
 def describe(folder: RunFolder) -> RunLine:
-    """What a run folder says of itself."""
+    """Describe a run folder."""
     summary = summarize(events.read(folder.events))
     recipe: str | None
     state: State
@@ -60,7 +60,7 @@ def describe(folder: RunFolder) -> RunLine:
 
 
 def state_of(folder: RunFolder, step: int, started: Started | None, stopped: Stopped | None) -> State:
-    """What became of a run that made `step` updates, by the last that it said of its start and its end."""
+    """Return the state of a run that made `step` updates, by its last start and its last end."""
     if not folder.run_json.exists():
         return "imported"
     if folder.in_use():
@@ -71,7 +71,7 @@ def state_of(folder: RunFolder, step: int, started: Started | None, stopped: Sto
 
 
 def _on_disk(folder: Path) -> tuple[float, int]:
-    """When the newest file was written to, and the bytes of all; links count as links, the lock not at all."""
+    """Return when the newest file was written, and the bytes of all files (links as links, without the lock)."""
     found = []
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # a running run deletes old checkpoints meanwhile

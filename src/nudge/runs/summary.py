@@ -1,4 +1,4 @@
-"""A run in numbers, computed from its events alone: live, from events.jsonl, or in a test."""
+"""The figures of a run, computed from its events alone: live, from events.jsonl, or in a test."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from statistics import median
 
 from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest
 
-SHOWN = (0, 20, 420)  # the lecture's moments: noise, first words, local coherence
+SHOWN = (0, 20, 420)  # noise, first words, local coherence in the lecture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run did so far. Losses in nats per token; None: not measured yet."""
+    """The figures of a run so far. Losses in nats per token; None: not measured yet."""
 
     started: Started | None
     stopped: Stopped | None
@@ -28,7 +28,7 @@ class Summary:
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of all updates."""
+        """The floating-point operations of all updates."""
         return self.tokens * self.started.flops_per_token if self.started else 0.0
 
     @property
@@ -44,9 +44,9 @@ class Summary:
         return tuple(sample for sample in self.samples if sample.step in nearest)
 
 
-def summarize(told: Iterable[Event]) -> Summary:
-    """The summary of a run's events, in any order of resumptions."""
-    events = latest(told)
+def summarize(log: Iterable[Event]) -> Summary:
+    """Summarize the events of a run, however often it was resumed."""
+    events = latest(log)
     starts = [event for event in events if isinstance(event, Started)]
     steps = [event for event in events if isinstance(event, Step)]
     evaluations = [event for event in events if isinstance(event, Evaluation)]

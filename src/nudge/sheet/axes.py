@@ -1,4 +1,4 @@
-"""Axes of a chart: round numbers around what is drawn."""
+"""The axes of a chart: round numbers around the values."""
 
 import math
 from collections.abc import Sequence
@@ -7,18 +7,18 @@ Ticks = tuple[tuple[float, str], ...]
 
 MOST_TICKS = 6
 ROUND = (1.0, 2.0, 2.5, 5.0)  # times a power of ten
-LEVEL = 1e-9  # numbers closer to each other than this are one
+LEVEL = 1e-9  # numbers closer to each other than this are equal
 
 
 def around(values: Sequence[float]) -> tuple[tuple[float, float], Ticks]:
-    """The range of an axis and its 4 to 6 ticks: both ends are ticks, and every value lies between them."""
+    """Return the range of an axis and its 4 to 6 ticks. Both ends are ticks, and every value lies between them."""
     low, high = min(values), max(values)
     largest = max(abs(low), abs(high))
     if high - low < LEVEL * max(1.0, largest):
         aside = largest / 10 if largest > LEVEL else 1.0
         low, high = low - aside, high + aside
     for step in steps(high - low):
-        # Division leaves 0.3 / 0.1 a little below 3, which must not make room for one more step.
+        # 0.3 / 0.1 is a little below 3, which must not add one more step.
         first, last = math.floor(low / step + LEVEL), math.ceil(high / step - LEVEL)
         if last - first < MOST_TICKS:
             return (round_to(first, step), round_to(last, step)), ticks(first, last, step)
@@ -26,7 +26,7 @@ def around(values: Sequence[float]) -> tuple[tuple[float, float], Ticks]:
 
 
 def within(low: float, high: float) -> Ticks:
-    """The at most 6 ticks of an axis whose range is given."""
+    """Return the ticks, at most 6, of an axis whose range is given."""
     for step in steps(high - low):
         first, last = math.ceil(low / step - LEVEL), math.floor(high / step + LEVEL)
         if last - first < MOST_TICKS:
@@ -34,14 +34,14 @@ def within(low: float, high: float) -> Ticks:
     raise AssertionError("steps grow until they span the range")
 
 
-def steps(span: float) -> "list[float]":
-    """Round steps, growing, from ones that are too many to one that is all."""
+def steps(span: float) -> list[float]:
+    """Return growing round steps, from one that gives too many ticks to one that covers the span."""
     power = math.floor(math.log10(span / MOST_TICKS))
     return [base * 10.0**exponent for exponent in range(power, power + 3) for base in ROUND]
 
 
 def ticks(first: int, last: int, step: float) -> Ticks:
-    """The multiples of a step, with as many decimals as it has."""
+    """Return the multiples of a step, labeled with as many decimals as the step has."""
     decimals = next((n for n in range(7) if math.isclose(round(step, n), step, rel_tol=LEVEL)), None)
     return tuple(
         (place, f"{place:g}" if decimals is None else f"{place:,.{decimals}f}")
@@ -50,5 +50,5 @@ def ticks(first: int, last: int, step: float) -> Ticks:
 
 
 def round_to(count: int, step: float) -> float:
-    """`count` steps, without the dust of binary fractions: 3 * 0.1 is 0.3."""
+    """Return `count` steps without binary rounding errors: 3 * 0.1 is 0.3."""
     return float(f"{count * step:.12g}") + 0.0  # + 0.0: no -0

@@ -1,4 +1,4 @@
-"""Every sheet by its name: the lecture's, a run's, a file's. Markdown first, then the page it becomes."""
+"""All sheets by name: those of the lecture, of a run, of a file. First the Markdown, then the page drawn from it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +17,9 @@ LIBRARIES = ("typst", "markdown_it", "mdit_py_plugins", "yaml", "fontTools")
 
 
 def text_of(what: str, *, run: Path | None = None, language: Language = "en", font: Path | None = None) -> str:
-    """The markdown of a sheet: one of `NAMES` in that language, or a file's, which says its own.
+    """Return the Markdown of a sheet: one of `NAMES` in that language, or a file, which sets its own language.
 
-    What a run's model wrote is kept to the characters that the font has.
+    Text that a run's model wrote is limited to the characters of the font.
 
     Raises: SheetError for an unknown name, a file that cannot be read, or a run that has nothing to show yet;
     MachineError if the extra `sheet` is not installed.
@@ -38,14 +38,14 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError) and path.suffix != ".md":
-            hint = f"{nearest(what, NAMES)}, or a markdown file of your own"
-            raise SheetError(f"there is no sheet '{what}'", hint) from None
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SheetError(f"{path} cannot be read: {reason}", "name a markdown file; see docs/sheets.md") from error
+            raise SheetError("unknown", name=what, closest=nearest(what, NAMES)) from None
+        if isinstance(error, UnicodeDecodeError):
+            raise SheetError("not_utf8", path=path) from error
+        raise SheetError("unreadable", path=path, error=error.strerror) from error
 
 
 def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | None = None) -> bytes:
-    """The page of a sheet's markdown as pdf, png or svg; `md`: the markdown itself, once it is seen to be a sheet.
+    """Draw the Markdown of a sheet as pdf, png or svg; `md` returns the Markdown itself after checking it.
 
     Raises: SheetError as `source.read` and `render.render` do; MachineError if the extra `sheet` is not installed.
     """
@@ -58,29 +58,29 @@ def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | N
 
 
 def _newest_trained() -> Path:
-    """The newest run that was trained here: of an imported model there is nothing to draw."""
+    """Return the newest run that was trained here, since an imported model has nothing to draw."""
     trained = (path for path in run_folders() if RunFolder(path).run_json.exists())
     return next(trained, None) or newest_run()
 
 
 def _drawable(font: Path | None) -> Callable[[str], bool]:
-    """Whether the font has a character; without a font, whether any pen would."""
+    """Return a function that tells whether the font, or without a font any likely one, has a character."""
     from nudge.sheet import fonts
     from nudge.sheet.sanitize import is_plain
 
     try:
         characters = fonts.find(font).characters
-    except SheetError:  # drawing will say it
+    except SheetError:  # drawing the sheet will report it
         return is_plain
     return lambda character: ord(character) in characters
 
 
 @contextmanager
 def _libraries() -> Iterator[None]:
-    """Say what to install where one of the libraries that sheets need is missing."""
+    """Raise MachineError, with the package to install, if one of the libraries for sheets is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in LIBRARIES:
             raise
-        raise MachineError(f"a sheet needs {error.name}, which is not here", "pip install 'nudge-lm[sheet]'") from error
+        raise MachineError("no_sheet_library", library=error.name) from error

@@ -1,95 +1,99 @@
-"""YAML whose every field is checked, and whose every error names its line.
+"""YAML whose fields are checked one by one, with the line of the sheet in every error.
 
-The text is composed into nodes and no further: a scalar is the text that was written, and who asks for it says what it
-must be. So `no` and `2026-11-21` are what they look like, no tag builds anything, and a key given twice is seen.
+The text is only composed into nodes, whose scalars are the text that was written; the code that reads a field decides
+its type. So `no` and `2026-11-21` stay text, no tag builds an object, and a repeated key is an error.
 """
 
 import math
 import re
-from collections.abc import Collection
-from typing import TypeVar
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import yaml
 
-from nudge.errors import nearest
-from nudge.sheet.inline import CONTROL, fault
+from nudge.errors import SheetError, first_line, nearest
+from nudge.sheet.inline import CONTROL, line
+from nudge.sheet.page import Line
 
-Mapping = dict[str, yaml.Node]
+Reader = Callable[[yaml.Node, str], Any]  # a field's node, and its name for error messages -> its value
 Word = TypeVar("Word", bound=str)
-LARGEST = 1e12  # beyond it, the numbers of an axis need more room than the chart
+LARGEST = 1e12  # beyond it, the tick labels of an axis need more room than the chart
 
 
-def composed(text: str, at: int) -> yaml.Node | None:
-    """The YAML that begins in line `at` of the sheet; None if there is nothing.
+def composed(text: str, at: int) -> yaml.Node:
+    """Return the root node of YAML that begins in line `at` of the sheet; of nothing, an empty scalar.
 
     Raises: SheetError.
     """
+    nothing = yaml.Mark("", 0, at - 1, 0, None, 0)
     try:
-        return yaml.compose("\n" * (at - 1) + text, Loader=yaml.BaseLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = mark.line + 1 if mark else at
-        raise fault(where, f"not YAML: {error.problem}", "key: value, and text with : or # in quotes") from None
+        node = yaml.compose("\n" * (at - 1) + text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise fault(at, f"not YAML: {error}".split("\n")[0], "key: value, and text with : or # in quotes") from None
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None) or nothing
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise SheetError("not_yaml", line=mark.line + 1, problem=problem) from None
+    return node or yaml.ScalarNode("", "", nothing, nothing)
 
 
 def at_of(node: yaml.Node) -> int:
-    """The line of the sheet where it stands."""
+    """Return the line of the sheet where a node begins."""
     return int(node.start_mark.line) + 1
 
 
-def mapping(
-    node: yaml.Node | None, at: int, what: str, *, required: Collection[str], known: Collection[str]
-) -> Mapping:
-    """Its values by key, for keys of `known` and `required`; the latter are all there.
+def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required: str) -> dict[str, Any]:
+    """Return the values of a mapping by key, each read by the reader of its key.
 
     Raises: SheetError.
     """
     if not isinstance(node, yaml.MappingNode):
-        keys = ", ".join((*required, *known))
-        where = at_of(node) if node else at
-        raise fault(where, f"{what}: expected keys with values, got {kind(node)}", f"keys: {keys}")
-    values: Mapping = {}
-    for key, value in node.value:
-        word = string(key, "a key")
-        if word not in (*required, *known):
-            raise fault(at_of(key), f"{what} has no key {word!r}", nearest(word, (*required, *known)))
-        if word in values:
-            raise fault(at_of(key), f"{what}: {word!r} is given twice", "leave one")
-        values[word] = value
-    for word in required:
-        if word not in values:
-            raise fault(at_of(node), f"{what} has no {word!r}", f"add a line '{word}: ...'")
+        raise SheetError("expected_keys", line=at_of(node), what=what, got=kind(node), keys=", ".join(readers))
+    values: dict[str, Any] = {}
+    for key_node, value in node.value:
+        key = string(key_node, "a key")
+        if key not in readers:
+            raise SheetError("unknown_key", line=at_of(key_node), what=what, key=key, closest=nearest(key, readers))
+        if key in values:
+            raise SheetError("repeated_key", line=at_of(key_node), what=what, key=key)
+        values[key] = readers[key](value, key)
+    for key in required:
+        if key not in values:
+            raise SheetError("missing_key", line=at_of(node), what=what, key=key)
     return values
 
 
-def sequence(node: yaml.Node | None, at: int, what: str) -> list[yaml.Node]:
-    """Its members.
+def sequence(node: yaml.Node, what: str) -> list[yaml.Node]:
+    """Return the members of a list.
 
     Raises: SheetError.
     """
     if not isinstance(node, yaml.SequenceNode):
-        where = at_of(node) if node else at
-        raise fault(where, f"{what}: expected a list, got {kind(node)}", "[first, second], or lines that begin with -")
+        raise SheetError("expected_list", line=at_of(node), what=what, got=kind(node))
     return list(node.value)
 
 
 def string(node: yaml.Node, what: str) -> str:
-    """Its text, in one line.
+    """Return a text, in one line.
 
     Raises: SheetError.
     """
     if not isinstance(node, yaml.ScalarNode):
-        raise fault(at_of(node), f"{what}: expected text, got {kind(node)}", "text with { [ or : stands in quotes")
+        raise SheetError("expected_text", line=at_of(node), what=what, got=kind(node))
     text = re.sub(r"[\n\t]", " ", node.value)
     if found := CONTROL.search(text):  # written as an escape, \\x07
-        raise fault(at_of(node), f"{what}: a control character U+{ord(found[0]):04X}", "delete it")
+        raise SheetError("control_character", line=at_of(node), column=node.start_mark.column + 1, number=ord(found[0]))
     return text
 
 
+def spans(node: yaml.Node, what: str) -> Line:
+    """Return a text, in inline Markdown, as spans.
+
+    Raises: SheetError.
+    """
+    return line(string(node, what), at=at_of(node))
+
+
 def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float = LARGEST) -> float:
-    """Its number, of `least` to `most`.
+    """Return a number from `least` to `most`.
 
     Raises: SheetError.
     """
@@ -99,33 +103,25 @@ def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float =
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise fault(at_of(node), f"{what}: expected a number, got {text[:40]!r}", "leave out what has no value")
+        raise SheetError("expected_number", line=at_of(node), what=what, got=text[:40])
     if not least <= value <= most:
-        raise fault(at_of(node), f"{what}: expected {least:g} to {most:g}, got {text[:40]!r}", "change it")
+        raise SheetError("out_of_range", line=at_of(node), what=what, least=least, most=most, got=text[:40])
     return value
 
 
 def pair(node: yaml.Node, what: str) -> tuple[yaml.Node, yaml.Node]:
-    """Its two members.
+    """Return the two members of a list.
 
     Raises: SheetError.
     """
-    members = sequence(node, at_of(node), what)
+    members = sequence(node, what)
     if len(members) != 2:
-        raise fault(at_of(node), f"{what}: expected two values, got {len(members)}", "[first, second]")
+        raise SheetError("expected_pair", line=at_of(node), what=what, number=len(members))
     return members[0], members[1]
 
 
-def boolean(node: yaml.Node, what: str) -> bool:
-    """Whether it is true.
-
-    Raises: SheetError.
-    """
-    return choice(node, what, ("true", "false")) == "true"
-
-
 def choice(node: yaml.Node, what: str, known: Collection[Word]) -> Word:
-    """Its text, one of `known`.
+    """Return a text that is one of `known`.
 
     Raises: SheetError.
     """
@@ -133,11 +129,11 @@ def choice(node: yaml.Node, what: str, known: Collection[Word]) -> Word:
     for one in known:
         if one == word:
             return one
-    raise fault(at_of(node), f"{what}: {word[:40]!r} is not known", nearest(word, known))
+    raise SheetError("unknown_word", line=at_of(node), what=what, word=word[:40], closest=nearest(word, known))
 
 
-def kind(node: yaml.Node | None) -> str:
-    """What it is, in words."""
+def kind(node: yaml.Node) -> str:
+    """Return what an error message calls a node."""
     if isinstance(node, yaml.ScalarNode):
-        return f"{node.value[:40]!r}"
-    return "a list" if isinstance(node, yaml.SequenceNode) else "keys with values" if node else "nothing"
+        return repr(node.value[:40]) if node.value else "nothing"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "keys with values"

@@ -1,100 +1,101 @@
-"""Figures of a sheet that are written as YAML: charts and knobs."""
+"""The figures of a sheet that are written as YAML: charts and knobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import yaml
 
+from nudge.errors import SheetError
 from nudge.sheet import axes
-from nudge.sheet.fields import Mapping, at_of, boolean, composed, mapping, number, pair, sequence, string
-from nudge.sheet.inline import colour_of, fault, line
-from nudge.sheet.page import Chart, Colour, Curve, Knob, Knobs, Line, Mark
+from nudge.sheet.fields import Reader, at_of, choice, composed, number, pair, record, sequence, spans, string
+from nudge.sheet.inline import COLORS
+from nudge.sheet.page import Chart, Curve, Knob, Knobs, Mark
 
-Range = tuple[float, float]
+Member = TypeVar("Member")
 
 
 def knobs(text: str, at: int) -> Knobs:
-    """The knobs whose YAML begins in line `at`.
+    """Read knobs from YAML that begins in line `at` of the sheet.
 
     Raises: SheetError.
     """
-    nodes = sequence(composed(text, at), at, "knobs")
-    if not nodes:
-        raise fault(at, "knobs: expected at least one", "- {label: lr, value: 0.5}")
-    return Knobs(knobs=tuple(_knob(node, at) for node in nodes))
-
-
-def _knob(node: yaml.Node, at: int) -> Knob:
-    given = mapping(node, at, "a knob", required=("label", "value"), known=("color",))
-    return Knob(
-        label=_line(given, "label"), value=number(given["value"], "value", least=-1, most=1), colour=_colour(given)
-    )
+    return Knobs(knobs=_members(composed(text, at), "knobs", read=_knob, example="- {label: lr, value: 0.5}"))
 
 
 def chart(text: str, at: int) -> Chart:
-    """The chart whose YAML begins in line `at`.
+    """Read a chart from YAML that begins in line `at` of the sheet.
 
     Raises: SheetError.
     """
-    optional = ("marks", "x_range", "y_range", "x_ticks", "y_ticks", "caption", "height")
-    given = mapping(composed(text, at), at, "a chart", required=("x", "y", "curves"), known=optional)
-    curves = tuple(_curve(node, at) for node in sequence(given["curves"], at, "curves"))
-    marks = tuple(_mark(node, at) for node in _list(given, "marks"))
-    if not curves:
-        raise fault(
-            at_of(given["curves"]), "a chart needs at least one curve", "curves: [{label: loss, points: [[0, 1]]}]"
-        )
+    given = record(composed(text, at), "a chart", CHART, "x", "y", "curves")
+    curves, marks = given["curves"], given.get("marks", ())
     points = [point for curve in curves for point in curve.points]
     x_range, x_ticks = _axis("x", given, [x for x, _ in points] + [mark.x for mark in marks if mark.x is not None])
     y_range, y_ticks = _axis("y", given, [y for _, y in points] + [mark.y for mark in marks])
     return Chart(
-        x_label=_line(given, "x"),
-        y_label=_line(given, "y"),
+        x_label=given["x"],
+        y_label=given["y"],
         x_ticks=x_ticks,
         y_ticks=y_ticks,
         x_range=x_range,
         y_range=y_range,
         curves=curves,
         marks=marks,
-        caption=_line(given, "caption"),
-        height_em=number(given["height"], "height", least=4, most=60) if "height" in given else 11.0,
+        caption=given.get("caption", ()),
+        height_em=given.get("height", 11.0),
     )
 
 
-def _axis(name: str, given: Mapping, values: Sequence[float]) -> tuple[Range, axes.Ticks]:
-    """The range and the ticks of an axis: what is given of them, and round numbers around the values for the rest."""
-    ticks = tuple(_tick(node) for node in _list(given, f"{name}_ticks"))
-    asked = given.get(f"{name}_range")
+def _axis(name: str, given: Mapping[str, Any], values: Sequence[float]) -> tuple[tuple[float, float], axes.Ticks]:
+    """Return the range and the ticks of an axis: the given ones, or else round numbers around the values."""
+    ticks = given.get(f"{name}_ticks", ())
     values = [*values, *(place for place, _ in ticks)]
-    if asked is None:
+    if f"{name}_range" not in given:
         room, rounded = axes.around(values)
         return room, ticks or rounded
-    low, high = (number(node, f"{name}_range") for node in pair(asked, f"{name}_range"))
-    if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
-        raise fault(
-            at_of(asked), f"{name}_range: expected a low and a higher end, got {low:g} and {high:g}", "[low, high]"
-        )
+    low, high, at = given[f"{name}_range"]
     for value in values:
         if not low <= value <= high:
-            raise fault(
-                at_of(asked), f"{name} of {value:g} lies outside {name}_range", f"leave {name}_range out, or widen it"
-            )
+            raise SheetError("outside_range", line=at, axis=name, value=value)
     return (low, high), ticks or axes.within(low, high)
 
 
-def _curve(node: yaml.Node, at: int) -> Curve:
-    optional = ("color", "dots", "thin", "schematic")
-    given = mapping(node, at, "a curve", required=("label", "points"), known=optional)
-    points = tuple(_point(point) for point in sequence(given["points"], at, "points"))
-    if not points:
-        raise fault(at_of(given["points"]), "a curve needs at least one point", "points: [[0, 8.37], [100, 5.2]]")
-    return Curve(
-        label=_line(given, "label"),
-        points=points,
-        colour=_colour(given),
-        thin=_flag(given, "thin"),
-        dots=_flag(given, "dots"),
-        schematic=_flag(given, "schematic"),
-    )
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def _members(
+    node: yaml.Node, what: str, *, read: Callable[[yaml.Node], Member], example: str = ""
+) -> tuple[Member, ...]:
+    """Read the members of a list, at least one if there is an `example` of it."""
+    nodes = sequence(node, what)
+    if example and not nodes:
+        raise SheetError("empty_list", line=at_of(node), what=what, example=example)
+    return tuple(map(read, nodes))
+
+
+def _range(node: yaml.Node, what: str) -> tuple[float, float, int]:
+    """Return both ends of a range, and its line."""
+    low, high = (number(end, what) for end in pair(node, what))
+    if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
+        raise SheetError("empty_range", line=at_of(node), what=what, low=low, high=high)
+    return low, high, at_of(node)
+
+
+def _flag(node: yaml.Node, what: str) -> bool:
+    return choice(node, what, ("true", "false")) == "true"
+
+
+def _knob(node: yaml.Node) -> Knob:
+    return Knob(**record(node, "a knob", KNOB, "label", "value"))
+
+
+def _curve(node: yaml.Node) -> Curve:
+    return Curve(**record(node, "a curve", CURVE, "label", "points"))
+
+
+def _mark(node: yaml.Node) -> Mark:
+    return Mark(**record(node, "a mark", MARK, "y", "label"))
 
 
 def _point(node: yaml.Node) -> tuple[float, float]:
@@ -102,32 +103,31 @@ def _point(node: yaml.Node) -> tuple[float, float]:
     return number(x, "x of a point"), number(y, "y of a point")
 
 
-def _mark(node: yaml.Node, at: int) -> Mark:
-    given = mapping(node, at, "a mark", required=("y", "label"), known=("x", "color"))
-    return Mark(
-        y=number(given["y"], "y of a mark"),
-        label=_line(given, "label"),
-        x=number(given["x"], "x of a mark") if "x" in given else None,
-        colour=_colour(given),
-    )
-
-
 def _tick(node: yaml.Node) -> tuple[float, str]:
-    place, words = pair(node, "a tick")
-    return number(place, "place of a tick"), string(words, "words of a tick")
+    place, label = pair(node, "a tick")
+    return number(place, "place of a tick"), string(label, "label of a tick")
 
 
-def _list(given: Mapping, key: str) -> list[yaml.Node]:
-    return sequence(given[key], at_of(given[key]), key) if key in given else []
-
-
-def _line(given: Mapping, key: str) -> Line:
-    return line(string(given[key], key), at=at_of(given[key])) if key in given else ()
-
-
-def _colour(given: Mapping) -> Colour | None:
-    return colour_of(string(given["color"], "color"), at_of(given["color"])) if "color" in given else None
-
-
-def _flag(given: Mapping, key: str) -> bool:
-    return key in given and boolean(given[key], key)
+_color = partial(choice, known=COLORS)
+KNOB: dict[str, Reader] = {"label": spans, "value": partial(number, least=-1, most=1), "color": _color}
+CURVE: dict[str, Reader] = {
+    "label": spans,
+    "points": partial(_members, read=_point, example="points: [[0, 8.37], [100, 5.2]]"),
+    "color": _color,
+    "dots": _flag,
+    "thin": _flag,
+    "schematic": _flag,
+}
+MARK: dict[str, Reader] = {"y": number, "label": spans, "x": number, "color": _color}
+CHART: dict[str, Reader] = {
+    "x": spans,
+    "y": spans,
+    "curves": partial(_members, read=_curve, example="curves: [{label: loss, points: [[0, 1]]}]"),
+    "marks": partial(_members, read=_mark),
+    "x_range": _range,
+    "y_range": _range,
+    "x_ticks": partial(_members, read=_tick),
+    "y_ticks": partial(_members, read=_tick),
+    "caption": spans,
+    "height": partial(number, least=4, most=60),
+}

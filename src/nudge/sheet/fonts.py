@@ -1,4 +1,4 @@
-"""The pen: Nanum Pen Script (SIL Open Font License), found among the system's fonts or given as a file."""
+"""The pen font: Nanum Pen Script (SIL Open Font License) from the system's fonts, or a given file."""
 
 import os
 import shutil
@@ -11,15 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nudge.errors import SheetError
+from nudge.errors import SheetError, first_line
 
 if TYPE_CHECKING:
     import typst
 
-GET_ONE = (
-    "Debian, Ubuntu: sudo apt-get install fonts-nanum-extra; macOS: brew install --cask font-nanum-pen-script; "
-    "Windows: install it from https://fonts.google.com/specimen/Nanum+Pen+Script; or name a file: --font FILE.ttf"
-)
 FOLDERS = {
     "darwin": ("~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts"),
     "win32": (r"%LOCALAPPDATA%\Microsoft\Windows\Fonts", r"%WINDIR%\Fonts"),
@@ -29,30 +25,30 @@ ELSEWHERE = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Font:
-    """A font file, its family as Typst calls it, and the characters it can draw."""
+    """A font file, the name of its family in Typst, and the characters it has."""
 
     path: Path
     family: str
     characters: frozenset[int]
 
     def lacks(self, text: str) -> str:
-        """The characters of `text` that it cannot draw, each once."""
+        """Return the characters of `text` that the font does not have, each once."""
         return "".join(dict.fromkeys(one for one in text if ord(one) not in self.characters and not one.isspace()))
 
 
 def find(given: Path | None = None) -> Font:
-    """The font to write with. Raises: SheetError if there is none, or the file given is no font."""
+    """Return the font of a file, or the system's pen font. Raises: SheetError if it is missing or damaged."""
     return _read(look() if given is None else given)
 
 
 def look() -> Path:
-    """The file of the pen font among the system's. Raises: SheetError if there is none."""
+    """Return the file of the system's pen font. Raises: SheetError if there is none."""
     for folder in FOLDERS.get(sys.platform, ELSEWHERE):
         root = Path(os.path.expandvars(folder)).expanduser()
         found = sorted(path for path in root.rglob("*.[to]tf") if path.name.lower().startswith("nanumpen"))
         if found:
             return found[0]
-    raise SheetError("the pen font, Nanum Pen Script, is not on this system", GET_ONE)
+    raise SheetError("no_pen")
 
 
 @cache
@@ -63,21 +59,21 @@ def _read(path: Path) -> Font:
         with path.open("rb") as file, TTFont(file, lazy=True) as font:
             characters = frozenset(font.getBestCmap() or ())
     except FileNotFoundError:
-        raise SheetError(f"there is no font file {path}", "name a .ttf or .otf file") from None
-    except Exception as error:  # of damaged bytes, fontTools raises whatever they lead to
-        reason = str(error) or type(error).__name__
-        raise SheetError(f"{path} cannot be read as a font: {reason}", "name a .ttf or .otf file") from error
+        raise SheetError("no_font_file", path=path) from None
+    except Exception as error:  # fontTools raises exceptions of any class for damaged files
+        raise SheetError("damaged_font", path=path, error=first_line(error)) from error
     with loaded(path) as fonts:
-        # Not the file's own name: Typst takes 'Narrow' for a style. A page that asks for another family has no letter.
+        # Typst may name the family differently than the file does: it reads 'Narrow' as a style. A page in a family
+        # that Typst does not know has no letters.
         families = fonts.families()
     if not families or not characters:
-        raise SheetError(f"{path} has no family or no characters", "name another .ttf or .otf file")
+        raise SheetError("empty_font", path=path)
     return Font(path=path, family=families[0], characters=characters)
 
 
 @contextmanager
 def loaded(path: Path) -> Iterator["typst.Fonts"]:
-    """This font alone, as Typst takes fonts, which is by the folder; it reads the file when it needs it."""
+    """Yield this font alone, in the form that Typst takes: a folder, from which it reads when it needs the font."""
     import typst
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Inline markdown -> a line of spans: bold, code, `==marks==`, icons, footnote marks; and the way back, `escaped`."""
+"""Inline Markdown -> a line of spans (bold, code, `==marks==`, icons, footnotes), and `escaped`, the way back."""
 
 import re
 import unicodedata
@@ -12,9 +12,9 @@ from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
 from nudge.errors import SheetError, nearest
-from nudge.sheet.page import Colour, Line, Span
+from nudge.sheet.page import Color, Line, Span
 
-COLOURS: tuple[Colour, ...] = get_args(Colour)
+COLORS: tuple[Color, ...] = get_args(Color)
 
 # fmt: off
 ICONS = {
@@ -29,19 +29,19 @@ ICONS = {
     "📖": "book", "🧮": "abacus", "🏷": "tag",
 }
 # fmt: on
-EMOJI = re.compile(f"[{''.join(ICONS)}\U0001f000-\U0001faff]")
-SELECTOR = "\ufe0f"  # asks for the coloured form of the character before it; every form is drawn here
+EMOJI = re.compile(f"([{''.join(ICONS)}\U0001f000-\U0001faff])")
+SELECTOR = "\ufe0f"  # requests the color form of the character before it; all forms are drawn alike here
 
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no font draws them
-SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls, and what else ends a line
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no font has them
+SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls and other line ends
 
 PLAIN = Span(text="")
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
-MARK_COLOUR = re.compile(r"([a-z]+):(?=\S)")
+MARK_COLOR = re.compile(r"([a-z]+):(?=\S)")
 
-# Escapes stay tokens of their own (`text_join` would merge them), so that `\=\=` is no mark. A reference definition
-# would vanish from the page, so that rule is off and its line is text.
+# Without `text_join` an escape stays a token of its own, so that `\=\=` is no mark. Without `reference` the line of a
+# link definition stays on the page as text.
 PARSER = (
     MarkdownIt("commonmark")
     .enable("table")
@@ -51,21 +51,16 @@ PARSER = (
 )
 
 
-def fault(at: int, message: str, hint: str) -> SheetError:
-    """What is wrong in line `at` of the sheet, and what to type."""
-    return SheetError(f"line {at}: {message}", hint)
-
-
-def colour_of(word: str, at: int) -> Colour:
-    """The colour of that name. Raises: SheetError if there is none."""
-    for colour in COLOURS:
-        if colour == word:
-            return colour
-    raise fault(at, f"no colour is named {word!r}", nearest(word, COLOURS))
+def color_of(word: str, at: int) -> Color:
+    """Return `word` as a color. Raises: SheetError if it is none."""
+    for color in COLORS:
+        if color == word:
+            return color
+    raise SheetError("unknown_word", line=at, what="color", word=word, closest=nearest(word, COLORS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
-    """The spans of a line of inline markdown that stands in line `at` of the sheet.
+    """Return the spans of inline Markdown that stands in line `at` of the sheet.
 
     Raises: SheetError.
     """
@@ -74,7 +69,7 @@ def line(text: str, *, at: int = 1) -> Line:
 
 
 def spans_of(tokens: Sequence[Token], at: int) -> Line:
-    """The spans of markdown-it's inline tokens, the first of which stands in line `at` of the sheet.
+    """Return the spans of markdown-it's inline tokens, the first of which stands in line `at` of the sheet.
 
     Raises: SheetError.
     """
@@ -82,25 +77,25 @@ def spans_of(tokens: Sequence[Token], at: int) -> Line:
     for token in tokens:
         writer.write(token)
     if writer.opened_at:
-        raise fault(writer.opened_at, "'==' begins a mark that does not end", r"end it with ==, or write \=\= for ==")
+        raise SheetError("open_mark", line=writer.opened_at)
     return tuple(writer.spans)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Writer:
-    """Collects spans; `style` is how the next one looks, `at` the line of the sheet."""
+    """Collected spans; `style` is the look of the next one, `at` the line of the sheet."""
 
     at: int
     style: Span = PLAIN
-    depth: int = 0  # of ** and * around what comes
-    opened_at: int = 0  # the line where a mark began; 0: outside of one
+    depth: int = 0  # of nested ** and *
+    opened_at: int = 0  # the line where the open mark began, 0 if none is open
     spans: list[Span] = field(default_factory=list)
 
     def write(self, token: Token) -> None:
         match token.type:
             case "text":
                 self._marked(token.content)
-            case "text_special":  # an escape or an entity: always the character itself
+            case "text_special":  # an escape or an entity: the character itself, no markup
                 self._add(token.content)
             case "softbreak":
                 self.at += 1
@@ -120,29 +115,22 @@ class _Writer:
             case "link_open" | "link_close":
                 pass
             case _:
-                icons = " ".join(ICONS)
-                raise fault(self.at, f"a sheet has no {token.type}", f"icons are emoji: {icons}; a link is its text")
+                raise SheetError("not_in_text", line=self.at, kind=token.type, icons=" ".join(ICONS))
 
     def _html(self, tag: str) -> None:
         self.at += tag.count("\n")
         if comment := COMMENT.fullmatch(tag):
             if directive(comment[1]):
-                raise fault(self.at, f"{tag} stands within text", "give it a line of its own")
+                raise SheetError("directive_in_text", line=self.at, comment=tag)
         elif re.fullmatch(r"<br\s*/?>", tag):
             self.spans.append(Span(text="\n", kind="break"))
         else:
-            raise fault(
-                self.at, f"HTML is not understood: {tag[:60]!r}", r"<br> and <!-- remarks --> are; \< is a plain <"
-            )
+            raise SheetError("html", line=self.at, html=tag[:60])
 
     def _marked(self, text: str) -> None:
-        """Text in which `==` and `==colour:` begin a mark before a character, and `==` ends it after one."""
+        """Add text in which `==` and `==color:` before a character begin a mark, and `==` after one ends it."""
         if "**" in text:
-            raise fault(
-                self.at,
-                f"'**' makes nothing bold here: {text.strip()[:60]!r}",
-                r"no space inside **bold**, and no letter right after its end if that is a sign; \*\* is a plain **",
-            )
+            raise SheetError("not_bold", line=self.at, text=text.strip()[:60])
         done = 0
         for found in MARK.finditer(text):
             beside = text[found.start() - 1 : found.start()] if self.opened_at else text[found.end() : found.end() + 1]
@@ -150,50 +138,49 @@ class _Writer:
                 continue
             self._plain(text[done : found.start()])
             done = found.end()
-            mark: Colour | None = None
+            mark: Color | None = None
             if self.opened_at:
                 self.opened_at = 0
             else:
                 self.opened_at, mark = self.at, "yellow"
-                if named := MARK_COLOUR.match(text, done):
-                    mark, done = colour_of(named[1], self.at), named.end()
+                if named := MARK_COLOR.match(text, done):
+                    mark, done = color_of(named[1], self.at), named.end()
             self.style = replace(self.style, mark=mark)
         self._plain(text[done:])
 
     def _plain(self, text: str) -> None:
-        """Text in which an emoji is an icon."""
-        text = text.replace(SELECTOR, "")
-        done = 0
-        for found in EMOJI.finditer(text):
-            self._add(text[done : found.start()])
-            done = found.end()
-            if found[0] not in ICONS:
+        """Add text in which emoji are icons."""
+        for part in EMOJI.split(text.replace(SELECTOR, "")):
+            if part in ICONS:
+                self.spans.append(replace(self.style, text=part, kind="icon", icon=ICONS[part]))
+            elif EMOJI.fullmatch(part):
                 known = (f"{emoji} {unicodedata.name(emoji).lower()}" for emoji in ICONS)
-                name = unicodedata.name(found[0], "without a name").lower()
-                raise fault(self.at, f"no icon is drawn for {found[0]} ({name})", nearest(f"{found[0]} {name}", known))
-            self.spans.append(replace(self.style, text=found[0], kind="icon", icon=ICONS[found[0]]))
-        self._add(text[done:])
+                name = unicodedata.name(part, "without a name").lower()
+                closest = nearest(f"{part} {name}", known)
+                raise SheetError("unknown_icon", line=self.at, emoji=part, name=name, closest=closest)
+            else:
+                self._add(part)
 
     def _add(self, text: str) -> None:
         if not text:
             return
-        span = replace(self.style, text=SPACES.sub(" ", text))  # an entity may stand for a control
+        span = replace(self.style, text=SPACES.sub(" ", text))  # an entity may be a control character
         if self.spans and replace(self.spans[-1], text=span.text) == span:
             span = replace(span, text=self.spans.pop().text + span.text)
         self.spans.append(span)
 
 
 def directive(remark: str) -> list[str]:
-    """The words of a comment that parts columns; [] of one that is a writer's remark."""
+    """Return the words of a comment that divides columns, or [] for any other comment."""
     words = remark.split()
     return words if words[:1] == ["columns"] or words in (["next"], ["end"]) else []
 
 
 def escaped(text: str) -> str:
-    """The text as one line of inline markdown that reads back as that text.
+    """Return the text as one line of inline Markdown that reads back as the same text.
 
-    It holds in a paragraph, a heading, a point, a table cell, quotes of a mermaid label, and a YAML string. What ends
-    or controls a line becomes a space; emoji of ICONS stay icons.
+    Safe in a paragraph, a heading, a list item, a table cell, a quoted Mermaid label and a YAML string. Line ends and
+    control characters become spaces; the emoji of ICONS stay icons.
     """
     text = CONTROL.sub("\ufffd", SPACES.sub(" ", text))
     body = text.strip()

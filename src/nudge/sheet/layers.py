@@ -1,7 +1,7 @@
-"""Where the nodes of a flowchart stand: layers along its direction, and an order within each that crosses few arrows.
+"""The layout of a flowchart: layers along its direction, and an order within each layer that crosses few arrows.
 
 Source: Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures" (1981): cycles
-broken, layers by the longest path, order by barycentres.
+broken, layers by the longest path, order by barycenters.
 """
 
 from collections.abc import Sequence
@@ -11,54 +11,41 @@ Pair = tuple[int, int]  # from node, to node
 SWEEPS = 8
 
 
-def backward(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[bool], list[int]]:
-    """Per edge whether it closes a cycle, and the nodes so ordered that all others lead onwards.
+def forward(n_nodes: int, edges: Sequence[Pair]) -> list[int]:
+    """Return the nodes in an order in which only edges that close a cycle lead back.
 
-    A depth-first search from each node in order of appearance; an edge into a node that is still open closes a cycle.
+    Depth-first from each node, in order of appearance; the node that is finished last comes first.
     """
     leaving: list[list[int]] = [[] for _ in range(n_nodes)]
-    for number, (start, _) in enumerate(edges):
-        leaving[start].append(number)
-    back = [False] * len(edges)
+    for start, end in edges:
+        leaving[start].append(end)
+    seen = [False] * n_nodes
     finished: list[int] = []
-    seen, still_open = [False] * n_nodes, [False] * n_nodes
     for root in range(n_nodes):
-        if seen[root]:
-            continue
-        seen[root] = still_open[root] = True
-        stack = [(root, iter(leaving[root]))]  # of our own: a chain of thousands of nodes is only a long chain
-        while stack:
-            node, numbers = stack[-1]
-            for number in numbers:
-                end = edges[number][1]
-                back[number] = still_open[end]
-                if not seen[end]:
-                    seen[end] = still_open[end] = True
-                    stack.append((end, iter(leaving[end])))
-                    break
+        path = [] if seen[root] else [root]  # not recursive: a chain may have thousands of nodes
+        while path:
+            seen[path[-1]] = True
+            following = next((end for end in leaving[path[-1]] if not seen[end]), None)
+            if following is None:
+                finished.append(path.pop())
             else:
-                stack.pop()
-                still_open[node] = False
-                finished.append(node)
-    return back, finished[::-1]
+                path.append(following)
+    return finished[::-1]
 
 
 def layers(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
-    """The rank of every node, by the longest path to it, and per edge whether it leads back."""
-    back, onwards = backward(n_nodes, edges)
-    leaving: list[list[int]] = [[] for _ in range(n_nodes)]
-    for (start, end), leads_back in zip(edges, back, strict=True):
-        if not leads_back:
-            leaving[start].append(end)
+    """Return the rank of each node, by the longest path to it, and for each edge whether it leads back."""
+    place = {node: place for place, node in enumerate(forward(n_nodes, edges))}
+    back = [place[end] <= place[start] for start, end in edges]
     rank = [0] * n_nodes
-    for node in onwards:
-        for end in leaving[node]:
-            rank[end] = max(rank[end], rank[node] + 1)
+    for start, end in sorted(edges, key=lambda edge: place[edge[0]]):
+        if place[start] < place[end]:
+            rank[end] = max(rank[end], rank[start] + 1)
     return rank, back
 
 
 def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
-    """The place of every node in its rank, 0, 1, 2, …: of the orders it tried, the one with the fewest crossings."""
+    """Return the place of each node in its rank, in the order with the fewest crossings of those tried."""
     ranks: list[list[int]] = [[] for _ in range(max(rank, default=-1) + 1)]
     for node, own in enumerate(rank):
         ranks[own].append(node)
@@ -74,7 +61,7 @@ def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
         forwards = sweep % 2 == 0
         for nodes in ranks if forwards else reversed(ranks):
             beside = before if forwards else after
-            # Counted from the middle of a rank, as ranks are drawn centred. Who has no neighbour there keeps its place.
+            # Places count from the middle, as ranks are drawn centered. A node without neighbors keeps its place.
             middle = {
                 node: fmean([place[one] - (len(ranks[rank[one]]) - 1) / 2 for one in beside[node] or [node]])
                 for node in nodes
@@ -89,7 +76,7 @@ def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
 
 
 def crossings(rank: Sequence[int], place: Sequence[int], edges: Sequence[Pair]) -> int:
-    """How many pairs of edges between the same two ranks cross."""
+    """Return how many pairs of edges between the same two ranks cross."""
     ends: dict[Pair, list[Pair]] = {}
     for start, end in edges:
         ends.setdefault((rank[start], rank[end]), []).append((place[start], place[end]))

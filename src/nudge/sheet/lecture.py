@@ -1,11 +1,11 @@
-"""The lecture's cheat sheets: texts beside this file, whose every computed number is this program's own."""
+"""The lecture's cheat sheets: the texts in lecture/, with numbers that this program computes."""
 
 import math
 import re
 from pathlib import Path
 
 from nudge.data.tokenizer import CL100K_SPECIAL
-from nudge.model.sizes import parameter_counts, training_memory
+from nudge.model.sizes import memory_of_run, parameter_counts
 from nudge.plan import published
 from nudge.plan.hardware import price
 from nudge.recipes import recipe
@@ -17,19 +17,19 @@ _TEXTS = Path(__file__).with_name("lecture")
 
 
 def written(name: str, language: Language) -> str:
-    """The markdown of one of the lecture's sheets (sheets.LECTURE), its numbers filled in."""
+    """Return the Markdown of one of the lecture's sheets (catalog.LECTURE) with its numbers filled in."""
     values = numbers()
     return PLACEHOLDER.sub(lambda found: values[found[1]], template(name, language))
 
 
 def template(name: str, language: Language) -> str:
-    """The text of a sheet with `{{placeholders}}` where numbers belong."""
+    """Return the text of a sheet with `{{placeholders}}` for its numbers."""
     return (_TEXTS / f"{name}.{language}.md").read_text(encoding="utf-8")
 
 
 def numbers() -> dict[str, str]:
-    """What the placeholders stand for, as people write it."""
-    return {**_sizes(), **_reproduction(), **_costs(), **_reading(), **_parameters()}
+    """Return the values of all placeholders, formatted."""
+    return {**_sizes(), **_reproduction(), **_costs(), **_parameters()}
 
 
 def _sizes() -> dict[str, str]:
@@ -39,14 +39,15 @@ def _sizes() -> dict[str, str]:
         "xl_billions": f"{parameter_counts(xl).total / 1e9:.1f}B",
         "gpt2_context": f"{xl.block_size:,}",
         "gpt2_vocabulary": f"{xl.vocab_size:,}",
-        "random_loss": f"{math.log(xl.vocab_size):.1f}",  # of a network to which all tokens are equally likely
+        "cl100k_vocabulary": f"{max(CL100K_SPECIAL.values()) + 1:,}",  # the last special token has the last id
+        "random_loss": f"{math.log(xl.vocab_size):.1f}",  # if all tokens are equally likely
     }
 
 
 def _reproduction() -> dict[str, str]:
-    """The run of 2024, and what the lecture's 7 seconds and one day would mean."""
+    """Return numbers of the run of 2024, and what the lecture's 7 seconds and one day would mean."""
     train = recipe("gpt2_xl").train
-    said_step_s, day_s = 7, 86_400
+    lecture_step_s, day_s = 7, 86_400
     return {
         "steps": f"{train.steps:,}",
         "steps_short": f"{train.steps // 1000}K",
@@ -54,7 +55,7 @@ def _reproduction() -> dict[str, str]:
         "step_tokens_short": f"{train.batch_tokens // 10**6}M",
         "run_tokens": f"{train.steps * train.batch_tokens / 1e9:.2f}B",
         "sample_every": str(recipe("gpt2_xl").sample.every),
-        "hours_by_7_s": f"{said_step_s * train.steps / 3600:.0f}",
+        "hours_by_7_s": f"{lecture_step_s * train.steps / 3600:.0f}",
         "step_s_of_a_day": f"{day_s / train.steps:.1f}",
         "share_of_step_420": f"{420 / train.steps:.1%}",
     }
@@ -81,13 +82,8 @@ def _costs() -> dict[str, str]:
     }
 
 
-def _reading() -> dict[str, str]:
-    """What a network of the lecture's example reads and answers. cl100k's ids end with its last special token."""
-    return {"cl100k_vocabulary": f"{max(CL100K_SPECIAL.values()) + 1:,}"}
-
-
 def _parameters() -> dict[str, str]:
-    """What the networks of the learning material consist of. A weight is stored as GPT-2 does it, input by output."""
+    """Return the sizes of the learning material's networks. Weights have GPT-2's shapes, input by output."""
     material = recipe("mini_24k")
     model = material.model
     counts, C = parameter_counts(model), model.n_embd
@@ -99,7 +95,7 @@ def _parameters() -> dict[str, str]:
         "c_fc": (C, 4 * C),
         "mlp_c_proj": (4 * C, C),
     }
-    saved = training_memory(model, micro_tokens=0, dtype="float32", optimizer=material.train.optimizer)
+    saved = memory_of_run(material)
     return {
         "toy_parameters": f"{parameter_counts(recipe('llm_viz').model).total:,}",
         "small_parameters": f"{parameter_counts(recipe('gpt2_small').model).total:,}",
@@ -114,7 +110,7 @@ def _parameters() -> dict[str, str]:
         "mini_wide": str(4 * C),
         **{f"mini_{name}_shape": str(list(shape)) for name, shape in shapes.items()},
         **{f"mini_{name}": f"{math.prod(shape):,}" for name, shape in shapes.items()},
-        "stored_transposed": str([3 * C, C]),  # c_attn in a layer of torch.nn
+        "stored_transposed": str([3 * C, C]),  # c_attn as torch.nn.Linear stores it
         "saved_weights_mb": f"{saved.weights / 1e6:.0f}",
         "saved_moments_mb": f"{saved.moments / 1e6:.0f}",
     }

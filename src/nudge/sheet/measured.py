@@ -1,11 +1,11 @@
-"""What a run measured, and what follows from it by rules that its sheet shows beside the figures. No torch."""
+"""The measurements of a run, and conclusions by rules that its sheet shows beside the figures. No torch."""
 
 import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from nudge import config as configs
 from nudge import events
@@ -13,7 +13,7 @@ from nudge.config import Config
 from nudge.data import tokenizer as tokenizers
 from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import NudgeError, SheetError
+from nudge.errors import NudgeError, SheetError, first_line
 from nudge.events import Evaluation, Event, Skipped, Started, Step
 from nudge.plan.planner import CHINCHILLA
 from nudge.runs.folder import RunFolder
@@ -22,9 +22,9 @@ from nudge.runs.summary import Summary, summarize
 from nudge.sheet.fields import LARGEST
 from nudge.util import files
 
-NEAR = 0.05  # of ln V: a first loss this close to it is a guess among all tokens
-CLEARLY = 0.01  # of ln V: losses that differ by less are taken for the same
-SOLVED = 0.98  # of the way from ln V to 0: there is little left to learn
+NEAR = 0.05  # of ln V: a first loss this close to ln V is a guess among all tokens
+CLEARLY = 0.01  # of ln V: losses that differ by less count as equal
+SOLVED = 0.98  # of the way from ln V to 0: little is left to learn
 
 Trend = Literal["overfitting", "unsteady", "falling", "flat", "unknown"]
 
@@ -37,43 +37,42 @@ class MeasuredRun:
     written: dict[str, Any]  # run.json
     config: Config
     tokenizer: Tokenizer
-    dataset: Dataset | None  # None: its prepared text is not here any more
-    told: tuple[Event, ...]
+    dataset: Dataset | None  # None: its prepared text is gone
+    events: tuple[Event, ...]
     summary: Summary
     started: Started
     state: State
-    steps: tuple[Step, ...]  # those with a loss that a chart has room for, as the evaluations
+    steps: tuple[Step, ...]  # these and the evaluations only with losses that a chart has room for
     evaluations: tuple[Evaluation, ...]
     best: Evaluation
     last: Evaluation
 
     @property
     def n_skipped(self) -> int:
-        return sum(isinstance(event, Skipped) for event in self.told)
+        return sum(isinstance(event, Skipped) for event in self.events)
 
     @property
-    def resumed_at(self) -> tuple[int, ...]:
-        """After how many updates it was stopped and went on."""
-        return tuple(event.step for event in self.told if isinstance(event, Started) and event.resumed_from)
+    def n_resumed(self) -> int:
+        return sum(isinstance(event, Started) and bool(event.resumed_from) for event in self.events)
 
     @property
     def guess(self) -> float:
-        """The loss of who thinks all tokens equally likely: ln V."""
+        """The loss if all tokens are equally likely: ln V."""
         return math.log(self.config.model.vocab_size)
 
     @property
     def clear(self) -> float:
-        """What two losses must differ by, or they are taken for the same."""
+        """The least difference between two losses that counts."""
         return CLEARLY * self.guess
 
     @property
     def learned(self) -> float:
-        """The share of the way from a guess to certainty; below 0, it is worse than a guess."""
+        """The share of the way from a guess to certainty, negative if the run is worse than a guess."""
         return 1 - self.last.loss / self.guess if self.guess else 0.0
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Of validation text, by its loss in two units; None where its tokens stand for no bytes."""
+        """Bytes per token of the validation text, from its loss in two units; None if its tokens stand for no bytes."""
         bits = self.last.bits_per_byte
         return self.last.loss / math.log(2) / bits if 0 < bits < math.inf else None
 
@@ -83,12 +82,12 @@ class MeasuredRun:
 
     @property
     def steps_to_optimum(self) -> int:
-        """Updates after which it has read the tokens that are worth most for their compute."""
+        """The updates after which it has read as many tokens as are best for its compute."""
         return math.ceil(CHINCHILLA * self.started.n_params / self.started.batch_tokens)
 
     @property
     def epochs(self) -> float | None:
-        """How often it has read its training text; None: that text is not here."""
+        """How often the run has read its training text; None if that text is gone."""
         if self.dataset is None:
             return None
         block_size, records = self.config.model.block_size, self.dataset.manifest.records
@@ -96,18 +95,18 @@ class MeasuredRun:
         return self.summary.steps * self.started.batch_tokens / block_size / n_windows
 
     def train_loss(self, step: int) -> float | None:
-        """The median of the last ten batches before an evaluation, as single batches differ; at 0, of the first."""
-        before = [made.loss for made in self.steps if made.step <= max(step, 1)]
+        """Return the median loss of the last ten batches up to `step`, or of the first batch, as single ones vary."""
+        before = [event.loss for event in self.steps if event.step <= max(step, 1)]
         return median(before[-10:]) if before else None
 
     @property
     def earlier(self) -> Evaluation | None:
         """The newest evaluation before the last quarter."""
-        return next((one for one in reversed(self.evaluations) if one.step <= 0.75 * self.last.step), None)
+        return next((event for event in reversed(self.evaluations) if event.step <= 0.75 * self.last.step), None)
 
     @property
     def trend(self) -> Trend:
-        """Where the validation loss goes, and whether the training loss goes there too."""
+        """The direction of the validation loss, and whether the training loss has the same."""
         if self.last.loss > self.best.loss + self.clear:
             now, then = self.train_loss(self.last.step), self.train_loss(self.best.step)
             return "overfitting" if now is not None and then is not None and now < then else "unsteady"
@@ -117,23 +116,23 @@ class MeasuredRun:
 
 
 def read(path: Path) -> MeasuredRun:
-    """What a run folder says. Raises: SheetError for one of which there is nothing to draw, saying why."""
+    """Read a run folder. Raises: SheetError if there is nothing to draw."""
     folder = RunFolder(path)
     written, config = _run_json(folder)
-    told = tuple(events.read(folder.events))
-    summary = summarize(told)
+    recorded = tuple(events.read(folder.events))
+    summary = summarize(recorded)
     state = state_of(folder, summary.steps, summary.started, summary.stopped)
-    evaluations = tuple(event for event in told if isinstance(event, Evaluation) and abs(event.loss) <= LARGEST)
-    steps = tuple(event for event in told if isinstance(event, Step) and abs(event.loss) <= LARGEST)
+    evaluations = tuple(event for event in recorded if isinstance(event, Evaluation) and abs(event.loss) <= LARGEST)
+    steps = tuple(event for event in recorded if isinstance(event, Step) and abs(event.loss) <= LARGEST)
     if summary.started is None or not steps or not evaluations or evaluations[-1].step == 0:
-        raise _nothing_measured(folder, config, summary, state, told)
+        _refuse(folder, config, summary, state, recorded)
     return MeasuredRun(
         folder=path,
         written=written,
         config=config,
         tokenizer=tokenizers.load(folder.tokenizer),
         dataset=_dataset(written),
-        told=told,
+        events=recorded,
         summary=summary,
         started=summary.started,
         state=state,
@@ -145,48 +144,33 @@ def read(path: Path) -> MeasuredRun:
 
 
 def _run_json(folder: RunFolder) -> tuple[dict[str, Any], Config]:
-    path = folder.path
     if not folder.run_json.exists():
         if folder.ckpt.exists():
-            raise SheetError(
-                f"{path} is an imported model: there are no events of its training to draw",
-                f"'nudge inspect {path}' shows what is in it; 'nudge train --init {path} --data TEXT' trains it on",
-            )
-        raise SheetError(f"{path} is no run folder: it has no run.json", "'nudge runs' lists the runs here")
+            raise SheetError("imported_model", path=folder.path)
+        raise SheetError("no_run", path=folder.path)
     try:
         written = files.read_json(folder.run_json)
         return written, configs.from_dict(written["config"])
-    except NudgeError as error:
-        why = error.message
-    except (KeyError, TypeError, AttributeError):
-        why = "it has no config"
-    raise SheetError(f"{folder.run_json} is damaged: {why}", "restore it from a copy; 'nudge runs' lists other runs")
+    except (NudgeError, KeyError, TypeError, AttributeError) as error:
+        raise SheetError("damaged_run", path=folder.run_json, error=first_line(error)) from None
 
 
-def _nothing_measured(
-    folder: RunFolder, config: Config, summary: Summary, state: State, told: tuple[Event, ...]
-) -> SheetError:
-    """Why there is no sheet, and what makes one possible."""
+def _refuse(folder: RunFolder, config: Config, summary: Summary, state: State, recorded: tuple[Event, ...]) -> NoReturn:
+    """Raise SheetError with the reason why there is no sheet yet, and what makes one possible."""
+    path, step = folder.path, summary.steps
     steps = summary.started.steps if summary.started else config.train.steps
+    due = min(config.eval.every or steps, steps)
     if state == "diverged" and summary.stopped:
-        in_a_row = max((event.in_a_row for event in told if isinstance(event, Skipped)), default=0)
-        return SheetError(
-            f"{folder.path} failed at update {summary.stopped.step:,} of {steps:,}: loss or gradient was not finite "
-            f"{in_a_row} times in a row, so nothing was learned that a sheet could show",
-            summary.stopped.hint or f"a lower learning rate: nudge train --set train.lr={config.train.lr / 3:.1g}",
-        )
-    every = config.eval.every
-    due = f"update {min(every, steps):,}" if every else f"the last update, {steps:,}"
-    wait = "wait until then" if state == "running" else f"go on with it: nudge resume {folder.path}"
-    return SheetError(
-        f"{folder.path} has no evaluation yet (update {summary.steps:,} of {steps:,}; the first after training is at "
-        f"{due})",
-        wait,
-    )
+        in_a_row = max((event.in_a_row for event in recorded if isinstance(event, Skipped)), default=0)
+        hint = summary.stopped.hint
+        raise SheetError("diverged", path=path, step=summary.stopped.step, steps=steps, in_a_row=in_a_row, advice=hint)
+    if state == "running":
+        raise SheetError("wait_for_evaluation", path=path, step=step, steps=steps, due=due)
+    raise SheetError("no_evaluation", path=path, step=step, steps=steps, due=due)
 
 
 def _dataset(written: dict[str, Any]) -> Dataset | None:
-    """The prepared text of a run, if it is still where it was."""
+    """Return the prepared text of a run if it is still in its place."""
     with contextlib.suppress(NudgeError, KeyError, TypeError):
         dataset = open_dataset(Path(written["data"]["dir"]))
         if dataset.fingerprint == written["data"]["fingerprint"]:

@@ -1,23 +1,25 @@
-"""What a sheet is made of: regions with their blocks, as markdown says it (source.py) and Typst draws it (typst/)."""
+"""The parts of a sheet: regions and their blocks, read from Markdown (source.py) and drawn by Typst (typst/)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
-Colour = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
+Alignment = Literal["left", "center", "right"]
+Color = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A piece of a line. `text` is always what it says: also of an icon (its emoji), for who reads without seeing."""
+    """A piece of a line. An icon's `text` is its emoji, for screen readers."""
 
     text: str
     kind: Literal["text", "icon", "footnote", "break"] = "text"
     icon: str = ""  # its name in typst/icons.typ
     bold: bool = False
     code: bool = False
-    mark: Colour | None = None  # a felt-tip marker behind it
+    mark: Color | None = None  # the color of a felt-tip marker behind it
 
 
 Line = tuple[Span, ...]
@@ -25,7 +27,7 @@ Line = tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paragraph:
-    """Text; as a heading inside a region it is bold."""
+    """Text, or a bold heading inside a region."""
 
     spans: Line
     heading: bool = False
@@ -33,7 +35,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One point of a list, with the list below it. `ticked`: `[x]` or `[ ]`; None where it is no check box."""
+    """An item of a list, with the list below it. `ticked`: `[x]` or `[ ]`, None if it has no check box."""
 
     spans: Line
     ticked: bool | None = None
@@ -43,7 +45,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bullets:
-    """A list. `keys`: every point begins with a marked figure, so figures and their meaning stand in two columns."""
+    """A list. `keys`: all items begin with a marked figure, so figures and their meanings form two columns."""
 
     items: tuple[Item, ...]
     numbered: bool = False
@@ -52,16 +54,16 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table; `align` has one word per column."""
+    """A table; `align` has one value per column."""
 
     head: tuple[Line, ...]
     rows: tuple[tuple[Line, ...], ...]
-    align: tuple[Literal["left", "center", "right"], ...]
+    align: tuple[Alignment, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
-    """Somebody's words, and the note below them."""
+    """A quoted text and the note below it."""
 
     spans: Line
     note: Line = ()
@@ -69,33 +71,33 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Lines as they are."""
+    """Lines that are drawn unchanged."""
 
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A boxed remark. `colour`: of its box; None: its region's."""
+    """A boxed remark. `color`: of the box, None for the region's."""
 
     spans: Line
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A box of a flowchart. `rank`: how far along its direction; `order`: place beside the others of that rank."""
+    """A box of a flowchart. `rank`: its layer along the direction; `order`: its place in that layer."""
 
     spans: Line
     shape: Literal["box", "round", "circle", "diamond"] = "box"
-    colour: Colour | None = None
+    color: Color | None = None
     rank: int = 0
     order: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """An arrow between two nodes by their numbers. `back`: against the direction, or from a node to itself."""
+    """An arrow between two nodes by number. `back`: it leads against the direction, or from a node to itself."""
 
     start: int
     end: int
@@ -116,7 +118,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """A thing of a mind map and its leaves."""
+    """A branch of a mind map and its leaves."""
 
     spans: Line
     leaves: tuple[Line, ...] = ()
@@ -124,7 +126,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mindmap:
-    """A mind map: the root, what it has to do with, and of what that consists."""
+    """A mind map: the root and its branches."""
 
     root: Line
     branches: tuple[Branch, ...]
@@ -132,7 +134,7 @@ class Mindmap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An arrow of a sequence diagram, or (`kind`) a note over lifelines, or the two ends of a loop's frame."""
+    """An arrow of a sequence diagram, a note over lifelines, or one end of a loop's frame."""
 
     kind: Literal["message", "note", "loop", "end"] = "message"
     spans: Line = ()
@@ -143,7 +145,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """Who says what to whom, in this order."""
+    """A sequence diagram: its participants, and their messages in order."""
 
     actors: tuple[Line, ...]
     messages: tuple[Message, ...]
@@ -151,11 +153,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """A line of a chart through its points, in data units; `schematic`: smooth, its shape alone is meant."""
+    """A line of a chart through points in data units. `schematic`: smooth, because only its shape matters."""
 
     label: Line
     points: tuple[tuple[float, float], ...]
-    colour: Colour | None = None
+    color: Color | None = None
     thin: bool = False
     dots: bool = False
     schematic: bool = False
@@ -163,17 +165,17 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A point of a chart with words beside it; without `x`, a level line across the chart."""
+    """A point of a chart with a label; without `x`, a level line across the chart."""
 
     y: float
     label: Line
     x: float | None = None
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Curves over two axes that begin and end at round numbers. Ticks are (place, words)."""
+    """Curves over two axes. Ticks are (place, label)."""
 
     x_label: Line
     y_label: Line
@@ -189,11 +191,11 @@ class Chart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Knob:
-    """A knob of a DJ set, turned to `value` of -1 to 1."""
+    """A knob, turned to `value` from -1 to 1."""
 
     label: Line
     value: float
-    colour: Colour | None = None
+    color: Color | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,33 +207,31 @@ class Knobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Blocks beside each other; `widths` in parts."""
+    """Blocks side by side; `widths` are relative."""
 
     widths: tuple[float, ...]
     columns: "tuple[tuple[Block, ...], ...]"
 
 
-Block = (
-    Paragraph | Bullets | Table | Quote | Code | Note | Flow | Mindmap | Sequence | Chart | Knobs | Columns
-)  # fmt: skip
+Block = Paragraph | Bullets | Table | Quote | Code | Note | Flow | Mindmap | Sequence | Chart | Knobs | Columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A framed part of the page. `width`: its part of its band."""
+    """A framed part of the page. `width`: relative to its neighbors in the band."""
 
     name: str
     title: Line
-    colour: Colour
-    strong: bool = False  # a heavier frame, for what the sheet is about
+    color: Color
+    strong: bool = False  # a heavier frame
     width: float = 1.0
     blocks: tuple[Block, ...] = ()
-    footnotes: tuple[tuple[str, Line], ...] = ()  # what `[^1]` in this region stands for: (mark, text)
+    footnotes: tuple[tuple[str, Line], ...] = ()  # (mark, text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A strip across the page: the title, or regions beside each other."""
+    """A strip across the page: the title, or regions side by side."""
 
     percent: float
     regions: tuple[Region, ...] = ()
@@ -245,16 +245,28 @@ class Sheet:
     title: str
     over: Line = ()  # the line above the title
     subtitle: str = ""
-    corner: Line = ()  # at the left of the title's foot; the legend is at its right
-    legend: tuple[tuple[Colour, str], ...] = ()
+    corner: Line = ()  # bottom left of the title band; the legend is at the right
+    legend: tuple[tuple[Color, str], ...] = ()
     paper: Literal["a4", "a4-landscape"] = "a4"
     language: Language = "en"
-    size_pt: float = 13.0  # of text, where its region has just the room
+    size_pt: float = 13.0  # of text that just fits its region
     bands: tuple[Band, ...] = ()
 
 
+def texts_in(value: Any) -> Iterator[Span | str]:
+    """Yield the spans and the other strings of a part of a sheet."""
+    if isinstance(value, Span | str):
+        yield value
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from texts_in(one)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from texts_in(getattr(value, one.name))
+
+
 def to_json(value: Any) -> Any:
-    """A sheet, or any part of one, as Typst reads it: every dataclass is a dict with its `type`."""
+    """Return a sheet, or a part of one, as JSON values for Typst: each dataclass is a dict with its `type`."""
     if is_dataclass(value):
         named = {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
         return {"type": type(value).__name__.lower(), **named}

@@ -1,7 +1,7 @@
-"""The sheet of a run: its text is lecture/run.LANGUAGE.md, every figure in it was measured or follows from one.
+"""The sheet of a run: the text lecture/run.LANGUAGE.md with measured figures in it.
 
-A line of that text with a `{{placeholder}}` for something that this run does not have is left out. So the texts hold
-all that can be said of a run, in words of their own, and this file says which holds.
+A line of the text is left out if one of its `{{placeholders}}` has no value for this run. So the texts hold all
+statements about runs, and this module decides which of them are true.
 """
 
 import json
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from nudge.config import SORTING
-from nudge.events import Evaluation
+from nudge.events import Evaluation, Step
 from nudge.model.sizes import parameter_counts
 from nudge.plan.planner import CHINCHILLA, rent
 from nudge.sheet import measured
@@ -24,15 +24,15 @@ from nudge.sheet.page import Language
 from nudge.sheet.sanitize import LACKING, Pen, cells, is_plain
 from nudge.util import formatting
 
-MOST_POINTS = 2000  # of a curve: more cannot be told apart on paper
+MOST_POINTS = 2000  # of a curve; more look the same on paper
 MOST_DOTS = 50
-ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside it
-NAME_CELLS = 30  # of a name in a line that cannot be broken
-LINE_CELLS = 100  # of what the model wrote; a Hangul syllable takes two
+ROWS, ROWS_OF_HIGH_CHART = 5, 9  # of the table of evaluations beside the chart
+NAME_CELLS = 30  # of a name in a line that cannot be broken; a Hangul syllable takes two cells
+LINE_CELLS = 100  # of a line of a sample
 SAMPLE_CELLS, INIT_CELLS = 190, 20
 SAMPLE_MARKS = ("yellow", "orange", "green")
-ASIDE_CELLS = 24  # samples that are all so short stand beside the chart, longer ones below it
-HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line that is there
+ASIDE_CELLS = 24  # samples up to this width stand beside the chart, longer ones below it
+HIGHEST_CHART_EM, LINE_EM = 21.5, 1.5  # the height of a chart with nothing below it, and of a line below it
 _SOURCES = {
     "en": {"python": "Python's standard library", "sorting": "letters to sort", "more": "and {n} more"},
     "ko": {"python": "Python 표준 라이브러리", "sorting": "글자 정렬 예제", "more": "외 {n}개"},
@@ -42,16 +42,15 @@ Values = dict[str, str | None]
 
 
 def of_run(folder: Path, language: Language, drawable: Callable[[str], bool] = is_plain) -> str:
-    """The markdown of a run's sheet. `drawable`: whether the font has a character; those it lacks become □.
+    """Return the Markdown of a run's sheet. Characters that are not `drawable` become □.
 
-    Raises: SheetError for a folder that is no run, or of which there is nothing to draw; TokenizerError for a run
-    whose vocabulary is missing.
+    Raises: SheetError if the folder is no run or has nothing to draw; TokenizerError if its vocabulary is missing.
     """
     return _filled(template("run", language), values_of(measured.read(folder), Pen(drawable), language))
 
 
 def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
-    """What the placeholders of the text stand for; None: this cannot be said of this run."""
+    """Return the values of all placeholders; None leaves out the lines that use it."""
     samples = _samples(run, pen)
     return {
         **_names(run, pen),
@@ -67,9 +66,9 @@ def values_of(run: MeasuredRun, pen: Pen, language: Language) -> Values:
 
 
 def _filled(text: str, values: Values) -> str:
-    """The text without lines for which a value is missing, and without boxes that are empty then.
+    """Return the text without the lines that have no value and the boxes that this empties, then fill in the values.
 
-    Values come last: what they say is never taken for a placeholder or a box.
+    In this order nothing in a value is taken for a placeholder or a box.
     """
     lines = [line for line in text.splitlines() if all(values[name] is not None for name in PLACEHOLDER.findall(line))]
     whole = re.sub(r"^```[a-z ]+\n```$", "", "\n".join(lines), flags=re.MULTILINE)
@@ -77,18 +76,18 @@ def _filled(text: str, values: Values) -> str:
     return PLACEHOLDER.sub(lambda found: values[found[1]] or "", whole) + "\n"
 
 
-# The regions, in the order of the page.
+# The regions, in the order of the page
 
 
 def _names(run: MeasuredRun, pen: Pen) -> Values:
     created = run.written.get("created")
-    made, steps = f"{run.summary.steps:,}", f"{run.started.steps:,}"
-    corners = {"finished": made, "running": f"{made} / {steps}", "interrupted": f"{made} / {steps}", "diverged": made}
+    done, steps = f"{run.summary.steps:,}", f"{run.started.steps:,}"
+    corners = {"finished": done, "running": f"{done} / {steps}", "interrupted": f"{done} / {steps}", "diverged": done}
     return {
         "name": pen.quoted(run.folder.resolve().name, NAME_CELLS),
         "date": time.strftime("%Y-%m-%d", time.localtime(created if isinstance(created, float) else run.started.time)),
         "seed": str(run.config.seed),
-        **{state: words if run.state == state else None for state, words in corners.items()},
+        **{state: text if run.state == state else None for state, text in corners.items()},
     }
 
 
@@ -109,7 +108,7 @@ def _model(run: MeasuredRun, pen: Pen) -> Values:
 
 
 def _parameter_rows(run: MeasuredRun) -> Iterable[str]:
-    """A row per component: its name, the shapes of its matrices, its parameters with biases, its share."""
+    """Yield a row for each component: its name, the shapes of its matrices, its parameters with biases, its share."""
     model, counts = run.config.model, parameter_counts(run.config.model)
     V, T, C, L = model.vocab_size, model.block_size, model.n_embd, model.n_layer
     parts = [
@@ -156,38 +155,33 @@ def _data(run: MeasuredRun, pen: Pen, language: Language) -> Values:
 
 
 def _source(run: MeasuredRun, language: Language) -> str:
-    """What was read, by the names of its files."""
+    """Return the names of the training text's files."""
     paths = run.dataset.manifest.source.paths if run.dataset else run.config.data.paths
-    words = _SOURCES[language]
     if not paths or SORTING in paths:
-        return words["sorting" if paths else "python"]
+        return _SOURCES[language]["sorting" if paths else "python"]
     names = [Path(path).name or path for path in paths]
-    return ", ".join(names[:2]) + (" " + words["more"].format(n=len(names) - 2) if len(names) > 2 else "")
+    more = " " + _SOURCES[language]["more"].format(n=len(names) - 2) if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
 
 
 def _cost(run: MeasuredRun) -> Values:
-    """What it cost, or else what the same tokens would cost on a rented GPU, by the forecast of `nudge plan`."""
+    """Return the cost, or else the cost of the same tokens on a rented GPU by the forecast of `nudge plan`."""
+    values: Values = dict.fromkeys(("usd", "usd_per_hour", "rented_usd"))
     price = run.started.usd_per_hour
     if price is not None:
         usd = run.summary.train_s / 3600 * price
-        return {"usd": formatting.dollars(usd), "usd_per_hour": formatting.dollars(price), "rented_usd": None}
+        return values | {"usd": formatting.dollars(usd), "usd_per_hour": formatting.dollars(price)}
     rented = rent(run.config.model, run.summary.tokens, batch_tokens=run.started.batch_tokens)
-    return {
-        "usd": None,
-        "usd_per_hour": None,
-        "rented_usd": formatting.dollars(rented.usd.likely) if rented.usd else None,
-    }
+    return values | {"rented_usd": formatting.dollars(rented.usd.likely) if rented.usd else None}
 
 
 def _chart(run: MeasuredRun, n_rows: int) -> Values:
-    """The curves through the measured points, exactly, and the table beside them."""
-    every = math.ceil(len(run.steps) / MOST_POINTS)
+    """Return the curves, exactly through the measured points, and the table beside them."""
+    every = _every(run.steps)
     best, last_step = run.best, max(run.steps[-1].step, run.last.step)
     return {
-        "train_points": _points([(event.step, event.loss) for event in run.steps], every),
-        "validation_points": _points(
-            [(event.step, event.loss) for event in run.evaluations], math.ceil(len(run.evaluations) / MOST_POINTS)
-        ),
+        "train_points": _points(run.steps),
+        "validation_points": _points(run.evaluations),
         "dots": json.dumps(len(run.evaluations) <= MOST_DOTS),
         "n_steps": f"{len(run.steps):,}" if every == 1 else None,
         "every": f"{every:,}" if every > 1 else None,
@@ -204,13 +198,18 @@ def _chart(run: MeasuredRun, n_rows: int) -> Values:
     }
 
 
-def _points(points: Sequence[tuple[int, float]], every: int) -> str:
-    """One point of every so many, and the last, as YAML."""
-    return json.dumps([*points[:-1:every], points[-1]])
+def _points(events: Sequence[Step | Evaluation]) -> str:
+    """Return at most `MOST_POINTS` points and the last one, as YAML."""
+    points = [(event.step, event.loss) for event in events]
+    return json.dumps([*points[: -1 : _every(points)], points[-1]])
+
+
+def _every(points: Sequence[object]) -> int:
+    return math.ceil(len(points) / MOST_POINTS)
 
 
 def _chosen(evaluations: Sequence[Evaluation], best: Evaluation, n_rows: int) -> list[Evaluation]:
-    """The first, the last, the best, and some between them."""
+    """Return the first, the last and the best evaluation, and some between them."""
     last = len(evaluations) - 1
     places = {round(part * last / (n_rows - 1)) for part in range(n_rows)}
     return [event for at, event in enumerate(evaluations) if at in places or event is best]
@@ -223,7 +222,7 @@ def _evaluation_row(run: MeasuredRun, event: Evaluation) -> str:
 
 
 def _start(run: MeasuredRun, pen: Pen) -> Values:
-    """The first loss beside that of a guess. Before the first update the network is as it was drawn, or given."""
+    """Return the first loss, of the initial network, beside that of a guess."""
     loss = run.evaluations[0].loss if run.evaluations[0].step == 0 else run.steps[0].loss
     is_near = abs(loss - run.guess) <= NEAR * run.guess
     given = run.config.init
@@ -236,26 +235,36 @@ def _start(run: MeasuredRun, pen: Pen) -> Values:
 
 
 def _samples(run: MeasuredRun, pen: Pen) -> Values:
-    """What it wrote from the same prompt: at the start, on the way, at the end."""
-    film = run.summary.film
-    shown = film if len(film) < 3 else (film[0], film[len(film) // 2], film[-1])
-    prompt = pen.text(shown[0].prompt, NAME_CELLS) if shown else None
+    """Return the first, a middle and the last sample. A footnote explains □ where it first replaces a character."""
+    shown = run.summary.film
+    if len(shown) > 3:
+        shown = (shown[0], shown[len(shown) // 2], shown[-1])
     texts = [pen.plain(sample.text, SAMPLE_CELLS) for sample in shown]
-    lacking = [at for at, text in enumerate(texts) if text.count(LACKING) > shown[at].text.count(LACKING)]
-    points = [
-        f"- =={SAMPLE_MARKS[at]}:{shown[at].step:,}== {escaped(text)}{'[^2]' if [at] == lacking[:1] else ''}"
-        for at, text in enumerate(texts)
+    items = [
+        f"- =={mark}:{sample.step:,}== {escaped(text)}"
+        for mark, sample, text in zip(SAMPLE_MARKS, shown, texts, strict=False)
     ]
-    is_aside = all(cells(text) <= ASIDE_CELLS for text in texts)
-    lines = 0 if is_aside else 1 + sum(math.ceil(cells(text) / LINE_CELLS) for text in texts)
+    has_lost = [text.count(LACKING) > sample.text.count(LACKING) for sample, text in zip(shown, texts, strict=True)]
+    if any(has_lost):
+        items[has_lost.index(True)] += "[^2]"
+    prompt = pen.text(shown[0].prompt, NAME_CELLS) if shown else None
     return {
         "prompt": prompt or None,
-        "no_prompt": "" if shown and not prompt else None,
-        "samples": "\n".join(points) or None,
+        "no_prompt": "" if prompt == "" else None,
+        "samples": "\n".join(items) or None,
+        "lacking": LACKING if any(has_lost) else None,
+        **_room_for_samples(texts),
+    }
+
+
+def _room_for_samples(texts: Sequence[str]) -> Values:
+    """Place short samples beside the chart, and longer ones below a lower chart."""
+    is_aside = all(cells(text) <= ASIDE_CELLS for text in texts)
+    n_lines = 0 if is_aside else 1 + sum(math.ceil(cells(text) / LINE_CELLS) for text in texts)
+    return {
         "aside": "" if is_aside else None,
         "below": None if is_aside else "",
-        "chart_height": f"{HIGHEST_CHART_EM - LINE_EM * lines:.1f}",
-        "lacking": LACKING if lacking else None,
+        "chart_height": f"{HIGHEST_CHART_EM - LINE_EM * n_lines:.1f}",
     }
 
 
@@ -264,8 +273,10 @@ def _machine(run: MeasuredRun, pen: Pen, language: Language) -> Values:
     machine = run.written.get("machine")
     machine = machine if isinstance(machine, dict) else {}
     on_gpu, several = bool(machine.get("gpu")), started.processes > 1
-    seconds = {"train_time": summary.train_s, "wall_time": _wall_s(run), "forecast": _forecast_s(run)}
-    n_skipped, n_resumed = run.n_skipped, len(run.resumed_at)
+    wall_s = _wall_s(run)
+    forecast_s = None if wall_s is None else started.forecast_s
+    seconds = {"train_time": summary.train_s, "wall_time": wall_s, "forecast": forecast_s}
+    mfu = summary.tokens_per_s * started.flops_per_token / started.peak_flops if started.peak_flops else None
     return {
         "machine": pen.text(str(machine.get("gpu") or machine.get("cpu") or started.device), NAME_CELLS),
         "threads": f"{started.threads:,}" if not on_gpu and not several else None,
@@ -277,34 +288,24 @@ def _machine(run: MeasuredRun, pen: Pen, language: Language) -> Values:
         **{name: None if s is None else formatting.duration(s, language) for name, s in seconds.items()},
         "tokens_per_s": f"{summary.tokens_per_s:,.0f}",
         "peak": scaled(started.peak_flops, "FLOP/s"),
-        "peak_share": _peak_share(run),
+        "peak_share": None if mfu is None else f"{mfu:.0%}",
         "flops": scaled(summary.flops, "FLOP"),
-        "skipped": f"{n_skipped:,}" if n_skipped else None,
-        "resumed": f"{n_resumed:,}" if n_resumed else None,
+        "skipped": f"{run.n_skipped:,}" if run.n_skipped else None,
+        "resumed": f"{run.n_resumed:,}" if run.n_resumed else None,
     }
 
 
-def _peak_share(run: MeasuredRun) -> str | None:
-    started = run.started
-    return (
-        f"{run.summary.tokens_per_s * started.flops_per_token / started.peak_flops:.0%}" if started.peak_flops else None
-    )
-
-
 def _wall_s(run: MeasuredRun) -> float | None:
-    """From start to end with evaluations, samples and checkpoints, if it was made in one go by a clock that went on."""
-    ended = run.summary.stopped
-    in_one_go = run.state == "finished" and ended and not run.resumed_at and ended.step == run.summary.steps
-    passed = ended.time - run.started.time if in_one_go and ended else -1.0
-    return passed if passed >= 0 else None
-
-
-def _forecast_s(run: MeasuredRun) -> float | None:
-    return run.started.forecast_s if _wall_s(run) is not None else None
+    """Return the seconds of a whole run, or None if it was resumed, is not finished, or the clock was set back."""
+    end = run.summary.stopped
+    if run.state != "finished" or not end or run.n_resumed or end.step != run.summary.steps:
+        return None
+    wall_s = end.time - run.started.time
+    return wall_s if wall_s >= 0 else None
 
 
 def _takeaways(run: MeasuredRun) -> Values:
-    """What the run shows, each by a rule of measured.py, beside the figures that it compares."""
+    """Return conclusions by the rules of measured.py, and the figures that they compare."""
     last, trend = figure(run.last.loss), run.trend
     train_best, train_last = run.train_loss(run.best.step), run.train_loss(run.last.step)
     ratio = f"{run.tokens_per_parameter:.3g}"
@@ -336,7 +337,7 @@ def _takeaways(run: MeasuredRun) -> Values:
 
 
 def _next(run: MeasuredRun, pen: Pen) -> Values:
-    """One command that makes sense now; RUN, MODEL and TEXT are for the person to fill in."""
+    """Return one command to type next. RUN, MODEL and TEXT in it are for the user to fill in."""
     config, steps = run.config, run.started.steps
     has_own_text = config.data.paths and SORTING not in config.data.paths
     text = " --data TEXT" if has_own_text else ""
@@ -352,7 +353,7 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
         "next_larger": f"{again} --set model.n_layer={2 * config.model.n_layer}",
         "next_predict": f"nudge predict {path}",
     }
-    # A schedule ends flat: only a network that has read its fill is too small.
+    # Every schedule ends flat. The network is too small only if it has also read enough tokens.
     is_full = run.tokens_per_parameter >= CHINCHILLA
     by_trend = {
         "overfitting": "next_shorter" if run.best.step else "next_slower",
@@ -364,20 +365,20 @@ def _next(run: MeasuredRun, pen: Pen) -> Values:
     return {name: pen.code(command) if name == chosen else None for name, command in commands.items()}
 
 
-def _named(path: str, else_: str) -> str:
-    return shlex.quote(path) if len(path) <= NAME_CELLS else else_
+def _named(path: str, instead: str) -> str:
+    return shlex.quote(path) if len(path) <= NAME_CELLS else instead
 
 
-# Figures as people write them.
+# Figures
 
 
 def figure(loss: float) -> str:
-    """A loss: 3.910."""
+    """3.91 -> 3.910: a loss."""
     return f"{loss:.3f}" if abs(loss) < 1000 else scaled(loss)
 
 
 def perplexity(loss: float) -> str:
-    """e^loss: 9.03, 49.9, 4,321, 12.3M, and e^87.1 where nobody could read it."""
+    """3.91 -> 49.9, 16.3 -> 12M, 87.1 -> e^87.100: e^loss, as a power if it is too large to read."""
     if loss > 27:
         return f"e^{figure(loss)}"
     value = math.exp(loss)
@@ -385,7 +386,7 @@ def perplexity(loss: float) -> str:
 
 
 def scaled(number: float, unit: str = "") -> str:
-    """Three digits and what they are multiples of: 4.22M, 1.56B, and with a unit 393 GFLOP/s."""
+    """4220000 -> 4.22M, 1.56e9 -> 1.56B, with a unit 3.93e11 -> 393 GFLOP/s: three digits."""
     number = float(f"{number:.3g}")
     for power, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G" if unit else "B"), (1e6, "M"), (1e3, "k")):
         if number >= power:

@@ -1,44 +1,41 @@
-"""The text of a sheet, markdown, -> what is on its page. The text is data: nothing in it is evaluated.
+"""The text of a sheet, Markdown, -> what is on its page. The text is data: nothing in it is evaluated.
 
-It is front matter, a ```layout fence, and per region a heading `## title <!-- name: colour -->` with its blocks, which
-blocks.py, figures.py (YAML) and mermaid.py read; inline.py reads every line of text in them.
+It is front matter, a ```layout fence, and for each region a heading `## title <!-- name: color -->` with its blocks.
+blocks.py, figures.py (YAML) and mermaid.py read the blocks, inline.py the lines of text in them.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from markdown_it.tree import SyntaxTreeNode
 
 from nudge.errors import SheetError, nearest
-from nudge.sheet.blocks import UNDERSTOOD, block, line_of, name_of, tokens_of
-from nudge.sheet.fields import at_of, choice, composed, mapping, number, string
-from nudge.sheet.inline import COLOURS, COMMENT, CONTROL, PARSER, colour_of, directive, fault, line, spans_of
-from nudge.sheet.page import LANGUAGES, Band, Block, Colour, Columns, Line, Region, Sheet, Span
+from nudge.sheet.blocks import block, line_of, name_of, tokens_of
+from nudge.sheet.fields import Reader, at_of, choice, composed, number, record, spans, string
+from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, directive, spans_of
+from nudge.sheet.page import LANGUAGES, Band, Block, Columns, Line, Region, Sheet, Span, texts_in
 
 PAPERS: tuple[Literal["a4", "a4-landscape"], ...] = ("a4", "a4-landscape")
-KEYS = ("over", "subtitle", "corner", "paper", "language", "size", "legend")
 PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
 PLACE = re.compile(r"([\w-]+)(?:\s*\*\s*([0-9]+(?:\.[0-9]+)?))?")
 REGION = re.compile(r"\s*([\w-]+)\s*:\s*(\w+)(\s+strong)?\s*")
-
-BEGIN = '---\ntitle: "..."\n---\nthen a ```layout fence'
-LAYOUT = "a line is: 40% name, or 25% name*1.5 | other; one is the title's: 10% title"
-HEADING = "## Title <!-- name: blue -->, or <!-- name: blue strong -->"
-COLUMNS = "<!-- columns 1.5 1 -->, blocks, <!-- next -->, blocks, <!-- end -->"
+LEAST_WIDTH, MOST_WIDTH = 0.01, 100.0  # of a region or a column, relative to its neighbors
 
 
 def read(text: str, *, name: str = "sheet") -> Sheet:
-    """The sheet that the text describes; errors begin with `name`.
+    """Return the sheet that the text describes. The messages of errors begin with `name`.
 
     Raises: SheetError.
     """
     try:
         return _sheet(text.removeprefix("\ufeff"))
     except SheetError as error:
-        raise SheetError(f"{name}, {error.message}", error.hint) from None
+        raise error.within(f"{name}, ") from None
 
 
 def _sheet(text: str) -> Sheet:
@@ -47,26 +44,23 @@ def _sheet(text: str) -> Sheet:
     nodes = list(SyntaxTreeNode(PARSER.parse(text)).children)
     _refuse_open_fences(nodes, text.split("\n"))
     if not nodes or nodes[0].type != "front_matter":
-        raise fault(1, "expected front matter, from a first line --- to the next", BEGIN)
+        raise SheetError("no_front_matter", line=1)
     page = _front(nodes[0].content)
     layout, *content = [node for node in nodes[1:] if not _is_remark(node)] or nodes[:1]
     if layout.type != "fence" or layout.info.strip() != "layout":
-        raise fault(line_of(layout), "expected a ```layout fence after the front matter", LAYOUT)
-    bands, places = _layout(layout)
-    regions = _regions(content, places)
-    for name, at in places.items():
-        if name not in regions:
-            raise fault(at, f"the layout has a region {name!r}, and no heading does", f"## Title <!-- {name}: blue -->")
-    bands = [
-        replace(band, regions=tuple(replace(regions[place.name], width=place.width) for place in band.regions))
-        for band in bands
-    ]
-    numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(tuple(bands))), 1)}
-    return replace(page, bands=tuple(_numbered(band, numbers) for band in bands))
+        raise SheetError("no_layout", line=line_of(layout))
+    rows = _layout(layout)
+    regions = _regions(content, {place.name: place for _, places in rows for place in places})
+    bands = tuple(
+        Band(percent=percent, regions=tuple(regions[place.name] for place in places), is_title=not places)
+        for percent, places in rows
+    )
+    numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(bands)), 1)}
+    return replace(page, bands=_numbered(bands, numbers))
 
 
 def _is_remark(node: SyntaxTreeNode) -> bool:
-    """Whether it is comments of which none says something to the reader."""
+    """Return whether the node is only comments, and none of them a directive."""
     return (
         node.type == "html_block"
         and not COMMENT.sub("", node.content).strip()
@@ -77,120 +71,131 @@ def _is_remark(node: SyntaxTreeNode) -> bool:
 def _refuse_controls(text: str) -> None:
     for at, content in enumerate(text.split("\n"), 1):
         if found := CONTROL.search(content.replace("\t", " ")):
-            raise fault(at, f"a control character U+{ord(found[0]):04X} in column {found.start() + 1}", "delete it")
+            raise SheetError("control_character", line=at, column=found.start() + 1, number=ord(found[0]))
 
 
 def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
-    """A fence without its end goes on to the end of the text, and the error would be that later regions are missing."""
+    """Raise SheetError for a fence without its end: it goes on to the end of the text and hides the later regions."""
     for node in nodes:
         if node.type == "fence" and node.map:
             last = lines[node.map[1] - 1].strip() if node.map[1] - node.map[0] > 1 else ""
             if not last.startswith(node.markup) or last.strip(node.markup[0]):
-                raise fault(
-                    line_of(node), f"the fence {node.markup}{node.info} does not end", f"end it with {node.markup}"
-                )
+                raise SheetError("open_fence", line=line_of(node), fence=node.markup, kind=node.info)
 
 
 # --- front matter and layout -----------------------------------------------------------------------------------------
 
 
 def _front(text: str) -> Sheet:
-    given = mapping(composed(text, 2), 2, "the front matter", required=("title",), known=KEYS)
-    title = string(given["title"], "title").strip()
+    values = record(composed(text, 2), "the front matter", FRONT, "title")
+    if "size" in values:
+        values["size_pt"] = values.pop("size")
+    return Sheet(**values)
+
+
+def _title(node: yaml.Node, key: str) -> str:
+    title = string(node, key).strip()
     if not title:
-        raise fault(at_of(given["title"]), "the title is empty", 'title: "Neural Network I/O"')
-    sheet = Sheet(title=title)
-    for key, node in given.items():
-        match key:
-            case "over" | "corner":
-                words = line(string(node, key), at=at_of(node))
-                for mark in footnotes_in(words):
-                    raise fault(at_of(node), f"a footnote [^{mark}] outside of a region", "only regions have footnotes")
-                sheet = replace(sheet, over=words) if key == "over" else replace(sheet, corner=words)
-            case "subtitle":
-                sheet = replace(sheet, subtitle=string(node, key))
-            case "paper":
-                sheet = replace(sheet, paper=choice(node, key, PAPERS))
-            case "language":
-                sheet = replace(sheet, language=choice(node, key, LANGUAGES))
-            case "size":
-                sheet = replace(sheet, size_pt=number(node, key, least=10, most=20))
-            case "legend":
-                sheet = replace(sheet, legend=_legend(node))
-    return sheet
+        raise SheetError("no_title", line=at_of(node))
+    return title
 
 
-def _legend(node: yaml.Node) -> tuple[tuple[Colour, str], ...]:
-    given = mapping(node, at_of(node), "the legend", required=(), known=COLOURS)
-    return tuple((colour_of(word, at_of(words)), string(words, "legend")) for word, words in given.items())
+def _line(node: yaml.Node, key: str) -> Line:
+    text = spans(node, key)
+    for mark in footnotes_in(text):
+        raise SheetError("footnote_outside", line=at_of(node), mark=mark)
+    return text
 
 
-def _layout(fence: SyntaxTreeNode) -> tuple[list[Band], dict[str, int]]:
-    """The bands with their regions, still empty, and the line of each region's place."""
-    bands: list[Band] = []
-    places: dict[str, int] = {}
+def _legend(node: yaml.Node, _: str) -> tuple[tuple[str, str], ...]:
+    return tuple(record(node, "the legend", dict.fromkeys(COLORS, string)).items())
+
+
+FRONT: dict[str, Reader] = {
+    "title": _title,
+    "over": _line,
+    "subtitle": string,
+    "corner": _line,
+    "paper": partial(choice, known=PAPERS),
+    "language": partial(choice, known=LANGUAGES),
+    "size": partial(number, least=10, most=20),
+    "legend": _legend,
+}
+
+
+class Place(NamedTuple):
+    """The place of a region in the layout, given in line `at`."""
+
+    name: str
+    width: float
+    at: int
+
+
+def _layout(fence: SyntaxTreeNode) -> list[tuple[float, list[Place]]]:
+    """Return the percent and the places of each band; the band of the title has no places."""
+    bands: list[tuple[float, list[Place]]] = []
+    names: set[str] = set()
     first = line_of(fence)
     for at, content in enumerate(fence.content.split("\n"), first + 1):
         if not content.strip():
             continue
         found = PERCENT.fullmatch(content.strip())
         if not found or not float(found[1]) > 0:
-            raise fault(at, f"not a band: {content.strip()[:60]!r}", LAYOUT)
-        percent, names = float(found[1]), found[2].strip()
-        if names == "title":
-            bands.append(Band(percent=percent, is_title=True))
-            continue
-        regions = tuple(_place(part.strip(), at) for part in names.split("|"))
-        for region in regions:
-            if region.name in places:
-                raise fault(at, f"region {region.name!r} has two places", "leave one")
-            places[region.name] = at
-        bands.append(Band(percent=percent, regions=regions))
-    titles = sum(band.is_title for band in bands)
+            raise SheetError("band", line=at, text=content.strip()[:60])
+        parts = [part.strip() for part in found[2].split("|")]
+        places = [] if parts == ["title"] else [_place(part, at) for part in parts]
+        for place in places:
+            if place.name in names:
+                raise SheetError("repeated_region", line=at, region=place.name)
+            names.add(place.name)
+        bands.append((float(found[1]), places))
+    titles = sum(not places for _, places in bands)
     if titles != 1:
-        raise fault(first, f"expected one band of the title, got {titles}", "10% title")
-    total = sum(band.percent for band in bands)
+        raise SheetError("title_bands", line=first, number=titles)
+    total = sum(percent for percent, _ in bands)
     if abs(total - 100) > 1e-6:
-        raise fault(
-            first, f"the bands of the layout sum to {total:g}%, expected 100%", f"change one by {100 - total:+g}"
-        )
-    return bands, places
+        raise SheetError("layout_sum", line=first, total=total, change=100 - total)
+    return bands
 
 
-def _place(text: str, at: int) -> Region:
+def _place(text: str, at: int) -> Place:
     found = PLACE.fullmatch(text)
     if not found or found[1] == "title":
-        raise fault(at, f"not the place of a region: {text[:60]!r}", LAYOUT)
-    width = float(found[2] or 1)
-    if not 0.01 <= width <= 100:
-        raise fault(at, f"region {found[1]!r}: expected a width of 0.01 to 100 parts, got {width:g}", LAYOUT)
-    return Region(name=found[1], title=(), colour="ink", width=width)
+        raise SheetError("place", line=at, text=text[:60])
+    return Place(name=found[1], width=_width(found[2] or "1", at), at=at)
+
+
+def _width(text: str, at: int) -> float:
+    width = float(text)
+    if not LEAST_WIDTH <= width <= MOST_WIDTH:
+        raise SheetError("out_of_range", line=at, what="width", least=LEAST_WIDTH, most=MOST_WIDTH, got=text[:40])
+    return width
 
 
 # --- regions ---------------------------------------------------------------------------------------------------------
 
 
-def _regions(nodes: list[SyntaxTreeNode], places: dict[str, int]) -> dict[str, Region]:
-    """The regions by their names, each with the blocks down to the next one's heading."""
+def _regions(nodes: list[SyntaxTreeNode], places: dict[str, Place]) -> dict[str, Region]:
+    """Return the regions by name, each with the blocks between its heading and the next."""
     regions: dict[str, Region] = {}
     marks: set[str] = set()  # of the footnotes of all regions: in Markdown a mark counts for the whole text
-    content: _Content | None = None
-    for node in nodes:
-        if node.type == "heading" and node.tag == "h2":
-            if content:
-                regions[content.region.name] = content.end()
-            region = _heading(node)
-            if region.name not in places:
-                raise fault(line_of(node), f"the layout has no region {region.name!r}", nearest(region.name, places))
-            if region.name in regions:
-                raise fault(line_of(node), f"a second region {region.name!r}", "every region has one heading")
-            content = _Content(region=region, at=line_of(node), marks=marks)
-        elif content:
+    headings = [index for index, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
+    if nodes and headings[:1] != [0]:
+        raise SheetError("before_regions", line=line_of(nodes[0]), what=name_of(nodes[0]))
+    for start, end in pairwise([*headings, len(nodes)]):
+        at, region = line_of(nodes[start]), _heading(nodes[start])
+        if region.name not in places:
+            raise SheetError("unknown_region", line=at, region=region.name, closest=nearest(region.name, places))
+        if region.name in regions:
+            raise SheetError("repeated_region", line=at, region=region.name)
+        region = replace(region, width=places[region.name].width)
+        content = _Content(region=region, marks=marks, used=dict.fromkeys(footnotes_in(region.title), at))
+        for node in nodes[start + 1 : end]:
             content.add(node)
-        else:
-            raise fault(line_of(node), f"{name_of(node)} before the first region", HEADING)
-    if content:
-        regions[content.region.name] = content.end()
+        regions[region.name] = content.end()
+    for place in places.values():
+        if place.name not in regions:
+            raise SheetError("no_heading", line=place.at, region=place.name)
     return regions
 
 
@@ -199,27 +204,26 @@ def _heading(node: SyntaxTreeNode) -> Region:
     comment = COMMENT.fullmatch(tokens[-1].content) if tokens else None
     found = REGION.fullmatch(comment[1]) if comment else None
     if not found:
-        raise fault(at, "expected the heading of a region to end with its name and colour", HEADING)
+        raise SheetError("region_heading", line=at)
     words = tokens[:-1]
     if words and words[-1].type == "text":  # without the space before the comment
         words[-1] = words[-1].copy(content=words[-1].content.rstrip())
     title = spans_of(words, at)
     if not title:
-        raise fault(at, f"region {found[1]!r} has no title", HEADING)
-    return Region(name=found[1], title=title, colour=colour_of(found[2], at), strong=bool(found[3]))
+        raise SheetError("region_heading", line=at)
+    return Region(name=found[1], title=title, color=color_of(found[2], at), strong=bool(found[3]))
 
 
 @dataclass(slots=True, kw_only=True)
 class _Content:
-    """Collects what stands below a region's heading in line `at`."""
+    """The blocks and footnotes below a region's heading."""
 
     region: Region
-    at: int
     marks: set[str]
+    used: dict[str, int]  # footnotes: by mark, the line of the first reference
     blocks: list[Block] = field(default_factory=list)
-    used: dict[str, int] = field(default_factory=dict)  # footnotes: by mark, where it is first referred to
     footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
-    widths: tuple[float, ...] = ()  # of the columns that are open
+    widths: tuple[float, ...] = ()  # of the open columns
     columns: list[list[Block]] = field(default_factory=list)
     columns_at: int = 0
 
@@ -236,22 +240,20 @@ class _Content:
 
     def end(self) -> Region:
         if self.columns:
-            raise fault(self.columns_at, "columns that do not end in their region", COLUMNS)
-        name = self.region.name
-        for mark, at in (dict.fromkeys(footnotes_in(self.region.title), self.at) | self.used).items():
+            raise SheetError("open_columns", line=self.columns_at)
+        for mark, at in self.used.items():
             if mark not in self.footnotes:
-                raise fault(at, f"footnote [^{mark}] has no text in region {name!r}", f"[^{mark}]: text")
-            self.used[mark] = at
+                raise SheetError("no_footnote", line=at, mark=mark, region=self.region.name)
         for mark, (at, _) in self.footnotes.items():
             if mark not in self.used:
-                raise fault(at, f"nothing in region {name!r} refers to footnote [^{mark}]", f"write [^{mark}] in it")
+                raise SheetError("unused_footnote", line=at, mark=mark, region=self.region.name)
         footnotes = tuple((mark, text) for mark, (_, text) in self.footnotes.items())
         return replace(self.region, blocks=tuple(self.blocks), footnotes=footnotes)
 
     def _comments(self, node: SyntaxTreeNode) -> None:
         at, content = line_of(node), node.content.strip()
         if COMMENT.sub("", content).strip():
-            raise fault(at, f"HTML is not understood: {content[:40]!r}", f"{UNDERSTOOD}, and <!-- remarks -->")
+            raise SheetError("html", line=at, html=content[:60])
         for remark in COMMENT.findall(content):
             match directive(remark):
                 case ["columns", *widths]:
@@ -259,25 +261,23 @@ class _Content:
                 case [word]:
                     self._turn(word, at)
 
-    def _open(self, words: list[str], at: int) -> None:
+    def _open(self, widths: list[str], at: int) -> None:
         if self.columns:
-            raise fault(at, "columns within columns", f"end those of line {self.columns_at} before")
-        if len(words) < 2 or not all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", word) for word in words):
-            raise fault(at, f"expected two or more widths, got {' '.join(words)!r}", COLUMNS)
-        self.widths = tuple(float(word) for word in words)
-        if not all(0.01 <= width <= 100 for width in self.widths):
-            raise fault(at, f"expected widths of 0.01 to 100 parts, got {' '.join(words)!r}", COLUMNS)
+            raise SheetError("nested_columns", line=at, outer=self.columns_at)
+        if len(widths) < 2 or not all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", width) for width in widths):
+            raise SheetError("column_widths", line=at, got=" ".join(widths))
+        self.widths = tuple(_width(width, at) for width in widths)
         self.columns, self.columns_at = [[]], at
 
     def _turn(self, word: str, at: int) -> None:
-        """To the next column, or out of them."""
+        """Go on to the next column, or end the columns."""
         if not self.columns:
-            raise fault(at, f"<!-- {word} --> outside of columns", COLUMNS)
+            raise SheetError("outside_columns", line=at, word=word)
         n_columns = len(self.columns) + (word == "next")
         if n_columns > len(self.widths) or (word == "end" and n_columns < len(self.widths)):
-            raise fault(at, f"columns of line {self.columns_at}: {len(self.widths)} widths, other columns", COLUMNS)
+            raise SheetError("column_count", line=at, widths=len(self.widths), begin=self.columns_at)
         if not self.columns[-1]:
-            raise fault(at, "a column without anything in it", COLUMNS)
+            raise SheetError("empty_column", line=at)
         if word == "next":
             self.columns.append([])
             return
@@ -287,31 +287,23 @@ class _Content:
     def _footnote(self, node: SyntaxTreeNode) -> None:
         at, mark = line_of(node), node.nester_tokens.opening.meta["label"] if node.nester_tokens else ""
         if mark in self.marks:
-            raise fault(at, f"footnote [^{mark}] is given twice", "each has a mark of its own: [^1], [^2], ...")
+            raise SheetError("repeated_footnote", line=at, mark=mark)
         if [child.type for child in node.children] != ["paragraph"]:
-            raise fault(at, f"expected one paragraph as the text of footnote [^{mark}]", f"[^{mark}]: text")
+            raise SheetError("footnote_text", line=at, mark=mark)
         text = spans_of(tokens_of(node.children[0]), at)
         if any(footnotes_in(text)):
-            raise fault(at, f"a footnote within footnote [^{mark}]", "say it in its text")
+            raise SheetError("nested_footnote", line=at, mark=mark)
         self.footnotes[mark] = (at, text)
         self.marks.add(mark)
 
 
 def footnotes_in(value: Any) -> Iterator[str]:
-    """The marks of all footnotes that a part of a sheet refers to."""
-    if isinstance(value, Span):
-        if value.kind == "footnote":
-            yield value.text
-    elif is_dataclass(value):
-        for one in fields(value):
-            yield from footnotes_in(getattr(value, one.name))
-    elif isinstance(value, tuple):
-        for one in value:
-            yield from footnotes_in(one)
+    """Yield the marks of all footnotes that a part of a sheet refers to."""
+    return (one.text for one in texts_in(value) if isinstance(one, Span) and one.kind == "footnote")
 
 
 def _numbered(value: Any, numbers: Mapping[str, str]) -> Any:
-    """A part of a sheet with its footnotes' numbers for their marks, as every reader of markdown shows them."""
+    """Replace the marks of footnotes by numbers, as Markdown shows them."""
     if isinstance(value, Span):
         return replace(value, text=numbers[value.text]) if value.kind == "footnote" else value
     if isinstance(value, tuple):

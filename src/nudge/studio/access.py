@@ -1,18 +1,20 @@
-"""Who may talk to the studio: checked on every request and every websocket, before any page sees it.
+"""Access control: every request and every websocket is checked before any page sees it.
 
-A page on the internet can make a browser send requests to 127.0.0.1. It cannot choose the Host header that goes with
-its own name (DNS rebinding), nor hide the Origin it comes from (cross-site). So both are checked. An image or script in
-another site's page is asked for without an Origin, but the browser says whose page asks (Source: W3C, Fetch Metadata
-Request Headers). Behind an address that other machines can reach a token is asked for besides.
+A page on the internet can make a browser send requests to 127.0.0.1. It can choose neither the Host header (DNS
+rebinding) nor the Origin (cross-site), so both are checked. Requests for an image or a script carry no Origin, but the
+browser adds whether another site's page made them (Source: W3C, Fetch Metadata Request Headers). An address that other
+machines can reach requires a token as well.
 """
 
 import hmac
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
+
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -20,32 +22,26 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "nudge_token"
-_HEADERS = [
+_HEADERS = {
     # Everything comes from this server; NiceGUI writes its own scripts and styles into the page.
-    (
-        b"content-security-policy",
-        b"default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-        b"img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'; "
+    "base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach that address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    """Return whether only this machine can reach that address."""
+    address = _address(host.strip("[]"))
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 class Guard:
-    """An ASGI application around another one: refuses strangers with 403 and sends those without a token away with 401.
+    """An ASGI application around another one that answers strangers with 403, and 401 where the token is missing.
 
-    `host` is the address that is listened on. `token` None: nobody is asked for one (loopback only).
+    `host` is the address that the server listens on. `token` None: none is required (loopback only).
     """
 
     def __init__(self, app: App, *, host: str, token: str | None) -> None:
@@ -55,56 +51,57 @@ class Guard:
         self.loopback_only = is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):  # starting and ending
+        if scope["type"] not in ("http", "websocket"):  # startup and shutdown
             await self.app(scope, receive, send)
             return
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        if reason := self.refusal(headers):
-            await _answer(scope, send, 403, reason)
-        elif self._has_token(headers.get(b"cookie", "")):
+        request = HTTPConnection(scope)
+        headers: dict[str, str] = {}
+        if reason := self.refusal(request.headers):
+            status = 403
+        elif self.token is None or self._is_token(request.cookies.get(COOKIE, "")):
             await self.app(scope, receive, _with_headers(send))
-        elif scope["type"] == "http" and (place := self._place_after_token(scope)) is not None:
+            return
+        elif scope["type"] == "http" and self._is_token(request.query_params.get("token", "")):
+            status = 303
             cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-            await _answer(scope, send, 303, "", (b"location", place.encode()), (b"set-cookie", cookie.encode()))
+            headers = {"location": _without_token(request), "set-cookie": cookie}
         else:
-            await _answer(scope, send, 401, "this studio asks for its token: open the address with ?token=...")
+            status, reason = 401, "this studio requires its token: open the address with ?token=..."
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the client gets a 403
+        else:
+            await PlainTextResponse(reason, status, {**headers, **_HEADERS})(scope, receive, send)
 
-    def refusal(self, headers: Mapping[bytes, str]) -> str:
-        """Why a request with these headers is refused; '' if it is not."""
-        host, origin = headers.get(b"host", ""), headers.get(b"origin")
+    def refusal(self, headers: Mapping[str, str]) -> str:
+        """Return why a request with these headers is refused; '' if it is not."""
+        host, origin = headers.get("host", ""), headers.get("origin")
         name = _name(host)
         if not self._is_ours(name):
             return f"this studio does not answer to the name {name[:100]!r}"
-        is_foreign = headers.get(b"sec-fetch-site") == "cross-site" and headers.get(b"sec-fetch-mode") != "navigate"
+        is_foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
         if is_foreign or (origin is not None and _place(origin) != host.lower()):
             return "this studio does not answer to other web sites"
         return ""
 
     def _is_ours(self, name: str) -> bool:
-        if name in self.names:
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return address.is_loopback or not self.loopback_only  # nobody can rebind an address that is no name
+        address = _address(name)
+        if name in self.names or address is None:
+            return name in self.names
+        return address.is_loopback or not self.loopback_only  # only names can be rebound
 
-    def _has_token(self, cookie: str) -> bool:
-        return self.token is None or _same(_cookie(cookie), self.token)
+    def _is_token(self, given: str) -> bool:
+        return bool(self.token) and hmac.compare_digest(given.encode(), str(self.token).encode())
 
-    def _place_after_token(self, scope: Scope) -> str | None:
-        """Where to go on without the token in the address, if the address holds the right one."""
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if not _same(dict(query).get("token", ""), self.token or ""):
-            return None
-        rest = urlencode([(key, value) for key, value in query if key != "token"])
-        # "//elsewhere" would be another machine, and browsers read "\\" as "/".
-        path = "/" + quote(scope["path"].lstrip("/\\"))
-        return path + (f"?{rest}" if rest else "")
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:
-    """The host of a Host header, without its port."""
+    """Return the host of a Host header, without its port."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
@@ -112,38 +109,27 @@ def _name(host: str) -> str:
 
 
 def _place(origin: str) -> str | None:
-    """The host and port of an Origin header; None if it has none."""
+    """Return the host and port of an Origin header; None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:
         return None
 
 
-def _cookie(header: str) -> str:
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
-
-
-def _same(given: str, wanted: str) -> bool:
-    return bool(wanted) and hmac.compare_digest(given.encode(), wanted.encode())
+def _without_token(request: HTTPConnection) -> str:
+    """Return the address of a request without its token."""
+    rest = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "token"])
+    # "//elsewhere" would be another machine, and browsers read "\\" as "/".
+    path = "/" + quote(request.scope["path"].lstrip("/\\"))
+    return path + (f"?{rest}" if rest else "")
 
 
 def _with_headers(send: Send) -> Send:
+    extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+
     async def sending(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            message = {**message, "headers": [*message.get("headers", ()), *extra]}
         await send(message)
 
     return sending
-
-
-async def _answer(scope: Scope, send: Send, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the client gets a 403
-        return
-    plain = (b"content-type", b"text/plain; charset=utf-8")
-    await send({"type": "http.response.start", "status": status, "headers": [plain, *headers, *_HEADERS]})
-    await send({"type": "http.response.body", "body": text.encode()})

@@ -1,12 +1,12 @@
-"""The parts that pages are made of. Text only ever goes in as text: never as HTML, markdown or a template.
+"""The parts that pages are made of. Text is only ever set as text: never as HTML, markdown or a template.
 
-Two ways in are dangerous and not used with anything a model, a file or a person wrote: props whose names begin with ":"
-are run as JavaScript (so are such keys in the options of a chart), and the tooltips of charts are HTML unless their
-renderMode is "richText" (charts.py sees to it).
+Two other ways in are dangerous, so nothing that a model, a file or a user wrote goes there: props whose names begin
+with ":" are run as JavaScript (so are such keys in the options of a chart), and the tooltips of charts are HTML unless
+their renderMode is "richText" (see charts.py).
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from nicegui import ui
@@ -18,18 +18,16 @@ Some = TypeVar("Some", bound=Element)
 
 
 def box(classes: str = "", *, tag: str = "div", style: str = "", **attributes: Any) -> Element:
-    """An element to put others into: `with box("card"):`."""
+    """Add an element to put others into: `with box("card"):`."""
     return _dressed(ui.element(tag), classes, style, attributes)
 
 
 def text(value: object, classes: str = "", *, tag: str = "div", style: str = "", **attributes: Any) -> TextElement:
-    """A piece of text."""
-    element = TextElement(tag=tag, text=str(value))
-    _dressed(element, classes, style, attributes)
-    return element
+    """Add a piece of text."""
+    return _dressed(TextElement(tag=tag, text=str(value)), classes, style, attributes)
 
 
-def _dressed(element: Element, classes: str, style: str, attributes: Mapping[str, Any]) -> Element:
+def _dressed(element: Some, classes: str, style: str, attributes: Mapping[str, Any]) -> Some:
     if classes:
         element.classes(classes)
     if style:
@@ -40,47 +38,56 @@ def _dressed(element: Element, classes: str, style: str, attributes: Mapping[str
 
 
 def refill(place: Element) -> Element:
-    """A place without what was in it, to put something else there: `with refill(place):`."""
+    """Clear an element, to put something else into it: `with refill(place):`."""
     place.clear()
     return place
 
 
-def mark(element: Element, on: bool, name: str = "on", *, off: str = "", aria: str = "") -> None:
-    """Give an element a class, or take it away and give it `off`; `aria` is the state that says the same."""
-    element.classes(add=name if on else off, remove=off if on else name)
+def mark(element: Element, on: bool, name: str = "on", *, aria: str = "") -> None:
+    """Add a class to an element or remove it; `aria` names the state that changes with it."""
+    element.classes(**{"add" if on else "remove": name})
     if aria:
-        element.props[f"aria-{aria}"] = "true" if on else "false"
+        state(element, aria, on)
+
+
+def state(element: Element, name: str, on: bool) -> None:
+    """Set one of an element's ARIA states, such as expanded."""
+    element.props[f"aria-{name}"] = "true" if on else "false"
 
 
 def named(element: Some, label: str, props: str = "") -> Some:
-    """Something to fill in or to slide, with the name that is read aloud, and Quasar's `props`."""
+    """Give a control the name that screen readers read, and Quasar's `props`."""
     element.props(props).props["aria-label"] = label
     return element
 
 
 def link(label: object, href: str, classes: str = "", **attributes: Any) -> TextElement:
-    """A real link: it works without a script and can be opened in another tab."""
+    """Add a real link: it works without a script and can be opened in another tab."""
     return text(label, classes, tag="a", href=href, **attributes)
 
 
 def icon(name: str, classes: str = "") -> Element:
-    """One of the Material icons that come with the page; it says nothing by itself."""
-    element = ui.icon(name).classes(classes)
-    element.props["aria-hidden"] = "true"
-    return element
+    """Add one of the Material icons that come with NiceGUI, hidden from screen readers."""
+    return _dressed(ui.icon(name), classes, "", {"aria_hidden": "true"})
 
 
 def button(
     label: str, action: Action | None = None, *, kind: str = "ghost", icon: str | None = None, **attributes: Any
 ) -> ui.button:
-    """A button. Kinds: `prim` (the one that matters), `ghost`, `quiet`."""
-    element = ui.button(label, icon=icon, color=None, on_click=action).props("no-caps unelevated").classes(kind)
-    _dressed(element, "", "", attributes)
+    """Add a button. Kinds: `prim` (the main action), `ghost`, `quiet`."""
+    element = ui.button(label, icon=icon, color=None, on_click=action).props("no-caps unelevated")
+    return _dressed(element, kind, "", attributes)
+
+
+def pressable(action: Action, label: object = "", classes: str = "", **attributes: Any) -> TextElement:
+    """Add something else that can be pressed: a token, a bar, a row."""
+    element = text(label, classes, tag="button", type="button", **attributes)
+    element.on("click", action, args=[])
     return element
 
 
 def slider(label: str, slid: Action, *, width: int, last: int = 1, at: int = 0) -> ui.slider:
-    """A slider over 0 .. `last`, so many pixels wide, with its name before it; `slid` gets the event."""
+    """Add a slider over 0 .. `last` with its name before it. `width`: in pixels."""
     text(label, "s13 m")
     with box("slw", style=f"width:{width}px"):
         return named(ui.slider(min=0, max=last, value=at, on_change=slid), label)
@@ -90,7 +97,7 @@ def slider(label: str, slid: Action, *, width: int, last: int = 1, at: int = 0) 
 def card(
     title: str = "", note: str = "", classes: str = "", *, right: Action | None = None, style: str = ""
 ) -> Iterator[Element]:
-    """A surface with a title, a quiet note beside it, and something at its right end."""
+    """Add a surface with a title, a quiet note beside it, and what `right` adds at its right end."""
     with box(f"card {classes}", tag="section", style=style) as element:
         if title:
             with box("ch"):
@@ -104,18 +111,33 @@ def card(
 
 
 @contextlib.contextmanager
-def field(label: str, classes: str = "") -> Iterator[Element]:
-    """A label above what it names."""
-    with box(f"fld {classes}", tag="label") as element:
+def empty_card(title: str, note: str = "", classes: str = "") -> Iterator[Element]:
+    """Add a card that stands in for a page with nothing to show yet."""
+    with box(f"card empty {classes}") as element:
+        text(title, "ct", tag="h2")
+        if note:
+            text(note, "ink2")
+        yield element
+
+
+@contextlib.contextmanager
+def field(label: str, classes: str = "", *, tag: str = "label") -> Iterator[Element]:
+    """Add a label above what it names. A `tag` of "div" is for what is not an input."""
+    with box(f"fld {classes}", tag=tag) as element:
         text(label, "l", tag="span")
         yield element
 
 
+def entry(kind: Callable[..., Some], label: str, props: str = "", **settings: Any) -> Some:
+    """Add an input with its label above it. `kind` is NiceGUI's, such as ui.select, and `settings` are its own."""
+    with field(label):
+        return named(kind(**settings), label, f"outlined dense {props}")
+
+
 def choice(
-    options: Mapping[str, str] | Sequence[str], chosen: str, action: Action, *, label: str, classes: str = ""
+    options: Mapping[str, str], chosen: str, action: Action, *, label: str, classes: str = ""
 ) -> Callable[[str], None]:
-    """A row of options of which one is on. `action` gets the new one's key; returns a function that turns one on."""
-    named = options if isinstance(options, Mapping) else {option: option for option in options}
+    """Add a row of options of which one is on. `action` gets its key. Return a function that turns one on."""
     buttons: dict[str, Element] = {}
 
     def turn_on(key: str) -> None:
@@ -127,9 +149,8 @@ def choice(
         return action(key)
 
     with box(f"seg {classes}", role="radiogroup", aria_label=label):
-        for key, shown in named.items():
-            buttons[key] = text(shown, tag="button", type="button", role="radio")
-            buttons[key].on("click", lambda key=key: picked(key))
+        for key, shown in options.items():
+            buttons[key] = pressable(lambda key=key: picked(key), shown, role="radio")
     turn_on(chosen)
     return turn_on
 
@@ -140,16 +161,16 @@ def shape_of(shape: tuple[int, ...]) -> str:
 
 
 def legend(*items: tuple[str, str, str]) -> None:
-    """What colours mean: (label, CSS colour, shape). Shapes: line, dot, square, dash, hatch."""
+    """Explain colors: (label, CSS color, shape). Shapes: line, dot, square, dash, cross."""
     with box("legend"):
         for label, color, shape in items:
             with box("k"):
-                box(f"sw {shape}", style="" if shape == "hatch" else f"background:{color};border-color:{color}")
+                box(f"sw {shape}", style=f"background:{color};border-color:{color}")
                 text(label, tag="span")
 
 
 def pairs(*rows: tuple[str, object], classes: str = "") -> list[TextElement]:
-    """Names at the left, values at the right; returns the elements of the values."""
+    """Add names at the left and values at the right. Return the elements of the values."""
     with box(f"kv {classes}", tag="dl"):
         values = []
         for name, value in rows:
@@ -158,10 +179,44 @@ def pairs(*rows: tuple[str, object], classes: str = "") -> list[TextElement]:
     return values
 
 
+def figure(name: str, value: str, classes: str, note: str = "", **attributes: Any) -> None:
+    """Add a name above its value, in a <dl>."""
+    with box():
+        text(name, "s12 ink3", tag="dt", title=name)
+        text(value, classes, tag="dd", **attributes)
+        if note:
+            text(note, "s12 ink3 nw", tag="dd")
+
+
+@contextlib.contextmanager
+def table(*heads: str, classes: str = "") -> Iterator[Element]:
+    """Add a table with these column heads; the block adds its rows."""
+    with box(classes, tag="table"):
+        with box(tag="thead"), box(tag="tr"):
+            for head in heads:
+                text(head, tag="th", scope="col")
+        with box(tag="tbody") as body:
+            yield body
+
+
 def bar(share: float, classes: str = "", *, style: str = "") -> Element:
-    """A horizontal bar as long as `share` of its place (0 .. 1)."""
+    """Add a horizontal bar as long as `share` of its place (0 .. 1)."""
     width = f"{100 * min(1.0, max(0.0, share)):.2f}%"
     return box(f"fg {classes}", style=f"width:{width};{style}")
+
+
+def track(share: float, classes: str = "", *, place: str = "bg", style: str = "") -> None:
+    """Add a bar in a box of its own."""
+    with box(place, style=style):
+        bar(share, classes)
+
+
+def diverging(value: float, largest: float, looks: tuple[str, str], *, places: tuple[str, str]) -> None:
+    """Add a bar at the left of the middle for a value below 0, at the right for one above 0."""
+    for part, look, place in zip((-value, value), looks, places, strict=True):
+        with box(place):
+            if part > 0:
+                bar(part / largest, look)
 
 
 def message(
@@ -169,12 +224,13 @@ def message(
     hint: str = "",
     *,
     kind: str = "note",
+    code: str = "",
     more: Action | None = None,
     close: Action | None = None,
     close_label: str = "",
 ) -> None:
-    """Something a person should know. Kinds: note, bad. `more` puts something below it."""
-    with box(f"message {kind}", role="alert" if kind == "bad" else "status"):
+    """Add a message. Kinds: note, bad. `code`: of an error. `more` adds something below it."""
+    with box(f"message {kind}", role="alert" if kind == "bad" else "status", data_code=code):
         icon("error_outline" if kind == "bad" else "info", "mi")
         with box("gr"):
             text(what, "m")
@@ -187,15 +243,15 @@ def message(
 
 
 def image(source: str, classes: str = "", *, alt: str, style: str = "", **attributes: Any) -> Element:
-    """A picture made by pictures.py. `alt` says what it shows."""
+    """Add a picture made by pictures.py. `alt` describes it."""
     return box(classes, tag="img", style=style, src=source, alt=alt, **attributes)
 
 
 def svg(width: float, height: float, classes: str = "", *, style: str = "") -> Element:
-    """A drawing; put `shape`s into it."""
+    """Add a drawing; put `shape`s into it."""
     return box(classes, tag="svg", style=style, viewBox=f"0 0 {width} {height}", aria_hidden="true")
 
 
 def shape(tag: str, **attributes: Any) -> Element:
-    """A part of a drawing: `shape("circle", cx=10, cy=18, r=4, fill="var(--accent)")`."""
+    """Add a part of a drawing: `shape("circle", cx=10, cy=18, r=4, fill="var(--accent)")`."""
     return box(tag=tag, **attributes)

@@ -1,52 +1,38 @@
-"""A dial or a fader: it follows the hand in the browser at once, and says here where it is a few times a second."""
+"""A dial or a fader: it moves in the browser at once, and sends its value here a few times a second."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from nicegui.element import Element
 from nicegui.events import GenericEventArguments
 
 THROTTLE_S = 0.08
+_PROPS = {"kind": "dial", "name": "", "min": 0.0, "max": 2.0, "rest": 1.0, "step": 0.05, "sign": "× "}
 
 
 class Dial(Element, component="static/dial.js"):
-    """A number between `low` and `high`; a double click brings it back to `rest`.
+    """A number that the user turns; a double click sets it back to `rest`.
 
-    `turned` is called after a person has turned it, not after `set`. `name` stands below, `label` is read aloud.
+    `turned` is called after the user turned it, not after `set`. Screen readers read `label`. `props` are those of
+    dial.js, by default _PROPS.
     """
 
-    def __init__(
-        self,
-        turned: Callable[[], Any],
-        *,
-        label: str,
-        name: str = "",
-        kind: Literal["dial", "fader"] = "dial",
-        low: float = 0.0,
-        high: float = 2.0,
-        rest: float = 1.0,
-        step: float = 0.05,
-        sign: str = "× ",
-        classes: str = "",
-    ) -> None:
+    def __init__(self, turned: Callable[[], Any], *, label: str, classes: str = "", **props: Any) -> None:
         super().__init__()
-        self.value, self.rest = rest, rest
+        props = {**_PROPS, **props}
+        self.value = self.rest = props["rest"]
         self._turned = turned
-        self.props.update(
-            {"kind": kind, "start": rest, "min": low, "max": high, "rest": rest, "step": step}
-            | {"sign": sign, "name": name, "label": label}
-        )
-        if classes:
-            self.classes(classes)
+        self.props.update({**props, "start": self.rest, "label": label})
+        self.classes(classes)
         self.on("turn", self._turn, throttle=THROTTLE_S)
 
     @property
     def moved(self) -> bool:
-        """Whether it is anywhere but at rest."""
+        """Whether it is away from its rest."""
         return self.value != self.rest
 
     def set(self, value: float) -> None:
-        """Put it somewhere. It may lie outside of what a hand can reach."""
+        """Set the value, which may lie outside of its range."""
         if value != self.value:
             self._keep(value)
             self.run_method("set", value)
@@ -57,5 +43,5 @@ class Dial(Element, component="static/dial.js"):
 
     def _keep(self, value: float) -> None:
         self.value = value
-        with self.props.suspend_updates():  # the browser knows it; this is for when it draws the dial anew
+        with self.props.suspend_updates():  # only for when the browser draws the dial again
             self.props["start"] = value

@@ -1,7 +1,7 @@
 """Runs that are started from a page. Each is a process of its own that outlives the studio.
 
-What it says goes to a file in a hidden folder beside the runs, so that text that is being prepared, and an error before
-there is a run folder, are shown on every page and by a studio that came back. From then on the run's own events tell.
+Its output goes to a file in a hidden folder beside the runs. So every page, and a restarted studio, can show the
+progress of preparing text, and an error before there is a run folder. From then on the run's own events are read.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import psutil
 from nudge import config as configs
 from nudge import events
 from nudge.config import Config
-from nudge.errors import ConfigError, MachineError, NudgeError, RunError
+from nudge.errors import ConfigError, MachineError, NudgeError, RunError, first_line
 from nudge.estimate.forecast import Forecast, from_json
 from nudge.events import Preparing
 from nudge.recipes import recipe
@@ -39,71 +39,69 @@ class Launch:
     """A process that was started for a run, as its file shows it."""
 
     alive: bool
-    preparing: Preparing | None = None  # what it is at, before there is a run folder
+    preparing: Preparing | None = None  # its progress before there is a run folder
     error: str = ""  # why it ended
     hint: str = ""
 
 
 class Launcher:
-    """Starts processes that train in a folder of runs, and knows how they are."""
+    """The processes that train in a folder of runs."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self._children: list[subprocess.Popen[bytes]] = []
-        self._children_lock = threading.Lock()  # a list of runs is made in a thread
+        self._children_lock = threading.Lock()  # the list of runs is made in a thread
         self._forecasts: dict[str, Forecast] = {}
         self._one_at_a_time = asyncio.Lock()
 
     def check_name(self, name: str) -> None:
-        """Raises: ConfigError for a name that is no folder's, or is taken."""
+        """Check the name of a new run. Raises: ConfigError if no folder can have it, or if it is taken."""
         self._path(name)
         launch = self.look(name)
         if (self.runs / name).exists() or (launch and launch.alive):
-            raise ConfigError(f"there is a run named {name!r} already", "choose another name")
+            raise ConfigError("run_exists", name=name)
 
     def free_name(self, wanted: str) -> str:
-        """`tiny`, or `tiny-2` and so on if there is one already."""
-        number = 1
-        while True:
-            name = wanted if number == 1 else f"{wanted}-{number}"
-            if not (self.runs / name).exists() and not self._path(name).exists():
-                return name
+        """Return `tiny`, or `tiny-2` and so on if it is taken."""
+        name, number = wanted, 1
+        while (self.runs / name).exists() or self._path(name).exists():
             number += 1
+            name = f"{wanted}-{number}"
+        return name
 
     def start(self, name: str, config: Config) -> None:
-        """Begin a new run. Raises: ConfigError for a name that cannot be; MachineError if nothing can be written."""
+        """Start a new run. Raises: ConfigError for an impossible name; MachineError if nothing can be written."""
         self.check_name(name)
-        # The paths are the person's own, who could type the same in a terminal: nothing limits them to the runs.
-        # With "=", so that none of them is taken for an option.
-        self._spawn(name, ["train", f"--recipe={config.recipe}", *_arguments(config), f"--run={self.runs / name}"])
+        # The user could type the same paths in a terminal, so they are not limited to the runs folder.
+        # With "=", so that no value is taken for an option.
+        self._spawn(name, "train", f"--recipe={config.recipe}", *_arguments(config), f"--run={self.runs / name}")
 
     def resume(self, name: str) -> None:
-        """Go on with a run from its newest checkpoint."""
-        self._spawn(name, ["resume", "--", str(self.runs / name)])
+        """Resume a run from its newest checkpoint."""
+        self._spawn(name, "resume", "--", str(self.runs / name))
 
-    def _spawn(self, name: str, arguments: Sequence[str]) -> None:
+    def _spawn(self, name: str, command: str, *arguments: str) -> None:
         path = self._path(name)
-        command = [sys.executable, "-m", "nudge", arguments[0], "--json", *arguments[1:]]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as log:
                 child = subprocess.Popen(
-                    command,
+                    [sys.executable, "-m", "nudge", command, "--json", *arguments],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    start_new_session=True,  # Control-C in the studio's terminal is not meant for it
+                    start_new_session=True,  # so that Control-C in the studio's terminal does not reach it
                 )
         except OSError as error:
-            raise MachineError(f"cannot start a run in {self.runs}: {error.strerror}", "check the folder") from error
+            raise MachineError("cannot_start", folder=self.runs, error=error.strerror) from error
         with self._children_lock:
             self._children.append(child)
         files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": psutil.Process(child.pid).create_time()})
 
     def look(self, name: str) -> Launch | None:
-        """The process that was last started for a run of that name, if there was one."""
+        """Return the process that was last started for a run of that name, if there was one."""
         with self._children_lock:
-            self._children = [child for child in self._children if child.poll() is None]  # no zombies stay
+            self._children = [child for child in self._children if child.poll() is None]  # leaves no zombies
         try:
             path = self._path(name)
             with path.open("rb") as log:
@@ -112,12 +110,12 @@ class Launcher:
                 lines = log.read().decode(errors="replace").split("\n")[1 if before else 0 :]
         except (OSError, ConfigError):
             return None
-        alive = self._is_alive(path)
+        alive = _process(path) is not None
         error, hint = ("", "") if alive else _why(lines)
         return Launch(alive=alive, preparing=_last_preparing(lines), error=error, hint=hint)
 
     def names(self) -> list[str]:
-        """The runs that were started but have no folder yet, the newest first."""
+        """Return the runs that were started but have no folder yet, the newest first."""
         found = []
         for path in (self.runs / FOLDER).glob("*.log"):
             with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
@@ -126,45 +124,32 @@ class Launcher:
         return [name for _, name in sorted(found, reverse=True)]
 
     def forget(self, name: str) -> None:
-        """Its error was read."""
+        """Delete what is kept of a process."""
         for path in (self._path(name), self._path(name).with_suffix(".json")):
             path.unlink(missing_ok=True)
 
     def end(self, name: str) -> None:
-        """End a process that only prepares text: there is no run yet that could be told to stop."""
-        with contextlib.suppress(NudgeError, psutil.Error, KeyError, TypeError):
-            written = files.read_json(self._path(name).with_suffix(".json"))
-            if self._is_alive(self._path(name)):
-                psutil.Process(written["pid"]).terminate()
+        """End a process that is still preparing text: there is no run yet that could be told to stop."""
+        with contextlib.suppress(psutil.Error):
+            if process := _process(self._path(name)):
+                process.terminate()
         self.forget(name)
 
     def _path(self, name: str) -> Path:
-        """The file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
+        """Return the file of a run's process. Raises: ConfigError for a name that would lead elsewhere."""
         one_folder = name.isprintable() and "\\" not in name and len(Path(name).parts) == 1
         if not one_folder or name.startswith("."):
-            raise ConfigError(f"{name!r} is not a name for a run", "letters, digits, - and _ are always right")
+            raise ConfigError("run_name", name=name)
         if (n_bytes := len(os.fsencode(name))) > _NAME_BYTES:
-            raise ConfigError(f"a name of {n_bytes} bytes is too long (at most {_NAME_BYTES})", "choose a shorter one")
+            raise ConfigError("run_name_too_long", n_bytes=n_bytes, limit=_NAME_BYTES)
         return self.runs / FOLDER / f"{name}.log"
 
-    @staticmethod
-    def _is_alive(path: Path) -> bool:
-        """Whether the process of this file runs; its number may be another's by now, so its birth is compared."""
-        try:
-            written = files.read_json(path.with_suffix(".json"))
-            process = psutil.Process(written["pid"])
-            return process.create_time() == written["born"] and process.status() != psutil.STATUS_ZOMBIE
-        except (NudgeError, psutil.Error, KeyError, TypeError):
-            return False
-
-    # What a run will take.
-
     def known_forecast(self, config: Config) -> Forecast | None:
-        """A forecast that was made before: the seed, the number of steps and the learning rate change nothing."""
+        """Return an earlier forecast: the seed, the number of steps and the learning rate do not change it."""
         return self._forecasts.get(_question(config))
 
     async def forecast(self, config: Config, *, keep: bool = True) -> Forecast:
-        """Rehearse in a process of its own, one at a time, and remember it unless something disturbs it.
+        """Rehearse in a process of its own, one at a time. `keep` caches the result; pass False beside a run.
 
         Raises: NudgeError's children.
         """
@@ -176,8 +161,19 @@ class Launcher:
             return found
 
 
+def _process(path: Path) -> psutil.Process | None:
+    """Return the running process of a file. Another one may have its number by now, so the start time is compared."""
+    try:
+        written = files.read_json(path.with_suffix(".json"))
+        process = psutil.Process(written["pid"])
+        is_it = process.create_time() == written["born"] and process.status() != psutil.STATUS_ZOMBIE
+        return process if is_it else None
+    except (NudgeError, psutil.Error, KeyError, TypeError):
+        return None
+
+
 def _arguments(config: Config) -> list[str]:
-    """What departs from the recipe, as the command line has it."""
+    """Return the differences from the recipe as arguments of the command line."""
     base, wanted = configs.flat(configs.to_dict(recipe(config.recipe))), configs.flat(configs.to_dict(config))
     settings = [f"--set={key}={value}" for key, value in wanted.items() if value != base[key] and key != "data.paths"]
     paths = [] if wanted["data.paths"] == base["data.paths"] else [f"--data={path}" for path in config.data.paths]
@@ -191,42 +187,43 @@ def _question(config: Config) -> str:
 
 
 async def _ask(question: str) -> dict[str, Any]:
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "nudge.estimate.forecast",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
+        *("-m", "nudge.estimate.forecast"),
+        stdin=pipe,
+        stdout=pipe,
         stderr=asyncio.subprocess.DEVNULL,
         env={**os.environ, "GOMP_SPINCOUNT": "1000"},  # as the command line has it
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(question.encode()), _TOO_LONG_S)
-        answer: dict[str, Any] = json.loads(said)
+        output, _ = await asyncio.wait_for(process.communicate(question.encode()), _TOO_LONG_S)
+        answer: dict[str, Any] = json.loads(output)
     except TimeoutError:
-        raise MachineError("measuring takes too long here", "the run itself can be started all the same") from None
+        raise MachineError("forecast_too_long") from None
     except ValueError as error:
-        raise MachineError("measuring failed here", "'nudge doctor' shows what this machine has") from error
+        raise MachineError("no_forecast", error=first_line(error)) from error
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if "message" in answer:
-        raise RunError(answer["message"], answer["hint"])
+        raise RunError("no_forecast", error=answer["message"], hint=answer["hint"])
     return answer
 
 
 def _last_preparing(lines: Sequence[str]) -> Preparing | None:
-    """The progress of preparing, if that is what was last said."""
+    """Return the progress of preparing, if that is the last event."""
     event = next((event for line in reversed(lines) if (event := events.from_line(line))), None)
     return event if isinstance(event, Preparing) else None
 
 
 def _why(lines: Sequence[str]) -> tuple[str, str]:
-    """The error and the hint that the command line ended with, or what else a process said last that came to no end."""
-    told = [line for line in lines if line.strip()]
-    error = next((line.removeprefix("error: ") for line in reversed(told) if line.startswith("error: ")), "")
-    hint = next((line.removeprefix(" hint: ") for line in reversed(told) if line.startswith(" hint: ")), "")
-    if not error and told and not told[-1].startswith("{"):
-        error = told[-1]
+    """Return the error and the hint that the command line ended with, or else its last line if that is no event."""
+    last = [line for line in reversed(lines) if line.strip()]
+    error, hint = (
+        next((line.removeprefix(mark) for line in last if line.startswith(mark)), "") for mark in ("error: ", " hint: ")
+    )
+    if not error and last and not last[0].startswith("{"):
+        error = last[0]
     return error, hint

@@ -1,4 +1,4 @@
-"""The bar at the top of every page: the pages, the run that is looked at, the language and the theme."""
+"""The bar at the top of every page: the pages, the run, the language and the theme."""
 
 from urllib.parse import quote
 
@@ -7,13 +7,12 @@ from nicegui import ui
 from nudge.studio import words
 from nudge.studio.components import box, icon, link, refill, shape, svg, text
 from nudge.studio.visit import Visit
-from nudge.util import formatting
 
 PAGES = ("train", "predict", "inside", "knobs", "weights", "play", "plan", "sheet")  # in the order of the bar
 
 
 def show_bar(visit: Visit) -> None:
-    """The bar at the top, about the run and the step that are looked at now."""
+    """Draw the bar for the run and the step of the visit."""
     t = visit.t
     with refill(visit.bar):
         with link("", visit.href("train"), "brand", aria_label="nudge"):
@@ -29,12 +28,12 @@ def show_bar(visit: Visit) -> None:
             with box("seg", role="group", aria_label=t("ui.language")):
                 for language, name in words.LANGUAGES.items():
                     chosen = language == visit.language
-                    link(name, _set(visit, language=language), "on" if chosen else "", lang=language)
+                    link(name, _set(visit, "language", language), "on" if chosen else "", lang=language)
             _theme_switch(visit)
 
 
 def readdress(visit: Visit, address: str | None = None) -> None:
-    """The page shows something else than before: its address, `visit.here` unless given, and the bar say so."""
+    """Change the page's address, to `visit.here` unless given, and update the bar."""
     ui.navigate.history.replace(address or visit.here)
     show_bar(visit)
 
@@ -44,7 +43,7 @@ def _mark() -> None:
         shape("rect", x=0, y=0, width=28, height=28, rx=8, fill="var(--accent)")
         shape("circle", cx=10, cy=18, r=4, fill="var(--on-accent)")
         arrow = {"stroke": "var(--on-accent)", "fill": "none", "stroke-linecap": "round", "stroke-linejoin": "round"}
-        shape("path", d="M14.5 13.5 L20 8 M15.6 7.6 H20.4 V12.4", **arrow).props["stroke-width"] = 2.2
+        shape("path", d="M14.5 13.5 L20 8 M15.6 7.6 H20.4 V12.4", stroke_width=2.2, **arrow)
 
 
 def _run_chooser(visit: Visit) -> None:
@@ -56,7 +55,7 @@ def _run_chooser(visit: Visit) -> None:
         box("dot")
         text(visit.run or t("ui.no_run"), "m", tag="span")
         if visit.step is not None:
-            text(t("ui.step", step=formatting.whole(visit.step)), "ink3 num", tag="span")
+            text(t("ui.step", step=visit.step), "ink3 num", tag="span")
         icon("expand_more", "ink3 chev")
         with ui.menu().props("auto-close no-refocus").classes("runs-menu"):
             for name in names:
@@ -64,16 +63,12 @@ def _run_chooser(visit: Visit) -> None:
 
 
 def _theme_switch(visit: Visit) -> None:
-    t = visit.t
-    for shown, theme, name, label in (
-        ("when-light", "dark", "dark_mode", t("ui.dark")),
-        ("when-dark", "light", "light_mode", t("ui.light")),
-    ):
-        with link("", _set(visit, theme=theme), f"iconbtn {shown}", aria_label=label, title=label):
-            icon(name)
+    for now, theme in (("light", "dark"), ("dark", "light")):
+        label = visit.t(f"ui.{theme}")
+        with link("", _set(visit, "theme", theme), f"iconbtn when-{now}", aria_label=label, title=label):
+            icon(f"{theme}_mode")
 
 
-def _set(visit: Visit, **choice: str) -> str:
-    """The address that remembers a choice and comes back here."""
-    (name, value), *_ = choice.items()
+def _set(visit: Visit, name: str, value: str) -> str:
+    """Return the address that stores a choice in the browser and comes back here."""
     return f"/set?{name}={quote(value)}&back={quote(visit.here, safe='')}"

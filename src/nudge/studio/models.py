@@ -1,4 +1,4 @@
-"""The models that are open: read once, shared by all pages, the least recently used closed first."""
+"""The open models: read once, shared by all pages, the least recently used closed first."""
 
 import dataclasses
 import os
@@ -23,11 +23,11 @@ N_TRACES = 4
 
 @dataclass(slots=True, kw_only=True)
 class Opened:
-    """A model of a run at one step, and what was asked of it. Used in the worker's thread."""
+    """A model of a run at one step, and its forward passes. Used in the worker's thread."""
 
     run: str
     model: LanguageModel
-    nudges: int = 0  # updates that a person kept; they are in this memory only
+    nudges: int = 0  # updates that the user kept, in memory only
     original: LanguageModel | None = None  # as it is on disk, when nudges are kept
     traces: "OrderedDict[tuple[int, ...], Trace]" = dataclasses.field(default_factory=OrderedDict)
 
@@ -45,12 +45,12 @@ class Opened:
 
     @property
     def n_bytes(self) -> int:
-        """Of the weights, twice if some updates are kept, and of the values of forward passes."""
+        """Bytes of the weights, twice if updates are kept, and of the values of forward passes."""
         weights = sum(p.numel() * p.element_size() for p in self.network.parameters())
         return weights * (2 if self.nudges else 1) + sum(trace.held_bytes for trace in self.traces.values())
 
     def trace(self, tokens: tuple[int, ...]) -> Trace:
-        """Every value of the forward pass over these tokens, computed when it is asked for."""
+        """Return every value of the forward pass over these tokens, computed on demand."""
         found = self.traces.pop(tokens, None) or trace(self.network, tokens, cap_bytes=TRACE_BYTES // N_TRACES)
         self.traces[tokens] = found
         while len(self.traces) > N_TRACES:
@@ -58,19 +58,19 @@ class Opened:
         return found
 
     def keep(self, nudge: Nudge, base: GPT) -> None:
-        """Go on with the weights after an update of `base`, in memory: no file changes.
+        """Continue with the weights after an update of `base`, in memory: no file changes.
 
         Raises: RunError if another update was kept since then, which this one would undo.
         """
         if self.network is not base:
-            raise RunError("another update was kept meanwhile, maybe in another tab", "nudge once more, then keep it")
+            raise RunError("nudged_meanwhile")
         self.original = self.original or self.model
         self.model = dataclasses.replace(self.model, network=with_parameters(base, nudge.weights), weights=None)
         self.nudges += 1
         self.traces.clear()
 
     def discard(self) -> None:
-        """Back to the weights on disk."""
+        """Go back to the weights on disk."""
         if self.original is not None:
             self.model, self.original, self.nudges = self.original, None, 0
             self.traces.clear()
@@ -84,36 +84,42 @@ class Models:
         self._opened: OrderedDict[tuple[str, Path, int], Opened] = OrderedDict()
 
     def folder(self, run: str) -> RunFolder:
-        """The run folder of that name. Raises: RunError for a name that is none of ours."""
+        """Return the run folder of that name. Raises: RunError if there is none."""
         folder = RunFolder(self.runs / run)
         is_name = run not in ("", ".", "..") and len(Path(run).parts) == 1 and len(os.fsencode(run)) <= 255
-        if not (is_name and "\0" not in run and folder.path.is_dir() and self._leads_nowhere_else(folder)):
-            raise RunError(f"there is no run named {run!r} under {self.runs}", "choose one of the list at the top")
+        if not (is_name and "\0" not in run and folder.path.is_dir() and self._stays_inside(folder)):
+            raise RunError("unknown", run=run, folder=self.runs)
         return folder
 
     def folders(self) -> list[Path]:
-        """The run folders, the one written to last first; none that leads elsewhere by a link."""
-        found = folder.run_folders(self.runs)
-        return [path for path in found if self._leads_nowhere_else(RunFolder(path))]
+        """Return the run folders, the most recently written first, without those that a link leads out of."""
+        return [path for path in folder.run_folders(self.runs) if self._stays_inside(RunFolder(path))]
 
-    def _leads_nowhere_else(self, folder: RunFolder) -> bool:
-        """Whether neither the folder nor what is read of it leads elsewhere by a link."""
-        read = (folder.path, folder.run_json, folder.events, folder.tokenizer, folder.index)
-        return all(map(self.is_inside, read))
+    def _stays_inside(self, folder: RunFolder) -> bool:
+        """Return whether no link leads from the folder, or from a file that is read of it, out of the runs folder."""
+        return all(map(self.is_inside, (folder.path, folder.run_json, folder.events, folder.tokenizer, folder.index)))
 
     def is_inside(self, path: Path) -> bool:
-        """Whether a path lies under the runs folder, whatever links there are."""
+        """Return whether a path lies under the runs folder, with links resolved."""
         try:
             return path.resolve().is_relative_to(self.runs.resolve())
         except (OSError, RuntimeError):  # a link that leads to itself
             return False
 
+    def check_inside(self, name: str, *paths: Path) -> None:
+        """Check that all paths of `name` lie in the runs folder. Raises: CheckpointError."""
+        if not all(map(self.is_inside, paths)):
+            raise CheckpointError("outside", name=name, folder=self.runs)
+
     def steps(self, run: str) -> list[int]:
-        """The updates whose checkpoints are there, the first one first."""
+        """Return the steps of the checkpoints, the first one first."""
         return [int(path.stem.removeprefix("step_")) for path in reversed(checkpoint.paths(self.folder(run)))]
 
     def open(self, run: str, step: int | None = None) -> Opened:
-        """The model of a run after `step` updates, or the newest that verifies. Raises: NudgeError's children."""
+        """Return the model of a run after `step` updates, by default the newest that verifies.
+
+        Raises: NudgeError's children.
+        """
         source = self.checked(run, step)
         file = (RunFolder(source).ckpt if step is None else source).resolve()
         parts = (file, *checkpoint.files_of(file))  # one may be missing: then an older checkpoint is read
@@ -127,18 +133,21 @@ class Models:
         return self._opened[key]
 
     def checked(self, run: str, step: int | None = None) -> Path:
-        """The run's folder, or its checkpoint after `step` updates: what it leads to lies under the runs folder.
+        """Return the run's folder, or its checkpoint after `step` updates, once it is sure to lie in the runs folder.
 
         Raises: RunError for a run, CheckpointError for a step that is not there.
         """
         folder = self.folder(run)
-        file = folder.ckpt if step is None else checkpoint.of_step(folder, step)
-        if file is None or not file.exists():
-            which = "yet" if step is None else f"of step {step}"
-            raise CheckpointError(f"{run} has no checkpoint {which}, or no longer", "choose another step")
-        source = folder.path if step is None else file
-        # Of a folder the newest checkpoint is read that verifies, so none of them may lead elsewhere.
-        read = (file, *(checkpoint.paths(folder) if step is None else ()))
-        if not all(self.is_inside(path) and all(map(self.is_inside, checkpoint.files_of(path))) for path in read):
-            raise CheckpointError(f"{source.name} lies outside of {self.runs}", "copy it there, then open it")
+        if step is None:
+            if not folder.ckpt.exists():
+                raise CheckpointError("none_yet", run=run)
+            source, checkpoints = folder.path, [folder.ckpt, *checkpoint.paths(folder)]  # any of them may be read
+        else:
+            file = checkpoint.of_step(folder, step)
+            if file is None or not file.exists():
+                raise CheckpointError("no_step", run=run, step=step)
+            source, checkpoints = file, [file]
+        for path in checkpoints:
+            self.check_inside(source.name, path)
+            self.check_inside(source.name, *checkpoint.files_of(path))
         return source

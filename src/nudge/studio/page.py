@@ -1,20 +1,23 @@
-"""What all pages have in common: the frame around them, and a model that most of them open first."""
+"""The frame around every page, and the base classes of pages about a model and about a text."""
 
 from typing import ClassVar
 
 from nicegui import ui
+from nicegui.element import Element
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, link, message, refill, text
+from nudge.studio.components import box, empty_card, link, message, named, refill, text
 from nudge.studio.layout import show_bar
 from nudge.studio.models import Opened
-from nudge.studio.visit import Visit, after
+from nudge.studio.visit import Visit, when_connected
+
+_UNSORTED = (2, 1, 0, 1, 1, 2)
 
 
 class Page:
-    """A page as one person sees it. A subclass says in `build` what it shows.
+    """One visit to a page. A subclass fills the page in `build`.
 
-    What it puts into `title_row` stands at the right of the title. `kept` is as in Visit.
+    `title_row` is the place to the right of the title. `kept` is as in Visit.
     """
 
     kept: ClassVar[tuple[str, ...]] = ()
@@ -34,22 +37,20 @@ class Page:
                 self.build()
 
     def build(self) -> None:
-        """Put everything into the page that can be there at once."""
+        """Build everything that needs no waiting."""
         raise NotImplementedError
 
     def no_run(self) -> None:
-        """Say that there is nothing to look at yet."""
-        with box("card empty"):
-            text(self.t("ui.no_run"), "ct", tag="h2")
-            text(self.t("ui.no_run_hint"), "ink2")
+        """Show that there is nothing to look at yet."""
+        with empty_card(self.t("ui.no_run"), self.t("ui.no_run_hint")):
             if self.visit.page != "train":
                 link(self.t("ui.to_train"), self.visit.href("train"), "q-btn prim")
 
 
 class ModelPage(Page):
-    """A page about the model that the address names. A subclass says in `fill` what it shows of it.
+    """A page about the model that the address names. A subclass fills it in `fill`.
 
-    Reading a checkpoint takes its time, so the page comes first. Whatever goes wrong is said.
+    Reading a checkpoint takes time, so the frame of the page comes first.
     """
 
     opened: Opened
@@ -60,7 +61,7 @@ class ModelPage(Page):
         with box("stack") as self.place, box("card empty"):
             ui.spinner(size="28px", color=None)
             text(self.t("ui.opening", run=self.visit.run), "ink2")
-        after(0, self.visit.handle(self._open, say=self._refuse))
+        when_connected(self.visit.handle(self._open, self._refuse))
 
     async def _open(self) -> None:
         self.opened = await self.visit.open_model()
@@ -69,8 +70,55 @@ class ModelPage(Page):
 
     def _refuse(self, error: NudgeError) -> None:
         with refill(self.place):
-            message(error.message, error.hint, kind="bad")
+            self.visit.failure(error)
 
     async def fill(self) -> None:
-        """Put everything into the page, now that the model is open."""
+        """Build the page, now that the model is open."""
         raise NotImplementedError
+
+
+class TextPage(ModelPage):
+    """A page about a text that the model reads. A subclass builds it in `arrange`, with `text_field` in it.
+
+    `read` gets the first text, and every text that the user then types.
+    """
+
+    notes: Element  # the place for a note about the text
+
+    async def fill(self) -> None:
+        written = self.visit.query.get("text")
+        self.first = await self.visit.ask(_example, self.opened) if written is None else written
+        await self.arrange()
+        await self.visit.handle(self.read)(self.first)  # an error in the text leaves the page as it is
+
+    async def arrange(self) -> None:
+        """Build the page, without a text yet."""
+        raise NotImplementedError
+
+    async def read(self, written: str) -> None:
+        """Show a text."""
+        raise NotImplementedError
+
+    def text_field(self, classes: str = "fill") -> ui.textarea:
+        """Add the text field."""
+        with box(classes):
+            area = ui.textarea(value=self.first, on_change=self.visit.handle(lambda written: self.read(written or "")))
+        props = "outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000"
+        return named(area, self.t(f"{self.visit.page}.text"), props)
+
+    async def tokens_of(self, written: str) -> list[int]:
+        """Return the token ids of a text: the last ones, with a note, if it is too long for the network."""
+        ids = await self.visit.ask(self.opened.model.prompt_ids, written, key="tokens")
+        room = self.opened.network.config.block_size
+        with refill(self.notes):
+            if len(ids) > room:
+                message(self.t("predict.too_long", n=len(ids), room=room))
+        return ids[-room:]
+
+
+def _example(opened: Opened) -> str:
+    """Return a text by the model. A model without a start-of-document token continues a few tokens of ours."""
+    model = opened.model
+    start = "" if model.tokenizer.opening else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
+    room = model.network.config.block_size - len(start)
+    return start + model.generate(start, max_tokens=min(12, room), seed=1).rstrip()

@@ -1,8 +1,8 @@
-"""Values as small pictures: one pixel a value, drawn large by the browser without smoothing.
+"""Values as small pictures: one pixel per value, enlarged by the browser without smoothing.
 
-A heat map as a PNG of a few kilobytes is drawn in a fraction of the time of a chart, and the tensor stays here. Size is
-cividis, a scale that people who confuse colours read as well; sign is hue (orange more, blue less than 0) and its size
-is opacity, so that the same picture serves a light and a dark page.
+A heat map as a PNG of a few kilobytes draws much faster than a chart, and the tensor stays here. Sizes use cividis, a
+color scale that color-blind people read as well. For values of both signs, the hue is the sign (orange above 0, blue
+below) and the opacity is the size, so that the same picture works on a light and a dark page.
 """
 
 import base64
@@ -14,28 +14,15 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.floating]
 
-_FULL_COLOUR = 0.99  # of the sizes are drawn as they are; a few outliers would make all others pale
+_FULL_COLOR = 0.99  # quantile of the sizes with full color: a few outliers would make all others pale
 POSITIVE, NEGATIVE = (224, 122, 16), (47, 116, 192)
 # Ten stops of cividis (Source: Nuñez, Anderton, Renslow 2018; as in matplotlib), interpolated between.
-_CIVIDIS = np.array(
-    [
-        (0, 34, 78),
-        (18, 53, 112),
-        (59, 73, 108),
-        (87, 93, 109),
-        (112, 113, 115),
-        (138, 134, 120),
-        (165, 156, 116),
-        (195, 179, 105),
-        (225, 204, 85),
-        (254, 232, 56),
-    ],
-    dtype=np.float64,
-)
+_STOPS = "00224e 123570 3b496c 575d6d 707173 8a8678 a59c74 c3b369 e1cc55 fee838"
+_CIVIDIS = np.array([list(bytes.fromhex(stop)) for stop in _STOPS.split()], dtype=np.float64)
 
 
 def cividis(values: Values) -> npt.NDArray[np.uint8]:
-    """0 .. 1 -> colours [.., 4]; NaN is transparent."""
+    """Return the colors [.., 4] of values from 0 to 1; NaN is transparent."""
     places = np.clip(np.nan_to_num(values), 0, 1) * (len(_CIVIDIS) - 1)
     below = np.minimum(places.astype(int), len(_CIVIDIS) - 2)
     mixed = _CIVIDIS[below] + (_CIVIDIS[below + 1] - _CIVIDIS[below]) * (places - below)[..., None]
@@ -44,16 +31,16 @@ def cividis(values: Values) -> npt.NDArray[np.uint8]:
 
 
 def signed(values: Values, largest: float) -> npt.NDArray[np.uint8]:
-    """Values -> colours [.., 4]: hue is the sign, opacity the size as a share of `largest`."""
+    """Return the colors [.., 4] of values: the hue is the sign, the opacity the size as a share of `largest`."""
     share = np.clip(np.nan_to_num(np.abs(values) / (largest or 1.0)), 0, 1)
     hue = np.where((values > 0)[..., None], POSITIVE, NEGATIVE)
     return np.concatenate([hue, (255 * share[..., None] ** 0.8).round()], axis=-1).astype(np.uint8)
 
 
-def png(colours: npt.NDArray[np.uint8]) -> str:
-    """colours [rows, columns, 4] -> a data URL."""
-    rows, columns, _ = colours.shape
-    lines = np.concatenate([np.zeros((rows, 1), np.uint8), colours.reshape(rows, columns * 4)], axis=1)
+def png(colors: npt.NDArray[np.uint8]) -> str:
+    """Return a data URL of a picture [rows, columns, 4]."""
+    rows, columns, _ = colors.shape
+    lines = np.concatenate([np.zeros((rows, 1), np.uint8), colors.reshape(rows, columns * 4)], axis=1)
     parts = (
         _chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 6, 0, 0, 0)),
         _chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)),
@@ -67,18 +54,18 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def sizes_png(values: Values, largest: float = 1.0) -> str:
-    """Sizes from 0 to `largest` [rows, columns] as a picture."""
+    """Return sizes from 0 to `largest` [rows, columns] as a picture."""
     return png(cividis(np.asarray(values, dtype=np.float64) / (largest or 1.0)))
 
 
-def full_colour(values: Values) -> float:
-    """From which size on the colour is the full one: beyond it lie the largest 1% of the finite values."""
+def full_color(values: Values) -> float:
+    """Return the size from which on the color is full: only 1% of the finite values are larger."""
     sizes = np.abs(values[np.isfinite(values)])
-    return float(np.quantile(sizes, _FULL_COLOUR)) if sizes.size else 1.0
+    return float(np.quantile(sizes, _FULL_COLOR)) if sizes.size else 1.0
 
 
 def signs_png(values: Values, largest: float | None = None) -> str:
-    """Values of both signs [rows, columns] as a picture; `largest` None: the largest that is there."""
+    """Return values of both signs [rows, columns] as a picture; `largest` has full color, by default the maximum."""
     values = np.asarray(values, dtype=np.float64)
     if largest is None:
         finite = np.abs(values[np.isfinite(values)])

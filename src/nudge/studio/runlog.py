@@ -1,22 +1,23 @@
-"""A run as it is watched: its events.jsonl read as it grows, and curves that stay small however long it gets.
+"""A run's events.jsonl, read as it grows, and curves that stay small however long it gets.
 
-A log is read once, then only what was appended, and is shared by everybody who looks at the run. Nothing else tells a
-page how a run goes, so a reload, a second tab, a studio that came back and a run of a terminal all show the same.
+A log is read once, then only what was appended, and all pages share it. They show a run from its log alone, so a
+reload, a second tab, a restarted studio and a run of a terminal all look the same.
 """
 
 import math
 import threading
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from nudge import events
-from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.events import Evaluation, Event, Preparing, Sample, Skipped, Started, Step, Stopped
 
+N_LOGS = 100  # in memory: more than the list of runs shows, or each look at it would read them all again
 N_BUCKETS = 640  # at most three points of each are drawn, and the first and the last: below 2,000 in all
 N_ROWS = 200
 _LINES_AT_ONCE = 500
@@ -27,9 +28,9 @@ Point = tuple[int, float | None]  # None: not a finite number
 class Curve:
     """A value over the updates of a run. Every value is kept; at most 3 * `n_buckets` + 2 points are drawn.
 
-    The steps are cut into buckets whose width doubles as the run grows, so that what is drawn changes at its end only,
-    but for a few moments in the life of a run. Of each bucket the least and the greatest value are drawn, and one that
-    is not finite: no spike and no NaN is lost.
+    The steps are cut into buckets whose width doubles as the run grows, so that the drawing mostly changes at its end
+    only. The least and the greatest value of each bucket are drawn, and one that is not finite: no spike and no NaN is
+    lost.
     """
 
     def __init__(self, n_buckets: int = N_BUCKETS) -> None:
@@ -37,7 +38,7 @@ class Curve:
         self.steps, self.values = array("q"), array("d")
 
     def append(self, step: int, value: float) -> None:
-        """One more value; a step that was there before supersedes itself and all after it."""
+        """Add a value. A step that is already there replaces itself and everything after it."""
         if self.steps and step <= self.steps[-1]:
             self.cut(step - 1)
         self.steps.append(step)
@@ -50,27 +51,26 @@ class Curve:
 
     @property
     def width(self) -> int:
-        """Steps of a bucket: a power of two."""
+        """The number of steps in a bucket: a power of two."""
         span = self.steps[-1] - self.steps[0] + 1 if self.steps else 1
-        needed = -(-span // (self.n_buckets - 1))  # where the first bucket begins is not up to us
+        needed = -(-span // (self.n_buckets - 1))  # the first bucket may begin before the first step
         return 1 << (needed - 1).bit_length()
 
     def points(self) -> list[Point]:
-        """What is drawn, in the order of the steps."""
+        """Return the points that are drawn, in the order of the steps."""
         if not self.steps:
             return []
         steps, values = np.array(self.steps), np.array(self.values)
-        begins = np.flatnonzero(np.diff(steps // self.width, prepend=-1))
+        begins = np.flatnonzero(np.diff(steps // self.width, prepend=-1)).tolist()
         finite = np.isfinite(values)
-        ends = [*begins[1:].tolist(), len(values)]
         places = {0, len(values) - 1}
-        for begin, end in zip(begins.tolist(), ends, strict=True):
-            here = slice(begin, end)
-            if not finite[here].all():
-                places.add(begin + int(np.argmin(finite[here])))
-            if finite[here].any():
-                places.add(begin + int(np.argmin(np.where(finite[here], values[here], np.inf))))
-                places.add(begin + int(np.argmax(np.where(finite[here], values[here], -np.inf))))
+        for begin, end in zip(begins, [*begins[1:], len(values)], strict=True):
+            here, is_finite = values[begin:end], finite[begin:end]
+            if not is_finite.all():
+                places.add(begin + int(np.argmin(is_finite)))
+            if is_finite.any():
+                places.add(begin + int(np.argmin(np.where(is_finite, here, np.inf))))
+                places.add(begin + int(np.argmax(np.where(is_finite, here, -np.inf))))
         return [self._point(place) for place in sorted(places)]
 
     def _point(self, place: int) -> Point:
@@ -78,9 +78,9 @@ class Curve:
         return self.steps[place], value if math.isfinite(value) else None
 
     def smooth(self) -> list[Point]:
-        """The mean of a window around a step, centred so that it does not lag; one point per bucket and the last.
+        """Return a moving mean over a window centered at each step, so that it does not lag: a point per bucket.
 
-        At the end the window is narrow and not centred, else the newest point would be a single noisy value.
+        At the end the window is narrow and off center, or else the newest point would be a single noisy value.
         """
         if not self.steps:
             return []
@@ -100,18 +100,18 @@ class Curve:
         ]
 
     def at(self, step: int) -> float | None:
-        """The value of that step; None if there is none."""
+        """Return the value of that step; None if there is none."""
         place = bisect_left(self.steps, step)
         return self.values[place] if place < len(self.steps) and self.steps[place] == step else None
 
     def few(self, n_buckets: int) -> list[Point]:
-        """The same, drawn small."""
+        """Return fewer points, for a small drawing."""
         small = Curve(n_buckets)
         small.steps, small.values = self.steps, self.values
         return small.points()
 
     def before(self, step: int) -> float | None:
-        """The newest finite value before that step."""
+        """Return the newest finite value before that step."""
         place = bisect_left(self.steps, step) - 1
         while place >= 0 and not math.isfinite(self.values[place]):
             place -= 1
@@ -125,7 +125,7 @@ class Curve:
 
 @dataclass(slots=True)
 class Row:
-    """What happened at one step, as a line of the log. `version` is the log's when the row last changed."""
+    """A line of the log: the events of one step. `version` is the log's when the row last changed."""
 
     step: int
     update: Step | Skipped | None = None
@@ -135,14 +135,12 @@ class Row:
 
 
 class RunLog:
-    """The events of a run as far as they are read.
+    """The events of a run, as far as they were read.
 
-    `version` grows with every event; `epoch` when something that was shown is no longer so: a resumed run makes the
-    updates after its checkpoint anew, and what was lost with them is forgotten here.
+    `version` grows with every event. `epoch` grows when events are forgotten: a resumed run repeats the updates after
+    its checkpoint. `readable` is false while the file is there and cannot be read.
 
-    `readable` is false while there is a file that cannot be read.
-
-    Whoever looks at it holds `lock`, since another thread may be reading on.
+    Hold `lock` to use it: another thread may be reading on.
     """
 
     def __init__(self, path: Path) -> None:
@@ -158,8 +156,7 @@ class RunLog:
         self._offset = 0
         self.started: Started | None = None
         self.stopped: Stopped | None = None
-        self.loss, self.lr, self.grad_norm, self.speed = Curve(), Curve(), Curve(), Curve()
-        self.validation = Curve()
+        self.curves = self.loss, self.lr, self.grad_norm, self.speed, self.validation = [Curve() for _ in range(5)]
         self.evaluations: dict[int, Evaluation] = {}
         self.samples: dict[int, Sample] = {}
         self.skipped: dict[int, Skipped] = {}
@@ -168,30 +165,30 @@ class RunLog:
 
     @property
     def step(self) -> int:
-        """Updates made, the skipped ones with them."""
+        """The number of updates, including skipped ones."""
         return self.loss.steps[-1] if self.loss.steps else self.started.step if self.started else 0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the remaining updates take at the speed of the last ones; None if nothing tells."""
+        """Seconds that the remaining updates take at the speed of the last ones; None if unknown."""
         recent = [n for n in self.speed.values[-50:] if 0 < n < math.inf]
         if not recent or self.started is None or self.stopped:
             return None
         return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
 
     def catch_up(self) -> bool:
-        """Read what was appended since the last time; whether there was anything."""
+        """Read what was appended since the last time. Return whether there was anything."""
         with self._reading:
             try:
                 grown, self.readable = self._read_on(), True
-            except OSError as error:  # none yet, or gone meanwhile: nothing is wrong with that
+            except OSError as error:  # a missing file is no fault: there is none yet, or it was deleted
                 grown, self.readable = False, isinstance(error, FileNotFoundError)
             return grown
 
     def _read_on(self) -> bool:
-        """Raises: OSError if there is no file, or none that can be read."""
+        """Read on. Raises: OSError if there is no file, or none that can be read."""
         stat = self.path.stat()
-        if stat.st_ino != self._file or stat.st_size < self._offset:  # another file took its place
+        if stat.st_ino != self._file or stat.st_size < self._offset:  # the file was replaced
             if self._offset:
                 with self.lock:
                     self._forget()
@@ -201,10 +198,10 @@ class RunLog:
         with self.path.open("rb") as file:
             file.seek(self._offset)
             new = file.read()
-        whole = new.rfind(b"\n") + 1  # the last line may be half written: it waits
+        whole = new.rfind(b"\n") + 1  # the last line may be half written
         self._offset += whole
         lines = new[:whole].split(b"\n")
-        for first in range(0, len(lines), _LINES_AT_ONCE):  # who looks at it does not wait for a long log
+        for first in range(0, len(lines), _LINES_AT_ONCE):  # a page does not wait for a long log
             with self.lock:
                 for line in lines[first : first + _LINES_AT_ONCE]:
                     self._take(events.from_line(line.decode(errors="replace")))
@@ -214,42 +211,38 @@ class RunLog:
         if event is None or isinstance(event, Preparing):
             return
         self.version += 1
+        if isinstance(event, Started):
+            self.started, self.stopped = event, None
+            self._cut(event.step)
+        row = self._row(event.step)
+        if isinstance(event, Step | Skipped):
+            self._take_update(row, event)
+            return
+        row.others.append(event)
         match event:
-            case Started(step=step):
-                self.started, self.stopped = event, None
-                self._cut(step)
-                self._row(step).others.append(event)
-            case Step():
-                before = self.loss.before(event.step)
-                row = self._row(event.step)
-                row.update = event
-                row.change = None if before is None else event.loss - before
-                self._update(event.step, loss=event.loss, grad_norm=event.grad_norm)
-                self.lr.append(event.step, event.lr)
-                self.speed.append(event.step, event.tokens_per_s)
-            case Skipped():
-                self.skipped[event.step] = event
-                self._row(event.step).update = event
-                self._update(event.step, loss=math.nan, grad_norm=event.grad_norm)
             case Evaluation():
                 self.evaluations[event.step] = event
                 self.validation.append(event.step, event.loss)
-                self._row(event.step).others.append(event)
             case Sample():
                 self.samples[event.step] = event
-                self._row(event.step).others.append(event)
-            case Saved():
-                self._row(event.step).others.append(event)
             case Stopped():
                 self.stopped = event
-                self._row(event.step).others.append(event)
 
-    def _update(self, step: int, *, loss: float, grad_norm: float) -> None:
-        self.loss.append(step, loss)
-        self.grad_norm.append(step, grad_norm)
+    def _take_update(self, row: Row, event: Step | Skipped) -> None:
+        row.update = event
+        self.grad_norm.append(event.step, event.grad_norm)
+        if isinstance(event, Skipped):
+            self.skipped[event.step] = event
+            self.loss.append(event.step, math.nan)
+            return
+        before = self.loss.before(event.step)
+        row.change = None if before is None else event.loss - before
+        self.loss.append(event.step, event.loss)
+        self.lr.append(event.step, event.lr)
+        self.speed.append(event.step, event.tokens_per_s)
 
     def _row(self, step: int) -> Row:
-        """The row of that step, which changes now."""
+        """Return the row of that step, marked as changed."""
         if self.rows and self.rows[-1].step > step:
             self._cut(step)
         if not self.rows or self.rows[-1].step != step:
@@ -258,32 +251,14 @@ class RunLog:
         return self.rows[-1]
 
     def _cut(self, step: int) -> None:
-        """Forget what came after `step`: it is made anew."""
+        """Forget what came after `step`: the run repeats it."""
         seen = [self.step, *self.evaluations, *self.samples, *(row.step for row in self.rows)]
         if max(seen) <= step:
             return
-        for curve in (self.loss, self.lr, self.grad_norm, self.speed, self.validation):
+        for curve in self.curves:
             curve.cut(step)
-        for told in (self.evaluations, self.samples, self.skipped):
-            for later in [at for at in told if at > step]:
-                del told[later]
+        for by_step in (self.evaluations, self.samples, self.skipped):
+            for later in [at for at in by_step if at > step]:
+                del by_step[later]
         self.rows = deque((row for row in self.rows if row.step <= step), maxlen=N_ROWS)
         self.epoch += 1
-
-
-class RunLogs:
-    """The logs that were looked at last: more than a list shows, or each look at it would read them all anew."""
-
-    def __init__(self, room: int = 100) -> None:
-        self.room = room
-        self._logs: OrderedDict[Path, RunLog] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def of(self, path: Path) -> RunLog:
-        """The log of an events.jsonl, as far as it was read."""
-        with self._lock:
-            log = self._logs.setdefault(path, RunLog(path))
-            self._logs.move_to_end(path)
-            while len(self._logs) > self.room:
-                self._logs.popitem(last=False)
-            return log

@@ -1,4 +1,4 @@
-"""`nudge studio` as a server: the pages' addresses, what is remembered of a browser, and who is let in."""
+"""The server of `nudge studio`: the addresses of its pages, the cookies, and who gets in."""
 
 import copy
 import importlib
@@ -19,14 +19,9 @@ from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
 from nudge.studio.access import Guard, is_loopback
-from nudge.studio.launch import Launcher
 from nudge.studio.layout import PAGES
-from nudge.studio.models import Models
 from nudge.studio.page import Page
-from nudge.studio.sheets import Sheets
 from nudge.studio.visit import House
-from nudge.studio.weight_files import WeightFiles
-from nudge.studio.worker import Worker
 from nudge.version import __version__
 
 _QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "ko": "ko-KR"}
@@ -50,49 +45,31 @@ class Address:
 def serve(runs: Path, address: Address) -> None:
     """Serve the pages about the runs under `runs` until the process is told to end.
 
-    Raises: ConfigError for an address that other machines reach without a token; MachineError if it is taken.
+    Raises: ConfigError for an address that other machines can reach without a token; MachineError if it is taken.
     """
     if not is_loopback(address.host) and not address.token:
-        raise ConfigError(
-            f"{address.host} can be reached by other machines, and nothing would keep strangers out",
-            "add --token SECRET, or leave --host out and use an ssh tunnel",
-        )
+        raise ConfigError("no_token", host=address.host)
     if address.token is not None and not (address.token.isascii() and address.token.isalnum()):
-        raise ConfigError("a token is made of letters and digits", "for example: --token $(openssl rand -hex 16)")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Guard(_application(runs), host=address.host, token=address.token),
-            host=address.host,
-            port=address.port,
-            log_level="warning",
-            timeout_graceful_shutdown=2,
-        )
-    )
-    # NiceGUI looks for its server among all objects that there are, and some of PyTorch's warn when they are looked at.
+        raise ConfigError("bad_token")
+    guard = Guard(_application(runs), host=address.host, token=address.token)
+    config = uvicorn.Config(guard, address.host, address.port, log_level="warning", timeout_graceful_shutdown=2)
+    # NiceGUI searches all live objects for its server, and some of PyTorch's warn when they are touched.
     warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
     try:
-        server.run()
-    except SystemExit as error:  # how uvicorn says that it could not listen
-        raise MachineError(
-            f"cannot listen on {address.host}:{address.port}", "is it taken? give --port another number"
-        ) from error
+        uvicorn.Server(config).run()
+    except SystemExit as error:  # uvicorn could not listen
+        raise MachineError("cannot_listen", host=address.host, port=address.port) from error
 
 
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
-    models = Models(runs)
-    house = House(
-        models=models,
-        worker=Worker(),
-        launcher=Launcher(runs),
-        weight_files=WeightFiles(models),
-        sheets=Sheets(models),
-    )
+    house = House(runs)
     for name in PAGES:
         module = importlib.import_module(f"nudge.studio.pages.{name}")
         _add_page(house, name, getattr(module, f"{name.capitalize()}Page"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
     ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
+    ui.add_head_html(f'<script src="/static/page.js?v={__version__}"></script>', shared=True)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.get("/")(lambda: RedirectResponse("/train"))
     outer.get("/set")(_remember)
@@ -101,7 +78,7 @@ def _application(runs: Path) -> FastAPI:
         outer,
         title="nudge studio",
         tailwind=False,
-        binding_refresh_interval=None,  # nothing is bound: a page that nobody touches costs nothing
+        binding_refresh_interval=None,  # nothing is bound: an idle page costs nothing
         reconnect_timeout=30,
         show_welcome_message=False,
         favicon=_FAVICON,
@@ -126,8 +103,8 @@ def _add_page(house: House, name: str, page: type[Page]) -> None:
 
 
 def _remember(request: Request, back: str = "/", language: str = "", theme: str = "") -> Response:
-    """Keep a choice in the browser and go back to the page."""
-    place = "/" + back.lstrip("/\\")  # on this server, whatever was asked for
+    """Store a choice in the browser and go back to the page."""
+    place = "/" + back.lstrip("/\\")  # always on this server
     response = RedirectResponse(place, status_code=303)
     for key, value, known in (("language", language, words.LANGUAGES), ("theme", theme, ("light", "dark"))):
         if value in known:

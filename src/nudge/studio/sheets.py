@@ -19,15 +19,15 @@ from nudge.studio.models import Models
 from nudge.studio.words import LANGUAGES
 from nudge.studio.worker import Worker
 
-TEXT_BYTES = 200_000  # of a text that a person changed; the lecture's have 4,000
+TEXT_BYTES = 200_000  # of a text that the user changed; the lecture's have 4,000
 N_TEXTS = 32
 N_DRAWN = 24  # pages, of up to 2 MB
 _MEDIA = {"pdf": "application/pdf", "png": "image/png", "svg": "image/svg+xml", "md": "text/markdown; charset=utf-8"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """Which sheet: what is on it, in which language, of which run, and as changed by a person (the key of the text)."""
+class SheetRef:
+    """A sheet: its content, its language, its run, and the key of its text if the user changed it."""
 
     what: str = LECTURE[0]
     language: Language = "en"
@@ -35,20 +35,20 @@ class Asked:
     changed: str | None = None
 
     def file(self, form: str) -> str:
-        """What the sheet is called as a file."""
+        """Return the sheet's file name."""
         return f"{self.run if self.what == 'run' and self.run else self.what}.{self.language}.{form}"
 
     def address(self, form: str) -> str:
-        """Where it is on this server."""
+        """Return the sheet's address on this server."""
         query = {"run": self.run if self.what == "run" else None, "text": self.changed}
         query = {name: value for name, value in query.items() if value}
         return f"/sheets/{self.what}.{self.language}.{form}" + (f"?{urlencode(query)}" if query else "")
 
 
-def asked_by(query: Mapping[str, str], language: str) -> Asked:
-    """What the page's address asks for; if that is no sheet, the first one, in the page's `language`."""
+def ref_of_query(query: Mapping[str, str], language: str) -> SheetRef:
+    """Return the sheet that the page's address names, by default the first one in the page's `language`."""
     what, lang = query.get("what", ""), query.get("lang", "")
-    return Asked(
+    return SheetRef(
         what=what if what in NAMES else LECTURE[0],
         language=cast(Language, lang if lang in LANGUAGES else language),
         run=query.get("run"),
@@ -56,20 +56,19 @@ def asked_by(query: Mapping[str, str], language: str) -> Asked:
     )
 
 
-def asked_for(file: str, run: str | None = None, changed: str | None = None) -> tuple[Asked, str]:
-    """The sheet and the format that the last part of `Asked.address` names. Raises: SheetError if there is no such."""
+def ref_of_file(file: str, run: str | None = None, changed: str | None = None) -> tuple[SheetRef, str]:
+    """Return the sheet and the format that the last part of `SheetRef.address` names. Raises: SheetError."""
     what, language, form = (*file.split("."), "", "")[:3]
+    canonical = f"{what}.{language}.{form}"
     known = (("sheet", what, NAMES), ("language", language, LANGUAGES), ("format", form, FORMATS))
-    for kind, word, words in known:
+    for kind, word, words in (*known, ("sheet", file, [canonical])):
         if word not in words:
-            raise SheetError(f"there is no {kind} {word[:40]!r}", nearest(word[:40], words))
-    if file != f"{what}.{language}.{form}":
-        raise SheetError(f"there is no sheet {file[:80]!r}", f"{what}.{language}.{form}")
-    return Asked(what=what, language=cast(Language, language), run=run, changed=changed), form
+            raise SheetError("not_found", kind=kind, word=word[:80], closest=nearest(word[:80], words))
+    return SheetRef(what=what, language=cast(Language, language), run=run, changed=changed), form
 
 
 class Sheets:
-    """The texts of sheets, changed ones too, and their pages. All of it is in memory, and the oldest is forgotten."""
+    """The texts of sheets, also changed ones, and their pages. All of it is in memory; the oldest is dropped."""
 
     def __init__(self, models: Models) -> None:
         self.models = models
@@ -77,63 +76,61 @@ class Sheets:
         self._changed: OrderedDict[str, str] = OrderedDict()
         self._draw = functools.lru_cache(maxsize=N_DRAWN)(catalog.draw)
 
-    def keep(self, asked: Asked, text: str) -> Asked:
-        """The sheet with that text in place of its own. Raises: SheetError if it is too long to be one."""
+    def keep(self, ref: SheetRef, text: str) -> SheetRef:
+        """Store a changed text and return the sheet with it. Raises: SheetError if it is too long."""
         if len(data := text.encode("utf-8", "replace")) > TEXT_BYTES:
-            raise SheetError(
-                f"the text has {len(data):,} bytes, and a sheet may have {TEXT_BYTES:,}", "a page holds about 4,000"
-            )
+            raise SheetError("text_too_long", n_bytes=len(data), limit=TEXT_BYTES)
         key = hashlib.sha256(data).hexdigest()[:32]
         self._changed[key] = text
         self._changed.move_to_end(key)
         while len(self._changed) > N_TEXTS:
             self._changed.popitem(last=False)
-        return replace(asked, changed=key)
+        return replace(ref, changed=key)
 
-    def check(self, asked: Asked) -> None:
-        """Raises: RunError if there is no such run, SheetError if a changed text is not remembered."""
-        if asked.what == "run" and asked.run is not None:
-            self.models.folder(asked.run)
-        if asked.changed is not None and asked.changed not in self._changed:
-            raise SheetError("this change of the sheet is no longer remembered", "change the sheet anew")
+    def check(self, ref: SheetRef) -> None:
+        """Check that the sheet exists. Raises: RunError for its run, SheetError for a forgotten change."""
+        if ref.what == "run" and ref.run is not None:
+            self.models.folder(ref.run)
+        if ref.changed is not None and ref.changed not in self._changed:
+            raise SheetError("forgotten")
 
-    async def text(self, asked: Asked) -> str:
-        """The markdown of a sheet. Raises: SheetError if there is nothing to write; as `check` does."""
-        self.check(asked)
-        if asked.changed is not None:
-            return self._changed[asked.changed]
-        if asked.what == "run" and asked.run is None:
-            raise SheetError("there is no run yet", "nudge train")
-        run = self.models.folder(asked.run).path if asked.what == "run" and asked.run else None
-        return await self.worker.ask(catalog.text_of, asked.what, run=run, language=asked.language)
+    async def text(self, ref: SheetRef) -> str:
+        """Return the Markdown of a sheet. Raises: SheetError if there is nothing to write; as `check` does."""
+        self.check(ref)
+        if ref.changed is not None:
+            return self._changed[ref.changed]
+        if ref.what == "run" and ref.run is None:
+            raise SheetError("no_run_yet")
+        run = self.models.folder(ref.run).path if ref.what == "run" and ref.run else None
+        return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
-        """The page of a text. With a `key`, only the newest question by that name counts.
+        """Draw the page of a text. With a `key`, a newer question replaces an older one.
 
         Raises: NudgeError's children, as `sheet.draw` does; SupersededError.
         """
         return await self.worker.ask(self._draw, text, form, name=name, key=key)
 
     async def answer(self, request: Request, file: str) -> Response:
-        """What `Asked.address` leads to: the page, or why there is none as JSON."""
+        """Answer a request for `SheetRef.address`: the page, or an error as JSON."""
         try:
-            asked, form = asked_for(file, request.query_params.get("run"), request.query_params.get("text"))
-            self.check(asked)
+            ref, form = ref_of_file(file, request.query_params.get("run"), request.query_params.get("text"))
+            self.check(ref)
         except NudgeError as error:
             return _refusal(404, error)
         try:
-            page = await self.draw(await self.text(asked), form, name=asked.what)
+            page = await self.draw(await self.text(ref), form, name=ref.what)
         except NudgeError as error:
             return _refusal(422 if isinstance(error, SheetError) else 503, error)
-        headers = {"content-disposition": _called(asked.file(form)), "cache-control": "private, no-cache"}
+        headers = {"content-disposition": _disposition(ref.file(form)), "cache-control": "private, no-cache"}
         return Response(page, media_type=_MEDIA[form], headers=headers)
 
 
 def _refusal(status: int, error: NudgeError) -> JSONResponse:
-    return JSONResponse({"error": error.message, "hint": error.hint}, status)
+    return JSONResponse({"code": error.code, "error": error.message, "hint": error.hint}, status)
 
 
-def _called(file: str) -> str:
-    """A header that gives a file its name, whatever letters it has. Source: RFC 6266, section 4.3; RFC 8187."""
+def _disposition(file: str) -> str:
+    """Return a header that names a file, with any letters. Source: RFC 6266, section 4.3; RFC 8187."""
     plain = quote(file, safe="")
     return f'inline; filename="{file}"' if plain == file else f"inline; filename*=UTF-8''{plain}"

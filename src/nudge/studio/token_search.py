@@ -6,7 +6,7 @@ from functools import partial
 from nicegui import ui
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.studio.components import box, icon, named, refill, text
+from nudge.studio.components import box, icon, named, pressable, refill, text
 from nudge.studio.tokens import Shown, matching
 from nudge.studio.visit import Visit
 
@@ -14,7 +14,7 @@ N_FOUND = 8
 
 
 def find_tokens(tokenizer: Tokenizer, wanted: str, size: int, *, by: Callable[[int], float]) -> list[int]:
-    """The tokens below `size` that a person may mean: what is the text, then what contains it, ordered by `by`."""
+    """Return the tokens below `size` that match a text: exact matches, then those that contain it, sorted by `by`."""
     exact, containing = matching(tokenizer, wanted, size)
     return list(dict.fromkeys([*exact, *sorted(containing, key=by)]))[:N_FOUND]
 
@@ -28,14 +28,13 @@ def token_search(
     label: str,
     hint: str,
 ) -> None:
-    """The field, and below it what was found, to choose one; the first is chosen at once."""
+    """Add the field and a place for what it finds. The first token found is chosen at once."""
 
     async def search(wanted: str | None) -> None:
         tokens = await find(wanted) if wanted else []
         with refill(found):
             for shown in map(show, tokens):
-                chip = text(shown.label, f"pick {shown.kind}", tag="button", type="button")
-                chip.on("click", visit.handle(partial(choose, shown.id)))
+                pressable(visit.handle(partial(choose, shown.id)), shown.label, f"pick {shown.kind}")
             if wanted and not tokens:
                 text(visit.t("predict.not_found"), "s12 ink3")
         if tokens:

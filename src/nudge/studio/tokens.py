@@ -1,7 +1,7 @@
-"""How tokens are shown: one by itself, and a sequence of them as whole characters and whole words.
+"""Tokens as readable text: one by itself, and a sequence as whole characters and whole words.
 
-A byte-level vocabulary may cut a character into several tokens: most Korean syllables of GPT-2's are two or three. One
-of them alone has no text; together they are a syllable, which is what a person wants to see.
+A byte-level vocabulary may cut a character into several tokens: in GPT-2's, most Korean syllables are two or three. One
+of them alone has no text; together they are a syllable.
 """
 
 import codecs
@@ -21,10 +21,10 @@ _LONGEST = 4  # bytes of a character
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """A token as a person can read it.
+    """A token in readable form.
 
     Kinds: `text`; `special`, whose label is its name; `empty`, an id without text; `part` of a character that its
-    neighbours complete; `bytes` that are no text. `hex` is its bytes, such as "EB 8A".
+    neighbors complete; `bytes` that are not text. `hex` is its bytes, such as "EB 8A".
     """
 
     label: str
@@ -32,12 +32,17 @@ class Shown:
     id: int
     hex: str
 
+    @property
+    def title(self) -> str:
+        """The id and the bytes."""
+        return f"{self.id} · {self.hex}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Neighbouring tokens that make whole characters: the tokens from position `first` on.
+    """Neighboring tokens that make whole characters: the tokens from position `first` on.
 
-    `text` is theirs; a byte that belongs to no character is written <EB>. It is "" for a token without text.
+    In `text`, a byte that belongs to no character is written <EB>. It is "" for a token without text.
     """
 
     text: str
@@ -51,7 +56,7 @@ class Group:
 
 
 def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
-    """One token by itself: what is only a part of a character is shown as its bytes."""
+    """Return one token by itself; a part of a character as its bytes."""
     data = bytes_of(tokenizer, token)
     if not data:
         return _without_text(tokenizer, token, words)
@@ -60,7 +65,7 @@ def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
 
 
 def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[Shown, ...]:
-    """The tokens of a sequence: a part of a character is shown as the character and which of its bytes, 늘 1–2 of 3."""
+    """Return the tokens of a sequence; a part of a character as the character and its bytes, 늘 1–2 of 3."""
     return tuple(
         _part(tokenizer, group, at, words) if len(group.tokens) > 1 else show(tokenizer, group.tokens[0], words)
         for group in groups(tokenizer, ids)
@@ -69,7 +74,7 @@ def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[S
 
 
 def groups(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
-    """The sequence cut into the fewest tokens that are whole characters. A token without text is always by itself."""
+    """Cut a sequence into the shortest groups of whole characters. A token without text is always by itself."""
     cut: list[Group] = []
     for has_text, run in groupby(ids, key=lambda token: bool(bytes_of(tokenizer, token))):
         first = cut[-1].after if cut else 0
@@ -81,7 +86,7 @@ def groups(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
 
 
 def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
-    """The sequence cut into whole words, each with the space before it. A token without text is always by itself."""
+    """Cut a sequence into whole words, each with the space before it. A token without text is always by itself."""
     folded: list[Group] = []
     for group in groups(tokenizer, ids):
         word = folded[-1].text if folded else ""
@@ -94,7 +99,7 @@ def words_of(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[Group, ...]:
 
 
 def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
-    """How many of the last tokens may still become a character with those that come: what a stream waits for."""
+    """Return how many of the last tokens may be the start of a character: a stream waits for the rest of it."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for token in ids[-_LONGEST:]:
         data = bytes_of(tokenizer, token)
@@ -108,50 +113,49 @@ def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
 
 
 def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
-    """The tokens below `size` that a text may mean: those that are it, and those that contain it, in any order.
+    """Return the tokens below `size` that a text may mean: exact matches, and those that contain it, in any order.
 
-    `#3962` is an id, `·the` has a space before it. A text that is one token is that token, or the same after a space.
+    `#3962` is an id, `·the` has a space before it. An exact match is the text as one token, also after a space.
     """
     if wanted.startswith("#") and wanted[1:].isdecimal():
         return [token for token in (int(wanted[1:]),) if token < size], []
     plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
-    encoded = [_encoded(tokenizer, form) for form in (plain, f" {plain}")]
-    exact = [ids[0] for ids in encoded if len(ids) == 1 and ids[0] < size]
+    forms = [encoded(tokenizer, form) for form in (plain, f" {plain}")]
+    exact = [ids[0] for ids in forms if len(ids) == 1 and ids[0] < size]
     part = plain.encode("utf-8", "ignore")
     known = range(min(size, tokenizer.vocab_size)) if part else range(0)
     return exact, [token for token in known if part in (tokenizer.token_bytes(token) or b"")]
 
 
-def _encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text; none if the vocabulary cannot write it."""
     try:
         return tokenizer.encode(text)
-    except TokenizerError:  # a vocabulary of characters that has not all of them
+    except TokenizerError:  # a vocabulary of characters that lacks one
         return []
 
 
 def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) -> Iterator[Group]:
-    """Groups of tokens that all have text."""
+    """Yield the groups of tokens that all have text."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in ids]
-    characters = _characters(b"".join(pieces))
-    begin, text, n_bytes = 0, "", 0
-    for at, end in enumerate(accumulate(map(len, pieces))):
-        while n_bytes < end:
-            character, data = next(characters)
-            text += shown(data) if _is_stray(character) else character
-            n_bytes += len(data)
-        if n_bytes == end:
-            yield Group(text=text, tokens=ids[begin : at + 1], first=first + begin)
-            begin, text = at + 1, ""
+    ends = set(accumulate(len(data) for _, data in _characters(b"".join(pieces))))
+    begin = 0
+    for at, end in enumerate(accumulate(map(len, pieces)), start=1):
+        if end in ends:
+            characters = _characters(b"".join(pieces[begin:at]))
+            text = "".join(shown(data) if _is_stray(character) else character for character, data in characters)
+            yield Group(text=text, tokens=ids[begin:at], first=first + begin)
+            begin = at
 
 
 def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Each character and its bytes; a byte that is part of none by itself."""
+    """Yield each character and its bytes, and each byte that is part of no character."""
     for character in data.decode("utf-8", "surrogateescape"):
         yield character, character.encode("utf-8", "surrogateescape")
 
 
 def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
-    """Token `at` of a group of several: it shares a character with the one before it or after it."""
+    """Return token `at` of a group of several, which shares a character with a neighbor."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in group.tokens]
     begin = sum(map(len, pieces[:at]))
     end = begin + len(pieces[at])
@@ -168,14 +172,17 @@ def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
 
 
 def _without_text(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
-    if token == tokenizer.eot:
-        return Shown(label=words("tokens.end_of_text"), kind="special", id=token, hex="")
     name = next((name for name, special in tokenizer.special.items() if special == token), None)
-    if name is not None:
-        return Shown(label=f"⟨{name.strip('<|>')}⟩", kind="special", id=token, hex="")
-    return Shown(label=words("tokens.empty"), kind="empty", id=token, hex="")
+    kind: Kind = "special"
+    if token == tokenizer.eot:
+        label = words("tokens.end_of_text")
+    elif name is not None:
+        label = f"⟨{name.strip('<|>')}⟩"
+    else:
+        label, kind = words("tokens.empty"), "empty"
+    return Shown(label=label, kind=kind, id=token, hex="")
 
 
 def _is_stray(character: str) -> bool:
-    """A byte that is not UTF-8, as surrogateescape writes it."""
+    """Return whether a character is a byte that is not UTF-8, as surrogateescape writes it."""
     return "\udc80" <= character <= "\udcff"

@@ -1,8 +1,9 @@
-"""One person looking at one page: the language, the theme, the run that is looked at, and the way to the worker."""
+"""One user's visit to one page: the language, the theme, the run, and the way to the worker."""
 
 import functools
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -10,11 +11,12 @@ from fastapi import Request
 from nicegui import ui
 from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
-from nudge.errors import NudgeError
-from nudge.studio import components, words
+from nudge.errors import MachineError, NudgeError
+from nudge.studio import words
+from nudge.studio.components import message, refill
 from nudge.studio.launch import Launcher
 from nudge.studio.models import Models, Opened
-from nudge.studio.runlog import RunLogs
+from nudge.studio.runlog import N_LOGS, RunLog
 from nudge.studio.sheets import Sheets
 from nudge.studio.weight_files import WeightFiles
 from nudge.studio.words import Words
@@ -23,21 +25,21 @@ from nudge.studio.worker import SupersededError, Worker
 Answer = TypeVar("Answer")
 
 
-@dataclass(slots=True)
 class House:
     """What all visits share."""
 
-    models: Models
-    worker: Worker
-    launcher: Launcher
-    weight_files: WeightFiles
-    sheets: Sheets
-    logs: RunLogs = field(default_factory=RunLogs)
+    def __init__(self, runs: Path) -> None:
+        self.models = Models(runs)
+        self.worker = Worker()
+        self.launcher = Launcher(runs)
+        self.weight_files = WeightFiles(self.models)
+        self.sheets = Sheets(self.models)
+        self.log = functools.lru_cache(maxsize=N_LOGS)(RunLog)  # of the path of an events.jsonl
 
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """What a page is built from. `t` says things in the person's language."""
+    """What a page is built from. `t` gives texts in the user's language."""
 
     house: House
     page: str
@@ -45,10 +47,9 @@ class Visit:
     theme: str  # light, dark, or "" for the browser's
     query: dict[str, str]
     bar: Any = None  # at the top of the page
-    banner: Any = None  # where messages appear
+    banner: Any = None  # the place for messages
     subtitle: Any = None  # the line below the title
-    kept: tuple[str, ...] = ()  # what the page's links to itself keep of the address, besides the run and the step
-    _key: object = field(default_factory=object)
+    kept: tuple[str, ...] = ()  # parts of the address, besides run and step, that the page's links to itself keep
 
     @property
     def language(self) -> str:
@@ -56,48 +57,45 @@ class Visit:
 
     @property
     def run(self) -> str | None:
-        """The run that is looked at: the address says which."""
+        """The name of the run in the address."""
         return self.query.get("run")
 
     @property
     def step(self) -> int | None:
-        """The checkpoint's step, if the address says one; else the newest is meant."""
+        """The step of the checkpoint in the address; None: the newest."""
         text = self.query.get("step", "")
         return int(text) if text.isdecimal() and len(text) <= 8 else None
 
     def href(self, page: str | None = None, **changes: str | int | None) -> str:
-        """The address of a page about the same run; `changes` replace parts of the query, None takes them away."""
+        """Return the address of a page about the same run; `changes` replace parts of the query, None removes them."""
         kept = ("run", "step", *(self.kept if page in (None, self.page) else ()))
-        query: dict[str, str | int] = {key: self.query[key] for key in kept if key in self.query}
-        query |= {key: value for key, value in changes.items() if value is not None}
-        query = {key: value for key, value in query.items() if key not in changes or changes[key] is not None}
-        return f"/{page or self.page}" + (f"?{urlencode(query)}" if query else "")
+        query = {key: self.query[key] for key in kept if key in self.query} | changes
+        return _address(page or self.page, {key: value for key, value in query.items() if value is not None})
 
     @property
     def here(self) -> str:
-        """This page's own address, with everything that it says."""
-        return f"/{self.page}" + (f"?{urlencode(self.query)}" if self.query else "")
+        """The whole address of this page."""
+        return _address(self.page, self.query)
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
-        """Let the worker call `function`. With a `key`, only the newest question of this visit by that name counts."""
-        name = None if key is None else (id(self._key), key)
+        """Call `function` in the worker. With a `key`, a newer question of this visit replaces an older one."""
+        name = None if key is None else (id(self), key)
         return await self.house.worker.ask(function, *args, key=name, **settings)
 
     async def open_model(self) -> Opened:
-        """The model that the address names. Raises: NudgeError's children."""
+        """Open the model that the address names. Raises: NudgeError's children."""
         assert self.run is not None, "a page without a run shows a message instead"
         return await self.ask(self.house.models.open, self.run, self.step)
 
     def handle(
         self, function: Callable[..., Any], say: Callable[[NudgeError], None] | None = None
     ) -> Callable[..., Any]:
-        """An event handler whose errors `say` shows, else `self.say`, and whose outdated questions are forgotten.
+        """Return an event handler that calls `function` with the value of the event.
 
-        `function` gets what the event is about: the value of a field, what the browser sent.
+        `say`, by default `self.say`, shows the errors. Superseded questions are dropped.
         """
-        say = say or self.say
 
-        @functools.wraps(function)  # NiceGUI looks at the signature to know whether an event is wanted
+        @functools.wraps(function)  # NiceGUI inspects the signature to know whether to pass the event
         async def handled(*events: Any) -> None:
             try:
                 answer = function(*map(_content, events))
@@ -106,30 +104,36 @@ class Visit:
             except SupersededError:
                 return
             except NudgeError as error:
-                say(error)
-            except Exception as error:  # a bug: the page says so and goes on, the terminal shows the traceback
-                say(NudgeError(self.t("ui.bug", name=type(error).__name__), self.t("ui.bug_hint")))
+                (say or self.say)(error)
+            except Exception as error:  # a bug: the page reports it and goes on, the terminal shows the traceback
+                (say or self.say)(MachineError("bug", name=type(error).__name__))
                 raise
 
         return handled
 
     def say(self, error: NudgeError) -> None:
-        """Show what went wrong and what to do, at the top of the page; the page goes on."""
-        with components.refill(self.banner):
-            components.message(
-                error.message, error.hint, kind="bad", close=self.banner.clear, close_label=self.t("ui.close")
-            )
+        """Show an error at the top of the page."""
+        with refill(self.banner):
+            self.failure(error, close=self.banner.clear, close_label=self.t("ui.close"))
+
+    def failure(self, error: NudgeError, **settings: Any) -> None:
+        """Show an error where the page is being built. `settings` are those of `message`."""
+        message(*self.t.failure(error), **{"kind": "bad", "code": error.code, **settings})
+
+
+def _address(page: str, query: Mapping[str, str | int | None]) -> str:
+    return f"/{page}" + (f"?{urlencode(query)}" if query else "")
 
 
 def _content(event: Any) -> Any:
-    """What an event says; a key or another word comes as it is."""
+    """Return the value of an event; other arguments as they came."""
     if isinstance(event, ValueChangeEventArguments):
         return event.value
     return event.args if isinstance(event, GenericEventArguments) else event
 
 
 def begin(house: House, page: str, request: Request) -> Visit:
-    """The visit that a request begins."""
+    """Return the visit that a request begins."""
     language = request.cookies.get("nudge_language", "")
     if language not in words.LANGUAGES:
         language = words.preferred(request.headers.get("accept-language", ""))
@@ -143,6 +147,6 @@ def begin(house: House, page: str, request: Request) -> Visit:
     )
 
 
-def after(seconds: float, function: Callable[..., Any]) -> None:
-    """Do something once the page is connected."""
-    ui.timer(seconds, function, once=True)
+def when_connected(function: Callable[..., Any]) -> None:
+    """Call `function` once the page is connected."""
+    ui.timer(0, function, once=True)

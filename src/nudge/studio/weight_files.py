@@ -1,8 +1,8 @@
-"""The files of weights that are looked at. Only what lies under the runs folder is opened, whatever links there are.
+"""The files of weights under the runs folder. No link leads out of it.
 
-A file has a name: its place under the runs folder, such as `first/checkpoints/step_00000420.pt` or `gpt2`, a folder
-with a model.safetensors. What is read of it is kept until the file changes: its values are mapped, and of a mapped file
-that became shorter not a byte may be touched.
+A file's name is its path under the runs folder, such as `first/checkpoints/step_00000420.pt` or `gpt2`, a folder with a
+model.safetensors. Results are cached until the file changes: its values are memory-mapped, and reading a mapped file
+that became shorter would kill the process.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from nudge.convert.formats import huggingface
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, FormatError, RunError
+from nudge.errors import CheckpointError, NudgeError, RunError, first_line
 from nudge.look import Difference, Histogram, Weights, difference, weights
 from nudge.runs import checkpoint
 from nudge.studio.models import Models
@@ -25,10 +25,10 @@ N_KEPT = 64  # answers; the largest are the tokenizers and histograms
 
 
 class WeightFiles:
-    """What is in the files of weights of a folder of runs.
+    """The files of weights in a folder of runs.
 
-    Used in the worker's thread, but for the lists of names, and for `check`, which is for the thread of `checker`: it
-    reads all of a file, which nobody who looks at weights should wait for.
+    Used in the worker's thread, except for the lists of names, and for `check`, which reads a whole file and has the
+    thread of `checker` for itself.
     """
 
     def __init__(self, models: Models) -> None:
@@ -37,16 +37,14 @@ class WeightFiles:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._keeping = threading.Lock()
 
-    # Which files there are.
-
     def of_run(self, run: str) -> list[str]:
-        """A run's checkpoints, the oldest first. Raises: RunError for a name that is none of ours."""
+        """Return a run's checkpoints, the oldest first. Raises: RunError if there is no such run."""
         folder = self.models.folder(run)
         paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.exists()]
         return [self._name(path) for path in paths]
 
     def foreign(self) -> list[str]:
-        """Files of safetensors: a folder with model.safetensors by its own name."""
+        """Return the safetensors files; a folder with a model.safetensors goes by its own name."""
         runs, names = self.models.runs, []
         for path in sorted([*runs.glob("[!.]*.safetensors"), *runs.glob("[!.]*/[!.]*.safetensors")]):
             whole = path.parent if _has_weights(path.parent) and path.parent != runs else path
@@ -54,7 +52,7 @@ class WeightFiles:
         return list(dict.fromkeys(names))
 
     def elsewhere(self, run: str | None) -> list[str]:
-        """What else there is beside a run's own: the newest checkpoint of each other run, and foreign files."""
+        """Return the files that are not of the run: the newest checkpoint of each other run, and foreign files."""
         names = []
         for path in self.models.folders():
             with contextlib.suppress(RunError):  # a link that leads away
@@ -62,51 +60,50 @@ class WeightFiles:
         return names + self.foreign()
 
     def of_step(self, run: str, step: int) -> str:
-        """The name of a run's checkpoint after `step` updates. Raises: as `Models.checked`."""
+        """Return the name of a run's checkpoint after `step` updates. Raises: as `Models.checked`."""
         return self._name(self.models.checked(run, step))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.models.runs).as_posix()
 
-    # What is in them.
-
     def open(self, name: str) -> Weights:
-        """What a file holds. Its checksum is not compared: see `check`. Raises: CheckpointError."""
+        """Return what a file holds, without comparing its checksum (see `check`). Raises: NudgeError's children."""
         return self._keep(("open",), (name,), lambda: weights(self.models.runs / name, verify=False))
 
     def newest(self, run: str) -> tuple[str, list[str]]:
-        """The newest file of a run that can be opened, and what was wrong with newer ones. Raises: CheckpointError."""
-        passed_over = []
+        """Return the newest file of a run that opens, and what was wrong with newer ones.
+
+        Raises: NudgeError's children if none opens.
+        """
+        failed: list[NudgeError] = []
         foreign = [name for name in self.foreign() if name.partition("/")[0] == run]
         for name in [*reversed(self.of_run(run)), *foreign]:
             try:
                 self.open(name)
-            except CheckpointError as error:
-                passed_over.append(error.message)
+            except NudgeError as error:
+                failed.append(error)
             else:
-                return name, passed_over
-        raise CheckpointError(
-            "; ".join(passed_over) or f"{run} has no checkpoint yet", "the first one comes when the run saves"
-        )
+                return name, [error.message for error in failed]
+        raise failed[0] if failed else CheckpointError("none_yet", run=run)
 
     def check(self, name: str) -> Weights:
-        """The same after its checksum was compared, which reads all of the file. Raises: CheckpointError."""
+        """Return the same after comparing its checksum, which reads the whole file. Raises: NudgeError's children."""
         return self._keep(("check",), (name,), lambda: weights(self.models.runs / name))
 
     def histogram(self, name: str, parameter: str) -> Histogram:
-        """As `Weights.histogram`."""
+        """Return `Weights.histogram` of a file."""
         return self._keep(("histogram", parameter), (name,), lambda: self.open(name).histogram(parameter))
 
     def tokenizer(self, name: str) -> Tokenizer:
-        """The vocabulary that belongs to a file. Raises: NudgeError's children if there is none beside it."""
+        """Return the vocabulary that belongs to a file. Raises: NudgeError's children if there is none beside it."""
         return self._keep(("tokenizer",), (name,), self.open(name).tokenizer)
 
     def difference(self, before: str, after: str) -> Difference:
-        """How far the weights of one file are from those of another. Both are read as a whole, once."""
+        """Return how far the weights of one file are from those of another. Both are read completely, once."""
         return self._keep(("difference",), (before, after), lambda: difference(self.open(before), self.open(after)))
 
     def _keep(self, question: tuple[str, ...], names: tuple[str, ...], answer: Callable[[], Answer]) -> Answer:
-        """The answer about these files, as long as none of them changes. Raises: CheckpointError if one is gone."""
+        """Return the answer about these files, cached until one changes. Raises: CheckpointError if one is gone."""
         try:
             key = question, tuple(self._stamp(name) for name in names)
             with self._keeping:
@@ -115,9 +112,7 @@ class WeightFiles:
                     return cast(Answer, self._kept[key])
             found = answer()  # not under the lock: the other thread goes on
         except OSError as error:  # a run deletes its oldest checkpoint at any moment
-            raise CheckpointError(
-                f"{' or '.join(names)} cannot be read: {error}", "choose another step or file"
-            ) from error
+            raise CheckpointError("vanished", path=" or ".join(names), error=first_line(error)) from error
         with self._keeping:
             self._kept[key] = found
             while len(self._kept) > N_KEPT:
@@ -125,20 +120,15 @@ class WeightFiles:
         return found
 
     def _stamp(self, name: str) -> Hashable:
-        """What changes when a file does. Raises: CheckpointError if it is missing, or not under the runs folder."""
+        """Return what changes when a file does. Raises: NudgeError's children, also if a link leads outside."""
         path = self.models.runs / name
-        if not self.models.is_inside(path):
-            raise CheckpointError(f"{name} lies outside of {self.models.runs}", "copy it there, then open it")
-        try:
-            files = huggingface.weight_files(path) if _has_weights(path) else checkpoint.files_of(path)
-        except FormatError as error:
-            raise CheckpointError(error.message, error.hint) from error
+        self.models.check_inside(name, path)
+        files = huggingface.weight_files(path) if _has_weights(path) else checkpoint.files_of(path)
         stamps = []
         for file in (file.resolve() for file in files):
             if not file.is_file():
-                raise CheckpointError(f"{name} is not there yet, or no longer", "choose another step or file")
-            if not self.models.is_inside(file):
-                raise CheckpointError(f"{name} lies outside of {self.models.runs}", "copy it there, then open it")
+                raise CheckpointError("gone", name=name)
+            self.models.check_inside(name, file)
             status = file.stat()
             stamps.append((file, status.st_ino, status.st_size, status.st_mtime_ns))
         return name, tuple(stamps)

@@ -1,4 +1,4 @@
-"""What the studio says, in the person's language: words/en.toml and words/ko.toml hold the same keys."""
+"""The studio's texts: words/en.toml and words/ko.toml hold the same keys."""
 
 import functools
 import re
@@ -6,34 +6,49 @@ import tomllib
 from importlib import resources
 
 from nudge.config import flat
+from nudge.errors import NudgeError
+from nudge.util import formatting
 
 LANGUAGES = {"en": "EN", "ko": "한국어"}  # as the switch shows them
 DEFAULT = "en"
 
 
 class Words:
-    """One language: `words("predict.title")`, `words("predict.note", n="24,000")`."""
+    """One language: `words("predict.title")`, `words("weights.more_rows", n=24000)`.
+
+    Whole numbers are written with commas; pass an id, an index or a seed as a string.
+    """
 
     def __init__(self, language: str) -> None:
         self.language = language
         self._texts = texts(language)
 
-    def __call__(self, key: str, **values: object) -> str:
-        return self._texts[key].format(**values) if values else self._texts[key]
+    def __call__(self, key: str, /, **values: object) -> str:
+        if not values:
+            return self._texts[key]
+        written = {name: formatting.whole(value) if isinstance(value, int) else value for name, value in values.items()}
+        return self._texts[key].format_map(written)
 
     def has(self, key: str) -> bool:
         return key in self._texts
 
+    def failure(self, error: NudgeError) -> tuple[str, str]:
+        """Return an error's message and hint: translated by its code, or else in English."""
+        key = f"error.{error.code}"
+        if not self.has(f"{key}.message"):
+            return error.message, error.hint
+        return error.where + self(f"{key}.message", **error.values), self(f"{key}.hint", **error.values)
+
 
 @functools.cache
 def texts(language: str) -> dict[str, str]:
-    """Every text of a language by its full key, such as `predict.title`."""
+    """Return every text of a language by its full key, such as `predict.title`."""
     source = resources.files("nudge.studio").joinpath("words", f"{language}.toml")
     return flat(tomllib.loads(source.read_text(encoding="utf-8")))
 
 
 def preferred(accept_language: str) -> str:
-    """The language of ours that a browser's Accept-Language header likes best."""
+    """Return the language of ours that ranks highest in an Accept-Language header."""
     wishes = []
     for order, part in enumerate(accept_language.lower().split(",")):
         match = re.match(r"\s*([a-z]+)[a-z0-9-]*\s*(?:;\s*q=([0-9.]+))?", part)

@@ -2,14 +2,13 @@
 
 import asyncio
 
-from nudge.errors import TokenizerError
 from nudge.studio import layout
 from nudge.studio.components import box, button, card, slider, text
 from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
 from nudge.studio.pages.inside_pipeline import Pipeline
 from nudge.studio.pages.inside_view import InsideView
-from nudge.util import formatting
+from nudge.studio.tokens import encoded
 
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
@@ -39,36 +38,27 @@ class InsidePage(InsideView):
     def _text_row(self) -> None:
         with box("hs top-aligned", style="gap:16px"):
             area = self.text_field("fill gr")
-            if self._can_read(KOREAN):
+            if encoded(self.opened.tokenizer, KOREAN):
                 button(self.t("inside.korean"), lambda: area.set_value(KOREAN), kind="ghost", lang="ko")
 
-    def _can_read(self, written: str) -> bool:
-        try:
-            return bool(self.opened.tokenizer.encode(written))
-        except TokenizerError:  # a vocabulary of characters that has not all of them
-            return False
-
     def _step_row(self, steps: list[int]) -> None:
-        """Another checkpoint of the run: the same text inside the model as it was then."""
+        """Add the choice of another checkpoint: the same text, as the model was then."""
         t, last = self.t, len(steps) - 1
         go = self.visit.handle(lambda at: self._go_to(steps[int(at)]))
         with box("hs wrap", style="gap:16px;margin-top:12px"):
             here = steps.index(self.opened.step) if self.opened.step in steps else last
             slider(t("inside.checkpoint"), go, width=240, last=last, at=here)
-            self.step_text = text(self._step_said(), "s13 num nw", aria_live="polite")
+            self.step_text = text(t("ui.step", step=self.opened.step), "s13 num nw", aria_live="polite")
             text(t("inside.checkpoints", n=len(steps)), "s12 ink3")
-
-    def _step_said(self) -> str:
-        return self.t("ui.step", step=formatting.whole(self.opened.step))
 
     async def _go_to(self, step: int) -> None:
         if step == self.opened.step:
             return
         self.opened = await self.visit.ask(self.visit.house.models.open, self.opened.run, step, key="step")
         self.visit.query["step"] = str(step)
-        self.step_text.text = self._step_said()
+        self.step_text.text = self.t("ui.step", step=step)
         layout.readdress(self.visit, self.visit.href())
-        if self.ids:  # else there is something wrong with the text, which the page goes on to say
+        if self.ids:  # else the page keeps showing what is wrong with the text
             await self._show()
 
     async def read(self, written: str) -> None:
@@ -76,7 +66,7 @@ class InsidePage(InsideView):
         await self._show()
 
     async def _show(self) -> None:
-        """Open the forward pass over the text."""
+        """Show the forward pass over the text."""
         self.visit.banner.clear()
         await self.look_into(self.ids)
         self.parts.set_visibility(True)

@@ -1,4 +1,4 @@
-"""Inside: the attention wall, every head of every layer in small; a click opens one."""
+"""Inside: the attention wall, with every head of every layer in small; a click opens one."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,7 +17,10 @@ WIDTH, SMALLEST, LARGEST, GAP = 304, 16, 56, 4  # pixels of a row of heads, of o
 
 
 class AttentionCard:
-    """The wall at the left, one head at the right; below, how one of its cells was made. `unfold` opens a block."""
+    """The wall at the left, one head at the right, and below how one of its cells was made.
+
+    `unfold` opens a block of the pipeline.
+    """
 
     def __init__(self, view: InsideView, unfold: Callable[[int], Awaitable[None]]) -> None:
         self.view, self.t, self.unfold = view, view.t, unfold
@@ -38,15 +41,14 @@ class AttentionCard:
 
     def _scale(self) -> None:
         text("0", "s12 ink3")
-        gradient = sizes_png(np.linspace(0, 1, 64)[None])
-        image(gradient, "px scale", alt=self.t("inside.scale"))
+        image(sizes_png(np.linspace(0, 1, 64)[None]), "px scale", alt=self.t("inside.scale"))
         text("1", "s12 ink3")
 
     def _layer(self, layer: int) -> list[Element]:
         text(self.t("inside.block", n=layer), "s12 ink3 nw of")
         thumbs = []
         for head in range(self.view.opened.network.config.n_head):
-            # A button that is a picture: one element instead of two, which 144 of them are glad of.
+            # A button that is a picture is one element instead of two, which matters for 144 of them.
             label = self.t("inside.block_head", layer=layer, head=head)
             thumb = box("thumb", tag="input", type="image", alt=label, title=label, aria_pressed="false")
             thumb.on("click", self.view.visit.handle(partial(self.choose, layer, head)), args=[])
@@ -54,7 +56,7 @@ class AttentionCard:
         return thumbs
 
     async def show(self) -> None:
-        """The patterns of another trace. The open head first: it is what a person looks at."""
+        """Show the patterns of another trace, the open head first."""
         self._mark(on=True)
         await self.view.show_in_turn(self.head_view.show, self._show_wall)
 

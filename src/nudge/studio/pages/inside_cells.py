@@ -1,4 +1,4 @@
-"""Inside: a picture of values in which a cell is chosen, by a click or with the arrow keys."""
+"""Inside: a picture of values. A click or the arrow keys choose a cell."""
 
 import math
 from collections.abc import Callable
@@ -6,23 +6,12 @@ from typing import Any
 
 from nudge.studio.components import box, image
 
-# Where in the picture something happened, as shares of its height and width.
-_PLACE = (
-    "(e) => { const r = e.currentTarget.getBoundingClientRect();"
-    " emit([(e.clientY - r.top) / r.height, (e.clientX - r.left) / r.width]); }"
-)
-# The row under the pointer, whenever it is another one.
-_ROW = (
-    "(e) => { const place = e.currentTarget, r = place.getBoundingClientRect();"
-    " const row = Math.floor((e.clientY - r.top) / r.height * place.dataset.rows);"
-    " if (place.row !== row) { place.row = row; emit(row); } }"
-)
-_KEY = "(e) => { if (/^(Arrow|Home$|End$)/.test(e.key)) { e.preventDefault(); emit(e.key); } }"
+_KEYS = "/^(Arrow|Home$|End$)/"
 _STEPS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
 
 
 class Cells:
-    """`chosen(row, column)` is called with the cell; `hovered(row)` with the row under the pointer."""
+    """The picture. `chosen(row, column)` gets the chosen cell, `hovered(row)` the row under the pointer."""
 
     def __init__(
         self,
@@ -36,21 +25,21 @@ class Cells:
         self.n_rows = self.n_columns = 1
         self.rows_drawn = self.columns_drawn = 1
         self.row = self.column = 0
-        # An application: it has keys of its own, and what they choose is said by the live text beside it.
+        # An application, because it has its own keys; a live text beside it describes the chosen cell.
         self.element = box("cells", tabindex=0, role="application", aria_label=label)
         with self.element:
             self.picture = image("", "px", alt="")
             self.cursor = box("cursor")
-        self.element.on("click", handle(self._clicked), js_handler=_PLACE)
-        self.element.on("keydown", handle(self._pressed), js_handler=_KEY)
+        self.element.on("click", handle(self._clicked), js_handler="(event) => emit(nudgePage.place(event))")
+        self.element.on("keydown", handle(self._pressed), js_handler=f"(event) => nudgePage.key(event, emit, {_KEYS})")
         if hovered is not None:
             row_of = handle(lambda row: hovered(min(max(0, int(row)), self.n_rows - 1)))
-            self.element.on("mousemove", row_of, js_handler=_ROW, throttle=0.04)
+            self.element.on("mousemove", row_of, js_handler="(event) => nudgePage.row(event, emit)", throttle=0.04)
 
     def show(self, source: str, n_rows: int, n_columns: int, *, alt: str, square: int = 1) -> None:
-        """Another picture; the chosen cell stays where it was as far as there is such a cell.
+        """Show another picture. The chosen cell stays if it still exists.
 
-        A pixel of it stands for `square` x `square` cells; the last ones may reach beyond the last cell.
+        A pixel stands for `square` x `square` cells; the last ones may reach beyond the last cell.
         """
         self.n_rows, self.n_columns = n_rows, n_columns
         self.rows_drawn, self.columns_drawn = drawn(n_rows, square), drawn(n_columns, square)
@@ -59,7 +48,7 @@ class Cells:
         self.move(self.row, self.column)
 
     def move(self, row: int, column: int) -> None:
-        """Mark a cell."""
+        """Put the cursor on a cell."""
         self.row = min(max(0, row), self.n_rows - 1)
         self.column = min(max(0, column), self.n_columns - 1)
         high, wide = 100 / self.rows_drawn, 100 / self.columns_drawn
@@ -83,5 +72,5 @@ class Cells:
 
 
 def drawn(n: int, square: int) -> int:
-    """How many cells a side of the picture covers, whose pixels stand for `square` cells each."""
+    """Return how many cells a side of the picture covers, if each pixel stands for `square` of them."""
     return math.ceil(n / square) * square

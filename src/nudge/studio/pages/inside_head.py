@@ -1,4 +1,4 @@
-"""Inside: one attention head in large. A token's row says where it looks; a cell opens to its arithmetic."""
+"""Inside: one attention head in large. A row is what a token looks at; a click on a cell shows its arithmetic."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from nudge.look import Arithmetic, Habit, Trace, explain, explain_fold, fold, habit, shrink
-from nudge.studio.components import box, card, choice, refill, text
+from nudge.studio.components import box, card, choice, pressable, refill, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells, drawn
 from nudge.studio.pages.inside_view import InsideView
@@ -23,7 +23,7 @@ N_LOOKED_AT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A head's pattern [N, N], of tokens or of words, its picture, and what the head does."""
+    """A head's pattern [N, N], of tokens or of words, its picture, and its habit."""
 
     trace: Trace
     words: bool
@@ -39,9 +39,9 @@ class HeadView:
         self.view, self.t = view, view.t
         self.words = False  # folded to whole words
         self.seen: Seen | None = None
-        self.last = (0, 0)  # the cell that is shown
-        self.row = 0  # the one whose weights are said
-        self.labelled: list[str] = []  # what is written along the sides
+        self.last = (0, 0)  # the chosen cell
+        self.row = 0  # the one whose weights are listed
+        self.labeled: list[str] = []  # the labels along the sides
         t, handle = self.t, view.visit.handle
         with box("head-view"):
             with box("hs wrap", style="gap:8px"):
@@ -59,7 +59,7 @@ class HeadView:
             self.note = text("", "s12 ink3")
 
     def add_arithmetic(self) -> None:
-        """The card below."""
+        """Add the card below."""
         with card(self.t("inside.made")) as self.card:
             self.place = text("", "s12 ink3 cut", style="margin:-12px 0 16px")
             self.made = box()
@@ -73,7 +73,7 @@ class HeadView:
         await self.show()
 
     async def show(self) -> None:
-        """The head that is chosen, over the trace that is looked at."""
+        """Show the chosen head over the current trace."""
         t, layer, head = self.t, self.view.layer, self.view.head
         sizes = self.view.word_sizes if self.words else None
         seen = await self.view.ask(see, layer, head, sizes, key="head")
@@ -86,7 +86,7 @@ class HeadView:
             share = formatting.percent(seen.habit.share)
             self.tag.text = t(f"inside.habit.{seen.habit.kind}", share=share)
             self.tag.props["title"] = t("inside.habit_rule")
-        if self.labelled != self.labels:
+        if self.labeled != self.labels:
             self._show_labels()
             self.row = n - 1
         alt = t("inside.map_of", layer=layer, head=head, n=n)
@@ -95,11 +95,12 @@ class HeadView:
         if n > SIDE:
             notes.append(t("inside.map_small", n=square_of(n)))
         self.note.text = " ".join(notes)
-        await self._row(self.row)  # the same as before if only the head is another
+        await self._row(self.row)  # the same row as before if only the head changed
 
     def _show_labels(self) -> None:
-        """Along both sides, as many as there is room for."""
-        self.labelled = labels = self.labels
+        """Show as many labels along both sides as there is room for."""
+        self.labeled = labels = self.labels
+        handle = self.view.visit.handle
         every = math.ceil(LABEL_HEIGHT * len(labels) / SIDE)
         side = drawn(len(labels), square_of(len(labels)))
         self.left.clear()
@@ -109,13 +110,13 @@ class HeadView:
             with self.above:
                 text(labels[at], "mono s11 ink2 cut", style=f"left:{middle:.3f}%", aria_hidden="true")
             with self.left:
-                label = text(labels[at], "mono s11 cut", tag="button", type="button", style=f"top:{middle:.3f}%")
+                clicked, hovered = (handle(partial(action, at)) for action in (self._row, self._hovered))
+                label = pressable(clicked, labels[at], "mono s11 cut", style=f"top:{middle:.3f}%")
                 for event in ("mouseenter", "focus"):
-                    label.on(event, self.view.visit.handle(partial(self._hovered, at)), args=[])
-                label.on("click", self.view.visit.handle(partial(self._row, at)), args=[])
+                    label.on(event, hovered, args=[])
 
     def _hovered(self, row: int) -> None:
-        """Say where a token looks."""
+        """List what a token looks at most."""
         if not self._is_current(self.seen):
             return
         self.row, labels, side = row, self.labels, self.cells.rows_drawn
@@ -129,7 +130,7 @@ class HeadView:
         self.outline.style(f"top:{100 * row / side:.4f}%;height:{100 / side:.4f}%;width:{100 * (row + 1) / side:.4f}%")
 
     def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
-        """Whether what is shown is of the text, and folded as, it is now; else the next answer is on its way."""
+        """Return whether this is of the current text and fold; if not, the next answer is on its way."""
         return seen is not None and seen.trace is self.view.trace and seen.words == self.words
 
     async def _row(self, row: int) -> None:
@@ -138,11 +139,11 @@ class HeadView:
         await self._look_at(row, int(self.seen.pattern[row].argmax()))
 
     async def _cell(self, row: int, column: int) -> None:
-        """A cell that was pointed at. Where a pixel stands for several, the largest of them is meant."""
+        """Choose a cell. Where a pixel stands for several, the largest of them is chosen."""
         if not self._is_current(self.seen):
             return
         square = square_of(len(self.seen.pattern))
-        if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # not by an arrow key
+        if square > 1 and abs(row - self.last[0]) + abs(column - self.last[1]) > 1:  # by a click, not by an arrow key
             top, left = row // square * square, column // square * square
             part = self.seen.pattern[top : top + square, left : left + square]
             down, right = divmod(int(part.argmax()), part.size(1))
@@ -153,38 +154,35 @@ class HeadView:
         self.last = (row, column)
         self.cells.move(row, column)
         self._hovered(row)
-        labels = self.labels
-        layer, head = self.view.layer, self.view.head
+        labels, layer, head = self.labels, self.view.layer, self.view.head
         self.place.text = self.t("inside.from_to_token", layer=layer, head=head, row=labels[row], column=labels[column])
-        if self.words:
-            await self._show_folded(layer, head, row, column)
-        else:
-            await self._show_cell(layer, head, row, column)
+        await (self._show_folded if self.words else self._show_cell)(layer, head, row, column)
 
     async def _show_cell(self, layer: int, head: int, row: int, column: int) -> None:
-        """query . key, / sqrt(K), e^, share."""
+        """Show query . key, / sqrt(K), e^, share."""
         t = self.t
         score, share = await self.view.ask(_arithmetic, layer, head, row, column, key="pattern cell")
         at = {term.label: term.value for term in share.terms}
         config = self.view.opened.network.config
         K = config.n_embd // config.n_head
+        steps = (
+            (t("inside.query_key", n=K), formatting.significant(score.value * math.sqrt(K), 4)),
+            (t("inside.divided", n=K), formatting.significant(score.value, 4)),
+            (t("inside.power"), formatting.significant(math.exp(score.value - at["largest"]), 3)),
+            (t("inside.share"), formatting.percent(share.value)),
+        )
         with refill(self.made):
             with box("steps"):
-                for label, value, look in (
-                    (t("inside.query_key", n=K), formatting.significant(score.value * math.sqrt(K), 4), ""),
-                    (t("inside.divided", n=K), formatting.significant(score.value, 4), ""),
-                    (t("inside.power"), formatting.significant(math.exp(score.value - at["largest"]), 3), ""),
-                    (t("inside.share"), formatting.percent(share.value), "acc"),
-                ):
+                for label, value in steps:
                     with box("vs"):
                         text(label, "s12 ink3")
-                        text(value, f"num step {look}")
+                        text(value, "num step")
             largest, total = (formatting.significant(at[name], 4) for name in ("largest", "sum"))
             text(t("inside.softmax_note", largest=largest, sum=total), "s12 ink3", style="margin:12px 0 16px")
             show_arithmetic(score, t, self.view.labels, place=t("inside.products", n=K))
 
     async def _show_folded(self, layer: int, head: int, row: int, column: int) -> None:
-        """The tokens of the word that is looked at, each with what the tokens of this word take from it."""
+        """Show the tokens of the word that is looked at, each with what the tokens of this word take from it."""
         sizes = self.view.word_sizes
         made = await self.view.ask(explain_fold, layer, head, sizes, (row, column), key="pattern cell")
         with refill(self.made):
@@ -194,12 +192,12 @@ class HeadView:
 
 
 def square_of(n: int) -> int:
-    """How many of n tokens a pixel of the map stands for, along each side."""
+    """Return how many of n tokens a pixel of the map stands for, along each side."""
     return math.ceil(n / SIDE)
 
 
 def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> Seen:
-    """A head's pattern, folded to words of so many tokens each if `sizes` are given."""
+    """Return a head's pattern, folded to words if `sizes`, the tokens of each word, are given."""
     pattern = trace.pattern(layer, head)
     shown = pattern if sizes is None else fold(pattern, sizes)
     return Seen(
@@ -212,7 +210,7 @@ def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> S
 
 
 def masked(pattern: Tensor) -> Values:
-    """The future is not there: above the diagonal a picture is transparent."""
+    """Return the pattern with NaN above the diagonal, so that the future is transparent."""
     values: Values = pattern.float().cpu().numpy().copy()
     values[np.triu_indices(len(values), 1)] = np.nan
     return values

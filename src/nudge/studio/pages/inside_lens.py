@@ -1,4 +1,4 @@
-"""Inside: the logit lens, what each block would say next if it were the last one."""
+"""Inside: the logit lens, the token that each block would predict if it were the last one."""
 
 from functools import partial
 
@@ -7,25 +7,25 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Lens, Trace, lens
-from nudge.studio.components import bar, box, card, mark, named, refill, text
+from nudge.studio.components import box, card, mark, named, pressable, refill, text, track
 from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import cividis
 from nudge.studio.tokens import show
 from nudge.util import formatting
 
 N_POSITIONS = 8
-_BRIGHT = 0.18  # luminance, from which black has more contrast than white
+_BRIGHT = 0.18  # luminance from which on black has more contrast than white
 
 
 class LensCard:
-    """Layers x positions; a cell is the likeliest token, its colour the probability."""
+    """Layers x positions; a cell is the likeliest token, its color the probability."""
 
     def __init__(self, view: InsideView) -> None:
         self.view, self.t = view, view.t
         self.first = 0  # of the positions that are shown
         self.chosen: tuple[int, int] | None = None  # layer, position
         self.found: Lens | None = None
-        self.trace: Trace | None = None  # that it was found in
+        self.trace: Trace | None = None  # of `found`
         self.cells: dict[tuple[int, int], Element] = {}
         t = self.t
         with card(t("inside.lens"), t("inside.lens_note"), classes="gr", right=self._window):
@@ -33,7 +33,7 @@ class LensCard:
             self.detail = box("lens-detail", aria_live="polite")
 
     def _window(self) -> None:
-        """Which positions are shown, when there are more."""
+        """Add the slider that chooses the positions, if there are more than fit."""
         with box("slw", style="width:120px") as self.scroll:
             slider = ui.slider(min=0, max=1, value=0, on_change=self.view.visit.handle(self._moved))
             self.slider = named(slider, self.t("inside.lens_positions"))
@@ -44,7 +44,7 @@ class LensCard:
             await self._ask()
 
     async def show(self) -> None:
-        """The last positions of another trace."""
+        """Show the last positions of another trace."""
         last = max(0, len(self.view.trace.tokens) - N_POSITIONS)
         self.first, self.chosen = last, None
         self.slider.props["max"] = max(1, last)
@@ -71,30 +71,28 @@ class LensCard:
                 text(self._layer(layer), "s12 ink3 nw layer", title=name)
                 for column in range(n):
                     self._cell(found, layer, column)
-        L, last = len(found.layers) - 1, n - 1
-        layer, position = self.chosen or (L, found.positions[last])
-        self._detail(layer, min(max(position, found.positions[0]), found.positions[last]))
+        first, last = found.positions[0], found.positions[-1]
+        layer, position = self.chosen or (len(found.layers) - 1, last)
+        self._detail(layer, min(max(position, first), last))
 
     def _layer(self, layer: int) -> str:
-        """Row 0 is before the first block."""
+        """Return a layer's label; layer 0 is before the first block."""
         return self.t("inside.block", n=layer - 1) if layer else self.t("inside.embedding")
 
     def _cell(self, found: Lens, layer: int, column: int) -> None:
         probability = found.probabilities[layer, column, 0].item()
         label = show(self.view.opened.tokenizer, int(found.tokens[layer, column, 0]), self.t).label
-        background, ink = colours(probability)
+        background, ink = colors(probability)
         position, percent = found.positions[column], formatting.percent(probability)
-        said = self.t(
-            "inside.lens_cell", layer=self._layer(layer), token=self.view.labels[position], next=label, p=percent
-        )
-        look = {"style": f"background:{background};color:{ink}", "title": percent, "aria_label": said}
-        cell = text(label, "c cut", tag="button", type="button", **look)
-        cell.on("click", self.view.visit.handle(partial(self._detail, layer, position)))
+        words = {"layer": self._layer(layer), "token": self.view.labels[position], "next": label, "p": percent}
+        look = {"style": f"background:{background};color:{ink}", "title": percent}
+        clicked = self.view.visit.handle(partial(self._detail, layer, position))
+        cell = pressable(clicked, label, "c cut", aria_label=self.t("inside.lens_cell", **words), **look)
         self.cells[layer, position] = cell
 
     def _detail(self, layer: int, position: int) -> None:
-        """The likeliest tokens of one cell, and the rank of the one that really came."""
-        if self.found is None or self.trace is not self.view.trace:  # of another text, which is still shown
+        """Show the likeliest tokens of one cell, and the rank of the token that came."""
+        if self.found is None or self.trace is not self.view.trace:  # still of another text
             return
         t, found = self.t, self.found
         if self.chosen in self.cells:
@@ -104,13 +102,12 @@ class LensCard:
         column = position - found.positions[0]
         probabilities = found.probabilities[layer, column].tolist()
         with refill(self.detail):
-            said = t("inside.lens_says", layer=self._layer(layer), token=self.view.labels[position])
-            text(said, "s13 m", style="margin-bottom:8px")
+            title = t("inside.lens_says", layer=self._layer(layer), token=self.view.labels[position])
+            text(title, "s13 m", style="margin-bottom:8px")
             for token, probability in zip(found.tokens[layer, column].tolist(), probabilities, strict=True):
                 with box("lens-bar"):
                     text(show(self.view.opened.tokenizer, token, t).label, "mono s12 cut")
-                    with box():
-                        bar(probability / (probabilities[0] or 1.0), "thin")
+                    track(probability / (probabilities[0] or 1.0), "thin", place="")
                     text(formatting.percent(probability), "s12 num right")
             text(self._came(found, layer, position), "s12 ink2", style="margin-top:8px")
 
@@ -119,19 +116,19 @@ class LensCard:
         if position + 1 == len(tokens) or found.target_ranks is None:
             return self.t("inside.lens_end")
         rank = int(found.target_ranks[layer, position - found.positions[0]])
-        size = formatting.whole(self.view.opened.network.config.vocab_size)
-        return self.t("inside.lens_came", token=self.view.labels[position + 1], rank=formatting.whole(rank), size=size)
+        size = self.view.opened.network.config.vocab_size
+        return self.t("inside.lens_came", token=self.view.labels[position + 1], rank=rank, size=size)
 
 
 def _look(trace: Trace, positions: range) -> Lens:
-    # The last token has no next one yet; it gets any token as its target, and that rank is not shown.
+    # No token follows the last one yet. It gets any token as its target, and that rank is not shown.
     following = (*trace.tokens[1:], trace.tokens[0])
     k = min(5, trace.network.config.vocab_size)
     return lens(trace, k=k, positions=positions, targets=[following[position] for position in positions])
 
 
-def colours(probability: float) -> tuple[str, str]:
-    """A background for a probability, and letters that can be read on it."""
+def colors(probability: float) -> tuple[str, str]:
+    """Return a background for a probability, and a readable text color on it."""
     red, green, blue = (int(part) for part in cividis(np.array([probability]))[0, :3])
     luminance = float(np.dot((0.2126, 0.7152, 0.0722), (np.array([red, green, blue]) / 255) ** 2.2))
     return f"rgb({red},{green},{blue})", "#000" if luminance > _BRIGHT else "#fff"

@@ -1,4 +1,4 @@
-"""Inside: the pipeline, from tokens to probabilities, as a line with branches. A block unfolds, a stage opens."""
+"""Inside: the pipeline from tokens to probabilities, as a line with branches. A block unfolds, a stage opens."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -7,10 +7,9 @@ from typing import Literal
 from nicegui.element import Element
 
 from nudge.look import Trace
-from nudge.studio.components import box, card, icon, image, legend, mark, shape, shape_of, svg, text
+from nudge.studio.components import box, card, icon, image, legend, mark, pressable, shape, shape_of, state, svg, text
 from nudge.studio.pages.inside_stage import StagePanel, picture
 from nudge.studio.pages.inside_view import InsideView
-from nudge.util.formatting import whole
 
 Node = Literal["first", "main", "last", "block", "open", "branch", "plus"]
 ROWS, COLUMNS = 24, 96  # of a strip in a row
@@ -18,7 +17,7 @@ ROWS, COLUMNS = 24, 96  # of a strip in a row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the pipeline: what it is called, how it is drawn, and its stages, the one that is shown first."""
+    """A row of the pipeline: the key of its label, its drawing, and its stages, the first of which is shown."""
 
     key: str
     node: Node
@@ -27,7 +26,7 @@ class Line:
 
 
 def before_blocks(*, rotary: bool) -> tuple[Line, ...]:
-    """Tokens become vectors; with rotary positions there is no table of them."""
+    """Return the rows in which tokens become vectors; with rotary positions there is no table of positions."""
     tables = ("embedding", "wte") if rotary else ("embedding", "wte", "wpe")
     return (
         Line(key="tokens", node="first", stages=("tokens",)),
@@ -36,7 +35,7 @@ def before_blocks(*, rotary: bool) -> tuple[Line, ...]:
 
 
 def of_block(i: int) -> tuple[Line, ...]:
-    """The rows of an unfolded block."""
+    """Return the rows of an unfolded block."""
 
     def named(*parts: str) -> tuple[str, ...]:
         return tuple(f"blocks.{i}.{part}" for part in parts)
@@ -71,8 +70,8 @@ class Pipeline:
         self.open: tuple[Row, StagePanel] | None = None
         t = self.t
         n_layer = self.config.n_layer
-        colours = (("−", "var(--blue)", "square"), ("0", "var(--sunken)", "square"), ("+", "var(--accent)", "square"))
-        with card(t("inside.pipeline"), classes="pipeline", right=lambda: legend(*colours)) as element:
+        colors = (("−", "var(--blue)", "square"), ("0", "var(--sunken)", "square"), ("+", "var(--accent)", "square"))
+        with card(t("inside.pipeline"), classes="pipeline", right=partial(legend, *colors)) as element:
             self.note = text("", "s12 ink3", style="margin:-12px 0 12px")
             self._add(*before_blocks(rotary=self.config.rotary))
             with box("many" if n_layer > 12 else ""):
@@ -81,7 +80,7 @@ class Pipeline:
             self._add(*AFTER_BLOCKS)
             self.strips_note = text("", "s12 ink3", style="margin-top:12px")
         self.element = element
-        self._unfold(n_layer // 2)  # only here: whoever folds it wants it folded over the next text too
+        self._unfold(n_layer // 2)  # only here: a block that the user folds stays folded for the next text
 
     def _add(self, *lines: Line) -> None:
         for line in lines:
@@ -94,11 +93,10 @@ class Pipeline:
         self.blocks.append((element, row, inner))
 
     async def show(self) -> None:
-        """Real values into every row: another text, or another checkpoint."""
+        """Fill every row with the values of another trace."""
         T = len(self.view.trace.tokens)
-        self.note.text = self.t(
-            "inside.pipeline_note", tokens=whole(T), channels=whole(self.config.n_embd), blocks=self.config.n_layer
-        )
+        n_layer, C = self.config.n_layer, self.config.n_embd
+        self.note.text = self.t("inside.pipeline_note", tokens=T, channels=C, blocks=n_layer)
         self.strips_note.text = self._which_values(T)
         rows = [*(row for _, row, _ in self.blocks), *self.rows.values()]
         await self.view.show_in_turn(partial(self._fill, rows, key="strips"), self._show_panel)
@@ -120,7 +118,7 @@ class Pipeline:
             row.show(source, self.view.trace.stage(row.line.stages[0]).shape)
 
     async def toggle_block(self, i: int) -> None:
-        """Unfold a block and fold the one that was; or fold it."""
+        """Unfold a block and fold the other one, or fold it."""
         await self.unfold(None if self.unfolded == i else i)
 
     async def unfold(self, i: int | None) -> None:
@@ -136,7 +134,7 @@ class Pipeline:
             await self._fill([row for row in self.rows.values() if row.in_block], key="strips of the block")
 
     def _unfold(self, i: int | None) -> None:
-        """Without values yet."""
+        """Unfold a block, without values yet."""
         for j, (element, row, inner) in enumerate(self.blocks):
             if j in (self.unfolded, i):
                 inner.clear()
@@ -149,7 +147,7 @@ class Pipeline:
                     self.rows[line.stages[0]] = Row(self, line, in_block=True)
 
     async def toggle_stage(self, row: "Row") -> None:
-        """Open a stage under its row and close the one that was open; or close it."""
+        """Open a stage under its row and close the other one, or close it."""
         if self._close() is not row:
             row.expanded(True)
             with row.place:
@@ -157,7 +155,7 @@ class Pipeline:
             await self._show_panel()
 
     def _close(self) -> "Row | None":
-        """Close the stage that is open; returns the row that it is of."""
+        """Close the open stage and return its row."""
         if self.open is None:
             return None
         row, self.open = self.open[0], None
@@ -173,10 +171,11 @@ class Row:
         t, handle = pipeline.t, pipeline.view.visit.handle
         self.line, self.in_block = line, in_block
         config = pipeline.config
-        sizes = {"heads": config.n_head, "C": whole(config.n_embd), "F": whole(4 * config.n_embd), "n": block}
+        sizes = {"heads": config.n_head, "C": config.n_embd, "F": 4 * config.n_embd, "n": block}
         self.label = t(f"inside.row.{line.key}", **sizes)
         details = t(f"inside.detail.{line.key}", **sizes)
-        self.button = box(f"pr at-{line.node}", tag="button", type="button", aria_label=f"{self.label}: {details}")
+        action = partial(pipeline.toggle_stage, self) if block is None else partial(pipeline.toggle_block, block)
+        self.button = pressable(handle(action), "", f"pr at-{line.node}", aria_label=f"{self.label}: {details}")
         self.expanded(False)
         with self.button:
             _draw(line.node)
@@ -189,12 +188,10 @@ class Row:
             icon("expand_more", "chev")
         branch = line.node in ("open", "branch")
         self.place = box(f"under{' beside-line' if branch else ''}{' ends' if line.node == 'last' else ''}")
-        action = partial(pipeline.toggle_stage, self) if block is None else partial(pipeline.toggle_block, block)
-        self.button.on("click", handle(action), args=[])
         self.alt = t("inside.strip_of", name=self.label)
 
     def expanded(self, yes: bool) -> None:
-        self.button.props["aria-expanded"] = "true" if yes else "false"
+        state(self.button, "expanded", yes)
 
     def show(self, source: str, shape: tuple[int, ...]) -> None:
         self.strip.props.update({"src": source, "alt": self.alt})
@@ -202,43 +199,47 @@ class Row:
 
 
 def pictures(trace: Trace, names: list[str]) -> list[str]:
-    """A strip of each of these stages."""
+    """Return a strip of each of these stages."""
     return [picture(trace.stage(name), trace.strip(name, rows=ROWS, columns=COLUMNS), trace) for name in names]
 
 
-# The drawing: the residual stream is the line at STREAM, what happens beside it is the line at BRANCH.
+# The drawing: the residual stream is the line at STREAM, and what happens beside it is the line at BRANCH.
 STREAM, BRANCH, HEIGHT = 14, 34, 50
 _MIDDLE = HEIGHT // 2
+Shape = tuple[str, dict[str, object]]  # tag, attributes
+
+
+def _path(d: str, stroke: str = "var(--line2)") -> Shape:
+    return "path", {"d": d, "fill": "none", "stroke": stroke, "stroke_width": 2, "stroke_linecap": "round"}
+
+
+def _circle(x: int, radius: int, fill: str, stroke: str = "none", width: float = 0) -> Shape:
+    return "circle", {"cx": x, "cy": _MIDDLE, "r": radius, "fill": fill, "stroke": stroke, "stroke_width": width}
+
+
+_SQUARE = {"x": STREAM - 7, "y": _MIDDLE - 7, "width": 14, "height": 14, "rx": 4}
+_LINE, _DOT = _path(f"M{STREAM} 0V{HEIGHT}"), _circle(STREAM, 5, "var(--ink2)")
+_DRAWINGS: dict[Node, tuple[Shape, ...]] = {
+    "first": (_path(f"M{STREAM} {_MIDDLE}V{HEIGHT}"), _DOT),
+    "main": (_LINE, _DOT),
+    "last": (_path(f"M{STREAM} 0V{_MIDDLE}"), _DOT),
+    "block": (_LINE, ("rect", {**_SQUARE, "fill": "var(--surface)", "stroke": "var(--ink2)", "stroke_width": 1.5})),
+    "open": (  # a copy of the stream leaves it
+        _LINE,
+        _path(f"M{STREAM} -6C{STREAM} 6 {BRANCH} 6 {BRANCH} 16V{HEIGHT}", "var(--blue)"),
+        _circle(BRANCH, 4, "var(--surface)", "var(--blue)", 2),
+    ),
+    "branch": (_LINE, _path(f"M{BRANCH} 0V{HEIGHT}", "var(--blue)"), _circle(BRANCH, 4, "var(--blue)")),
+    "plus": (  # the result is added to the stream
+        _LINE,
+        _path(f"M{BRANCH} 0C{BRANCH} 16 {STREAM + 12} {_MIDDLE} {STREAM + 9} {_MIDDLE}", "var(--blue)"),
+        _circle(STREAM, 9, "var(--surface)", "var(--ink2)", 1.5),
+        _path(f"M{STREAM - 4} {_MIDDLE}H{STREAM + 4}M{STREAM} {_MIDDLE - 4}V{_MIDDLE + 4}", "var(--ink)"),
+    ),
+}
 
 
 def _draw(node: Node) -> None:
     with svg(44, HEIGHT, "node"):
-        if node == "first":
-            _path(f"M{STREAM} {_MIDDLE}V{HEIGHT}")
-        elif node == "last":
-            _path(f"M{STREAM} 0V{_MIDDLE}")
-        else:
-            _path(f"M{STREAM} 0V{HEIGHT}")
-        if node == "open":  # a copy of the stream leaves it
-            _path(f"M{STREAM} -6C{STREAM} 6 {BRANCH} 6 {BRANCH} 16V{HEIGHT}", "var(--blue)")
-            _circle(BRANCH, 4, "var(--surface)", "var(--blue)", 2)
-        elif node == "branch":
-            _path(f"M{BRANCH} 0V{HEIGHT}", "var(--blue)")
-            _circle(BRANCH, 4, "var(--blue)", "none", 0)
-        elif node == "plus":  # and what was made of it is added
-            _path(f"M{BRANCH} 0C{BRANCH} 16 {STREAM + 12} {_MIDDLE} {STREAM + 9} {_MIDDLE}", "var(--blue)")
-            _circle(STREAM, 9, "var(--surface)", "var(--ink2)", 1.5)
-            _path(f"M{STREAM - 4} {_MIDDLE}H{STREAM + 4}M{STREAM} {_MIDDLE - 4}V{_MIDDLE + 4}", "var(--ink)")
-        elif node == "block":
-            place = {"x": STREAM - 7, "y": _MIDDLE - 7, "width": 14, "height": 14, "rx": 4}
-            shape("rect", **place, fill="var(--surface)", stroke="var(--ink2)", stroke_width=1.5)
-        else:
-            _circle(STREAM, 5, "var(--ink2)", "none", 0)
-
-
-def _path(d: str, stroke: str = "var(--line2)") -> None:
-    shape("path", d=d, fill="none", stroke=stroke, stroke_width=2, stroke_linecap="round")
-
-
-def _circle(x: int, radius: int, fill: str, stroke: str, width: float) -> None:
-    shape("circle", cx=x, cy=_MIDDLE, r=radius, fill=fill, stroke=stroke, stroke_width=width)
+        for tag, attributes in _DRAWINGS[node]:
+            shape(tag, **attributes)

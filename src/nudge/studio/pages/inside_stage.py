@@ -1,11 +1,11 @@
-"""Inside: a stage that is open: its role, its shape, its values, and how one of them was made."""
+"""Inside: an open stage: its role, its shape, its values, and how one of them was made."""
 
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
 from nudge.studio.components import box, choice, pairs, refill, text
 from nudge.studio.pages.inside_arithmetic import show_arithmetic
 from nudge.studio.pages.inside_cells import Cells
 from nudge.studio.pages.inside_view import InsideView
-from nudge.studio.pictures import Values, full_colour, signs_png, sizes_png
+from nudge.studio.pictures import Values, full_color, signs_png, sizes_png
 from nudge.studio.tokens import show
 from nudge.studio.words import Words
 from nudge.util.formatting import percent, significant, whole
@@ -15,14 +15,14 @@ SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
 
 
 class StagePanel:
-    """What opens under a row of the pipeline that is `called` so: one of its stages, the first one to begin with."""
+    """The panel that opens under the row `called` so, with one of its stages, at first the first one."""
 
     def __init__(self, view: InsideView, stages: tuple[str, ...], *, called: str) -> None:
         self.view, self.t = view, view.t
         self.name = stages[0]
         self.head = view.head
         self.strip: Strip | None = None
-        self.trace: Trace | None = None  # that the strip is of
+        self.trace: Trace | None = None  # of the strip
         t, handle = self.t, view.visit.handle
         with box("panel"):
             if len(stages) > 1:
@@ -51,13 +51,13 @@ class StagePanel:
         return self.view.trace.stage(self.name)
 
     async def show(self) -> None:
-        """The values of the stage, then how the chosen one was made, then the range of all."""
-        t, stage, asked = self.t, self.stage, (self.name, self.head)
+        """Show the values of the stage, then how the chosen one was made, then the range of all."""
+        t, stage, shown = self.t, self.stage, (self.name, self.head)
         has_heads = len(stage.shape) == 3
         self.role.text = t(f"inside.role.{stage.kind}")
         self.heads.set_visibility(has_heads)
         strip, source = await self.view.ask(look, self.name, self.head, key="stage")
-        if asked != (self.name, self.head):  # another one was chosen meanwhile
+        if shown != (self.name, self.head):  # another stage was chosen meanwhile
             return
         self.strip, self.trace = strip, self.view.trace
         n_rows, n_columns = strip.values.shape if stage.kind != "tokens" else strip.values.T.shape
@@ -71,9 +71,9 @@ class StagePanel:
         await self._cell(self.cells.row, self.cells.column)
 
     async def _show_range(self) -> None:
-        t, stage, asked = self.t, self.stage, (self.name, self.head)
-        low, high = await self.view.ask(_extremes, *asked, key="extremes")
-        if asked != (self.name, self.head):
+        t, stage, shown = self.t, self.stage, (self.name, self.head)
+        low, high = await self.view.ask(_extremes, *shown, key="extremes")
+        if shown != (self.name, self.head):
             return
         ends = [whole(end) if stage.kind == "tokens" else significant(end) for end in (low, high)]
         self._show_facts(t("inside.from_to", low=ends[0], high=ends[1]))
@@ -85,7 +85,7 @@ class StagePanel:
             pairs(*rows, classes="facts")
 
     async def _cell(self, row: int, column: int) -> None:
-        if self.strip is None or self.trace is not self.view.trace:  # a strip of another text is still shown
+        if self.strip is None or self.trace is not self.view.trace:  # the strip is still of another text
             return
         index = self._index(self.strip, row, column)
         made = await self.view.ask(explain, self.name, index, key="cell")
@@ -93,7 +93,7 @@ class StagePanel:
             show_arithmetic(made, self.t, self.view.labels, place=self._place(made))
 
     def _index(self, strip: Strip, row: int, column: int) -> tuple[int, ...]:
-        """Where in the stage a cell of the picture is."""
+        """Return the index in the stage of a cell of the picture."""
         n_axes = len(self.stage.shape)
         if n_axes == 1:
             return (column * strip.row_stride,)
@@ -101,24 +101,24 @@ class StagePanel:
         return (self.head, *index) if n_axes == 3 else index
 
     def _place(self, made: Arithmetic) -> str:
-        """The index in words: which token, which channel."""
+        """Return the index in words: which token, which channel."""
         t, kind = self.t, self.stage.kind
         *head, token, last = made.index if len(made.index) > 1 else (made.index[0], 0)
         parts = [t("inside.head_n", n=head[0])] if head else []
-        parts.append(t("inside.token_n", n=token, token=self.view.labels[token]))
+        parts.append(t("inside.token_n", n=str(token), token=self.view.labels[token]))
         if kind in ("attn.scores", "attn.pattern"):
-            parts.append(t("inside.looks_at", n=last, token=self.view.labels[last]))
+            parts.append(t("inside.looks_at", n=str(last), token=self.view.labels[last]))
         elif kind in ("logits", "probabilities"):
             parts.append(f"“{show(self.view.opened.tokenizer, last, t).label}”")
         elif kind != "tokens":
-            parts.append(t("inside.term.unit" if kind in ("mlp.pre", "mlp.post") else "inside.term.channel", n=last))
+            parts.append(t(f"inside.term.{'unit' if kind in ('mlp.pre', 'mlp.post') else 'channel'}", n=str(last)))
         if kind in SIZES:
             parts.append(percent(made.value))
         return " · ".join(parts)
 
 
 def look(trace: Trace, name: str, head: int) -> tuple[Strip, str]:
-    """The values of a stage that are shown when it is open, and their picture."""
+    """Return the values of a stage that the panel shows, and their picture."""
     stage = trace.stage(name)
     rows = COLUMNS if stage.kind == "tokens" else ROWS  # the ids lie side by side
     strip = trace.strip(name, rows=rows, columns=COLUMNS, head=_head_of(stage, head))
@@ -134,25 +134,25 @@ def _head_of(stage: Stage, head: int) -> int | None:
 
 
 def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
-    """Sizes by cividis, values of both signs by hue."""
+    """Return the picture of a strip: shares in cividis, values of both signs by hue."""
     values: Values = strip.values.float().cpu().numpy()
     if stage.kind == "tokens":
         return sizes_png(values.T, trace.network.config.vocab_size - 1)
     if stage.kind in SIZES:
         return sizes_png(values, float(values.max()))
-    return signs_png(values, full_colour(values))
+    return signs_png(values, full_color(values))
 
 
 def which_values(strip: Strip, stage: Stage, t: Words) -> str:
-    """What of the stage the picture shows, if it is not all."""
+    """Return which values of the stage the picture shows."""
     if stage.kind == "tokens":
         return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
     rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)
     if strip.column_stride > 1:
-        columns = t("inside.nth_column", n=whole(strip.column_stride))
+        columns = t("inside.nth_column", n=strip.column_stride)
     else:
         columns = t("inside.all_shown" if strip.row_stride == 1 else "inside.all_columns")
     if stage.kind in SIZES:
         return f"{columns} {rows}"
-    full = full_colour(strip.values.float().cpu().numpy())
-    return f"{columns} {rows} {t('inside.full_colour', n=significant(full, 2))}"
+    full = full_color(strip.values.float().cpu().numpy())
+    return f"{columns} {rows} {t('inside.full_color', n=significant(full, 2))}"

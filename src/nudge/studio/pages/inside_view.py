@@ -1,4 +1,4 @@
-"""Inside: what all its cards look at. A text inside a model, and the head that is open."""
+"""Inside: what all its cards share: a text inside a model, and the open head."""
 
 import contextlib
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeVar
 
 from nudge.look import Trace
-from nudge.studio.text_entry import TextPage
+from nudge.studio.page import TextPage
 from nudge.studio.tokens import show_each, words_of
 from nudge.studio.worker import SupersededError
 from nudge.util.terminal_text import shown
@@ -16,9 +16,9 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class InsideView(TextPage):
-    """The page without its cards, which ask it for everything that they share."""
+    """The page without its cards."""
 
-    layer = head = 0  # that is open
+    layer = head = 0  # of the open head
     _trace: Trace | None = None
     labels: list[str]  # of the tokens
     word_labels: list[str]
@@ -26,13 +26,13 @@ class InsideView(TextPage):
 
     @property
     def trace(self) -> Trace:
-        """The forward pass that is looked at. Raises: SupersededError before there is one."""
+        """The current forward pass. Raises: SupersededError before there is one."""
         if self._trace is None:
             raise SupersededError
         return self._trace
 
     async def look_into(self, ids: list[int]) -> None:
-        """Look at the forward pass over these tokens."""
+        """Make the forward pass over these tokens the current one."""
         self._trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
         self.labels = told_apart([token.label for token in show_each(self.opened.tokenizer, ids, self.t)])
         words = words_of(self.opened.tokenizer, ids)
@@ -42,9 +42,9 @@ class InsideView(TextPage):
         )
 
     async def show_in_turn(self, *parts: Callable[[], Awaitable[None]]) -> None:
-        """Let one part after the other show the trace. One that a person's click was quicker than is up to date by it.
+        """Let one part after the other show the trace. A part that a click superseded is up to date already.
 
-        Raises: SupersededError if another trace is looked at by then: its parts show themselves.
+        Raises: SupersededError if the trace changes: its own parts show it.
         """
         trace = self.trace
         for show in parts:
@@ -54,9 +54,9 @@ class InsideView(TextPage):
                 raise SupersededError
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable) -> Answer:
-        """Let the worker call `function(trace, *args)`. Raises: SupersededError if another trace is looked at by then.
+        """Call `function(trace, *args)` in the worker. Raises: SupersededError if the trace changes meanwhile.
 
-        So whatever goes on with the answer goes on with the trace that it is about.
+        So the caller can use the answer together with `self.trace`.
         """
         trace = self.trace
         answer = await self.visit.ask(function, trace, *args, key=key)
@@ -66,6 +66,6 @@ class InsideView(TextPage):
 
 
 def told_apart(labels: list[str]) -> list[str]:
-    """The labels; those that are there several times with their position: the₁ dog the₃."""
+    """Return the labels; repeated ones with their position: the₁ dog the₃."""
     n_times = Counter(labels)
     return [label + str(at).translate(_SUBSCRIPTS) if n_times[label] > 1 else label for at, label in enumerate(labels)]

@@ -4,21 +4,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from nicegui.element import Element
-
 from nudge.config import ModelConfig
 from nudge.look import Knobs
-from nudge.studio.components import box, card, legend, mark, text
+from nudge.studio.components import box, card, legend, mark, pressable, text
 from nudge.studio.dial import Dial
 from nudge.studio.visit import Visit
 
+_SWITCHES = {"mute": "M", "solo": "S"}
+
 
 class Channel:
-    """What a block is played with."""
+    """The knobs of one block on the desk."""
 
-    def __init__(self, visit: Visit, block: int, n_head: int, turned: Callable[[], Any]) -> None:
-        t = visit.t
-        self.muted = self.solo = False
+    def __init__(self, desk: "Desk", visit: Visit, block: int, n_head: int) -> None:
+        t, turned = visit.t, desk.turned
+        self.desk = desk
+        self.on = dict.fromkeys(_SWITCHES, False)
         with box("chan", role="group", aria_label=t("knobs.block", n=block)) as self.place:
             text(t("knobs.block", n=block), "b s13 nw")
             self.attention = Dial(
@@ -32,93 +33,98 @@ class Channel:
                 ]
             text(t("knobs.heads"), "s12 ink3")
             with box("hs"):
-                self.mute_button = _switch("M", t("knobs.mute", n=block))
-                self.solo_button = _switch("S", t("knobs.solo", n=block))
+                self.buttons = {}
+                for name, letter in _SWITCHES.items():
+                    label = t(f"knobs.{name}", n=block)
+                    pressed = partial(self._switch, name)
+                    self.buttons[name] = pressable(
+                        pressed, letter, "mute", title=label, aria_label=label, aria_pressed="false"
+                    )
+
+    @property
+    def dials(self) -> list[Dial]:
+        return [self.attention, self.mlp]
+
+    async def _switch(self, name: str) -> None:
+        self.on[name] = not self.on[name]
+        self.desk.show()
+        await self.desk.turned()
+
+    def reset(self) -> None:
+        """Set everything as trained."""
+        for dial in (*self.dials, *self.heads):
+            dial.set(dial.rest)
+        self.on = dict.fromkeys(_SWITCHES, False)
 
     def show(self, *, silent: bool) -> None:
-        """Show which buttons are on, and whether anything of this block is heard."""
-        for element, on in ((self.mute_button, self.muted), (self.solo_button, self.solo)):
-            mark(element, on, aria="pressed")
+        """Show which buttons are on, and whether the block is silent."""
+        for name, element in self.buttons.items():
+            mark(element, self.on[name], aria="pressed")
         mark(self.place, silent, "silent")
 
 
-def _switch(label: str, said: str) -> Element:
-    return text(label, "mute", tag="button", type="button", title=said, aria_label=said, aria_pressed="false")
-
-
 class Desk:
-    """All channels, side by side; what does not fit is scrolled to."""
+    """All channels, side by side, in a row that scrolls."""
 
     def __init__(self, visit: Visit, config: ModelConfig, turned: Callable[[], Any]) -> None:
         t = visit.t
-        self._turned = turned
-        self.channels: list[Channel] = []
-
-        def colours() -> None:
-            legend((t("knobs.attention"), "var(--blue)", "dot"), ("MLP", "var(--accent)", "dot"))
-
-        with card(t("knobs.desk"), t("knobs.desk_note"), "knobs-desk", right=colours):
+        self.turned = turned
+        colors = partial(legend, (t("knobs.attention"), "var(--blue)", "dot"), ("MLP", "var(--accent)", "dot"))
+        with card(t("knobs.desk"), t("knobs.desk_note"), "knobs-desk", right=colors):
             with box("desk", role="group", aria_label=t("knobs.desk"), style=f"--fader:{_fader_px(config.n_head)}px"):
-                for block in range(config.n_layer):
-                    channel = Channel(visit, block, config.n_head, turned)
-                    channel.mute_button.on("click", partial(self._switched, channel, "muted"))
-                    channel.solo_button.on("click", partial(self._switched, channel, "solo"))
-                    self.channels.append(channel)
+                self.channels = [Channel(self, visit, block, config.n_head) for block in range(config.n_layer)]
             text(t("knobs.how"), "s12 ink3", style="margin-top:16px")
 
-    async def _switched(self, channel: Channel, what: str) -> None:
-        setattr(channel, what, not getattr(channel, what))
-        self._show()
-        await self._turned()
-
-    def _show(self) -> None:
+    def show(self) -> None:
+        """Show which blocks are silent."""
         for block, channel in enumerate(self.channels):
             channel.show(silent=block in self.silent)
 
     @property
     def silent(self) -> set[int]:
-        """The blocks that only pass on what they read: muted ones and, while others are played alone, the rest."""
-        some_alone = any(channel.solo for channel in self.channels)
+        """The blocks that only pass on their input: muted ones and, if some are solo, all others."""
+        any_solo = any(channel.on["solo"] for channel in self.channels)
         return {
-            block for block, channel in enumerate(self.channels) if channel.muted or (some_alone and not channel.solo)
+            block
+            for block, channel in enumerate(self.channels)
+            if channel.on["mute"] or (any_solo and not channel.on["solo"])
         }
 
     @property
     def knobs(self) -> Knobs:
+        channels = dict(enumerate(self.channels))
         return Knobs(
-            attention={block: channel.attention.value for block, channel in enumerate(self.channels)},
-            mlp={block: channel.mlp.value for block, channel in enumerate(self.channels)},
+            attention={block: channel.attention.value for block, channel in channels.items()},
+            mlp={block: channel.mlp.value for block, channel in channels.items()},
             heads={
                 (block, head): fader.value
-                for block, channel in enumerate(self.channels)
+                for block, channel in channels.items()
                 for head, fader in enumerate(channel.heads)
             },
         ).muted(self.silent)
 
     @property
     def moved(self) -> dict[str, int]:
-        """How many dials and faders are not at 1, and how many blocks are silent."""
+        """The number of dials and of faders that are not at 1, and of silent blocks."""
         return {
-            "dials": sum(channel.attention.moved + channel.mlp.moved for channel in self.channels),
+            "dials": sum(dial.moved for channel in self.channels for dial in channel.dials),
             "heads": sum(fader.moved for channel in self.channels for fader in channel.heads),
             "muted": len(self.silent),
         }
 
     def reset(self) -> None:
-        """Everything as trained."""
+        """Set everything as trained."""
         for channel in self.channels:
-            for dial in (channel.attention, channel.mlp, *channel.heads):
-                dial.set(dial.rest)
-            channel.muted = channel.solo = False
-        self._show()
+            channel.reset()
+        self.show()
 
 
 def _fader_px(n_head: int) -> int:
-    """How wide a fader is: many heads have less room each, so that a block is not much wider than its dials."""
+    """Return the width of a fader: many heads have less room each, so that a block stays about as wide as its dials."""
     return 18 if n_head <= 6 else 14 if n_head <= 8 else 11 if n_head <= 16 else 9
 
 
 def _number(head: int, n_head: int) -> str:
-    """The number below a fader; where faders are narrow, every second or fifth has one."""
+    """Return the number below a fader; where faders are narrow, only every second or fifth has one."""
     every = 1 if n_head <= 8 else 2 if n_head <= 16 else 5
     return str(head) if head % every == 0 else ""

@@ -1,4 +1,4 @@
-"""Knobs: the two smallest networks. Two or three dials that are all there is, and the step that training takes."""
+"""Knobs: the two smallest networks, with two or three parameters, and one training step of each."""
 
 import math
 from collections.abc import Callable
@@ -18,14 +18,19 @@ COLUMNS, ROWS = 56, 36  # of the picture of y over x1 and x2
 
 
 def smallest_networks(visit: Visit) -> None:
-    """The learning material's line and the lecture's neuron, side by side."""
+    """Add the line of the learning material and the neuron of the lecture, side by side."""
     with box("grid same smallest"):
         LineCard(visit)
         NeuronCard(visit)
 
 
+def _dial(name: str, turned: Callable[[], None], most: float, rest: float, step: float = 0.05) -> Dial:
+    """Add a dial from -`most` to `most`."""
+    return Dial(turned, name=name, label=name, min=-most, max=most, rest=rest, step=step, sign="")
+
+
 def _slider(label: str, low: float, high: float, value: float, changed: Callable[[], None] | None = None) -> ui.slider:
-    """A slider with its name before it and its value behind."""
+    """Add a slider with its name before it and its value after it."""
     with box("sl"):
         text(label, "s13 ink2")
         slider = named(ui.slider(min=low, max=high, step=(high - low) / 40, value=value), label)
@@ -41,15 +46,14 @@ def _slider(label: str, low: float, high: float, value: float, changed: Callable
 
 
 class LineCard:
-    """y = W*x + b, and one step towards a target."""
+    """y = W*x + b, and one step toward a target."""
 
     def __init__(self, visit: Visit) -> None:
         t, line = visit.t, Line()
         with card(t("knobs.line"), "y = W·x + b", "line-net"):
             with box("small-net"):
                 with box("hs dials"):
-                    self.W = Dial(self.show, name="W", label="W", low=-2, high=2, rest=line.W, sign="")
-                    self.b = Dial(self.show, name="b", label="b", low=-2, high=2, rest=line.b, sign="")
+                    self.W, self.b = (_dial(name, self.show, 2, getattr(line, name)) for name in ("W", "b"))
                 with box("gr"):
                     self.x = _slider("x", -4, 4, 2.0, self.show)
                     self.target = _slider(t("knobs.target"), -4, 4, 2.0, self.show)
@@ -96,7 +100,7 @@ class LineCard:
 
 
 class NeuronCard:
-    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))) over a square of inputs, and one step towards yes or no."""
+    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))) over a square of inputs, and one step toward yes or no."""
 
     def __init__(self, visit: Visit) -> None:
         t = visit.t
@@ -105,10 +109,7 @@ class NeuronCard:
         with card(t("knobs.neuron"), "y = 1 / (1 + exp(−(w0·x1 + w1·x2 + w2)))"):
             with box("small-net"):
                 with box("hs dials"):
-                    self.dials = {
-                        name: Dial(self.show, name=name, label=name, low=-5, high=5, rest=value, step=0.25, sign="")
-                        for name, value in start.items()
-                    }
+                    self.dials = {name: _dial(name, self.show, 5, at, step=0.25) for name, at in start.items()}
                 with box("gr"):
                     self.x1 = _slider("x1", -1, 1, 0.6, self.show)
                     self.x2 = _slider("x2", -1, 1, -0.2, self.show)

@@ -1,21 +1,21 @@
-"""Plan: what a training run needs before it starts. The form's state is the address, so that a plan can be sent on."""
+"""Plan: what a training run needs. The form's state is the address, so that a plan can be sent to others."""
 
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan
 from nudge.plan.speed import validate
 from nudge.studio import layout
-from nudge.studio.components import box, mark, message, refill, text
+from nudge.studio.components import box, mark, refill, text
 from nudge.studio.page import Page
 from nudge.studio.pages import plan_result
 from nudge.studio.pages.plan_behind import Behind
 from nudge.studio.pages.plan_form import PlanForm
-from nudge.studio.pages.plan_ladder import Ladder
+from nudge.studio.pages.plan_ladder import ladder
 from nudge.studio.pages.plan_memory import memory
-from nudge.studio.pages.plan_question import FIELDS, asked, opening
+from nudge.studio.pages.plan_question import FIELDS, opening, to_ask
 
 
 class PlanPage(Page):
-    """The form at the left, what follows from it at the right."""
+    """The form at the left, the result at the right."""
 
     ladder_of = "time"
 
@@ -35,7 +35,7 @@ class PlanPage(Page):
         self._answer(written)
 
     def _changed(self, written: dict[str, str]) -> None:
-        """The form says something else: so does the address, and everything that links here."""
+        """Update the address, all links to this page, and the result."""
         visit = self.visit
         others = {name: value for name, value in visit.query.items() if name not in FIELDS}
         visit.query = {**others, **written}
@@ -46,9 +46,9 @@ class PlanPage(Page):
         answer = None
         with refill(self.wrong):
             try:
-                answer = plan(asked(written))
+                answer = plan(to_ask(written))
             except ConfigError as error:
-                message(error.message, error.hint, kind="bad")
+                self.visit.failure(error)
         for place in (self.place, self.costs):
             mark(place, answer is None, "outdated")
         if answer is not None:
@@ -62,7 +62,7 @@ class PlanPage(Page):
         with refill(self.place):
             plan_result.figures(t, answer)
             memory(t, answer)
-            Ladder(t, answer, self.ladder_of, self._ladder_turned)
+            ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
             plan_result.on_the_way(t, answer)
         self.behind.show(answer)

@@ -1,4 +1,4 @@
-"""Plan: what is behind its numbers. Every formula, how right such forecasts were, and the lecture's figures."""
+"""Plan: the background of its numbers: every formula, the accuracy of such forecasts, and the lecture's figures."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from nudge.plan import lecture, published, speed, tables
 from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
-from nudge.studio.components import box, icon, refill, text
+from nudge.studio.components import box, icon, refill, table, text
 from nudge.studio.pages.plan_result import multiplied
 from nudge.studio.visit import Visit
 from nudge.util import formatting
@@ -16,7 +16,7 @@ _WIDEST = 0.5  # at the ends of the scale of errors
 
 
 class Fold:
-    """A card that opens. What is in it is made when it is opened."""
+    """A card that opens. `fill` adds its content when it is opened."""
 
     def __init__(self, title: str, note: str, fill: Callable[[], None]) -> None:
         self.fill, self.is_open = fill, False
@@ -33,7 +33,7 @@ class Fold:
         self.refresh()
 
     def refresh(self) -> None:
-        """Make anew what is in it, if anybody sees it."""
+        """Fill the card again if it is open."""
         with refill(self.place):
             if self.is_open:
                 self.fill()
@@ -45,14 +45,22 @@ class Behind:
     def __init__(self, visit: Visit) -> None:
         self.t = t = visit.t
         self.plan: Plan | None = None
-        self.formulas = Fold(t("plan.formulas"), t("plan.formulas_note"), self._formulas)
-        Fold(t("plan.validation"), t("plan.validation_note"), self._validation)
-        Fold(t("plan.lecture"), t("plan.lecture_note"), self._lecture)
+        self.formulas, *_ = (
+            Fold(t(f"plan.{name}"), t(f"plan.{name}_note"), fill)
+            for name, fill in (
+                ("formulas", self._formulas),
+                ("validation", self._validation),
+                ("lecture", self._lecture),
+            )
+        )
 
     def show(self, plan: Plan) -> None:
-        """Only the formulas are about a certain plan."""
+        """Show the formulas of a plan; the other cards are about no certain plan."""
         self.plan = plan
         self.formulas.refresh()
+
+    def _heads(self, of: str, *names: str) -> list[str]:
+        return [self.t(f"plan.of_{of}.{name}") for name in names]
 
     def _formulas(self) -> None:
         if self.plan is None:
@@ -66,11 +74,9 @@ class Behind:
                         text(formula.shown, "mono s13 acc m nw", tag="span")
                     text(formula.source, "s12 ink3", lang="en")
 
-    # How right such forecasts were.
-
     def _validation(self) -> None:
-        t = self.t
-        found = speed.validate()
+        """Show the accuracy of such forecasts."""
+        t, found = self.t, speed.validate()
         with box("verdict"):
             for strangers, name in ((False, "alone"), (True, "strangers")):
                 with box():
@@ -81,24 +87,18 @@ class Behind:
                     share = f"{found.share_within(strangers=strangers):.0%}"
                     text(t("plan.within", share=share, within=f"{WITHIN:.0%}"), "s12 ink2")
                     box(f"sw dot {name}")
-        with box("scroll"), box("validation", tag="table"):
-            with box(tag="thead"), box(tag="tr"):
-                for name in ("run", "unit", "published", "alone", "error", "strangers", "error"):
-                    text(t(f"plan.of_run.{name}"), tag="th", scope="col")
-                text(t("plan.of_run.dots", most=f"{_WIDEST:.0%}"), "dots", tag="th", scope="col")
-            with box(tag="tbody"):
-                for row in found.rows:
-                    name, *shown = tables.forecast(row)
-                    with box(tag="tr"):
-                        text(multiplied(name), tag="th", scope="row", title=row.run.source)
-                        for cell in shown:
-                            text(cell, tag="td")
-                        _dots(row.error, row.error_by_strangers)
+        heads = self._heads("run", "run", "unit", "published", "alone", "error", "strangers", "error")
+        with box("scroll"), table(*heads, t("plan.of_run.dots", most=f"{_WIDEST:.0%}"), classes="validation"):
+            for row in found.rows:
+                name, *shown = tables.forecast(row)
+                with box(tag="tr"):
+                    text(multiplied(name), tag="th", scope="row", title=row.run.source)
+                    for cell in shown:
+                        text(cell, tag="td")
+                    _dots(row.error, row.error_by_strangers)
         with box("vs left-out"):
             for run in found.left_out:
                 text(t("plan.left_out", run=multiplied(run.name), why=run.why_left_out), "s12 ink3")
-
-    # The lecture.
 
     def _lecture(self) -> None:
         t = self.t
@@ -116,57 +116,47 @@ class Behind:
 
     def _costs(self) -> None:
         t = self.t
-        with box("scroll"), box("lecture", tag="table"):
-            with box(tag="thead"), box(tag="tr"):
-                for name in ("when", "price", "on", "took", "status", "source"):
-                    text(t(f"plan.of_gpt2.{name}"), tag="th", scope="col")
-            with box(tag="tbody"):
-                for cost in published.LECTURE_COSTS:
-                    took = formatting.about(cost.hours, t.language) if cost.hours else tables.NONE
-                    when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
-                    machine = multiplied(cost.machine) if cost.hours else tables.NONE
-                    status = t(f"plan.status.{cost.status}")
-                    source = multiplied(cost.source)
-                    self._cost_row(when, formatting.dollars(cost.usd), machine, took, status, source)
-                today = lecture.gpt2_today()
-                if today.usd:
-                    shown = tables.cells(today, t.language)
-                    took, price = f"{shown.time} ({shown.time_interval})", f"{shown.cost} ({shown.cost_interval})"
-                    machine = f"{today.ask.count} × H100"
-                    self._cost_row(
-                        t("plan.forecast"), price, machine, took, t("plan.status.forecast"), "nudge plan gpt2_xl"
-                    )
+        heads = self._heads("gpt2", "when", "price", "on", "took", "status", "source")
+        with box("scroll"), table(*heads, classes="lecture"):
+            for cost in published.LECTURE_COSTS:
+                took = formatting.about(cost.hours, t.language) if cost.hours else tables.NONE
+                when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
+                machine = multiplied(cost.machine) if cost.hours else tables.NONE
+                numbers = (formatting.dollars(cost.usd), machine, took)
+                self._cost_row(when, numbers, cost.status, multiplied(cost.source))
+            today = lecture.gpt2_today()
+            if today.usd:
+                shown = tables.cells(today, t.language)
+                took, price = f"{shown.time} ({shown.time_interval})", f"{shown.cost} ({shown.cost_interval})"
+                numbers = (price, f"{today.ask.count} × H100", took)
+                self._cost_row(t("plan.forecast"), numbers, "forecast", "nudge plan gpt2_xl")
 
-    def _cost_row(self, when: str, price: str, machine: str, took: str, status: str, source: str) -> None:
+    def _cost_row(self, when: str, numbers: tuple[str, ...], status: str, source: str) -> None:
         with box(tag="tr"):
             text(when, tag="th", scope="row")
-            for cell in (price, machine, took):
+            for cell in numbers:
                 text(cell, "nw", tag="td")
             with box(tag="td"):
-                text(status, "tag nw", tag="span")
+                text(self.t(f"plan.status.{status}"), "tag nw", tag="span")
             text(source, "s12 ink3", tag="td", lang="en")
 
     def _models(self) -> None:
-        t = self.t
-        with box("scroll"), box("models", tag="table"):
-            with box(tag="thead"), box(tag="tr"):
-                for name in ("name", "year", "parameters", "context", "tokens", "ratio", "work"):
-                    text(t(f"plan.of_model.{name}"), tag="th", scope="col")
-            with box(tag="tbody"):
-                for model, compared in tables.models(partial(formatting.count, language=t.language)):
-                    with box(tag="tr"):
-                        text(model.name, tag="th", scope="row", title=model.source)
-                        text(str(model.year), tag="td")
-                        for shown, times in compared:
-                            with box("nw", tag="td"):
-                                text(shown, tag="span")
-                                if times:
-                                    text(f" {times}×", "acc s12", tag="span")
+        heads = self._heads("model", "name", "year", "parameters", "context", "tokens", "ratio", "work")
+        with box("scroll"), table(*heads, classes="models"):
+            for model, compared in tables.models(partial(formatting.count, language=self.t.language)):
+                with box(tag="tr"):
+                    text(model.name, tag="th", scope="row", title=model.source)
+                    text(str(model.year), tag="td")
+                    for shown, times in compared:
+                        with box("nw", tag="td"):
+                            text(shown, tag="span")
+                            if times:
+                                text(f" {times}×", "acc s12", tag="span")
         text(" · ".join(f"{model.name}: {model.source}" for model in lecture.MODELS), "s12 ink3", lang="en")
 
 
 def _dots(*errors: float) -> None:
-    """Both errors on a line from -50% to +50%, before the band in which nine of ten should lie."""
+    """Add both errors on a line from -50% to +50%, in front of the band that should hold nine of ten."""
     with box("dots", tag="td", aria_hidden="true"), box("error-line"):
         box("band", style=f"left:{_at(-WITHIN):.1f}%;width:{_at(WITHIN) - _at(-WITHIN):.1f}%")
         box("zero")

@@ -1,4 +1,4 @@
-"""Plan: the form of a run, and what its sizes are. An empty field shows what follows from the others."""
+"""Plan: the form of a run, and the sizes of the run. An empty field shows what follows from the others."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,23 +13,23 @@ from nudge.errors import ConfigError
 from nudge.model.sizes import ParameterCounts
 from nudge.plan import hardware
 from nudge.plan.planner import CHINCHILLA, Plan
-from nudge.studio.components import box, card, choice, field, link, named, pairs, refill, text
+from nudge.studio.components import box, card, choice, entry, field, link, pairs, refill, text
 from nudge.studio.pages.plan_question import CHOICES
 from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
+from nudge.studio.words import Words
 from nudge.util import formatting
 
 _PARTS = ("wte", "wpe", "attention", "mlp", "norms", "head")
 
 
 class PlanForm:
-    """What is planned. `changed` gets what is written in the fields, by the names of plan_question.FIELDS."""
+    """The form. `changed` gets the contents of its fields, by the names of plan_question.FIELDS."""
 
     def __init__(self, visit: Visit, written: dict[str, str], changed: Callable[[dict[str, str]], None]) -> None:
-        self.visit, self.t, self.written, self._told = visit, visit.t, written, changed
+        self.visit, self.t, self.written, self._changed = visit, visit.t, written, changed
         self.entries: dict[str, ui.input] = {}
-        t = self.t
-        with card(t("plan.run")):
+        with card(self.t("plan.run")):
             with box("vs", style="gap:16px"):
                 self._run()
                 self._machine()
@@ -56,10 +56,9 @@ class PlanForm:
 
     def _placing(self) -> None:
         t = self.t
-        with box("fld"):
-            text(t("plan.dtype"), "l", tag="span")
-            said = self.visit.handle(partial(self._said, "dtype"))
-            self.turn_dtype = choice(CHOICES["dtype"], "bfloat16", said, label=t("plan.dtype"), classes="wide")
+        with field(t("plan.dtype"), tag="div"):
+            dtypes = {dtype: dtype for dtype in CHOICES["dtype"]}
+            self.turn_dtype = choice(dtypes, "bfloat16", self._handler("dtype"), label=t("plan.dtype"), classes="wide")
         with box("grid halves"):
             self._entry("micro_batch", "inputmode=numeric")
             self._entry("context", "inputmode=numeric")
@@ -67,51 +66,46 @@ class PlanForm:
             for name in ("layout", "recompute"):
                 self._select(name, {"": t("plan.auto"), **{kind: t(f"plan.{name}_{kind}") for kind in CHOICES[name]}})
 
+    def _handler(self, name: str) -> Callable[..., Any]:
+        return self.visit.handle(partial(self._write, name))
+
     def _select(self, name: str, options: dict[str, str]) -> None:
-        with field(self.t(f"plan.{name}")):
-            value = self.written.get(name, "" if "" in options else None)
-            value = value if value in options else None
-            entry = ui.select(options, value=value, on_change=self.visit.handle(partial(self._said, name)))
-            named(entry, self.t(f"plan.{name}"), "outlined dense options-dense")
+        value = self.written.get(name, "")
+        settings = {"options": options, "value": value if value in options else None}
+        entry(ui.select, self.t(f"plan.{name}"), "options-dense", on_change=self._handler(name), **settings)
 
     def _entry(self, name: str, props: str = "", **more: str) -> None:
-        with field(self.t(f"plan.{name}")):
-            entry = ui.input(value=self._first(name), on_change=self.visit.handle(partial(self._said, name)))
-            entry.props.update(name=name, **more)
-            props = f"outlined dense debounce=200 maxlength=24 autocomplete=off spellcheck=false {props}"
-            self.entries[name] = named(entry, self.t(f"plan.{name}"), props)
+        props = f"debounce=200 maxlength=24 autocomplete=off spellcheck=false {props}"
+        settings = {"value": self._first(name), "on_change": self._handler(name)}
+        self.entries[name] = entry(ui.input, self.t(f"plan.{name}"), props, **settings)
+        self.entries[name].props.update(name=name, **more)
 
     def _first(self, name: str) -> str:
-        """A price has two fields: what it is, and when that was."""
+        """Return the first content of a field. A price has two: the price, and the day it was seen."""
         if name in ("price", "date"):
             usd, _, day = self.written.get("price", "").partition("@")
             return usd if name == "price" else day
         return self.written.get(name, "")
 
-    # What the person does.
-
-    def _said(self, name: str, value: Any) -> None:
+    def _write(self, name: str, value: Any) -> None:
         if name in ("price", "date"):
             name, value = "price", self._price()
-        value = str(value or "").strip()
-        others = {key: said for key, said in self.written.items() if key != name}
-        self.written = {**others, name: value} if value else others
-        self._told(self.written)
+        written = {**self.written, name: str(value or "").strip()}
+        self.written = {name: value for name, value in written.items() if value}
+        self._changed(self.written)
 
     def _with(self, **other: str) -> str:
-        """The address of this plan with something else in it."""
-        said = {**self.visit.query, **self.written, **other}
-        return replace(self.visit, query={name: value for name, value in said.items() if value}).here
+        """Return the address of this plan with other values in it."""
+        query = {**self.visit.query, **self.written, **other}
+        return replace(self.visit, query={name: value for name, value in query.items() if value}).here
 
     def _price(self) -> str:
-        """A price that is written now was seen today, if nothing else is said."""
+        """Return the price and the day it was seen, by default today."""
         usd, day = ((self.entries[name].value or "").strip() for name in ("price", "date"))
         return f"{usd}@{day or date.today().isoformat()}" if usd else ""
 
-    # What follows.
-
     def show(self, plan: Plan) -> None:
-        """What the empty fields stand for, and how large the run is."""
+        """Show the values of the empty fields, and how large the run is."""
         t, ask = self.t, plan.ask
         price = ask.price
         follows = {
@@ -140,16 +134,15 @@ class PlanForm:
             (t("plan.updates"), formatting.whole(plan.steps)),
             (t("plan.ratio"), formatting.significant(plan.tokens_per_parameter, 3, grouped=True)),
         )
-        text(_parts(self.visit, counts), "s12 ink3", style="margin-top:8px")
+        text(_parts(t, counts), "s12 ink3", style="margin-top:8px")
         with box("callout", style="margin-top:16px"):
             text(t(f"plan.beside.{plan.beside_optimal}", n=CHINCHILLA))
             if plan.beside_optimal != "close":
                 link(t("plan.optimal"), self._with(tokens="chinchilla", budget="", hours=""))
 
 
-def _parts(visit: Visit, counts: ParameterCounts) -> str:
-    """Of what the parameters are."""
-    t = visit.t
+def _parts(t: Words, counts: ParameterCounts) -> str:
+    """Return the number of parameters in each part of the network."""
     sizes = {name: getattr(counts, name) for name in _PARTS}
     return " · ".join(
         f"{t(f'plan.part.{name}')} {formatting.count(size, t.language)}" for name, size in sizes.items() if size
@@ -157,8 +150,8 @@ def _parts(visit: Visit, counts: ParameterCounts) -> str:
 
 
 def _machines() -> dict[str, str]:
-    """The machines by name. This one is called what it is once it was measured."""
+    """Return the machines' titles by name. This machine has one once it was measured."""
     machines = {name: device.short_title for name, device in hardware.DEVICES.items()}
-    with contextlib.suppress(ConfigError):  # not yet measured: when it is chosen, it says what to type
+    with contextlib.suppress(ConfigError):  # not yet measured: choosing it shows what to type
         machines["cpu"] = hardware.device("cpu").short_title
     return machines

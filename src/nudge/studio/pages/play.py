@@ -1,55 +1,58 @@
-"""Play: the model writes, and every token says how likely it was."""
+"""Play: the model writes, and every token shows how likely it was."""
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 from nicegui import ui
 
-from nudge.config import SampleConfig
 from nudge.errors import ConfigError
-from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel
+from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel, Sampling
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio.components import box, button, card, choice, pairs
-from nudge.studio.components import field as labelled
+from nudge.studio.components import box, button, card, choice, entry, field, pairs
 from nudge.studio.page import ModelPage
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
 from nudge.studio.tokens import n_unfinished
 from nudge.util import formatting
 
-PIECE_S, PIECE_TOKENS = 0.08, 32  # of writing, whichever comes first; then other questions get their turn
-MAX_TOKENS = 1000  # that a page shows
-SETTINGS = SampleConfig(prompt="", max_tokens=DEFAULT_MAX_TOKENS, temperature=0.8, top_k=None, top_p=None, seed=0)
+PIECE_S, PIECE_TOKENS = 0.08, 32  # writing pauses after either one, for other questions
+MAX_TOKENS = 1000  # on the page
+_FIELDS: dict[str, tuple[float | None, float, int]] = {  # default, step, minimum; None: a filter that is off
+    "temperature": (0.8, 0.1, 0),
+    "top_k": (None, 1, 1),
+    "top_p": (None, 0.05, 0),
+    "seed": (0, 1, 0),
+    "max_tokens": (DEFAULT_MAX_TOKENS, 10, 1),
+}
+_WHOLE = ("top_k", "seed", "max_tokens")
 
 
 @dataclass(slots=True, eq=False)
 class Writing:
-    """One text while it is made. Its tokens are drawn in the worker's thread."""
+    """A text while it is being written. Its tokens are drawn in the worker's thread."""
 
     stream: TokenStream
     steps: Iterator[Drawn]
-    drawn: list[Drawn] = field(default_factory=list)
-    model_s: float = 0.0  # time of the network and the draws
+    drawn: list[Drawn] = dataclasses.field(default_factory=list)
+    model_s: float = 0.0  # in the network and the draws
 
     @classmethod
-    def begin(cls, model: LanguageModel, sample: SampleConfig) -> "Writing":
-        """Raises: TokenizerError for a prompt the vocabulary cannot write; ConfigError for one that is too long."""
-        stream = model.tokens(
-            model.prompt_ids(sample.prompt or ""),
-            max_tokens=sample.max_tokens,
-            temperature=sample.temperature,
-            top_k=sample.top_k,
-            top_p=sample.top_p,
-            seed=sample.seed,
-        )
+    def begin(cls, model: LanguageModel, prompt: str, settings: Sampling) -> "Writing":
+        """Start a text.
+
+        Raises: TokenizerError for a prompt that the vocabulary cannot write; ConfigError for one that is too long.
+        """
+        stream = model.tokens(model.prompt_ids(prompt), **settings)
         return cls(stream, watch(stream))
 
     def go_on(self) -> None:
-        """Draw for a moment, at least one token."""
+        """Draw tokens for a moment, at least one."""
         began = time.perf_counter()
         for step in itertools.islice(self.steps, PIECE_TOKENS):
             self.drawn.append(step)
@@ -63,9 +66,9 @@ class Writing:
 
 
 class PlayPage(ModelPage):
-    """One person's view: the settings, the text, and the token that is looked at."""
+    """The settings, the text, and the selected token."""
 
-    writing: Writing | None = None  # the text that is being made now
+    writing: Writing | None = None  # in progress
 
     async def fill(self) -> None:
         t = self.t
@@ -82,24 +85,20 @@ class PlayPage(ModelPage):
 
     def _build_settings(self) -> None:
         t, handle = self.t, self.visit.handle
-        with labelled(t("play.prompt"), "fill"):
+        with field(t("play.prompt"), "fill"):
             self.prompt = ui.textarea(placeholder=t("play.prompt_hint")).props("outlined autogrow rows=2")
         with box("play-row"):
-            self.temperature = self._number("temperature", SETTINGS.temperature, step=0.1, min_=0)
-            self.top_k = self._number("top_k", None, step=1, min_=1)
-            self.top_p = self._number("top_p", None, step=0.05, min_=0)
-            self.seed = self._number("seed", SETTINGS.seed, step=1, min_=0)
-            self.max_tokens = self._number("max_tokens", SETTINGS.max_tokens, step=10, min_=1)
+            self.fields = {name: self._number(name, *limits) for name, limits in _FIELDS.items()}
             with box("hs play-buttons"):
                 self.stop = button(t("play.stop"), handle(self._stop), icon="stop")
                 self.stop.set_enabled(False)
                 button(t("play.another_seed"), handle(self._another_seed), icon="casino")
                 button(t("play.write"), handle(self._write), kind="prim", icon="edit")
 
-    def _number(self, name: str, value: float | None, *, step: float, min_: float) -> ui.number:
-        with labelled(self.t(f"play.{name}")):
-            hint = self.t("play.all") if value is None else ""
-            return ui.number(value=value, step=step, min=min_, placeholder=hint).props("outlined dense")
+    def _number(self, name: str, value: float | None, step: float, least: int) -> ui.number:
+        hint = self.t("play.all") if value is None else ""
+        number = partial(ui.number, value=value, step=step, min=least, placeholder=hint)
+        return entry(number, self.t(f"play.{name}"))
 
     def _build_switch(self) -> None:
         def show(mode: str) -> None:
@@ -109,41 +108,39 @@ class PlayPage(ModelPage):
         modes = {mode: self.t(f"play.mode.{mode}") for mode in ("likely", "plain")}
         choice(modes, "likely", show, label=self.t("play.mode_label"))
 
-    def _sample(self) -> SampleConfig:
-        """What the fields say. Raises: ConfigError for what is no setting."""
-        max_tokens = _whole(self.max_tokens, "max_tokens", SETTINGS.max_tokens)
-        if not 1 <= max_tokens <= MAX_TOKENS:
-            raise ConfigError(
-                f"the page shows 1 .. {MAX_TOKENS:,} tokens, {max_tokens:,} were asked for",
-                "nudge sample --max-tokens writes texts of any length",
-            )
-        return SampleConfig(
-            prompt=self.prompt.value or "",
-            max_tokens=max_tokens,
-            temperature=SETTINGS.temperature if self.temperature.value is None else float(self.temperature.value),
-            top_k=None if self.top_k.value is None else _whole(self.top_k, "top_k", 50),
-            top_p=None if self.top_p.value is None else float(self.top_p.value),
-            seed=_whole(self.seed, "seed", SETTINGS.seed),
-        )
+    def _settings(self) -> Sampling:
+        """Return the settings in the fields. Raises: ConfigError."""
+        values: dict[str, Any] = {name: self._value(name) for name in _FIELDS}
+        if not 1 <= values["max_tokens"] <= MAX_TOKENS:
+            raise ConfigError("too_many_tokens", max_tokens=values["max_tokens"], limit=MAX_TOKENS)
+        return cast(Sampling, values)
+
+    def _value(self, name: str) -> float | None:
+        value, default = self.fields[name].value, _FIELDS[name][0]
+        if value is None or name not in _WHOLE:
+            return default if value is None else float(value)
+        if value != int(value) or not 0 <= value < 2**53:  # larger numbers have gaps in a browser
+            raise ConfigError("not_whole", name=name, value=value, example=default or 50)
+        return int(value)
 
     async def _another_seed(self) -> None:
-        self.seed.set_value(_whole(self.seed, "seed", 0) + 1)
+        self.fields["seed"].set_value((self._value("seed") or 0) + 1)
         await self._write()
 
     async def _write(self) -> None:
-        """Write until the text ends, a person stops it or asks for another, or the page is closed."""
-        sample = self._sample()
-        writing = await self.visit.ask(Writing.begin, self.opened.model, sample, key="begin")
+        """Write until the text ends, the user stops it or starts another, or the page is closed."""
+        settings, prompt = self._settings(), self.prompt.value or ""
+        writing = await self.visit.ask(Writing.begin, self.opened.model, prompt, settings, key="begin")
         self.visit.banner.clear()
         self.writing = writing
-        self.text.begin(sample.prompt or "")
+        self.text.begin(prompt)
         self.card.clear()
-        self._say_state(writing)
+        self._show_state(writing)
         self.stop.set_enabled(True)
         try:
             while self.writing is writing and not writing.stream.ended and self.text.is_looked_at:
                 await self.visit.ask(writing.go_on)
-                if self.writing in (writing, None):  # what was drawn when Stop came is shown too
+                if self.writing in (writing, None):  # also the tokens that were drawn when it was stopped
                     self._show(writing)
         finally:
             if self.writing in (writing, None):
@@ -155,27 +152,17 @@ class PlayPage(ModelPage):
         self.writing = None
 
     def _show(self, writing: Writing, *, over: bool = False) -> None:
-        """Show what is new, but no half character as long as the rest of it may come."""
+        """Show the new tokens, but not part of a character while the rest of it may come."""
         ids = [step.token for step in writing.drawn]
         ready = len(ids) if over else len(ids) - n_unfinished(self.opened.tokenizer, ids)
         self.text.add(writing.drawn[self.text.n_tokens : ready])
-        self._say_state(writing, over=over)
+        self._show_state(writing, over=over)
 
-    def _say_state(self, writing: Writing, *, over: bool = False) -> None:
+    def _show_state(self, writing: Writing, *, over: bool = False) -> None:
         t, stream = self.t, writing.stream
-        n = formatting.whole(stream.n_tokens)
         speed = formatting.significant(writing.tokens_per_s, 3, grouped=True) if writing.drawn else "–"
         self.speed.set_text(t("play.speed", speed=speed))
         reason = (stream.ended or "stopped").replace(" ", "_") if over else "writing"
-        self.status.set_text(t(f"play.reason.{reason}", n=n))
-        room = formatting.whole(self.opened.network.config.block_size)
+        self.status.set_text(t(f"play.reason.{reason}", n=stream.n_tokens))
+        room = self.opened.network.config.block_size
         self.window.set_text(t("play.slid" if stream.slid else "play.not_slid", n=room))
-
-
-def _whole(element: ui.number, name: str, otherwise: int) -> int:
-    value: Any = element.value
-    if value is None:
-        return otherwise
-    if value != int(value) or not 0 <= value < 2**53:  # beyond, a browser's numbers have gaps
-        raise ConfigError(f"{name} must be a whole number from 0 on, not {value}", f"for example {otherwise}")
-    return int(value)

@@ -1,4 +1,4 @@
-"""The text of the Play page: tokens in a row, each with a bar that says how likely it was."""
+"""Play: the text, token by token, each with a bar that shows how likely it was."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,33 +18,25 @@ from nudge.studio.words import Words
 DECADES = 4  # the scale of the bars: from 1 down to 10^-4
 HIGHEST_PX = 10
 
-# Which token the mouse is over, and which key was pressed, are found in the browser: nothing else is sent.
-_TOKEN_AT = """(event) => {
-  const token = event.target.closest("[data-at]");
-  if (token) emit(Number(token.dataset.at));
-}"""
-_KEY = """(event) => {
-  if (!["ArrowLeft", "ArrowRight", "Home", "End", "Escape"].includes(event.key)) return;
-  event.preventDefault();
-  emit(event.key);
-}"""
+_TOKEN = "(event) => nudgePage.token(event, emit)"
+_KEY = "(event) => nudgePage.key(event, emit, /^(ArrowLeft|ArrowRight|Home|End|Escape)$/)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A whole character, or several, and the draws that made it."""
+    """One or more whole characters, and the draws that made them."""
 
     group: Group
     draws: tuple[Drawn, ...]
 
     @property
     def probability(self) -> float:
-        """Of the whole group: that its tokens come one after the other."""
+        """The probability of all its tokens together."""
         return math.prod(draw.probability for draw in self.draws)
 
 
 class WrittenText:
-    """The prompt and what was written, to which more can be added. A token is chosen by mouse or arrow keys."""
+    """The prompt and the text after it, which can grow. The mouse or the arrow keys choose a token."""
 
     def __init__(self, tokenizer: Tokenizer, t: Words, choose: Callable[[Written], None]) -> None:
         self._tokenizer, self._t, self._choose = tokenizer, t, choose
@@ -58,17 +50,17 @@ class WrittenText:
             self._tokens = box("play-tokens bars", tag="span", role="listbox", tabindex=0)
             self._tokens.props["aria-label"] = t("play.tokens_label")
             self._hint = text(t("play.empty"), "ink3")
-        self._tokens.on("mouseover", self._hovered, js_handler=_TOKEN_AT)
-        self._tokens.on("click", self._clicked, js_handler=_TOKEN_AT)
+        self._tokens.on("mouseover", self._hovered, js_handler=_TOKEN)
+        self._tokens.on("click", self._clicked, js_handler=_TOKEN)
         self._tokens.on("keydown", self._pressed, js_handler=_KEY)
 
     @property
     def is_looked_at(self) -> bool:
-        """Whether the page is still open."""
+        """Whether the page is still open in a browser."""
         return self._place.client.has_socket_connection
 
     def begin(self, prompt: str) -> None:
-        """Start anew after a prompt."""
+        """Start again with a prompt."""
         self._prompt.set_text(prompt)
         self._hint.set_visibility(False)
         self._tokens.clear()
@@ -77,7 +69,7 @@ class WrittenText:
         self._chosen, self._pinned, self.n_tokens = -1, False, 0
 
     def add(self, draws: Sequence[Drawn]) -> None:
-        """Show more tokens, which are whole characters together."""
+        """Add tokens, which together are whole characters."""
         cut = groups(self._tokenizer, [draw.token for draw in draws])
         with self._tokens:
             for group in cut:
@@ -95,7 +87,7 @@ class WrittenText:
             classes = "tk raw"
         elif label.startswith("\n"):
             classes = "tk newline"
-        # The whole character as it is: the browser sets Korean, accents and emoji as text.
+        # A whole character, so that the browser can set Korean, accents and emoji.
         return text(label, classes, tag="span", style=bar_style(written.probability), role="option", data_at=at)
 
     def show_bars(self, on: bool) -> None:
@@ -106,7 +98,7 @@ class WrittenText:
             self._select(event.args)
 
     def _clicked(self, event: events.GenericEventArguments) -> None:
-        """A click keeps a token chosen while the mouse goes elsewhere; another lets it go."""
+        """Pin the token, so that it stays chosen while the mouse moves; another click unpins it."""
         self._pinned = not (self._pinned and event.args == self._chosen)
         self._select(event.args)
 
@@ -130,21 +122,21 @@ class WrittenText:
 
 
 def bar_style(probability: float) -> str:
-    """How likely a token was, said twice: by the height of a bar and by its colour. The scale is logarithmic."""
+    """Return the height and the color of a token's bar, both on a logarithmic scale."""
     share = likeliness(probability)
     red, green, blue, _ = pictures.cividis(np.array(share)).tolist()
     return f"--bar:{2 + (HIGHEST_PX - 2) * share:.1f}px;--hue:rgb({red} {green} {blue})"
 
 
 def likeliness(probability: float) -> float:
-    """1 for a probability of 1, less by an equal step for each tenth of it, 0 from 10^-DECADES on."""
+    """Return 1 for a probability of 1, an equal step less for each factor of ten, and 0 from 10^-DECADES on."""
     if not probability > 0:  # NaN too
         return 0.0
     return min(1.0, max(0.0, 1 + math.log10(probability) / DECADES))
 
 
 def legend_of_bars(t: Words) -> Element:
-    """What the bars mean."""
+    """Add the legend of the bars."""
     with box("legend play-legend") as legend:
         text(t("play.legend"), tag="span")
         for decade in range(-DECADES, 1):

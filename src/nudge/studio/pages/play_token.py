@@ -1,4 +1,4 @@
-"""The card of the Play page that tells all about the chosen token: what it is, how likely, what else could be."""
+"""Play: the card of the selected token: what it is, how likely it was, and its alternatives."""
 
 from nudge.look import Drawn
 from nudge.studio.components import bar, box, card, choice, legend, pairs, refill, text
@@ -10,7 +10,7 @@ from nudge.util import formatting
 
 
 class TokenCard:
-    """What the network said where the chosen token was drawn."""
+    """What the network predicted where the selected token was drawn."""
 
     def __init__(self, opened: Opened, t: Words) -> None:
         self._opened, self._t = opened, t
@@ -23,7 +23,7 @@ class TokenCard:
             text(self._t("play.choose"), "ink2")
 
     def show(self, written: Written) -> None:
-        """Tell about these tokens: one, or the several that make a character."""
+        """Show a token, or the several tokens that make a character."""
         t, tokenizer = self._t, self._opened.tokenizer
         labels = show_each(tokenizer, written.group.tokens, t)
         with refill(self._place):
@@ -41,35 +41,31 @@ class TokenCard:
         detail(0)
 
     def _overview(self, labels: tuple[Shown, ...], written: Written) -> None:
-        rows = [
-            (shown.label, formatting.percent(draw.probability))
-            for shown, draw in zip(labels, written.draws, strict=True)
-        ]
-        values = pairs(*rows, (self._t("play.together"), formatting.percent(written.probability)))
-        for value, exact in zip(
-            values, (*(draw.probability for draw in written.draws), written.probability), strict=True
-        ):
-            value.props["title"] = f"{exact:.6g}"
+        names = [*(shown.label for shown in labels), self._t("play.together")]
+        exact = [*(draw.probability for draw in written.draws), written.probability]
+        rows = [(name, formatting.percent(value)) for name, value in zip(names, exact, strict=True)]
+        for element, value in zip(pairs(*rows), exact, strict=True):
+            element.props["title"] = f"{value:.6g}"
 
     def _detail(self, shown: Shown, draw: Drawn) -> None:
         t = self._t
         V = self._opened.network.config.vocab_size
         with box("hs"), box("chip next"):
             text(shown.label, "t")
-            text(t("play.id", id=shown.id), "i")
+            text(t("play.id", id=str(shown.id)), "i")
             text(shown.hex or "–", "y")
         probability, _, sampled = pairs(
             (t("play.probability"), formatting.percent(draw.probability)),
-            (t("play.rank"), t("play.rank_of", rank=formatting.whole(draw.rank), V=formatting.whole(V))),
+            (t("play.rank"), t("play.rank_of", rank=draw.rank, V=V)),
             (t("play.sampled"), formatting.percent(draw.sampled)),
         )
-        probability.props["title"] = f"{draw.probability:.6g}"  # with more digits than one reads at a glance
+        probability.props["title"] = f"{draw.probability:.6g}"
         sampled.props["title"] = f"{draw.sampled:.6g}"
         box("hr")
         self._alternatives(draw)
 
     def _alternatives(self, draw: Drawn) -> None:
-        t, tokenizer = self._t, self._opened.tokenizer
+        t = self._t
         with box("stack play-alternatives"):
             text(t("play.likeliest"), "b")
             legend((t("play.true"), "var(--blue)", "square"), (t("play.drawn_from"), "var(--accent)", "square"))
@@ -81,18 +77,21 @@ class TokenCard:
                 rows.append((draw.rank, draw.token, draw.probability, draw.sampled))
             longest = max(max(row[2:]) for row in rows)  # of the bars
             with box("play-rows"):
-                for rank, token, probability, sampled in rows:
-                    shown = show(tokenizer, token, t)
+                for rank, token, *shares in rows:
                     with box(f"play-alt {'sel' if token == draw.token else ''}"):
+                        label = show(self._opened.tokenizer, token, t).label
                         text(formatting.whole(rank), "r")
-                        text(shown.label, "t", title=shown.label)
+                        text(label, "t", title=label)
                         with box("two"):
-                            bar(probability / longest, "true")
-                            bar(sampled / longest, "drawn")
-                        text(formatting.percent(probability), "p blue")
-                        text(formatting.percent(sampled), "p acc")
-            rest, rest_sampled = (max(0.0, 1 - sum(row[column] for row in rows)) for column in (2, 3))
+                            for share, look in zip(shares, ("true", "drawn"), strict=True):
+                                bar(share / longest, look)
+                        _percentages(shares)
             with box("play-alt rest"):
                 text(t("play.rest"), "ink2 s12")
-                text(formatting.percent(rest), "p blue")
-                text(formatting.percent(rest_sampled), "p acc")
+                _percentages([max(0.0, 1 - sum(row[column] for row in rows)) for column in (2, 3)])
+
+
+def _percentages(shares: list[float]) -> None:
+    """Add the network's probability, and the one after temperature, top-k and top-p."""
+    for share, color in zip(shares, ("blue", "acc"), strict=True):
+        text(formatting.percent(share), f"p {color}")

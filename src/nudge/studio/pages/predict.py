@@ -1,4 +1,4 @@
-"""Predict: text in, a probability for every token of the vocabulary out; and one real update on one example."""
+"""Predict: the probability of every token of the vocabulary after a text, and one real update on one example."""
 
 import math
 import time
@@ -10,23 +10,27 @@ from nicegui.element import Element
 
 from nudge.look import Prediction, predict
 from nudge.studio import charts
-from nudge.studio.components import bar, box, card, choice, mark, named, pairs, refill, slider, text
+from nudge.studio.components import box, card, choice, entry, mark, pairs, pressable, refill, slider, text, track
+from nudge.studio.page import TextPage
 from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
-from nudge.studio.text_entry import TextPage
 from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Group, Shown, groups, show, show_each
 from nudge.util import formatting
 
 N_BARS = 20
-SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 1.0}
+_SAMPLING: dict[str, dict[str, float]] = {
+    "temperature": {"value": 0.8, "min": 0, "max": 5, "step": 0.1},
+    "top_k": {"value": 50, "min": 0, "max": 100_000, "step": 1},
+    "top_p": {"value": 1.0, "min": 0.01, "max": 1, "step": 0.05},
+}
 
 
 class PredictPage(TextPage):
-    """One person's view: the text, how much of it the network reads, and the token that is looked at."""
+    """A text, how much of it the network reads, and the selected token."""
 
     ids: Sequence[int] = ()
-    begins = 0  # 1 if the first id only starts the document
+    begins = 0  # 1 if the first id is the start-of-document token
     length = 0  # how many tokens of the text are read
     selected: int | None = None  # None: the likeliest
     sampled = False
@@ -34,7 +38,8 @@ class PredictPage(TextPage):
 
     async def arrange(self) -> None:
         t = self.t
-        self.tokenizer, self.settings = self.opened.tokenizer, dict(SAMPLING)
+        self.tokenizer = self.opened.tokenizer
+        self.settings = {name: number["value"] for name, number in _SAMPLING.items()}
         self.size = self.opened.network.config.vocab_size
         with card():
             self.text_field()
@@ -53,8 +58,6 @@ class PredictPage(TextPage):
                 self._curve_card()
             self.nudge_card = NudgeCard(self.visit, self.opened, changed=self.refresh)
 
-    # What the person does.
-
     async def _slid(self, place: float) -> None:
         length = min(int(place), len(self.ids) - self.begins)
         if length != self.length:
@@ -63,7 +66,7 @@ class PredictPage(TextPage):
             await self.refresh()
 
     async def select(self, token: int) -> None:
-        """Look at one token: in the bars, in the curve, and as the target of an update."""
+        """Select a token: in the bars, in the curve, and as the target of an update."""
         self.selected = token
         self._show_prediction()
 
@@ -78,23 +81,21 @@ class PredictPage(TextPage):
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Ask the network anew."""
+        """Run the network again."""
         begun = time.perf_counter()
         context = tuple(self.ids[: self.begins + self.length])  # the ids that the network reads
         settings = {**self.settings, "top_k": int(self.settings["top_k"]) or None}
         self.prediction = await self.visit.ask(
             predict, self.opened.network, self.tokenizer, context, **settings, key="predict"
         )
-        self.visit.banner.clear()  # what was wrong before is right now
+        self.visit.banner.clear()  # an earlier error is over
         took = formatting.duration(time.perf_counter() - begun, self.t.language)
         self.answered.text = self.t("predict.answered", took=took)
         self.nudge_card.forget()
         self._show_prediction()
 
-    # What is shown.
-
     def shown(self, token: int) -> Shown:
-        """How a token is written on the page."""
+        """Return a token in readable form."""
         return show(self.tokenizer, token, self.t)
 
     def _show_chips(self) -> None:
@@ -108,12 +109,10 @@ class PredictPage(TextPage):
         self._mark_chips()
 
     def _mark_chips(self) -> None:
-        """Which of the tokens are read."""
+        """Show which of the tokens are read."""
         n_read, total = self.begins + self.length, len(self.ids) - self.begins
-        self.length_text.text = self.t(
-            "predict.of_tokens", n=formatting.whole(self.length), total=formatting.whole(total)
-        )
-        self.position.text = self.t("predict.position", n=formatting.whole(n_read))
+        self.length_text.text = self.t("predict.of_tokens", n=self.length, total=total)
+        self.position.text = self.t("predict.position", n=n_read)
         for at, chip in enumerate(self.each_chip):
             mark(chip, at >= n_read, "off")
 
@@ -136,24 +135,14 @@ class PredictPage(TextPage):
         return chip
 
     def _bars_card(self) -> None:
-        t, size = self.t, formatting.whole(self.size)
-
-        def switch() -> None:
-            kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
-            choice(kinds, "true", self.visit.handle(self._switch), label=t("predict.distribution"))
-
-        with card(t("predict.next_token"), t("predict.top_of", n=N_BARS, size=size), right=switch):
+        t = self.t
+        kinds = {"true": t("predict.true"), "sampled": t("predict.sampled")}
+        switch = partial(choice, kinds, "true", self.visit.handle(self._switch), label=t("predict.distribution"))
+        with card(t("predict.next_token"), t("predict.top_of", n=N_BARS, size=self.size), right=switch):
             with box("sampling hs") as self.sampling:
-                for name, low, high, step in (
-                    ("temperature", 0, 5, 0.1),
-                    ("top_k", 0, 100_000, 1),
-                    ("top_p", 0.01, 1, 0.05),
-                ):
-                    with box("fld"):
-                        text(t(f"predict.{name}"), "l")
-                        number = ui.number(value=self.settings[name], min=low, max=high, step=step)
-                        number.on_value_change(self.visit.handle(partial(self._set, name)))
-                        named(number, t(f"predict.{name}"), "outlined dense debounce=300")
+                for name, number in _SAMPLING.items():
+                    changed = self.visit.handle(partial(self._set, name))
+                    entry(ui.number, t(f"predict.{name}"), "debounce=300", on_change=changed, **number)
             self.sampling.set_visibility(False)
             self.bars = box("bars")
 
@@ -163,7 +152,7 @@ class PredictPage(TextPage):
         self._show_prediction()
 
     async def _set(self, name: str, value: float | None) -> None:
-        self.settings[name] = SAMPLING[name] if value is None else float(value)
+        self.settings[name] = _SAMPLING[name]["value"] if value is None else float(value)
         await self.refresh()
 
     def _find_card(self) -> None:
@@ -174,7 +163,7 @@ class PredictPage(TextPage):
             self.facts = box(style="margin-top:16px")
 
     async def _find(self, wanted: str) -> list[int]:
-        """The tokens that a person may mean, the likeliest first."""
+        """Return the tokens that match a text, the likeliest first."""
         if self.prediction is None:
             return []
         chances = self.prediction.probabilities
@@ -187,7 +176,7 @@ class PredictPage(TextPage):
         with card(t("predict.by_rank"), classes="gr"):
             self.curve = charts.chart({}, height=380, label=t("predict.by_rank"))
             if self.size > N_POINTS:
-                text(t("predict.drawn", n=N_POINTS, size=formatting.whole(self.size)), "s12 ink3")
+                text(t("predict.drawn", n=N_POINTS, size=self.size), "s12 ink3")
             self.spread = box(style="margin-top:12px")
 
     def _show_prediction(self) -> None:
@@ -204,25 +193,21 @@ class PredictPage(TextPage):
         rest = max(0.0, prediction.rest(N_BARS, sampled=self.sampled))
         largest = max(rest, candidates[0].probability)
         with refill(self.bars):
-            for number, candidate in enumerate(candidates):
+            for number, candidate in enumerate(candidates, start=1):
                 shown = self.shown(candidate.token)
-                row = box("pb sel" if candidate.token == selected else "pb", tag="button", type="button")
-                row.on("click", self.visit.handle(partial(self.select, candidate.token)))
-                with row:
-                    text(number + 1, "r")
-                    text(shown.label, f"t {shown.kind}", title=f"{shown.id} · {shown.hex}")
-                    with box("bg"):
-                        bar(candidate.probability / largest)
+                clicked = self.visit.handle(partial(self.select, candidate.token))
+                with pressable(clicked, "", "pb sel" if candidate.token == selected else "pb"):
+                    text(number, "r")
+                    text(shown.label, f"t {shown.kind}", title=shown.title)
+                    track(candidate.probability / largest)
                     text(formatting.percent(candidate.probability), "p")
             box("hr", style="margin:10px 0")
             with box("pb rest"):
                 text(t("predict.rest"), "s13 m")
-                with box("bg"):
-                    bar(rest / largest, "hatch")
+                track(rest / largest, "hatch")
                 text(formatting.percent(rest), "p")
             key = "predict.rest_sampled" if self.sampled else "predict.rest_note"
-            n_rest, size = formatting.whole(self.size - len(candidates)), formatting.whole(self.size)
-            text(t(key, n=n_rest, size=size), "s12 ink3", style="margin-top:8px")
+            text(t(key, n=self.size - len(candidates), size=self.size), "s12 ink3", style="margin-top:8px")
 
     def _show_facts(self, prediction: Prediction, selected: int) -> None:
         t, size, shown = self.t, self.size, self.shown(selected)
@@ -230,9 +215,9 @@ class PredictPage(TextPage):
         with refill(self.facts):
             with box("hs", style="margin-bottom:12px"):
                 text(shown.label, f"mono b nw {shown.kind}")
-                text(t("predict.id_bytes", id=formatting.whole(shown.id), hex=shown.hex or "–"), "s12 ink3")
+                text(t("predict.id_bytes", id=shown.id, hex=shown.hex or "–"), "s12 ink3")
             pairs(
-                (t("predict.rank"), t("predict.rank_of", rank=formatting.whole(rank), size=formatting.whole(size))),
+                (t("predict.rank"), t("predict.rank_of", rank=rank, size=size)),
                 (t("predict.probability"), formatting.percent(probability)),
                 (t("predict.drawn_with"), formatting.percent(prediction.sampled[selected].item())),
                 (t("predict.loss_if"), t("predict.nats", n=formatting.fixed(prediction.loss(selected)))),

@@ -1,39 +1,38 @@
-"""Predict: the card that makes one real update on a copy, and shows what it did."""
+"""Predict: the card that makes one real update on a copy, and shows its effect."""
 
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from nicegui import ui
 
 from nudge.look import Nudge, Prediction, control_contexts, nudge_once
-from nudge.studio.components import bar, box, button, card, choice, named, pairs, refill, text
+from nudge.studio.components import box, button, card, choice, diverging, field, named, pairs, refill, text, track
 from nudge.studio.models import Opened
 from nudge.studio.tokens import show
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
-RATES = {"sgd": (-4.0, 1.0, -3.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, where it begins
+RATES = {"sgd": (-4.0, 1.0, -3.0), "adamw": (-6.0, -1.0, -4.0)}  # log10: lowest, highest, initial
 N_MOVED = 6
 
 
 class NudgeCard:
-    """Target, learning rate and optimizer; below, before and after. `changed` is called when the network is another."""
+    """Target, learning rate and optimizer; below, before and after. `changed` is called when the network changes."""
 
     def __init__(self, visit: Visit, opened: Opened, changed: Callable[[], Awaitable[None]]) -> None:
         self.visit, self.opened, self.t, self.changed = visit, opened, visit.t, changed
-        self.prediction: Prediction | None = None  # what the target should have been
+        self.prediction: Prediction | None = None  # in the context of the target
         self.target: int | None = None
         self.optimizer = "sgd"
         self.done: Nudge | None = None
-        self.base = opened.network  # what it was done on
+        self.base = opened.network  # the network before the update
         t = self.t
         with card(t("nudge.title"), t("nudge.note")):
             with box("grid halves"):
-                with box("fld"):
-                    text(t("nudge.target"), "l")
+                with field(t("nudge.target"), tag="div"):
                     self.target_text = text("", "target mono")
-                with box("fld"):
-                    text(t("nudge.optimizer"), "l")
+                with field(t("nudge.optimizer"), tag="div"):
                     kinds = {"sgd": "SGD", "adamw": "AdamW"}
                     choice(kinds, "sgd", self.visit.handle(self._choose), label=t("nudge.optimizer"), classes="wide")
             text(t("nudge.choose"), "s12 ink3", style="margin-top:8px")
@@ -58,7 +57,7 @@ class NudgeCard:
         return float(10.0 ** float(self.slider.value))
 
     def aim(self, prediction: Prediction, token: int) -> None:
-        """Make a token the target after what was read. What was done to another one is no longer shown."""
+        """Make a token the target. The result for another target is removed."""
         self.prediction, self.target = prediction, token
         self.target_text.text = self._label(token)
         if self.done is not None and self.done.target != token:
@@ -68,7 +67,7 @@ class NudgeCard:
         return show(self.opened.tokenizer, token, self.t).label
 
     def forget(self) -> None:
-        """Take away the result: it was about something else."""
+        """Remove the result."""
         self.done = None
         self.result.clear()
         self._show_kept()
@@ -92,8 +91,8 @@ class NudgeCard:
             nudge_once, model.network, context, target, lr, optimizer=kind, controls=controls, key="nudge"
         )
         same = target == self.target and prediction is self.prediction and model is self.opened.model
-        if not same:
-            return  # meanwhile the person looks at something else
+        if not same:  # meanwhile the user has moved on
+            return
         self.done, self.base = done, model.network
         low, high, _ = RATES[self.optimizer]
         self.slider.value = min(high, max(low, math.log10(max(done.lr, 1e-12))))
@@ -108,19 +107,16 @@ class NudgeCard:
                 text(t("nudge.before"), "s12 ink3 right")
                 text("")
                 text(t("nudge.after"), "s12 ink3 right")
-                for name, before, after in (
-                    (
-                        "probability",
-                        formatting.percent(done.probability_before),
-                        formatting.percent(done.probability_after),
-                    ),
-                    ("rank", formatting.whole(done.rank_before), formatting.whole(done.rank_after)),
-                    ("loss", formatting.fixed(done.loss_before, 3), formatting.fixed(done.loss_after, 3)),
+                percent, whole, fixed = formatting.percent, formatting.whole, partial(formatting.fixed, decimals=3)
+                for name, before, after, written in (
+                    ("probability", done.probability_before, done.probability_after, percent),
+                    ("rank", done.rank_before, done.rank_after, whole),
+                    ("loss", done.loss_before, done.loss_after, fixed),
                 ):
                     text(t(f"nudge.{name}"), "s13 ink2")
-                    text(before, "bf")
+                    text(written(before), "bf")
                     text("→", "ar", aria_hidden="true")
-                    text(after, "af acc")
+                    text(written(after), "af acc")
             self._show_change(done)
             self._show_moved(done)
             relative = formatting.percent(done.total_relative_change)
@@ -147,8 +143,7 @@ class NudgeCard:
         ):
             with box("change"):
                 text(name, "s12 ink2")
-                with box(style="height:10px"):
-                    bar(abs(value) / largest, f"thin {look} {'bad' if value > 0 else ''}")
+                track(abs(value) / largest, f"thin {look} {'bad' if value > 0 else ''}", place="", style="height:10px")
                 text(formatting.change(value), "s13 num right m")
 
     def _show_moved(self, done: Nudge) -> None:
@@ -156,19 +151,13 @@ class NudgeCard:
         changes = [(moved.token, moved.after - moved.before) for moved in done.moved[:N_MOVED]]
         largest = max((abs(change) for _, change in changes), default=1.0) or 1.0
         for token, change in changes:
-            width = f"width:{100 * abs(change) / largest:.1f}%"
             with box("div2"):
                 text(self._label(token), "mono s12 cut")
-                with box("mid"):
-                    if change < 0:
-                        box("neg", style=width)
-                with box():
-                    if change > 0:
-                        box("pos", style=width)
+                diverging(change, largest, ("neg", "pos"), places=("mid", ""))
                 text(f"{formatting.points(change)} {self.t('nudge.points')}", "s12 num right nw")
 
     async def _keep(self) -> None:
-        done, self.done = self.done, None  # a second click has nothing left to keep
+        done, self.done = self.done, None  # so that a second click does nothing
         if done is not None:
             await self.visit.ask(self.opened.keep, done, self.base)
             await self.changed()

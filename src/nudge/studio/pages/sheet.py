@@ -1,23 +1,23 @@
-"""Sheet: one page of pen notes, to look at, to change and to take along. The address says which."""
+"""Sheet: one page of pen notes, to look at, to change and to download. The address names it."""
 
 from dataclasses import replace
 
 from nudge.errors import NudgeError
 from nudge.sheet.catalog import FORMATS
 from nudge.studio import layout
-from nudge.studio.components import box, button, link, mark, text
+from nudge.studio.components import box, button, link, mark, state, text
 from nudge.studio.page import Page
 from nudge.studio.pages.sheet_choice import choices
 from nudge.studio.pages.sheet_editor import Editor
 from nudge.studio.pages.sheet_preview import Preview
-from nudge.studio.sheets import asked_by
-from nudge.studio.visit import after
+from nudge.studio.sheets import ref_of_query
+from nudge.studio.visit import when_connected
 
 _FORMS = {"pdf": "PDF", "png": "PNG", "svg": "SVG", "md": "Markdown"}
 
 
 class SheetPage(Page):
-    """The sheets at the left, or the text of the one that is being changed; its page at the right."""
+    """The sheets at the left, or the text of one that the user changes; its page at the right."""
 
     kept = ("what", "lang")
     original = text = ""
@@ -25,16 +25,16 @@ class SheetPage(Page):
 
     def build(self) -> None:
         visit = self.visit
-        self.asked = asked_by(visit.query, visit.language)  # what the page shows, once it is drawn
+        self.ref = ref_of_query(visit.query, visit.language)  # of the page that is shown
         with self.title_row, box("hs"):
             self._actions()
         with box("grid sheet") as self.grid:
             with box("aside"):
                 with box("stack choosing"):
-                    choices(visit, self.asked)
+                    choices(visit, self.ref)
                 self.editing = box("editing", id="editing")
             self.preview = Preview(visit)
-        after(0, visit.handle(self._open))
+        when_connected(visit.handle(self._open))
 
     def _actions(self) -> None:
         t = self.t
@@ -42,36 +42,36 @@ class SheetPage(Page):
             text(t("sheet.download"), "s13 ink2", id="download")
             self.links = {form: link(_FORMS[form], "", "q-btn ghost small") for form in FORMATS}
         self.change = button(t("sheet.change"), self.visit.handle(self._turn), icon="edit", aria_controls="editing")
-        self.change.props["aria-expanded"] = "false"
+        state(self.change, "expanded", False)
         self._link()
 
     def _link(self) -> None:
-        """The downloads are of what the page shows."""
+        """Point the downloads to the sheet that is shown."""
         for form, element in self.links.items():
-            element.props.update({"href": self.asked.address(form), "download": self.asked.file(form)})
+            element.props.update({"href": self.ref.address(form), "download": self.ref.file(form)})
 
     async def _open(self) -> None:
-        """The sheet that the address names; of a change that is forgotten, what it was made of."""
+        """Open the sheet that the address names; without its change, if that is no longer in memory."""
         sheets = self.visit.house.sheets
-        unchanged = replace(self.asked, changed=None)
         try:
-            self.original = await sheets.text(unchanged)
+            self.original = await sheets.text(replace(self.ref, changed=None))
         except NudgeError as error:
             self._refuse(error)
             self.change.disable()
             return
+        self.text = self.original
         try:
-            self.text = await sheets.text(self.asked) if self.asked.changed else self.original
+            if self.ref.changed:
+                self.text = await sheets.text(self.ref)
         except NudgeError as error:
             self.visit.say(error)
-            self.text = self.original
         self.preview.begin(self.text)
         if self.text != self.original:
             self._turn()
         await self._draw(self.text)
 
     def _turn(self) -> None:
-        """Begin to change the text, or end it."""
+        """Open the editor or close it."""
         if not self.text:
             return
         if self.editor is None:
@@ -79,33 +79,33 @@ class SheetPage(Page):
                 self.editor = Editor(self.visit, self.text, self.original, draw=self._draw, close=self._turn)
         is_on = "changing" not in self.grid.classes
         mark(self.grid, is_on, "changing")
-        self.change.props["aria-expanded"] = "true" if is_on else "false"
+        state(self.change, "expanded", is_on)
 
     async def _draw(self, written: str) -> None:
-        """Draw a text. One that cannot be drawn leaves the page as it is, and it is said why."""
+        """Draw a text. If it cannot be drawn, the page stays and the error is shown."""
         self.text = written
-        sheets, asked = self.visit.house.sheets, replace(self.asked, changed=None)
+        sheets, ref = self.visit.house.sheets, replace(self.ref, changed=None)
         try:
-            asked = asked if written == self.original else sheets.keep(asked, written)
+            ref = ref if written == self.original else sheets.keep(ref, written)
             with self.preview.drawing():
-                page = await sheets.draw(written, "png", name=asked.what, key=id(self))
+                page = await sheets.draw(written, "png", name=ref.what, key=id(self))
         except NudgeError as error:
             if written == self.text:
                 self._refuse(error)
             return
         if written == self.text:  # nothing newer was written meanwhile
-            self.asked = asked
+            self.ref = ref
             self._show(page)
 
     def _show(self, page: bytes) -> None:
-        self.preview.show(page, self.asked)
-        self.downloads.classes(remove="hidden")
+        self.preview.show(page, self.ref)
+        mark(self.downloads, False, "hidden")
         self._link()
         if self.editor:
-            self.editor.show(is_changed=self.asked.changed is not None)
+            self.editor.show(is_changed=self.ref.changed is not None)
         visit = self.visit
         others = {name: value for name, value in visit.query.items() if name != "text"}
-        query = {**others, "text": self.asked.changed} if self.asked.changed else others
+        query = {**others, "text": self.ref.changed} if self.ref.changed else others
         if query != visit.query:
             visit.query = query
             layout.readdress(visit)
@@ -116,4 +116,4 @@ class SheetPage(Page):
         else:
             self.preview.refuse(error)
         if self.preview.picture is None:
-            self.downloads.classes(add="hidden")
+            mark(self.downloads, True, "hidden")

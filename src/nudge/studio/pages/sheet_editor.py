@@ -1,21 +1,19 @@
-"""Sheet: its markdown, in a field with line numbers. The page is drawn anew once nobody has typed for a moment."""
+"""Sheet: its Markdown, in a field with line numbers. The page is drawn again when the user stops typing."""
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 
 from nicegui import ui
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, button, mark, message, refill, text
+from nudge.studio.components import box, button, mark, refill, text
 from nudge.studio.visit import Visit
 
 PAUSE_S = 0.7
-_LINE = re.compile(r"\bline (\d+)\b")  # as the reader of sheets names one
 
 
 class Editor:
-    """The text that a person changes. `draw` gets it, `close` is what the cross does."""
+    """The text that the user changes. `draw` gets it; the close button calls `close`."""
 
     def __init__(
         self,
@@ -41,23 +39,22 @@ class Editor:
             text(t("sheet.keys"), "s12 ink3")
 
     def show(self, *, is_changed: bool) -> None:
-        """The text is a sheet, and on the page."""
+        """Show that the text is a sheet and was drawn."""
         mark(self.undo, not is_changed, "hidden")
         self.wrong.clear()
         if self.code.decorations:
             self.code.decorations = []
 
     def refuse(self, error: NudgeError) -> None:
-        """The text is no sheet: why, and in which line."""
-        found = _LINE.search(error.message)
-        line = int(found[1]) if found else 0
+        """Show why the text is not a sheet, and in which line."""
+        line = error.values.get("line", 0)
         is_there = 1 <= line <= self.code.value.count("\n") + 1
         self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []
         with refill(self.wrong):
-            message(error.message, error.hint, kind="bad", more=(lambda: self._to_line(line)) if is_there else None)
+            self.visit.failure(error, more=(lambda: self._to_line(line)) if is_there else None)
 
     def _to_line(self, line: int) -> None:
-        button(self.t("sheet.to_line", line=line), lambda: self.code.reveal_line(line), kind="quiet small")
+        button(self.t("sheet.to_line", line=str(line)), lambda: self.code.reveal_line(line), kind="quiet small")
 
     async def _typed(self) -> None:
         self._n_typed += 1

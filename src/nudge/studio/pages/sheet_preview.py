@@ -1,4 +1,4 @@
-"""Sheet: the page as it will be printed, on a desk. Its room is kept while it is drawn."""
+"""Sheet: the page as it will be printed, on a desk. Its place is reserved while it is drawn."""
 
 import contextlib
 import re
@@ -9,8 +9,8 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.errors import NudgeError
-from nudge.studio.components import box, image, link, mark, message, refill, text
-from nudge.studio.sheets import Asked
+from nudge.studio.components import box, image, link, mark, refill, text
+from nudge.studio.sheets import SheetRef
 from nudge.studio.visit import Visit
 
 _LANDSCAPE = re.compile(r"^paper:\s*[\"']?a4-landscape", re.MULTILINE)
@@ -20,7 +20,7 @@ class Preview:
     """A picture of the page, which opens it at full size."""
 
     def __init__(self, visit: Visit) -> None:
-        self.t = visit.t
+        self.visit, self.t = visit, visit.t
         self.picture: Element | None = None
         self._n_drawing = 0
         with box("desk", tag="section", aria_label=self.t("sheet.preview")) as self.desk:
@@ -31,41 +31,39 @@ class Preview:
             self.paper = link("", "", "paper hidden", target="_blank", rel="noopener", title=self.t("sheet.full"))
 
     def begin(self, written: str) -> None:
-        """Keep room for the page that this text asks for, before it is read."""
-        self._turn(is_landscape=_LANDSCAPE.search(written) is not None)
-        self.paper.classes(remove="hidden")
+        """Reserve the place for the page of this text, in its orientation."""
+        self._reserve(is_landscape=_LANDSCAPE.search(written) is not None)
 
     @contextlib.contextmanager
     def drawing(self) -> Iterator[None]:
-        """Say that a page is being drawn, until the block ends."""
+        """Show that a page is being drawn, until the block ends."""
         self._n_drawing += 1
-        self.hint.classes(remove="hidden")
+        mark(self.hint, False, "hidden")
         try:
             yield
         finally:
             self._n_drawing -= 1
-            if not self._n_drawing:
-                self.hint.classes(add="hidden")
+            mark(self.hint, not self._n_drawing, "hidden")
 
-    def show(self, page: bytes, asked: Asked) -> None:
-        """Show the page, which is at its address from now on."""
-        width, height = struct.unpack(">II", page[16:24])  # of a PNG. Source: its specification, section 11.2.2
-        self._turn(is_landscape=width > height)
+    def show(self, page: bytes, ref: SheetRef) -> None:
+        """Show the page from its address."""
+        width, height = struct.unpack(">II", page[16:24])  # Source: PNG specification, section 11.2.2
+        self._reserve(is_landscape=width > height)
         self.wrong.clear()
-        self.paper.classes(remove="hidden")
-        address = asked.address("png")
+        address = ref.address("png")
         self.paper.props["href"] = address
         if self.picture is None:
             with self.paper:
-                self.picture = image(address, alt=self.t("sheet.alt", name=asked.file("png")))
+                self.picture = image(address, alt=self.t("sheet.alt", name=ref.file("png")))
         self.picture.props["src"] = address
 
     def refuse(self, error: NudgeError) -> None:
-        """There is nothing to show, and why: what a person should do first, so it is no alarm."""
+        """Show why there is no page. It is a note and no alarm: it says what to do first."""
         with refill(self.wrong):
-            message(error.message, error.hint)
+            self.visit.failure(error, kind="note")
         if self.picture is None:
-            self.paper.classes(add="hidden")
+            mark(self.paper, True, "hidden")
 
-    def _turn(self, *, is_landscape: bool) -> None:
+    def _reserve(self, *, is_landscape: bool) -> None:
         mark(self.desk, is_landscape, "landscape")
+        mark(self.paper, False, "hidden")

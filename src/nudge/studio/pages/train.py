@@ -1,11 +1,13 @@
-"""Train: start a run, watch it learn, and tell it to pause, save and stop.
+"""Train: start a run, watch it learn, pause it, save it and stop it.
 
-The page follows the run's events file, whoever started the run.
+The page follows the run's events file, whether the run was started here or in a terminal.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nicegui import ui
@@ -16,7 +18,7 @@ from nudge.studio.components import box, button, card, link, refill, text
 from nudge.studio.page import Page
 from nudge.studio.pages.train_form import Form
 from nudge.studio.pages.train_run import Watched, watched_state
-from nudge.studio.visit import after
+from nudge.studio.visit import when_connected
 from nudge.train import control
 from nudge.util import formatting
 from nudge.util.terminal_text import readable
@@ -25,6 +27,8 @@ from nudge.version import __version__
 POLL_S = 1.0
 LIST_EVERY = 3  # polls
 N_LISTED = 50
+_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad", "unreadable": "bad"}
+_ICONS = {"resume": "play_arrow", "go_on": "play_arrow", "cancel": "close"}  # the others are named like their button
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,14 +36,14 @@ class Line:
     """A run in the list."""
 
     name: str
-    state: str  # as nudge.runs.listing has it, or preparing, failed
+    state: str  # as in nudge.runs.listing, or preparing, failed
     step: int = 0
     steps: int | None = None
     n_skipped: int = 0
 
 
 class TrainPage(Page):
-    """One person's view of the folder of runs, and of one of them."""
+    """The folder of runs, and one of them."""
 
     watched: Watched | None = None
     _polls = 0
@@ -57,29 +61,26 @@ class TrainPage(Page):
                     self.list = box("runs-list")
             self.place = box("stack run")
         asyncio.get_running_loop().run_in_executor(None, self._read_ahead)
-        after(0, self._first)
+        when_connected(self._first)
 
     def _read_ahead(self) -> None:
-        """A long log is read while the browser is still loading the page."""
+        """Read a long log while the browser is still loading the page."""
         with contextlib.suppress(NudgeError):
             if self.run is not None:
-                self.house.logs.of(self.house.models.folder(self.run).events).catch_up()
+                self.house.log(self.house.models.folder(self.run).events).catch_up()
 
     def _actions(self) -> None:
-        t, handle = self.t, self.visit.handle
+        words: tuple[control.Word, ...] = ("save", "pause", "resume", "stop")
+        actions: dict[str, Callable[[], None]] = {word: partial(self._tell, word) for word in words}
+        actions |= {"go_on": self._go_on, "cancel": self._cancel}
         self.buttons = {
-            "save": button(t("train.save"), handle(lambda: self._tell("save")), icon="save"),
-            "pause": button(t("train.pause"), handle(lambda: self._tell("pause")), icon="pause"),
-            "resume": button(t("train.resume"), handle(lambda: self._tell("resume")), icon="play_arrow"),
-            "stop": button(t("train.stop"), handle(lambda: self._tell("stop")), icon="stop"),
-            "go_on": button(t("train.go_on"), handle(self._go_on), icon="play_arrow"),
-            "cancel": button(t("train.cancel"), handle(self._cancel), icon="close"),
+            name: button(self.t(f"train.{name}"), self.visit.handle(action), icon=_ICONS.get(name, name))
+            for name, action in actions.items()
         }
-        for element in self.buttons.values():
-            element.set_visibility(False)
+        self.show_buttons()
 
     def show_buttons(self, *names: str) -> None:
-        """Only these."""
+        """Show only these buttons."""
         for name, element in self.buttons.items():
             element.set_visibility(name in names)
             element.set_enabled(True)
@@ -90,10 +91,10 @@ class TrainPage(Page):
                 self.watched = Watched(self.visit, self.run, self.show_buttons)
             else:
                 self.no_run()
-            ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if that fails, the next one may not
+            ui.timer(POLL_S, self.visit.handle(self._poll))  # also the first look: if it fails, a later one may not
 
     async def _poll(self) -> None:
-        """Look whether anything is new. What did not change is not sent."""
+        """Look for changes, and send only those."""
         if self.watched:
             await self.watched.look()
         if self._polls % LIST_EVERY == 0:
@@ -103,17 +104,15 @@ class TrainPage(Page):
                 self._listed = lines
                 self._show_list(lines)
         self._polls += 1
-        if self._polls == 1 and self.run is None:  # the form has to know whether another run goes on
-            after(0, self.form.begin)
-
-    # What the person asks of the run.
+        if self._polls == 1 and self.run is None:  # the form has to know first whether another run is going on
+            when_connected(self.form.begin)
 
     def _tell(self, word: control.Word) -> None:
         if self.watched is None or self.run is None:
             return
         control.tell(self.house.models.folder(self.run), word)
-        self.watched.asked()
-        for name, element in self.buttons.items():  # until the run is seen to have heard
+        self.watched.changed()
+        for name, element in self.buttons.items():  # until the run reacts
             element.set_enabled(word == "save" and name != "save")
 
     def _go_on(self) -> None:
@@ -126,10 +125,8 @@ class TrainPage(Page):
             self.house.launcher.end(self.run)
             ui.navigate.to("/train")
 
-    # The list of runs.
-
     def _lines(self) -> list[Line]:
-        """The runs, those that are only being prepared first, then the one written to last."""
+        """Return the runs, those still being prepared first, then the most recently written first."""
         launcher = self.house.launcher
         starting = [
             Line(name=name, state="preparing" if launch.alive else "failed")
@@ -140,7 +137,7 @@ class TrainPage(Page):
 
     def _line(self, path: Path) -> Line:
         folder = RunFolder(path)
-        log = self.house.logs.of(folder.events)
+        log = self.house.log(folder.events)
         log.catch_up()
         try:
             with log.lock:
@@ -151,7 +148,7 @@ class TrainPage(Page):
                     steps=log.started.steps if log.started else None,
                     n_skipped=len(log.skipped),
                 )
-        except OSError:  # one folder that cannot be looked into hides no other run
+        except OSError:  # a folder that cannot be read hides no other run
             return Line(name=path.name, state="unreadable")
 
     def _show_list(self, lines: list[Line]) -> None:
@@ -165,10 +162,7 @@ class TrainPage(Page):
                         if line.steps is not None:
                             text(f"{formatting.whole(line.step)} / {formatting.whole(line.steps)}", "s12 ink3 num")
                     if line.n_skipped:
-                        text("NaN", "tag bad", title=t("train.n_skipped", n=formatting.whole(line.n_skipped)))
+                        text("NaN", "tag bad", title=t("train.n_skipped", n=line.n_skipped))
                     text(t(f"train.state.{line.state}"), f"tag {_COLORS.get(line.state, '')}")
             if not lines:
                 text(t("ui.no_run"), "ink3 s13")
-
-
-_COLORS = {"running": "a", "preparing": "a", "paused": "a", "diverged": "bad", "failed": "bad", "unreadable": "bad"}

@@ -1,14 +1,12 @@
-"""Train: what the model wrote along the run, from the same prompt and seed, as a strip of frames."""
+"""Train: the samples of a run, all from the same prompt and seed, as a strip of frames."""
 
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from nicegui import ui
 
 from nudge.events import Sample
 from nudge.studio.components import box, button, named, refill, text
-from nudge.studio.pages.train_curves import LEFT, RIGHT
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting
@@ -18,25 +16,18 @@ N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
 
 
-def nearest(steps: Sequence[int], step: int) -> int:
-    """Where in `steps`, which rise, the nearest to `step` is; the earlier of two as near."""
-    after = min(bisect_left(steps, step), len(steps) - 1)
-    before = max(0, after - 1)
-    return min(before, after, key=lambda at: abs(steps[at] - step))
-
-
 class Film:
-    """The frames around a cursor. It follows the run until a person places it; then only a person moves it."""
+    """The frames around a cursor. The cursor follows the run until the user places it."""
 
     def __init__(self, t: Words, moved: Callable[[], None]) -> None:
         self.t = t
         self.moved = moved
-        self.placed: int | None = None  # the step of the sample a person chose; None: the newest
+        self.placed: int | None = None  # the step of the sample that the user chose; None: the newest
         self.log: RunLog | None = None
         self._steps: list[int] = []
         self._shown: Any = None
-        self._setting = False  # the slider is set by us, not by the person
-        with box("plain scrub", style=f"margin:0 {RIGHT}px 0 {LEFT}px"):
+        self._setting = False  # the slider is being set by the program, not by the user
+        with box("plain scrub"):
             slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._slid)
             self.slider = named(slider, t("train.scrub"))
         with box("hs film-head"):
@@ -50,16 +41,20 @@ class Film:
 
     @property
     def cursor(self) -> int | None:
-        """The step that is looked at."""
+        """The step of the chosen sample."""
         return self._steps[self._at] if self._steps else None
 
     @property
     def _at(self) -> int:
-        """Which sample: the one placed on; the nearest to it, should a resumed run have lost it."""
-        return len(self._steps) - 1 if self.placed is None else nearest(self._steps, self.placed)
+        """The index of the chosen sample, or of the nearest one if a resumed run has lost it."""
+        return len(self._steps) - 1 if self.placed is None else self._nearest(self.placed)
+
+    def _nearest(self, step: int) -> int:
+        """Return the index of the sample nearest to a step; the earlier of two as near."""
+        return min(range(len(self._steps)), key=lambda at: abs(self._steps[at] - step))
 
     def show(self, log: RunLog) -> None:
-        """The frames as they are now."""
+        """Show the current frames."""
         self.log = log
         self._steps = sorted(log.samples)
         most = max(1, log.started.steps if log.started else log.step)
@@ -69,15 +64,10 @@ class Film:
             self.slider.props["step"] = self._steps[1] - self._steps[0]
         self.slider.set_enabled(bool(self._steps))
         self.follow.set_visibility(self.placed is not None)
-        self._set_slider()
-        self._show_frames()
-
-    def _set_slider(self) -> None:
-        value = self.cursor or 0
-        if self.slider.value != value:
-            self._setting = True
-            self.slider.value = value
-            self._setting = False
+        self._setting = True
+        self.slider.value = self.cursor or 0
+        self._setting = False
+        self._show_frames(log)
 
     def _slid(self, event: Any) -> None:
         if not self._setting and event.value is not None and event.value != self.placed:
@@ -88,42 +78,35 @@ class Film:
             self.place(self._steps[min(max(self._at + frames, 0), len(self._steps) - 1)])
 
     def place(self, step: int) -> None:
-        """Look at the sample nearest to that step, and stay there, whatever samples come after."""
+        """Choose the sample nearest to that step, and stay there when more samples come."""
         if self._steps:
-            self.placed = self._steps[nearest(self._steps, step)]
+            self.placed = self._steps[self._nearest(step)]
             self.moved()
 
     def _follow(self) -> None:
         self.placed = None
         self.moved()
 
-    def _show_frames(self) -> None:
-        assert self.log is not None
-        at = self._at
-        first = max(0, min(at - N_FRAMES // 2, len(self._steps) - N_FRAMES))
-        shown = [self.log.samples[step] for step in self._steps[first : first + N_FRAMES]]
-        state = (shown, at)
-        if state == self._shown:
+    def _show_frames(self, log: RunLog) -> None:
+        first = max(0, min(self._at - N_FRAMES // 2, len(self._steps) - N_FRAMES))
+        shown = [log.samples[step] for step in self._steps[first : first + N_FRAMES]]
+        if (shown, self._at) == self._shown:
             return
-        self._shown = state
+        self._shown = shown, self._at
         with refill(self.frames):
             for sample in shown:
-                self._frame(sample, on=sample.step == self.cursor)
+                self._frame(sample, log.loss.at(sample.step), on=sample.step == self.cursor)
             if not shown:
                 text(self.t("train.no_samples"), "ink3 s13")
         if shown:
-            one = shown[0]
-            quoted = readable(one.prompt).replace("\n", "⏎") or self.t("train.document_start")
-            self.about.text = self.t("train.prompt", prompt=quoted, seed=one.seed)
+            quoted = readable(shown[0].prompt).replace("\n", "⏎") or self.t("train.document_start")
+            self.about.text = self.t("train.prompt", prompt=quoted, seed=str(shown[0].seed))
 
-    def _frame(self, sample: Sample, *, on: bool) -> None:
-        t = self.t
-        with box("frame on" if on else "frame", data_step=sample.step) as frame:
-            if on:
-                frame.props["aria-current"] = "true"
+    def _frame(self, sample: Sample, loss: float | None, *, on: bool) -> None:
+        current = {"aria_current": "true"} if on else {}
+        with box("frame on" if on else "frame", data_step=sample.step, **current) as frame:
             frame.on("click", lambda: self.place(sample.step))
             with box("st"):
-                text(t("ui.step", step=formatting.whole(sample.step)), tag="span")
-                loss = self.log.loss.at(sample.step) if self.log else None
+                text(self.t("ui.step", step=sample.step), tag="span")
                 text("" if loss is None else formatting.fixed(loss), tag="span")
             text(readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")

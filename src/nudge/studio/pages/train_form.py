@@ -1,4 +1,4 @@
-"""Train: the form of a new run, and what it will take."""
+"""Train: the form of a new run, and the forecast of its cost."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,15 +12,13 @@ from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
 from nudge.estimate.forecast import Forecast
 from nudge.recipes import recipe
-from nudge.studio.components import bar, box, button, card, field, link, message, named, pairs, refill, text
+from nudge.studio.components import bar, box, button, card, entry, link, pairs, refill, text
 from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
-REST_S = 0.8  # a form that nobody changes for so long is measured
-_NUMBERS: dict[
-    str, tuple[str, Callable[[Any], str]]
-] = {  # fields of the form: (the setting, how its default is written)
+REST_S = 0.8  # the form is measured when it did not change for so long
+_NUMBERS: dict[str, tuple[str, Callable[[Any], str]]] = {  # field: (its setting, the format of its default)
     "steps": ("train.steps", formatting.whole),
     "seed": ("seed", str),
     "batch_tokens": ("train.batch_tokens", formatting.whole),
@@ -29,12 +27,11 @@ _NUMBERS: dict[
 
 
 class Form:
-    """What a person wants to train. `started` is called with the name of a run that begins."""
+    """The form of a new run. `started` is called with the name of a run that begins."""
 
     def __init__(self, visit: Visit, started: Callable[[str], None]) -> None:
         self.visit, self.launcher, self.started, self.t = visit, visit.house.launcher, started, visit.t
         self.busy = False  # another run is going on, so that measuring would disturb it
-        self._touched = False
         self._filling = False
         self._changes = 0
         t = self.t
@@ -50,23 +47,17 @@ class Form:
 
     def _fields(self) -> None:
         t = self.t
-        with field(t("train.recipe")):
-            select = ui.select(recipe_choice(t.language), value="tiny", on_change=self._other_recipe)
-            self.recipe = named(select, t("train.recipe"), "outlined dense")
-        with field(t("train.data")):
-            self.data = self._entry("data", "maxlength=4000 spellcheck=false clearable")
+        options = recipe_choice(t.language)
+        self.recipe = entry(ui.select, t("train.recipe"), options=options, value="tiny", on_change=self._other_recipe)
+        self.data = self._entry("data", "maxlength=4000 spellcheck=false clearable")
         self.data_note = text("", "s12 ink3 data-note")
-        self.entries: dict[str, ui.input] = {}
         with box("grid halves"):
-            for name in _NUMBERS:
-                with field(t(f"train.{name}")):
-                    self.entries[name] = self._entry(name, "maxlength=24")
-        with field(t("train.name")):
-            self.name = self._entry("name", "maxlength=100 spellcheck=false")
+            self.entries = {name: self._entry(name, "maxlength=24") for name in _NUMBERS}
+        self.name = self._entry("name", "maxlength=100 spellcheck=false")
 
     def _entry(self, name: str, props: str) -> ui.input:
-        props = f"outlined dense debounce=200 name={name} {props}"
-        return named(ui.input(on_change=self._changed), self.t(f"train.{name}"), props)
+        props = f"debounce=200 name={name} {props}"
+        return entry(ui.input, self.t(f"train.{name}"), props, on_change=self._changed)
 
     def _forecast_place(self) -> None:
         t = self.t
@@ -81,10 +72,8 @@ class Form:
             self.share = bar(0, style="background:var(--accent)")
         self.elsewhere = link(t("train.elsewhere"), self.visit.href("plan", recipe="tiny", gpu="4090"), "elsewhere s12")
 
-    # What the person does.
-
     def _fill(self, config: Config) -> None:
-        """The recipe's own values."""
+        """Fill in the recipe's own values."""
         values = configs.flat(configs.to_dict(config))
         self._filling = True
         for name, (setting, written) in _NUMBERS.items():
@@ -99,50 +88,52 @@ class Form:
         self._changed()
 
     def _first_touch(self) -> None:
-        if not self._touched:
+        if not self._changes:
             self._changed()
 
     async def begin(self) -> None:
-        """With no run to look at, the form is what a person came for."""
-        if not self._touched:
-            await self._rest(self._changes)
+        """Measure at once: without a run to look at, the user came for the form."""
+        if not self._changes:
+            await self._rest(0)
 
     def _changed(self) -> None:
         if self._filling:
             return
-        self._touched = True
         self._changes += 1
         changes = self._changes
         with self.wrong.client.content:
             ui.timer(REST_S, lambda: self._rest(changes), once=True)
 
     def config(self) -> Config:
-        """The form as a config. Raises: ConfigError."""
-        written = {name: _plain(entry.value) for name, entry in self.entries.items()}
-        settings = [f"{_NUMBERS[name][0]}={value}" for name, value in written.items()]
-        empty = next((name for name, value in written.items() if not value), None)
-        if empty:
-            raise ConfigError(self.t("train.empty_field", name=self.t(f"train.{empty}")), self.t("train.empty_hint"))
+        """Return the form as a config. Raises: ConfigError."""
+        settings = []
+        for name, (setting, _) in _NUMBERS.items():
+            value = (self.entries[name].value or "").replace(",", "").replace("_", "").strip()
+            if not value:
+                raise ConfigError("empty_field", field=self.t(f"train.{name}"))
+            settings.append(f"{setting}={value}")
         config = configs.override(recipe(self.recipe.value), configs.parse_settings(settings))
         if path := (self.data.value or "").strip():
             config = configs.override(config, {"data": {"paths": (path,)}})
         configs.check(config)
         return config
 
+    async def _checked(self) -> tuple[Config, str, str]:
+        """Return the form as a config, the run's name, and a note about its text. Raises: NudgeError's children."""
+        config, name = self.config(), (self.name.value or "").strip()
+        self.launcher.check_name(name)
+        return config, name, await asyncio.to_thread(_found, config, self.visit)
+
     async def _rest(self, changes: int) -> None:
-        """The form rests: say what is wrong with it, else what it would take. After a wait it may be another form."""
+        """Show what is wrong with the form, or else its forecast. After each wait the form may have changed."""
         if changes != self._changes:
             return
         self.wrong.clear()
         self.data_note.text = ""
         try:
-            config = self.config()
-            self.launcher.check_name((self.name.value or "").strip())
-            note = await asyncio.to_thread(_found, config, self.visit)
+            config, _, note = await self._checked()
         except NudgeError as error:
-            if changes == self._changes:
-                self._clear_forecast()  # what was shown, or is being measured, was another form's
-                self._say(error)
+            self._refuse(error, changes)
             return
         if changes != self._changes:
             return
@@ -156,9 +147,12 @@ class Form:
         if not self.busy:
             await self._measure()
 
-    def _say(self, error: NudgeError) -> None:
-        with refill(self.wrong):
-            message(error.message, error.hint, kind="bad")
+    def _refuse(self, error: NudgeError, changes: int) -> None:
+        """Show an error of the form as it was after so many changes, and clear the forecast of an earlier form."""
+        if changes == self._changes:
+            self._clear_forecast()
+            with refill(self.wrong):
+                self.visit.failure(error)
 
     async def _measure(self) -> None:
         config, changes = self.config(), self._changes
@@ -167,9 +161,7 @@ class Form:
         try:
             found = await self.launcher.forecast(config, keep=not self.busy)
         except NudgeError as error:
-            if changes == self._changes:
-                self._clear_forecast()
-                self._say(error)
+            self._refuse(error, changes)
             return
         if changes == self._changes:
             self._show_forecast(config, found)
@@ -196,28 +188,19 @@ class Form:
         self.share.style(f"width:{min(100.0, 100 * found.needed_bytes / max(1, found.free_bytes)):.1f}%")
 
     async def _start(self) -> None:
-        name = (self.name.value or "").strip()
         self.wrong.clear()
         try:
-            config = self.config()
-            self.launcher.check_name(name)
-            await asyncio.to_thread(_found, config, self.visit)  # text that is not there is told at once
+            config, name, _ = await self._checked()
             self.launcher.start(name, config)
         except NudgeError as error:
-            self._changes += 1  # what a rest would say does not wipe it away, nor is anything measured for it
-            self._clear_forecast()
-            self._say(error)
+            self._changes += 1  # so that a rest neither clears this error nor measures
+            self._refuse(error, self._changes)
             return
         self.started(name)
 
 
-def _plain(value: str | None) -> str:
-    """A number as it was typed, without the commas between its thousands."""
-    return (value or "").replace(",", "").replace("_", "").strip()
-
-
 def _found(config: Config, visit: Visit) -> str:
-    """What text there is. Raises: DataError if there is none."""
+    """Return a note about the text that was found. Raises: DataError if there is none."""
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
@@ -225,4 +208,4 @@ def _found(config: Config, visit: Visit) -> str:
     if not texts:
         return visit.t("train.data_prepared")
     n_bytes = sum(file.n_bytes for file in texts)
-    return visit.t("train.data_found", n=formatting.whole(len(texts)), size=formatting.size(n_bytes))
+    return visit.t("train.data_found", n=len(texts), size=formatting.size(n_bytes))

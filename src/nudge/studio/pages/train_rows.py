@@ -1,4 +1,4 @@
-"""Train: the log. Every update is one line, the newest first."""
+"""Train: the log, one line per update, the newest first."""
 
 import json
 import math
@@ -15,7 +15,7 @@ _COLUMNS = ("step_short", "loss_short", "change", "norm_short", "lr_short", "per
 
 
 class Rows:
-    """The card of the log; the browser puts new lines to those that are there."""
+    """The card of the log; the browser adds new lines to those that are there."""
 
     def __init__(self, t: Words, path: str) -> None:
         self.t = t
@@ -35,26 +35,9 @@ class Rows:
         rows = [row for row in list(log.rows) if row.version > seen]
         self._epoch, self._version = log.epoch, log.version
         if rows or fresh:
-            lines = [[row.step, self._cells(row), list(self._tags(row))] for row in rows]
-            said = json.dumps([self.table.id, lines, N_ROWS, fresh])
-            self.table.client.run_javascript(f"nudgeTrain.log(...{said})")
-
-    def _cells(self, row: Row) -> list[Cell]:
-        step, update = (formatting.whole(row.step), ""), row.update
-        if isinstance(update, Step):
-            change = "" if row.change is None else formatting.fixed(row.change, 3, sign=True)
-            return [
-                step,
-                (formatting.fixed(update.loss, 3), "right"),
-                (change, "right ink3"),
-                (formatting.fixed(update.grad_norm), "right ink3"),
-                (formatting.significant(update.lr), "right ink3"),
-                (formatting.significant(update.tokens_per_s, 3, grouped=True), "right ink3"),
-            ]
-        if isinstance(update, Skipped):
-            values = (update.loss, 3), (None, 0), (update.grad_norm, 2)
-            return [step, *(_maybe_bad(value, decimals) for value, decimals in values), ("", ""), ("", "")]
-        return [step, *[("", "")] * 5]
+            lines = [[row.step, _cells(row), list(self._tags(row))] for row in rows]
+            arguments = json.dumps([self.table.id, lines, N_ROWS, fresh])
+            self.table.client.run_javascript(f"nudgeTrain.log(...{arguments})")
 
     def _tags(self, row: Row) -> Iterator[Cell]:
         if isinstance(row.update, Skipped):
@@ -82,7 +65,18 @@ class Rows:
         return None
 
 
-def _maybe_bad(value: float | None, decimals: int) -> Cell:
-    if value is None:
-        return "", ""
+def _cells(row: Row) -> list[Cell]:
+    """Return the cells of a line, in the order of _COLUMNS."""
+    cells, update = [("", "")] * 5, row.update
+    if isinstance(update, Step):
+        change = "" if row.change is None else formatting.fixed(row.change, 3, sign=True)
+        lr, speed = formatting.significant(update.lr), formatting.significant(update.tokens_per_s, 3, grouped=True)
+        quiet = (change, formatting.fixed(update.grad_norm), lr, speed)
+        cells = [(formatting.fixed(update.loss, 3), "right"), *((shown, "right ink3") for shown in quiet)]
+    elif isinstance(update, Skipped):
+        cells[0], cells[2] = _maybe_bad(update.loss, 3), _maybe_bad(update.grad_norm, 2)
+    return [(formatting.whole(row.step), ""), *cells]
+
+
+def _maybe_bad(value: float, decimals: int) -> Cell:
     return formatting.fixed(value, decimals), "right" if math.isfinite(value) else "right bad"

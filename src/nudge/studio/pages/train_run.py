@@ -1,4 +1,4 @@
-"""Train: the run that is looked at, from its text being prepared to its last update."""
+"""Train: one run, from the preparation of its text to its last update."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from nicegui import ui
 from nudge import config as configs
 from nudge.config import Config
 from nudge.errors import NudgeError
+from nudge.events import Preparing
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
-from nudge.studio.components import bar, box, button, message, refill, text
+from nudge.studio.components import bar, box, button, empty_card, message, refill, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
 from nudge.studio.pages.train_film import Film
@@ -23,14 +24,13 @@ from nudge.studio.words import Words
 from nudge.util import files, formatting
 from nudge.util.terminal_text import readable
 
+_BUTTONS = {"running": ("save", "pause", "stop"), "paused": ("resume", "stop"), "interrupted": ("go_on",)}
+
 
 class Watched:
-    """The run that is looked at: from its text being prepared to its last update.
+    """The run that the page shows. `show_buttons` gets the names of the page's buttons that can be pressed."""
 
-    `show_buttons` gets the names of those of the page's buttons that can be pressed now.
-    """
-
-    folder: RunFolder  # both, once there is a run that has begun
+    folder: RunFolder  # both once the run has begun
     log: RunLog
 
     def __init__(self, visit: Visit, name: str, show_buttons: Callable[..., None]) -> None:
@@ -44,12 +44,12 @@ class Watched:
         self.curves = box("stack")
         self.stats: Stats | None = None
 
-    def asked(self) -> None:
-        """The run was told something: look at its state anew, whatever was seen."""
+    def changed(self) -> None:
+        """Show the state again at the next look, even if it seems the same."""
         self._seen = None
 
     async def look(self) -> None:
-        """One look at the files: cheap if nothing changed."""
+        """Look at the files once: cheap if nothing changed."""
         launch = self.launcher.look(self.name)
         if not self._open():
             self._show_launch(launch)
@@ -65,7 +65,7 @@ class Watched:
             self._seen = seen
 
     def _open(self) -> bool:
-        """Whether there is a run that has begun. Opened as every run is: only under the folder of runs."""
+        """Open the run if it has begun, and return whether it has."""
         if self._is_open:
             return True
         models = self.visit.house.models
@@ -78,63 +78,54 @@ class Watched:
                 self._seen = error.message
                 self.visit.say(error)
             return False
-        self.log = self.visit.house.logs.of(self.folder.events)
+        self.log = self.visit.house.log(self.folder.events)
         self._is_open = True
         return True
 
-    # Before there is a run.
-
     def _show_launch(self, launch: Launch | None) -> None:
+        """Show a run before it has begun."""
         if launch is None or launch == self._seen:
             return
         self._seen = launch
-        t = self.t
-        with refill(self.progress), box("card empty preparing"):
-            text(readable(self.name), "ct", tag="h2")
-            if launch.alive:
-                self.show_buttons("cancel")
-                with box("hs"):
-                    ui.spinner(size="20px", color=None)
-                    text(self._doing(launch), "ink2", aria_live="polite")
-                if launch.preparing:
-                    with box("bar", style="width:100%"):
-                        bar(launch.preparing.done / max(1, launch.preparing.total), style="background:var(--accent)")
-            else:
+        with refill(self.progress), empty_card(readable(self.name), classes="preparing"):
+            if not launch.alive:
                 self.show_buttons()
-                message(launch.error or t("train.ended"), launch.hint, kind="bad")
-                button(t("train.forget"), self.visit.handle(self._forget))
+                message(launch.error or self.t("train.ended"), launch.hint, kind="bad")
+                button(self.t("train.forget"), self.visit.handle(self._forget))
+                return
+            self.show_buttons("cancel")
+            with box("hs"):
+                ui.spinner(size="20px", color=None)
+                text(self._doing(launch.preparing), "ink2", aria_live="polite")
+            if progress := launch.preparing:
+                with box("bar", style="width:100%"):
+                    bar(progress.done / max(1, progress.total), style="background:var(--accent)")
+
+    def _doing(self, progress: Preparing | None) -> str:
+        if progress is None:
+            return self.t("train.starting")
+        done, total = formatting.size(progress.done), formatting.size(progress.total)
+        return self.t(f"train.preparing.{progress.what}", done=done, total=total)
 
     def _forget(self) -> None:
         self.launcher.forget(self.name)
         ui.navigate.to("/train")
-
-    def _doing(self, launch: Launch) -> str:
-        if launch.preparing is None:
-            return self.t("train.starting")
-        done, total = formatting.size(launch.preparing.done), formatting.size(launch.preparing.total)
-        return self.t(f"train.preparing.{launch.preparing.what}", done=done, total=total)
-
-    # The run.
 
     async def _show(self, state: str, launch: Launch | None) -> None:
         if self._config is None:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
         if state == "imported" and self.log.started is None:
-            self._show_imported()
+            with self.progress, empty_card(readable(self.name), self.t("train.imported_note")):
+                self.show_buttons()
             return
         if self.stats is None:
             self._build()
         self._show_notices(state, launch)
-        self._show_buttons(state, launch)
+        resuming = state == "interrupted" and launch and launch.alive
+        self.show_buttons(*(() if resuming else _BUTTONS.get(state, ())))
         self.show_curves()
         self.visit.subtitle.text = self._about(state)
-
-    def _show_imported(self) -> None:
-        with self.progress, box("card empty"):
-            text(readable(self.name), "ct", tag="h2")
-            text(self.t("train.imported_note"), "ink2")
-        self.show_buttons()
 
     def _build(self) -> None:
         with self.curves:
@@ -146,7 +137,7 @@ class Watched:
             self.rows = Rows(self.t, readable(str(self.folder.events)))
 
     def show_curves(self) -> None:
-        """Everything that is drawn, as it is now."""
+        """Draw everything again."""
         with self.log.lock:
             self._show_curves(self.log)
 
@@ -154,10 +145,10 @@ class Watched:
         assert self.stats is not None
         self.stats.show(log)
         self.film.show(log)
-        cursor = self.film.cursor
-        loss = None if cursor is None else log.loss.at(cursor)
-        where = "" if cursor is None else self.t("ui.step", step=formatting.whole(cursor))
-        label = where if loss is None else f"{where} · {formatting.fixed(loss)}"
+        cursor, label = self.film.cursor, ""
+        if cursor is not None:
+            label, loss = self.t("ui.step", step=cursor), log.loss.at(cursor)
+            label += "" if loss is None else f" · {formatting.fixed(loss)}"
         self.chart.show(log, self._config.model.vocab_size if self._config else None, cursor, label)
         self.rows.show(log)
 
@@ -180,26 +171,16 @@ class Watched:
         t, stopped = self.t, self.log.stopped
         with refill(self.notices):
             if state == "diverged" and stopped:
-                message(t("train.diverged", step=formatting.whole(stopped.step)), stopped.hint, kind="bad")
+                message(t("train.diverged", step=stopped.step), stopped.hint, kind="bad")
             elif launch and launch.error:
                 forget = self.visit.handle(lambda: self.launcher.forget(self.name))
                 message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))
             elif self._config is None and self.folder.run_json.exists():
                 message(t("train.unreadable", file=self.folder.run_json.name), kind="bad")
 
-    def _show_buttons(self, state: str, launch: Launch | None) -> None:
-        if state == "running":
-            self.show_buttons("save", "pause", "stop")
-        elif state == "paused":
-            self.show_buttons("resume", "stop")
-        elif state == "interrupted" and not (launch and launch.alive):
-            self.show_buttons("go_on")
-        else:
-            self.show_buttons()
-
 
 def watched_state(folder: RunFolder, log: RunLog) -> str:
-    """What became of a run, and whether it was told to pause; or that what it says cannot be read."""
+    """Return the state of a run, as the listing has it, or paused, or unreadable."""
     if not log.readable:
         return "unreadable"
     state = state_of(folder, log.step, log.started, log.stopped)
@@ -212,7 +193,7 @@ def watched_state(folder: RunFolder, log: RunLog) -> str:
 
 
 def _data(config: Config, t: Words) -> str:
-    """What the run learns from."""
+    """Return the name of the text that the run learns from."""
     paths = config.data.paths
     if not paths:
         return t("train.data_default")

@@ -1,4 +1,4 @@
-"""Train: the numbers of a run as they are now, each with a small curve of how it came to be."""
+"""Train: the current numbers of a run, each with a small curve of its history."""
 
 import math
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from nudge.util import formatting
 
 N_SPARK = 20  # buckets
 _WIDTH, _HEIGHT = 160, 24
+_COLORS = {"loss": "var(--accent)", "validation": "var(--blue)", "speed": "var(--ink3)", "grad_norm": "var(--ink3)"}
 
 
 class Stats:
@@ -25,32 +26,22 @@ class Stats:
                     self.of_steps = text("", "u", tag="span")
                 with box("bar", style="margin-top:16px"):
                     self.done = box(style="width:0;background:var(--accent)")
-            self.loss = _Stat(t("train.loss"), "loss", "var(--accent)")
-            self.validation = _Stat(t("train.validation"), "validation", "var(--blue)")
-            self.speed = _Stat(t("train.speed"), "speed", "var(--ink3)")
-            self.grad_norm = _Stat(t("train.grad_norm"), "grad_norm", "var(--ink3)")
+            stats = [_Stat(t(f"train.{name}"), name, color) for name, color in _COLORS.items()]
+        self.loss, self.validation, self.speed, self.grad_norm = stats
 
     def show(self, log: RunLog) -> None:
-        """The newest values."""
+        """Show the newest values."""
         t, steps = self.t, log.started.steps if log.started else 0
         self.step.text = formatting.whole(log.step)
         self.of_steps.text = f"/ {formatting.whole(steps)}"
         self.done.style(f"width:{100 * min(1.0, log.step / steps) if steps else 0:.1f}%")
-        self.loss.show(log.loss, _three(log.loss.last), t("train.nats"), drawn=log.loss.smooth())
-        tested = t("train.at_step", step=formatting.whole(log.validation.steps[-1])) if log.validation.steps else ""
-        self.validation.show(log.validation, _three(log.validation.last), tested)
-        speed = log.speed.last
-        self.speed.show(
-            log.speed, "–" if speed is None else formatting.significant(speed, 3, grouped=True), t("train.per_s")
-        )
+        self.loss.show(log.loss, t("train.nats"), drawn=log.loss.smooth())
+        tested = t("train.at_step", step=log.validation.steps[-1]) if log.validation.steps else ""
+        self.validation.show(log.validation, tested)
+        self.speed.show(log.speed, t("train.per_s"), grouped=True)
         n_skipped = len(log.skipped)
-        unit = t("train.n_nan", n=formatting.whole(n_skipped)) if n_skipped else ""
-        self.grad_norm.show(log.grad_norm, _three(log.grad_norm.last), unit)
+        self.grad_norm.show(log.grad_norm, t("train.n_nan", n=n_skipped) if n_skipped else "")
         mark(self.grad_norm.unit, n_skipped > 0, "bad")
-
-
-def _three(value: float | None) -> str:
-    return "–" if value is None else formatting.significant(value, 3)
 
 
 class _Stat:
@@ -66,16 +57,18 @@ class _Stat:
                     "path", fill="none", stroke=color, stroke_width=1.5, vector_effect="non-scaling-stroke"
                 )
 
-    def show(self, curve: Curve, value: str, unit: str, drawn: Sequence[Point] | None = None) -> None:
-        self.value.text, self.unit.text = value, unit
-        mark(self.value, curve.last is not None and not math.isfinite(curve.last), "bad")
+    def show(self, curve: Curve, unit: str, *, grouped: bool = False, drawn: Sequence[Point] | None = None) -> None:
+        value = curve.last
+        self.value.text = "–" if value is None else formatting.significant(value, 3, grouped=grouped)
+        self.unit.text = unit
+        mark(self.value, value is not None and not math.isfinite(value), "bad")
         path = _path(curve.few(N_SPARK) if drawn is None else drawn[:: max(1, len(drawn) // 80)])
         if self.line.props.get("d") != path:
             self.line.props["d"] = path
 
 
 def _path(points: Sequence[Point]) -> str:
-    """The points as a line that fills its place; it breaks where a value is not finite."""
+    """Return the points as a line that fills its place; it breaks where a value is not finite."""
     values = [value for _, value in points if value is not None]
     if len(values) < 2:
         return ""

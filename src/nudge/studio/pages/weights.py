@@ -1,39 +1,38 @@
-"""Weights: what is in a checkpoint: every parameter, its shape, its role and its values; and how far it moved."""
+"""Weights: a checkpoint's parameters, their shapes, roles and values, and how far they moved."""
 
 import asyncio
 from collections.abc import Sequence
 
 from nicegui import background_tasks, ui
 
-from nudge.errors import CheckpointError, NudgeError
-from nudge.look import Stored, Weights
+from nudge.errors import NudgeError
+from nudge.look import Weights
 from nudge.studio import layout
-from nudge.studio.components import box, card, icon, link, message, named, refill, slider, text
+from nudge.studio.components import box, card, figure, icon, link, message, named, refill, slider, text
 from nudge.studio.page import Page
 from nudge.studio.pages.weights_change import ChangeCard
 from nudge.studio.pages.weights_rows import RowCard
 from nudge.studio.pages.weights_tensor import ParameterCard
 from nudge.studio.pages.weights_tree import Tree, share_bar
-from nudge.studio.visit import after
+from nudge.studio.visit import when_connected
 from nudge.studio.worker import SupersededError
 from nudge.util import formatting
 
 FIRST = "wte.weight"  # the parameter that is shown first
-REST_S = 1.0  # that a file is looked at before all of it is read for its checksum: a slider passes many
-LOOK_S = 2.0  # between two looks whether the run saved a checkpoint
+REST_S = 1.0  # a file is read completely for its checksum when it was shown for so long: a slider passes many
+LOOK_S = 2.0  # between two looks for new checkpoints
 
 
 class WeightsPage(Page):
-    """One person's view: a file, and the parameter in it that is looked at."""
+    """A file, and one parameter in it."""
 
-    name = ""  # of the file that is shown; as long as there is none, there are no weights
+    name = ""  # of the file that is shown; while it is "", there are no weights
     weights: Weights
     chosen = FIRST
-    seen: int | None = None  # what the run's folder said when it was listed
+    seen: int | None = None  # the stamp of the run's folder when it was listed
     passed_over: Sequence[str] = ()
 
     def build(self) -> None:
-        """The places; they are filled when the file is read."""
         t, self.files = self.t, self.visit.house.weight_files
         with self.title_row, box("hs"), link("", "", "q-btn ghost as-link") as self.to_inside:
             icon("arrow_forward", "on-left")
@@ -52,9 +51,7 @@ class WeightsPage(Page):
             self.chooser = named(chooser, t("weights.file"), "outlined dense options-dense")
         self.notes = box("notes-top")
         self.place = box("content")
-        after(0, self.visit.handle(self._begin))
-
-    # Which file.
+        when_connected(self.visit.handle(self._begin))
 
     async def _begin(self) -> None:
         visit = self.visit
@@ -68,17 +65,15 @@ class WeightsPage(Page):
             elif visit.run is not None:
                 name, self.passed_over = await visit.ask(self.files.newest, visit.run, key="file")
                 await self.show(name)
-        except SupersededError:
-            return
         except NudgeError as error:
-            if self.name:  # the file is shown, but for a part of it
+            if self.name:  # the file is shown, except for a part of it
                 raise
             with self.place:
-                message(error.message, error.hint, kind="bad")
+                self.visit.failure(error)
                 text(self.t("weights.choose_other"), "s13 ink2")
 
     async def _list(self) -> None:
-        """Ask which files there are."""
+        """List the files."""
         run = self.visit.run
         self.seen = self._stamp()
         self.of_run: list[str] = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
@@ -86,7 +81,7 @@ class WeightsPage(Page):
         self._show_chooser()
 
     def _stamp(self) -> int | None:
-        """What changes when the run saves or deletes a checkpoint."""
+        """Return what changes when the run saves or deletes a checkpoint."""
         if self.visit.run is None:
             return None
         try:
@@ -100,17 +95,17 @@ class WeightsPage(Page):
 
     @property
     def names(self) -> dict[str, str]:
-        """All files, as they are called on the page: beside another step of the same run, the step is enough."""
+        """The labels of all files: next to another step of the same run, the step is enough."""
         short = not self.name or self.name in self.of_run
-        names = {name: self._label(name, short=short) for name in self.of_run}
-        return names | {name: self._label(name) for name in self.elsewhere if name not in names}
+        names = {name: self._label(name) for name in (*self.of_run, *self.elsewhere)}
+        return names | ({name: self._label(name, short=True) for name in self.of_run} if short else {})
 
     def _label(self, name: str, *, short: bool = False) -> str:
         step = _step_of(name)
         if step is None:
             return name
-        said = self.t("ui.step", step=formatting.whole(step))
-        return said if short else f"{name.partition('/')[0]} · {said}"
+        label = self.t("ui.step", step=step)
+        return label if short else f"{name.partition('/')[0]} · {label}"
 
     def _show_chooser(self) -> None:
         t, n = self.t, len(self.of_run)
@@ -121,7 +116,9 @@ class WeightsPage(Page):
             self.slider.set_enabled(n > 1)
             self.slider.value = self.of_run.index(self.name)
         self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint")
-        names = self.names | ({self.name: self._label(self.name)} if self.name not in self.names and self.name else {})
+        names = self.names
+        if self.name:
+            names.setdefault(self.name, self._label(self.name))  # it may be listed nowhere
         self.chooser.set_options(names, value=self.name or None)
 
     async def _slid(self, at: float) -> None:
@@ -133,14 +130,12 @@ class WeightsPage(Page):
             self.passed_over = ()
             try:
                 await self.show(name)
-            except CheckpointError:
-                self._show_chooser()  # back to what is shown
+            except NudgeError:
+                self._show_chooser()  # back to the file that is shown
                 raise
 
-    # What is in it.
-
     async def show(self, name: str) -> None:
-        """Show a file. Raises: CheckpointError; then the page is as it was."""
+        """Show a file. Raises: NudgeError's children; then the page is as it was."""
         weights = await self.visit.ask(self.files.open, name, key="file")
         is_alike = bool(self.name) and self.weights.parameters == weights.parameters
         self.name, self.weights = name, weights
@@ -155,7 +150,7 @@ class WeightsPage(Page):
         await self.change_card.show(name, weights, self.names)
 
     async def _show_where(self) -> None:
-        """The file in the address, at the top, and in the choosers."""
+        """Show the file's name in the address, in the bar and in the choosers."""
         query, step, run = self.visit.query, self.weights.step, _run_of(self.name)
         is_another = run not in (None, self.visit.run)
         for key in ("file", "step"):
@@ -168,7 +163,7 @@ class WeightsPage(Page):
         if is_another:
             await self._list()
         layout.readdress(self.visit, address)
-        self.step_text.text = self.t("ui.step", step=formatting.whole(step)) if step is not None else ""
+        self.step_text.text = self.t("ui.step", step=step) if step is not None else ""
         self._show_chooser()
         self._show_about()
 
@@ -184,13 +179,13 @@ class WeightsPage(Page):
                 message(t("weights.passed_over"), "; ".join(self.passed_over))
 
     async def _check(self, name: str) -> None:
-        """Compare the checksum, beside everything else: it reads all of the file."""
+        """Compare the checksum in the background, because it takes reading the whole file."""
         if self.weights.checksum != "not checked":
             return
+        await asyncio.sleep(REST_S)
+        if name != self.name:
+            return
         try:
-            await asyncio.sleep(REST_S)
-            if name != self.name:
-                return
             checked = await self.files.checker.ask(self.files.check, name, key=id(self))
         except SupersededError:
             return
@@ -206,8 +201,8 @@ class WeightsPage(Page):
         t = self.t
         with refill(self.place), box("grid weights"):
             with box("stack"):
-                n, tensors = formatting.whole(weights.total), formatting.whole(len(weights.parameters))
-                with card(t("weights.parameters"), t("weights.numbers_in", n=n, tensors=tensors)):
+                note = t("weights.numbers_in", n=weights.total, tensors=len(weights.parameters))
+                with card(t("weights.parameters"), note):
                     share_bar(weights, self.visit)
                     self.tree = Tree(weights, self.visit, self.choose)
                     box("hr")
@@ -219,38 +214,28 @@ class WeightsPage(Page):
                 self.row_card = RowCard(self.visit)
 
     def _show_facts(self, weights: Weights) -> None:
-        """What the file keeps beside the weights."""
-        t = self.t
+        """Show what else is in the file."""
+        t, look = self.t, "s13 num m"
         with refill(self.also):
             for stored in weights.stored:
-                self._fact(*self._stored(stored))
+                label, note = f"weights.stored.{stored.name}", f"{stored.dtype} · {formatting.size(stored.n_bytes)}"
+                name = t(label) if t.has(label) else stored.name
+                figure(name, formatting.count(stored.n, t.language), look, note)
             if weights.step is not None:
-                self._fact(t("weights.updates"), formatting.whole(weights.step))
-            if weights.tokens_seen is not None:
-                seen = weights.tokens_seen
-                self._fact(t("weights.tokens_seen"), formatting.count(seen, t.language), title=formatting.whole(seen))
+                figure(t("weights.updates"), formatting.whole(weights.step), look)
+            if (seen := weights.tokens_seen) is not None:
+                title = formatting.whole(seen)
+                figure(t("weights.tokens_seen"), formatting.count(seen, t.language), look, title=title)
             if not weights.stored and weights.step is None:
                 text(t("weights.nothing_else"), "s13 ink3")
 
-    def _stored(self, stored: Stored) -> tuple[str, str, str]:
-        label = f"weights.stored.{stored.name}"
-        name = self.t(label) if self.t.has(label) else stored.name
-        return name, formatting.count(stored.n, self.t.language), f"{stored.dtype} · {formatting.size(stored.n_bytes)}"
-
-    def _fact(self, name: str, value: str, note: str = "", **attributes: str) -> None:
-        with box():
-            text(name, "s12 ink3 cut", tag="dt", title=name)
-            text(value, "s13 num m", tag="dd", **attributes)
-            if note:
-                text(note, "s12 ink3 nw", tag="dd")
-
     async def reveal(self, parameter: str) -> None:
-        """Look at a parameter that was named elsewhere on the page, and bring it into view."""
+        """Choose a parameter that another card names, and scroll to it."""
         await self.choose(parameter)
         self.tree.scroll_to(parameter)
 
     async def choose(self, parameter: str) -> None:
-        """Look at one parameter; at the first one if there is none of that name."""
+        """Show one parameter, or the first one if there is none of that name."""
         parameters = {found.name: found for found in self.weights.parameters}
         if not parameters:
             return
@@ -261,13 +246,13 @@ class WeightsPage(Page):
 
 
 def _step_of(name: str) -> int | None:
-    """The step that a checkpoint's name says."""
+    """Return the step in a checkpoint's name."""
     stem = name.rpartition("/")[2].removesuffix(".pt").removesuffix(".parts")
     number = stem.removeprefix("step_")
     return int(number) if stem.startswith("step_") and number.isdecimal() else None
 
 
 def _run_of(name: str) -> str | None:
-    """The run that a file is a checkpoint of: RUN/checkpoints/step_N.pt or .parts, or RUN/ckpt.pt."""
+    """Return the run that a file is a checkpoint of: RUN/checkpoints/step_N.pt or .parts, or RUN/ckpt.pt."""
     run, _, place = name.partition("/")
     return run if place == "ckpt.pt" or (place.startswith("checkpoints/") and _step_of(name) is not None) else None

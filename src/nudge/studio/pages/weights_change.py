@@ -1,13 +1,15 @@
 """Weights: how far every part moved since another checkpoint."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from nicegui import ui
+from nicegui.element import Element
 
-from nudge.look import Change, Difference, Weights
-from nudge.studio.components import bar, box, card, named, refill, shape_of, text
+from nudge.look import Difference, Weights
+from nudge.studio.components import box, card, named, pressable, refill, shape_of, text, track
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -17,13 +19,13 @@ _PARTS = ("wte", "wpe", "attention", "mlp", "norms", "head", "other")
 
 
 class ChangeCard:
-    """The card that compares the file that is shown with another one; `choose` is called with a parameter's name."""
+    """The comparison of the page's file with another one. `choose` is called with a parameter's name."""
 
     def __init__(self, visit: Visit, choose: Any) -> None:
         self.visit, self.t, self.choose = visit, visit.t, choose
-        self.name = self.shown = ""  # the file of the page, and what it is compared with
-        self.other: str | None = None  # what a person chose
-        self.names: dict[str, str] = {}  # of all files there are, as they are called on the page
+        self.name = self.shown = ""  # the file of the page, and the one it is compared with
+        self.other: str | None = None  # the file that the user chose
+        self.names: dict[str, str] = {}  # labels of all files
         with card(classes="change-card"):
             with box("ch wrap"):
                 self.title = text("", "ct", tag="h2")
@@ -34,7 +36,7 @@ class ChangeCard:
             self.place = box()
 
     async def show(self, name: str, weights: Weights, names: dict[str, str]) -> None:
-        """Compare a file with the one that was chosen, or else with the oldest checkpoint of its run."""
+        """Compare a file with the one that the user chose, by default with the oldest checkpoint of its run."""
         self.name, self.weights, self.names = name, weights, names
         options = {other: label for other, label in names.items() if other != name}
         before = self.other if self.other in options else next(iter(options), None)
@@ -55,23 +57,23 @@ class ChangeCard:
     async def _compare(self, before: str) -> None:
         self.shown = before
         t, files, name, here = self.t, self.visit.house.weight_files, self.name, self.weights.step
-        called = self.names.get(before, before)
+        label = self.names.get(before, before)
         other = await self.visit.ask(files.open, before, key="difference")
         found = await self.visit.ask(files.difference, before, name, key="difference")
         if (before, name) != (self.shown, self.name):  # others were chosen meanwhile
             return
         same_run = before.partition("/")[0] == name.partition("/")[0]
         if same_run and other.step is not None and here is not None and other.step < here:
-            self.title.text = t("weights.since", step=formatting.whole(other.step))
+            self.title.text = t("weights.since", step=other.step)
         else:
-            self.title.text = t("weights.compared", name=called)
+            self.title.text = t("weights.compared", name=label)
         with refill(self.place):
             if found.changes:
                 with box("grid changes"):
                     self._show_parts(found)
                     self._show_most(found)
                 text(t("weights.compared_note"), "s12 ink3", style="margin-top:12px")
-            self._show_misfits(found, called)
+            self._show_misfits(found, label)
 
     def _show_parts(self, found: Difference) -> None:
         t = self.t
@@ -80,18 +82,20 @@ class ChangeCard:
             longest = _longest([*found.parts.values(), found.total])
             for part in _PARTS:
                 if part in found.parts:
-                    label = f"weights.branch.{part}"
-                    _line(t(label) if t.has(label) else part, found.parts[part], longest, "ink2 s13")
-            _line(t("weights.all_parts"), found.total, longest, "s13 m")
+                    key = f"weights.branch.{part}"
+                    _line(box, t(key) if t.has(key) else part, found.parts[part], longest, "ink2 s13")
+            _line(box, t("weights.all_parts"), found.total, longest, "s13 m")
 
     def _show_most(self, found: Difference) -> None:
-        most = sorted(found.changes, key=_size, reverse=True)[:N_CHANGED]
+        # NaN first: it is what the user should see.
+        most = sorted(found.changes, key=lambda change: (math.isnan(change.relative), change.relative), reverse=True)
+        most = most[:N_CHANGED]
         longest = _longest([change.relative for change in most])
         with box():
             text(self.t("weights.most"), "s12 ink3", style="margin-bottom:8px")
             for change in most:
-                row = _line(change.name, change.relative, longest, "mono s12 ink2", tag="button")
-                row.on("click", self.visit.handle(partial(self.choose, change.name)))
+                row = partial(pressable, self.visit.handle(partial(self.choose, change.name)), "")
+                _line(row, change.name, change.relative, longest, "mono s12 ink2")
 
     def _show_misfits(self, found: Difference, before: str) -> None:
         t, lines = self.t, []
@@ -102,7 +106,7 @@ class ChangeCard:
         for name, old, new in found.other_shape[:N_NAMES]:
             lines.append(t("weights.other_shape", name=name, before=shape_of(old), after=shape_of(new)))
         if len(found.other_shape) > N_NAMES:
-            lines.append(t("weights.and_more", list="…", n=formatting.whole(len(found.other_shape) - N_NAMES)))
+            lines.append(t("weights.and_more", list="…", n=len(found.other_shape) - N_NAMES))
         if lines:
             with box("callout misfits"):
                 text(t("weights.does_not_fit"), "m")
@@ -112,24 +116,16 @@ class ChangeCard:
     def _listed(self, names: tuple[str, ...]) -> str:
         few = ", ".join(names[:N_NAMES])
         more = len(names) - N_NAMES
-        return self.t("weights.and_more", list=few, n=formatting.whole(more)) if more > 0 else few
+        return self.t("weights.and_more", list=few, n=more) if more > 0 else few
 
 
-def _line(label: str, value: float, longest: float, classes: str, *, tag: str = "div") -> Any:
-    row = box("moved", tag=tag, title=label, **({"type": "button"} if tag == "button" else {}))
-    with row:
+def _line(row: Callable[..., Element], label: str, value: float, longest: float, classes: str) -> None:
+    with row("moved", title=label):
         text(label, f"cut {classes}")
-        with box("bg"):
-            share, look = (value / longest, "acc-bar") if math.isfinite(value) else (1.0, "bad")
-            bar(share, f"thin {look}")
+        share, look = (value / longest, "acc-bar") if math.isfinite(value) else (1.0, "bad")
+        track(share, f"thin {look}")
         text(formatting.significant(value), "s13 num right", title=repr(value))
-    return row
 
 
 def _longest(values: list[float]) -> float:
     return max((value for value in values if math.isfinite(value)), default=0.0) or 1.0
-
-
-def _size(change: Change) -> float:
-    """For sorting: what is not a number is what a person should see first."""
-    return math.inf if math.isnan(change.relative) else change.relative

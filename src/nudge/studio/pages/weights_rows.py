@@ -1,4 +1,4 @@
-"""Weights: one row of the table of tokens, which is a vector, and the tokens whose rows point the same way."""
+"""Weights: one row of the token table, which is a vector, and the tokens whose rows point the same way."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,8 +8,8 @@ from torch import Tensor
 from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
-from nudge.studio.components import bar, box, card, image, refill, shape_of, text
-from nudge.studio.pages.weights_tensor import coloured
+from nudge.studio.components import box, card, image, pressable, refill, shape_of, text, track
+from nudge.studio.pages.weights_tensor import colored
 from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Shown, matching, show
 from nudge.studio.visit import Visit
@@ -19,7 +19,7 @@ from nudge.util import formatting
 TABLE = "wte.weight"
 N_NEAREST = 8
 N_NUMBERS = 8
-_EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the first that is a token of the vocabulary
+_EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the first of them that is a token is shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,22 +33,22 @@ class Row:
 
 
 def table_of(weights: Weights) -> tuple[int, int] | None:
-    """The sizes [V, C] of the table of tokens; None if there is none."""
+    """Return the sizes [V, C] of the token table; None if there is none."""
     shapes = [parameter.shape for parameter in weights.parameters if parameter.name == TABLE and parameter.n]
     return (shapes[0][0], shapes[0][1]) if shapes and len(shapes[0]) == 2 else None
 
 
 def look(files: WeightFiles, name: str, token: int) -> Row:
-    """Raises: CheckpointError; ConfigError if the table has no such row."""
+    """Return a token's row. Raises: NudgeError's children; ConfigError if the table has no such row."""
     table: Tensor = files.open(name).tensor(TABLE)
     nearest = neighbours(table, token, N_NEAREST)
     values = table[token].double()
-    picture, _ = coloured(values[None].numpy())
+    picture, _ = colored(values[None].numpy())
     return Row(token=token, values=tuple(values[:N_NUMBERS].tolist()), picture=picture, nearest=nearest)
 
 
 def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
-    """The tokens that a person may mean: what is the text, then what contains it, the shortest first."""
+    """Return the tokens that match a text: exact matches, then those that contain it, the shortest first."""
     if tokenizer is None:
         number = wanted.removeprefix("#")
         return [int(number)] if number.isdecimal() and len(number) < 10 and int(number) < size else []
@@ -56,7 +56,7 @@ def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
 
 
 def first_token(tokenizer: Tokenizer | None, size: int) -> int:
-    """A token to begin with."""
+    """Return the token that is shown first."""
     found = (matching(tokenizer, example, size)[0] for example in _EXAMPLES) if tokenizer else iter(())
     return next((tokens[0] for tokens in found if tokens), 0)
 
@@ -77,7 +77,7 @@ class RowCard:
             self.place = box("token-row", aria_live="polite")
 
     async def show(self, name: str, weights: Weights) -> None:
-        """Look at the table of another file, at the same token if it has it."""
+        """Show the table of another file, at the same token if it has one."""
         sizes = table_of(weights)
         self.card.set_visibility(sizes is not None)
         if sizes is None:
@@ -85,7 +85,7 @@ class RowCard:
         self.name, self.sizes = name, sizes
         try:
             self.tokenizer = await self.visit.ask(self.visit.house.weight_files.tokenizer, name, key="tokenizer")
-        except NudgeError:  # a network without one, or with one of another
+        except NudgeError:  # there is none, or it is damaged
             self.tokenizer = None
         if self.token is None or self.token >= sizes[0]:
             self.token = await self.visit.ask(first_token, self.tokenizer, sizes[0], key="find")
@@ -95,7 +95,7 @@ class RowCard:
         return await self.visit.ask(find, self.tokenizer, wanted, self.sizes[0], key="find")
 
     async def choose(self, token: int) -> None:
-        """Look at one token's row."""
+        """Show one token's row."""
         row = await self.visit.ask(look, self.visit.house.weight_files, self.name, token, key="row")
         self.token = token
         with refill(self.place):
@@ -109,10 +109,10 @@ class RowCard:
 
     def _show_row(self, row: Row) -> None:
         t, shown = self.t, self._shown(row.token)
-        columns = formatting.whole(self.sizes[1])
+        columns = self.sizes[1]
         with box("hs"):
             text(shown.label, f"mono b cut {shown.kind}")
-            text(t("predict.id_bytes", id=formatting.whole(shown.id), hex=shown.hex or "–"), "s12 ink3 nw")
+            text(t("predict.id_bytes", id=shown.id, hex=shown.hex or "–"), "s12 ink3 nw")
         image(row.picture, "strip", alt=t("weights.row_of", token=shown.label))
         with box("numbers-of-row"):
             for value in row.values:
@@ -128,15 +128,12 @@ class RowCard:
         t = self.t
         with box("nearest-head"):
             text(t("weights.nearest"), "b s13", tag="h3")
-            text(t("weights.nearest_note", n=formatting.whole(self.sizes[0])), "s12 ink3")
+            text(t("weights.nearest_note", n=self.sizes[0]), "s12 ink3")
         if not row.nearest:
             text(t("weights.no_direction"), "s13 ink2")
         for neighbour in row.nearest:
             shown = self._shown(neighbour.token)
-            line = box("near", tag="button", type="button", title=f"{shown.id} · {shown.hex}")
-            line.on("click", self.visit.handle(partial(self.choose, neighbour.token)))
-            with line:
+            with pressable(self.visit.handle(partial(self.choose, neighbour.token)), "", "near", title=shown.title):
                 text(shown.label, f"mono s13 cut t {shown.kind}")
-                with box("bg"):
-                    bar(neighbour.cosine, "thin")
+                track(neighbour.cosine, "thin")
                 text(formatting.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))

@@ -1,4 +1,4 @@
-"""Weights: the parameters as a tree, and what share of them each part has."""
+"""Weights: the parameters as a tree, and the share of each part."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,11 +8,11 @@ from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Node, Weights
-from nudge.studio.components import bar, box, icon, mark, shape_of, text
+from nudge.studio.components import box, icon, mark, shape_of, state, text, track
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
-COLOURS = {  # of the groups, in this order
+COLORS = {  # of the groups, in this order
     "embedding": "var(--accent)",
     "attention": "var(--blue)",
     "mlp": "color-mix(in srgb,var(--blue) 50%,var(--surface))",
@@ -22,54 +22,33 @@ COLOURS = {  # of the groups, in this order
 }
 N_ROWS = 300  # below one branch: a file may hold any number of names
 
-# The keys of a tree, as the ARIA practices have them. The focus moves in the browser; a click opens, closes or chooses.
-_KEYS = """(event) => {
-  const rows = [...event.currentTarget.querySelectorAll('[role=treeitem]')].filter((row) => row.offsetParent);
-  const at = rows.indexOf(event.target), row = rows[at];
-  if (!row || event.altKey || event.ctrlKey || event.metaKey) return;
-  const level = (other) => Number(other.getAttribute('aria-level')), open = row.getAttribute('aria-expanded');
-  let to = null;
-  if (event.key === 'ArrowDown') to = rows[at + 1];
-  else if (event.key === 'ArrowUp') to = rows[at - 1];
-  else if (event.key === 'Home') to = rows[0];
-  else if (event.key === 'End') to = rows[rows.length - 1];
-  else if (event.key === 'ArrowRight' && open === 'true') to = rows[at + 1];
-  else if (event.key === 'ArrowRight' && open === 'false') row.click();
-  else if (event.key === 'ArrowLeft' && open === 'true') row.click();
-  else if (event.key === 'ArrowLeft') to = rows.slice(0, at).reverse().find((other) => level(other) < level(row));
-  else if (event.key === 'Enter' || event.key === ' ') row.click();
-  else if (event.key !== 'ArrowRight') return;
-  event.preventDefault();
-  if (to) { rows.forEach((other) => { other.tabIndex = other === to ? 0 : -1; }); to.focus(); }
-}"""
-
 
 def share_bar(weights: Weights, visit: Visit) -> None:
-    """One bar of all parameters, cut into the groups that are there."""
+    """Add one bar of all parameters, divided into groups."""
     t, groups = visit.t, weights.groups
-    shares = [(t(f"weights.branch.{group}"), groups[group], COLOURS[group]) for group in COLOURS if group in groups]
+    shares = [(t(f"weights.branch.{group}"), groups[group], COLORS[group]) for group in COLORS if group in groups]
     label = ", ".join(f"{name} {formatting.percent(share)}" for name, share, _ in shares)
     with box("shares", role="img", aria_label=f"{t('weights.share_of_groups')}: {label}"):
-        for _, share, colour in shares:
-            box(style=f"flex:{share:.6f} 1 0;background:{colour}")
+        for _, share, color in shares:
+            box(style=f"flex:{share:.6f} 1 0;background:{color}")
     with box("hs wrap shares-legend"):
-        for name, share, colour in shares:
+        for name, share, color in shares:
             with box("hs"):
-                box("sw square", style=f"background:{colour}")
+                box("sw square", style=f"background:{color}")
                 text(name, "s13 ink2")
                 text(formatting.percent(share), "s13 num m")
 
 
 class Tree:
-    """The tree of a file's parameters: branches open and close, `choose` is called with a leaf's name.
+    """The tree of a file's parameters. `choose` is called with a leaf's name.
 
-    What is below a branch is built when it is opened for the first time.
+    The rows below a branch are built when it is opened for the first time.
     """
 
     def __init__(self, weights: Weights, visit: Visit, choose: Callable[[str], Any]) -> None:
         self.visit, self.t, self.choose = visit, visit.t, choose
         self.rows: dict[str, Element] = {}  # by the node's name
-        self.below: dict[str, Element] = {}  # what a branch holds, built when it is opened
+        self.below: dict[str, Element] = {}  # the place for the rows below a branch
         self.chosen: str | None = None
         self.root = weights.tree
         with box("trow thead", aria_hidden="true"):
@@ -79,7 +58,7 @@ class Tree:
             box("pc")
         with box("wtree", role="tree", aria_label=self.t("weights.tree")) as tree:
             self._row(self.root, level=1, position=1, n=1)
-        tree.on("keydown", js_handler=_KEYS)
+        tree.on("keydown", js_handler="(event) => nudgePage.tree(event)")
         self.rows[self.root.name].props["tabindex"] = 0
         self._toggle(self.root)
         for node in self.root.children:
@@ -87,7 +66,7 @@ class Tree:
                 self._toggle(node)
 
     def mark(self, name: str) -> None:
-        """Show which parameter is looked at, and open what it lies in."""
+        """Mark the chosen parameter, and open the branches it is in."""
         for branch in _path(self.root, name):
             if branch.name in self.below and not self.below[branch.name].visible:
                 self._toggle(branch)
@@ -97,8 +76,8 @@ class Tree:
         self.chosen = name
 
     def scroll_to(self, name: str) -> None:
-        """Bring a parameter's row into view, once the browser has it."""
-        if name not in self.rows:  # one of those that are only counted
+        """Scroll to a parameter's row, once the browser has it."""
+        if name not in self.rows:  # it is only counted
             return
         place = f"getHtmlElement({self.rows[name].id})"
         ui.run_javascript(f"setTimeout(() => {place}?.scrollIntoView({{block: 'nearest'}}), 100)")
@@ -108,7 +87,7 @@ class Tree:
         if not below.default_slot.children:
             self._fill(node)
         below.set_visibility(opening)
-        self.rows[node.name].props["aria-expanded"] = "true" if opening else "false"
+        state(self.rows[node.name], "expanded", opening)
 
     def _fill(self, node: Node) -> None:
         level = int(self.rows[node.name].props["aria-level"]) + 1
@@ -116,7 +95,7 @@ class Tree:
             for at, child in enumerate(node.children[:N_ROWS], start=1):
                 self._row(child, level=level, position=at, n=len(node.children))
             if len(node.children) > N_ROWS:
-                more = formatting.whole(len(node.children) - N_ROWS)
+                more = len(node.children) - N_ROWS
                 text(self.t("weights.more_rows", n=more), "s12 ink3", style=f"padding:8px 8px 8px {20 * level}px")
 
     def _row(self, node: Node, *, level: int, position: int, n: int) -> None:
@@ -126,7 +105,7 @@ class Tree:
         row = box("trow", role="treeitem", tabindex=-1, aria_level=level, aria_posinset=position, aria_setsize=n)
         self.rows[node.name] = row
         if not is_leaf:
-            row.props["aria-expanded"] = "false"
+            state(row, "expanded", False)
             self.below[node.name] = box(role="group")
             self.below[node.name].set_visibility(False)
         clicked = partial(self.choose, node.name) if is_leaf else partial(self._toggle, node)
@@ -136,17 +115,17 @@ class Tree:
                 if not is_leaf:
                     icon("arrow_right", "fold-mark")
                 text(label, "leaf cut" if is_leaf else "grp cut", title=node.name)
-            text(t(f"weights.role.{node.kind}"), "ro", title=t(f"weights.role.{node.kind}"))
             shape = shape_of(node.parameter.shape) if node.parameter else ""
-            text(shape, "sp", title=shape)
+            for shown, classes in ((t(f"weights.role.{node.kind}"), "ro"), (shape, "sp")):
+                text(shown, classes, title=shown)
             text(formatting.count(node.n, t.language), "pa", title=formatting.whole(node.n))
-            with box("br"), box("bar"):
-                bar(node.share, "leaf" if is_leaf else "")
+            with box("br"):
+                track(node.share, "leaf" if is_leaf else "", place="bar")
             text(formatting.percent(node.share), "pc")
 
 
 def _path(node: Node, name: str) -> list[Node]:
-    """The branches above a leaf, the root first; none if it is not there."""
+    """Return the branches above a leaf, the root first; none if it is not there."""
     for child in node.children:
         if child.parameter is not None and child.name == name:
             return [node]
