@@ -1,7 +1,7 @@
 """Named configs: `recipe("tiny")`.
 
-The gpt2 sizes are GPT-2's own (Source: Radford et al. 2019, table 2, and OpenAI's released checkpoints). Each function
-names the source of its schedule.
+The gpt2 sizes are GPT-2's own (Source: Radford et al. 2019, table 2, and OpenAI's released checkpoints). The
+functions name the sources of their schedules.
 """
 
 from collections.abc import Callable

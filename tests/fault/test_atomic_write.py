@@ -12,7 +12,7 @@ import pytest
 
 from nudge.util import files
 
-# Overwrites a file for ever, each time with one letter many times over, in pieces.
+# Overwrites a file forever, each time with many copies of one letter, in pieces.
 WRITER = """
 import itertools, sys
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_killed_while_writing(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-# Begins to write a file or a folder, says so, and stays in the middle until it is told to go on.
+# Starts to write a file or a folder, prints a line, and waits in the middle until its input ends.
 SLOW_WRITER = """
 import sys
 from pathlib import Path
@@ -97,14 +97,14 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write_and_what_a_livi
         assert parts == {f".{path.name}.{living.pid}.part", f".another.{other.pid}.part"}
         written = path if kind == "file" else path / "file"
         written.unlink()
-    assert living.returncode == 0  # it was told to go on at the end of the block
+    assert living.returncode == 0  # the end of the block let it continue
     assert written.read_bytes() == b"slow"
     assert [part.name for part in tmp_path.glob(".*")] == [f".another.{other.pid}.part"]
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_a_number_that_is_another_process_now(kind: str, tmp_path: Path):
-    """In a container the first process is always number 1: what the one before left has this process's own number."""
+    """In a container the first process always has id 1, so the files of an earlier one have the id of this one."""
     path = tmp_path / "mine"
     left_over = tmp_path / f".mine.{os.getpid()}.part"
     if kind == "folder":
@@ -113,11 +113,11 @@ def test_a_number_that_is_another_process_now(kind: str, tmp_path: Path):
     else:
         left_over.touch()
     os.utime(left_over, (1e9, 1e9))
-    theirs = [tmp_path / name for name in (".mine.part", ".mine.too.7.part", f".mine.{10**12}.part", ".mine.x.part")]
-    for other in theirs:
+    kept = [tmp_path / name for name in (".mine.part", ".mine.too.7.part", f".mine.{10**12}.part", ".mine.x.part")]
+    for other in kept:
         other.touch()
     write(kind, path)
-    assert sorted(tmp_path.iterdir()) == sorted([path, *theirs])
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")

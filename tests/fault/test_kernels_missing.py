@@ -1,4 +1,4 @@
-"""No compiler, a broken one, a cache that cannot be written, an older processor: the right result, and a line why."""
+"""No compiler, a broken one, a read-only cache, an older processor: the right result, and the reason in one line."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from nudge.fast.fused_update import why_not_fast
 
 OLDER_PROCESSOR = {"CFLAGS": "-march=x86-64-v3", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
-# Loads the kernels (or says why not) and makes three updates by whichever way there is.
+# Makes three updates, with the kernels if they are available, and prints the reason if not.
 THREE_UPDATES = """
 import json, torch
 from nudge.config import MachineConfig, ModelConfig, TrainConfig, Config
@@ -52,7 +52,7 @@ def three_updates(cache: Path, **environment: str) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def expected() -> object:
-    """What the plain path computes."""
+    """Return the losses of the plain path."""
     result = three_updates(Path("/dev/null/no"), CC="/nowhere/cc")
     assert result["update"] == "eager"
     return result["losses"]

@@ -33,7 +33,7 @@ from nudge.runs.checkpoint import Checkpoint
 from nudge.runs.folder import RunFolder
 
 BYTES = tokenizers.get("bytes")
-SPEAKS_BYTES = ModelConfig(n_layer=2, n_head=3, n_embd=48, block_size=24, vocab_size=BYTES.vocab_size)
+BYTE_MODEL = ModelConfig(n_layer=2, n_head=3, n_embd=48, block_size=24, vocab_size=BYTES.vocab_size)
 SIZES = [
     ModelConfig(n_layer=2, n_head=4, n_embd=128, block_size=40, vocab_size=61),
     ModelConfig(n_layer=1, n_head=1, n_embd=8, block_size=1, vocab_size=3),
@@ -67,25 +67,25 @@ def threads() -> Iterator[None]:
 
 @torch.no_grad()
 def rounded(network: GPT, dtype: DType) -> GPT:
-    """The readable network with the weights that a dtype can hold, computed in float32."""
+    """Return the readable network with its weights rounded to a dtype; it computes in float32."""
     network = copy.deepcopy(network)
     for name, parameter in network.named_parameters():
         if parameter.dim() == 1 or dtype == "float32" or name == "wpe.weight":
             continue
         if dtype == "bfloat16":
             parameter.copy_(parameter.bfloat16().float())
-        elif name != "wte.weight":  # which is the table of inputs too, and those stay bfloat16
+        elif name != "wte.weight":  # also the embeddings of the tokens, which stay bfloat16
             rows, scale = quantize(parameter.t())
             parameter.copy_(((rows[:, : parameter.size(0)].float() - 128) * scale[:, None]).t())
     return network
 
 
 def one_by_one(decoder: Decoder, ids: list[int]) -> Tensor:
-    """The logits [T, V] after each token."""
+    """Return the logits [T, V] after each token."""
     return torch.cat([decoder.feed([token]) for token in ids])
 
 
-# Beside the weights, bfloat16 and int8 round the activations too: by up to 0.4% of each, or of the largest of 64.
+# bfloat16 and int8 also round the activations: by up to 0.4% of each, or of the largest of 64.
 TOLERANCE: dict[DType, float] = {"float32": 1e-5, "bfloat16": 0.01, "int8": 0.04}
 
 
@@ -128,7 +128,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: DType, n_embd: int, th
     config = ModelConfig(n_layer=2, n_head=n_embd // 32, n_embd=n_embd, block_size=40, vocab_size=61)
     ids, decoder = random_ids(config), Decoder(random_network(config), dtype)
     logits = []
-    for n_threads in (1, 2, 4, 4, 7):  # more than there are cores on a small machine
+    for n_threads in (1, 2, 4, 4, 7):  # also more than a small machine has cores
         torch.set_num_threads(n_threads)
         decoder.clear()
         logits.append(one_by_one(decoder, ids))
@@ -160,7 +160,7 @@ def with_weights(network: GPT, dtype: DType = "float32") -> LanguageModel:
 @pytest.mark.parametrize("n_prompt", [1, 5, 23, 24])
 @pytest.mark.parametrize("n_tokens", [0, 1, 12, 60])
 def test_the_same_tokens_as_without_the_kernels(n_prompt: int, n_tokens: int) -> None:
-    plain = LanguageModel(random_network(SPEAKS_BYTES), BYTES)
+    plain = LanguageModel(random_network(BYTE_MODEL), BYTES)
     fast = with_weights(copy.deepcopy(plain.network))
     assert isinstance(plain.reader(), PlainReader)
     assert isinstance(fast.reader(), Decoder)
@@ -171,8 +171,8 @@ def test_the_same_tokens_as_without_the_kernels(n_prompt: int, n_tokens: int) ->
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_a_batch_says_what_each_prompt_says_alone(fast: bool) -> None:
-    network = random_network(SPEAKS_BYTES)
+def test_a_batch_writes_what_each_prompt_gives_alone(fast: bool) -> None:
+    network = random_network(BYTE_MODEL)
     model = with_weights(network) if fast else LanguageModel(network, BYTES)
     n = 70 if fast else 5  # more than one batch
     prompts = ["abcdefghijklmnopqrstuvw"[: i % 24] for i in range(n)]
@@ -186,7 +186,7 @@ def test_a_batch_says_what_each_prompt_says_alone(fast: bool) -> None:
 
 
 def test_a_batch_of_nothing_and_bad_prompts() -> None:
-    model = with_weights(random_network(SPEAKS_BYTES))
+    model = with_weights(random_network(BYTE_MODEL))
     assert model.generate_batch([]) == []
     assert model.generate_batch(["a", "b"], max_tokens=0) == ["", ""]
     with pytest.raises(ConfigError) as error:
@@ -201,7 +201,7 @@ def test_a_batch_of_nothing_and_bad_prompts() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_network_that_diverged_does_not_look_sane(dtype: DType) -> None:
-    network = random_network(SPEAKS_BYTES)
+    network = random_network(BYTE_MODEL)
     with torch.no_grad():
         network.blocks[0].mlp.c_fc.bias[3] = math.nan
     assert Decoder(network, dtype).feed([1]).isnan().all()
@@ -210,7 +210,7 @@ def test_a_network_that_diverged_does_not_look_sane(dtype: DType) -> None:
 
 @torch.no_grad()
 def test_there_is_one_copy_of_the_weights_and_the_network_goes_on_working() -> None:
-    network, ids = random_network(SPEAKS_BYTES), torch.tensor([random_ids(SPEAKS_BYTES)])
+    network, ids = random_network(BYTE_MODEL), torch.tensor([random_ids(BYTE_MODEL)])
     before, logits = copy.deepcopy(network.state_dict()), network(ids)
     weights = pack_weights(network, "float32")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -234,8 +234,8 @@ def test_int8_is_off_by_half_a_step_at_most() -> None:
 
 
 def test_a_switch_that_is_not_gpt_2_is_refused() -> None:
-    network = random_network(SPEAKS_BYTES)
-    network.config = dataclasses.replace(SPEAKS_BYTES, rotary=True)
+    network = random_network(BYTE_MODEL)
+    network.config = dataclasses.replace(BYTE_MODEL, rotary=True)
     before = {name: tensor.data_ptr() for name, tensor in network.state_dict().items()}
     weights, note = take_over(network, "float32")
     assert weights is None
@@ -245,8 +245,8 @@ def test_a_switch_that_is_not_gpt_2_is_refused() -> None:
 
 
 def test_a_product_without_onednn_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = pack_weights(random_network(SPEAKS_BYTES), "float32")
-    x = torch.randn(4, SPEAKS_BYTES.n_embd)
+    weights = pack_weights(random_network(BYTE_MODEL), "float32")
+    x = torch.randn(4, BYTE_MODEL.n_embd)
     with_onednn = weights.layers[0].c_fc(x, gelu=True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert not onednn_multiplies(torch.float32)
@@ -256,8 +256,8 @@ def test_a_product_without_onednn_is_the_same(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("runs") / "first")
-    config = Config(model=SPEAKS_BYTES)
-    network = random_network(SPEAKS_BYTES)
+    config = Config(model=BYTE_MODEL)
+    network = random_network(BYTE_MODEL)
     checkpoints.save(
         folder, Checkpoint(step=7, config=config, model=network.state_dict(), tokenizer_sha256=BYTES.sha256)
     )
@@ -292,7 +292,7 @@ for dtype in DTYPES:
 
 
 def in_another_process(run: Path, script: str = LOAD_EVERY_TYPE, **environment: str) -> list[tuple[list[str], str]]:
-    """Notes and text of each type of weights under other settings of the compiler."""
+    """Return the notes and the text for each type of weights, with other settings of the compiler."""
     command, root = [sys.executable, "-c", script, run], Path(__file__).parents[2]
     done = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True, cwd=root)
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -302,7 +302,7 @@ def here(run: Path, dtype: DType) -> str:
     return engine.load(run, device="cpu", dtype=dtype).generate("ab", max_tokens=50, temperature=0)
 
 
-def test_without_a_compiler_plain_pytorch_decodes_and_says_so(run: Path) -> None:
+def test_without_a_compiler_plain_pytorch_decodes_and_a_note_gives_the_reason(run: Path) -> None:
     loaded = in_another_process(run, CC="/nonexistent/cc")
     for notes, _ in loaded:
         assert len(notes) == 1
@@ -313,7 +313,7 @@ def test_without_a_compiler_plain_pytorch_decodes_and_says_so(run: Path) -> None
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86-64 level")
-@pytest.mark.parametrize("level", ["x86-64-v3 -mtune=znver1", "x86-64"])  # for a Zen, GCC fuses some products only
+@pytest.mark.parametrize("level", ["x86-64-v3 -mtune=znver1", "x86-64"])  # for Zen, GCC fuses only some products
 def test_a_processor_without_avx_512(run: Path, level: str) -> None:
     older = in_another_process(run, LOAD_EVERY_TYPE + READ_TOGETHER_AND_ALONE, CFLAGS=f"-march={level}")
     assert all(notes == [] for notes, _ in older)
@@ -321,7 +321,7 @@ def test_a_processor_without_avx_512(run: Path, level: str) -> None:
     assert older[2][1] == here(run, "int8")
 
 
-def test_the_command_says_in_one_line_that_the_kernels_are_not_there(run: Path) -> None:
+def test_the_command_prints_one_line_if_the_kernels_are_missing(run: Path) -> None:
     command = [sys.executable, "-m", "nudge", "sample", run, "--dtype", "int8", "--max-tokens", "3"]
     environment = {**os.environ, "CC": "/nonexistent/cc"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -345,7 +345,7 @@ def test_what_is_loaded_for_the_cpu_decodes_with_the_kernels(run: Path) -> None:
 
 @pytest.mark.slow
 def test_a_trained_network_predicts_as_well_with_fewer_bits() -> None:
-    """Perplexity on text that was not trained on, token by token through the kernels; docs/decoding.md has more."""
+    """Compare the loss on held-out text, token by token through the kernels; docs/decoding.md has more."""
     config = ModelConfig(n_layer=2, n_head=4, n_embd=64, block_size=64, vocab_size=256)
     network = GPT(config)
     init_weights(network, seed=1)

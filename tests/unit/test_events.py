@@ -128,10 +128,10 @@ def test_a_whole_number_is_a_float_too():
 
 def test_lost_updates_are_superseded(tmp_path: Path):
     """Killed after update 3, resumed from the checkpoint of update 1."""
-    told = [STARTED, step(1), step(2), step(3, time=100), STARTED, step(2, time=200), step(3, loss=4.0, time=201)]
+    first = [STARTED, step(1), step(2), step(3, time=100), STARTED, step(2, time=200), step(3, loss=4.0, time=201)]
     path = tmp_path / "events.jsonl"
     with files.open_json_lines(path) as log:
-        for event in [*told, Stopped(step=3, time=202, reason="finished")]:
+        for event in [*first, Stopped(step=3, time=202, reason="finished")]:
             files.append_json(log, events.to_json(event))
     read = list(events.read(path))
     steps = [event for event in read if isinstance(event, Step)]

@@ -26,7 +26,7 @@ def test_atomic_writer_hashes_what_it_writes(tmp_path: Path):
 
 
 def test_only_a_file_is_replaced(tmp_path: Path):
-    os.mkfifo(tmp_path / "pipe")  # as /dev/null would be, for who may write in /dev
+    os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which root could replace
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "pipe", tmp_path / "empty"):
         with pytest.raises(FileExistsError, match="is not a file"):
@@ -86,7 +86,7 @@ def test_json_lines_survive_a_torn_end(tmp_path: Path):
         files.append_json(log, {"n": 1})
         files.append_json(log, {"n": 2}, sync=True)
     with path.open("ab") as raw:
-        raw.write(b'{"n": 3, "te\xff')  # the power went away here
+        raw.write(b'{"n": 3, "te\xff')  # a power cut here
     with files.open_json_lines(path) as log:
         files.append_json(log, {"n": 4})
     assert [line["n"] for line in files.read_json_lines(path)] == [1, 2, 4]

@@ -41,7 +41,7 @@ def eager(train: TrainConfig, dtype: str) -> Config:
 
 
 def make(config: ModelConfig = SMALL, noise: float = 0.05) -> GPT:
-    """A network whose norms and biases are not the ones and zeros of the start."""
+    """Return a network whose norms and biases are not the initial ones and zeros."""
     network = GPT(config)
     init_weights(network, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -73,7 +73,7 @@ def test_every_gradient_is_that_of_autograd(config: ModelConfig, B: int, T: int,
     for name, parameter in twin.named_parameters():
         grad = update.flat.view(update.flat.grads, name).float()
         distance = (grad - parameter.grad).norm()
-        # A key's bias moves no probability: its gradient is 0 but for rounding, so the whole gradient is the measure.
+        # The bias of the keys changes no probability and its gradient is rounding only: compare with the whole.
         tolerance = 1e-5 if dtype == torch.float32 else 3e-2
         assert distance <= tolerance * parameter.grad.norm() + 1e-6 * whole, name
 
@@ -106,7 +106,7 @@ def test_ten_updates_are_those_of_the_plain_optimizer(optimizer: str, parts: int
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize(("first", "second"), [("fast", "eager"), ("eager", "fast"), ("fast", "fast")])
 def test_a_run_may_go_on_the_other_way(optimizer: str, first: str, second: str) -> None:
-    """Both keep their moments under the same names in the same shapes."""
+    """Both implementations have the same names and shapes of moments."""
     train = TrainConfig(optimizer=optimizer)  # type: ignore[arg-type]
 
     def update(kind: str, network: GPT) -> Update:
@@ -171,7 +171,7 @@ def test_four_threads_make_the_same_bits_every_time(dtype: torch.dtype) -> None:
 
 
 def test_bfloat16_learns_as_autocast_does() -> None:
-    """Over 60 updates on a few windows both losses fall together; docs/performance.md has the long curves."""
+    """Check that both losses fall together in 60 updates on a few windows; docs/performance.md has the long curves."""
     train = TrainConfig(optimizer="adamw")
     written_out = losses(FusedUpdate(make(), train, torch.bfloat16), 60)
     plain = losses(AutogradUpdate(make(), eager(train, "bfloat16")), 60)

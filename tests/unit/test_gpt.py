@@ -27,7 +27,7 @@ def tokens(n_tokens: int, batch: int = 2) -> Tensor:
 
 
 def through_cache(network: GPT, x: Tensor, chunks: list[int]) -> Tensor:
-    """Logits of all positions of `x`, read in pieces of these lengths."""
+    """Return the logits of all positions of `x`, read in parts of these lengths."""
     cache = Cache(network, batch=x.size(0))
     return torch.cat([network.logits(network.hidden(piece, cache)) for piece in x.split(chunks, dim=1)], dim=1)
 

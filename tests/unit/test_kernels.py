@@ -1,4 +1,4 @@
-"""Each C kernel against the PyTorch expression it stands for, at sizes that fit no vector register."""
+"""Each C kernel against its PyTorch expression, at sizes that do not fill vector registers."""
 
 import math
 
@@ -35,11 +35,11 @@ def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def partial(columns: int) -> Tensor:
-    return torch.full((4 * columns,), math.nan)  # whatever lies there must not matter
+    return torch.full((4 * columns,), math.nan)  # the old content must not matter
 
 
 def poison(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.full(shape, math.nan, dtype=dtype)  # what a kernel forgets to write shows
+    return torch.full(shape, math.nan, dtype=dtype)  # so that a number that a kernel forgets to write is noticed
 
 
 def assert_close(got: Tensor, expected: Tensor) -> None:
@@ -141,7 +141,7 @@ def test_cross_entropy_leaves_the_gradient_in_place_of_the_logits(
     kernels: Kernels, compute_dtype: torch.dtype, V: int
 ) -> None:
     N, stride = 9, V + 7
-    beyond = torch.full((N, 7), 1e4)  # what is past the vocabulary counts for nothing
+    beyond = torch.full((N, 7), 1e4)  # columns beyond the vocabulary are ignored
     logits = torch.cat([3 * draw(N, V), beyond], 1).to(compute_dtype)
     targets = torch.arange(N) % V
     targets[4] = -1
@@ -170,7 +170,7 @@ def test_extreme_logits(kernels: Kernels, compute_dtype: torch.dtype, extreme: f
 
 def test_embedding_backward_adds_in_float(kernels: Kernels, compute_dtype: torch.dtype) -> None:
     N, C, V = 600, 5, 4
-    tokens = torch.arange(N) % 3  # token 3 never comes
+    tokens = torch.arange(N) % 3  # token 3 does not occur
     dx, before = draw(N, C), draw(V, C).to(compute_dtype)
     expected = before.float().index_add(0, tokens, dx)
     dweight = before.clone()

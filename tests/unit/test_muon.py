@@ -13,8 +13,8 @@ from nudge.optim.muon import Muon, orthogonalize
 
 SHAPES = [(16, 48), (16, 64), (64, 16), (16, 16)]
 YES = torch.tensor(True)
-# The iteration whose fixed point is 1 (Source: Higham 2008, chapter 8). After so many steps nothing is left of where a
-# singular value began.
+# The iteration whose fixed point is 1 (Source: Higham 2008, chapter 8). After this many steps all singular values have
+# converged.
 TO_THE_END = 30 * ((1.875, -1.25, 0.375),)
 
 
@@ -66,7 +66,7 @@ def train(shapes: Sequence[tuple[int, int]], n_steps: int, ours: bool, dtype: to
     if ours:
         optimizer = Muon(parameters, 0.1, dtype, TO_THE_END)
     else:
-        theirs = torch.optim.Muon(
+        reference = torch.optim.Muon(
             parameters, weight_decay=0.1, ns_coefficients=(a, b, c), ns_steps=30, adjust_lr_fn="match_rms_adamw"
         )
     for step in range(n_steps):
@@ -76,22 +76,22 @@ def train(shapes: Sequence[tuple[int, int]], n_steps: int, ours: bool, dtype: to
         if ours:
             optimizer.step(lr, YES)
         else:
-            theirs.param_groups[0]["lr"] = lr
-            theirs.step()
+            reference.param_groups[0]["lr"] = lr
+            reference.step()
     return parameters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_several_updates_are_those_of_pytorch(dtype: torch.dtype) -> None:
-    """PyTorch's products are in bfloat16, so what it moves is known to about a hundredth."""
+    """PyTorch's products are in bfloat16, so its updates are exact to about 1%."""
     shapes = [(16, 64), (16, 64), (64, 16), (16, 48), (16, 16), (16, 64)]
-    for ours, theirs in zip(train(shapes, 8, True, dtype), train(shapes, 8, False, dtype), strict=True):
+    for ours, reference in zip(train(shapes, 8, True, dtype), train(shapes, 8, False, dtype), strict=True):
         start = random(*ours.shape, seed=0)
-        assert (ours - theirs).norm() / (theirs - start).norm() < 0.02
+        assert (ours - reference).norm() / (reference - start).norm() < 0.02
 
 
 def test_three_steps_come_as_close_as_pytorchs_five() -> None:
-    """As a direction, to the polar factor that both approximate."""
+    """Compare the directions of both with the polar factor that they approximate."""
     matrix = with_singular_values((64, 256), [1.05**-i for i in range(64)])
     U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
     cosines = [

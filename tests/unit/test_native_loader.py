@@ -1,4 +1,4 @@
-"""Compiling the kernels and finding them again; what they compute is tested beside who calls them."""
+"""Compiling the kernels and caching them; test_kernels.py and test_decoder.py test what they compute."""
 
 import subprocess
 from pathlib import Path
@@ -20,7 +20,7 @@ def test_the_kernels_compile_without_a_warning(tmp_path: Path, source: str) -> N
 def test_a_changed_header_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_loader, "SOURCES", tmp_path)
     (tmp_path / "answer.c").write_text('#include "numbers.h"\nint answer(void) { return ANSWER; }\n')
-    load = native_loader.load.__wrapped__  # as another process would, which remembers nothing
+    load = native_loader.load.__wrapped__  # without the cache of this process
     for answer in (41, 42, 41):
         (tmp_path / "numbers.h").write_text(f"#define ANSWER {answer}\n")
         assert load("answer").answer() == answer

@@ -1,4 +1,4 @@
-"""AdamW and Muon behind one face: what they update, what they leave alone, and what a checkpoint keeps of them."""
+"""AdamW and Muon behind one interface: what they update, what they leave alone, and their state in a checkpoint."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The switches that depart from GPT-2: each alone and all together, wherever GPT-2 itself is tested."""
+"""The switches that depart from GPT-2, each alone and all together, in the tests of GPT-2 itself."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def fresh(config: ModelConfig) -> GPT:
 
 
 def outspoken(config: ModelConfig) -> GPT:
-    """Random weights that are large enough for every part to have its say."""
+    """Return random weights that are large enough for every part to matter."""
     network = fresh(config)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_only_modern_is_no_gpt2() -> None:
 
 
 def test_a_config_without_the_switches_is_a_gpt2() -> None:
-    """As checkpoints hold it that were written before there were switches."""
+    """Checkpoints that were written before the switches existed hold such a config."""
     values = configs.to_dict(Config())
     for name in SWITCHES:
         del values["model"][name]

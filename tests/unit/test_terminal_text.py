@@ -1,4 +1,4 @@
-"""Tokens and text of a model as a person can read them: what would be obeyed or not be seen is made visible."""
+"""Tokens and text of a model as the user can read them: control and invisible characters become visible."""
 
 from pathlib import Path
 

@@ -116,17 +116,11 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
         decoder.check([id_])
     longest = max(decoder.c.room for decoder in decoders)
     sequences = (ctypes.POINTER(CSequence) * n)(*(ctypes.pointer(decoder.c) for decoder in decoders))
+    tokens = (ctypes.c_int64 * n)(*ids)
     memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c), n, longest, n_threads))
     logits = torch.empty(n, weights.config.vocab_size)
     weights.kernels.nudge_tokens(
-        ctypes.byref(weights.c),
-        sequences,
-        (ctypes.c_int64 * n)(*ids),
-        n,
-        longest,
-        memory.data_ptr(),
-        logits.data_ptr(),
-        n_threads,
+        ctypes.byref(weights.c), sequences, tokens, n, longest, memory.data_ptr(), logits.data_ptr(), n_threads
     )
     for decoder in decoders:
         decoder.c.n_tokens += 1
