@@ -291,7 +291,7 @@ def _parse(value: Any, expected: type) -> Any:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if expected is float:
         return number
@@ -340,21 +340,27 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def check(config: Config) -> None:
     """Refuse what cannot work, before anything is computed. Raises: ConfigError."""
-    for name, section in _shallow(config).items():
-        if dataclasses.is_dataclass(section):
-            check_ranges(section, f"{name}.")
+    check_saved(config)
     model, train = config.model, config.train
-    if model.n_embd % model.n_head:
-        divisible = model.n_head * max(1, model.n_embd // model.n_head)
-        raise ConfigError("heads_do_not_divide", n_embd=model.n_embd, n_head=model.n_head, divisible=divisible)
-    if model.rotary and model.n_embd // model.n_head % 2:
-        raise ConfigError("rotary_odd_head", n_channels=model.n_embd // model.n_head)
     n_windows, rest = divmod(train.batch_tokens, model.block_size)
     if rest:
         whole = model.block_size * max(1, n_windows)
         raise ConfigError("partial_window", batch_tokens=train.batch_tokens, block_size=model.block_size, whole=whole)
     if train.micro_batch is not None and n_windows % train.micro_batch:
         raise ConfigError("micro_batch_does_not_divide", micro_batch=train.micro_batch, n_windows=n_windows)
+
+
+def check_saved(config: Config) -> None:
+    """Check the config of a network that exists; how its updates were divided does not matter. Raises: ConfigError."""
+    for name, section in _shallow(config).items():
+        if dataclasses.is_dataclass(section):
+            check_ranges(section, f"{name}.")
+    model = config.model
+    if model.n_embd % model.n_head:
+        divisible = model.n_head * max(1, model.n_embd // model.n_head)
+        raise ConfigError("heads_do_not_divide", n_embd=model.n_embd, n_head=model.n_head, divisible=divisible)
+    if model.rotary and model.n_embd // model.n_head % 2:
+        raise ConfigError("rotary_odd_head", n_channels=model.n_embd // model.n_head)
 
 
 def check_ranges(section: Any, prefix: str = "") -> None:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,34 @@ def test_a_meta_that_is_not_there(ckpt: Path) -> None:
     with pytest.raises(TokenizerError, match=r"cannot read data/meta\.pkl"):
         import_export.import_model(str(ckpt), ckpt.parent.parent / "out", tokenizer="data/meta.pkl")
     assert not (ckpt.parent.parent / "out").exists()
+
+
+def shared_layers(content: dict[str, Any]) -> None:
+    """A thousand layers in the bytes of one."""
+    state = content["model"]
+    state |= {
+        name.replace(".h.0.", f".h.{layer}."): tensor
+        for layer in range(1, 1000)
+        for name, tensor in list(state.items())
+        if ".h.0." in name
+    }
+    content["model_args"]["n_layer"] = 1000
+
+
+def test_many_layers_in_the_same_bytes(ckpt: Path) -> None:
+    change(ckpt, shared_layers)
+    assert ckpt.stat().st_size < 4_000_000
+    refuses(ckpt, "format.larger_than_file", n_bytes=ckpt.stat().st_size)
+
+
+def test_a_file_that_unpacks_to_more_than_itself(ckpt: Path) -> None:
+    change(ckpt, lambda content: content.update(padding="\0" * 10**7))
+    with zipfile.ZipFile(ckpt) as source:
+        entries = [(entry.filename, source.read(entry)) for entry in source.infolist()]
+    with zipfile.ZipFile(ckpt, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in entries:
+            packed.writestr(name, data)
+    refuses(ckpt, "format.larger_than_file", n_bytes=ckpt.stat().st_size)
 
 
 def test_nudges_own_checkpoint_is_not_imported(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Files that are huge, damaged, foreign or hostile, inspected."""
 
+import dataclasses
 import json
 import math
 import pickle
@@ -72,10 +73,12 @@ def huge_safetensors(path: Path) -> None:
 
 def huge_checkpoint(path: Path) -> None:
     """The same in a checkpoint, with as much again in the optimizer's state."""
+    model = dataclasses.replace(CONFIG.model, vocab_size=GIGA // 8)
+    tensors = {**GPT(CONFIG.model).state_dict(), "ln_f.bias": torch.zeros(8)}
     with torch.serialization.skip_data():  # room for the values, without writing any
-        table = torch.empty(GIGA)
-        moments = {"wte.weight": {"exp_avg": torch.empty(GIGA)}}
-        torch.save(content({"wte.weight": table, "ln_f.bias": torch.zeros(4)}, optimizer=moments), path)
+        tensors["wte.weight"] = torch.empty(GIGA // 8, 8)
+        moments = {"wte.weight": {"exp_avg": torch.empty(GIGA // 8, 8)}}
+        torch.save(content(tensors, optimizer=moments, config=to_dict(Config(model=model))), path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="files with holes and peak memory are told in another way there")

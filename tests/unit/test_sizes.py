@@ -44,6 +44,15 @@ def test_parameters_of_the_rounded_ones() -> None:
     assert sizes.parameter_counts(recipes.recipe("gpt3").model).total == pytest.approx(175e9, rel=0.005)
 
 
+@pytest.mark.parametrize(
+    "switches", [{}, {"rotary": True}, {"untied": True}, {"rotary": True, "untied": True}], ids=str
+)
+def test_names_and_shapes_are_those_of_the_module(switches: dict[str, bool]) -> None:
+    model = ModelConfig(n_layer=2, n_head=2, n_embd=8, block_size=6, vocab_size=257, **switches)
+    expected = [(name, tuple(tensor.shape)) for name, tensor in GPT(model).state_dict().items()]
+    assert list(sizes.parameter_shapes(model)) == expected
+
+
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_the_closed_form_counts_the_module_itself(name: str) -> None:
     model = recipes.recipe(name).model

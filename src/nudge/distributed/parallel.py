@@ -122,6 +122,8 @@ def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
         if name not in parameters:
             raise CheckpointError("extra_weights", name=name)
         parameter = parameters.pop(name)
+        if value.shape != parameter.shape:  # copy_ would repeat a single row
+            raise CheckpointError("other_shape", name=name, got=list(value.shape), expected=list(parameter.shape))
         local(parameter).copy_(value[row_span(parameter)])
     if parameters:
         raise CheckpointError("missing_weights", name=next(iter(parameters)))

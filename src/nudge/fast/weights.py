@@ -181,7 +181,7 @@ def pack_weights(network: GPT, dtype: DType = "float32") -> Weights:
     layers = [_pack_block(cast(Block, block), arena, dtype) for block in network.blocks]
     head = _pack_rows(network.wte.weight.detach(), None, arena, dtype)
     network.wte.weight.data = head.weight
-    ln_f, wpe = _pack_norm(network.ln_f), network.wpe.weight.detach().float()
+    ln_f, wpe = _pack_norm(network.ln_f), network.wpe.weight.detach().float().contiguous()
     network.to(torch_dtype)
     return Weights(network.config, dtype, layers, ln_f, head, wpe, kernels, prompt_kernels)
 

@@ -1,5 +1,6 @@
 """Parameters, floating-point operations and bytes in closed form. Without torch: counting a GPT-3 takes no memory."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from nudge.config import Config, ModelConfig
@@ -34,6 +35,24 @@ def parameter_counts(model: ModelConfig) -> ParameterCounts:
         norms=L * 4 * C + 2 * C,
         head=model.vocab_size * C if model.untied else 0,
     )
+
+
+def parameter_shapes(model: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of each parameter of a network of these sizes, in the order of model/gpt.py."""
+    C = model.n_embd
+    yield "wte.weight", (model.vocab_size, C)
+    if not model.rotary:
+        yield "wpe.weight", (model.block_size, C)
+    widths = {"attn.c_attn": (C, 3 * C), "attn.c_proj": (C, C), "mlp.c_fc": (C, 4 * C), "mlp.c_proj": (4 * C, C)}
+    for i in range(model.n_layer):
+        for part in ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"):
+            weight = widths.get(part, (C,))
+            yield f"blocks.{i}.{part}.weight", weight
+            yield f"blocks.{i}.{part}.bias", weight[-1:]
+    yield "ln_f.weight", (C,)
+    yield "ln_f.bias", (C,)
+    if model.untied:
+        yield "head.weight", (model.vocab_size, C)
 
 
 def matmul_parameters(model: ModelConfig) -> int:

@@ -17,7 +17,7 @@ import shutil
 import time
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -27,8 +27,9 @@ from torch import Tensor
 
 from nudge import config as configs
 from nudge.config import Config, SaveConfig
-from nudge.errors import CheckpointError, ConfigError, MachineError, first_line
+from nudge.errors import CheckpointError, MachineError, first_line
 from nudge.runs.folder import RunFolder, newest_run
+from nudge.runs.tensor_check import check_state, unpacked_bytes
 from nudge.util import files
 
 FORMAT = "nudge checkpoint"
@@ -208,6 +209,14 @@ def files_of(path: Path) -> list[Path]:
         raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
 
 
+def bytes_of(path: Path) -> int:
+    """Return the size of a checkpoint, all of its files together. Raises: CheckpointError as `files_of`."""
+    try:
+        return sum(part.stat().st_size for part in files_of(path))
+    except OSError as error:
+        raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
+
+
 def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
     """Return the newest checkpoint of a run that verifies; its `notes` name the damaged ones that were skipped.
 
@@ -240,7 +249,8 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
     and is for showing names and shapes, never for computing with the weights. Without `tensors`, those of a checkpoint
     of several files are not read, for processes that each need a part (those of one file are only mapped anyway).
 
-    Raises: CheckpointError if it is missing, damaged, not one of ours, or wants to run code.
+    Raises: CheckpointError if it is missing, damaged, not one of ours, wants to run code, or holds anything but the
+    tensors of the network that its config describes.
     """
     path = path.resolve()
     recorded = _recorded_sha256(path) if verify else set()
@@ -250,10 +260,15 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
         raise CheckpointError("not_a_checkpoint", file=path.name)
     try:
         damaged = bool(recorded) and files.sha256(path) not in recorded
+        n_bytes, unpacked = path.stat().st_size, 0 if damaged else unpacked_bytes(path)
+        if unpacked > n_bytes:
+            raise CheckpointError("larger_than_file", file=path.name, total=unpacked, n_bytes=n_bytes)
         # Mapped, not copied: a caller that needs only the weights never reads the optimizer's two thirds of the file.
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise CheckpointError("not_found", path=path) from None
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError("could_run_code", file=path.name) from error
     except Exception as error:  # damaged bytes make the zip reader and the unpickler fail in every way there is
@@ -267,7 +282,7 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
     try:
         header = files.read_json(path / PARTS)
         _check_parts(path, header["files"], recorded, verify=verify)
-        values = _load_parts(path) if tensors else {}
+        values = _load_parts(path, tensors=tensors)
     except CheckpointError:
         raise
     except Exception as error:  # as in `read`, damage shows in every way there is
@@ -280,7 +295,7 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
         else:
             parameter, _, key = rest.rpartition(".")
             content["optimizer"].setdefault(parameter, {})[key] = tensor
-    return _checkpoint(content, path, verified=bool(recorded))
+    return _checkpoint(content, path, verified=bool(recorded), tensors=tensors)
 
 
 def _check_parts(path: Path, listed: dict[str, Any], recorded: set[str], *, verify: bool) -> None:
@@ -296,21 +311,43 @@ def _check_parts(path: Path, listed: dict[str, Any], recorded: set[str], *, veri
             raise CheckpointError("wrong_checksum", file=f"{path.name}/{name}")
 
 
-def _load_parts(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a checkpoint of several files, each put together from its parts."""
+def _load_parts(path: Path, *, tensors: bool) -> dict[str, Tensor]:
+    """Check that the parts make whole tensors; with `tensors`, read these, each put together from its parts."""
     import torch.distributed.checkpoint as dcp
     from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
     reader = dcp.HuggingFaceStorageReader(str(path))
     found = cast(dict[str, TensorStorageMetadata], reader.read_metadata().state_dict_metadata)
-    tensors = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
+    for name, part in found.items():
+        if not _is_whole(part.size, [(chunk.offsets, chunk.sizes) for chunk in part.chunks]):
+            raise CheckpointError("parts_overlap", file=path.name, name=name)
+    if not tensors:
+        return {}
+    loaded = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # it warns that no other process takes part
         try:
-            dcp.load(tensors, storage_reader=reader, no_dist=True)
+            dcp.load(loaded, storage_reader=reader, no_dist=True)
         except dcp.CheckpointException as error:  # it is not an Exception
             raise ValueError(str(error).strip().splitlines()[-1]) from error
-    return tensors
+    return loaded
+
+
+def _is_whole(size: Sequence[int], parts: Iterable[tuple[Sequence[int], Sequence[int]]]) -> bool:
+    """Return whether parts, given by their offsets and sizes, follow each other without a gap to a tensor of this size.
+
+    Rows that no part has would be whatever was in memory before, and a single part far away would claim any size.
+    """
+    if not size:
+        return True
+    n_rows = 0
+    for offsets, sizes in sorted(parts):
+        if sizes[0] == 0:  # a process without rows
+            continue
+        if list(offsets) != [n_rows, *[0] * (len(size) - 1)] or list(sizes[1:]) != list(size[1:]):
+            return False
+        n_rows += sizes[0]
+    return n_rows == size[0]
 
 
 def _recorded_sha256(path: Path) -> set[str]:
@@ -324,27 +361,54 @@ def _recorded_sha256(path: Path) -> set[str]:
     return set()
 
 
-def _checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
+def _checkpoint(content: Any, path: Path, *, verified: bool, tensors: bool = True) -> Checkpoint:
+    """Check everything that was read, before anything is built from it. Raises: CheckpointError."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError("not_a_checkpoint", file=path.name)
-    if content.get("version") != VERSION:
-        raise CheckpointError("other_version", file=path.name, version=content.get("version"), known=VERSION)
+    version = content.get("version")
+    if type(version) is not int:
+        raise CheckpointError("not_a_checkpoint", file=path.name)
+    if version != VERSION:
+        raise CheckpointError("other_version", file=path.name, version=version, known=VERSION)
+    if missing := sorted(_CONTENT - content.keys()):
+        raise CheckpointError("incomplete", file=path.name, error=f"{missing[0]} is missing")
+    config = _config(content["config"], path)
+    for name, kinds in _VALUES.items():
+        value = content[name]
+        if type(value) not in kinds or (type(value) is not str and not 0 <= value < 2**63):
+            raise CheckpointError("bad_value", file=path.name, name=name, got=type(value).__name__)
+    if content["rng"] is not None:
+        _check_rng(content["rng"], path)
+    if tensors:
+        check_state(content["model"], content["optimizer"], config.model, path, n_bytes=bytes_of(path))
+    values = {name: content[name] for name in (*_VALUES, "model", "optimizer", "rng")}
+    return Checkpoint(**values, config=config, path=path, verified=verified)
+
+
+_VALUES = {  # what a checkpoint has besides its config and its tensors; numbers are 0 or more
+    "step": (int,),
+    "skipped_in_a_row": (int,),
+    "train_s": (float, int),
+    "data_fingerprint": (str,),
+    "tokenizer_sha256": (str,),
+}
+_CONTENT = {*_VALUES, "config", "model", "optimizer", "rng"}
+
+
+def _config(values: Any, path: Path) -> Config:
     try:
-        return Checkpoint(
-            step=content["step"],
-            config=configs.from_dict(content["config"]),
-            model=content["model"],
-            optimizer=content["optimizer"],
-            skipped_in_a_row=content["skipped_in_a_row"],
-            train_s=content["train_s"],
-            rng=content["rng"],
-            data_fingerprint=content["data_fingerprint"],
-            tokenizer_sha256=content["tokenizer_sha256"],
-            path=path,
-            verified=verified,
-        )
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise CheckpointError("incomplete", file=path.name, error=first_line(error)) from error
+        config = configs.from_dict(values)
+        configs.check_saved(config)
+    except Exception as error:  # a file can have any value in the place of a number
+        raise CheckpointError("bad_config", file=path.name, error=first_line(error)) from error
+    return config
+
+
+def _check_rng(rng: Any, path: Path) -> None:
+    try:
+        torch.Generator().set_state(rng)
+    except Exception as error:  # as in `_config`
+        raise CheckpointError("incomplete", file=path.name, error="its random state is none") from error
 
 
 def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs"), verify: bool = True) -> Checkpoint:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.errors import FormatError, first_line
-from nudge.model.gpt import GPT
+from nudge.model import sizes
+from nudge.runs.tensor_check import is_dense, unpacked_bytes
 
 OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of every export that can be imported again
 SIZES = {name: name for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+_TIED_HEAD = "lm_head.weight"  # wte.weight once more
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old files store as a buffer
 
 
@@ -64,7 +66,11 @@ def load_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():  # torch warns of old pickles, which can be read
             warnings.simplefilter("ignore")
+            if (unpacked := unpacked_bytes(path)) > path.stat().st_size:
+                raise FormatError("larger_than_file", path=path, total=unpacked, n_bytes=path.stat().st_size)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FormatError:
+        raise
     except pickle.UnpicklingError as error:
         raise FormatError("runs_code", path=path) from error
     except Exception as error:  # damaged bytes make the zip reader and the unpickler raise almost anything
@@ -75,6 +81,7 @@ def add_tensors(state: dict[str, Tensor], tensors: Any, source: Path) -> None:
     """Add the parameters among a file's `tensors` to `state` by our names. Raises: FormatError."""
     if not isinstance(tensors, dict):
         raise FormatError("not_tensors", path=source)
+    n_bytes = 0
     for name, tensor in tensors.items():
         ours = our_name(name) if isinstance(name, str) else None
         if not isinstance(name, str) or not (ours is None or _is_plain(tensor)):
@@ -83,18 +90,14 @@ def add_tensors(state: dict[str, Tensor], tensors: Any, source: Path) -> None:
             raise FormatError("duplicate_tensor", path=source, tensor=name)
         if ours is not None:
             state[ours] = tensor
+            n_bytes += 0 if ours == _TIED_HEAD else tensor.nbytes
+    if n_bytes > source.stat().st_size:  # many tensors in the same bytes: a small file would take any memory
+        raise FormatError("larger_than_file", path=source, total=n_bytes, n_bytes=source.stat().st_size)
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Return whether it is a tensor of floats that are all in the file: no larger than the file itself."""
-    return (
-        isinstance(tensor, Tensor)
-        and not tensor.is_nested
-        and tensor.device.type == "cpu"
-        and tensor.layout == torch.strided
-        and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-        and tensor.is_contiguous()
-    )
+    """Return whether it is a tensor of floats that are all in the file."""
+    return is_dense(tensor) and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def transposed(name: str, tensor: Tensor) -> Tensor:
@@ -117,10 +120,9 @@ def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, 
     n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
     if n_layer != config.n_layer:
         raise FormatError("other_n_layer", path=source, sizes_in=sizes_in, expected=config.n_layer, got=n_layer)
-    with torch.device("meta"):
-        expected = GPT(config).state_dict()
-    for name, parameter in expected.items():
-        _require(state, name, list(parameter.shape), source, sizes_in)
+    expected = dict(sizes.parameter_shapes(config))
+    for name, shape in expected.items():
+        _require(state, name, list(shape), source, sizes_in)
     if unknown := sorted(state.keys() - expected.keys()):
         raise FormatError("unknown_tensors", path=source, n=len(unknown), first=unknown[0])
     return {name: state[name].to(torch.float32).contiguous() for name in expected}
@@ -136,7 +138,7 @@ def _require(state: Mapping[str, Tensor], name: str, shape: list[int], source: P
 
 def _drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
     """Remove `lm_head.weight`, which GPT-2 shares with the embedding. Raises: FormatError if the two differ."""
-    head = state.pop("lm_head.weight", None)
+    head = state.pop(_TIED_HEAD, None)
     if head is not None and "wte.weight" in state and not _is_same(head, state["wte.weight"]):
         raise FormatError("untied_head", path=source)
 
