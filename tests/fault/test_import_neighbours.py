@@ -168,6 +168,67 @@ def test_a_meta_that_holds_no_characters(content: bytes, tmp_path: Path) -> None
         meta_pkl.read(tmp_path / "meta.pkl")
 
 
+GREEDY = {  # what they ask for, in a few bytes
+    "a place in two billion": b"\x80\x04}r\xff\xff\xff\x7f.",
+    "a place in 150 million": b"\x80\x04}r\x00\x00\x00\x09.",
+    "a place by its digits": b"}p2147483647\n.",
+    "a text of an exabyte": b"\x80\x04\x8d\x00\x00\x00\x00\x00\x00\x00\x10a.",
+    "a text of 4 GB": b"\x80\x04X\xff\xff\xff\xffa.",
+    "a number of 2 GB": b"\x80\x04\x8b\xff\xff\xff\x7f\x01.",
+    "a frame of an exabyte": b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x10}.",
+    "bytes of an exabyte": b"\x80\x05\x96\x00\x00\x00\x00\x00\x00\x00\x10a.",
+    "tuples of tuples": b"\x80\x04)" + b"2\x86" * 40 + b".",
+    "an extension": b"\x82\x01.",
+    "an object of its maker's": b"\x80\x04Pname\n.",
+    "a buffer": b"\x80\x05\x97.",
+}
+
+MEMORY = """
+    import resource, sys
+    from pathlib import Path
+    from nudge.data.foreign import meta_pkl
+    from nudge.errors import TokenizerError
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    room = 400 * 1024**2 + int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
+    try:
+        meta_pkl.read(Path(sys.argv[1]))
+    except TokenizerError as error:
+        print(error.code, error.message)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000
+"""
+
+
+@pytest.mark.parametrize("kind", GREEDY)
+def test_a_meta_that_asks_for_more_than_it_is(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "meta.pkl"
+    path.write_bytes(GREEDY[kind])
+    with refused("tokenizer.not_meta", path=path):
+        meta_pkl.read(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and their units are those of Linux")
+def test_a_small_meta_takes_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "meta.pkl"
+    path.write_bytes(GREEDY["a place in 150 million"])
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEMORY), str(path)], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "keeps an object in place 150,994,944" in ended.stdout
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("itos", [dict, list])
+def test_metas_of_all_protocols(tmp_path: Path, protocol: int, itos: type) -> None:
+    texts = ["\n", "a", "é", "한"]
+    numbered = dict(enumerate(texts)) if itos is dict else texts
+    meta = {"vocab_size": 4, "itos": numbered, "stoi": {text: token for token, text in enumerate(texts)}}
+    (tmp_path / "meta.pkl").write_bytes(pickle.dumps(meta, protocol=protocol))
+    assert meta_pkl.read(tmp_path / "meta.pkl").characters == texts
+
+
 def test_a_meta_that_is_not_there(ckpt: Path) -> None:
     with pytest.raises(TokenizerError, match=r"cannot read data/meta\.pkl"):
         import_export.import_model(str(ckpt), ckpt.parent.parent / "out", tokenizer="data/meta.pkl")

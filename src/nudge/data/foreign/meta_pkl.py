@@ -1,12 +1,13 @@
 """nanoGPT's meta.pkl, the characters of a data set beside its train.bin: reading and writing it.
 
-A pickle can run code when it is loaded. This reader lets it build dictionaries, lists, strings and numbers, which need
-no import, and refuses one that imports anything.
+A pickle can run code when it is loaded, and a few bytes can ask for gigabytes. This reader first walks through its steps
+without taking any, and accepts only those that build dictionaries, lists, strings and numbers; it refuses imports.
 Source: nanoGPT, data/shakespeare_char/prepare.py.
 """
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,14 @@ from nudge.util import files
 
 NAME = "meta.pkl"
 _MOST_BYTES = 1 << 25  # all characters there are, twice
+_MOST_STEPS = 1 << 23
+_NUMBERS = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT", "NEWTRUE", "NEWFALSE"}
+_TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING", "NONE"}
+_TABLES = {"EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "LIST", "APPEND", "APPENDS"}
+_KEEPING = {"PUT", "BINPUT", "LONG_BINPUT"}  # an object in a numbered place
+_FETCHING = {"MEMOIZE", "GET", "BINGET", "LONG_BINGET"}
+_STEPS = {*_NUMBERS, *_TEXTS, *_TABLES, *_KEEPING, *_FETCHING, "PROTO", "FRAME", "MARK", "STOP"}
+_IMPORTS = {"GLOBAL", "STACK_GLOBAL"}
 
 
 def read(path: Path) -> CharTokenizer:
@@ -26,7 +35,9 @@ def read(path: Path) -> CharTokenizer:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes are more than all characters take")
-        meta = _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        data = path.read_bytes()
+        _check_steps(data)
+        meta = _PlainUnpickler(io.BytesIO(data)).load()
         texts = [meta["itos"][token] for token in range(len(meta["itos"]))]
         consistent = meta["stoi"] == {text: token for token, text in enumerate(texts)}
     except OSError as error:
@@ -54,6 +65,18 @@ def write(path: Path, tokenizer: CharTokenizer) -> None:
     }
     with files.atomic_writer(path) as file:
         file.write(pickle.dumps(meta, protocol=4))
+
+
+def _check_steps(data: bytes) -> None:
+    """Check that the pickle's steps build plain values only, each no larger than the file. Raises: ValueError."""
+    for number, (step, argument, _) in enumerate(pickletools.genops(data)):
+        if step.name in _IMPORTS:  # where _PlainUnpickler stops too, and knows the name
+            return
+        if step.name not in _STEPS or number > _MOST_STEPS:
+            raise ValueError(f"step {number:,} is {step.name}")
+        # The unpickler makes room for every place up to the highest, and no pickle needs more places than steps.
+        if step.name in _KEEPING and not (isinstance(argument, int) and argument <= number):
+            raise ValueError(f"step {number:,} keeps an object in place {argument:,}")
 
 
 class _RefusedError(Exception):
