@@ -469,9 +469,23 @@ def test_a_vocabulary_of_gpt2s_size_need_not_be_gpt2s(tmp_path: Path) -> None:
     assert huggingface.read_tokenizer(tmp_path, config).name == "bpe-50257"
 
 
-def test_ids_that_no_table_could_hold(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "special",
+    [
+        {"<|endoftext|>": 10**13},
+        {"<|endoftext|>": 2**31},
+        {"<|endoftext|>": -1},
+        {"<|endoftext|>": 255},
+        {"<|endoftext|>": 256.5},
+        {"<|endoftext|>": 256, "more": 2**32},
+        {"<|endoftext|>": 256, "more": 256},
+        {"<|endoftext|>": 256, "": 257},
+    ],
+    ids=str,
+)
+def test_ids_that_no_table_could_hold(tmp_path: Path, special: dict[str, Any]) -> None:
     letters = list(published_vocab.byte_alphabet().values())
-    vocab = {token: id_ for id_, token in enumerate(letters)} | {"<|endoftext|>": 10**13}
+    vocab = {token: id_ for id_, token in enumerate(letters)} | special
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     with refused("format.token_order", path=tmp_path / "merges.txt"):

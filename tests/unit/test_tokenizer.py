@@ -1,9 +1,13 @@
+import base64
 import functools
+import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.refusals import refused
 
 from nudge.data import bpe, bpe_reference, published_vocab
 from nudge.data import tokenizer as tokenizers
@@ -242,6 +246,85 @@ def test_a_damaged_file_is_noticed(tmp_path: Path):
         with pytest.raises(TokenizerError) as raised:
             tokenizers.load(path)
         assert raised.value.code == "tokenizer.damaged"
+
+
+BYTES_IN_ORDER = [base64.b64encode(bytes([byte])).decode() for byte in range(256)]
+
+
+def written(path: Path, **changes: Any) -> Path:
+    """Write a vocabulary of bytes, as `changes` say, whose SHA-256 is right: a stranger can compute it too."""
+    content = {
+        "kind": "bpe",
+        "pattern": bpe.PATTERN,
+        "special_tokens": {tokenizers.EOT: 256},
+        "vocab_size": 257,
+        "tokens": BYTES_IN_ORDER,
+        **changes,
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    sha256 = hashlib.sha256(canonical.encode()).hexdigest()
+    path.write_text(json.dumps({"format": tokenizers.FORMAT, "name": "own", "sha256": sha256, **content}))
+    return path
+
+
+@pytest.mark.parametrize("pattern", published_vocab.PATTERNS)
+def test_the_known_patterns_are_read(tmp_path: Path, pattern: str):
+    read = tokenizers.load(written(tmp_path / "tokenizer.json", pattern=pattern))
+    assert read.decode(read.encode("one 2 three")) == "one 2 three"
+
+
+@pytest.mark.parametrize("pattern", ["x*", "", "(?=a)", "(a+)+$", "(", "\\p{L}+", r"(?<=a)b", "\ud800", 7, None, ["x"]])
+def test_another_pattern_is_refused_by_name(tmp_path: Path, pattern: Any):
+    path = written(tmp_path / "tokenizer.json", pattern=pattern)
+    with refused("tokenizer.unknown_pattern", path=path, pattern=str(pattern)):
+        tokenizers.load(path)
+
+
+@pytest.mark.parametrize("token", [-1, 2**31, 2**32, 2**64, 10**40, 257, 255, 0, 256.0, True, None, "256", [256]])
+def test_a_special_id_outside_of_the_table_is_refused(tmp_path: Path, token: Any):
+    for special in ({tokenizers.EOT: token}, {tokenizers.EOT: 256, "more": token}):
+        path = written(tmp_path / "tokenizer.json", special_tokens=special)
+        with refused("tokenizer.bad_id", path=path, name=list(special)[-1], first=256, last=256):
+            tokenizers.load(path)
+
+
+@pytest.mark.parametrize("size", [256, 0, -1, 2**31, 2**32, 10**12, 10**40, 257.0, True, "257", None])
+def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path, size: Any):
+    path = written(tmp_path / "tokenizer.json", vocab_size=size)
+    with refused("tokenizer.bad_size", path=path, least=257):
+        tokenizers.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"tokens": [*BYTES_IN_ORDER, BYTES_IN_ORDER[0]], "special_tokens": {tokenizers.EOT: 257}}, "repeated_token"),
+        ({"special_tokens": {tokenizers.EOT: 256, "more": 256}}, "repeated_token"),
+        ({"special_tokens": {tokenizers.EOT: 256, "": 257}}, "bad_id"),
+        ({"special_tokens": {"more": 256}}, "damaged"),
+        ({"special_tokens": {}}, "damaged"),
+        ({"special_tokens": [256]}, "damaged"),
+        ({"special_tokens": {tokenizers.EOT: 256, "\ud800": 257}}, "damaged"),
+        ({"tokens": BYTES_IN_ORDER[1:], "special_tokens": {tokenizers.EOT: 256}}, "damaged"),
+        ({"tokens": [*BYTES_IN_ORDER[1:], 7]}, "damaged"),
+        ({"tokens": [*BYTES_IN_ORDER[1:], "A"]}, "damaged"),
+        ({"tokens": 256}, "damaged"),
+        ({"kind": ["bpe"]}, "damaged"),
+        ({"kind": "chars", "characters": ["ab"]}, "damaged"),
+        ({"kind": "chars", "characters": 7}, "damaged"),
+    ],
+)
+def test_a_vocabulary_that_is_none(tmp_path: Path, changes: dict[str, Any], code: str):
+    path = written(tmp_path / "tokenizer.json", **{"vocab_size": 258, **changes})
+    with refused(f"tokenizer.{code}", path=path):
+        tokenizers.load(path)
+
+
+def test_nested_too_deeply(tmp_path: Path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text("[" * 100_000)
+    with refused("tokenizer.unknown_file", path=path):
+        tokenizers.load(path)
 
 
 def test_without_network_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

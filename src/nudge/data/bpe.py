@@ -5,15 +5,10 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from nudge.data.published_vocab import byte_alphabet, from_printable
+from nudge.data.published_vocab import LLAMA3_PATTERN, byte_alphabet, from_printable
 from nudge.errors import TokenizerError
 
-# The pattern that splits text before bytes are merged: Llama 3's, which is cl100k's in its original form. llama.cpp
-# knows it by name, so a vocabulary trained here can be exported to GGUF. Source: Llama 3's tokenizer.json.
-PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+PATTERN = LLAMA3_PATTERN  # so that a vocabulary trained here can be exported to GGUF
 MIN_VOCAB_SIZE = 257  # every byte, and the end-of-text token
 LONGEST_TOKEN = 64  # bytes: longer ones are rows of dashes and spaces, learned once and never seen again
 

@@ -19,6 +19,20 @@ from pathlib import Path
 from nudge.errors import MachineError, TokenizerError
 from nudge.util import files
 
+# The patterns that split text before bytes are merged. Copied here so that a change elsewhere can never change the ids
+# of an old run. Source: tiktoken_ext/openai_public.py for GPT-2 and cl100k; Llama 3's tokenizer.json.
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
+CL100K_PATTERN = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
+    r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+)
+LLAMA3_PATTERN = (  # cl100k's in its original form; vocabularies trained here use it, as llama.cpp knows it by name
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# The engine runs whatever pattern a file names; others can take forever, or end the process.
+PATTERNS = (GPT2_PATTERN, CL100K_PATTERN, LLAMA3_PATTERN)
+
 _HOST = "https://openaipublic.blob.core.windows.net"
 _TIMEOUT_S = 10
 

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ import tiktoken
 
 from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
-from nudge.errors import TokenizerError, nearest
+from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
+from nudge.errors import TokenizerError, first_line, nearest
 from nudge.util import files
 from nudge.util.terminal_text import shown
 
@@ -31,14 +33,7 @@ EOT = "<|endoftext|>"
 FORMAT = "nudge tokenizer 1"
 NAMES = ("bytes", "chars", "gpt2", "cl100k", "bpe-N")
 
-# The patterns that split text before bytes are merged. Source: tiktoken_ext/openai_public.py; copied here so that a
-# change there can never change the ids of an old run.
-GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"""
 GPT2_SHA256 = "217969e798d06603c9be6d5a9ac47c9e3b9906c7bf902229230bc1dbb3ab364f"  # Tokenizer.sha256 of gpt2
-CL100K_PATTERN = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"""
-    r"""|\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
-)
 CL100K_SPECIAL = {
     EOT: 100257,
     "<|fim_prefix|>": 100258,
@@ -46,6 +41,7 @@ CL100K_SPECIAL = {
     "<|fim_suffix|>": 100260,
     "<|endofprompt|>": 100276,
 }
+MOST_WITHOUT_TEXT = 1 << 20  # ids of a byte-pair vocabulary, special ones among them: the table has a place for each
 _PUBLISHED = {"gpt2": (GPT2_PATTERN, {EOT: 50256}), "cl100k": (CL100K_PATTERN, CL100K_SPECIAL)}
 
 Ids = npt.NDArray[np.uint32]
@@ -134,8 +130,7 @@ class Tokenizer(abc.ABC):
     @functools.cached_property
     def sha256(self) -> str:
         """Return the SHA-256 of everything that decides which ids a text gets; the name does not."""
-        canonical = json.dumps({"kind": self.kind, **self._content()}, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+        return _digest({"kind": self.kind, **self._content()})
 
     def save(self, path: Path) -> None:
         """Write the whole vocabulary to one file, atomically: a run folder needs no network on another machine."""
@@ -267,7 +262,7 @@ def get(spec: str) -> Tokenizer:
     path = Path(spec)
     with contextlib.suppress(RuntimeError):  # ~name of an unknown user: `load` reports it as missing
         path = path.expanduser()
-    if path.exists() or path.suffix or len(path.parts) > 1:
+    if os.path.exists(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH110  # unlike Path.exists it never raises
         return load(path)
     raise TokenizerError("unknown", name=spec, closest=nearest(spec, NAMES))
 
@@ -279,7 +274,7 @@ def is_learned(spec: str) -> bool:
 
 def trained_size(spec: str) -> int | None:
     """Return 4096 for `bpe-4096`; None for a name that is not of this form."""
-    match = re.fullmatch(r"bpe-(\d+)", spec)
+    match = re.fullmatch(r"bpe-(\d{1,12})", spec)
     return int(match[1]) if match else None
 
 
@@ -288,42 +283,65 @@ def load(path: Path) -> Tokenizer:
 
     `path` may be the folder of a tokenizer.json. Raises: TokenizerError if it is missing, damaged or of another kind.
     """
-    path = path / "tokenizer.json" if path.is_dir() else path
+    path = path / "tokenizer.json" if os.path.isdir(path) else path  # noqa: PTH112  # unlike Path.is_dir it never raises
     try:
         data = path.read_bytes()
-    except OSError as error:
-        raise TokenizerError("unreadable", path=path, error=error.strerror) from error
+    except (OSError, ValueError) as error:  # a name that no file can have
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise TokenizerError("unreadable", path=path, error=reason) from error
     if file := published_vocab.recognize(data):
         return _published(file.vocabulary, published_vocab.parse(data, file))
     value = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(data)
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TokenizerError("unknown_file", path=path)
-    try:
-        tokenizer = _from_json(value)
-        intact = tokenizer.sha256 == value["sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError):
-        intact = False
-    if not intact:
+    content = {key: value[key] for key in value if key not in ("format", "name", "sha256")}
+    tokenizer = None
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        if value["sha256"] == _digest(content):  # before anything is built from it
+            tokenizer = _from_json(value, path)
+    if tokenizer is None or tokenizer.sha256 != value["sha256"]:
         raise TokenizerError("damaged", path=path)
     return tokenizer
 
 
-def _from_json(value: dict[str, Any]) -> Tokenizer:
-    """Build the tokenizer that a tokenizer.json describes. Raises: KeyError, ValueError, ... if it does not."""
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+
+def _from_json(value: dict[str, Any], path: Path) -> Tokenizer:
+    """Build the tokenizer that a tokenizer.json describes.
+
+    Raises: TokenizerError for a pattern or an id that cannot be used; KeyError, ValueError, ... for another structure.
+    """
     match value["kind"]:
         case "bytes":
             return ByteTokenizer()
         case "chars":
             return CharTokenizer(value["characters"], has_eot=value.get("has_eot", True))
         case "bpe":
-            tokens = [base64.b64decode(token, validate=True) for token in value["tokens"]]
-            special = {str(text): int(token) for text, token in value["special_tokens"].items()}
-            size = int(value["vocab_size"])
-            return BpeTokenizer(str(value["name"]), tokens, pattern=value["pattern"], special=special, vocab_size=size)
+            return _byte_pairs(value, path)
         case kind:
             raise ValueError(kind)
+
+
+def _byte_pairs(value: dict[str, Any], path: Path) -> BpeTokenizer:
+    """Build a byte-pair tokenizer. Only what tiktoken is known to accept reaches it: a panic ends the process."""
+    if value["pattern"] not in published_vocab.PATTERNS:
+        raise TokenizerError("unknown_pattern", path=path, pattern=str(value["pattern"])[:80])
+    tokens = [base64.b64decode(token, validate=True) for token in value["tokens"]]
+    size, special = value["vocab_size"], value["special_tokens"]
+    n, most = len(tokens), len(tokens) + MOST_WITHOUT_TEXT
+    if type(size) is not int or not n < size <= most:
+        raise TokenizerError("bad_size", path=path, got=repr(size)[:40], least=n + 1, most=most)
+    for text, token in special.items():
+        if type(token) is not int or not n <= token < size or not text:
+            raise TokenizerError("bad_id", path=path, name=text[:40], got=repr(token)[:40], first=n, last=size - 1)
+    if len(set(tokens)) < n or len(set(special.values())) < len(special):
+        raise TokenizerError("repeated_token", path=path)
+    return BpeTokenizer(str(value["name"]), tokens, pattern=value["pattern"], special=special, vocab_size=size)
 
 
 def _published(name: str, tokens: Sequence[bytes]) -> Tokenizer:

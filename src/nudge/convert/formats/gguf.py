@@ -17,7 +17,8 @@ from nudge.config import ModelConfig
 from nudge.convert.formats import require_gpt2
 from nudge.convert.formats.tokenizer_json import spelled, with_names
 from nudge.data import bpe
-from nudge.data.tokenizer import CL100K_PATTERN, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
+from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
+from nudge.data.tokenizer import BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError, MachineError
 
 # What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.

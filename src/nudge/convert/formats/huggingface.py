@@ -31,7 +31,8 @@ from nudge.convert.formats import (
 )
 from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers
-from nudge.data.tokenizer import EOT, GPT2_PATTERN, GPT2_SHA256, BpeTokenizer, Tokenizer
+from nudge.data.published_vocab import GPT2_PATTERN
+from nudge.data.tokenizer import EOT, GPT2_SHA256, MOST_WITHOUT_TEXT, BpeTokenizer, Tokenizer
 from nudge.errors import FormatError, RunError, TokenizerError, first_line
 from nudge.util import files
 
@@ -52,7 +53,6 @@ _SIZES = {**SIZES, "block_size": "n_positions"}
 _DEFAULT_SIZES = {"n_layer": 12, "n_head": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": GPT2_VOCAB_SIZE}
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")  # the first that exists is read
-_MOST_IDS = 1 << 20  # a table has a place for each id up to the highest
 
 
 def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -159,7 +159,8 @@ def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[
         and in_order[256:] == learned
         and [vocab[text] for text in in_order] == list(range(len(in_order)))
         and EOT in vocab
-        and max(vocab.values()) < _MOST_IDS
+        and all(text and type(id_) is int and id_ < len(in_order) + MOST_WITHOUT_TEXT for text, id_ in vocab.items())
+        and len(set(vocab.values())) == len(vocab)
     )
     if not consistent:
         raise FormatError("token_order", path=path, eot=EOT)

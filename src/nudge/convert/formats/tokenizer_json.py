@@ -11,8 +11,8 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HfTokenizer
 
 from nudge.data import bpe, published_vocab
-from nudge.data.published_vocab import printable
-from nudge.data.tokenizer import CL100K_PATTERN, EOT, GPT2_PATTERN, BpeTokenizer, CharTokenizer, Tokenizer
+from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN, printable
+from nudge.data.tokenizer import EOT, BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError
 
 # The pattern with which their engine (Oniguruma) splits as ours does. In cl100k's own, `{1,3}+` means something else to

@@ -1,7 +1,7 @@
 """nanoGPT's meta.pkl, the characters of a data set beside its train.bin: reading and writing it.
 
-A pickle can run code when it is loaded, and a few bytes can ask for gigabytes. This reader first walks through its steps
-without taking any, and accepts only those that build dictionaries, lists, strings and numbers; it refuses imports.
+A pickle can run code when it is loaded, and a few bytes can ask for gigabytes. This reader first walks through its
+steps without taking any, and accepts only those that build dictionaries, lists, strings and numbers.
 Source: nanoGPT, data/shakespeare_char/prepare.py.
 """
 
