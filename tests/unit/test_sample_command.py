@@ -1,6 +1,7 @@
 """`nudge sample`, `import` and `export` on the command line."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from nudge.cli import cli
-from nudge.config import Config, ModelConfig
+from nudge import errors
+from nudge.cli import cli, main
+from nudge.config import Config, ModelConfig, SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import NudgeError
 from nudge.infer import engine
@@ -51,6 +53,29 @@ def test_the_prompt_and_what_follows(run: Path) -> None:
     result = nudge("sample", "--prompt", "def ", "--max-tokens", "20", "--seed", "3")
     assert result.stdout == f"def {text}\n"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["wte.weight", "ln_f.weight", "blocks.0.mlp.c_fc.bias"])
+@pytest.mark.parametrize(
+    "options", [(), ("--json",), ("--temperature", "0"), ("--dtype", "bfloat16"), ("--dtype", "int8")]
+)
+def test_a_diverged_network_is_not_sampled_from(
+    run: Path, capsys: pytest.CaptureFixture[str], name: str, value: float, options: tuple[str, ...]
+) -> None:
+    network = GPT(CONFIG.model)
+    init_weights(network, seed=0)
+    state = network.state_dict()
+    state[name][0] = value
+    checkpoints.save(RunFolder(run), Checkpoint(step=8, config=CONFIG, model=state, tokenizer_sha256=BYTES.sha256))
+    with pytest.raises(SystemExit) as exited:
+        main(["sample", "--prompt", "def", *options])
+    printed = capsys.readouterr()
+    assert exited.value.code == 2
+    assert errors.catalog()["checkpoint"]["not_finite"]["message"] in printed.err
+    assert printed.out in ("", "def\n")
+    sample = SampleConfig(prompt="def", max_tokens=5)
+    assert isinstance(engine.write_sample(network, BYTES, sample), str)  # in a run, which goes on
 
 
 def test_samples_come_from_one_seed_after_the_other(run: Path) -> None:

@@ -16,7 +16,8 @@ from nudge.data import published_vocab
 from nudge.data import tokenizer as tokenizers_of_ours
 from nudge.data.chunking import chunks
 from nudge.data.corpus import documents
-from nudge.data.tokenizer import EOT, GPT2_PATTERN, to_bytes
+from nudge.data.published_vocab import GPT2_PATTERN
+from nudge.data.tokenizer import EOT, to_bytes
 
 EOT_ID = 50256
 TURN_S = 1.0  # about

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nudge.cli.prompts import clean, load_model, read_prompt
+from nudge.errors import CheckpointError
 from nudge.fast import DTYPES
 from nudge.util.terminal_text import readable
 
@@ -56,6 +57,7 @@ def sample(
         if number and not as_json:
             click.echo("---")
         stream = model.stream(prompt, seed=seed + number, **options)
+        stream.tokens.strict = True
         if as_json:
             _write_json(model, stream, prompt, seed + number)
         else:
@@ -73,9 +75,13 @@ def _write_text(stream: "TextStream", prompt: str) -> None:
     terminal, prompt = sys.stdout.isatty(), clean(prompt)
     sys.stdout.write(click.style(readable(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
-    for piece in stream:
-        sys.stdout.write(readable(piece) if terminal else piece)
-        sys.stdout.flush()
+    try:
+        for piece in stream:
+            sys.stdout.write(readable(piece) if terminal else piece)
+            sys.stdout.flush()
+    except CheckpointError:  # its message goes on a line of its own
+        click.echo()
+        raise
     sys.stdout.write("\n")
     sys.stdout.flush()
 

@@ -23,6 +23,8 @@ class TokenStream(Iterator[int]):
     The context holds at most `room` tokens. When it is full the window slides: its newest half is kept and read again.
     GPT-2's positions are absolute and part of every key, so the keys of a token that moves to another position cannot
     be reused; keeping only half makes that second reading rare. `slid` tells whether it happened.
+
+    With `strict` set, the first draw raises CheckpointError if the scores are not numbers; else it draws from the rest.
     """
 
     drawn: int
@@ -34,6 +36,7 @@ class TokenStream(Iterator[int]):
         self.reader = reader
         self.n_tokens = 0
         self.slid = False
+        self.strict = False
         self.ended: Literal["length", "end of text"] | None = None if sample.max_tokens else "length"
         self.context: list[int] = []  # the tokens that the network sees
         self._pending = list(ids)
@@ -64,6 +67,8 @@ class TokenStream(Iterator[int]):
     def draw(self, logits: Tensor) -> int | None:
         """Draw the next token from its logits [1, V]; None where the document ends."""
         sample = self._sample
+        if self.strict and self.n_tokens == 0:  # later ones would slow decoding down, and be no better
+            sampling.check_finite(logits)
         self.probabilities = sampling.probabilities(
             logits[:, : self._n_known],  # an imported vocabulary may be padded with rows for no token
             temperature=sample.temperature,
