@@ -170,6 +170,39 @@ def test_data(here: Path, fails: Failure) -> None:
     assert not (here / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "x" * 300 + "/y", "x/" * 3000, "a\0b"], ids=["long", "inside", "deep", "zero"]
+)
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("sample NAME", "checkpoint.not_found"),
+        ("eval NAME", "checkpoint.not_found"),
+        ("predict NAME", "checkpoint.not_found"),
+        ("export NAME --to hf --out out", "checkpoint.not_found"),
+        ("train --data text.txt --init NAME", "checkpoint.not_found"),
+        ("inspect NAME", "checkpoint.not_found"),
+        ("inspect NAME.safetensors", "checkpoint.not_found"),
+        ("inspect NAME --json", "checkpoint.not_found"),
+        ("resume NAME", "run.no_run"),
+        ("tokenizer decode --tokenizer NAME.json", "tokenizer.unreadable"),
+        ("data prepare text.txt --tokenizer NAME.json", "tokenizer.unreadable"),
+    ],
+)
+def test_a_name_that_the_system_refuses(here: Path, fails: Failure, command: str, code: str, name: str) -> None:
+    error = fails(*command.replace("NAME", name).split(" "))
+    assert error.code == code
+    assert not (here / "out").exists()
+
+
+def test_a_run_with_a_name_that_the_system_refuses(here: Path, fails: Failure) -> None:
+    assert (
+        fails("train", "--data", "text.txt", "--tokenizer", "bytes", "--run", "x" * 300, *SMALL).code
+        == "machine.no_folder"
+    )
+    run_ok("runs", "x" * 300)
+
+
 def test_data_without_its_option(fails: Failure, here: Path) -> None:
     error = fails("train", "text.txt")
     assert error.code == "config.text_without_data"

@@ -146,7 +146,7 @@ def is_prepared(folder: Path) -> bool:
     try:
         with (folder / "manifest.json").open("rb") as file:
             return b"nudge shards" in file.read(100)
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return False
 
 

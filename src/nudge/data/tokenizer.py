@@ -12,7 +12,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -262,7 +261,7 @@ def get(spec: str) -> Tokenizer:
     path = Path(spec)
     with contextlib.suppress(RuntimeError):  # ~name of an unknown user: `load` reports it as missing
         path = path.expanduser()
-    if os.path.exists(path) or path.suffix or len(path.parts) > 1:  # noqa: PTH110  # unlike Path.exists it never raises
+    if files.exists(path) or path.suffix or len(path.parts) > 1:
         return load(path)
     raise TokenizerError("unknown", name=spec, closest=nearest(spec, NAMES))
 
@@ -283,7 +282,7 @@ def load(path: Path) -> Tokenizer:
 
     `path` may be the folder of a tokenizer.json. Raises: TokenizerError if it is missing, damaged or of another kind.
     """
-    path = path / "tokenizer.json" if os.path.isdir(path) else path  # noqa: PTH112  # unlike Path.is_dir it never raises
+    path = path / "tokenizer.json" if files.is_dir(path) else path
     try:
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # a name that no file can have

@@ -29,6 +29,7 @@ from nudge.look.values import Histogram, histogram_of
 from nudge.runs import checkpoint as checkpoints
 from nudge.runs.checkpoint import Checkpoint
 from nudge.runs.tensor_check import is_dense
+from nudge.util import files
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
@@ -139,9 +140,9 @@ def weights(source: str | os.PathLike[str] | None = None, *, verify: bool = True
     Raises: CheckpointError if there is nothing to read, or it is damaged, foreign, or contains code.
     """
     path = None if source is None else Path(source)
-    if path is not None and path.suffix == ".safetensors" and path.is_file():
+    if path is not None and path.suffix == ".safetensors" and files.is_file(path):
         return _from_safetensors(path, [path])
-    if path is not None and any((path / name).is_file() for name in huggingface.SAFETENSORS):
+    if path is not None and any(files.is_file(path / name) for name in huggingface.SAFETENSORS):
         try:
             return _from_safetensors(path, huggingface.weight_files(path))
         except FormatError as error:

@@ -421,9 +421,9 @@ def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("run
     if source is None:
         return newest(RunFolder(newest_run(runs)), verify=verify)
     path = Path(source)
-    if path.is_dir() and not (path / PARTS).exists():
+    if files.is_dir(path) and not (path / PARTS).exists():
         return newest(RunFolder(path), verify=verify)
-    if not path.exists():
+    if not files.exists(path):
         raise CheckpointError("not_found", path=path)
     return read(path, verify=verify)
 

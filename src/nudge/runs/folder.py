@@ -19,6 +19,7 @@ from pathlib import Path
 import filelock
 
 from nudge.errors import CheckpointError, MachineError, RunError
+from nudge.util import files
 
 LOCK_TIMEOUT_S = 0.2  # far longer than `in_use` holds a lock: listing runs keeps none from starting
 
@@ -75,6 +76,8 @@ def newest_run(runs: Path = Path("runs")) -> Path:
 
 def run_folders(runs: Path = Path("runs")) -> list[Path]:
     """Return all run folders under `runs/`, the one written to last first."""
+    if not files.is_dir(runs):
+        return []
     found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden one is still being imported
     return sorted(found, key=_last_written, reverse=True)
 

@@ -68,7 +68,7 @@ def resume(
     Raises: NudgeError's children for what cannot go on: no checkpoint, other data, a folder in use.
     """
     target = RunFolder(Path(folder) if folder else newest_run())
-    if not target.run_json.exists():
+    if not files.exists(target.run_json):
         raise RunError("no_run", path=target.path)
     with rendezvous(configs.from_dict(files.read_json(target.run_json)["config"]).machine) as world:
         yield from _resume(target, world, steps=steps, minutes=minutes)
@@ -160,7 +160,7 @@ def _choose_folder(
 ) -> tuple[Path, bool]:
     """Return where the run is or will be, and whether it has begun. Raises: RunError if a folder holds another run."""
     path = Path(folder) if folder else (world.restarts and _begun_before(world.launch)) or new_folder(config.recipe)
-    is_begun = RunFolder(path).run_json.exists()
+    is_begun = files.exists(RunFolder(path).run_json)
     if is_begun and not (world.restarts or or_resume):
         raise RunError("folder_taken", path=path)
     return path, is_begun

@@ -32,6 +32,22 @@ class HashingFile:
         self.file.flush()
 
 
+# Before Python 3.14 pathlib raises for a name that the system refuses (300 characters, a zero byte); os.path says no.
+def exists(path: Path) -> bool:
+    """Return whether there is a file or folder of this name, whatever the name is."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of this name, whatever the name is."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_dir(path: Path) -> bool:
+    """Return whether there is a folder of this name, whatever the name is."""
+    return os.path.isdir(path)  # noqa: PTH112
+
+
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[HashingFile]:
     """Open `path` for writing. It appears whole when the block ends, or not at all if the block raises.
