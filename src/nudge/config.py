@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 
 
 def setting(default: Any, within: str) -> Any:
@@ -242,7 +242,7 @@ def _closest_setting(key: str) -> str:
     """Return a hint with the closest settings; the section may be left out, as in `lr`."""
     last_parts = [name for name in keys() if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     close = last_parts or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
-    return nearest(close[0], close) if close else nearest(key, keys())
+    return did_you_mean(close[0], close) if close else did_you_mean(key, keys())
 
 
 def keys() -> list[str]:
@@ -271,7 +271,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         if value in typing.get_args(expected):
             return value
         raise ConfigError(
-            "unknown_choice", key=key, value=value, closest=nearest(str(value), typing.get_args(expected))
+            "unknown_choice", key=key, value=value, closest=did_you_mean(str(value), typing.get_args(expected))
         )
     if expected == tuple[str, ...]:
         return (value,) if isinstance(value, str) else tuple(str(item) for item in value)

@@ -115,15 +115,15 @@ class RunError(NudgeError):
 
 
 class LostError(RunError):
-    """One of a run's processes died or no longer answers. `speaks`: this one of the remaining processes reports it."""
+    """One of a run's processes died or no longer answers. `reports_error`: this remaining process prints the error."""
 
-    def __init__(self, name: str, /, *, where: str = "", speaks: bool = True, **values: Any) -> None:
+    def __init__(self, name: str, /, *, where: str = "", reports_error: bool = True, **values: Any) -> None:
         super().__init__(name, where=where, **values)
-        self.speaks = speaks
+        self.reports_error = reports_error
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the closest known words: `did you mean 'train.lr'?`."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint with up to three close matches, `did you mean 'train.lr'?`, or all known words if none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:

@@ -19,7 +19,7 @@ from nudge.config import (
     TrainConfig,
     override,
 )
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 
 
 def llm_viz() -> Config:
@@ -141,5 +141,5 @@ def recipe(name: str, **settings: Any) -> Config:
     Raises: ConfigError for an unknown recipe or setting; it names the closest.
     """
     if name not in RECIPES:
-        raise ConfigError("unknown_recipe", name=name, closest=nearest(name, RECIPES))
+        raise ConfigError("unknown_recipe", name=name, closest=did_you_mean(name, RECIPES))
     return override(RECIPES[name](), settings)

@@ -9,7 +9,7 @@ from typing import Any
 from nudge import config as configs
 from nudge.bench.runner import Contender
 from nudge.config import Config, ModelConfig, TrainConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.model import sizes
 
 DTYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes per weight
@@ -70,7 +70,7 @@ class Suite:
         names = [contender.name for contender in self.contenders if not contender.ours]
         for peer in peers:
             if not any(_matches(peer, name) for name in names):
-                raise ConfigError("unknown_peer", peer=peer, benchmark=self.name, closest=nearest(peer, names))
+                raise ConfigError("unknown_peer", peer=peer, benchmark=self.name, closest=did_you_mean(peer, names))
         kept = [c for c in self.contenders if c.ours or not peers or any(_matches(peer, c.name) for peer in peers)]
         return replace(self, contenders=tuple(kept))
 

@@ -114,7 +114,7 @@ def run(args: Sequence[str] | None) -> NoReturn:
         fail(message, f"see '{context.command_path} --help'" if context else "")
     except NudgeError as error:
         # All processes on a machine fail together, and one of them reports it.
-        reports = error.speaks if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
+        reports = error.reports_error if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
         if not reports:
             sys.exit(2)
         fail(error.message, error.hint)

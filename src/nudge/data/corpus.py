@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from nudge.data import arrow
-from nudge.errors import DataError, first_line, nearest
+from nudge.errors import DataError, did_you_mean, first_line
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
 COMPRESSED = (".gz", ".zst")
@@ -156,7 +156,7 @@ def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
 
 def _neighbors(path: Path) -> str:
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return nearest(path.name, names) if 0 < len(names) <= 1000 else "check the path"
+    return did_you_mean(path.name, names) if 0 < len(names) <= 1000 else "check the path"
 
 
 def _suffixes(path: Path) -> tuple[str, str]:

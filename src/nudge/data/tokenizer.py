@@ -23,7 +23,7 @@ import tiktoken
 
 from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
-from nudge.errors import TokenizerError, nearest
+from nudge.errors import TokenizerError, did_you_mean
 from nudge.util import files
 from nudge.util.terminal_text import shown
 
@@ -269,7 +269,7 @@ def get(spec: str) -> Tokenizer:
         path = path.expanduser()
     if path.exists() or path.suffix or len(path.parts) > 1:
         return load(path)
-    raise TokenizerError("unknown", name=spec, closest=nearest(spec, NAMES))
+    raise TokenizerError("unknown", name=spec, closest=did_you_mean(spec, NAMES))
 
 
 def is_learned(spec: str) -> bool:

@@ -58,7 +58,7 @@ def rendezvous(machine: MachineConfig) -> Iterator[World]:
         yield world
         world.gather(None)  # no process leaves while another still needs it
     except LostError as error:
-        if not error.speaks:
+        if not error.reports_error:
             time.sleep(FINISHING_S)  # the launcher ends all when one ends: let that be the one that reports the error
         raise  # without leaving the group, which would wait for the lost process
     dist.destroy_process_group()

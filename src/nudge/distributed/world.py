@@ -170,19 +170,21 @@ class World:
             return self._lost_store(silence, step)
         crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
         missing = [rank for rank, report in enumerate(reports) if report is None]
-        speaks = self.rank == next(rank for rank, report in enumerate(reports) if report in (LATE, CLOSED))
+        reports_error = self.rank == next(rank for rank, report in enumerate(reports) if report in (LATE, CLOSED))
         if crashed:
             failures = "; ".join(f"{self._named(rank)}: {reports[rank]}" for rank in crashed)
-            return LostError("process_failed", failures=failures, step=step, speaks=speaks)
+            return LostError("process_failed", failures=failures, step=step, reports_error=reports_error)
         if not missing:
-            return LostError("processes_apart", error=first_line(error), step=step, speaks=speaks)
-        return self._lost_error("; ".join(map(self._named, missing)), late=LATE in reports, step=step, speaks=speaks)
+            return LostError("processes_apart", error=first_line(error), step=step, reports_error=reports_error)
+        return self._lost_error(
+            "; ".join(map(self._named, missing)), late=LATE in reports, step=step, reports_error=reports_error
+        )
 
     def _lost_store(self, silence: BaseException, step: int) -> LostError:
         """Name the process that keeps the store: it does not answer, or its connection is closed."""
         keeper = self._named(0) if self.keeps_store else "the launcher of these processes"
-        speaks = self.rank == 1 if self.keeps_store else self.local_rank == 0
-        return self._lost_error(keeper, late=_is_late(silence), step=step, speaks=speaks)
+        reports_error = self.rank == 1 if self.keeps_store else self.local_rank == 0
+        return self._lost_error(keeper, late=_is_late(silence), step=step, reports_error=reports_error)
 
     def _exchange_reports(self, report: str) -> list[str | None]:
         """Write this process's report; return those of all processes, some time later."""
@@ -191,13 +193,18 @@ class World:
         keys = [f"failed/{rank}" for rank in range(self.size)]
         return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
 
-    def _lost_error(self, processes: str, *, late: bool, step: int, speaks: bool) -> LostError:
+    def _lost_error(self, processes: str, *, late: bool, step: int, reports_error: bool) -> LostError:
         if late:
             waited, longer = self.timeout_s, 4 * self.timeout_s
             return LostError(
-                "process_silent", processes=processes, timeout_s=waited, longer_s=longer, step=step, speaks=speaks
+                "process_silent",
+                processes=processes,
+                timeout_s=waited,
+                longer_s=longer,
+                step=step,
+                reports_error=reports_error,
             )
-        return LostError("process_gone", processes=processes, step=step, speaks=speaks)
+        return LostError("process_gone", processes=processes, step=step, reports_error=reports_error)
 
     def _named(self, rank: int) -> str:
         return f"rank {rank} ({self.names[rank]})"

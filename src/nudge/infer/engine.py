@@ -18,7 +18,7 @@ from nudge import config as configs
 from nudge.config import SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError, nearest
+from nudge.errors import CheckpointError, ConfigError, did_you_mean
 from nudge.fast import DTYPES, decoder
 from nudge.fast.weights import DType, Weights, take_over
 from nudge.infer.batching import finish
@@ -203,7 +203,7 @@ def load(
     for another dtype.
     """
     if dtype not in DTYPES:
-        raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
+        raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=did_you_mean(dtype, DTYPES))
     checkpoint = checkpoints.find(source)
     tokenizer = tokenizers.load(checkpoints.tokenizer_path(checkpoint))
     check_tokenizer(checkpoint, tokenizer)

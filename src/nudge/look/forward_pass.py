@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.look.arguments import check_at_least, check_number
 from nudge.look.prediction import check_context
 from nudge.look.stages import Stage, stages_of, stream_before
@@ -66,7 +66,7 @@ class Trace:
     def stage(self, name: str) -> Stage:
         """Return a stage by its name. Raises: ConfigError for an unknown name."""
         if name not in self._by_name:
-            raise ConfigError("unknown_stage", stage=str(name), closest=nearest(str(name), self._by_name))
+            raise ConfigError("unknown_stage", stage=str(name), closest=did_you_mean(str(name), self._by_name))
         return self._by_name[name]
 
     @torch.no_grad()

@@ -21,7 +21,7 @@ from nudge.config import Config, ModelConfig
 from nudge.convert.formats import huggingface, our_name
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, FormatError, first_line, nearest
+from nudge.errors import CheckpointError, FormatError, did_you_mean, first_line
 from nudge.infer import engine
 from nudge.look.arguments import check_at_least
 from nudge.look.parameters import ROLES, Group, Node, Parameter, parameters_of, tree_of
@@ -113,7 +113,7 @@ class Weights:
         close = [known for known in names if name in known] or difflib.get_close_matches(name, names, n=3)
         if close:
             raise CheckpointError(
-                "misspelled_parameter", file=self.path.name, name=name, closest=nearest(close[0], close[:3])
+                "misspelled_parameter", file=self.path.name, name=name, closest=did_you_mean(close[0], close[:3])
             )
         raise CheckpointError("unknown_parameter", file=self.path.name, name=name, path=self.path)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.look.arguments import check_index, check_number
 from nudge.look.parameter_swap import with_parameters
 from nudge.look.prediction import Prediction, check_context, kl_divergence, predict, scores, start_of_document
@@ -162,7 +162,7 @@ def _values(network: GPT, knobs: Knobs) -> dict[str, Tensor]:
 def _known(name: str, trained: Mapping[str, Tensor]) -> str:
     name = HEAD if name == "head.weight" else name  # its name as a parameter, where it is not tied
     if name not in trained:
-        raise ConfigError("unknown_parameter", name=name, closest=nearest(name, trained))
+        raise ConfigError("unknown_parameter", name=name, closest=did_you_mean(name, trained))
     return name
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nudge.errors import ConfigError, NudgeError, nearest
+from nudge.errors import ConfigError, NudgeError, did_you_mean
 from nudge.infer import sampling
 from nudge.infer.engine import LanguageModel
 from nudge.look.parameter_swap import with_parameters
@@ -105,7 +105,7 @@ def nudge_once(
     high; CheckpointError if the network's scores are not finite.
     """
     if optimizer not in OPTIMIZERS:
-        raise ConfigError("unknown_optimizer", name=optimizer, closest=nearest(optimizer, OPTIMIZERS))
+        raise ConfigError("unknown_optimizer", name=optimizer, closest=did_you_mean(optimizer, OPTIMIZERS))
     if lr is not None and not 0 <= lr < math.inf:
         raise ConfigError("bad_learning_rate", got=lr)
     for ids in (context, *controls):

@@ -7,7 +7,7 @@ from datetime import date
 import psutil
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.plan import facts
 from nudge.plan.this_machine import nearest_size
 
@@ -50,7 +50,7 @@ class Device:
         Raises: ConfigError for a dtype that is not in DTYPES.
         """
         if dtype not in DTYPES:
-            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
+            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=did_you_mean(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0
@@ -79,7 +79,7 @@ def device(name: str, model: ModelConfig | None = None) -> Device:
     if known == "cpu":
         return _this_machine(model)
     if known not in DEVICES:
-        raise ConfigError("unknown_gpu", name=name, closest=nearest(known, ["cpu", *DEVICES]))
+        raise ConfigError("unknown_gpu", name=name, closest=did_you_mean(known, ["cpu", *DEVICES]))
     return DEVICES[known]
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.model.sizes import (
     ParameterCounts,
     checkpoint_bytes,
@@ -159,7 +159,7 @@ def make_ask(
         ("layout", layout, get_args(LayoutName)),
     ):
         if value not in known:
-            raise ConfigError("unknown_choice", key=option, value=value, closest=nearest(value, known))
+            raise ConfigError("unknown_choice", key=option, value=value, closest=did_you_mean(value, known))
     if recompute not in (None, True, False):
         raise ConfigError("recompute_not_bool", value=recompute)
     config = configs.override(recipes.recipe(recipe), settings or {})

@@ -20,7 +20,7 @@ from statistics import median
 from typing import get_args
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.plan import facts, hardware
 from nudge.plan.hardware import Device
 from nudge.plan.published import RUNS, Kind, Network, PublishedRun, network
@@ -126,9 +126,9 @@ def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "c
     Raises: ConfigError for a device that is not in CHIPS (a CPU is measured instead), or an unknown kind.
     """
     if device.name not in CHIPS:
-        raise ConfigError("no_published_speed", device=device.name, closest=nearest(device.name, CHIPS))
+        raise ConfigError("no_published_speed", device=device.name, closest=did_you_mean(device.name, CHIPS))
     if kind not in get_args(Kind):
-        raise ConfigError("unknown_choice", key="kind", value=kind, closest=nearest(kind, get_args(Kind)))
+        raise ConfigError("unknown_choice", key="kind", value=kind, closest=did_you_mean(kind, get_args(Kind)))
     if count < 1:
         raise ConfigError("below_minimum", name="count", least=1, got=count)
     token = network(model)

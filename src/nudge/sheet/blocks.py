@@ -6,7 +6,7 @@ from dataclasses import replace
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.figures import chart, knobs
 from nudge.sheet.inline import color_of, line, spans_of
 from nudge.sheet.mermaid import diagram
@@ -187,6 +187,6 @@ def _fence(info: str, content: str, at: int) -> Block:
     if kind == "layout":
         raise SheetError("second_layout", line=at)
     if kind not in CODE:
-        closest = nearest(kind, [*FIGURES, "note", *filter(None, CODE)])
+        closest = did_you_mean(kind, [*FIGURES, "note", *filter(None, CODE)])
         raise SheetError("unknown_fence", line=at, kind=kind, closest=closest)
     return Code(lines=tuple(content.expandtabs(4).removesuffix("\n").split("\n")))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from nudge.errors import MachineError, SheetError, nearest
+from nudge.errors import MachineError, SheetError, did_you_mean
 from nudge.runs.folder import RunFolder, newest_run, run_folders
 from nudge.sheet.page import Language
 
@@ -38,7 +38,7 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError) and path.suffix != ".md":
-            raise SheetError("unknown", name=what, closest=nearest(what, NAMES)) from None
+            raise SheetError("unknown", name=what, closest=did_you_mean(what, NAMES)) from None
         if isinstance(error, UnicodeDecodeError):
             raise SheetError("not_utf8", path=path) from error
         raise SheetError("unreadable", path=path, error=error.strerror) from error

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from nudge.errors import SheetError, first_line, nearest
+from nudge.errors import SheetError, did_you_mean, first_line
 from nudge.sheet.inline import CONTROL, line
 from nudge.sheet.page import Line
 
@@ -51,7 +51,9 @@ def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required:
     for key_node, value in node.value:
         key = string(key_node, "a key")
         if key not in readers:
-            raise SheetError("unknown_key", line=at_of(key_node), what=what, key=key, closest=nearest(key, readers))
+            raise SheetError(
+                "unknown_key", line=at_of(key_node), what=what, key=key, closest=did_you_mean(key, readers)
+            )
         if key in values:
             raise SheetError("repeated_key", line=at_of(key_node), what=what, key=key)
         values[key] = readers[key](value, key)
@@ -129,7 +131,7 @@ def choice(node: yaml.Node, what: str, known: Collection[Word]) -> Word:
     for one in known:
         if one == word:
             return one
-    raise SheetError("unknown_word", line=at_of(node), what=what, word=word[:40], closest=nearest(word, known))
+    raise SheetError("unknown_word", line=at_of(node), what=what, word=word[:40], closest=did_you_mean(word, known))
 
 
 def kind(node: yaml.Node) -> str:

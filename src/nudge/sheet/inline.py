@@ -11,7 +11,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.page import Color, Line, Span
 
 COLORS: tuple[Color, ...] = get_args(Color)
@@ -56,7 +56,7 @@ def color_of(word: str, at: int) -> Color:
     for color in COLORS:
         if color == word:
             return color
-    raise SheetError("unknown_word", line=at, what="color", word=word, closest=nearest(word, COLORS))
+    raise SheetError("unknown_word", line=at, what="color", word=word, closest=did_you_mean(word, COLORS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
@@ -156,7 +156,7 @@ class _Writer:
             elif EMOJI.fullmatch(part):
                 known = (f"{emoji} {unicodedata.name(emoji).lower()}" for emoji in ICONS)
                 name = unicodedata.name(part, "without a name").lower()
-                closest = nearest(f"{part} {name}", known)
+                closest = did_you_mean(f"{part} {name}", known)
                 raise SheetError("unknown_icon", line=self.at, emoji=part, name=name, closest=closest)
             else:
                 self._add(part)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet import layers
 from nudge.sheet.inline import color_of, line
 from nudge.sheet.page import Branch, Edge, Flow, Line, Message, Mindmap, Node, Sequence
@@ -68,7 +68,7 @@ def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
     (number, first), *rest = lines
     kind, *words = first.split()
     if kind not in KINDS:
-        raise SheetError("unknown_diagram", line=number, kind=kind, closest=nearest(kind, KINDS))
+        raise SheetError("unknown_diagram", line=number, kind=kind, closest=did_you_mean(kind, KINDS))
     after = " ".join(words)
     if kind in ("flowchart", "graph"):
         if after not in DIRECTIONS:

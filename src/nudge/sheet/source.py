@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from markdown_it.tree import SyntaxTreeNode
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.blocks import block, line_of, name_of, tokens_of
 from nudge.sheet.fields import Reader, at_of, choice, composed, number, record, spans, string
 from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, directive, spans_of
@@ -185,7 +185,7 @@ def _regions(nodes: list[SyntaxTreeNode], places: dict[str, Place]) -> dict[str,
     for start, end in pairwise([*headings, len(nodes)]):
         at, region = line_of(nodes[start]), _heading(nodes[start])
         if region.name not in places:
-            raise SheetError("unknown_region", line=at, region=region.name, closest=nearest(region.name, places))
+            raise SheetError("unknown_region", line=at, region=region.name, closest=did_you_mean(region.name, places))
         if region.name in regions:
             raise SheetError("repeated_region", line=at, region=region.name)
         region = replace(region, width=places[region.name].width)

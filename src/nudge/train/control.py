@@ -4,7 +4,7 @@ import time
 from typing import Literal, get_args
 
 from nudge.distributed.world import ALONE, World
-from nudge.errors import RunError, nearest
+from nudge.errors import RunError, did_you_mean
 from nudge.runs.folder import RunFolder
 from nudge.util import files
 
@@ -15,7 +15,7 @@ POLL_S = 0.2
 def tell(folder: RunFolder, word: Word) -> None:
     """Ask the process that works on this run to pause, go on, save now, or save and stop. Raises: RunError."""
     if word not in get_args(Word):
-        raise RunError("unknown_control_word", word=word, closest=nearest(word, get_args(Word)))
+        raise RunError("unknown_control_word", word=word, closest=did_you_mean(word, get_args(Word)))
     files.write_text(folder.control, word + "\n")
 
 
