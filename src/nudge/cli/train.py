@@ -230,5 +230,5 @@ class Interrupt:
 
         folder = RunFolder(Path(self.run))
         if os.environ.get("LOCAL_RANK", "0") == "0" and folder.run_json.exists():  # this machine has the folder
-            control.tell(folder, "stop")
+            control.send(folder, "stop")
             click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)

@@ -196,7 +196,7 @@ def score(
         if counts:
             text_bytes = int(n_bytes[targets.cpu().numpy()].sum())
             sums += torch.tensor([mean * targets.numel(), targets.numel(), text_bytes], dtype=torch.float64)
-    with world.watched():
+    with world.watch_processes():
         nats, tokens, text_bytes = world.sum(sums).tolist()
     mean = nats / max(tokens, 1)
     return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=int(tokens))

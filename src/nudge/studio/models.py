@@ -143,7 +143,7 @@ class Models:
                 raise CheckpointError("none_yet", run=run)
             source, checkpoints = folder.path, [folder.ckpt, *checkpoint.paths(folder)]  # any of them may be read
         else:
-            file = checkpoint.of_step(folder, step)
+            file = checkpoint.path_of_step(folder, step)
             if file is None or not file.exists():
                 raise CheckpointError("no_step", run=run, step=step)
             source, checkpoints = file, [file]

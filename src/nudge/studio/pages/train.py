@@ -110,7 +110,7 @@ class TrainPage(Page):
     def _tell(self, word: control.Word) -> None:
         if self.watched is None or self.run is None:
             return
-        control.tell(self.house.models.folder(self.run), word)
+        control.send(self.house.models.folder(self.run), word)
         self.watched.changed()
         for name, element in self.buttons.items():  # until the run reacts
             element.set_enabled(word == "save" and name != "save")

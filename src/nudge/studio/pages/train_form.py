@@ -74,7 +74,7 @@ class Form:
 
     def _fill(self, config: Config) -> None:
         """Fill in the recipe's own values."""
-        values = configs.flat(configs.to_dict(config))
+        values = configs.flatten(configs.to_dict(config))
         self._filling = True
         for name, (setting, written) in _NUMBERS.items():
             self.entries[name].value = written(values[setting])
