@@ -90,7 +90,7 @@ class World:
 
     @contextlib.contextmanager
     def _fail_together(self) -> Iterator[None]:
-        """Raise the block's NudgeError, if it fails in any process, in all of them."""
+        """If the block raises a NudgeError in any process, raise that error in all processes."""
         error = None
         try:
             yield

@@ -76,7 +76,7 @@ class CSequence(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """The weights of a product y = x W^T + bias: for decode.c, and for PyTorch, which reads prompts."""
+    """The weights of a product y = x W^T + bias: for decode.c and, to read prompts, for PyTorch."""
 
     weight: Tensor  # W [n_out, n_in], float32 or bfloat16
     bias: Tensor | None  # [n_out], float32

@@ -63,7 +63,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedFile:
-    """A checkpoint that is safely on disk."""
+    """A checkpoint that was written to disk."""
 
     path: Path
     n_bytes: int
@@ -334,7 +334,7 @@ def _recorded_sha256(path: Path) -> set[str]:
 
 
 def _build_checkpoint(content: Any, path: Path, *, verified: bool) -> Checkpoint:
-    """Build the checkpoint from a file's content. Raises: CheckpointError if the content is not a checkpoint's."""
+    """Build the checkpoint from a file's content. Raises: CheckpointError if it is foreign or incomplete."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError("not_a_checkpoint", file=path.name)
     if content.get("version") != VERSION:

@@ -28,7 +28,7 @@ class Progress:
 
 
 class Checkpointer:
-    """Writes checkpoints of one network and its optimizer to a run folder, and reads them back."""
+    """The checkpoints of one network and its optimizer in a run folder: written, pruned and restored."""
 
     def __init__(
         self, folder: RunFolder, config: ResolvedConfig, network: GPT, update: Update, dataset: Dataset, world: World

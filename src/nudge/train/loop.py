@@ -104,7 +104,7 @@ class Trainer:
             yield events.Stopped(step=self.progress.step, time=time.time(), reason="finished")
 
     def _submit(self, done: int) -> SubmittedUpdate | None:
-        """Submit update number `done` (from 0) to the device; return None if the word `stop` came before its end."""
+        """Submit update number `done` (from 0) to the device; return None if the word `stop` comes meanwhile."""
         self.control.sync()
         begun = time.perf_counter()
         n, size = self.batches.n_sequences, self.config.train.micro_batch
@@ -190,7 +190,7 @@ class Trainer:
                 self._end_when_stopped(windows),
                 n_bytes=self.dataset.tokenizer.n_bytes,
                 device=self.device,
-                at_once=self.config.train.micro_batch * model.block_size,  # as many fit in training
+                at_once=self.config.train.micro_batch * model.block_size,  # training reads as many at once, so they fit
                 world=self.world,
             )
         if self.control.word() != "stop":

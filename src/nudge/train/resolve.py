@@ -88,7 +88,7 @@ def resolve_parent(config: Config, parent: Checkpoint) -> Config:
 
 
 def resolve_data(config: Config, dataset: Dataset) -> Config:
-    """Return the config with the tokenizer's vocabulary size and, if it has none, a prompt for samples.
+    """Return the config with the tokenizer's vocabulary size and, if no prompt is set, a prompt for samples.
 
     Raises: CheckpointError if the tokenizer has more tokens than the parent model; ConfigError if the prompt is too
     long; DataError if the text is too short.
