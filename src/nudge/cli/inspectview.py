@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge.util.formatting import count, percent, significant, size
-from nudge.util.terminal_text import bar, readable
+from nudge.util.terminal_text import bar, make_readable
 
 if TYPE_CHECKING:
     from nudge.look.changes import Difference
@@ -34,7 +34,7 @@ def clean(text: str) -> str:
 
 def _line(text: str) -> str:
     """Return a name or a token as one visible line."""
-    return readable(clean(text)).replace("\n", "⏎").replace("\t", "⇥")
+    return make_readable(clean(text)).replace("\n", "⏎").replace("\t", "⇥")
 
 
 def show_head(console: Console, found: "Weights") -> None:

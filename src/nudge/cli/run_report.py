@@ -20,7 +20,7 @@ from nudge.plan.planner import rent
 from nudge.runs.folder import RunFolder
 from nudge.runs.summary import Summary, summarize
 from nudge.util.formatting import about, clock, dollars
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 SHOWN_CHARACTERS = 160
 
@@ -50,7 +50,9 @@ def _show_film(console: Console, summary: Summary) -> None:
     )
     for sample in summary.film:
         table.add_column(f"update {sample.step:,}", ratio=1, overflow="fold")
-    texts = (Text.assemble((readable(s.prompt), "bold"), readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film)
+    texts = (
+        Text.assemble((make_readable(s.prompt), "bold"), make_readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film
+    )
     table.add_row(*texts)
     console.print(table)
 
@@ -65,7 +67,7 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
-    shown = readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
+    shown = make_readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
     console.print(Text.assemble(("  context  ", "dim"), "…", shown))
     console.print(
         Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))

@@ -8,7 +8,7 @@ import click
 
 from nudge.cli.prompts import clean, load_model, read_prompt
 from nudge.fast import DTYPES
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 if TYPE_CHECKING:
     from nudge.fast.weights import DType
@@ -71,10 +71,10 @@ def sample(
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """Write the prompt and its continuation, each piece at once. On a terminal the prompt is bold."""
     terminal, prompt = sys.stdout.isatty(), clean(prompt)
-    sys.stdout.write(click.style(readable(prompt), bold=True) if terminal and prompt else prompt)
+    sys.stdout.write(click.style(make_readable(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
     for piece in stream:
-        sys.stdout.write(readable(piece) if terminal else piece)
+        sys.stdout.write(make_readable(piece) if terminal else piece)
         sys.stdout.flush()
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -25,7 +25,7 @@ from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.errors import TokenizerError, did_you_mean
 from nudge.util import files
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 EOT = "<|endoftext|>"
 FORMAT = "nudge tokenizer 1"
@@ -370,7 +370,7 @@ def shown_token(tokenizer: Tokenizer, token: int) -> str:
     """
     data = bytes_of(tokenizer, token)
     if data is not None:
-        return shown(data)
+        return visible_bytes(data)
     return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
 
 

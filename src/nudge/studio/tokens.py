@@ -12,7 +12,7 @@ from typing import Literal
 
 from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import TokenizerError
-from nudge.util.terminal_text import hex_of, shown
+from nudge.util.terminal_text import hex_of, visible_bytes
 
 Kind = Literal["text", "special", "empty", "part", "bytes"]
 Words = Callable[..., str]
@@ -61,7 +61,7 @@ def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
     if not data:
         return _without_text(tokenizer, token, words)
     kind: Kind = "bytes" if any(map(_is_stray, data.decode("utf-8", "surrogateescape"))) else "text"
-    return Shown(label=shown(data), kind=kind, id=token, hex=hex_of(data))
+    return Shown(label=visible_bytes(data), kind=kind, id=token, hex=hex_of(data))
 
 
 def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[Shown, ...]:
@@ -143,7 +143,7 @@ def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) ->
     for at, end in enumerate(accumulate(map(len, pieces)), start=1):
         if end in ends:
             characters = _characters(b"".join(pieces[begin:at]))
-            text = "".join(shown(data) if _is_stray(character) else character for character, data in characters)
+            text = "".join(visible_bytes(data) if _is_stray(character) else character for character, data in characters)
             yield Group(text=text, tokens=ids[begin:at], first=first + begin)
             begin = at
 
@@ -163,10 +163,10 @@ def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
     for _, data in _characters(b"".join(pieces)):
         low, high = max(begin, position) - position, min(end, position + len(data)) - position
         if high - low == len(data):
-            label += shown(data)
+            label += visible_bytes(data)
         elif high > low:
             which = str(high) if high - low == 1 else f"{low + 1}–{high}"
-            label += words("tokens.part", text=shown(data), which=which, n=len(data))
+            label += words("tokens.part", text=visible_bytes(data), which=which, n=len(data))
         position += len(data)
     return Shown(label=label, kind="part", id=group.tokens[at], hex=hex_of(pieces[at]))
 

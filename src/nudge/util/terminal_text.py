@@ -13,7 +13,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"  # bars of 0 to 7 eighths of a cell
 _STRAY = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, as surrogateescape writes them
 
 
-def shown(data: bytes) -> str:
+def visible_bytes(data: bytes) -> str:
     """Return a token's bytes as visible text: ·def, ⏎, 한.
 
     Write in hexadecimal, <EC 9D>: incomplete characters, invisible characters (zero-width, right-to-left marks,
@@ -28,7 +28,7 @@ def shown(data: bytes) -> str:
     )
 
 
-def readable(text: str) -> str:
+def make_readable(text: str) -> str:
     """Return text with visible signs in place of invisible characters and control characters.
 
     A model may write any character: one that reverses the writing direction, a terminal command, half a character.
@@ -37,7 +37,7 @@ def readable(text: str) -> str:
 
 
 def _is_plain(character: str) -> bool:
-    """Return whether `readable` leaves a character unchanged."""
+    """Return whether `make_readable` leaves a character unchanged."""
     return character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs"
 
 

@@ -9,7 +9,7 @@ from nudge.look import Trace
 from nudge.studio.page import TextPage
 from nudge.studio.tokens import show_each, words_of
 from nudge.studio.worker import SupersededError
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 Answer = TypeVar("Answer")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -38,7 +38,7 @@ class InsideView(TextPage):
         words = words_of(self.opened.tokenizer, ids)
         self.word_sizes = tuple(len(word.tokens) for word in words)
         self.word_labels = told_apart(
-            [shown(word.text.encode()) if word.text else self.labels[word.first] for word in words]
+            [visible_bytes(word.text.encode()) if word.text else self.labels[word.first] for word in words]
         )
 
     async def show_in_turn(self, *parts: Callable[[], Awaitable[None]]) -> None:

@@ -14,7 +14,7 @@ from nudge.studio.pages.knobs_desk import Desk
 from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_prediction import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_smallest import smallest_networks
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 N_TAIL = 24  # characters of the text beside "Next token"
 
@@ -49,7 +49,7 @@ class KnobsPage(TextPage):
 
     async def read(self, written: str) -> None:
         self.ids = tuple(await self.tokens_of(written))
-        tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
+        tail = visible_bytes(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.refresh()
 

@@ -21,7 +21,7 @@ from nudge.studio.pages.train_run import Watched, watched_state
 from nudge.studio.visit import when_connected
 from nudge.train import control
 from nudge.util import formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 from nudge.version import __version__
 
 POLL_S = 1.0
@@ -158,7 +158,7 @@ class TrainPage(Page):
                 here = {"aria_current": "true"} if line.name == self.run else {}
                 with link("", self.visit.href(run=line.name, step=None), "run-line", **here):
                     with box("vs gr"):
-                        text(readable(line.name), "m s13 cut")
+                        text(make_readable(line.name), "m s13 cut")
                         if line.steps is not None:
                             text(f"{formatting.whole(line.step)} / {formatting.whole(line.steps)}", "s12 ink3 num")
                     if line.n_skipped:

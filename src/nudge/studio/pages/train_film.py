@@ -10,7 +10,7 @@ from nudge.studio.components import box, button, named, refill, text
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
@@ -99,7 +99,7 @@ class Film:
             if not shown:
                 text(self.t("train.no_samples"), "ink3 s13")
         if shown:
-            quoted = readable(shown[0].prompt).replace("\n", "⏎") or self.t("train.document_start")
+            quoted = make_readable(shown[0].prompt).replace("\n", "⏎") or self.t("train.document_start")
             self.about.text = self.t("train.prompt", prompt=quoted, seed=str(shown[0].seed))
 
     def _frame(self, sample: Sample, loss: float | None, *, on: bool) -> None:
@@ -109,4 +109,4 @@ class Film:
             with box("st"):
                 text(self.t("ui.step", step=sample.step), tag="span")
                 text("" if loss is None else formatting.fixed(loss), tag="span")
-            text(readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")
+            text(make_readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")

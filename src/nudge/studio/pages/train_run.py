@@ -22,7 +22,7 @@ from nudge.studio.runlog import RunLog
 from nudge.studio.visit import Visit
 from nudge.studio.words import Words
 from nudge.util import files, formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 _BUTTONS = {"running": ("save", "pause", "stop"), "paused": ("resume", "stop"), "interrupted": ("go_on",)}
 
@@ -87,7 +87,7 @@ class Watched:
         if launch is None or launch == self._seen:
             return
         self._seen = launch
-        with refill(self.progress), empty_card(readable(self.name), classes="preparing"):
+        with refill(self.progress), empty_card(make_readable(self.name), classes="preparing"):
             if not launch.alive:
                 self.show_buttons()
                 message(launch.error or self.t("train.ended"), launch.hint, kind="bad")
@@ -116,7 +116,7 @@ class Watched:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
         if state == "imported" and self.log.started is None:
-            with self.progress, empty_card(readable(self.name), self.t("train.imported_note")):
+            with self.progress, empty_card(make_readable(self.name), self.t("train.imported_note")):
                 self.show_buttons()
             return
         if self.stats is None:
@@ -134,7 +134,7 @@ class Watched:
                 self.chart = LossChart(self.t)
                 self.film = Film(self.t, self.show_curves)
                 self.chart.chart.on("place", lambda event: self.film.place(int(event.args)))
-            self.rows = Rows(self.t, readable(str(self.folder.events)))
+            self.rows = Rows(self.t, make_readable(str(self.folder.events)))
 
     def show_curves(self) -> None:
         """Draw everything again."""
@@ -157,7 +157,7 @@ class Watched:
         if started is None:
             return t(f"train.state.{state}")
         parts = [
-            readable(self.name),
+            make_readable(self.name),
             *([_data(self._config, t)] if self._config else []),
             t("train.n_params", n=formatting.count(started.n_params, t.language)),
             t("train.machine", device=started.device, dtype=started.dtype, threads=started.threads),
@@ -199,7 +199,7 @@ def _data(config: Config, t: Words) -> str:
         return t("train.data_default")
     if paths == (configs.SORTING,):
         return t("train.sorting")
-    return readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
+    return make_readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
 
 
 def _read_config(folder: RunFolder) -> Config | None:
