@@ -24,7 +24,7 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, lowest priority first
-GRACE_S = 3.0  # after a failure: how long the others have to report
+GRACE_S = 3.0  # after a failure: how long the other processes have to report
 LATE, CLOSED = "late", "closed"  # reports of a surviving process: an exchange timed out, or its connection closed
 
 
@@ -161,12 +161,12 @@ class World:
     def _find_lost(self, error: BaseException, step: int) -> LostError:
         """Find out which processes have died or failed; return the error that names them.
 
-        Each process that notices the failure writes a report into the store. After GRACE_S, a process without a report
-        is missing, and a report that is neither LATE nor CLOSED is another process's own failure.
+        Each process that notices the failure writes a report into the store. A process without a report is missing,
+        and a report that is neither LATE nor CLOSED is another process's own failure.
         """
         try:
             report = LATE if _is_late(error) else CLOSED
-            reports = call_with_timeout(2 * GRACE_S, lambda: self._exchange_reports(report))
+            reports = call_with_timeout(4 * GRACE_S, lambda: self._exchange_reports(report))
         except (RuntimeError, TimeoutError) as silence:
             return self._lost_store_error(silence, step)
         crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
@@ -189,11 +189,19 @@ class World:
         return self._lost_error(keeper, late=_is_late(silence), step=step, reports_error=reports_error)
 
     def _exchange_reports(self, report: str) -> list[str | None]:
-        """Write this process's report, wait GRACE_S, and return the reports of all processes (None: no report)."""
+        """Write this process's report, wait GRACE_S, and return the reports of all processes (None: no report).
+
+        If two or more reports are missing, wait up to twice more: two processes are seldom lost at the same time, so
+        one of them is probably only slow.
+        """
         self.store.set(f"failed/{self.rank}", report)
-        time.sleep(GRACE_S)
         keys = [f"failed/{rank}" for rank in range(self.size)]
-        return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
+        for _ in range(3):
+            time.sleep(GRACE_S)
+            reports = [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
+            if reports.count(None) <= 1:
+                break
+        return reports
 
     def _lost_error(self, processes: str, *, late: bool, step: int, reports_error: bool) -> LostError:
         """Return the error that processes did not answer in time (`late`) or closed their connection."""
