@@ -81,7 +81,7 @@ def launch(
     check_options(on, place)
     job = make_job(on, name, options, **place)
     check(job)
-    text = engine.write(job)
+    text = engine.file_text(job)
     if submit and not shutil.which(engine.submit[0]):
         raise MachineError("no_such_program", program=engine.submit[0], install=engine.install)
     if submit and out is None:

@@ -154,7 +154,7 @@ def _work(plan: Plan) -> Iterator[tuple[str, str]]:
     }
     yield "parameters", f"{counts.total:,}: " + ", ".join(f"{name} {compact(n)}" for name, n in components.items() if n)
     yield "work", f"{scientific(plan.flops)} FLOP, {plain(plan.flops_per_token / 1e9)} GFLOP per token (6N + 12LTC)"
-    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.beside_optimal]
+    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.tokens_vs_optimal]
     ratio = plain(plan.tokens_per_parameter)
     yield "tokens", f"{ratio} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"
     yield "speed", _speed(plan)

@@ -21,7 +21,7 @@ class PlanPage(Page):
 
     def build(self) -> None:
         visit, found, written = self.visit, validate(), opening(self.visit.query)
-        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
+        alone, strangers = (f"{found.median_error(other_codes=value):.0%}" for value in (False, True))
         with self.title_row, box("hs"):
             text(self.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
         with box("grid plan"):

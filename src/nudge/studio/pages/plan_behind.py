@@ -78,13 +78,13 @@ class Behind:
         """Show the accuracy of such forecasts."""
         t, found = self.t, speed.validate()
         with box("verdict"):
-            for strangers, name in ((False, "alone"), (True, "strangers")):
+            for other_codes, name in ((False, "alone"), (True, "strangers")):
                 with box():
                     text(t(f"plan.held_out.{name}"), "eyebrow")
                     with box("v"):
-                        text(f"{found.median_error(strangers=strangers):.0%}", "b", tag="span")
+                        text(f"{found.median_error(other_codes=other_codes):.0%}", "b", tag="span")
                         text(t("plan.median"), "u", tag="span")
-                    share = f"{found.share_within(strangers=strangers):.0%}"
+                    share = f"{found.share_within(other_codes=other_codes):.0%}"
                     text(t("plan.within", share=share, within=f"{WITHIN:.0%}"), "s12 ink2")
                     box(f"sw dot {name}")
         heads = self._heads("run", "run", "unit", "published", "alone", "error", "strangers", "error")
@@ -95,7 +95,7 @@ class Behind:
                     text(multiplied(name), tag="th", scope="row", title=row.run.source)
                     for cell in shown:
                         text(cell, tag="td")
-                    _dots(row.error, row.error_by_strangers)
+                    _dots(row.error, row.error_by_other_codes)
         with box("vs left-out"):
             for run in found.left_out:
                 text(t("plan.left_out", run=multiplied(run.name), why=run.why_left_out), "s12 ink3")

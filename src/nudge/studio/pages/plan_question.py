@@ -40,7 +40,7 @@ def to_ask(written: Mapping[str, str]) -> Ask:
         values["settings"] = {"model": {"block_size": values.pop("context")}}
     if "recompute" in values:
         values["recompute"] = _YES_NO.get(written["recompute"], written["recompute"])
-    return questions.answered(values.pop("recipe"), **values)
+    return questions.complete_ask(values.pop("recipe"), **values)
 
 
 def read_number(text: str, name: str) -> float:
