@@ -165,7 +165,7 @@ def _is_right(example: Example, answers: Sequence[Likelihood], *, by_length: boo
 
 
 def _chance(answers: Sequence[Likelihood], vocab_size: int) -> float:
-    """Return the probability that a blind guess is right: of the answers, or of all texts as long as the only answer."""
+    """Return the chance of a blind guess: among the answers, or among all texts as long as the only answer."""
     return 1 / len(answers) if len(answers) > 1 else float(vocab_size) ** -answers[0].n_tokens
 
 

@@ -1,6 +1,6 @@
 """The standard tasks: they turn a line of JSON into a context and answers whose likelihoods are compared.
 
-    line of JSON -> context, answers, index of the right one -> log-likelihood of each answer -> acc, acc_norm, perplexity
+    line of JSON -> context, answers, which is right -> log-likelihood of each answer -> acc, acc_norm, perplexity
 
 The score depends on the exact text, so every space is as in EleutherAI's lm-evaluation-harness 0.4.13 (Source:
 lm_eval/tasks/{hellaswag,lambada,winogrande,arc,piqa} and ConfigurableTask in lm_eval/api/task.py), without examples

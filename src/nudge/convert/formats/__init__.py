@@ -144,7 +144,7 @@ def _drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Return whether the values are equal. NaN equals NaN, and types may differ: a network may be diverged or rounded."""
+    """Return whether the values are equal. NaN equals NaN, and types may differ, as networks diverge or are rounded."""
     if a.shape != b.shape:
         return False
     if a.dtype == b.dtype and torch.equal(a, b):  # without the copies that allclose needs
