@@ -126,7 +126,7 @@ def _pen_font() -> Fact:
     from nudge.sheet import fonts
 
     try:
-        path = fonts.look()
+        path = fonts.find_system_font()
     except SheetError as error:
         return Fact("pen_font", None, f"no: nudge sheet needs one. {error.hint}")
     return Fact("pen_font", str(path), f"yes: {path}")
