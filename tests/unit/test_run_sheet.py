@@ -365,10 +365,10 @@ def test_a_sample_of_markup_comes_out_as_its_text(write_run: Callable[..., Path]
     assert step_0.mark
     pen = Pen(is_plain)
     assert [(span.kind, span.bold, span.code, span.mark) for span in last] == [("text", False, False, None)]
-    assert words(last) == f" {pen.plain(hostile)}" == words(first[:1])
+    assert words(last) == f" {pen.plain_text(hostile)}" == words(first[:1])
     assert [span.kind for span in first[1:]] == ["footnote"] * ("\x1b" in hostile)
     headings = [words(block.spans) for block in blocks(sheet, "loss") if isinstance(block, Paragraph)]
-    assert headings == [f"What the model writes after “{pen.plain(hostile, run_sheet.NAME_CELLS)}”"]
+    assert headings == [f"What the model writes after “{pen.plain_text(hostile, run_sheet.NAME_CELLS)}”"]
 
 
 def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
@@ -380,9 +380,9 @@ def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
 @given(st.text())
 def test_any_text_reads_back(text: str) -> None:
     pen = Pen(is_plain)
-    assert words(inline.line(pen.text(text))) == pen.plain(text)
-    assert all(is_plain(character) for character in pen.plain(text))
-    assert json.loads(f'"{pen.quoted(text)}"') == pen.plain(text)
+    assert words(inline.line(pen.text(text))) == pen.plain_text(text)
+    assert all(is_plain(character) for character in pen.plain_text(text))
+    assert json.loads(f'"{pen.yaml_text(text)}"') == pen.plain_text(text)
 
 
 @given(st.text(alphabet="a `|*", min_size=1).map(str.strip).filter(bool))
@@ -390,13 +390,13 @@ def test_any_command_reads_back_as_code(text: str) -> None:
     pen = Pen(is_plain)
     (span,) = inline.line(pen.code(text))
     assert span.code
-    assert span.text == pen.plain(text)
+    assert span.text == pen.plain_text(text)
 
 
 def test_a_line_is_cut_by_its_width() -> None:
-    assert Pen(is_plain).plain("가나다라", 6) == "가나다…"
-    assert Pen(is_plain).plain("가나다", 6) == "가나다"
-    assert Pen(lambda sign: sign != "↲").plain("a\n\tb") == "a ¶ b"
+    assert Pen(is_plain).plain_text("가나다라", 6) == "가나다…"
+    assert Pen(is_plain).plain_text("가나다", 6) == "가나다"
+    assert Pen(lambda sign: sign != "↲").plain_text("a\n\tb") == "a ¶ b"
 
 
 # Figures as people write them.

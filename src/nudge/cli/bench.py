@@ -46,7 +46,7 @@ def measured(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., N
         threads = threads or usable_cores()
         with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
             suite, device = make(work=Path(work), threads=threads, **options)
-            suite = suite.only(peer)
+            suite = suite.select_peers(peer)
             machine = suites.machine(threads=threads, device=device)
             report = reports.Report(suite, machine)
             events = runner.interleave((machine, *suite.contenders), rounds, threads=threads)
