@@ -62,7 +62,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a campaign apart from the others; of each of its kinds draw as many as its mark says."""
+    """Keep the tests of a campaign apart from the others; of each of its kinds draw as many as its mark says.
+
+    Whatever starts a browser or kills processes is slow: those folders need no mark.
+    """
+    for item in items:
+        if item.path.parent.name in ("e2e", "fault"):
+            item.add_marker(pytest.mark.slow)
     long = [item for item in items if item.get_closest_marker("campaign")]
     if config.option.campaign:
         kept = set(long if config.option.full else _drawn(long, config.option.seed))

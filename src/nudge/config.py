@@ -362,10 +362,7 @@ def check_ranges(section: Any, prefix: str = "") -> None:
     for declared in dataclasses.fields(section):
         value, within = getattr(section, declared.name), declared.metadata.get("within")
         if within and value is not None and not _lies_within(value, within):
-            expected, default = _in_words(within), declared.default
-            raise ConfigError(
-                "out_of_range", key=prefix + declared.name, expected=expected, value=value, default=default
-            )
+            raise ConfigError("out_of_range", key=prefix + declared.name, expected=_in_words(within), value=value)
 
 
 def _lies_within(value: float, interval: str) -> bool:

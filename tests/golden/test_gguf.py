@@ -225,6 +225,7 @@ FULL_DISK = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits on file sizes are POSIX")
 @pytest.mark.parametrize(("kind", "limit_bytes"), [("gguf", 1_000), ("gguf", 50_000), ("hf", 3_000)])
 def test_a_full_disk_leaves_nothing_behind(kind: str, limit_bytes: int, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return spoken(request.param, request)
 
 
+@pytest.mark.slow
 def test_the_auto_classes_read_write_and_speak_as_we_do(tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = speaker(tokenizer)
     config = model.network.config

@@ -317,6 +317,7 @@ def faults(sheet: Sheet, page: Page) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9))
 @settings(max_examples=12, deadline=None)
 def test_a_sheet_is_drawn_whole_or_refused(seed: int):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nudge.util import files
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "ablation.py"  # in a process of its own: it changes PyTorch's functions
@@ -15,6 +17,7 @@ def ablation(*args: str) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_setups_are_measured_once_and_shown(tmp_path: Path):
     text, out = tmp_path / "text.txt", tmp_path / "results.jsonl"
     text.write_text("".join(f"{number} times {number} is {number * number}.\n" for number in range(500)))

@@ -265,6 +265,7 @@ def players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return log
 
 
+@pytest.mark.slow
 def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
     everybody = [
         contender("steady", "steady"),

@@ -105,6 +105,7 @@ def test_minutes_become_updates() -> None:
     assert found.config.train.steps >= 1
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same() -> None:
     with pytest.raises(DataError) as refused:
         calibrate_in_process(replace(RUN, data=replace(RUN.data, paths=("/nowhere/at/all.txt",))))

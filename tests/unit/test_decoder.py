@@ -122,6 +122,7 @@ def test_attention_of_a_prompt_is_pytorchs(n_new: int, n_all: int) -> None:
     assert torch.allclose(causal_attention(Kernels(q.dtype), q, k, v), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_embd", [128, 99])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_any_number_of_threads_gives_the_same_bits(dtype: DType, n_embd: int, threads: None) -> None:
@@ -135,6 +136,7 @@ def test_any_number_of_threads_gives_the_same_bits(dtype: DType, n_embd: int, th
     assert all(torch.equal(other, logits[0]) for other in logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 @torch.no_grad()
 def test_sequences_of_different_lengths_are_read_together(config: ModelConfig, dtype: DType) -> None:
@@ -312,6 +314,7 @@ def test_without_a_compiler_plain_pytorch_decodes_and_a_note_gives_the_reason(ru
     assert loaded[0][1] == here(run, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names an x86-64 level")
 @pytest.mark.parametrize("level", ["x86-64-v3 -mtune=znver1", "x86-64"])  # for Zen, GCC fuses only some products
 def test_a_processor_without_avx_512(run: Path, level: str) -> None:

@@ -91,6 +91,7 @@ def losses(update: Update, n: int, parts: int = 1) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("parts", [1, 4])
 def test_ten_updates_are_those_of_the_plain_optimizer(optimizer: str, parts: int) -> None:
@@ -170,6 +171,7 @@ def test_four_threads_make_the_same_bits_every_time(dtype: torch.dtype) -> None:
         assert torch.equal(tensor, runs[2][name]), name
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_as_autocast_does() -> None:
     """Check that both losses fall together in 60 updates on a few windows; docs/performance.md has the long curves."""
     train = TrainConfig(optimizer="adamw")

@@ -124,6 +124,7 @@ def test_another_process_with_its_number_is_not_it(launcher: Launcher) -> None:
         other.communicate(b"\n")
 
 
+@pytest.mark.slow
 def test_a_forecast_is_rehearsed_in_a_process_of_its_own(launcher: Launcher) -> None:
     found = asyncio.run(launcher.forecast(SMALL))
     assert found.measured

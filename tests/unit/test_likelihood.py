@@ -193,6 +193,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_command_prints_scores(run: Path, nudge):
     file = str(run.parent / "piqa.jsonl")
     told = nudge("eval", str(run), "--task", "piqa", "--file", file)

@@ -89,6 +89,7 @@ def test_bits_per_byte_of_a_byte_model(text: Path, tmp_path: Path) -> None:
     assert nats_per_byte == pytest.approx(evaluation.loss * dataset_tokens / (dataset_tokens - 1), rel=0.01)
 
 
+@pytest.mark.slow
 def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
     told(make(text, train={"minutes": 0.02}), tmp_path / "run")
     written = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -112,6 +113,7 @@ def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
     assert config["sample"]["prompt"] is not None
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_those_of_the_whole_batch(text: Path, tmp_path: Path, update: str) -> None:
     machine = {"update": update}
     adamw = {"optimizer": "adamw"}  # Muon makes more of the last digits

@@ -79,6 +79,7 @@ def test_it_fits_a_terminal(args: list[str], columns: int):
     assert not [line for line in lines if "…" in line]
 
 
+@pytest.mark.slow
 def test_no_torch_is_loaded():
     code = "import sys\nfrom nudge.cli import main\ntry: main({args})\nexcept SystemExit as end: assert not end.code\n"
     code += "assert 'torch' not in sys.modules"

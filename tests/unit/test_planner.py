@@ -414,7 +414,7 @@ def test_the_lectures_table_of_models():
     [
         ({"tokens": 0}, "below_minimum", {"name": "tokens", "got": 0}),
         ({"tokens": -5}, "below_minimum", {"name": "tokens", "got": -5}),
-        ({"tokens": 10**400}, "too_many_tokens", {}),
+        ({"tokens": 10**400}, "too_many_training_tokens", {}),
         ({"dtype": "int3"}, "unknown_choice", {"key": "dtype", "value": "int3"}),
         ({"layout": "sharp"}, "unknown_choice", {"key": "layout", "value": "sharp"}),
         ({"recompute": "maybe"}, "recompute_not_bool", {"value": "maybe"}),

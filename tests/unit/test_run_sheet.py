@@ -422,6 +422,7 @@ def test_figures(written: str, expected: str) -> None:
 # It fits its page, whatever the run was.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("letters", ["W" * 300, "漢 " * 300])
 def test_a_large_run_fits_its_page(run: Path, write_run: Callable[..., Path], language: str, letters: str) -> None:

@@ -114,6 +114,7 @@ def test_export_and_import_give_the_same_text(run: Path, tmp_path: Path) -> None
     assert nudge("sample", "runs/imported", *arguments).stdout == nudge("sample", "runs/first", *arguments).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_control_c_ends_it_without_a_traceback(run: Path) -> None:
     with nudge_process("sample", "--max-tokens", "1000000", "--temperature", "1", "--num", "1000") as process:
@@ -126,6 +127,7 @@ def test_control_c_ends_it_without_a_traceback(run: Path) -> None:
         assert process.wait(timeout=20) == 130
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error(run: Path) -> None:
     with nudge_process("sample", "--max-tokens", "1000000", "--num", "1000") as process:
         assert process.stdout is not None

@@ -62,6 +62,7 @@ def test_each_format_is_what_it_says(nudge: Nudge, tmp_path: Path) -> None:
         assert document.get_metadata_value("Title") == "Mine"
 
 
+@pytest.mark.slow
 def test_the_source_of_a_sheet_is_a_sheet(nudge: Nudge, tmp_path: Path) -> None:
     assert nudge("sheet", "io", "--lang", "ko", "--format", "md").returncode == 0
     source = (tmp_path / "io.md").read_text("utf-8")
@@ -111,6 +112,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         assert (caught.value.code, caught.value.values[key]) == (f"sheet.{name}", value)
 
 
+@pytest.mark.slow
 def test_a_page_takes_the_place_of_a_page_alone(nudge: Nudge, tmp_path: Path) -> None:
     """Never of a text that a person may have changed, a folder or a device."""
     (tmp_path / "mine.md").write_text(small("text"), "utf-8")

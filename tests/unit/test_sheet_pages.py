@@ -43,6 +43,7 @@ def places_of(name: str, language: str) -> dict[str, Place]:
     return {place.name: place for place in page_of(name, language).places}
 
 
+@pytest.mark.slow
 @each_page
 def test_regions_have_the_areas_that_are_asked_for(name: str, language: str) -> None:
     found, sheet = places_of(name, language), sheet_of(name, language)
@@ -139,6 +140,7 @@ def test_a_backslash_is_drawn_as_one_and_can_be_copied() -> None:
     assert not seen(data) & set("\\₩")
 
 
+@pytest.mark.slow
 def test_two_processes_draw_the_same_bytes() -> None:
     code = (
         "import sys, hashlib\nfrom nudge.sheet.catalog import draw, text_of\n"
@@ -150,6 +152,7 @@ def test_two_processes_draw_the_same_bytes() -> None:
     assert len(set(ran[0].stdout.split())) == 3
 
 
+@pytest.mark.slow
 def test_drawing_needs_no_torch() -> None:
     code = (
         "import sys\nfrom nudge.sheet.catalog import draw, text_of\n"

@@ -347,6 +347,7 @@ def test_out_holds_what_was_noted(nanogpt: Path, tmp_path: Path):
     assert raised.value.code == "data.other_tokens"
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_them_and_goes_on(nanogpt: Path, tmp_path: Path):
     config = Config(
         model=ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=8),

@@ -101,6 +101,7 @@ def test_save_and_load(tokenizer: Tokenizer, tmp_path: Path):
     assert loaded.encode(TEXT) == tokenizer.encode(TEXT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["a", " ", "\n", "가", "-", " \n", "\t a"])
 def test_a_million_letters_take_seconds_and_not_minutes(tokenizer: Tokenizer, run: str):
     text = run * (1_000_000 // len(run)) + "x"

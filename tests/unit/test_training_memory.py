@@ -34,6 +34,7 @@ def memory(
     return sizes.memory_of_run(Config(model=model, train=train, machine=MachineConfig(**machine)), processes=processes)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux tells a process its own peak")
 @pytest.mark.parametrize("update", ["fast", "eager"])
 @pytest.mark.parametrize("recipe", ["tiny", "mini_24k"])

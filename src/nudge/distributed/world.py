@@ -165,7 +165,7 @@ class World:
         missing, and a report that is neither LATE nor CLOSED is another process's own failure.
         """
         try:
-            reports = in_time(2 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED))
+            reports = in_time(4 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED))
         except (RuntimeError, TimeoutError) as silence:
             return self._lost_store(silence, step)
         crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
@@ -185,11 +185,18 @@ class World:
         return self._lost_error(keeper, late=_is_late(silence), step=step, speaks=speaks)
 
     def _exchange_reports(self, report: str) -> list[str | None]:
-        """Write this process's report; return those of all processes, some time later."""
+        """Write this process's report; return those of all processes, GRACE_S later.
+
+        Two missing reports are seldom two lost processes: one of them may only be slow to notice. So it gets more time.
+        """
         self.store.set(f"failed/{self.rank}", report)
-        time.sleep(GRACE_S)
         keys = [f"failed/{rank}" for rank in range(self.size)]
-        return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
+        for _ in range(3):
+            time.sleep(GRACE_S)
+            reports = [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
+            if reports.count(None) <= 1:
+                break
+        return reports
 
     def _lost_error(self, processes: str, *, late: bool, step: int, speaks: bool) -> LostError:
         if late:

@@ -148,8 +148,8 @@ def _hold(folder: RunFolder, world: World) -> Iterator[None]:
 
 
 def _make_folder(folder: RunFolder, config: Config) -> None:
-    memory_check.check_disk(config, folder.path)
     try:
+        memory_check.check_disk(config, folder.path)
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError("no_folder", path=folder.path, error=error.strerror) from error
