@@ -11,6 +11,7 @@ import torch
 from nudge.model.gpt import GPT
 from nudge.recipes import recipe
 from nudge.sheet import source
+from nudge.sheet.lecture import filled_text
 from nudge.sheet.page import (
     LANGUAGES,
     Block,

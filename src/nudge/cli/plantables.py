@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import indent, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses
@@ -88,19 +88,19 @@ def show_lecture() -> None:
             Text(cost.source, style="dim"),
         )
     console.print(Text("What a GPT-2 XL costs", style="bold"))
-    console.print(indented(table))
+    console.print(indent(table))
     today = gpt2_today()
     if today.usd and today.ask.price:
         shown, rate = cells(today), dollars(today.ask.price.usd_per_hour)
         words = f"{shown.time} and {shown.cost} ({shown.cost_interval}), at {rate} per GPU-hour"
-        console.print(indented(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
+        console.print(indent(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
     show_title(console, "Claims, and what is right")
     for correction in published.CORRECTIONS:
         console.print(Text.assemble("  ", (correction.said, "dim")))
         right = Text.assemble(correction.right, (f"  [{correction.source}]", "dim"))
         console.print(Padding(right, (0, 0, 0, 6), expand=False))
     show_title(console, "GPT-2 against modern models", "in brackets: times GPT-2")
-    console.print(indented(_models()))
+    console.print(indent(_models()))
 
 
 def _models() -> RenderableType:
@@ -144,10 +144,10 @@ def show_calibration(found: "Calibration") -> None:
         ("of it", ", ".join(f"{name} {about(seconds / 3600)}" for name, seconds in found.parts() if seconds)),
         ("speed", f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"),
     )
-    console.print(indented(make_facts(rows)))
+    console.print(indent(make_facts(rows)))
     if not found.steady:
         words = "other programs were busy here: the rounds differ by more than the interval"
-        console.print(indented(Text(words, style="yellow")))
+        console.print(indent(Text(words, style="yellow")))
     show_next(
         console,
         (f"nudge train --recipe {config.recipe}", "train it"),

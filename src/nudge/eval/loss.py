@@ -171,7 +171,7 @@ class Solved:
 
 
 @torch.inference_mode()
-def solved(network: GPT, records: Tokens) -> Solved:
+def count_solved(network: GPT, records: Tokens) -> Solved:
     """Count the records of a split whose answer the network would write exactly, at temperature 0.
 
     One pass over the right answer is enough: up to its first wrong token, the network would read the same tokens while

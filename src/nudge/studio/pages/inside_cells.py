@@ -1,4 +1,4 @@
-"""Inside: a picture of values. A click or the arrow keys choose a cell."""
+"""Inside: a picture of values, in which a click or the arrow keys choose a cell."""
 
 import math
 from collections.abc import Callable
@@ -72,5 +72,5 @@ class Cells:
 
 
 def drawn(n: int, square: int) -> int:
-    """Return how many cells a side of the picture covers, if each pixel stands for `square` of them."""
+    """Return the number of cells along a side of the picture if each pixel stands for `square` of them."""
     return math.ceil(n / square) * square

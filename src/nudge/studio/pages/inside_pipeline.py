@@ -17,7 +17,7 @@ ROWS, COLUMNS = 24, 96  # of a strip in a row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the pipeline: the key of its label, its drawing, and its stages, the first of which is shown."""
+    """A row of the pipeline: the key of its label, its drawing, and its stages. It shows the first stage."""
 
     key: str
     node: Node

@@ -1,4 +1,4 @@
-"""Plan: what a training run needs. The form's state is the address, so that a plan can be sent to others."""
+"""Plan: the needs of a training run. The address holds the form's state, so that users can share a plan."""
 
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan

@@ -1,4 +1,4 @@
-"""Plan: the form of a run, and the sizes of the run. An empty field shows what follows from the others."""
+"""Plan: the form of a run, and its sizes. An empty field shows the value that follows from the other fields."""
 
 import contextlib
 from collections.abc import Callable

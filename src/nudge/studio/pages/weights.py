@@ -1,4 +1,4 @@
-"""Weights: a checkpoint's parameters, their shapes, roles and values, and how far they moved."""
+"""Weights: a checkpoint's parameters with their shapes, roles, values and changes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class WeightsPage(Page):
     passed_over: Sequence[str] = ()
 
     def build(self) -> None:
-        t, self.files = self.t, self.visit.house.weight_files
+        t, self.files = self.t, self.visit.app.weight_files
         with self.title_row, box("hs"), link("", "", "q-btn ghost as-link") as self.to_inside:
             icon("arrow_forward", "on-left")
             text(t("weights.to_inside"), tag="span")
@@ -81,11 +81,11 @@ class WeightsPage(Page):
         self._show_chooser()
 
     def _stamp(self) -> int | None:
-        """Return what changes when the run saves or deletes a checkpoint."""
+        """Return a value that changes when the run saves or deletes a checkpoint."""
         if self.visit.run is None:
             return None
         try:
-            return self.visit.house.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
+            return self.visit.app.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
         except (OSError, NudgeError):
             return None
 
@@ -95,7 +95,7 @@ class WeightsPage(Page):
 
     @property
     def names(self) -> dict[str, str]:
-        """The labels of all files: next to another step of the same run, the step is enough."""
+        """Return the labels of all files. For files of the same run, the label is only the step."""
         short = not self.name or self.name in self.of_run
         names = {name: self._label(name) for name in (*self.of_run, *self.elsewhere)}
         return names | ({name: self._label(name, short=True) for name in self.of_run} if short else {})
@@ -214,7 +214,7 @@ class WeightsPage(Page):
                 self.row_card = RowCard(self.visit)
 
     def _show_facts(self, weights: Weights) -> None:
-        """Show what else is in the file."""
+        """Show the contents of the file besides the parameters."""
         t, look = self.t, "s13 num m"
         with refill(self.also):
             for stored in weights.stored:

@@ -66,7 +66,7 @@ class Tree:
                 self._toggle(node)
 
     def mark(self, name: str) -> None:
-        """Mark the chosen parameter, and open the branches it is in."""
+        """Mark the chosen parameter, and open the branches above it."""
         for branch in _path(self.root, name):
             if branch.name in self.below and not self.below[branch.name].visible:
                 self._toggle(branch)
