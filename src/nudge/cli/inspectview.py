@@ -162,11 +162,11 @@ def show_nearest(console: Console, nearest: "Nearest") -> None:
     for token, text, near in nearest:
         console.print(Text.assemble("\n  ", (repr(_line(text)), "bold"), (f"  token {token:,}", "dim")))
         grid = Table.grid(padding=(0, 3))
-        for neighbour, its in near:
-            cosine = neighbour.cosine
+        for neighbor, its in near:
+            cosine = neighbor.cosine
             grid.add_row(
                 Text("    " + repr(_line(its))),
-                Text(f"{neighbour.token:,}", style="dim"),
+                Text(f"{neighbor.token:,}", style="dim"),
                 Text(bar(cosine, BAR), style="blue"),
                 f"{cosine:.2f}",
             )

@@ -131,9 +131,9 @@ class RowCard:
             text(t("weights.nearest_note", n=self.sizes[0]), "s12 ink3")
         if not row.nearest:
             text(t("weights.no_direction"), "s13 ink2")
-        for neighbour in row.nearest:
-            shown = self._shown(neighbour.token)
-            with pressable(self.visit.handle(partial(self.choose, neighbour.token)), "", "near", title=shown.title):
+        for neighbor in row.nearest:
+            shown = self._shown(neighbor.token)
+            with pressable(self.visit.handle(partial(self.choose, neighbor.token)), "", "near", title=shown.title):
                 text(shown.label, f"mono s13 cut t {shown.kind}")
-                track(neighbour.cosine, "thin")
-                text(formatting.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))
+                track(neighbor.cosine, "thin")
+                text(formatting.fixed(neighbor.cosine, 2), "s13 num right", title=repr(neighbor.cosine))
