@@ -20,7 +20,7 @@ TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the su
 def llamacpp(
     *, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, ids: list[list[int]], tokens: int
 ) -> Prepared:
-    """Write a GGUF file of the weights and load it with llama.cpp's defaults."""
+    """Write the weights as a GGUF file and load it with llama.cpp's defaults."""
     import llama_cpp
 
     path = Path(work) / f"{dtype}.gguf"

@@ -29,7 +29,7 @@ def read_prompt(prompt: str) -> str:
     """Return the prompt; "-" reads it from standard input, without the newline at its end."""
     if prompt != "-":
         return prompt
-    # Bytes that are not UTF-8 are kept, as Python does with those of the command line.
+    # Bytes that are not UTF-8 are kept, as Python does in arguments of the command line.
     text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
     return text.removesuffix("\n").removesuffix("\r")
 

@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A file of tokens, and the index of document ends beside it."""
+    """A file of tokens, and its index of document ends."""
 
     file: str  # with a `place` there is no such file, only its index
     n_tokens: int

@@ -351,7 +351,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
 
 
 def to_bytes(text: str) -> bytes:
-    """Encode text as UTF-8; surrogate escapes become the bytes they stand for, other lone surrogates U+FFFD."""
+    """Encode text as UTF-8; surrogate escapes become the bytes they stand for, and other lone surrogates U+FFFD."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:

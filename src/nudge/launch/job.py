@@ -82,7 +82,7 @@ def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
             f"{python} -m torch.distributed.run",
             f"--nnodes {job.nodes} --nproc-per-node {job.per_node} --max-restarts {job.restarts}",
             *rendezvous,
-            # Without the --, torchrun reads our --run as its own --run-path.
+            # Without the --, torchrun reads our --run as its option --run-path.
             '-m -- nudge train --continue --run "$run"',
             *(shlex.join(option) for option in job.options),
         ]

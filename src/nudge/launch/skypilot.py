@@ -90,7 +90,7 @@ def task_yaml(job: Job) -> str:
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         packages=" \\\n  ".join(shlex.quote(name) for name in [package, *pins()]),
     )
-    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # the mode in which files can be appended to
+    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # in this mode, files can be appended to
     return TASK.format(
         name=yaml_scalar(slug(job.name)),
         nodes=job.nodes,

@@ -31,7 +31,7 @@ from nudge.runs.checkpoint import Checkpoint
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
-_TYPES = {  # real numbers: PyTorch's names by those of safetensors
+_TYPES = {  # real numbers: PyTorch's names by safetensors' names
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",

@@ -73,7 +73,7 @@ def rungs(plan: Plan, language: str = "en") -> list[Rung]:
 def forecast(row: Row) -> tuple[str, ...]:
     """Return the cells of a published run: name, unit, figure; then twice a prediction and its error in percent.
 
-    The first prediction uses all other runs, the second only those of other codes.
+    The first prediction uses all other runs, the second only runs of other codes.
     """
     shown = [row.run.name, row.run.unit, formatting.plain(row.run.figure)]
     for predicted, error in ((row.predicted, row.error), (row.predicted_by_other_codes, row.error_by_other_codes)):

@@ -13,7 +13,7 @@ _PROPS = {"kind": "dial", "name": "", "min": 0.0, "max": 2.0, "rest": 1.0, "step
 class Dial(Element, component="static/dial.js"):
     """A number that the user turns; a double click sets it back to `rest`.
 
-    `turned` is called after the user turned it, not after `set`. Screen readers read `label`. `props` are those of
+    `turned` is called after the user turned it, not after `set`. Screen readers read `label`. `props` are options of
     dial.js, by default _PROPS.
     """
 

@@ -28,7 +28,7 @@ class Opened:
     run: str
     model: LanguageModel
     nudges: int = 0  # updates that the user kept, in memory only
-    original: LanguageModel | None = None  # as it is on disk, when nudges are kept
+    original: LanguageModel | None = None  # the model on disk, if updates are kept
     traces: "OrderedDict[tuple[int, ...], Trace]" = dataclasses.field(default_factory=OrderedDict)
 
     @property

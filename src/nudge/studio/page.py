@@ -89,7 +89,7 @@ class TextPage(ModelPage):
         written = self.visit.query.get("text")
         self.first = await self.visit.ask(_example, self.opened) if written is None else written
         await self.arrange()
-        await self.visit.handle(self.read)(self.first)  # an error in the text leaves the page as it is
+        await self.visit.handle(self.read)(self.first)  # an error in the text does not change the page
 
     async def arrange(self) -> None:
         """Build the page, without a text yet."""

@@ -128,7 +128,7 @@ def matching_tokens(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[
 
 
 def encode_or_empty(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the tokens of a text; none if the vocabulary cannot write it."""
+    """Return the tokens of a text; an empty list if the vocabulary cannot encode it."""
     try:
         return tokenizer.encode(text)
     except TokenizerError:  # a vocabulary of characters that lacks one

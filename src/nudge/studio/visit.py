@@ -117,7 +117,7 @@ class Visit:
             self.failure(error, close=self.banner.clear, close_label=self.t("ui.close"))
 
     def failure(self, error: NudgeError, **settings: Any) -> None:
-        """Show an error where the page is being built. `settings` are those of `message`."""
+        """Show an error at the current place of the page. `settings` are options of `message`."""
         message(*self.t.failure(error), **{"kind": "bad", "code": error.code, **settings})
 
 

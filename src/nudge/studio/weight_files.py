@@ -44,7 +44,7 @@ class WeightFiles:
         return [self._name(path) for path in paths]
 
     def foreign(self) -> list[str]:
-        """Return the safetensors files; a folder with a model.safetensors goes by its own name."""
+        """Return the safetensors files; a model.safetensors has the name of its folder."""
         runs, names = self.models.runs, []
         for path in sorted([*runs.glob("[!.]*.safetensors"), *runs.glob("[!.]*/[!.]*.safetensors")]):
             whole = path.parent if _has_weights(path.parent) and path.parent != runs else path
@@ -95,7 +95,7 @@ class WeightFiles:
         return self._keep(("histogram", parameter), (name,), lambda: self.open(name).histogram(parameter))
 
     def tokenizer(self, name: str) -> Tokenizer:
-        """Return the vocabulary that belongs to a file. Raises: NudgeError's children if there is none beside it."""
+        """Return the vocabulary in a file's folder. Raises: NudgeError's children if there is none."""
         return self._keep(("tokenizer",), (name,), self.open(name).tokenizer)
 
     def difference(self, before: str, after: str) -> Difference:

@@ -51,7 +51,7 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            _work_on(*self._next())  # in a function of its own: an idle thread keeps no answer alive
+            _work_on(*self._next())  # a separate function, so that an idle thread keeps no answer alive
 
     def _next(self) -> _Question:
         with self._changed:

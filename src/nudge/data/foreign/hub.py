@@ -97,7 +97,7 @@ def _texts(rows: Iterable[Any], spec: str, field: str, *, is_local: bool) -> Ite
 
 
 def _load(name: str | Path, config: str | None, split: str, revision: str | None) -> Iterable[Any]:
-    """Return the rows of a data set in its own order."""
+    """Return the rows of a data set in the data set's order."""
     import datasets
 
     datasets.disable_progress_bars()  # the command shows its own

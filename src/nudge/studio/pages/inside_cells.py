@@ -25,7 +25,7 @@ class Cells:
         self.n_rows = self.n_columns = 1
         self.rows_drawn = self.columns_drawn = 1
         self.row = self.column = 0
-        # An application, because it has its own keys; a live text beside it describes the chosen cell.
+        # The role is application, because the picture handles keys; a live text describes the chosen cell.
         self.element = box("cells", tabindex=0, role="application", aria_label=label)
         with self.element:
             self.picture = image("", "px", alt="")

@@ -16,7 +16,7 @@ from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import Values, sizes_png
 from nudge.util import formatting
 
-SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
+SIDE = 280  # pixels of the map; with more tokens than this, a pixel stands for several cells
 LABEL_HEIGHT = 15  # pixels that a label needs
 N_LOOKED_AT = 3
 
@@ -139,7 +139,7 @@ class HeadView:
         await self._look_at(row, int(self.seen.pattern[row].argmax()))
 
     async def _cell(self, row: int, column: int) -> None:
-        """Choose a cell. Where a pixel stands for several, the largest of them is chosen."""
+        """Choose a cell. If a pixel stands for several cells, choose the largest."""
         if not self._is_current(self.seen):
             return
         square = square_of(len(self.seen.pattern))
@@ -192,7 +192,7 @@ class HeadView:
 
 
 def square_of(n: int) -> int:
-    """Return how many of n tokens a pixel of the map stands for, along each side."""
+    """Return the number of cells along each side of a pixel in the map of n tokens."""
     return math.ceil(n / SIDE)
 
 

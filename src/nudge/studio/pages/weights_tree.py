@@ -125,7 +125,7 @@ class Tree:
 
 
 def _path(node: Node, name: str) -> list[Node]:
-    """Return the branches above a leaf, the root first; none if it is not there."""
+    """Return the branches above a leaf, the root first; an empty list if there is no such leaf."""
     for child in node.children:
         if child.parameter is not None and child.name == name:
             return [node]
