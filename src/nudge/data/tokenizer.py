@@ -261,7 +261,7 @@ def get(spec: str) -> Tokenizer:
     if spec == "bytes":
         return ByteTokenizer()
     if spec in _PUBLISHED:
-        return _published(spec, published_vocab.find(spec))
+        return _published_tokenizer(spec, published_vocab.find(spec))
     if is_learned(spec):
         raise TokenizerError("needs_text", name=spec)
     path = Path(spec)
@@ -294,7 +294,7 @@ def load(path: Path) -> Tokenizer:
     except OSError as error:
         raise TokenizerError("unreadable", path=path, error=error.strerror) from error
     if file := published_vocab.recognize(data):
-        return _published(file.vocabulary, published_vocab.parse(data, file))
+        return _published_tokenizer(file.vocabulary, published_vocab.parse(data, file))
     value = None
     with contextlib.suppress(ValueError):
         value = json.loads(data)
@@ -326,7 +326,7 @@ def _from_json(value: dict[str, Any]) -> Tokenizer:
             raise ValueError(kind)
 
 
-def _published(name: str, tokens: Sequence[bytes]) -> Tokenizer:
+def _published_tokenizer(name: str, tokens: Sequence[bytes]) -> Tokenizer:
     pattern, special = _PUBLISHED[name]
     return BpeTokenizer(name, tokens, pattern=pattern, special=special)
 

@@ -218,7 +218,7 @@ def _explain_in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_ter
     """Return how one number of one attention head of block i was computed."""
     head, t, channel_or_key = at
 
-    def of_head(part: str) -> Tensor:
+    def head_stage(part: str) -> Tensor:
         return trace.peek(f"blocks.{i}.attn.{part}", head)
 
     match kind.removeprefix("attn."):
@@ -229,15 +229,15 @@ def _explain_in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_ter
             column = head_columns(trace.network, part, head).start + channel_or_key
             return _sum_products("channel", x, c_attn.weight[:, column], bias=c_attn.bias[column], n_terms=n_terms)
         case "scores":
-            query, key = of_head("q")[t], of_head("k")[channel_or_key]
+            query, key = head_stage("q")[t], head_stage("k")[channel_or_key]
             return _sum_products("channel", query, key, torch.full_like(key, len(key) ** -0.5), n_terms=n_terms)
         case "pattern" if channel_or_key > t:
             return _Computation(terms=(), operation="hidden", formula="0")
         case "pattern":
-            return _explain_softmax("score", of_head("scores")[t, : t + 1], channel_or_key)
+            return _explain_softmax("score", head_stage("scores")[t, : t + 1], channel_or_key)
         case _:
-            values = of_head("v")[: t + 1, channel_or_key]
-            return _sum_products("token", of_head("pattern")[t, : t + 1], values, n_terms=n_terms)
+            values = head_stage("v")[: t + 1, channel_or_key]
+            return _sum_products("token", head_stage("pattern")[t, : t + 1], values, n_terms=n_terms)
 
 
 def _sum_stages(trace: Trace, names: tuple[str, ...], at: tuple[int, ...], formula: str | None = None) -> _Computation:

@@ -53,7 +53,7 @@ class Knobs:
         factors = (*self.attention.values(), *self.mlp.values(), *self.heads.values(), *self.parameters.values())
         return sum(factor != 1 for factor in factors) + len(self.weights)
 
-    def muted(self, blocks: Iterable[int]) -> "Knobs":
+    def mute(self, blocks: Iterable[int]) -> "Knobs":
         """Return these knobs with attention and MLP of some blocks off; these blocks then return their input."""
         off = dict.fromkeys(blocks, 0.0)
         return replace(self, attention={**self.attention, **off}, mlp={**self.mlp, **off})

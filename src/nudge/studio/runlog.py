@@ -104,7 +104,7 @@ class Curve:
         place = bisect_left(self.steps, step)
         return self.values[place] if place < len(self.steps) and self.steps[place] == step else None
 
-    def few(self, n_buckets: int) -> list[Point]:
+    def fewer_points(self, n_buckets: int) -> list[Point]:
         """Return fewer points, for a small drawing."""
         small = Curve(n_buckets)
         small.steps, small.values = self.steps, self.values

@@ -37,7 +37,7 @@ class WeightFiles:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._keeping = threading.Lock()
 
-    def of_run(self, run: str) -> list[str]:
+    def run_files(self, run: str) -> list[str]:
         """Return a run's checkpoints, the oldest first. Raises: RunError if there is no such run."""
         folder = self.models.folder(run)
         paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.exists()]
@@ -56,10 +56,10 @@ class WeightFiles:
         names = []
         for path in self.models.folders():
             with contextlib.suppress(RunError):  # a link to another folder
-                names += self.of_run(path.name)[-1:] if path.name != run else []
+                names += self.run_files(path.name)[-1:] if path.name != run else []
         return names + self.foreign()
 
-    def of_step(self, run: str, step: int) -> str:
+    def step_file(self, run: str, step: int) -> str:
         """Return the name of a run's checkpoint after `step` updates. Raises: as `Models.checked`."""
         return self._name(self.models.checked(run, step))
 
@@ -77,7 +77,7 @@ class WeightFiles:
         """
         failed: list[NudgeError] = []
         foreign = [name for name in self.foreign() if name.partition("/")[0] == run]
-        for name in [*reversed(self.of_run(run)), *foreign]:
+        for name in [*reversed(self.run_files(run)), *foreign]:
             try:
                 self.open(name)
             except NudgeError as error:

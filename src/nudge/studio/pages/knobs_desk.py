@@ -101,7 +101,7 @@ class Desk:
                 for block, channel in channels.items()
                 for head, fader in enumerate(channel.heads)
             },
-        ).muted(self.silent)
+        ).mute(self.silent)
 
     @property
     def moved(self) -> dict[str, int]:

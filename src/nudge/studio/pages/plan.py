@@ -64,7 +64,7 @@ class PlanPage(Page):
             memory(t, answer)
             ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
-            plan_result.on_the_way(t, answer)
+            plan_result.progress_card(t, answer)
         self.behind.show(answer)
 
     def _ladder_turned(self, of: str) -> None:

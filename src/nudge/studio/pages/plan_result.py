@@ -111,7 +111,7 @@ def one_change(t: Words, plan: Plan) -> None:
                 text(shown.cost, tag="td")
 
 
-def on_the_way(t: Words, plan: Plan) -> None:
+def progress_card(t: Words, plan: Plan) -> None:
     """Add the card about the run's progress: one update, traffic, and failures."""
     failures, traffic, seconds = plan.failures, plan.traffic, formatting.duration
     late = failures.save_every_s >= 3600 * plan.hours.likely

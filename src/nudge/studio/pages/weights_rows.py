@@ -9,7 +9,7 @@ from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
 from nudge.studio.components import box, card, image, pressable, refill, shape_of, text, track
-from nudge.studio.pages.weights_tensor import colored
+from nudge.studio.pages.weights_tensor import color_values
 from nudge.studio.token_search import find_tokens, token_search
 from nudge.studio.tokens import Shown, matching_tokens, show
 from nudge.studio.visit import Visit
@@ -43,7 +43,7 @@ def look(files: WeightFiles, name: str, token: int) -> Row:
     table: Tensor = files.open(name).tensor(TABLE)
     nearest = neighbours(table, token, N_NEAREST)
     values = table[token].double()
-    picture, _ = colored(values[None].numpy())
+    picture, _ = color_values(values[None].numpy())
     return Row(token=token, values=tuple(values[:N_NUMBERS].tolist()), picture=picture, nearest=nearest)
 
 

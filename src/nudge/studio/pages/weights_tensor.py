@@ -32,12 +32,12 @@ def look(files: WeightFiles, name: str, parameter: str) -> Looked:
     table = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 1 else tensor.reshape(1, -1)
     rows, columns = (max(1, math.ceil(n / most)) for n, most in zip(table.shape, (ROWS, COLUMNS), strict=True))
     values: Values = table[::rows, ::columns].double().numpy()
-    picture, full = colored(values)
+    picture, full = color_values(values)
     histogram, strides = files.histogram(name, parameter), (rows, columns)
     return Looked(histogram=histogram, picture=picture, full_color=full, shape=values.shape, strides=strides)
 
 
-def colored(values: Values) -> tuple[str, float]:
+def color_values(values: Values) -> tuple[str, float]:
     """Return a picture of values of both signs, and the size from which on a color is full."""
     full = full_color(values)
     return (signs_png(values, full) if values.size else ""), full
