@@ -21,7 +21,7 @@ HEADER_EVERY = 20
 
 @contextlib.contextmanager
 def printing() -> Iterator[Callable[[Event], None]]:
-    """Give the function that prints one event of a run, above a progress bar."""
+    """Yield a function that prints one event of a run, above a progress bar."""
     console = make_console()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -36,7 +36,7 @@ def printing() -> Iterator[Callable[[Event], None]]:
 
 
 class View:
-    """The state between two events that printing needs."""
+    """The state for printing that is kept between two events."""
 
     def __init__(self, console: Console, bar: Progress) -> None:
         self.console = console

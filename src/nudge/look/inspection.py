@@ -1,6 +1,6 @@
-"""What is inside a checkpoint: parameters, the optimizer's state, the step, and one tensor at a time.
+"""The contents of a checkpoint: parameters, the optimizer's state, the step, and one tensor at a time.
 
-Names, shapes and types come from the header, and values are read for one tensor only, so that a file may be larger than
+Names, shapes and types come from the header, and values are read for only one tensor, so that a file may be larger than
 the memory.
 """
 
@@ -31,7 +31,7 @@ from nudge.runs.checkpoint import Checkpoint
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
-_TYPES = {  # real numbers: PyTorch's names by those of safetensors
+_TYPES = {  # real numbers: PyTorch's names by safetensors' names
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -49,7 +49,7 @@ _TYPES = {  # real numbers: PyTorch's names by those of safetensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What a file holds besides the weights, all tensors of one kind together."""
+    """All tensors of one kind that a file holds besides the weights."""
 
     name: str
     dtype: str
@@ -89,7 +89,7 @@ class Weights:
 
     @property
     def groups(self) -> dict[Group, float]:
-        """The share of each group that exists."""
+        """Return the share of each group that exists."""
         shares: dict[Group, float] = {}
         for parameter in self.parameters:
             shares[parameter.group] = shares.get(parameter.group, 0.0) + parameter.share
@@ -101,7 +101,7 @@ class Weights:
 
     @property
     def tree(self) -> Node:
-        """The parameters as a tree, as the learning material draws it."""
+        """Return the parameters as a tree, as in the learning material."""
         return tree_of(self.parameters)
 
     def parameter(self, name: str) -> Parameter:
@@ -118,7 +118,7 @@ class Weights:
         raise CheckpointError("unknown_parameter", file=self.path.name, name=name, path=self.path)
 
     def tensor(self, name: str) -> Tensor:
-        """Return the values of a parameter; no other is read. Raises: CheckpointError if that is not possible."""
+        """Read the values of a parameter and no others. Raises: CheckpointError if that is not possible."""
         tensor = self.load(self.parameter(name).stored_as)
         _require_plain(tensor, name, self.path)
         return tensor
@@ -130,11 +130,11 @@ class Weights:
 
 
 def weights(source: str | os.PathLike[str] | None = None, *, verify: bool = True) -> Weights:
-    """Open SOURCE: a run, a checkpoint, a model.safetensors or its folder, or (left out) the newest run.
+    """Open `source`: a run, a checkpoint, a model.safetensors or its folder; by default the newest run.
 
-    `verify` compares the SHA-256 of a checkpoint, which reads all of the file.
+    `verify` compares the SHA-256 of a checkpoint, which reads the whole file.
 
-    Raises: CheckpointError if there is nothing to read, or it is damaged, foreign, or contains code.
+    Raises: CheckpointError if there is nothing to read, or it is damaged, of another format, or contains code.
     """
     path = None if source is None else Path(source)
     if path is not None and path.suffix == ".safetensors" and path.is_file():
@@ -169,8 +169,10 @@ def _from_checkpoint(checkpoint: Checkpoint, verify: bool) -> Weights:
         path=path,
         format="nudge",
         n_bytes=sum(part.stat().st_size for part in checkpoints.files_of(path)),
-        parameters=parameters_of((name, name, tuple(t.shape), _name(t.dtype)) for name, t in model.items()),
-        stored=tuple(_stored(name, [(tuple(t.shape), _name(t.dtype)) for t in ts]) for name, ts in moments.items()),
+        parameters=parameters_of((name, name, tuple(t.shape), _dtype_name(t.dtype)) for name, t in model.items()),
+        stored=tuple(
+            _summarize(name, [(tuple(t.shape), _dtype_name(t.dtype)) for t in ts]) for name, ts in moments.items()
+        ),
         step=checkpoint.step,
         tokens_seen=checkpoint.step * checkpoint.config.train.batch_tokens,
         config=checkpoint.config,
@@ -195,7 +197,7 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
     masks = [header for name, header in headers.items() if name not in names]
 
     def load(stored_as: str) -> Tensor:
-        with _opened(places[stored_as]) as file:
+        with _open(places[stored_as]) as file:
             return file.get_tensor(stored_as)
 
     def tokenizer() -> Tokenizer:
@@ -207,7 +209,7 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
         format="safetensors",
         n_bytes=sum(file_path.stat().st_size for file_path in paths),
         parameters=parameters,
-        stored=(_stored("mask", masks),) if masks else (),
+        stored=(_summarize("mask", masks),) if masks else (),
         load=load,
         tokenizer=tokenizer,
     )
@@ -217,14 +219,14 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and type of each tensor of a safetensors file. The library checks that the file is complete."""
     if path.suffix != ".safetensors":
         raise CheckpointError("not_safetensors", file=path.name)
-    with _opened(path) as file:
+    with _open(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         return {name: (tuple(s.get_shape()), _TYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a file with safetensors, which maps it. Raises: CheckpointError if it cannot be read."""
+def _open(path: Path) -> Iterator[Any]:
+    """Memory-map a file with safetensors. Raises: CheckpointError if it cannot be read."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield file
@@ -232,7 +234,7 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError("safetensors_unreadable", file=path.name, error=first_line(error)) from error
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
@@ -248,19 +250,19 @@ def _require_tensors(value: Any, path: Path) -> None:
 
 
 def _require_plain(tensor: Any, name: str, path: Path) -> None:
-    """Check for real numbers that are all in the file: a few bytes can claim to be a tensor of any size."""
+    """Check for a tensor of real numbers that are all in the file: a few bytes can claim to be a huge tensor."""
     if (
         not isinstance(tensor, Tensor)
         or tensor.layout != torch.strided
         or tensor.device.type != "cpu"
-        or _name(tensor.dtype) not in _TYPES.values()
+        or _dtype_name(tensor.dtype) not in _TYPES.values()
         or tensor.nbytes > tensor.untyped_storage().nbytes()
     ):
         raise CheckpointError("not_a_plain_tensor", file=path.name, tensor=name)
 
 
 def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name of each parameter by the file's, all different; masks have none."""
+    """Return our names of the parameters by the file's names, each name once; masks are left out."""
     names, taken = {}, set(stored)
     for stored_as in stored:
         ours = our_name(stored_as)
@@ -271,8 +273,8 @@ def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _stored(name: str, tensors: Sequence[tuple[tuple[int, ...], str]]) -> Stored:
-    """Return the summary of tensors by their shapes and dtypes."""
+def _summarize(name: str, tensors: Sequence[tuple[tuple[int, ...], str]]) -> Stored:
+    """Return a summary of tensors of one kind, given as (shape, dtype)."""
     n = [math.prod(shape) for shape, _ in tensors]
     sizes = [_item_bytes(dtype) for _, dtype in tensors]
     return Stored(

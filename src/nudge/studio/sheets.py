@@ -105,7 +105,7 @@ class Sheets:
         return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
-        """Draw the page of a text. With a `key`, a newer question replaces an older one.
+        """Draw the page of a text. With a `key`, a newer request replaces an older one.
 
         Raises: NudgeError's children, as `sheet.draw` does; SupersededError.
         """

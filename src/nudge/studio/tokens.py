@@ -34,7 +34,7 @@ class Shown:
 
     @property
     def title(self) -> str:
-        """The id and the bytes."""
+        """Return the id and the bytes."""
         return f"{self.id} · {self.hex}"
 
 
@@ -51,7 +51,7 @@ class Group:
 
     @property
     def after(self) -> int:
-        """The position after the last token."""
+        """Return the position after the last token."""
         return self.first + len(self.tokens)
 
 
@@ -112,7 +112,7 @@ def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
     return _LONGEST
 
 
-def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
+def matching_tokens(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
     """Return the tokens below `size` that a text may mean: exact matches, and those that contain it, in any order.
 
     `#3962` is an id, `·the` has a space before it. An exact match is the text as one token, also after a space.
@@ -120,15 +120,15 @@ def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], l
     if wanted.startswith("#") and wanted[1:].isdecimal():
         return [token for token in (int(wanted[1:]),) if token < size], []
     plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
-    forms = [encoded(tokenizer, form) for form in (plain, f" {plain}")]
+    forms = [encode_or_empty(tokenizer, form) for form in (plain, f" {plain}")]
     exact = [ids[0] for ids in forms if len(ids) == 1 and ids[0] < size]
     part = plain.encode("utf-8", "ignore")
     known = range(min(size, tokenizer.vocab_size)) if part else range(0)
     return exact, [token for token in known if part in (tokenizer.token_bytes(token) or b"")]
 
 
-def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the tokens of a text; none if the vocabulary cannot write it."""
+def encode_or_empty(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text; an empty list if the vocabulary cannot encode it."""
     try:
         return tokenizer.encode(text)
     except TokenizerError:  # a vocabulary of characters that lacks one
@@ -155,7 +155,7 @@ def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
-    """Return token `at` of a group of several, which shares a character with a neighbor."""
+    """Return token `at` of a group whose tokens share a character."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in group.tokens]
     begin = sum(map(len, pieces[:at]))
     end = begin + len(pieces[at])

@@ -47,7 +47,7 @@ def texts(language: str) -> dict[str, str]:
     return flatten(tomllib.loads(source.read_text(encoding="utf-8")))
 
 
-def preferred(accept_language: str) -> str:
+def preferred_language(accept_language: str) -> str:
     """Return the language of ours that ranks highest in an Accept-Language header."""
     wishes = []
     for order, part in enumerate(accept_language.lower().split(",")):

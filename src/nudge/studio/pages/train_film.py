@@ -41,20 +41,20 @@ class Film:
 
     @property
     def cursor(self) -> int | None:
-        """The step of the chosen sample."""
+        """Return the step of the chosen sample."""
         return self._steps[self._at] if self._steps else None
 
     @property
     def _at(self) -> int:
-        """The index of the chosen sample, or of the nearest one if a resumed run has lost it."""
+        """Return the index of the chosen sample, or of the nearest one if a resumed run has lost it."""
         return len(self._steps) - 1 if self.placed is None else self._nearest(self.placed)
 
     def _nearest(self, step: int) -> int:
-        """Return the index of the sample nearest to a step; the earlier of two as near."""
+        """Return the index of the sample nearest to a step; the earlier one on a tie."""
         return min(range(len(self._steps)), key=lambda at: abs(self._steps[at] - step))
 
     def show(self, log: RunLog) -> None:
-        """Show the current frames."""
+        """Update the slider and the frames from a run's log."""
         self.log = log
         self._steps = sorted(log.samples)
         most = max(1, log.started.steps if log.started else log.step)

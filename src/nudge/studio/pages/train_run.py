@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, visit: Visit, name: str, show_buttons: Callable[..., None]) -> None:
         self.visit, self.name, self.t, self.show_buttons = visit, name, visit.t, show_buttons
-        self.launcher = visit.house.launcher
+        self.launcher = visit.app.launcher
         self._is_open = False
         self._config: Config | None = None
         self._seen: object = None  # what was shown last
@@ -49,7 +49,7 @@ class Watched:
         self._seen = None
 
     async def look(self) -> None:
-        """Look at the files once: cheap if nothing changed."""
+        """Check the files for changes once; this is cheap without changes."""
         launch = self.launcher.look(self.name)
         if not self._open():
             self._show_launch(launch)
@@ -68,7 +68,7 @@ class Watched:
         """Open the run if it has begun, and return whether it has."""
         if self._is_open:
             return True
-        models = self.visit.house.models
+        models = self.visit.app.models
         if self.launcher.look(self.name) and not (models.runs / self.name / "run.json").exists():
             return False
         try:
@@ -78,7 +78,7 @@ class Watched:
                 self._seen = error.message
                 self.visit.say(error)
             return False
-        self.log = self.visit.house.log(self.folder.events)
+        self.log = self.visit.app.log(self.folder.events)
         self._is_open = True
         return True
 
@@ -180,7 +180,7 @@ class Watched:
 
 
 def watched_state(folder: RunFolder, log: RunLog) -> str:
-    """Return the state of a run, as the listing has it, or paused, or unreadable."""
+    """Return the state of a run: the listing's, or paused, or unreadable."""
     if not log.readable:
         return "unreadable"
     state = state_of(folder, log.step, log.started, log.stopped)
