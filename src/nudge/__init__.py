@@ -7,7 +7,7 @@
     model = nudge.load("runs/first")
     print(model.generate("def ", max_tokens=40, seed=0))
 
-Importing this package is fast: torch is only imported when it is needed.
+Importing this package is fast, because torch is imported only when it is needed.
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """The settings of a run: frozen dataclasses, one section per component. A function gets only its section.
 
-`None` in `sample.prompt`, `train.micro_batch` and `machine` means "not decided yet". The data and the probe decide
-before update 1 (train/resolve.py); run.json holds the resolved config.
+`None` in `sample.prompt`, `train.micro_batch` and `machine` means "not chosen yet". train/resolve.py makes these
+choices before update 1, by the data and the probe. run.json contains the resolved config.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 
 
 def setting(default: Any, within: str) -> Any:
-    """Declare a setting's default and the interval its values lie in, such as "[0, inf)". `None` is always allowed."""
+    """Declare a setting's default and the interval of its values, such as "[0, inf)". `None` is always allowed."""
     return field(default=default, metadata={"within": within})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The sizes of a GPT-2 (names as in OpenAI's code; Source: Radford et al. 2019), and what departs from it.
+    """The sizes of a GPT-2 (names as in OpenAI's code; Source: Radford et al. 2019), and switches that change it.
 
-    Every switch is off in GPT-2. docs/decisions/0004-modern.md has what each gains, as measured.
+    Every switch is off in GPT-2. docs/decisions/0004-modern.md measures the gain of each.
     """
 
     n_layer: int = setting(4, "[1, inf)")
@@ -43,7 +43,7 @@ class ModelConfig:
 
     @property
     def is_gpt2(self) -> bool:
-        """Whether this is GPT-2's own architecture, the one that other programs and the fast paths support."""
+        """Whether this is GPT-2's own architecture, which other programs and the fast paths support."""
         return not self.departures
 
     @property
@@ -52,12 +52,12 @@ class ModelConfig:
         return tuple(name for name in ("rotary", "untied") if getattr(self, name))
 
 
-SORTING = "builtin:sorting"  # a path that is no file: the examples of data/sorting.py
+SORTING = "builtin:sorting"  # stands in place of a path: the examples of data/sorting.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """Which text to train on, and how it becomes tokens."""
+    """The text to train on, and its tokenizer."""
 
     paths: tuple[str, ...] = ()  # files, folders, globs, hf:OWNER/NAME, tokens; none: Python's standard library
     field: str = "text"  # of .jsonl files; the column of .parquet files
@@ -89,10 +89,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
-    """How text is sampled; in a run, the text that is sampled from the same prompt and seed all along."""
+    """The settings of sampling. All samples of a run use the same prompt and seed."""
 
     every: int = setting(20, "[0, inf)")  # updates; 0: never
-    prompt: str | None = None  # None: one that fits the text
+    prompt: str | None = None  # None: chosen to fit the text
     max_tokens: int = setting(56, "[0, inf)")
     temperature: float = setting(0.8, "[0, inf)")  # 0: always the most likely token
     top_k: int | None = setting(50, "[1, inf)")  # None: all tokens
@@ -102,31 +102,33 @@ class SampleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalConfig:
-    """The validation loss along a run."""
+    """The evaluations during a run."""
 
     every: int = setting(100, "[0, inf)")  # updates; 0: only at the end
-    tokens: int = setting(32768, "[1, inf)")  # of the validation split, always the same; the last one reads all
+    tokens: int = setting(
+        32768, "[1, inf)"
+    )  # of the validation split, always the same; the last evaluation reads the whole split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaveConfig:
-    """Checkpoints: which are written and which are kept."""
+    """The checkpoints that are written and the ones that are kept."""
 
     every: int = setting(100, "[1, inf)")  # updates; update 0 and the last are always saved
     keep_last: int = setting(3, "[1, inf)")
-    keep_every: int | None = setting(None, "[1, inf)")  # also keep every N-th update's checkpoint for good
+    keep_every: int | None = setting(None, "[1, inf)")  # also keep the checkpoint of every N-th update forever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineConfig:
-    """What the probe chooses where it is None, and how several processes share the work."""
+    """The choices about the machine (None: the probe chooses), and how several processes share the work."""
 
     device: str | None = None  # cpu, cuda, cuda:1, mps
     dtype: Literal["float32", "bfloat16"] | None = None  # of matrix products; weights stay float32
     threads: int | None = setting(None, "[1, inf)")
-    update: Literal["fast", "compiled", "eager"] | None = None  # how it is computed (train/update.py)
-    shard: bool = False  # each of several processes keeps a part of the weights and moments only (FSDP)
-    recompute: bool = False  # the backward pass computes activations again instead of keeping them: slower, smaller
+    update: Literal["fast", "compiled", "eager"] | None = None  # how updates are computed (train/update.py)
+    shard: bool = False  # each of several processes keeps only a part of the weights and moments (FSDP)
+    recompute: bool = False  # compute activations again in the backward pass: slower, but takes less memory
     timeout_s: float = setting(300.0, "(0, inf)")  # how long processes wait for each other before one counts as lost
     deterministic: bool = False  # bit-exact resume on CUDA too, at some cost in speed
     usd_per_hour: float | None = setting(None, "[0, inf)")
@@ -134,7 +136,7 @@ class MachineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """One run. `seed` draws the first weights and the order of the windows."""
+    """All settings of a run. `seed` determines the first weights and the order of the windows."""
 
     recipe: str = "tiny"
     seed: int = 1337
@@ -150,21 +152,21 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedTrain(TrainConfig):
-    """`train` of a run that can begin."""
+    """The section `train` of a resolved config."""
 
     micro_batch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedSample(SampleConfig):
-    """`sample` of a run that can begin."""
+    """The section `sample` of a resolved config."""
 
     prompt: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedMachine(MachineConfig):
-    """`machine` of a run that can begin."""
+    """The section `machine` of a resolved config."""
 
     device: str
     dtype: Literal["float32", "bfloat16"]
@@ -174,25 +176,25 @@ class ResolvedMachine(MachineConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedConfig(Config):
-    """A run that can begin: what its config left open was decided by the data and the machine (train/resolve.py)."""
+    """A config with all choices made, by the data and the machine (train/resolve.py)."""
 
     train: ResolvedTrain
     sample: ResolvedSample
     machine: ResolvedMachine
 
 
-def resolved(config: Config) -> ResolvedConfig:
-    """Return a config in which every choice is made as one. Raises: ConfigError if one is open."""
+def to_resolved(config: Config) -> ResolvedConfig:
+    """Convert a config with all choices made to a ResolvedConfig. Raises: ConfigError if a choice is not made."""
     for key in ("train.micro_batch", "sample.prompt", *(f"machine.{name}" for name in _CHOSEN)):
         section, name = key.split(".")
         if getattr(getattr(config, section), name) is None:
             raise ConfigError("open", key=key)
     return ResolvedConfig(
-        **_shallow(config)
+        **_field_values(config)
         | {
-            "train": ResolvedTrain(**_shallow(config.train)),
-            "sample": ResolvedSample(**_shallow(config.sample)),
-            "machine": ResolvedMachine(**_shallow(config.machine)),
+            "train": ResolvedTrain(**_field_values(config.train)),
+            "sample": ResolvedSample(**_field_values(config.sample)),
+            "machine": ResolvedMachine(**_field_values(config.machine)),
         }
     )
 
@@ -200,7 +202,8 @@ def resolved(config: Config) -> ResolvedConfig:
 _CHOSEN = ("device", "dtype", "threads", "update")
 
 
-def _shallow(section: Any) -> dict[str, Any]:
+def _field_values(section: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, without converting nested dataclasses."""
     return {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
 
 
@@ -210,24 +213,28 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Return the config that `to_dict` gave. Raises: ConfigError for an unknown key or a value of the wrong type."""
+    """Convert the result of `to_dict` back to a config.
+
+    Raises: ConfigError for an unknown key or a value of the wrong type.
+    """
     return override(Config(), values)
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
     """Return `config` with some values replaced, given as nested tables: `{"train": {"lr": 3e-4}}`.
 
-    Raises: ConfigError for an unknown key (naming the closest) or a value of the wrong type.
+    Raises: ConfigError for an unknown key (the hint names the closest ones) or a value of the wrong type.
     """
     return typing.cast(Config, _override(config, values, prefix=""))
 
 
 def _override(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
+    """Return a section with some values replaced. `prefix`: its name and a dot, for errors."""
     hints = typing.get_type_hints(type(section))
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
-            raise ConfigError("unknown_setting", key=prefix + key, closest=_closest_setting(prefix + key))
+            raise ConfigError("unknown_setting", key=prefix + key, closest=_setting_hint(prefix + key))
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):
@@ -238,29 +245,29 @@ def _override(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
     return dataclasses.replace(section, **changes)
 
 
-def _closest_setting(key: str) -> str:
-    """Return a hint with the closest settings; the section may be left out, as in `lr`."""
-    last_parts = [name for name in keys() if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    close = last_parts or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
-    return nearest(close[0], close) if close else nearest(key, keys())
+def _setting_hint(key: str) -> str:
+    """Return a hint with the settings closest to an unknown one, also if only its section is wrong or missing."""
+    same_last_part = [name for name in keys() if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    close = same_last_part or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
+    return did_you_mean(close[0], close) if close else did_you_mean(key, keys())
 
 
 def keys() -> list[str]:
-    """Return every setting by its full name, such as `train.lr`."""
-    return list(flat(to_dict(Config())))
+    """Return the full names of all settings, such as `train.lr`."""
+    return list(flatten(to_dict(Config())))
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested tables: {"train": {"lr": 3e-4}} -> {"train.lr": 3e-4}."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        found |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
 
 
 def _convert(value: Any, hint: Any, key: str) -> Any:
     """Convert `value` (from TOML, JSON or the command line) to the type that the dataclass declares."""
-    union = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is the older kind
+    union = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is a typing.Union
     options = typing.get_args(hint) if union else (hint,)
     if value is None or value == "none":
         if type(None) in options:
@@ -271,7 +278,7 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         if value in typing.get_args(expected):
             return value
         raise ConfigError(
-            "unknown_choice", key=key, value=value, closest=nearest(str(value), typing.get_args(expected))
+            "unknown_choice", key=key, value=value, closest=did_you_mean(str(value), typing.get_args(expected))
         )
     if expected == tuple[str, ...]:
         return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
@@ -295,14 +302,14 @@ def _parse(value: Any, expected: type) -> Any:
         return None
     if expected is float:
         return number
-    return int(number) if math.isfinite(number) and number == int(number) else None  # 1e6 is a whole number too
+    return int(number) if math.isfinite(number) and number == int(number) else None  # 1e6 is a valid whole number
 
 
 _TYPES = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """Parse `["train.lr=3e-4", "seed=1"]` to nested tables for `override`. Raises: ConfigError without an '='."""
+    """Parse `["train.lr=3e-4", "seed=1"]` to nested tables for `override`. Raises: ConfigError if an '=' is missing."""
     tables: dict[str, Any] = {}
     for assignment in settings:
         key, equals, value = assignment.partition("=")
@@ -320,7 +327,10 @@ _SCALES = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "만": 1e4, "억": 
 
 
 def parse_count(text: str, name: str = "the number") -> int:
-    """Parse a count as people write it: 500,000, 5e5, 10M, 33.5B, 100억. Raises: ConfigError that names `name`."""
+    """Parse a count such as 500,000, 5e5, 10M, 33.5B or 100억. `name`: of the option, for the error.
+
+    Raises: ConfigError if the text is not a count.
+    """
     match = re.fullmatch(r"([+-]?[0-9.,_]+(?:E\+?[0-9]+)?)\s*([KMBT만억조]?)", text.strip().upper())
     if match:
         with contextlib.suppress(ValueError, OverflowError):  # 1.2.3; 1e999
@@ -339,7 +349,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check(config: Config) -> None:
-    """Refuse what cannot work, before anything is computed. Raises: ConfigError."""
+    """Check that the settings are in range and fit together. Raises: ConfigError."""
     check_saved(config)
     model, train = config.model, config.train
     n_windows, rest = divmod(train.batch_tokens, model.block_size)
@@ -352,7 +362,7 @@ def check(config: Config) -> None:
 
 def check_saved(config: Config) -> None:
     """Check the config of a network that exists; how its updates were divided does not matter. Raises: ConfigError."""
-    for name, section in _shallow(config).items():
+    for name, section in _field_values(config).items():
         if dataclasses.is_dataclass(section):
             check_ranges(section, f"{name}.")
     model = config.model
@@ -364,22 +374,23 @@ def check_saved(config: Config) -> None:
 
 
 def check_ranges(section: Any, prefix: str = "") -> None:
-    """Check each setting of a section against its interval. Raises: ConfigError with the setting's name."""
+    """Check that the settings of a section are in their intervals. Raises: ConfigError for the first that is not."""
     for declared in dataclasses.fields(section):
         value, within = getattr(section, declared.name), declared.metadata.get("within")
         if within and value is not None and not _lies_within(value, within):
-            raise ConfigError("out_of_range", key=prefix + declared.name, expected=_in_words(within), value=value)
+            expected = _describe_interval(within)
+            raise ConfigError("out_of_range", key=prefix + declared.name, expected=expected, value=value)
 
 
 def _lies_within(value: float, interval: str) -> bool:
-    """Whether a number is in an interval such as "(0, 1]"; NaN is in none."""
+    """Return whether a number is in an interval such as "(0, 1]"; NaN is in no interval."""
     low, high = map(float, interval[1:-1].split(","))
     above = value >= low if interval[0] == "[" else value > low
     return above and (value <= high if interval[-1] == "]" else value < high)
 
 
-def _in_words(interval: str) -> str:
-    """Describe an interval: "[1, inf)" is "1 or more"."""
+def _describe_interval(interval: str) -> str:
+    """Describe an interval in words: "[1, inf)" -> "1 or more"."""
     low, high = interval[1:-1].split(", ")
     words = f"{low} or more" if interval[0] == "[" else f"above {low}"
     if high == "inf":

@@ -2,19 +2,19 @@
 
 ```
 NudgeError            code + message + hint; the command line prints message and hint and exits with 2
-├── ConfigError       an unknown key, a value out of range, settings that do not fit each other
+├── ConfigError       an unknown key, a value out of range, settings that do not fit together
 ├── DataError         text or token shards: missing, empty, binary, too short, out of range
 ├── TokenizerError    a vocabulary that is missing, damaged or does not fit
 ├── CheckpointError   a checkpoint that is missing, damaged, foreign or does not fit
 ├── FormatError       import from or export to another program's format
 ├── SheetError        a cheat sheet whose text cannot be read or does not fit its page
-├── MachineError      not enough disk or memory, no network, a device that is not there
-└── RunError          a run that cannot start, resume or go on
-    └── LostError     one of a run's processes died or no longer answers
+├── MachineError      not enough disk or memory, no network, a device that is missing
+└── RunError          a run that cannot start, resume or continue
+    └── LostError     a process of a run that died or no longer answers
 ```
 
 Code raises `DataError("empty", path=path)`. The error then has the code `data.empty`, which never changes, and the
-message and the hint that errors.toml has for it. Anything else that escapes is a bug and shows its traceback.
+message and the hint of that code in errors.toml. Any other exception that escapes is a bug and shows its traceback.
 """
 
 import difflib
@@ -37,10 +37,10 @@ def catalog() -> dict[str, dict[str, dict[str, str]]]:
 
 
 class NudgeError(Exception):
-    """An expected failure. `code` names it, `message` says what went wrong (expected, got), `hint` what to type next.
+    """An expected failure: its `code`, a `message` (what was expected, what came), and a `hint` (what to type next).
 
-    `name` is the last part of the code, `values` fill the placeholders of its wording, `where` goes in front of the
-    message.
+    `name` is the last part of the code, `values` fill the placeholders of its wording, and `where` is put in front of
+    the message.
     """
 
     family: ClassVar[str]  # the first part of the code: a table of errors.toml
@@ -58,7 +58,7 @@ class NudgeError(Exception):
         return type(self)(self.name, where=where + self.where, **self.values)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions cross process borders (data preparation, several processes of a run) as their arguments.
+        # Exceptions are pickled between processes (of data preparation, of a run).
         return _rebuild, (type(self), self.name, self.where, self.values)
 
 
@@ -67,7 +67,7 @@ def _rebuild(kind: type[NudgeError], name: str, where: str, values: dict[str, An
 
 
 class ConfigError(NudgeError):
-    """An unknown key, a value out of range, or settings that do not fit each other."""
+    """An unknown key, a value out of range, or settings that do not fit together."""
 
     family = "config"
 
@@ -103,27 +103,27 @@ class SheetError(NudgeError):
 
 
 class MachineError(NudgeError):
-    """Not enough disk or memory, no network, or a device that is not there."""
+    """Not enough disk or memory, no network, or a device that is missing."""
 
     family = "machine"
 
 
 class RunError(NudgeError):
-    """A run that cannot start, resume or go on."""
+    """A run that cannot start, resume or continue."""
 
     family = "run"
 
 
 class LostError(RunError):
-    """One of a run's processes died or no longer answers. `speaks`: this one of the remaining processes reports it."""
+    """A process of a run that died or no longer answers. `reports_error`: this surviving process prints the error."""
 
-    def __init__(self, name: str, /, *, where: str = "", speaks: bool = True, **values: Any) -> None:
+    def __init__(self, name: str, /, *, where: str = "", reports_error: bool = True, **values: Any) -> None:
         super().__init__(name, where=where, **values)
-        self.speaks = speaks
+        self.reports_error = reports_error
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint that names the closest known words: `did you mean 'train.lr'?`."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint with up to three close matches, `did you mean 'train.lr'?`, or all known words if none is close."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
     if close:

@@ -19,7 +19,7 @@ from nudge.util import files
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preparing:
-    """Progress before the run folder exists, such as text becoming tokens: `done` of `total` bytes."""
+    """The progress of preparing the text, before the run folder exists: `done` of `total` bytes."""
 
     what: Literal["reading", "vocabulary", "tokens", "checking", "downloading"]
     done: int
@@ -32,7 +32,7 @@ class Started:
 
     step: int
     time: float  # seconds since 1970, UTC, as in every event
-    run: str  # its folder
+    run: str  # the run folder
     steps: int  # updates in all
     n_params: int
     batch_tokens: int  # per update
@@ -80,7 +80,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A text by the model at this step, always from the same prompt and seed."""
+    """A text written by the model at this step, always from the same prompt and seed."""
 
     step: int
     time: float
@@ -91,7 +91,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """A checkpoint that is safely on disk."""
+    """A checkpoint that was written to disk."""
 
     step: int
     time: float
@@ -103,7 +103,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """An update that was skipped: its loss or gradient was not finite, so weights and moments did not change."""
+    """A skipped update: its loss or gradient was not finite, so weights and moments did not change."""
 
     step: int
     time: float
@@ -133,7 +133,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def _check_of(hint: Any) -> Callable[[Any], bool]:
-    """Return a check that a value has the type of a field. An int passes as a float: JSON may write 1.0 as 1."""
+    """Return a check whether a value has a field's type. An int is a valid float, since JSON may write 1.0 as 1."""
     if get_origin(hint) is Literal:
         words = frozenset(get_args(hint))
         return lambda value: type(value) is str and value in words
@@ -144,21 +144,21 @@ def _check_of(hint: Any) -> Callable[[Any], bool]:
     return lambda value: type(value) in types and (type(value) is not int or -_INT_END <= value < _INT_END)
 
 
-_INT_END = 1 << 63  # beyond it a number is no count, and fits neither an array nor a float
+_INT_END = 1 << 63  # larger numbers are no counts and fit neither an array nor a float
 _CHECKS = {kind: {name: _check_of(hint) for name, hint in get_type_hints(kind).items()} for kind in _NAMES}
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """Return an event as one line of events.jsonl, a dict that JSON can hold."""
+    """Return an event as a JSON-compatible dict; non-finite floats become null and are named in `not_finite`."""
     line: dict[str, Any] = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
     not_finite = [key for key, value in line.items() if isinstance(value, float) and not math.isfinite(value)]
-    if not_finite:
-        line.update(dict.fromkeys(not_finite), not_finite=not_finite)
-    return line
+    for key in not_finite:
+        line[key] = None
+    return line | {"not_finite": not_finite} if not_finite else line
 
 
 def from_json(line: Mapping[str, Any]) -> Event | None:
-    """Return the event of one line, or None for an unknown kind of event or values of the wrong types."""
+    """Return the event of a dict from `to_json`, or None if its kind is unknown or its values have wrong types."""
     name, not_finite = line.get("event"), line.get("not_finite", ())
     kind = _KINDS.get(name) if isinstance(name, str) else None
     if kind is None or not isinstance(not_finite, list | tuple):
@@ -179,7 +179,7 @@ def from_json(line: Mapping[str, Any]) -> Event | None:
 
 
 def from_line(line: str) -> Event | None:
-    """Return the event of a line of text as `from_json` does, or None for a torn line or one that is no event."""
+    """Parse a line of events.jsonl; return None if it is cut off or not an event."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -188,12 +188,12 @@ def from_line(line: str) -> Event | None:
 
 
 def read(path: Path) -> list[Event]:
-    """Return the events of a run in the order of its updates, each only once (see `latest`)."""
-    return latest(event for line in files.read_json_lines(path) if (event := from_json(line)) is not None)
+    """Read the events of a run from events.jsonl, in the order of its updates, each only once (see `latest_events`)."""
+    return latest_events(event for line in files.read_json_lines(path) if (event := from_json(line)) is not None)
 
 
-def latest(events: Iterable[Event]) -> list[Event]:
-    """Return the last event of each kind per step: a resumed run repeats the updates since its last checkpoint."""
+def latest_events(events: Iterable[Event]) -> list[Event]:
+    """Return the last event of each kind per step: a resumed run repeats the updates after its checkpoint."""
     kept: dict[tuple[int, str], Event] = {}
     for event in events:
         if not isinstance(event, Preparing):

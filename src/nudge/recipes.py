@@ -1,7 +1,7 @@
 """Named configs: `recipe("tiny")`.
 
-The gpt2 sizes are GPT-2's own (Source: Radford et al. 2019, table 2, and OpenAI's released checkpoints). The
-functions name the sources of their schedules.
+The sizes of the gpt2 recipes are from Radford et al. 2019, table 2, and OpenAI's released checkpoints. The docstrings
+name the sources of the schedules.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from nudge.config import (
     TrainConfig,
     override,
 )
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 
 
 def llm_viz() -> Config:
-    """Return the smallest real network to look inside, 85,584 parameters. It sorts six letters of A, B and C.
+    """Return a network that is small enough to show every number, 85,584 parameters. It sorts six letters A, B or C.
 
-    The sizes and the task are those of the llm-viz page (Source: https://bbycroft.net/llm).
+    Source: the llm-viz page, https://bbycroft.net/llm, for the sizes and the task.
     """
     return Config(
         recipe="llm_viz",
@@ -37,10 +37,10 @@ def llm_viz() -> Config:
 
 
 def tiny() -> Config:
-    """Return the default, 4.2M parameters. It learns what Python code looks like in minutes, on two CPU cores.
+    """Return the default, 4.2M parameters. It learns the look of Python code in minutes on two CPU cores.
 
-    In such a short run, many small updates on short contexts learn the most: in one minute on characters, contexts of
-    64 tokens reached a loss of 1.83, contexts of 128 tokens 1.97. Muon needs a fraction of AdamW's updates.
+    In such a short run, many small updates on short contexts reach the lowest loss: in one minute on characters, 1.83
+    with contexts of 64 tokens and 1.97 with 128. Muon needs a fraction of AdamW's updates.
     """
     return Config(
         recipe="tiny",
@@ -53,7 +53,7 @@ def tiny() -> Config:
 def modern() -> Config:
     """Return `tiny` with rotary positions and an untied head, 5.3M parameters: the same loss in 2/3 of the updates.
 
-    docs/decisions/0004-modern.md measures each change, and others. It is not a GPT-2, so it cannot be exported.
+    docs/decisions/0004-modern.md measures these changes and others. It is not a GPT-2, so it cannot be exported.
     """
     base = tiny()
     model = replace(base.model, rotary=True, untied=True, zero_init=True)
@@ -61,7 +61,7 @@ def modern() -> Config:
 
 
 def mini_24k() -> Config:
-    """Return the model of the learning material, for Korean text: 20M parameters, 24,000 tokens."""
+    """Return the model of the learning material, for Korean text: 20M parameters, a vocabulary of 24,000 tokens."""
     return Config(
         recipe="mini_24k",
         model=ModelConfig(n_layer=6, n_head=6, n_embd=384, block_size=256, vocab_size=24_000),
@@ -72,6 +72,7 @@ def mini_24k() -> Config:
 
 
 def _gpt2(name: str, n_layer: int, n_head: int, n_embd: int, train: TrainConfig) -> Config:
+    """Return a GPT-2 of a given size, with evaluations as in llm.c."""
     return Config(
         recipe=name,
         model=ModelConfig(n_layer=n_layer, n_head=n_head, n_embd=n_embd, block_size=1024, vocab_size=50_257),
@@ -84,9 +85,9 @@ def _gpt2(name: str, n_layer: int, n_head: int, n_embd: int, train: TrainConfig)
 
 
 def _llmc_schedule(steps: int, batch_tokens: int, lr: float) -> TrainConfig:
-    """Return the schedule of llm.c's reproductions: 700 warm-up steps, then cosine to zero.
+    """Return the schedule of llm.c's reproductions: 700 warm-up steps, then a cosine to zero.
 
-    Source: its scripts/run_gpt2_*.sh.
+    Source: llm.c's scripts/run_gpt2_*.sh.
     """
     return TrainConfig(
         steps=steps,
@@ -120,7 +121,10 @@ def gpt2_xl() -> Config:
 
 
 def gpt3() -> Config:
-    """Return GPT-3, about 175e9 parameters, to count and plan with (Source: Brown et al. 2020, table 2.1)."""
+    """Return GPT-3 (about 175e9 parameters), for counting and planning only.
+
+    Source: Brown et al. 2020, table 2.1.
+    """
     return Config(
         recipe="gpt3",
         model=ModelConfig(n_layer=96, n_head=96, n_embd=12_288, block_size=2048, vocab_size=50_257),
@@ -138,8 +142,8 @@ RECIPES: dict[str, Callable[[], Config]] = {
 def recipe(name: str, **settings: Any) -> Config:
     """Return a recipe with some settings changed: `recipe("tiny", train={"steps": 40}, seed=1)`.
 
-    Raises: ConfigError for an unknown recipe or setting; it names the closest.
+    Raises: ConfigError for an unknown recipe or setting; the hint names the closest ones.
     """
     if name not in RECIPES:
-        raise ConfigError("unknown_recipe", name=name, closest=nearest(name, RECIPES))
+        raise ConfigError("unknown_recipe", name=name, closest=did_you_mean(name, RECIPES))
     return override(RECIPES[name](), settings)

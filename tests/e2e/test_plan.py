@@ -152,7 +152,7 @@ def test_the_ladder_by_cost_and_what_is_behind(opened: Callable[..., Page]) -> N
         expect(page.locator(place)).to_contain_text(machine)
         expect(page.locator(place)).not_to_contain_text(re.compile(r"\d x "))
     expect(page.locator(".verdict .v").first).to_contain_text(f"{found.median_error():.0%}")
-    expect(page.locator(".verdict .v").last).to_contain_text(f"{found.median_error(strangers=True):.0%}")
+    expect(page.locator(".verdict .v").last).to_contain_text(f"{found.median_error(other_codes=True):.0%}")
     page.locator("summary", has_text="What a GPT-2 cost").click()
     expect(page.locator(".lecture")).to_contain_text("$40,000")
     expect(page.locator(".lecture")).not_to_contain_text(re.compile(r"\d x "))

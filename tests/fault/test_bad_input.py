@@ -224,7 +224,7 @@ def test_damaged_checkpoints_fall_back(run: Path, fails: Failure, capsys: pytest
     run_ok("sample", str(run), "--max-tokens", "3")
     assert "step_00000060.pt skipped" in capsys.readouterr().err
     run_ok("resume", str(run), "--json")
-    assert checkpoint.newest(RunFolder(run)).step == 60
+    assert checkpoint.read_newest(RunFolder(run)).step == 60
     for path in (run / "checkpoints").glob("*.pt"):
         path.write_bytes(path.read_bytes()[:1000])
     assert "damaged" in fails("resume", str(run)).message
@@ -310,7 +310,7 @@ def test_text_that_changed_and_tokens_that_are_gone(run: Path, fails: Failure, m
 def test_tokens_that_are_gone_are_made_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lose_tokens(run, monkeypatch)
     run_ok("resume", str(run), "--steps", "61", "--json")
-    assert checkpoint.newest(RunFolder(run)).step == 61
+    assert checkpoint.read_newest(RunFolder(run)).step == 61
 
 
 def test_no_write_permission() -> None:
@@ -342,6 +342,6 @@ def test_a_learning_rate_that_diverges(here: Path, fails: Failure) -> None:
     error = fails(*train("--steps=20", "--set=train.lr=1e30", "--set=train.warmup_steps=0"))
     assert error.code == "run.diverged"
     assert "smaller learning rate" in error.hint
-    stopped = checkpoint.newest(RunFolder(here / "run"))
+    stopped = checkpoint.read_newest(RunFolder(here / "run"))
     assert stopped.skipped_in_a_row == 5
     assert all(torch.isfinite(tensor).all() for tensor in stopped.model.values())

@@ -106,7 +106,7 @@ def test_each_of_1000_truncations_and_bit_flips_is_detected(run: RunFolder) -> N
         with pytest.raises(CheckpointError, match=r"step_00000002\.pt"):
             checkpoints.read(path)
         if number % 10 == 0:  # reading the one before takes its time
-            found = checkpoints.newest(run)
+            found = checkpoints.read_newest(run)
             assert found.step == 1
             assert found.verified
             assert len(found.notes) == 1
@@ -152,7 +152,7 @@ def test_no_checkpoint_is_whole_any_more(run: RunFolder) -> None:
         path = checkpoints.save(run, checkpoint(step)).path
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"step_00000002\.pt skipped.*step_00000001\.pt skipped"):
-        checkpoints.newest(run)
+        checkpoints.read_newest(run)
 
 
 def test_a_file_on_its_own_is_read_but_not_verified(run: RunFolder, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ FULL_DISK = """
     from nudge.runs.folder import RunFolder
 
     run = RunFolder(Path(sys.argv[1]))
-    later = checkpoints.newest(run)
+    later = checkpoints.read_newest(run)
     later = type(later)(step=2, config=later.config, model=later.model, optimizer=later.optimizer)
     # No file of this process grows beyond the limit: to a program this is what a full disk is.
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -238,11 +238,11 @@ def test_a_full_disk_in_the_middle_of_a_save(run: RunFolder, limit_bytes: int) -
     message, hint = ended.stdout.splitlines()
     assert "could not save step_00000002.pt: File too large" in message
     assert f"nudge resume {run.path}" in hint
-    found = checkpoints.newest(run)
+    found = checkpoints.read_newest(run)
     assert (found.step, found.verified, found.notes) == (1, True, ())
     assert [path.name for path in sorted(run.checkpoints.iterdir())] == ["index.jsonl", "step_00000001.pt"]
     checkpoints.save(run, checkpoint(2))
-    assert checkpoints.newest(run).step == 2
+    assert checkpoints.read_newest(run).step == 2
 
 
 NO_PERMISSION = """
@@ -283,7 +283,7 @@ def test_a_folder_without_write_permission(run: RunFolder, what: str) -> None:
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("MachineError")
     assert "ermission denied" in ended.stdout
-    assert checkpoints.newest(run).step == 1
+    assert checkpoints.read_newest(run).step == 1
 
 
 HOLD = """
@@ -335,7 +335,7 @@ def test_a_step_that_is_saved_twice(run: RunFolder) -> None:
     checkpoints.save(run, checkpoint(5))
     again = dataclasses.replace(checkpoint(5), train_s=99.0)
     checkpoints.save(run, again)
-    found = checkpoints.newest(run)
+    found = checkpoints.read_newest(run)
     assert (found.step, found.train_s, found.verified) == (5, 99.0, True)
     assert [json.loads(line)["step"] for line in run.index.read_text().splitlines()] == [5, 5]
 
@@ -356,7 +356,7 @@ def test_prune_keeps_the_last_and_every_nth(run: RunFolder, keep: SaveConfig, le
     names = [path.name for path in sorted(run.checkpoints.glob("*.pt"))]
     assert names == [f"step_{step:08d}.pt" for step in left]
     assert checkpoints.read(run.ckpt).step == 40
-    assert checkpoints.newest(run).verified
+    assert checkpoints.read_newest(run).verified
 
 
 def test_a_missing_source_is_named(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def story(run: Path) -> list[dict[str, object]]:
 
 def assert_same_run(run: Path, reference: Path) -> None:
     assert story(run) == story(reference)
-    ours, theirs = checkpoint.newest(RunFolder(run)), checkpoint.newest(RunFolder(reference))
+    ours, theirs = checkpoint.read_newest(RunFolder(run)), checkpoint.read_newest(RunFolder(reference))
     assert ours.step == theirs.step
     for name in theirs.model:
         assert torch.equal(ours.model[name], theirs.model[name]), name
@@ -141,7 +141,7 @@ def test_killed_at_random_moments(folder: Path, optimizer: str, steps: int, kill
         process.kill()
         process.join()
         if (run / "ckpt.pt").exists():
-            seen_steps.add(checkpoint.newest(RunFolder(run)).step)
+            seen_steps.add(checkpoint.read_newest(RunFolder(run)).step)
     finish(folder, ["resume", "killed"])
     assert len(seen_steps) > kills // 4, "the kills came too early to test much"
     assert not list(run.rglob("*.part")), "what a killed process left stays for ever"
@@ -172,7 +172,7 @@ def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Si
     stopped = told[-1]
     assert isinstance(stopped, events.Stopped)
     assert stopped.reason == "interrupted"
-    saved = checkpoint.newest(RunFolder(run))
+    saved = checkpoint.read_newest(RunFolder(run))
     assert saved.verified
     assert saved.step == stopped.step == max(event.step for event in told if isinstance(event, events.Step))
     assert not (run / "control").exists()
@@ -184,7 +184,7 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):  # both before it can react to one
         os.kill(process.pid or 0, number)
     assert ended(process) in (130, 143)
-    assert checkpoint.newest(RunFolder(folder / "run")).verified
+    assert checkpoint.read_newest(RunFolder(folder / "run")).verified
 
 
 def test_a_torn_event_log_goes_on(folder: Path) -> None:
@@ -206,7 +206,7 @@ def test_full_disk_in_the_middle_of_a_save(folder: Path) -> None:
     assert "nudge resume run" in errors
     assert "Traceback" not in errors
     assert not list((folder / "run").rglob("*.part"))
-    assert checkpoint.newest(RunFolder(folder / "run")).step == 0
+    assert checkpoint.read_newest(RunFolder(folder / "run")).step == 0
     finish(folder, ["resume", "run"])
     finish(folder, train_args("reference", 30, **{"save.every": 1000}))
     assert_same_run(folder / "run", folder / "reference")

@@ -269,17 +269,17 @@ def test_several_processes_hear_save_pause_and_stop_together(text: Path, tmp_pat
     often = {"save.every": 1_000_000, "machine.timeout_s": timeout_s}
     with start(tmp_path, 2, *endless(text, **often)) as processes:
         wait_for_step(folder.path, 3)
-        control.tell(folder, "save")
+        control.send(folder, "save")
         wait_until(lambda: len(checkpoint.paths(folder)) == 2, "a second checkpoint")
-        control.tell(folder, "pause")
+        control.send(folder, "pause")
         wait_for_silence(folder, 1.5 * timeout_s)  # they wait with, not for, each other
-        control.tell(folder, "resume")
+        control.send(folder, "resume")
         wait_for_step(folder.path, len(losses(folder.path)) + 5)
-        control.tell(folder, "stop")
+        control.send(folder, "stop")
         assert processes.wait() == [0, 0]
         assert "which is saved" in processes.said(0)
     last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
-    assert checkpoint.newest(folder).step == last.step
+    assert checkpoint.read_newest(folder).step == last.step
 
 
 def wait_for_silence(folder: RunFolder, seconds: float) -> None:
@@ -316,7 +316,7 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itsel
     with torchrun(*args, cwd=tmp_path, out=tmp_path / "out.txt") as launcher:
         folder = RunFolder(tmp_path / "runs" / "tiny")  # its own choice: it must find it again
         wait_for_step(folder.path, 3)
-        control.tell(folder, "pause")  # so that the end does not come first
+        control.send(folder, "pause")  # so that the end does not come first
         workers(launcher)[1].kill()
         launcher.wait(LONG_S)
     assert launcher.returncode == 0, (tmp_path / "out.txt").read_text()
@@ -343,7 +343,7 @@ def test_two_launchers_that_count_their_restarts_apart_meet_again(
             with output.open("wb") as file:
                 launchers.append(subprocess.Popen(command, cwd=tmp_path, stdout=file, stderr=file))
         wait_for_step(folder.path, 3)
-        control.tell(folder, "pause")  # so that the end does not come first
+        control.send(folder, "pause")  # so that the end does not come first
         workers(launchers[1])[0].kill()
         assert [launcher.wait(LONG_S) for launcher in launchers] == [0, 0], [o.read_text() for o in outputs]
     finally:
@@ -363,7 +363,7 @@ def test_a_single_process_that_torchrun_starts_again_goes_on(text: Path, tmp_pat
     with torchrun(*command, *options(text, **{"save.every": 2}), cwd=tmp_path, out=out) as launcher:
         folder = RunFolder(tmp_path / "runs" / "tiny")
         wait_for_step(folder.path, 3)
-        control.tell(folder, "pause")
+        control.send(folder, "pause")
         workers(launcher)[0].kill()
         launcher.wait(LONG_S)
     assert launcher.returncode == 0, out.read_text()
@@ -384,8 +384,8 @@ def test_processes_whose_launcher_is_killed_save_and_end(text: Path, tmp_path: P
         launcher.kill()
     _, alive = psutil.wait_procs(left, timeout=LONG_S)
     assert not alive
-    assert not folder.in_use()
-    assert checkpoint.newest(folder).step > done
+    assert not folder.is_in_use()
+    assert checkpoint.read_newest(folder).step > done
 
 
 @pytest.mark.campaign
@@ -399,7 +399,7 @@ def test_control_c_and_sigterm_to_the_launcher_save_the_last_update(text: Path, 
         launcher.wait(LONG_S)
     assert launcher.returncode != 0
     last = [event for event in events.read(folder.events) if isinstance(event, events.Step)][-1]
-    assert checkpoint.newest(folder).step == last.step
+    assert checkpoint.read_newest(folder).step == last.step
 
 
 @pytest.mark.slow
@@ -439,7 +439,7 @@ def test_a_checkpoint_of_several_files_is_one_for_everything_else(text: Path, tm
     part.write_bytes(damaged)
     with pytest.raises(CheckpointError, match=r"shard-00002\S+ is damaged: its SHA-256 differs"):
         checkpoint.read(path)
-    before = checkpoint.newest(folder)
+    before = checkpoint.read_newest(folder)
     assert before.step == 8
     assert "skipped" in before.notes[0]
     (path / checkpoint.PARTS).unlink()

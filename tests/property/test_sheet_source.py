@@ -1,4 +1,4 @@
-"""Whatever the text of a sheet is, it reads or raises SheetError; and text that is escaped reads back as itself."""
+"""Whatever the text of a sheet is, it reads or raises SheetError; and text that is escape reads back as itself."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nudge.errors import SheetError
 from nudge.sheet import axes, layers
-from nudge.sheet.inline import CONTROL, ICONS, SELECTOR, escaped, line
+from nudge.sheet.inline import CONTROL, ICONS, SELECTOR, escape, line
 from nudge.sheet.page import Bullets, Flow, Line, Mindmap, Paragraph, Quote, Sequence, Sheet, Table, to_json
 from nudge.sheet.source import read
 
@@ -167,7 +167,7 @@ def test_a_whole_sheet_that_was_damaged_reads_or_raises_one_error(damages: list[
 @example('"a" \\" \\| {{x}}')
 @example("`a`")
 def test_escaped_text_reads_back_as_itself(text: str):
-    shown = escaped(text)
+    shown = escape(text)
     assert len(shown.splitlines()) <= 1
     lone = {"Cs": "\ufffd", "Cc": " ", "Zl": " ", "Zp": " "}  # what no font draws, and ends of lines
     expected = "".join(lone.get(unicodedata.category(char), char) for char in text)
@@ -187,7 +187,7 @@ def test_escaped_text_reads_back_as_itself(text: str):
 @example("\\|")
 @example(" ")
 def test_escaped_text_holds_wherever_a_line_may_stand(text: str):
-    shown = escaped(text)
+    shown = escape(text)
     expected = text_of(line(shown))
     sheet = read(
         f"""---
@@ -269,7 +269,7 @@ VALUES = st.floats(-1e12, 1e12) | st.floats(-10, 10) | st.sampled_from([0.0, -0.
 @example([3.91, 8.37])
 @example([0.0])
 def test_axes_lie_around_their_values_with_four_to_six_round_ticks(values: list[float]):
-    (low, high), ticks = axes.around(values)
+    (low, high), ticks = axes.axis_range_and_ticks(values)
     dust = 1e-8 * max(1.0, abs(low), abs(high))
     assert low < high
     assert low - dust <= min(values)
@@ -290,7 +290,7 @@ def test_axes_lie_around_their_values_with_four_to_six_round_ticks(values: list[
 )
 def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, list[tuple[int, int]]]):
     n_nodes, edges = graph
-    rank, back = layers.layers(n_nodes, edges)
+    rank, back = layers.assign_ranks(n_nodes, edges)
     for (start, end), leads_back in zip(edges, back, strict=True):
         assert leads_back or rank[start] < rank[end]
         assert leads_back or start != end
@@ -302,7 +302,7 @@ def test_ranks_grow_along_every_edge_but_those_that_lead_back(graph: tuple[int, 
     onwards = [edge for edge, leads_back in zip(edges, back, strict=True) if not leads_back]
     for node in range(n_nodes):  # the longest path: each rank but the first is there for a node one rank before
         assert rank[node] == max((rank[start] + 1 for start, end in onwards if end == node), default=0)
-    order = layers.orders(rank, edges)
+    order = layers.order_ranks(rank, edges)
     for own in set(rank):
         places = sorted(order[node] for node in range(n_nodes) if rank[node] == own)
         assert places == list(range(len(places)))

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 KINDS = {
     kind.__name__: kind.family for base in errors.NudgeError.__subclasses__() for kind in (base, *base.__subclasses__())
 }
-OWN = {"where", "speaks"}  # keyword arguments that are no value of the wording
+OWN = {"where", "reports_error"}  # keyword arguments that are no value of the wording
 
 
 def raised() -> Iterator[tuple[str, ast.Call]]:

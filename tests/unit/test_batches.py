@@ -12,7 +12,7 @@ from nudge.errors import DataError
 def make_tokens(folder: Path, n: int, highest: int = 60_000) -> Tokens:
     tokens = (np.arange(n) % highest).astype(np.uint16)
     shard = write_shard(folder, "train_000000.bin", tokens, np.array([n], dtype=np.uint64), text_bytes=n)
-    return Tokens(folder, "train", SplitManifest.of([shard]), np.uint16)
+    return Tokens(folder, "train", SplitManifest.from_shards([shard]), np.uint16)
 
 
 def make(tokens: Tokens, **changes: int) -> Batches:

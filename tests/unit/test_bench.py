@@ -19,7 +19,7 @@ import torch
 from nudge.bench import llmc, pictures, reports, samples, suites, tokenizing
 from nudge.bench.peers import NotHereError, peak_bytes
 from nudge.bench.runner import Absent, Contender, Measured, Prepared, interleave
-from nudge.bench.time_to_loss import NANOGPT_TRAIN, characters, nanogpt_lr
+from nudge.bench.time_to_loss import NANOGPT_TRAIN, nanogpt_lr, read_characters
 from nudge.cli import benchtable
 from nudge.config import Config
 from nudge.data import published_vocab
@@ -444,7 +444,7 @@ def test_llmc_is_built_for_the_batch_and_stopped_between_its_turns(tmp_path: Pat
     try:
         steps = []
         for _ in range(6):
-            assert program.updates(3) == [15.0, 15.0, 15.0]  # B x T, so it was built for them
+            assert program.run_updates(3) == [15.0, 15.0, 15.0]  # B x T, so it was built for them
             steps.append(program.step)
         assert steps == [4, 8, 12, 16, 4, 8]  # begun anew before the 20th, and nothing ran between the turns
         assert peak_bytes(program.process.pid) > 0
@@ -466,7 +466,7 @@ def test_merges_found_from_ranks_give_the_ranks_back():
 
 def test_the_text_is_split_as_a_run_splits_it(tmp_path: Path):
     (tmp_path / "text.txt").write_text("ab" * 50, encoding="utf-8")
-    train, val, n_chars = characters(tmp_path / "text.txt", val_share=Config().data.val_share)
+    train, val, n_chars = read_characters(tmp_path / "text.txt", val_share=Config().data.val_share)
     assert (len(train), len(val), n_chars) == (90, 10, 2)
     assert torch.equal(val, torch.tensor([0, 1] * 5))
 

@@ -27,7 +27,7 @@ def test_it_knows_what_all_installs():
 
 def test_a_missing_font_comes_with_what_installs_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(fonts, "FOLDERS", {})
-    monkeypatch.setattr(fonts, "ELSEWHERE", [str(tmp_path)])
+    monkeypatch.setattr(fonts, "UNIX_FOLDERS", [str(tmp_path)])
     font = doctor.examine()["installed"][-1]
     assert (font.name, font.value) == ("pen_font", None)
     assert "sudo apt-get install fonts-nanum-extra" in font.words

@@ -90,7 +90,7 @@ def test_who_looks_whether_a_run_is_in_use_keeps_none_from_starting(tmp_path: Pa
     looked.acquire()
     threading.Timer(0.01, looked.release).start()
     with folder.lock():
-        assert folder.in_use()
+        assert folder.is_in_use()
 
 
 def test_what_is_known_of_a_run(tmp_path: Path):

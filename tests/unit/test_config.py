@@ -151,7 +151,7 @@ def test_what_is_no_count_is_refused(text: str):
 
 
 def test_nested_settings_by_their_full_names():
-    assert configs.flat({"train": {"lr": 3e-4, "steps": 2}, "seed": 1, "data": {"paths": ("a", "b")}}) == {
+    assert configs.flatten({"train": {"lr": 3e-4, "steps": 2}, "seed": 1, "data": {"paths": ("a", "b")}}) == {
         "train.lr": 3e-4,
         "train.steps": 2,
         "seed": 1,

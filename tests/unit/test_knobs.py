@@ -100,7 +100,7 @@ def test_knobs_of_one_place_multiply() -> None:
 
 def test_muted_blocks_pass_their_input_on() -> None:
     network = make()
-    turned = turn(network, BYTES, CONTEXT, Knobs(mlp={0: 2.0}).muted([0, 1]))
+    turned = turn(network, BYTES, CONTEXT, Knobs(mlp={0: 2.0}).mute([0, 1]))
     network.blocks = torch.nn.ModuleList()
     torch.testing.assert_close(turned.changed, plain(network))
 
@@ -162,7 +162,7 @@ def test_what_another_thread_computes_meanwhile_is_not_disturbed() -> None:
     other = threading.Thread(target=compute)
     other.start()
     for _ in range(100):
-        turn(network, BYTES, CONTEXT, Knobs(parameters={"wte.weight": 0.0, "ln_f.weight": 5.0}).muted([0, 1]))
+        turn(network, BYTES, CONTEXT, Knobs(parameters={"wte.weight": 0.0, "ln_f.weight": 5.0}).mute([0, 1]))
     done.set()
     other.join()
     assert not wrong

@@ -129,9 +129,9 @@ def test_every_word_survives_every_file(word: str):
     """Shells and YAML give back the very words, whatever is in them."""
     options = (("--tokenizer", word), ("--set", f"data.field={word}"))
     scripts = [
-        local.write(job(options=options, run=word, folder=f"/{word}")),
-        slurm.write(job(options=options, run=word, folder=f"/{word}")),
-        yaml.safe_load(skypilot.write(job(options=options, gpu="h100")))["run"],
+        local.script(job(options=options, run=word, folder=f"/{word}")),
+        slurm.batch_script(job(options=options, run=word, folder=f"/{word}")),
+        yaml.safe_load(skypilot.task_yaml(job(options=options, gpu="h100")))["run"],
     ]
     for script in scripts:
         command = script[script.index(" -- nudge") :].replace("\\\n", " ").partition(" &\nwait")[0]
@@ -164,11 +164,11 @@ def test_slurm_is_asked_for_what_was_said(here: Path):
 
 @pytest.mark.parametrize(("gpu", "gres"), [("any", "gpu:4"), ("none", None), ("a100", "gpu:a100:4")])
 def test_slurm_gives_as_many_gpus_as_processes(gpu: str, gres: str | None):
-    assert directives(slurm.write(job(per_node=4, gpu=gpu))).get("gres") == gres
+    assert directives(slurm.batch_script(job(per_node=4, gpu=gpu))).get("gres") == gres
 
 
 def test_a_short_job_keeps_most_of_its_time():
-    assert directives(slurm.write(job(hours=0.1)))["signal"] == "B:USR1@90"
+    assert directives(slurm.batch_script(job(hours=0.1)))["signal"] == "B:USR1@90"
 
 
 def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
@@ -194,10 +194,10 @@ def test_skypilot_is_told_what_to_rent_and_what_to_carry(here: Path):
 
 
 def test_machines_that_share_a_bucket_only_are_started_again_together():
-    assert "--max-restarts 3" in skypilot.write(job(gpu="h100", per_node=8))
-    assert "--max-restarts 0" in skypilot.write(job(gpu="h100", per_node=8, nodes=2))
+    assert "--max-restarts 3" in skypilot.task_yaml(job(gpu="h100", per_node=8))
+    assert "--max-restarts 0" in skypilot.task_yaml(job(gpu="h100", per_node=8, nodes=2))
     with pytest.raises(ConfigError) as raised:
-        skypilot.write(job(gpu="h100", per_node=8, options=(("--shard",),)))
+        skypilot.task_yaml(job(gpu="h100", per_node=8, options=(("--shard",),)))
     assert raised.value.code == "config.job_shard"
 
 
@@ -216,7 +216,7 @@ def test_every_cloud_takes_the_bucket(name: str):
 
 
 def test_a_wheel_of_ones_own_is_carried():
-    text = skypilot.write(job(gpu="none", package=LocalPath(__file__)))
+    text = skypilot.task_yaml(job(gpu="none", package=LocalPath(__file__)))
     task = yaml.safe_load(text)
     assert task["file_mounts"][f"/nudge/inputs/0/{Path(__file__).name}"] == __file__
     assert f"/nudge/inputs/0/{Path(__file__).name}" in task["setup"]

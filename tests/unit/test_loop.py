@@ -207,7 +207,7 @@ def test_whoever_stops_listening_loses_nothing(text: Path, tmp_path: Path) -> No
     for event in nudge.run(make(text, save={"every": 1000}), tmp_path / "run"):
         if isinstance(event, Step) and event.step == 5:
             break
-    assert checkpoint.newest(RunFolder(tmp_path / "run")).step == 5
+    assert checkpoint.read_newest(RunFolder(tmp_path / "run")).step == 5
     rest = [event.step for event in nudge.resume(tmp_path / "run") if isinstance(event, Step)]
     assert rest == [6, 7, 8]
 
@@ -219,21 +219,21 @@ def test_control_file(text: Path, tmp_path: Path) -> None:
     for event in nudge.run(make(text, train={"steps": 1000}, save={"every": 1000}), folder.path):
         seen.append(event)
         if isinstance(event, Step) and event.step == 3:
-            control.tell(folder, "save")
+            control.send(folder, "save")
         if isinstance(event, Step) and event.step == 5:
-            control.tell(folder, "pause")
-            threading.Timer(0.5, control.tell, (folder, "resume")).start()
+            control.send(folder, "pause")
+            threading.Timer(0.5, control.send, (folder, "resume")).start()
             begun = time.perf_counter()
         if isinstance(event, Step) and event.step == 6:
             paused_s = time.perf_counter() - begun
         if isinstance(event, Step) and event.step == 9:
-            control.tell(folder, "stop")
+            control.send(folder, "stop")
     assert paused_s >= 0.4
     assert [event.step for event in seen if isinstance(event, Saved)] == [0, 3, 9]
     assert isinstance(seen[-1], Stopped)
     assert seen[-1].reason == "interrupted"
     with pytest.raises(NudgeError, match="unknown word"):
-        control.tell(folder, "halt")  # type: ignore[arg-type]
+        control.send(folder, "halt")  # type: ignore[arg-type]
 
 
 def test_a_finished_run_is_finished(text: Path, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_finished_run_is_finished(text: Path, tmp_path: Path) -> None:
 
 def test_fine_tuning_takes_weights_sizes_and_tokenizer(text: Path, tmp_path: Path) -> None:
     told(make(text), tmp_path / "parent")
-    parent = checkpoint.newest(RunFolder(tmp_path / "parent"))
+    parent = checkpoint.read_newest(RunFolder(tmp_path / "parent"))
     other = tmp_path / "other.txt"
     other.write_text("something else to learn. " * 100)
     config = nudge.recipe(
@@ -258,7 +258,7 @@ def test_fine_tuning_takes_weights_sizes_and_tokenizer(text: Path, tmp_path: Pat
         machine={"dtype": "float32", "threads": 1},
     )
     told(config, tmp_path / "child")
-    child = checkpoint.newest(RunFolder(tmp_path / "child"))
+    child = checkpoint.read_newest(RunFolder(tmp_path / "child"))
     assert child.config.model == parent.config.model
     assert child.tokenizer_sha256 == parent.tokenizer_sha256
     for name, tensor in parent.model.items():

@@ -14,7 +14,7 @@ from tests.processes import FORKS, free_port, losses, run
 
 from nudge import recipes
 from nudge.config import Config, MachineConfig
-from nudge.distributed.parallel import divided, empty_network, local, row_span, whole_matrices
+from nudge.distributed.parallel import divide_work, empty_network, local_rows, row_span, whole_matrices
 from nudge.distributed.rendezvous import rendezvous
 from nudge.distributed.world import World
 from nudge.model.sizes import memory_of_run, parameter_counts
@@ -46,7 +46,7 @@ def _as_rank(rank: int, config: Config, work: Callable) -> object:
 
 def _shares(config: Config, world: World) -> Shares:
     return {
-        name: (tuple(parameter.shape), row_span(parameter), tuple(local(parameter).shape))
+        name: (tuple(parameter.shape), row_span(parameter), tuple(local_rows(parameter).shape))
         for name, parameter in empty_network(config, world).named_parameters()
     }
 
@@ -58,7 +58,7 @@ def _gradients_fit(config: Config, world: World) -> bool:
     tokens = torch.zeros(1, config.model.block_size, dtype=torch.long)
     update.forward_backward(tokens, tokens, 1.0)
     return all(
-        parameter.grad is not None and local(parameter.grad).shape == local(parameter).shape
+        parameter.grad is not None and local_rows(parameter.grad).shape == local_rows(parameter).shape
         for parameter in network.parameters()
     )
 
@@ -119,7 +119,7 @@ def test_where_there_are_fewer_rows_than_processes_some_keep_none(elsewhere: Pro
 
 
 def _exchange(rank: int, size: int, port: int) -> None:
-    """Compare `divided` and `whole_matrices` with what one process makes of the same stacks."""
+    """Compare `divide_work` and `whole_matrices` with what one process makes of the same stacks."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in place.items()}, MASTER_ADDR="127.0.0.1")
     with rendezvous(MachineConfig(timeout_s=30)) as world:
@@ -132,7 +132,7 @@ def _exchange(rank: int, size: int, port: int) -> None:
                     worked_on.append(len(items))
                     return (items * 2).to(torch.float64)
 
-                found = divided(work, stack, world)
+                found = divide_work(work, stack, world)
                 assert torch.equal(found, (stack * 2).to(torch.float64)), (n_items, n_rows)
                 assert sum(world.gather(sum(worked_on))) == n_items  # nothing is worked on twice
                 each = -(-n_rows // size)

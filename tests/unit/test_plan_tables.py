@@ -48,9 +48,9 @@ def test_a_published_run_beside_its_forecast() -> None:
     name, unit, published, predicted, error, strangers, strangers_error = forecast(first)
     assert (name, unit, published) == ("GPT-2 small, llm.c, 8 x A100", "s", "0.3")
     assert float(predicted) == pytest.approx(first.predicted, rel=5e-3)
-    assert float(strangers) == pytest.approx(first.predicted_by_strangers, rel=5e-3)
+    assert float(strangers) == pytest.approx(first.predicted_by_other_codes, rel=5e-3)
     assert error == f"{first.predicted / 0.3 - 1:+.0%}".replace("-", formatting.MINUS)
-    assert strangers_error == f"{first.predicted_by_strangers / 0.3 - 1:+.0%}".replace("-", formatting.MINUS)
+    assert strangers_error == f"{first.predicted_by_other_codes / 0.3 - 1:+.0%}".replace("-", formatting.MINUS)
 
 
 def test_models_are_compared_with_gpt2() -> None:

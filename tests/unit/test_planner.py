@@ -20,7 +20,16 @@ from nudge.plan.layout import ring_all_reduce_s, sharded_pass_s
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import LOSSES, published_losses
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Ask, Interval, make_ask, plan, rent
-from nudge.plan.questions import affordable, answered, changes, compute_optimal, count_for, hours_of, ladder, tokens_for
+from nudge.plan.questions import (
+    affordable_plans,
+    changes,
+    complete_ask,
+    compute_optimal,
+    count_for,
+    hours_of,
+    ladder,
+    tokens_for,
+)
 from nudge.plan.this_machine import LocalSpeed
 from nudge.recipes import RECIPES, recipe
 
@@ -182,8 +191,8 @@ def test_energy_is_the_limit_of_the_gpus_for_as_long_as_it_takes():
 def test_chinchilla_is_twenty_tokens_a_parameter():
     found = plan(make_ask("gpt2_small", tokens="chinchilla", **NODE))
     assert 20 <= found.tokens_per_parameter < 20.01
-    assert found.beside_optimal == "close"
-    more, less = (plan(make_ask("gpt2_small", tokens=n, **NODE)).beside_optimal for n in ("4B", "1.6B"))
+    assert found.tokens_vs_optimal == "close"
+    more, less = (plan(make_ask("gpt2_small", tokens=n, **NODE)).tokens_vs_optimal for n in ("4B", "1.6B"))
     assert (more, less) == ("more", "less")
     n_params, tokens = compute_optimal(6 * 70e9 * 1.4e12)  # Chinchilla itself: 70B parameters, 1.4T tokens
     assert n_params == pytest.approx(70e9)
@@ -262,28 +271,28 @@ def test_how_many_gpus_a_day_takes():
 
 def test_a_budget_or_a_time_fills_in_what_was_left_open():
     node, one = make_ask("gpt2_xl", **NODE), make_ask("gpt2_xl", gpu="h100")
-    assert answered("gpt2_xl") == node
-    assert answered("gpt2_xl", gpu="h100") == one
-    assert answered("gpt2_xl", budget=100).tokens == tokens_for(node, usd=100)
-    assert answered("gpt2_xl", hours=24, count=8).tokens == tokens_for(node, hours=24)
-    assert answered("gpt2_xl", hours=48, gpu="h100").count == count_for(one, 48)
-    assert answered("gpt2_xl", hours=48, tokens="20B") == replace(
-        make_ask("gpt2_xl", tokens=20 * 10**9), count=answered("gpt2_xl", hours=48, tokens="20B").count
+    assert complete_ask("gpt2_xl") == node
+    assert complete_ask("gpt2_xl", gpu="h100") == one
+    assert complete_ask("gpt2_xl", budget=100).tokens == tokens_for(node, usd=100)
+    assert complete_ask("gpt2_xl", hours=24, count=8).tokens == tokens_for(node, hours=24)
+    assert complete_ask("gpt2_xl", hours=48, gpu="h100").count == count_for(one, 48)
+    assert complete_ask("gpt2_xl", hours=48, tokens="20B") == replace(
+        make_ask("gpt2_xl", tokens=20 * 10**9), count=complete_ask("gpt2_xl", hours=48, tokens="20B").count
     )
     with pytest.raises(ConfigError) as refused:
-        answered("gpt2_xl", hours=48, count=8, tokens="20B")
+        complete_ask("gpt2_xl", hours=48, count=8, tokens="20B")
     assert refused.value.code == "config.tokens_and_time"
     with pytest.raises(ConfigError) as refused:
-        answered("gpt2_xl", budget=100, tokens="20B")
+        complete_ask("gpt2_xl", budget=100, tokens="20B")
     assert refused.value.code == "config.tokens_and_budget"
-    for question in (answered, affordable):
+    for question in (complete_ask, affordable_plans):
         with pytest.raises(ConfigError) as refused:
-            question(hours=1, **{"budget" if question is answered else "usd": 1})  # type: ignore[operator]
+            question(hours=1, **{"budget" if question is complete_ask else "usd": 1})  # type: ignore[operator]
         assert refused.value.code == "config.exclusive_options"
 
 
 def test_what_a_hundred_dollars_train():
-    plans = affordable(usd=100)
+    plans = affordable_plans(usd=100)
     assert [found.ask.recipe for found in plans] == ["gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl"]
     assert all(found.usd is not None and 99 < found.usd.likely <= 100 for found in plans)
     assert [found.tokens for found in plans] == sorted((found.tokens for found in plans), reverse=True)

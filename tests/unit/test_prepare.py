@@ -191,7 +191,7 @@ def test_learning_reads_a_fixed_amount_evenly(tmp_path: Path, monkeypatch: pytes
 
     texts = write_json_lines(tmp_path / "a.jsonl", 1000)
     monkeypatch.setattr(tokenizers, "train_bpe", train)
-    monkeypatch.setattr(vocabulary, "TRAINED_ON", (tmp_path / "a.jsonl").stat().st_size // 10)
+    monkeypatch.setattr(vocabulary, "TRAINING_BYTES", (tmp_path / "a.jsonl").stat().st_size // 10)
     make(tmp_path / "a.jsonl", tokenizer="bpe-300")
     assert 60 < len(seen) < 140
     places = [texts.index(text) for text in seen]

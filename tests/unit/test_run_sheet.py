@@ -25,7 +25,7 @@ from nudge.sheet import inline, measured, run_sheet, source
 from nudge.sheet.lecture import PLACEHOLDER, template
 from nudge.sheet.page import LANGUAGES, Block, Bullets, Chart, Columns, Line, Note, Paragraph, Sheet, Table
 from nudge.sheet.render import render
-from nudge.sheet.run_sheet import of_run
+from nudge.sheet.run_sheet import run_sheet_text
 from nudge.sheet.sanitize import Pen, is_plain
 from nudge.util import files
 
@@ -109,7 +109,7 @@ def words(line: Line) -> str:
 def takeaways(folder: Path) -> str:
     """All that is concluded, in English, and what to do next."""
     found = []
-    for block in blocks(source.read(of_run(folder, "en")), "takeaways"):
+    for block in blocks(source.read(run_sheet_text(folder, "en")), "takeaways"):
         if isinstance(block, Bullets):
             found += [words(item.spans) for item in block.items]
         elif isinstance(block, Note):
@@ -123,7 +123,7 @@ def takeaways(folder: Path) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_curves_go_through_the_losses_of_the_events(run: Path, language: str) -> None:
     history = list(events.read(run / "events.jsonl"))
-    chart = only(source.read(of_run(run, language)), "loss", Chart)
+    chart = only(source.read(run_sheet_text(run, language)), "loss", Chart)
     train, validation = chart.curves
     assert train.points == tuple((event.step, event.loss) for event in history if isinstance(event, Step))
     assert validation.points == tuple((event.step, event.loss) for event in history if isinstance(event, Evaluation))
@@ -137,7 +137,7 @@ def test_the_curves_go_through_the_losses_of_the_events(run: Path, language: str
 
 def test_of_a_long_run_every_third_point_and_the_last(write_run: Callable[..., Path]) -> None:
     folder = write_run(*story({0: 5.5, 4500: 3.0}, lambda number: 5 - number / 2500), steps=4500)
-    chart = only(source.read(of_run(folder, "en")), "loss", Chart)
+    chart = only(source.read(run_sheet_text(folder, "en")), "loss", Chart)
     steps = [x for x, _ in chart.curves[0].points]
     assert steps == [*range(1, 4500, 3), 4500]
     assert all(y == 5 - x / 2500 for x, y in chart.curves[0].points)
@@ -147,7 +147,7 @@ def test_of_a_long_run_every_third_point_and_the_last(write_run: Callable[..., P
 def test_a_loss_that_is_no_number_is_no_point(write_run: Callable[..., Path]) -> None:
     """Nor is one without end, or so large that it might as well be."""
     folder = write_run(step(1, 5.0), step(2, math.nan), step(3, 1e30), step(4, math.inf), step(5, 4.0), measure(5, 4.5))
-    chart = only(source.read(of_run(folder, "en")), "loss", Chart)
+    chart = only(source.read(run_sheet_text(folder, "en")), "loss", Chart)
     assert chart.curves[0].points == ((1, 5.0), (5, 4.0))
 
 
@@ -156,7 +156,7 @@ def test_the_parameters_are_those_of_the_network(run: Path, switch: dict[str, bo
     written = files.read_json(run / "run.json")
     written["config"]["model"].update(switch)
     files.write_json(run / "run.json", written)
-    rows = [[words(cell) for cell in row] for row in only(source.read(of_run(run, "en")), "model", Table).rows]
+    rows = [[words(cell) for cell in row] for row in only(source.read(run_sheet_text(run, "en")), "model", Table).rows]
     counted = {row[0].split()[0]: int(row[2].replace(",", "")) for row in rows}
     expected = parameter_counts(measured.read(run).config.model)
     assert counted.pop("total") == expected.total == sum(counted.values())
@@ -166,7 +166,7 @@ def test_the_parameters_are_those_of_the_network(run: Path, switch: dict[str, bo
 
 def test_the_table_has_the_first_the_last_and_the_best_evaluation(write_run: Callable[..., Path]) -> None:
     losses = {number: 5.0 - number / 100 for number in range(0, 90, 10)} | {30: 2.5}
-    table = only(source.read(of_run(write_run(*story(losses, lambda _: 3.0)), "en")), "loss", Table)
+    table = only(source.read(run_sheet_text(write_run(*story(losses, lambda _: 3.0)), "en")), "loss", Table)
     shown = {int(words(row[0])): row[2] for row in table.rows}
     assert {0, 30, 80} <= set(shown)
     assert all(float(words(line)) == losses[number] for number, line in shown.items())
@@ -174,7 +174,9 @@ def test_the_table_has_the_first_the_last_and_the_best_evaluation(write_run: Cal
 
 
 def test_the_data_are_those_of_the_manifest(run: Path) -> None:
-    keys = {words(item.spans).split(" ")[0] for item in only(source.read(of_run(run, "en")), "data", Bullets).items}
+    keys = {
+        words(item.spans).split(" ")[0] for item in only(source.read(run_sheet_text(run, "en")), "data", Bullets).items
+    }
     dataset = measured.read(run).dataset
     assert dataset is not None
     assert {f"{dataset.manifest.train.n_tokens:,}", f"{dataset.manifest.val.n_tokens:,}", "257"} <= keys
@@ -186,7 +188,7 @@ def test_without_the_prepared_text_it_says_what_the_run_itself_knows(run: Path) 
     written = files.read_json(run / "run.json")
     written["data"]["dir"] = str(run / "gone")
     files.write_json(run / "run.json", written)
-    text = of_run(run, "en")
+    text = run_sheet_text(run, "en")
     source.read(text)
     assert "training tokens" not in text
     assert "==yellow:512== tokens read" in text
@@ -269,7 +271,7 @@ def test_what_to_do_next_keeps_the_model_it_began_with(run: Path, write_run: Cal
 
 def test_the_first_loss_beside_a_guess(write_run: Callable[..., Path]) -> None:
     def note(first: float) -> str:
-        sheet = source.read(of_run(write_run(*story({0: first, 100: 3.0}, falling)), "en"))
+        sheet = source.read(run_sheet_text(write_run(*story({0: first, 100: 3.0}, falling)), "en"))
         return words(only(sheet, "loss", Note).spans)
 
     assert note(5.6).startswith("Start 5.600 ≈ ln 257 = 5.549")
@@ -278,8 +280,8 @@ def test_the_first_loss_beside_a_guess(write_run: Callable[..., Path]) -> None:
 
 def test_what_it_cost(write_run: Callable[..., Path]) -> None:
     history = list(story({0: 5.5, 100: 3.0}, falling))
-    assert "==red:$10.00== cost: $180 an hour" in of_run(write_run(*history, usd_per_hour=180.0), "en")  # 200 s
-    assert "on a rented H100" in of_run(write_run(*history), "en")
+    assert "==red:$10.00== cost: $180 an hour" in run_sheet_text(write_run(*history, usd_per_hour=180.0), "en")  # 200 s
+    assert "on a rented H100" in run_sheet_text(write_run(*history), "en")
 
 
 # However a run went.
@@ -293,7 +295,7 @@ def test_the_date_is_where_the_person_is(write_run: Callable[..., Path], monkeyp
         for zone, date in (("Asia/Seoul", "2001-09-09"), ("America/New_York", "2001-09-08")):
             monkeypatch.setenv("TZ", zone)
             time.tzset()
-            assert f"({date}, seed" in source.read(of_run(folder, "en")).subtitle
+            assert f"({date}, seed" in source.read(run_sheet_text(folder, "en")).subtitle
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -301,15 +303,15 @@ def test_the_date_is_where_the_person_is(write_run: Callable[..., Path], monkeyp
 
 def test_one_update(write_run: Callable[..., Path]) -> None:
     folder = write_run(step(1, 5.5), measure(1, 5.4), steps=1)
-    assert only(source.read(of_run(folder, "ko")), "loss", Chart).curves[0].points == ((1, 5.5),)
+    assert only(source.read(run_sheet_text(folder, "ko")), "loss", Chart).curves[0].points == ((1, 5.5),)
 
 
 def test_a_run_that_was_interrupted_or_goes_on(write_run: Callable[..., Path]) -> None:
     folder = write_run(*(step(number, falling(number)) for number in range(1, 61)), measure(50, 4.0))
-    assert words(source.read(of_run(folder, "en")).corner) == "⚠ stopped at update 60 / 100"
+    assert words(source.read(run_sheet_text(folder, "en")).corner) == "⚠ stopped at update 60 / 100"
     assert "Next: go on → nudge resume" in takeaways(folder)
     with RunFolder(folder).lock():
-        assert words(source.read(of_run(folder, "ko")).corner) == "⏱ update 60 / 100, 아직 훈련 중"
+        assert words(source.read(run_sheet_text(folder, "ko")).corner) == "⏱ update 60 / 100, 아직 훈련 중"
 
 
 def test_a_run_that_diverged_late_still_shows_what_it_learned(write_run: Callable[..., Path]) -> None:
@@ -323,7 +325,7 @@ def test_a_resumed_run_with_skipped_updates_in_two_processes(write_run: Callable
     bad = Skipped(step=30, time=0.0, loss=math.inf, grad_norm=math.nan, in_a_row=1)
     folder = write_run(*history, bad, processes=2)
     again = next(event for event in events.read(folder / "events.jsonl") if isinstance(event, Started))
-    text = of_run(
+    text = run_sheet_text(
         write_run(*history, bad, replace(again, step=50, resumed_from="step_00000050.pt"), end, processes=2), "en"
     )
     source.read(text)
@@ -335,13 +337,13 @@ def test_a_resumed_run_with_skipped_updates_in_two_processes(write_run: Callable
 def test_a_real_run_that_went_on(run: Path) -> None:
     for _ in nudge.resume(run, steps=12):
         pass
-    sheet = source.read(of_run(run, "ko"))
+    sheet = source.read(run_sheet_text(run, "ko"))
     assert words(sheet.corner) == "🏁 update 12 완료"
     assert [x for x, _ in only(sheet, "loss", Chart).curves[0].points] == list(range(1, 13))
 
 
 def test_no_samples(write_run: Callable[..., Path]) -> None:
-    sheet = source.read(of_run(write_run(*story({0: 5.5, 9: 3.0}, falling)), "en"))
+    sheet = source.read(run_sheet_text(write_run(*story({0: 5.5, 9: 3.0}, falling)), "en"))
     assert not any(isinstance(block, Bullets) for block in blocks(sheet, "loss"))
 
 
@@ -356,31 +358,31 @@ HOSTILE = (
 @pytest.mark.parametrize("hostile", HOSTILE)
 def test_a_sample_of_markup_comes_out_as_its_text(write_run: Callable[..., Path], hostile: str) -> None:
     history = [Sample(step=at, time=0.0, prompt=hostile, text=hostile, seed=0) for at in (0, 100)]
-    sheet = source.read(of_run(write_run(*story({0: 5.5, 100: 3.0}, falling), *history), "en"))
+    sheet = source.read(run_sheet_text(write_run(*story({0: 5.5, 100: 3.0}, falling), *history), "en"))
     written = only(sheet, "loss", Bullets)
     assert written.keys
     (step_0, *first), (_, *last) = (item.spans for item in written.items)
     assert step_0.mark
     pen = Pen(is_plain)
     assert [(span.kind, span.bold, span.code, span.mark) for span in last] == [("text", False, False, None)]
-    assert words(last) == f" {pen.plain(hostile)}" == words(first[:1])
+    assert words(last) == f" {pen.plain_text(hostile)}" == words(first[:1])
     assert [span.kind for span in first[1:]] == ["footnote"] * ("\x1b" in hostile)
     headings = [words(block.spans) for block in blocks(sheet, "loss") if isinstance(block, Paragraph)]
-    assert headings == [f"What the model writes after “{pen.plain(hostile, run_sheet.NAME_CELLS)}”"]
+    assert headings == [f"What the model writes after “{pen.plain_text(hostile, run_sheet.NAME_CELLS)}”"]
 
 
 def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
     folder = run.rename(tmp_path / '"`{{seed}}`": [x] # | 달\n<b')
-    sheet = source.read(of_run(folder, "ko"))
+    sheet = source.read(run_sheet_text(folder, "ko"))
     assert sheet.title == '내 훈련 기록: "`{{seed}}`": [x] # | 달 ↲ <b'
 
 
 @given(st.text())
 def test_any_text_reads_back(text: str) -> None:
     pen = Pen(is_plain)
-    assert words(inline.line(pen.text(text))) == pen.plain(text)
-    assert all(is_plain(character) for character in pen.plain(text))
-    assert json.loads(f'"{pen.quoted(text)}"') == pen.plain(text)
+    assert words(inline.line(pen.text(text))) == pen.plain_text(text)
+    assert all(is_plain(character) for character in pen.plain_text(text))
+    assert json.loads(f'"{pen.yaml_text(text)}"') == pen.plain_text(text)
 
 
 @given(st.text(alphabet="a `|*", min_size=1).map(str.strip).filter(bool))
@@ -388,13 +390,13 @@ def test_any_command_reads_back_as_code(text: str) -> None:
     pen = Pen(is_plain)
     (span,) = inline.line(pen.code(text))
     assert span.code
-    assert span.text == pen.plain(text)
+    assert span.text == pen.plain_text(text)
 
 
 def test_a_line_is_cut_by_its_width() -> None:
-    assert Pen(is_plain).plain("가나다라", 6) == "가나다…"
-    assert Pen(is_plain).plain("가나다", 6) == "가나다"
-    assert Pen(lambda sign: sign != "↲").plain("a\n\tb") == "a ¶ b"
+    assert Pen(is_plain).plain_text("가나다라", 6) == "가나다…"
+    assert Pen(is_plain).plain_text("가나다", 6) == "가나다"
+    assert Pen(lambda sign: sign != "↲").plain_text("a\n\tb") == "a ¶ b"
 
 
 # Figures as people write them.
@@ -403,11 +405,11 @@ def test_a_line_is_cut_by_its_width() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (run_sheet.scaled(999_999), "1M"),
-        (run_sheet.scaled(124_439_808), "124M"),
-        (run_sheet.scaled(1.5576e9), "1.56B"),
-        (run_sheet.scaled(3.929e11, "FLOP/s"), "393 GFLOP/s"),
-        (run_sheet.scaled(876, "B"), "876 B"),
+        (run_sheet.short_number(999_999), "1M"),
+        (run_sheet.short_number(124_439_808), "124M"),
+        (run_sheet.short_number(1.5576e9), "1.56B"),
+        (run_sheet.short_number(3.929e11, "FLOP/s"), "393 GFLOP/s"),
+        (run_sheet.short_number(876, "B"), "876 B"),
         (run_sheet.perplexity(3.91), "49.9"),
         (run_sheet.perplexity(8.371), "4,320"),
         (run_sheet.perplexity(1e6), "e^1M"),
@@ -439,7 +441,7 @@ def test_a_large_run_fits_its_page(run: Path, write_run: Callable[..., Path], la
     large = {"n_params": 175_000_000_000, "batch_tokens": 3_200_000, "processes": 1024, "usd_per_hour": 3200.0}
     folder = write_run(*history, *samples, skipped, steps=1000, peak_flops=1e18, **large)
     folder = folder.rename(folder.with_name("n" * 99))
-    for place in render(source.read(of_run(folder, language)), font=font).places:
+    for place in render(source.read(run_sheet_text(folder, language)), font=font).places:
         assert place.needs <= place.has
         assert place.scale >= place.smallest
 
@@ -458,7 +460,7 @@ def test_the_texts_have_the_same_placeholders_and_all_have_values(run: Path) -> 
 
 def refused(folder: Path) -> SheetError:
     with pytest.raises(SheetError) as caught:
-        of_run(folder, "en")
+        run_sheet_text(folder, "en")
     assert "\n" not in caught.value.message
     assert caught.value.hint
     return caught.value

@@ -25,7 +25,7 @@ def fill(folder: Path, sizes: dict[str, list[int]], vocab_size: int = 257) -> Pa
             ends = np.array([count // 2, count], dtype=np.uint64)
             shards.append(write_shard(folder, f"{name}_{number:06d}.bin", tokens, ends, text_bytes=count))
             first += count
-        splits[name] = SplitManifest.of(shards)
+        splits[name] = SplitManifest.from_shards(shards)
     Manifest(
         key="key",
         tokenizer="bytes",

@@ -131,7 +131,7 @@ def test_a_page_takes_the_place_of_a_page_alone(nudge: Nudge, tmp_path: Path) ->
 
 
 def test_without_the_font_each_system_is_told_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "ELSEWHERE", ("/nowhere",))
+    monkeypatch.setattr(fonts, "UNIX_FOLDERS", ("/nowhere",))
     monkeypatch.setattr(fonts, "FOLDERS", {})
     with pytest.raises(SheetError) as caught:
         fonts.find()

@@ -119,7 +119,7 @@ def words(value: Any) -> str:
 
 
 def text_of(name: str, language: str) -> str:
-    return re.sub(r"\s+", " ", words(read(lecture.written(name, language))))
+    return re.sub(r"\s+", " ", words(read(lecture.filled_text(name, language))))
 
 
 def shape(block: page.Block) -> object:
@@ -162,7 +162,7 @@ def test_a_sheet_is_read_and_says_what_the_notes_say(name: str, language: str) -
 
 @pytest.mark.parametrize("name", LECTURE)
 def test_both_languages_have_the_same_page(name: str) -> None:
-    korean, english = (read(lecture.written(name, language)) for language in ("ko", "en"))
+    korean, english = (read(lecture.filled_text(name, language)) for language in ("ko", "en"))
     assert (korean.language, english.language) == ("ko", "en")
     assert (korean.paper, korean.over) == (english.paper, english.over)
     assert [color for color, _ in korean.legend] == [color for color, _ in english.legend]
@@ -193,7 +193,7 @@ def test_both_languages_have_the_same_page(name: str) -> None:
     ],
 )
 def test_the_layout_is_the_notes(name: str, paper: str, bands: list[tuple[float, str]]) -> None:
-    sheet = read(lecture.written(name, "ko"))
+    sheet = read(lecture.filled_text(name, "ko"))
     assert sheet.paper == paper
     assert [(band.percent, " ".join(one.name for one in band.regions)) for band in sheet.bands] == bands
     assert sheet.bands[0].is_title
@@ -203,7 +203,7 @@ def test_the_layout_is_the_notes(name: str, paper: str, bands: list[tuple[float,
 
 def test_an_english_sheet_has_no_korean() -> None:
     for name in LECTURE:
-        assert not re.search("[가-힣]", lecture.written(name, "en")), name
+        assert not re.search("[가-힣]", lecture.filled_text(name, "en")), name
 
 
 def test_placeholders_and_numbers_are_the_same_set() -> None:
@@ -213,7 +213,7 @@ def test_placeholders_and_numbers_are_the_same_set() -> None:
 
 @pytest.mark.parametrize(("name", "language"), BOTH)
 def test_no_placeholder_and_no_private_path_is_left(name: str, language: str) -> None:
-    text = lecture.written(name, language)
+    text = lecture.filled_text(name, language)
     assert "{{" not in text
     assert not re.search(r"/Users/|/home/|[A-Z]:\\|file://|\.obsidian", text)
 

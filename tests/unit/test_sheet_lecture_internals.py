@@ -11,7 +11,7 @@ import torch
 from nudge.model.gpt import GPT
 from nudge.recipes import recipe
 from nudge.sheet import source
-from nudge.sheet.lecture import written
+from nudge.sheet.lecture import filled_text
 from nudge.sheet.page import (
     LANGUAGES,
     Block,
@@ -70,7 +70,7 @@ def text(line: Line) -> str:
 
 
 def read(name: str, language: str) -> Sheet:
-    return source.read(written(name, language), name=name)
+    return source.read(filled_text(name, language), name=name)
 
 
 def regions(sheet: Sheet) -> dict[str, Region]:

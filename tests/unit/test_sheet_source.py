@@ -6,7 +6,7 @@ import re
 import pytest
 
 from nudge.errors import SheetError
-from nudge.sheet.inline import ICONS, escaped, line
+from nudge.sheet.inline import ICONS, escape, line
 from nudge.sheet.page import (
     Bullets,
     Chart,
@@ -252,11 +252,11 @@ def test_a_fault_of_a_line(text: str, name: str, values: dict[str, object]):
 
 
 def test_escaped_text_is_markdown_that_a_person_still_reads():
-    assert escaped("loss 3.91, lr 6e-4 (best)") == "loss 3.91, lr 6e-4 (best)"
-    assert escaped("# *a*\n==b== 📌 😀") == r"\# \*a\* \=\=b\=\= 📌 &#128512;"
-    assert escaped(' "a" ') == "&#32;&quot;a&quot;&#32;"
-    assert escaped("- a") == r"\- a"
-    assert escaped("12. a::b:::c") == r"12\. a::b\:\:\:c"
+    assert escape("loss 3.91, lr 6e-4 (best)") == "loss 3.91, lr 6e-4 (best)"
+    assert escape("# *a*\n==b== 📌 😀") == r"\# \*a\* \=\=b\=\= 📌 &#128512;"
+    assert escape(' "a" ') == "&#32;&quot;a&quot;&#32;"
+    assert escape("- a") == r"\- a"
+    assert escape("12. a::b:::c") == r"12\. a::b\:\:\:c"
 
 
 # --- blocks --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nudge.data.prepare import prepare
 from nudge.data.shards import Dataset, Tokens, open_dataset
 from nudge.data.tokenizer import CharTokenizer
 from nudge.errors import ConfigError, DataError
-from nudge.eval.loss import evaluate, score, solved
+from nudge.eval.loss import count_solved, evaluate, score
 from nudge.infer.engine import LanguageModel, load
 from nudge.model.gpt import GPT, init_weights
 from nudge.train.run import resume
@@ -165,7 +165,7 @@ def test_solved_is_what_greedy_writing_gets_right(dataset: Dataset):
         trained.loss(*map(torch.from_numpy, batches(step))).backward()
         optimizer.step()
         optimizer.zero_grad()
-    got = solved(trained, dataset.val)
+    got = count_solved(trained, dataset.val)
     model = LanguageModel(trained, LETTERS)
     right = [model.generate(text[:6], temperature=0) == text[6:] for text in texts(dataset.val)]
     assert (got.right, got.total) == (sum(right), 73)

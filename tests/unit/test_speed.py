@@ -52,8 +52,8 @@ def test_held_out_runs_are_predicted_well():
 
 def test_codes_never_seen_are_predicted_worse_and_it_is_said():
     validation = validate()
-    assert validation.median_error() < validation.median_error(strangers=True) <= 0.30
-    assert validation.share_within(strangers=True) >= 0.70
+    assert validation.median_error() < validation.median_error(other_codes=True) <= 0.30
+    assert validation.share_within(other_codes=True) >= 0.70
 
 
 @pytest.mark.parametrize("run", USED, ids=lambda run: run.name)
@@ -69,8 +69,8 @@ def test_a_runs_own_figure_does_not_reach_its_prediction(run):
 @pytest.mark.parametrize("code", sorted({run.code for run in USED}))
 def test_a_familys_figures_do_not_reach_its_predictions_by_strangers(code: str):
     changed = tuple(replace(run, figure=2 * run.figure) if run.code == code else run for run in RUNS)
-    before = [row.predicted_by_strangers for row in validate().rows if row.run.code == code]
-    after = [row.predicted_by_strangers for row in validate(changed).rows if row.run.code == code]
+    before = [row.predicted_by_other_codes for row in validate().rows if row.run.code == code]
+    after = [row.predicted_by_other_codes for row in validate(changed).rows if row.run.code == code]
     assert after == before
 
 
@@ -94,7 +94,7 @@ def test_runs_left_out_do_not_count():
 
 def test_the_interval_holds_four_fifths_of_the_runs():
     spread = width(of("gpt2_small", "h100", 8))
-    missed = [abs(math.log(1 + row.error_by_strangers)) for row in validate().rows]
+    missed = [abs(math.log(1 + row.error_by_other_codes)) for row in validate().rows]
     assert sum(error <= spread + 1e-12 for error in missed) / len(missed) == pytest.approx(0.8, abs=1 / len(missed))
 
 

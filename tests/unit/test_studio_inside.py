@@ -15,7 +15,7 @@ from nudge.studio.pages.inside_cells import drawn
 from nudge.studio.pages.inside_head import SIDE, square_of
 from nudge.studio.pages.inside_lens import colors
 from nudge.studio.pages.inside_pipeline import AFTER_BLOCKS, before_blocks, of_block
-from nudge.studio.pages.inside_view import InsideView, told_apart
+from nudge.studio.pages.inside_view import InsideView, distinguish
 from nudge.studio.words import texts
 from nudge.studio.worker import SupersededError
 
@@ -69,7 +69,7 @@ def test_a_long_sum_is_listed_and_not_written_out() -> None:
 
 
 def test_only_repeated_labels_get_their_position() -> None:
-    assert told_apart(["the", "dog", "the"]) == ["the₀", "dog", "the₂"]
+    assert distinguish(["the", "dog", "the"]) == ["the₀", "dog", "the₂"]
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0])

@@ -11,7 +11,7 @@ from nudge.data import bpe
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import EOT, BpeTokenizer, Tokenizer, bytes_of
 from nudge.studio.pages.weights_rows import find, first_token
-from nudge.studio.tokens import Group, Shown, groups, matching, n_unfinished, show, show_each, words_of
+from nudge.studio.tokens import Group, Shown, groups, matching_tokens, n_unfinished, show, show_each, words_of
 from nudge.studio.words import Words
 
 ENGLISH = Words("en")
@@ -145,14 +145,14 @@ def test_what_a_text_may_mean() -> None:
     dog = own.encode(" dog")
     assert len(dog) == 1
     for wanted in ("·dog", "dog"):
-        exact, containing = matching(own, wanted, size)
+        exact, containing = matching_tokens(own, wanted, size)
         assert dog[0] in exact
         assert dog[0] in containing
-    assert matching(own, f"#{size - 1}", size) == ([size - 1], [])
-    assert matching(own, f"#{size}", size) == ([], [])
-    assert matching(tokenizers.chars(["ab"]), "z", 3) == ([], [])
+    assert matching_tokens(own, f"#{size - 1}", size) == ([size - 1], [])
+    assert matching_tokens(own, f"#{size}", size) == ([], [])
+    assert matching_tokens(tokenizers.chars(["ab"]), "z", 3) == ([], [])
     for wanted in ("·dog", f"#{dog[0]}"):  # a network may have fewer tokens than its tokenizer
-        assert matching(own, wanted, dog[0])[0] == []
+        assert matching_tokens(own, wanted, dog[0])[0] == []
     for size in (1, dog[0], own.vocab_size):
         assert first_token(own, size) < size
         assert all(token < size for token in find(own, "dog", size))

@@ -6,7 +6,7 @@ import string
 import pytest
 
 from nudge import errors
-from nudge.studio.words import LANGUAGES, Words, preferred, texts
+from nudge.studio.words import LANGUAGES, Words, preferred_language, texts
 
 
 def fields(text: str) -> set[str]:
@@ -69,4 +69,4 @@ def test_a_missing_key_is_a_bug() -> None:
     ],
 )
 def test_language_of_a_browser(header: str, language: str) -> None:
-    assert preferred(header) == language
+    assert preferred_language(header) == language

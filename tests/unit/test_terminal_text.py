@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import shown_token
-from nudge.util.terminal_text import readable, shown
+from nudge.util.terminal_text import make_readable, visible_bytes
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ from nudge.util.terminal_text import readable, shown
     ],
 )
 def test_shown(data: bytes, expected: str) -> None:
-    assert shown(data) == expected
+    assert visible_bytes(data) == expected
 
 
 def test_every_byte_can_be_seen_and_no_two_look_alike() -> None:
-    table = [shown(bytes([byte])) for byte in range(256)]
+    table = [visible_bytes(bytes([byte])) for byte in range(256)]
     assert len(set(table)) == 256
     assert all(text.isprintable() and text.strip() and "\ufffd" not in text for text in table)
 
@@ -65,12 +65,12 @@ def test_the_special_tokens_of_a_published_vocabulary(shared_data: Path) -> None
     ],
 )
 def test_readable(text: str, expected: str) -> None:
-    assert readable(text) == expected
+    assert make_readable(text) == expected
 
 
 @given(st.text())
 def test_readable_text_can_always_be_sent(text: str) -> None:
-    shown = readable(text)
+    shown = make_readable(text)
     shown.encode("utf-8")
     assert not any(ord(character) < 32 and character not in "\n\t" for character in shown)
-    assert readable(shown) == shown
+    assert make_readable(shown) == shown

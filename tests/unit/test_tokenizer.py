@@ -369,7 +369,7 @@ def test_the_merges_of_gpt2_are_the_published_ones(shared_data: Path) -> None:
     gpt2 = tokenizers.load(shared_data / "gpt2.tiktoken")
     _, *published = (shared_data / "vocab.bpe").read_text(encoding="utf-8").splitlines()
     found = [
-        f"{published_vocab.printable(left)} {published_vocab.printable(right)}"
+        f"{published_vocab.to_printable(left)} {published_vocab.to_printable(right)}"
         for left, right in published_vocab.merges(gpt2.tokens)
     ]
     assert found == [line for line in published if line]

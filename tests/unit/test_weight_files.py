@@ -46,13 +46,13 @@ FIRST, LAST = "first/checkpoints/step_00000000.pt", "first/checkpoints/step_0000
 
 
 def test_lists_of_names(files: WeightFiles) -> None:
-    assert files.of_run("first") == [FIRST, LAST]
-    assert files.of_step("first", 5) == LAST
+    assert files.run_files("first") == [FIRST, LAST]
+    assert files.step_file("first", 5) == LAST
     assert files.foreign() == ["alone.safetensors", "foreign"]
     assert files.elsewhere("first") == ["second/checkpoints/step_00000007.pt", "alone.safetensors", "foreign"]
     assert [p.name for p in files.open("foreign").parameters] == ["wte.weight", "wpe.weight"]
     with pytest.raises(RunError):
-        files.of_run("../runs")
+        files.run_files("../runs")
 
 
 def test_answers_are_kept_until_a_file_changes(files: WeightFiles, runs: Path) -> None:
@@ -154,15 +154,15 @@ def save_in_parts(run: RunFolder, whole: Checkpoint) -> None:
 
 
 def test_a_checkpoint_of_several_files_is_one_file_of_weights(in_parts: Path, files: WeightFiles) -> None:
-    assert files.of_run("third") == [PARTS]
-    assert files.of_step("third", 7) == files.newest("third")[0] == PARTS
+    assert files.run_files("third") == [PARTS]
+    assert files.step_file("third", 7) == files.newest("third")[0] == PARTS
     same, found = files.check("second/checkpoints/step_00000007.pt"), files.check(PARTS)
     assert found.checksum == "verified"
     assert (found.step, found.parameters, set(found.stored)) == (7, same.parameters, set(same.stored))
     assert found.n_bytes == sum(path.stat().st_size for path in in_parts.iterdir())
     assert files.difference("second/checkpoints/step_00000007.pt", PARTS).total == 0
     with pytest.raises(CheckpointError) as error:
-        files.of_step("third", 8)
+        files.step_file("third", 8)
     assert error.value.code == "checkpoint.no_step"
     assert error.value.values["step"] == 8
 

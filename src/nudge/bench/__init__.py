@@ -1,1 +1,1 @@
-"""Benchmarks of nudge beside other programs: by turns, each in its own process, and against the machine's limits."""
+"""Benchmarks of nudge and other programs: in turns, each in a separate process, and beside the machine's limits."""

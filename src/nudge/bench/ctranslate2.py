@@ -14,7 +14,7 @@ from nudge.bench.peers import WEIGHTS, Prepared, decoding_figures
 def ctranslate2(
     *, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, ids: list[list[int]], tokens: int
 ) -> Prepared:
-    """Convert the weights and load them. CTranslate2's tokens are strings, here the ids in digits."""
+    """Convert the weights and load them. CTranslate2's tokens are strings: the ids as digits."""
     import ctranslate2 as ct2
 
     folder = Path(work) / f"ctranslate2-{dtype}"
@@ -24,12 +24,12 @@ def ctranslate2(
     )
     prompts = [[str(token) for token in prompt] for prompt in ids]
 
-    def play() -> Mapping[str, Any]:
-        last_of_step = [0.0] * (tokens + 1)
+    def time_round() -> Mapping[str, Any]:
+        step_ended = [0.0] * (tokens + 1)  # step 0 is the prefill's token
 
-        def note(result: Any) -> bool:
-            last_of_step[result.step] = time.perf_counter()
-            return False
+        def record(result: Any) -> bool:
+            step_ended[result.step] = time.perf_counter()
+            return False  # do not stop
 
         begun = time.perf_counter()
         (first, *_) = generator.generate_batch(
@@ -38,21 +38,21 @@ def ctranslate2(
             min_length=tokens + 1,
             sampling_topk=1,
             include_prompt_in_result=False,
-            callback=note,
+            callback=record,
         )
         return decoding_figures(
             len(ids),
             tokens,
-            prefill_s=last_of_step[0] - begun,
-            decode_s=last_of_step[tokens] - last_of_step[0],
+            prefill_s=step_ended[0] - begun,
+            decode_s=step_ended[tokens] - step_ended[0],
             output=first.sequences_ids[0][:tokens],
         )
 
-    return f"ctranslate2 {ct2.__version__}", play
+    return f"ctranslate2 {ct2.__version__}", time_round
 
 
 def _convert(model: dict[str, Any], weights: Mapping[str, np.ndarray], folder: Path, dtype: str) -> None:
-    """Write the folder that CTranslate2 reads."""
+    """Write the weights as a folder of CTranslate2."""
     from ctranslate2.specs import common_spec, transformer_spec
 
     spec = transformer_spec.TransformerDecoderModelSpec.from_config(

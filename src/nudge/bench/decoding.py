@@ -1,7 +1,7 @@
 """The contenders in decoding that run on PyTorch. Each reads a prompt and writes the likeliest tokens after it.
 
-The functions run in the contenders' own processes (nudge.bench.worker). ctranslate2.py and llamacpp.py import no
-PyTorch, so that its threads do not share a process with theirs.
+The functions run in the processes of the contenders (nudge.bench.worker). ctranslate2.py and llamacpp.py do not import
+PyTorch, so that its threads are not in the same process as theirs.
 """
 
 import re
@@ -27,7 +27,7 @@ Read = Callable[[Tensor], Tensor]  # ids [B, T] -> logits [B, V] of the next tok
 
 
 def random_network(model: ModelConfig, seed: int = 0) -> GPT:
-    """Return a network with random weights, as fast as a trained one of its sizes."""
+    """Return a network with random weights. It is as fast as a trained network."""
     network = GPT(model)
     init_weights(network, seed)
     return network.eval()
@@ -39,8 +39,10 @@ def save_weights(network: GPT, work: Path) -> None:
     safetensors.torch.save_file(state, work / WEIGHTS)
 
 
-def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device: str, **prompt: Any) -> Prepared:
-    """Prepare our decoder."""
+def nudge_decoder(
+    *, model: dict[str, Any], work: str, dtype: DType, threads: int, device: str, **prompt: Any
+) -> Prepared:
+    """Load nudge's decoder as a contender. Raises: NotHereError if it cannot run here."""
     torch.set_num_threads(threads)
     with torch.device("meta"):
         network = GPT(ModelConfig(**model))
@@ -54,11 +56,11 @@ def own(*, model: dict[str, Any], work: str, dtype: DType, threads: int, device:
         )
     except NotImplementedError as error:
         raise NotHereError(str(error)) from error
-    return f"nudge {__version__}", _rounds(begin, torch.device(device), **prompt)
+    return f"nudge {__version__}", _make_round(begin, torch.device(device), **prompt)
 
 
 def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, **prompt: Any) -> Prepared:
-    """Prepare Hugging Face's GPT2LMHeadModel, called token by token with its cache: less work than `generate`."""
+    """Load Hugging Face's GPT2LMHeadModel, called token by token with its cache, which is less work than `generate`."""
     import transformers as hf
 
     torch.set_num_threads(threads)
@@ -79,22 +81,22 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
 
         return read
 
-    return f"transformers {hf.__version__}", _rounds(begin, torch.device(device), **prompt)
+    return f"transformers {hf.__version__}", _make_round(begin, torch.device(device), **prompt)
 
 
 def _weights(work: str) -> dict[str, Tensor]:
-    """Load the weights, each into its own memory, since a single one in use would keep the whole mapped file."""
+    """Load copies of the weights, because a single tensor in use would keep the whole mapped file in memory."""
     return {name: tensor.clone() for name, tensor in safetensors.torch.load_file(Path(work) / WEIGHTS).items()}
 
 
-def _rounds(
+def _make_round(
     begin: Callable[[], Read], device: torch.device, *, ids: list[list[int]], tokens: int
 ) -> Callable[[], Mapping[str, Any]]:
-    """Return a round that reads the prompt `ids` [B, T] and then writes `tokens` more for each sequence."""
+    """Return a function that reads the prompt `ids` [B, T], writes `tokens` more for each sequence, and times it."""
     prompt = torch.tensor(ids, device=device)
 
     @torch.inference_mode()
-    def play() -> Mapping[str, Any]:
+    def run_round() -> Mapping[str, Any]:
         written = []
         synchronize(device)
         begun = time.perf_counter()
@@ -112,4 +114,4 @@ def _rounds(
             len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=output
         )
 
-    return play
+    return run_round

@@ -1,4 +1,4 @@
-"""The limits of this machine, matrix products and reading memory, measured in turns beside the contenders."""
+"""The limits of this machine (matrix products, reading memory), measured in turns with the contenders."""
 
 import ctypes
 import time
@@ -15,28 +15,28 @@ from nudge.fast.huge_pages import huge_pages
 from nudge.machine.hardware_probe import probe
 
 SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
-LONG_PRODUCT_S = 0.05  # a larger square would have no higher rate, or the dtype is emulated
+LONG_PRODUCT_S = 0.05  # after a product this long, a larger matrix is not faster, or the dtype is emulated
 TRIES = 5
 
 
 def machine(*, threads: int, device: str | None) -> Prepared:
-    """Prepare a round that gives operations per second in both dtypes, and bytes read per second.
+    """Prepare a round that measures operations per second in both dtypes, and bytes read per second.
 
-    Each is the best of several tries, since nothing may exceed a limit.
+    Each figure is the best of several tries, because no contender may exceed a limit.
     """
-    where = torch.device(probe(MachineConfig(device=device, threads=threads)).device)
-    products = {dtype: _products(where, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
-    read = _reader(where)
+    torch_device = torch.device(probe(MachineConfig(device=device, threads=threads)).device)
+    products = {dtype: _products(torch_device, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    read = _reader(torch_device)
 
-    def play() -> Mapping[str, float]:
+    def run_round() -> Mapping[str, float]:
         flops = {f"{dtype}_flops_per_s": product() for dtype, product in products.items()}
         return {**flops, "read_bytes_per_s": read()}
 
-    return f"PyTorch {torch.__version__}", play
+    return f"PyTorch {torch.__version__}", run_round
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
-    """Return a function that gives operations per second of the best square product through torch.mm."""
+    """Return a function that measures the operations per second of the fastest square product of torch.mm."""
     generator = torch.Generator(device).manual_seed(0)
     cases = [
         (
@@ -50,7 +50,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
     def best() -> float:
         found = 0.0
         for a, b, out in cases:
-            product_s = _seconds(partial(torch.mm, a, b, out=out), device)
+            product_s = _fastest_s(partial(torch.mm, a, b, out=out), device)
             found = max(found, 2 * len(a) ** 3 / product_s)
             if product_s > LONG_PRODUCT_S:
                 break
@@ -60,7 +60,7 @@ def _products(device: torch.device, dtype: torch.dtype) -> Callable[[], float]:
 
 
 def _reader(device: torch.device) -> Callable[[], float]:
-    """Return a function that gives bytes per second of all threads reading a buffer too large for caches."""
+    """Return a function that measures the bytes per second of all threads reading a buffer too large for caches."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     n_bytes = max(1, min(1 << 30, free // 4) >> 21) << 21  # whole pages
     if device.type == "cpu":
@@ -68,18 +68,18 @@ def _reader(device: torch.device) -> Callable[[], float]:
     else:
         buffer = torch.empty(n_bytes // 4, device=device)
     buffer.fill_(1)
-    ways: list[Callable[[], object]] = [buffer.sum]
+    readers: list[Callable[[], object]] = [buffer.sum]
     if device.type == "cpu":
         try:
             read = native_loader.load("memory_bandwidth").read_all
             read.argtypes = (ctypes.c_void_p, ctypes.c_int64)
-            ways.append(lambda: read(buffer.data_ptr(), n_bytes))
+            readers.append(lambda: read(buffer.data_ptr(), n_bytes))
         except native_loader.UnavailableError:
-            pass  # PyTorch's sum remains
-    return lambda: n_bytes / min(_seconds(way, device) for way in ways)
+            pass  # measure only with PyTorch's sum
+    return lambda: n_bytes / min(_fastest_s(reader, device) for reader in readers)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def _fastest_s(work: Callable[[], object], device: torch.device) -> float:
     """Return the seconds of the fastest of several tries."""
     times = []
     for _ in range(TRIES):

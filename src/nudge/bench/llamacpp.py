@@ -1,4 +1,4 @@
-"""llama.cpp as a contender in decoding, through llama-cpp-python's bindings of its C functions."""
+"""llama.cpp as a contender in decoding, through llama-cpp-python's bindings of the C functions."""
 
 import multiprocessing
 import time
@@ -14,25 +14,25 @@ from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.config import ModelConfig
 from nudge.errors import FormatError
 
-TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the suite's dtypes: in a GGUF file
+TYPES = {"float32": "float32", "bfloat16": "bfloat16", "int8": "q8_0"}  # the suite's dtype: its name for GGUF
 
 
 def llamacpp(
     *, model: dict[str, Any], work: str, dtype: str, threads: int, device: str, ids: list[list[int]], tokens: int
 ) -> Prepared:
-    """Write a GGUF file of the weights and load it, with llama.cpp's own defaults."""
+    """Write the weights as a GGUF file and load it with llama.cpp's defaults."""
     import llama_cpp
 
     path = Path(work) / f"{dtype}.gguf"
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as other:  # writing needs PyTorch
         try:
-            other.submit(_write, path, ModelConfig(**model), Path(work) / WEIGHTS, TYPES[dtype]).result()
+            other.submit(_write_gguf, path, ModelConfig(**model), Path(work) / WEIGHTS, TYPES[dtype]).result()
         except FormatError as error:
             raise NotHereError(error.message) from error
     context = _Context(path, threads=threads, n_seq=len(ids), n_ctx=len(ids) * (len(ids[0]) + tokens + 1))
     prompt = np.array(ids)
 
-    def play() -> Mapping[str, Any]:
+    def run_round() -> Mapping[str, Any]:
         written = []
         context.forget()
         begun = time.perf_counter()
@@ -46,7 +46,7 @@ def llamacpp(
             len(ids), tokens, prefill_s=prefilled - begun, decode_s=ended - prefilled, output=written
         )
 
-    return f"llama-cpp-python {llama_cpp.__version__}", play
+    return f"llama-cpp-python {llama_cpp.__version__}", run_round
 
 
 class _Context:
@@ -95,7 +95,7 @@ class _Context:
                 likeliest[sequence] = np.ctypeslib.as_array(logits, shape=(self.n_vocab,)).argmax()
 
 
-def _write(path: Path, config: ModelConfig, weights: Path, dtype: str) -> None:
+def _write_gguf(path: Path, config: ModelConfig, weights: Path, dtype: str) -> None:
     import safetensors.torch
 
     from nudge.convert.formats import gguf

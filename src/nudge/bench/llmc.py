@@ -1,7 +1,7 @@
 """llm.c's C program train_gpt2 as a contender in training.
 
-Its own Makefile builds it in a temporary copy of a checkout, with batch and context, which are constants, set in the
-source. It trains a checkpoint of the wanted sizes that we write in its format. Between its turns it is stopped
+Its Makefile builds it in a temporary copy of a checkout, after batch and context, which are constants, are set in the
+source. It trains a checkpoint with the benchmark's sizes, which we write in its format. Between its turns it is stopped
 (SIGSTOP), and the interrupted update does not count.
 Source of the formats: llm.c's train_gpt2.c, train_gpt2.py and llmc/dataloader.h.
 """
@@ -30,7 +30,7 @@ _MOST_STEPS = 8  # per round
 
 
 def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, folder: str, work: str) -> Prepared:
-    """Build the program, write its input files and start it. Raises: NotHereError."""
+    """Build llm.c, write its input files and start it. Raises: NotHereError."""
     model = from_dict(config).model
     home = Path(work) / "llm.c"
     build(Path(folder), home, batch=batch, context=model.block_size)
@@ -44,19 +44,19 @@ def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, fol
     program = Program(home)
     step_ms = 0.0
 
-    def play() -> Mapping[str, float]:
+    def run_round() -> Mapping[str, float]:
         nonlocal step_ms
         if not step_ms:
-            (step_ms,) = program.updates(1)
+            (step_ms,) = program.run_updates(1)
         count = min(_MOST_STEPS, max(1, round(1000 * turn_s / step_ms)))
-        seconds = sum(program.updates(count)) / 1000
+        seconds = sum(program.run_updates(count)) / 1000
         return {
             "tokens_per_s": count * batch * model.block_size / seconds,
             "updates": float(count),
             "peak_bytes": float(peak_bytes(program.process.pid)),
         }
 
-    return f"{checkout('llm.c', folder)}, float32, OpenMP", play
+    return f"{checkout('llm.c', folder)}, float32, OpenMP", run_round
 
 
 def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
@@ -82,7 +82,7 @@ def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
 
 
 def write_tokens(path: Path, vocab_size: int, n_tokens: int) -> None:
-    """Write random tokens in llm.c's format: 256 int32, then uint16. Raises: NotHereError if ids need more bits."""
+    """Write random tokens in llm.c's format: 256 int32, then uint16. Raises: NotHereError for a large vocabulary."""
     if vocab_size > 1 << 16:
         raise NotHereError(f"llm.c's files hold tokens up to 65,535, this vocabulary has {vocab_size:,}")
     header = np.zeros(256, dtype=np.int32)
@@ -92,7 +92,7 @@ def write_tokens(path: Path, vocab_size: int, n_tokens: int) -> None:
 
 
 class Program:
-    """A running train_gpt2, in a pseudo-terminal so that its lines come unbuffered."""
+    """A running train_gpt2, in a pseudo-terminal so that its output is not buffered."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -108,8 +108,8 @@ class Program:
         self._next_update()  # the first also allocates memory
         self.process.send_signal(signal.SIGSTOP)
 
-    def updates(self, count: int) -> list[float]:
-        """Return the milliseconds of each of the next updates, as the program measures them."""
+    def run_updates(self, count: int) -> list[float]:
+        """Run `count` updates and return the milliseconds of each. Restart llm.c before _LAST_STEP."""
         if self.step + 1 + count > _LAST_STEP:
             self.process.kill()
             self.process.wait()

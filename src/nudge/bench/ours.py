@@ -1,4 +1,4 @@
-"""The parts of nudge that are measured: the functions that its commands call, each behind a small interface."""
+"""The measured parts of nudge: the functions that its commands call, each behind a small interface."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -21,15 +21,15 @@ from nudge.train.resolve import resolve_machine
 from nudge.train.update import make_update
 
 
-def fitted(config: Config) -> ResolvedConfig:
-    """Return the config as `nudge train` resolves it here: device, dtype, threads, update and sequences per pass."""
+def resolve_here(config: Config) -> ResolvedConfig:
+    """Resolve a config like `nudge train` on this machine: device, dtype, threads, update and sequences per pass."""
     return resolve_machine(config, probe(config.machine, config.model))
 
 
 def training_update(config: ResolvedConfig) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a full update of a new network by tokens, targets [B, T]: forward, backward, clip, optimizer.
+    """Return a function that makes a full update of a new network: forward, backward, clip, optimizer.
 
-    `config` is fitted. Tensors and the returned loss are on its device.
+    It takes tokens and targets [B, T] and returns the loss, all on the config's device.
     """
     network = GPT(config.model)
     init_weights(network, config.seed)
@@ -52,7 +52,7 @@ def training_update(config: ResolvedConfig) -> Callable[[Tensor, Tensor], Tensor
 def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[], Callable[[Tensor], Tensor]]:
     """Return a function that begins a new context and returns a reader: ids [B, T] -> logits [B, V] of the next token.
 
-    Raises: NotImplementedError, with the reason, if this decoder cannot run here.
+    Raises: NotImplementedError with the reason if the decoder cannot run here.
     """
     weights, note = take_over(network, dtype)
     if weights is None and (batch > 1 or dtype == "int8"):
@@ -77,7 +77,7 @@ def reader(network: GPT, dtype: DType, *, batch: int, room: int) -> Callable[[],
 
 
 def encoder(tokenizer: Tokenizer, threads: int) -> Callable[[Sequence[str]], Iterable[npt.NDArray[np.uint32]]]:
-    """Return the encoder of `nudge data prepare`; each document begins with the end-of-text token."""
+    """Return the encoder of `nudge data prepare`, which starts each document with the end-of-text token."""
     pool, of_thread = ThreadPoolExecutor(threads), threading.local()
 
     def encode_group(group: Group) -> npt.NDArray[np.uint32]:

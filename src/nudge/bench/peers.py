@@ -1,4 +1,4 @@
-"""Parts that contenders share. No torch, because some of them bring threads of their own."""
+"""Parts that contenders share. Without torch, because some contenders start their own threads."""
 
 import contextlib
 import re
@@ -43,7 +43,7 @@ def peak_bytes(pid: int | str = "self") -> int:
 
 
 def checkout(name: str, folder: str) -> str:
-    """Return the name of a checkout, with its commit if it has one."""
+    """Return the name of a checkout, with its commit if it is a Git repository."""
     try:
         command = ["git", "-C", folder, "rev-parse", "--short", "HEAD"]
         return f"{name} {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}"

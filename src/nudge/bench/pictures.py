@@ -1,4 +1,4 @@
-"""A benchmark as a picture: a bar per contender, ours in color, with its spread and its share of the limit."""
+"""A picture of a benchmark: a bar for each contender, ours in color, with its spread and its share of the limit."""
 
 import importlib.util
 import itertools
@@ -13,7 +13,7 @@ KINDS = (".png", ".svg")
 
 
 def check(path: Path) -> None:
-    """Raise ConfigError for another format or a missing folder, MachineError without matplotlib."""
+    """Check that a picture can be written. Raises: ConfigError for another format or folder; MachineError."""
     if path.suffix not in KINDS:
         raise ConfigError("plot_format", name=path.name, example=f"{path.stem or 'bench'}.svg")
     if not path.absolute().parent.is_dir():

@@ -1,4 +1,4 @@
-"""The results of a benchmark as plain values: for JSON, for the tables of the command line, and for the picture."""
+"""The results of a benchmark as plain values, for JSON, the tables of the command line, and the picture."""
 
 import datetime
 from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ class Found:
 
 @dataclass(slots=True)
 class Report:
-    """A suite and its results; `add` each event as it comes."""
+    """A suite and its results; `add` each event."""
 
     suite: Suite
     machine: Contender
@@ -51,21 +51,21 @@ class Report:
                 found.peak_bytes = max(found.peak_bytes, event.peak_bytes)
 
     def limits(self) -> dict[str, float]:
-        """Return the best of all turns of this machine, which no contender can exceed."""
+        """Return the machine's limits: the best figures of all its turns."""
         rounds = self.found[self.machine.name].rounds
         return {key: max(one.figures[key] for one in rounds) for key in (rounds[0].figures if rounds else ())}
 
     def measured(self) -> list[Found]:
-        """Return the contenders that were measured to the end."""
+        """Return the results of the contenders that were measured to the end."""
         return [found for c in self.suite.contenders if (found := self.found[c.name]).rounds and not found.absent]
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """Return how many times as fast ours is: each of ours with each peer of its group, then best with best."""
+        """Compare the speed of each of ours with each peer of its group, and of our best with the best peer."""
         return [
             comparison
             for measure in self.suite.measures
             for ours, peer in self._pairs(measure)
-            if (comparison := _compared(measure, ours, peer))
+            if (comparison := _compare(measure, ours, peer))
         ]
 
     def _pairs(self, measure: Measure) -> Iterable[tuple[Found, Found]]:
@@ -97,11 +97,11 @@ class Report:
                 for m in self.suite.measures
             ],
             "also": [{"key": m.key, "label": m.label, "digits": m.digits} for m in self.suite.also],
-            "contenders": [self._described(self.found[c.name], limits) for c in self.suite.contenders],
+            "contenders": [self._describe(self.found[c.name], limits) for c in self.suite.contenders],
             "comparisons": self.comparisons(),
         }
 
-    def _described(self, found: Found, limits: Mapping[str, float]) -> dict[str, Any]:
+    def _describe(self, found: Found, limits: Mapping[str, float]) -> dict[str, Any]:
         contender = found.contender
         described: dict[str, Any] = {
             "name": contender.name,
@@ -127,7 +127,7 @@ class Report:
 
 
 def _agreement(reference: Found, found: Found) -> float | None:
-    """Return the share of the reference's output with which this one's begins, or None if they cannot be compared."""
+    """Return the share of the reference's output that is the same from the start; None if they are not comparable."""
     expected, got = reference.rounds[0].output, found.rounds[0].output
     if isinstance(expected, str):
         return float(got == expected)
@@ -148,18 +148,18 @@ def _figure(found: Found, key: str) -> dict[str, Any]:
     }
 
 
-def _compared(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | None:
-    """Compare the rounds in which both were measured, if there are any.
+def _compare(measure: Measure, ours: Found, peer: Found) -> dict[str, Any] | None:
+    """Compare the rounds in which both were measured; return None if there are none.
 
-    A peer that misses the target counts with less time than it needs; if ours does, there is no comparison.
+    A peer that misses the target counts with less time than it needs. If ours misses it, return None.
     """
     if any(one.figures.get("reached") == 0 for one in ours.rounds):
         return None
-    own, other = ours.figures(measure.key), peer.figures(measure.key)
-    both = sorted(own.keys() & other.keys())
+    our_figures, peer_figures = ours.figures(measure.key), peer.figures(measure.key)
+    both = sorted(our_figures.keys() & peer_figures.keys())
     if not both:
         return None
-    found = samples.ratio([measure.speed(own[n]) for n in both], [measure.speed(other[n]) for n in both])
+    found = samples.ratio([measure.speed(our_figures[n]) for n in both], [measure.speed(peer_figures[n]) for n in both])
     return {
         "measure": measure.key,
         "ours": ours.contender.name,

@@ -1,7 +1,7 @@
-"""Benchmarks by turns: in each round each contender is measured once, in its own process, while the others wait.
+"""Benchmarks in turns: in each round each contender is measured once, in its own process, while the others wait.
 
-Two programs measured one after the other meet different conditions: other programs start and end, clocks are throttled.
-By turns all of them are slowed alike, so the figures of a round can be compared.
+Two programs measured one after the other run under different conditions: other programs start and end, clocks are
+throttled. In turns all contenders are slowed alike, so the figures of a round can be compared.
 """
 
 import importlib.util
@@ -18,17 +18,17 @@ from typing import Any
 
 import psutil
 
-# The previous contender's threads may still spin: those of libgomp for some milliseconds, those of libiomp for 200.
+# The previous contender's threads may still spin, libgomp's for some milliseconds, libiomp's for 200.
 SETTLE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One program in one setting. `prepare` is the `module:function` that its process calls with `options`.
+    """One program with one setting. `prepare` is the `module:function` that its process calls with `options`.
 
-    `needs`: the package to import and the one to install, if any. `absent`: why it does not take part, if that is known
-    beforehand. `group`: contenders of one group are compared. `limit`: the machine's limit that applies, and how much
-    of it one token takes.
+    `needs`: the package to import and the package to install, if any. `absent`: the reason why it does not take part,
+    if known beforehand. `group`: contenders of one group are compared. `limit`: the limit of the machine that applies,
+    and the work of one token.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """A contender that does not take part or dropped out, and why."""
+    """A contender that does not take part or dropped out, with the reason."""
 
     contender: Contender
     why: str
@@ -73,9 +73,9 @@ Event = Prepared | Measured | Absent
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) -> Iterator[Event]:
-    """Prepare all contenders, run each once unmeasured, then measure `rounds` rounds by turns.
+    """Prepare all contenders, run each once without measuring, then measure `rounds` rounds in turns.
 
-    Closing the iterator ends their processes.
+    Closing the iterator ends the contenders' processes.
     """
     with ExitStack() as stack:
         ready: list[tuple[Contender, _Process]] = []
@@ -106,7 +106,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) ->
 
 
 def _absence(contender: Contender, largest: int) -> str | None:
-    """Return why a contender cannot begin, or None. All of them stay in memory, which must not run out."""
+    """Return why a contender cannot start, or None. All contenders stay in memory, which must not run out."""
     if contender.absent:
         return contender.absent
     if contender.needs and importlib.util.find_spec(contender.needs[0]) is None:
@@ -166,7 +166,7 @@ class _Process:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the same environment for all: threads, short spins (docs/decisions/0003-short-spins.md), no network."""
+    """Return the contenders' environment: threads, short spins (docs/decisions/0003-short-spins.md), no network."""
     return {
         "GOMP_SPINCOUNT": "1000",
         **os.environ,

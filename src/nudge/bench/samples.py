@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 
 RESAMPLES = 10_000
-FEW = 5  # rounds; with fewer, resampling says no more than the range of the ratios
+FEW = 5  # rounds; with fewer, resampling is not better than the range of the ratios
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as fast, and the 95% interval, or the range if there are few rounds."""
+    """A ratio of speeds with its 95% interval, or with its range if there are few rounds."""
 
     ratio: float
     low: float
@@ -35,13 +35,13 @@ def spread(values: Sequence[float]) -> Spread:
 def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
     """Return the median of `ours[i] / others[i]`, with its 95% interval by the bootstrap over the rounds.
 
-    Both are "more is better". The figures of a round were measured right after each other, so a slowdown of the machine
-    affects both and cancels in their ratio. Source: Efron & Tibshirani 1993, percentile interval.
+    More is better in both. The figures of a round are measured one right after the other, so a slowdown of the machine
+    affects both and cancels out in their ratio. Source: Efron & Tibshirani 1993, percentile interval.
     """
     assert len(ours) == len(others) > 0, "there is one of each per round"
-    pairs = [own / other for own, other in zip(ours, others, strict=True)]
-    if len(pairs) < FEW:
-        return Ratio(median(pairs), min(pairs), max(pairs))
+    ratios = [our_figure / other for our_figure, other in zip(ours, others, strict=True)]
+    if len(ratios) < FEW:
+        return Ratio(median(ratios), min(ratios), max(ratios))
     rng = random.Random(0)  # so that the same figures give the same interval
-    medians = sorted(median(rng.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
-    return Ratio(median(pairs), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1])
+    medians = sorted(median(rng.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+    return Ratio(median(ratios), medians[int(0.025 * RESAMPLES)], medians[int(0.975 * RESAMPLES) - 1])

@@ -1,4 +1,4 @@
-"""The benchmarks: their contenders, what is measured, and which limit of the machine applies. Imports no torch."""
+"""The benchmarks: their contenders, measures, and the limit of the machine that applies. No torch."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from nudge import config as configs
 from nudge.bench.runner import Contender
 from nudge.config import Config, ModelConfig, TrainConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.model import sizes
 
 DTYPES = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes per weight
@@ -25,7 +25,7 @@ NANOGPT_TRAIN = TrainConfig(
 
 
 def shape(model: ModelConfig, *more: str) -> dict[str, int]:
-    """Return the sizes of a network, but the vocabulary's, by the names that nanoGPT and we share."""
+    """Return the sizes of a network, without the vocabulary's, by names that nanoGPT uses too."""
     return {name: getattr(model, name) for name in ("n_layer", "n_head", "n_embd", "block_size", *more)}
 
 
@@ -42,7 +42,7 @@ class Measure:
         return self.key.endswith("_per_s")
 
     def speed(self, value: float) -> float:
-        """Return the figure, or its inverse per second if it is a time, so that more is better."""
+        """Return the figure, or its inverse per second if it is a time: more is better."""
         return value if self.more_is_better else (1000 if self.key.startswith(("ms_", "prefill_ms")) else 1) / value
 
 
@@ -63,24 +63,24 @@ class Suite:
     contenders: tuple[Contender, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     limit_label: str = ""
-    also: tuple[Measure, ...] = ()  # shown, not compared
+    also: tuple[Measure, ...] = ()  # displayed, but not compared
 
-    def only(self, peers: Sequence[str]) -> "Suite":
-        """Return the suite with only ours and the named peers. Raises: ConfigError for an unknown name."""
+    def select_peers(self, peers: Sequence[str]) -> "Suite":
+        """Return the suite with nudge and only the named peers. Raises: ConfigError for an unknown name."""
         names = [contender.name for contender in self.contenders if not contender.ours]
         for peer in peers:
-            if not any(_matches(peer, name) for name in names):
-                raise ConfigError("unknown_peer", peer=peer, benchmark=self.name, closest=nearest(peer, names))
-        kept = [c for c in self.contenders if c.ours or not peers or any(_matches(peer, c.name) for peer in peers)]
+            if not any(_is_peer(peer, name) for name in names):
+                raise ConfigError("unknown_peer", peer=peer, benchmark=self.name, closest=did_you_mean(peer, names))
+        kept = [c for c in self.contenders if c.ours or not peers or any(_is_peer(peer, c.name) for peer in peers)]
         return replace(self, contenders=tuple(kept))
 
 
-def _matches(peer: str, name: str) -> bool:
+def _is_peer(peer: str, name: str) -> bool:
     return name == peer or name.startswith(f"{peer} ")
 
 
 def machine(*, threads: int, device: str | None) -> Contender:
-    """Return the measurement of the machine's limits, which takes its turn like a contender."""
+    """Return the measurement of the machine's limits, which takes turns like a contender."""
     return Contender(
         name="this machine", prepare="nudge.bench.limits:machine", options={"threads": threads, "device": device}
     )
@@ -99,9 +99,9 @@ def training(
     work: Path,
     cuda: bool,
 ) -> Suite:
-    """Return the suite of full updates of a recipe's network by AdamW, with `context` as its block_size.
+    """Return the suite of full updates of a recipe's network with AdamW, with `context` as its block_size.
 
-    Raises: ConfigError for sizes that do not fit each other.
+    Raises: ConfigError for sizes that do not fit together.
     """
     T = context or config.model.block_size
     B = batch or max(1, min(config.train.batch_tokens, UPDATE_TOKENS) // T)
@@ -121,7 +121,7 @@ def training(
     }
     if cuda:
         del peers["llm.c"]
-    contenders = [*_own_updates(config, shared, updates), *peers.values()]
+    contenders = [*_nudge_updates(config, shared, updates), *peers.values()]
     limit = ("bfloat16_flops_per_s", float(sizes.training_flops_per_token(config.model)))
     return Suite(
         name="train",
@@ -139,32 +139,32 @@ def training(
     )
 
 
-def _own_updates(config: Config, shared: Mapping[str, Any], updates: Sequence[str]) -> Iterator[Contender]:
-    """Yield ours with the update that the probe chooses, or with each of `updates`."""
+def _nudge_updates(config: Config, shared: Mapping[str, Any], updates: Sequence[str]) -> Iterator[Contender]:
+    """Yield nudge as a contender with the update that the probe chooses, or with each of `updates`."""
     for update in updates or ("",):
         chosen = configs.override(config, {"machine": {"update": update}}) if update else config
         yield Contender(
             name=f"nudge {update}".strip(),
-            prepare="nudge.bench.training:own",
+            prepare="nudge.bench.training:nudge_update",
             options={**shared, "config": configs.to_dict(chosen)},
             ours=True,
         )
 
 
 def _training_peers(nanogpt: Path | None, llmc: Path | None, work: Path) -> dict[str, dict[str, Any]]:
-    """Return the peers in training by name: the settings in which they differ."""
-    in_nanogpt = {"prepare": "nudge.bench.training:nanogpt", "absent": "" if nanogpt else NANOGPT_ABSENT}
-    in_hf = {"prepare": "nudge.bench.training:transformers", "needs": ("transformers", "transformers")}
-    low = {"folder": str(nanogpt), "dtype": "bfloat16", "fused": True}
+    """Return the settings of the peers in training that are not shared, by name."""
+    nanogpt_fields = {"prepare": "nudge.bench.training:nanogpt", "absent": "" if nanogpt else NANOGPT_ABSENT}
+    hf_fields = {"prepare": "nudge.bench.training:transformers", "needs": ("transformers", "transformers")}
+    bf16 = {"folder": str(nanogpt), "dtype": "bfloat16", "fused": True}
     return {
         "nanoGPT float32": {
-            **in_nanogpt,
+            **nanogpt_fields,
             "options": {"folder": str(nanogpt), "dtype": "float32", "compiled": False, "fused": False},
         },
-        "nanoGPT bfloat16": {**in_nanogpt, "options": {**low, "compiled": False}},
-        "nanoGPT bfloat16 compiled": {**in_nanogpt, "options": {**low, "compiled": True}},
-        "transformers float32": {**in_hf, "options": {"dtype": "float32"}},
-        "transformers bfloat16": {**in_hf, "options": {"dtype": "bfloat16"}},
+        "nanoGPT bfloat16": {**nanogpt_fields, "options": {**bf16, "compiled": False}},
+        "nanoGPT bfloat16 compiled": {**nanogpt_fields, "options": {**bf16, "compiled": True}},
+        "transformers float32": {**hf_fields, "options": {"dtype": "float32"}},
+        "transformers bfloat16": {**hf_fields, "options": {"dtype": "bfloat16"}},
         "llm.c": {
             "prepare": "nudge.bench.llmc:llmc",
             "absent": "" if llmc else LLMC_ABSENT,
@@ -207,18 +207,17 @@ def decoding(
             "tokens": tokens,
         }
         limit = ("read_bytes_per_s", sizes.matmul_parameters(model) * DTYPES[dtype] / batch)
-        rivals = _decoding_rivals(dtype, device)
         contenders += [
             Contender(
-                name=rival,
+                name=contender,
                 prepare=f"nudge.bench.{prepare}",
                 options=options,
-                ours=prepare.endswith(":own"),
+                ours=prepare == "decoding:nudge_decoder",
                 group=dtype,
                 needs=needs,
                 limit=limit,
             )
-            for rival, prepare, needs in rivals
+            for contender, prepare, needs in _decoding_contenders(dtype, device)
         ]
     return Suite(
         name="decode",
@@ -230,9 +229,9 @@ def decoding(
     )
 
 
-def _decoding_rivals(dtype: str, device: str) -> Iterator[tuple[str, str, tuple[str, str] | None]]:
-    """Yield the contenders in that dtype: the name, the function that prepares it, and the package it needs."""
-    yield f"nudge {dtype}", "decoding:own", None
+def _decoding_contenders(dtype: str, device: str) -> Iterator[tuple[str, str, tuple[str, str] | None]]:
+    """Yield the contenders in that dtype: name, function that prepares it, package that it needs."""
+    yield f"nudge {dtype}", "decoding:nudge_decoder", None
     if dtype != "int8":
         yield f"transformers {dtype}", "decoding:transformers", ("transformers", "transformers")
     if dtype != "bfloat16" or device != "cpu":
@@ -247,11 +246,13 @@ def tokenizing(paths: Sequence[str], *, field_name: str, cores: Sequence[int], n
     contenders = []
     for n in cores:
         options = {"paths": list(paths), "field": field_name, "threads": n}
-        on = f"{n} core" + ("s" if n > 1 else "")
+        n_cores = f"{n} core" + ("s" if n > 1 else "")
         contenders += [
-            Contender(name=f"nudge {on}", prepare="nudge.bench.tokenizing:own", options=options, ours=True),
-            Contender(name=f"tiktoken {on}", prepare="nudge.bench.tokenizing:tiktoken", options=options),
-            Contender(name=f"tokenizers {on}", prepare="nudge.bench.tokenizing:tokenizers", options=options),
+            Contender(
+                name=f"nudge {n_cores}", prepare="nudge.bench.tokenizing:nudge_encoder", options=options, ours=True
+            ),
+            Contender(name=f"tiktoken {n_cores}", prepare="nudge.bench.tokenizing:tiktoken", options=options),
+            Contender(name=f"tokenizers {n_cores}", prepare="nudge.bench.tokenizing:tokenizers", options=options),
         ]
     return Suite(
         name="tokenize",
@@ -274,11 +275,16 @@ def time_to_loss(
     tuned_steps: int,
     work: Path,
 ) -> Suite:
-    """Return the suite of updates until the loss on all of the validation text is at most `target`."""
+    """Return the suite of training until the loss on all of the validation text is at most `target`."""
     shared = {"text": str(text), "target": target, "every": every, "threads": threads}
-    own = {**shared, "config": configs.to_dict(config), "work": str(work)}
+    nudge_options = {**shared, "config": configs.to_dict(config), "work": str(work)}
     contenders = [
-        Contender(name=f"nudge {config.recipe}", prepare="nudge.bench.time_to_loss:own", options=own, ours=True)
+        Contender(
+            name=f"nudge {config.recipe}",
+            prepare="nudge.bench.time_to_loss:nudge_run",
+            options=nudge_options,
+            ours=True,
+        )
     ]
     shipped = NANOGPT_TRAIN
     for name, lr, steps in (("as shipped", shipped.lr, shipped.steps), ("tuned", tuned_lr, tuned_steps)):

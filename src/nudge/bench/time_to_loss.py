@@ -1,7 +1,7 @@
 """The contenders that learn the characters of a text until the loss on its validation part is low enough.
 
-Only the updates are timed, not the evaluations. The last tenth of the text is for validation; after every `every`
-updates a contender is evaluated on all of it, in windows of its own context. A round is one run, with its own seed.
+Only the updates are timed, not the evaluations. The last tenth of the text is for validation. After each `every`
+updates a contender is evaluated on all of it, in windows of the contender's context. A round is a run with a new seed.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ Progress = Generator[
 EVALUATE_AT_ONCE = 256  # windows
 
 
-def own(*, config: dict[str, Any], text: str, target: float, every: int, threads: int, work: str) -> Prepared:
-    """Prepare a run of `nudge train` as a user would start it."""
+def nudge_run(*, config: dict[str, Any], text: str, target: float, every: int, threads: int, work: str) -> Prepared:
+    """Prepare a run like `nudge train`."""
     torch.set_num_threads(threads)
-    asked = from_dict(config)
+    given = from_dict(config)
     settings = {
         "data": {"paths": (text,), "tokenizer": "chars"},
         "eval": {"every": every, "tokens": 1 << 40},  # the whole validation text each time
         "sample": {"every": 0},
-        "save": {"every": max(asked.train.steps, 1)},
+        "save": {"every": max(given.train.steps, 1)},
         "machine": {"threads": threads},
     }
 
@@ -49,7 +49,7 @@ def own(*, config: dict[str, Any], text: str, target: float, every: int, threads
         seconds = 0.0
         with (
             tempfile.TemporaryDirectory(dir=work) as folder,
-            contextlib.closing(_started(override(asked, {**settings, "seed": seed}), Path(folder, "run"))) as events,
+            contextlib.closing(_start(override(given, {**settings, "seed": seed}), Path(folder, "run"))) as events,
         ):
             for event in events:
                 if isinstance(event, Step):
@@ -57,17 +57,17 @@ def own(*, config: dict[str, Any], text: str, target: float, every: int, threads
                 elif isinstance(event, Evaluation) and event.step:
                     yield event.step, seconds, event.loss
 
-    return f"nudge {__version__}", _rounds(learn, target)
+    return f"nudge {__version__}", _make_round(learn, target)
 
 
-def _started(config: Config, folder: Path) -> Generator[Event, None, None]:
+def _start(config: Config, folder: Path) -> Generator[Event, None, None]:
     yield from run(config, folder)
 
 
 def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, lr: float, steps: int) -> Prepared:
-    """Prepare nanoGPT's recipe for a CPU: its model, optimizer, schedule, float32, not compiled, as in its README."""
+    """Prepare the CPU recipe of nanoGPT's README: its model, optimizer and schedule, in float32, not compiled."""
     torch.set_num_threads(threads)
-    train, val, n_chars = characters(Path(text), val_share=Config().data.val_share)
+    train, val, n_chars = read_characters(Path(text), val_share=Config().data.val_share)
     config = dataclasses.replace(NANOGPT_TRAIN, lr=lr, steps=steps)
     sizes = {**shape(NANOGPT_MODEL), "vocab_size": n_chars}
     module = nanogpt_module(folder)
@@ -76,7 +76,7 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
         torch.manual_seed(seed)
         model = module.GPT(module.GPTConfig(**sizes, bias=False, dropout=0.0))
         optimizer = nanogpt_optimizer(model, config, "cpu")
-        model(*_batch(train))[1].backward()  # first-time work is not timed
+        model(*_batch(train))[1].backward()  # warm up
         optimizer.zero_grad(set_to_none=True)
         update = plain_update(lambda x, y: model(x, y)[1], model, optimizer, config, torch.device("cpu"), "float32")
         seconds = 0.0
@@ -89,11 +89,11 @@ def nanogpt(*, text: str, target: float, every: int, threads: int, folder: str, 
             if (done + 1) % every == 0 or done + 1 == steps:
                 yield done + 1, seconds, _validation_loss(model, val)
 
-    return checkout("nanoGPT", folder), _rounds(learn, target)
+    return checkout("nanoGPT", folder), _make_round(learn, target)
 
 
-def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
-    """Return the characters as ids, for training and for validation, and the size of their vocabulary."""
+def read_characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
+    """Read a text as character ids; return its training part, validation part and vocabulary size."""
     text = path.read_text(encoding="utf-8")
     id_of = {character: number for number, character in enumerate(sorted(set(text)))}
     parts = Split(val_share, cut=True)(text)
@@ -102,7 +102,7 @@ def characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
 
 
 def nanogpt_lr(done: int, config: TrainConfig) -> float:
-    """Return the learning rate of nanoGPT's train.py: warm-up, then a cosine down to a tenth."""
+    """Return the learning rate of nanoGPT's train.py: a warm-up, then a cosine down to a tenth."""
     if done < config.warmup_steps:
         return config.lr * (done + 1) / (config.warmup_steps + 1)
     share = (done - config.warmup_steps) / (config.steps - config.warmup_steps)
@@ -110,7 +110,7 @@ def nanogpt_lr(done: int, config: TrainConfig) -> float:
 
 
 def _batch(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw windows from anywhere in the text, like nanoGPT's get_batch."""
+    """Draw windows at random places of the text, like nanoGPT's get_batch."""
     T = NANOGPT_MODEL.block_size
     starts = torch.randint(len(tokens) - T, (NANOGPT_TRAIN.batch_tokens // T,)).tolist()
     x = torch.stack([tokens[start : start + T] for start in starts])
@@ -138,20 +138,20 @@ def _validation_loss(model: Any, tokens: Tensor) -> float:
     return nats / n_targets
 
 
-def _rounds(learn: Callable[[int], Progress], target: float) -> Callable[[], Mapping[str, Any]]:
-    """Return a round: a run with the next seed that ends at the target, or with its recipe.
+def _make_round(learn: Callable[[int], Progress], target: float) -> Callable[[], Mapping[str, Any]]:
+    """Return a function that runs with the next seed until the target, or to the end of its recipe.
 
     A run that does not reach the target counts with the time of its whole recipe, which is less than it would need.
     """
     seeds = itertools.count(0)
 
-    def play() -> Mapping[str, Any]:
+    def run_round() -> Mapping[str, Any]:
         seed = next(seeds)
         points = []
         with contextlib.closing(learn(seed)) as progress:
             for point in progress:
                 points.append(point)
-                if point[-1] <= target or seed == 0:  # seed 0 is the unmeasured round
+                if point[-1] <= target or seed == 0:  # seed 0 is the warm-up round
                     break
         updates, seconds, loss = points[-1]
         return {
@@ -162,4 +162,4 @@ def _rounds(learn: Callable[[int], Progress], target: float) -> Callable[[], Map
             "output": [[u, round(s, 3), round(v, 4)] for u, s, v in points],
         }
 
-    return play
+    return run_round

@@ -1,4 +1,4 @@
-"""The contenders that turn text into GPT-2's ids, with the same vocabulary and the same list of texts."""
+"""The contenders that encode text to GPT-2's ids, with the same vocabulary and the same texts."""
 
 import hashlib
 import itertools
@@ -25,12 +25,12 @@ IdArrays = Iterable[npt.NDArray[Any]]
 Encode = Callable[[Sequence[str]], IdArrays]
 
 
-def own(*, paths: list[str], field: str, threads: int) -> Prepared:
-    """Prepare our encoder as `nudge data prepare` calls it."""
+def nudge_encoder(*, paths: list[str], field: str, threads: int) -> Prepared:
+    """Prepare nudge's encoder, called as in `nudge data prepare`."""
     from nudge.bench import ours
     from nudge.version import __version__
 
-    return f"nudge {__version__}", _rounds(ours.encoder(tokenizers_of_ours.get("gpt2"), threads), paths, field)
+    return f"nudge {__version__}", _make_round(ours.encoder(tokenizers_of_ours.get("gpt2"), threads), paths, field)
 
 
 def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
@@ -45,7 +45,7 @@ def tiktoken(*, paths: list[str], field: str, threads: int) -> Prepared:
             return [encoding.encode_ordinary(text) for text in texts]
         return encoding.encode_ordinary_batch(list(texts), num_threads=threads)
 
-    return f"tiktoken {library.__version__}", _rounds(encode, paths, field)
+    return f"tiktoken {library.__version__}", _make_round(encode, paths, field)
 
 
 def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
@@ -56,22 +56,24 @@ def tokenizers(*, paths: list[str], field: str, threads: int) -> Prepared:
     vocabulary = published_vocab.find("gpt2")
     letters = published_vocab.byte_alphabet()
 
-    def spelled(token: bytes) -> str:
+    def to_printable(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
 
-    merges = [(spelled(left), spelled(right)) for left, right in merged_pairs(vocabulary)]
-    model = library.models.BPE(vocab={spelled(token): rank for rank, token in enumerate(vocabulary)}, merges=merges)
+    merges = [(to_printable(left), to_printable(right)) for left, right in merged_pairs(vocabulary)]
+    model = library.models.BPE(
+        vocab={to_printable(token): rank for rank, token in enumerate(vocabulary)}, merges=merges
+    )
     tokenizer = library.Tokenizer(model)
     tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
     def encode(texts: Sequence[str]) -> list[Any]:
         return [encoded.ids for encoded in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    return f"tokenizers {library.__version__}", _rounds(encode, paths, field)
+    return f"tokenizers {library.__version__}", _make_round(encode, paths, field)
 
 
 def merged_pairs(vocabulary: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the two tokens from which each later one was merged: what its bytes merge to by earlier ranks."""
+    """Return, for each token longer than a byte, the two lower-ranked tokens that it merges."""
     ranked = {token: rank for rank, token in enumerate(vocabulary)}
     pairs = []
     for rank, token in enumerate(vocabulary[256:], 256):
@@ -84,31 +86,31 @@ def merged_pairs(vocabulary: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     return pairs
 
 
-def _rounds(encode: Encode, paths: list[str], field: str) -> Callable[[], Mapping[str, Any]]:
-    """Return a round of as many passes over all texts as take about a second.
+def _make_round(encode: Encode, paths: list[str], field: str) -> Callable[[], Mapping[str, Any]]:
+    """Return a function that times passes over all texts for about a second.
 
-    Long texts are cut for all contenders, in places that cut no token.
+    Long texts are cut for all contenders, only between tokens.
     """
     texts = [chunk for text in documents(paths, field=field) for chunk in chunks(text)]
     n_bytes = sum(len(to_bytes(text)) for text in texts)
 
     passes, digest = 0, ""
 
-    def several(n: int) -> float:
+    def time_passes(n: int) -> float:
         begun = time.perf_counter()
         for _ in range(n):
             encode(texts)
         return time.perf_counter() - begun
 
-    def play() -> Mapping[str, Any]:
+    def run_round() -> Mapping[str, Any]:
         nonlocal passes, digest
         if not passes:
             ids = np.concatenate([np.asarray(part, dtype=np.uint32) for part in encode(texts)])
             digest = hashlib.sha256(ids[ids != EOT_ID].tobytes()).hexdigest()  # ours marks the beginnings of documents
-            passes = max(1, round(TURN_S / several(1)))
-        return {"mb_per_s": passes * n_bytes / 1e6 / several(passes), "output": digest}
+            passes = max(1, round(TURN_S / time_passes(1)))
+        return {"mb_per_s": passes * n_bytes / 1e6 / time_passes(passes), "output": digest}
 
-    return play
+    return run_round
 
 
 def check(paths: Sequence[str | Path], field: str) -> int:

@@ -1,7 +1,7 @@
-"""The contenders that train: full updates (forward, backward, clip, AdamW) of networks of the same sizes.
+"""The contenders in training: full updates (forward, backward, clip, AdamW) of networks of the same sizes.
 
-All read the same random tokens from memory, so that only the update is measured. The functions run in the contenders'
-own processes (nudge.bench.worker).
+All read the same random tokens from memory, so that only the update is measured. The functions run in the processes of
+the contenders (nudge.bench.worker).
 """
 
 import contextlib
@@ -24,13 +24,13 @@ from nudge.version import __version__
 Update = Callable[[Tensor, Tensor], Tensor]
 
 
-def own(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> Prepared:
-    """Prepare our update, the one that `nudge train` would choose with this config."""
+def nudge_update(*, config: dict[str, Any], batch: int, threads: int, turn_s: float) -> Prepared:
+    """Prepare the update that `nudge train` would choose with this config."""
     torch.set_num_threads(threads)
-    fitted = ours.fitted(from_dict(config))
-    update = ours.training_update(fitted)
-    version = f"nudge {__version__} ({fitted.machine.update}, {fitted.machine.dtype})"
-    return version, _repeated(update, fitted, _device(fitted), batch, turn_s)
+    resolved = ours.resolve_here(from_dict(config))
+    update = ours.training_update(resolved)
+    version = f"nudge {__version__} ({resolved.machine.update}, {resolved.machine.dtype})"
+    return version, _make_round(update, resolved, _device(resolved), batch, turn_s)
 
 
 def nanogpt(
@@ -44,9 +44,9 @@ def nanogpt(
     compiled: bool,
     fused: bool,
 ) -> Prepared:
-    """Prepare nanoGPT's model.py with its optimizer, driven like its train.py, with biases like GPT-2.
+    """Prepare nanoGPT's model.py with its optimizer and the loop of its train.py, with biases like GPT-2.
 
-    `fused`: the fused AdamW, which nanoGPT itself chooses only on a GPU.
+    `fused`: the fused AdamW, which nanoGPT uses only on a GPU.
     """
     torch.set_num_threads(threads)
     run = from_dict(config)
@@ -62,11 +62,12 @@ def nanogpt(
         return forward(x, y)[1]
 
     update = plain_update(loss, model, optimizer, run.train, device, dtype)
-    return checkout("nanoGPT", folder), _repeated(update, run, device, batch, turn_s)
+    return checkout("nanoGPT", folder), _make_round(update, run, device, batch, turn_s)
 
 
 def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, dtype: str) -> Prepared:
     """Prepare Hugging Face's GPT2LMHeadModel with the fused AdamW of its Trainer, without dropout like the others."""
+
     import transformers as hf
 
     torch.set_num_threads(threads)
@@ -83,7 +84,7 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
         return model(input_ids=x, labels=x, use_cache=False).loss  # the model shifts the labels itself
 
     update = plain_update(loss, model, optimizer, train, device, dtype)
-    return f"transformers {hf.__version__}", _repeated(update, run, device, batch, turn_s)
+    return f"transformers {hf.__version__}", _make_round(update, run, device, batch, turn_s)
 
 
 def nanogpt_module(folder: str) -> Any:
@@ -98,12 +99,12 @@ def nanogpt_module(folder: str) -> Any:
 
 
 def nanogpt_optimizer(model: Any, train: TrainConfig, device_type: str) -> torch.optim.Optimizer:
-    """Return the AdamW that nanoGPT makes for its model."""
+    """Return nanoGPT's AdamW for its model."""
     return model.configure_optimizers(train.weight_decay, train.lr, (train.beta1, train.beta2), device_type)
 
 
 def huggingface_config(model: ModelConfig) -> Any:
-    """Return the config of the same network for transformers, without dropout."""
+    """Return a network's config for transformers, without dropout."""
     import transformers as hf
 
     return hf.GPT2Config(
@@ -121,7 +122,7 @@ def huggingface_config(model: ModelConfig) -> Any:
 
 
 def _device(config: Config) -> torch.device:
-    """Return the device that the probe chooses for ours, too."""
+    """Return the config's device, or the one that the probe would choose."""
     return torch.device(config.machine.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
@@ -133,11 +134,11 @@ def plain_update(
     device: torch.device,
     dtype: str,
 ) -> Update:
-    """Return the update of nanoGPT's train.py, step by step."""
-    low = dtype == "bfloat16"
+    """Return an update with the steps of nanoGPT's train.py."""
+    bf16 = dtype == "bfloat16"
 
     def update(x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16) if low else contextlib.nullcontext():
+        with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             value = loss(x, y)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), train.grad_clip)
@@ -148,17 +149,20 @@ def plain_update(
     return update
 
 
-def _repeated(
+def _make_round(
     update: Update, config: Config, device: torch.device, batch: int, turn_s: float
 ) -> Callable[[], Mapping[str, float]]:
-    """Return a round of as many updates as take about `turn_s`, which the first, unmeasured round determines."""
+    """Return a function that times one round of about `turn_s` seconds.
+
+    Its first call warms up and sets the number of updates.
+    """
     tokens = torch.randint(
         config.model.vocab_size, (8, batch, config.model.block_size + 1), generator=torch.Generator().manual_seed(0)
     ).to(device)
     pairs = itertools.cycle([(window[:, :-1].contiguous(), window[:, 1:].contiguous()) for window in tokens])
     count = 0
 
-    def several(n: int) -> float:
+    def time_updates(n: int) -> float:
         synchronize(device)
         begin = time.perf_counter()
         for _ in range(n):
@@ -168,15 +172,15 @@ def _repeated(
         synchronize(device)
         return time.perf_counter() - begin
 
-    def play() -> Mapping[str, float]:
+    def run_round() -> Mapping[str, float]:
         nonlocal count
         if not count:
-            several(2)  # compile, allocate
-            count = max(1, round(turn_s / several(1)))
-        seconds = several(count)
+            time_updates(2)  # compile, allocate
+            count = max(1, round(turn_s / time_updates(1)))
+        seconds = time_updates(count)
         figures = {"tokens_per_s": count * batch * config.model.block_size / seconds, "updates": float(count)}
         if device.type == "cuda":
             figures["gpu_peak_bytes"] = float(torch.cuda.max_memory_allocated(device))
         return figures
 
-    return play
+    return run_round

@@ -41,7 +41,7 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands from a table and imports only the one that is typed."""
+    """A group that lists its commands from a table and imports only the command that is typed."""
 
     def __init__(self, **settings: object) -> None:
         listed = {name: click.Command(name, help=line) for name, (_, line) in COMMANDS.items()}
@@ -114,17 +114,17 @@ def run(args: Sequence[str] | None) -> NoReturn:
         fail(message, f"see '{context.command_path} --help'" if context else "")
     except NudgeError as error:
         # All processes on a machine fail together, and one of them reports it.
-        reports = error.speaks if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
+        reports = error.reports_error if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
         if not reports:
             sys.exit(2)
         fail(error.message, error.hint)
     except click.Abort as error:
         if isinstance(error.__cause__, EOFError):  # a bug, which click mistakes for the end of standard input
             raise error.__cause__ from None
-        interrupted()
+        exit_interrupted()
 
 
-def interrupted() -> NoReturn:
+def exit_interrupted() -> NoReturn:
     """Exit after Control-C.
 
     A library's thread that is busy in C cannot be stopped, and an orderly exit would abort. Then the process ends at

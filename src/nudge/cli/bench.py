@@ -27,8 +27,8 @@ COMMON = (
 )
 
 
-def measured(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., None]:
-    """Turn a function that makes a suite into one that measures it, with the options that all benchmarks share.
+def measuring(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., None]:
+    """Turn a function that builds a suite into one that measures it, with the options that all benchmarks share.
 
     The function gets a temporary folder and the number of threads, and returns the suite and its device.
     """
@@ -46,11 +46,11 @@ def measured(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., N
         threads = threads or usable_cores()
         with tempfile.TemporaryDirectory(prefix="nudge-bench-") as work:
             suite, device = make(work=Path(work), threads=threads, **options)
-            suite = suite.only(peer)
+            suite = suite.select_peers(peer)
             machine = suites.machine(threads=threads, device=device)
             report = reports.Report(suite, machine)
             events = runner.interleave((machine, *suite.contenders), rounds, threads=threads)
-            for event in benchtable.watched(events, suite, rounds):
+            for event in benchtable.show_progress(events, suite, rounds):
                 report.add(event)
         found = report.as_dict(_about(threads, rounds))
         if not any(contender["ours"] and not contender["absent"] for contender in found["contenders"]):
@@ -97,7 +97,7 @@ def bench() -> None:
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
-@measured
+@measuring
 def train(
     recipe: str, settings: tuple[str, ...], device: str | None, nanogpt: Path | None, llmc: Path | None, **options: Any
 ) -> tuple["Suite", str | None]:
@@ -140,7 +140,7 @@ def train(
     help="Number type of the weights; can be repeated. [default: all]",
 )
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
-@measured
+@measuring
 def decode(
     source: str | None, recipe: str, dtypes: tuple[str, ...], device: str | None, work: Path, **options: Any
 ) -> tuple["Suite", str | None]:
@@ -176,7 +176,7 @@ def decode(
 @click.option(
     "--cores", multiple=True, type=click.IntRange(min=1), help="Number of cores; can be repeated. [default: 1 and 2]"
 )
-@measured
+@measuring
 def tokenize(
     files: tuple[str, ...], field: str, cores: tuple[int, ...], threads: int, work: Path
 ) -> tuple["Suite", str | None]:
@@ -219,7 +219,7 @@ def tokenize(
     type=click.IntRange(min=101),
     help="The tuned number of its updates.",
 )
-@measured
+@measuring
 def time_to_loss(
     text: Path, recipe: str, settings: tuple[str, ...], nanogpt: Path | None, **options: Any
 ) -> tuple["Suite", str | None]:
@@ -255,7 +255,7 @@ def _device(device: str | None) -> str:
 
 
 def _about(threads: int, rounds: int) -> dict[str, Any]:
-    """Return the machine, the command and the versions that belong to the measurements."""
+    """Return the machine, the command and the versions of the measurements."""
     import psutil
     import torch
 

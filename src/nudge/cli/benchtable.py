@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nudge.bench.suites import Suite
 
 
-def watched(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator[Event]":
+def show_progress(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator[Event]":
     """Yield the events and show the progress on standard error."""
     from nudge.bench.runner import Absent, Measured
     from nudge.cli.output import make_bar
@@ -25,7 +25,7 @@ def watched(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """Print the limits of the machine, the results of each contender, and how many times as fast nudge is."""
+    """Print the limits of the machine, the results of each contender, and nudge's speed relative to the others."""
     from nudge.bench.samples import FEW
     from nudge.cli.output import make_console
 
@@ -69,7 +69,7 @@ def limits_line(limits: Mapping[str, float]) -> str:
 
 
 def _missed(contender: Mapping[str, Any]) -> str:
-    """Return in how many of its runs a contender missed the target; "" if in none, or if there is no target."""
+    """Return a note on the runs in which a contender missed the target; "" without such runs or a target."""
     reached = [] if contender["absent"] else contender["figures"].get("reached", {}).get("rounds", [])
     missed = sum(not there for there in reached)
     return f"{missed} of {len(reached)} runs" if missed else ""

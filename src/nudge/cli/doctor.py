@@ -24,7 +24,7 @@ EXTRAS = {
 
 
 class Fact(NamedTuple):
-    """One finding: its value for a program, and words for the user."""
+    """One finding: its value for a program, and a text for the user."""
 
     name: str
     value: Any
@@ -103,7 +103,7 @@ def _disk() -> Fact:
 
 
 def _extra(name: str) -> Fact:
-    """Check whether every package is installed that nudge's own metadata lists for an extra."""
+    """Check whether every package of an extra, by nudge's metadata, is installed."""
     needed = [
         re.split(r"[^\w.-]", line)[0]
         for line in metadata.requires("nudge-lm") or ()
@@ -122,11 +122,11 @@ def _is_installed(package: str) -> bool:
 
 
 def _pen_font() -> Fact:
-    """Find the font of the system that nudge sheet writes with."""
+    """Find the system's font for nudge sheet."""
     from nudge.sheet import fonts
 
     try:
-        path = fonts.look()
+        path = fonts.find_system_font()
     except SheetError as error:
         return Fact("pen_font", None, f"no: nudge sheet needs one. {error.hint}")
     return Fact("pen_font", str(path), f"yes: {path}")

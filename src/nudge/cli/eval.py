@@ -69,20 +69,20 @@ def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[s
 def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
     from nudge.cli.output import finite
     from nudge.cli.progress import with_bar
-    from nudge.eval.loss import evaluate, run_dataset, solved
+    from nudge.eval.loss import count_solved, evaluate, run_dataset
 
     title = f"measuring windows of {model.network.config.block_size:,} tokens"
     result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, title))
     splits = {}
     if not data and (dataset := run_dataset(model)).manifest.records:
-        splits = {records.name: solved(model.network, records) for records in (dataset.val, dataset.train)}
+        splits = {records.name: count_solved(model.network, records) for records in (dataset.val, dataset.train)}
     if as_json:
         values = finite({**dataclasses.asdict(result), "perplexity": result.perplexity})
         counts = {"solved": {name: dataclasses.asdict(split) for name, split in splits.items()}} if splits else {}
         click.echo(json.dumps(values | counts))
         return
     click.echo(f"loss           {result.loss:.4f} nats per token")
-    click.echo(f"perplexity     {_shown('perplexity', result.perplexity)}")
+    click.echo(f"perplexity     {_format_score('perplexity', result.perplexity)}")
     click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
     click.echo(f"tokens         {result.tokens:,}")
     for name, split in splits.items():
@@ -136,14 +136,14 @@ def _published(config: "ModelConfig", task: Task) -> tuple[str, dict[str, float]
 def _table(scores: "Mapping[str, Score]", beside: Mapping[str, float], published: str) -> list[str]:
     rows = [("", "", "standard error", "a blind guess", published)]
     for name, score in scores.items():
-        stderr = "" if score.stderr is None else f"± {_shown(name, score.stderr)}"
-        other = _shown(name, beside[name]) if name in beside else ""
-        rows.append((name, _shown(name, score.value), stderr, _shown(name, score.guess), other))
+        stderr = "" if score.stderr is None else f"± {_format_score(name, score.stderr)}"
+        other = _format_score(name, beside[name]) if name in beside else ""
+        rows.append((name, _format_score(name, score.value), stderr, _format_score(name, score.guess), other))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [f"{row[0]:<{widths[0]}}  {'  '.join(map(str.rjust, row[1:], widths[1:]))}".rstrip() for row in rows]
 
 
-def _shown(score: str, value: float) -> str:
+def _format_score(score: str, value: float) -> str:
     if score != "perplexity":
         return f"{value:.2%}"
     return f"{value:,.2f}" if value < 1e6 else f"{value:.3g}"

@@ -57,7 +57,7 @@ def inspect(
     nearest = _nearest(found, text) if text is not None else None
     moved = difference(weights(against, verify=verify), found) if against is not None else None
     if as_json:
-        values = finite(_described(found, histogram, nearest, moved))
+        values = finite(_describe(found, histogram, nearest, moved))
         click.echo(view.clean(json.dumps(values, indent=2, ensure_ascii=False)))
         return
     console = make_console()
@@ -102,10 +102,10 @@ def _text(tokenizer: "Tokenizer", token: int) -> str:
         return "".join(f"<{byte:02x}>" for byte in text)
 
 
-def _described(
+def _describe(
     found: "Weights", histogram: "Histogram | None", nearest: "Nearest | None", moved: "Difference | None"
 ) -> dict[str, Any]:
-    """Return all findings for a program."""
+    """Return all findings as JSON values."""
     described: dict[str, Any] = {
         "source": str(found.path),
         "format": found.format,

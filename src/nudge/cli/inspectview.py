@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nudge.util.formatting import count, percent, significant, size
-from nudge.util.terminal_text import bar, readable
+from nudge.util.terminal_text import bar, make_readable
 
 if TYPE_CHECKING:
     from nudge.look.changes import Difference
@@ -28,17 +28,17 @@ WIDE, WIDEST = 126, 160  # widths of a terminal from which the tree has more col
 
 
 def clean(text: str) -> str:
-    """Replace what cannot be printed: a name in a file may contain half a character."""
+    """Replace unprintable characters: a name in a file may contain half a character."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _line(text: str) -> str:
     """Return a name or a token as one visible line."""
-    return readable(clean(text)).replace("\n", "⏎").replace("\t", "⇥")
+    return make_readable(clean(text)).replace("\n", "⏎").replace("\t", "⇥")
 
 
 def show_head(console: Console, found: "Weights") -> None:
-    """Print what the file is."""
+    """Print the file's name, format and size."""
     facts = [f"{found.total:,} parameters in {len(found.parameters)} tensors", size(found.n_bytes)]
     facts.append(", ".join(sorted({parameter.dtype for parameter in found.parameters})) or "empty")
     if found.step is not None:
@@ -104,7 +104,7 @@ def _rows(node: "Node", depth: int, every: bool) -> "Iterator[tuple[int, Node]]"
 
 
 def show_beside(console: Console, found: "Weights") -> None:
-    """Print what the file holds besides the parameters."""
+    """Print the contents of the file besides the parameters."""
     rows = [
         (stored.name, f"{count(stored.n)} {stored.dtype}", size(stored.n_bytes), stored.role) for stored in found.stored
     ]
@@ -162,11 +162,11 @@ def show_nearest(console: Console, nearest: "Nearest") -> None:
     for token, text, near in nearest:
         console.print(Text.assemble("\n  ", (repr(_line(text)), "bold"), (f"  token {token:,}", "dim")))
         grid = Table.grid(padding=(0, 3))
-        for neighbour, its in near:
-            cosine = neighbour.cosine
+        for neighbor, its in near:
+            cosine = neighbor.cosine
             grid.add_row(
                 Text("    " + repr(_line(its))),
-                Text(f"{neighbour.token:,}", style="dim"),
+                Text(f"{neighbor.token:,}", style="dim"),
                 Text(bar(cosine, BAR), style="blue"),
                 f"{cosine:.2f}",
             )
@@ -175,7 +175,7 @@ def show_nearest(console: Console, nearest: "Nearest") -> None:
 
 
 def show_difference(console: Console, against: str, moved: "Difference") -> None:
-    """Print how far the parameters moved since another checkpoint."""
+    """Print the change of the parameters since another checkpoint."""
     console.print(Text.assemble(("Moved", "bold"), " since ", _line(against), ("   |dW|/|W|", "dim")))
     grid = Table.grid(padding=(0, 2))
     most = max((value for value in moved.parts.values() if math.isfinite(value)), default=0.0)

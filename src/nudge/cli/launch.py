@@ -36,7 +36,7 @@ ONLY = {  # options that only some engines use
     "spot": ("skypilot",),
     "package": ("skypilot",),
 }
-OURS = {"--run", "--continue"}  # options of nudge train that every job sets itself
+OURS = {"--run", "--continue"}  # the options of nudge train that a job sets
 PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that may name a file on this machine
 
 
@@ -81,7 +81,7 @@ def launch(
     check_options(on, place)
     job = make_job(on, name, options, **place)
     check(job)
-    text = engine.write(job)
+    text = engine.file_text(job)
     if submit and not shutil.which(engine.submit[0]):
         raise MachineError("no_such_program", program=engine.submit[0], install=engine.install)
     if submit and out is None:
@@ -104,7 +104,7 @@ def launch(
 
 
 def check_options(on: str, place: dict[str, Any]) -> None:
-    """Raises: ConfigError for an option that the engine would ignore."""
+    """Check that the engine uses every given option. Raises: ConfigError."""
     default = {field.name: field.default for field in dataclasses.fields(Job)}
     for option, engines in ONLY.items():
         if on not in engines and place[option] not in (None, default[option]):
@@ -114,7 +114,7 @@ def check_options(on: str, place: dict[str, Any]) -> None:
 
 
 def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str | None, **place: Any) -> Job:
-    """Return the job. `words`: options of `nudge train`. Raises: ConfigError, DataError if it would refuse them."""
+    """Build the job. `words`: options of `nudge train`. Raises: ConfigError, DataError, as `nudge train`."""
     context = train_command.make_context("nudge train", list(words))
     config = check_training(context.params)
     run = context.params["folder"]
@@ -136,7 +136,7 @@ def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str 
 
 
 def check_training(params: dict[str, Any]) -> "Config":
-    """Check what `nudge train` checks before it reads text. Raises: ConfigError, DataError."""
+    """Make the checks that `nudge train` makes before it reads text. Raises: ConfigError, DataError."""
     from nudge.data.prepare import find_text
 
     config = make_config(**params)
@@ -179,7 +179,7 @@ def local_path(word: str) -> str:
 
 
 def check_carried(config: "Config", options: tuple[tuple[str, ...], ...]) -> None:
-    """Raises: ConfigError for a path in a config file or --set: only paths in options of their own are copied."""
+    """Check that no path is in a config file or --set: only paths in other options are copied. Raises: ConfigError."""
     carried = {word for option in options for word in option}
     for path in (*config.data.paths, config.init, config.data.tokenizer):
         if path and path not in carried and isinstance(local_path(path), LocalPath):

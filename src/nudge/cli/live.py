@@ -13,7 +13,7 @@ from nudge.cli.output import make_console
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.util.formatting import clock
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
 HEADER_EVERY = 20
@@ -21,7 +21,7 @@ HEADER_EVERY = 20
 
 @contextlib.contextmanager
 def printing() -> Iterator[Callable[[Event], None]]:
-    """Give the function that prints one event of a run, above a progress bar."""
+    """Yield a function that prints one event of a run, above a progress bar."""
     console = make_console()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -36,7 +36,7 @@ def printing() -> Iterator[Callable[[Event], None]]:
 
 
 class View:
-    """The state between two events that printing needs."""
+    """The state for printing that is kept between two events."""
 
     def __init__(self, console: Console, bar: Progress) -> None:
         self.console = console
@@ -139,7 +139,7 @@ class View:
 
     def _print_sample(self, sample: Sample) -> None:
         self._print_rule(f"after update {sample.step:,}" if sample.step else "before any update")
-        self.console.print(Text.assemble((readable(sample.prompt), "bold"), readable(sample.text)))
+        self.console.print(Text.assemble((make_readable(sample.prompt), "bold"), make_readable(sample.text)))
         self._print_rule()
 
     def _print_rule(self, title: str = "") -> None:

@@ -98,7 +98,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
 
     from nudge.cli.output import make_console
     from nudge.cli.predict import percent
-    from nudge.cli.prompts import shown_context
+    from nudge.cli.prompts import format_context
     from nudge.data.tokenizer import shown_token
 
     def token(number: int) -> str:
@@ -107,7 +107,7 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     console = make_console()
     rule = "gradient descent" if nudge.optimizer == "sgd" else "AdamW's first step"
     console.print(Text.assemble(("One update", "bold"), f" on one example: {rule}, learning rate {nudge.lr:.3g}"))
-    console.print(Text.assemble(("  after   ", "dim"), shown_context(model, context)))
+    console.print(Text.assemble(("  after   ", "dim"), format_context(model, context)))
     console.print(Text.assemble(("  target  ", "dim"), (token(nudge.target), "bold"), (f"  id {nudge.target}", "dim")))
     console.print()
     rows = [
@@ -130,12 +130,12 @@ def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> N
     console.print(
         Text.assemble(("\nWhat it does elsewhere", "bold"), "  KL(before || after) on other prompts, in nats")
     )
-    console.print(_table(("after", ""), [(shown_context(model, d.context), f"{d.kl:.2g}") for d in nudge.drift]))
+    console.print(_table(("after", ""), [(format_context(model, d.context), f"{d.kl:.2g}") for d in nudge.drift]))
     console.print("\nThis was a copy: the model is as it was.", style="dim")
 
 
 def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
-    """Return the change of all parameters together, and the largest ones; none for a parameter that was all zero."""
+    """Return the change of all parameters together, and the largest changes, without parameters that were zero."""
     finite = {name: change for name, change in nudge.relative_change.items() if math.isfinite(change)}
     largest = sorted(finite, key=finite.__getitem__, reverse=True)[:N_PARAMETERS]
     return [
@@ -145,7 +145,7 @@ def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
 
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> "Table":
-    """Return a table whose first column is left-aligned and the others right-aligned."""
+    """Return a table with a left-aligned first column; other columns are right-aligned."""
     from rich.table import Table
     from rich.text import Text
 

@@ -53,7 +53,7 @@ def make_table(*columns: str, wraps: str = "") -> Table:
 
 
 def make_facts(rows: Iterable[tuple[str, *tuple[str | Text, ...]]]) -> Table:
-    """Return a table of facts, each with its dim name in front. Nothing in it is read as markup."""
+    """Return a table of facts, each after its dim name. Nothing in it is read as markup."""
     table = Table.grid(padding=(0, 2))
     for name, *cells in rows:
         table.add_row(Text(name, style="dim"), *(Text(cell) if isinstance(cell, str) else cell for cell in cells))
@@ -61,7 +61,7 @@ def make_facts(rows: Iterable[tuple[str, *tuple[str | Text, ...]]]) -> Table:
 
 
 def finite(value: Any) -> Any:
-    """Return the value with null for NaN and infinity, which JSON does not have."""
+    """Return the value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -69,7 +69,7 @@ def finite(value: Any) -> Any:
     return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def indented(shown: RenderableType) -> Padding:
+def indent(shown: RenderableType) -> Padding:
     """Move a table or text two columns to the right."""
     return Padding(shown, (0, 0, 0, 2), expand=False)
 
@@ -81,7 +81,7 @@ def show_title(console: Console, words: str, beside: str = "") -> None:
 
 
 def show_next(console: Console, *commands: tuple[str, str], width: int = 34) -> None:
-    """Print which commands to type next, and what each is for."""
+    """Print the commands to type next, with the purpose of each."""
     show_title(console, "Next")
     for command, words in commands:
         console.print(Text.assemble(f"  {command:<{width}}  ", (words, "dim")))

@@ -91,16 +91,16 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
     from nudge.plan.planner import plan as planned
 
     settings = configs.parse_settings(options["settings"])
-    ask = questions.answered(recipe, **{**options, "settings": settings})
+    ask = questions.complete_ask(recipe, **{**options, "settings": settings})
     counted = options["count"] is not None
     answer = _answer(ask, budget=options["budget"], hours=options["hours"], counted=counted)
     found = planned(ask)
     if as_json:
         others = {
-            "formulas": _plain(explanation.formulas(found)),
-            "losses": _plain(losses.published_losses(found)),
-            "ladder": [_short(other) for other in questions.ladder(ask)],
-            "changes": [{"change": change.words, **_short(change.plan)} for change in questions.changes(ask)],
+            "formulas": _rows_to_json(explanation.formulas(found)),
+            "losses": _rows_to_json(losses.published_losses(found)),
+            "ladder": [_summary(other) for other in questions.ladder(ask)],
+            "changes": [{"change": change.words, **_summary(change.plan)} for change in questions.changes(ask)],
         }
         click.echo(json.dumps({"answer": answer, **to_json(found), **others}))
         return
@@ -113,26 +113,26 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
 
 
 def _answer(ask: "Ask", *, budget: float | None, hours: float | None, counted: bool) -> str:
-    """Return what follows from a budget or a time, as a sentence."""
+    """Return a sentence on what a budget or a time determines. `counted`: the number of GPUs was given."""
     from nudge.plan.questions import hours_of
     from nudge.util.formatting import compact
 
-    where = f"{ask.count} x {ask.device.title}"
+    machine = f"{ask.count} x {ask.device.title}"
     if budget is not None:
-        bought = hours_of(budget, ask.count, ask.price)
-        return f"${budget:,.6g} rents {where} for {bought:,.3g} hours: about {compact(ask.tokens)} tokens"
+        rented = hours_of(budget, ask.count, ask.price)
+        return f"${budget:,.6g} rents {machine} for {rented:,.3g} hours: about {compact(ask.tokens)} tokens"
     if hours is None:
         return ""
     if counted:
-        return f"in {hours:,.6g} hours {where} reads about {compact(ask.tokens)} tokens"
-    return f"{where} is the fewest that likely needs no more than {hours:,.6g} hours"
+        return f"in {hours:,.6g} hours {machine} reads about {compact(ask.tokens)} tokens"
+    return f"{machine} is the fewest that likely needs no more than {hours:,.6g} hours"
 
 
 def _affordable(options: dict[str, Any], as_json: bool) -> None:
     from nudge.plan import questions
 
     names = ("hours", "gpu", "count", "price")
-    plans = questions.affordable(usd=options["budget"], **{name: options[name] for name in names})
+    plans = questions.affordable_plans(usd=options["budget"], **{name: options[name] for name in names})
     if as_json:
         click.echo(json.dumps([to_json(found) for found in plans]))
         return
@@ -151,7 +151,7 @@ def _lecture(as_json: bool) -> None:
             ("models", lecture.MODELS),
         )
         today = to_json(lecture.gpt2_today())
-        click.echo(json.dumps({**{name: _plain(rows) for name, rows in tables}, "gpt2_today": today}))
+        click.echo(json.dumps({**{name: _rows_to_json(rows) for name, rows in tables}, "gpt2_today": today}))
         return
     from nudge.cli import plantables
 
@@ -159,11 +159,21 @@ def _lecture(as_json: bool) -> None:
 
 
 def _validate(as_json: bool) -> None:
+    """Print how well the speed model predicts the published runs; exit with 1 if it misses the goal."""
     from nudge.plan import speed
 
     found = speed.validate()
     if as_json:
-        rows = [{**asdict(row), "error": row.error, "error_by_strangers": row.error_by_strangers} for row in found.rows]
+        rows = [
+            {
+                "run": asdict(row.run),
+                "predicted": row.predicted,
+                "predicted_by_strangers": row.predicted_by_other_codes,
+                "error": row.error,
+                "error_by_strangers": row.error_by_other_codes,
+            }
+            for row in found.rows
+        ]
         goal = {
             "median_error": speed.MOST_MEDIAN_ERROR,
             "within": speed.WITHIN,
@@ -204,7 +214,7 @@ def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: boo
 
 
 def to_json(found: "Plan") -> dict[str, Any]:
-    """Return a plan as plain values: its ask, and every number."""
+    """Return a plan as JSON values."""
     properties = ("fits", "tokens", "flops", "tokens_per_s", "tokens_per_parameter")
     values = {**asdict(found), **{name: getattr(found, name) for name in properties}}
     values["tokens_per_s"] = asdict(found.tokens_per_s)
@@ -212,8 +222,8 @@ def to_json(found: "Plan") -> dict[str, Any]:
     return values
 
 
-def _short(other: "Plan") -> dict[str, Any]:
-    """Return one line of the ladder or of the changes."""
+def _summary(other: "Plan") -> dict[str, Any]:
+    """Return a plan of the ladder or of the changes as JSON values."""
     return {
         "device": other.ask.device.name,
         "count": other.ask.count,
@@ -224,5 +234,5 @@ def _short(other: "Plan") -> dict[str, Any]:
     }
 
 
-def _plain(rows: tuple[Any, ...]) -> list[dict[str, Any]]:
+def _rows_to_json(rows: tuple[Any, ...]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import indent, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | None) -> None:
-    """Print what each GPT-2 reaches for a budget or in a time."""
+    """Print the training of each GPT-2 that a budget or a time allows."""
     console = make_console(wide=True)
     ask = plans[0].ask
     machine = f" on {ask.count} x {ask.device.title}"
@@ -43,7 +43,7 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
             compact(plan.tokens),
             f"{plan.tokens_per_parameter:,.1f}",
             f"{share:.0%}" if share < 10 else f"{share:,.0f}x",
-            _near(plan) if plan.fits else Text("does not fit", style="red"),
+            _nearest_loss(plan) if plan.fits else Text("does not fit", style="red"),
         )
     console.print(table)
     n_params, tokens = compute_optimal(max(plan.flops for plan in plans))
@@ -56,11 +56,14 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
     show_next(console, (f"nudge plan {plans[0].ask.recipe} --budget {usd or 100:g}", "one of them in full"))
 
 
-def _near(plan: Plan) -> str:
-    """Return the published loss of the nearest run of that size."""
-    for row in published_losses(plan)[:1]:
-        return f"{row.loss:.2f} on {row.data}, " + (f"{compact(row.tokens)} tokens" if row.tokens else "OpenAI's own")
-    return "none"
+def _nearest_loss(plan: Plan) -> str:
+    """Return the published loss of the run nearest to the plan, or 'none'."""
+    losses = published_losses(plan)
+    if not losses:
+        return "none"
+    nearest = losses[0]
+    tokens = f"{compact(nearest.tokens)} tokens" if nearest.tokens else "OpenAI's own"
+    return f"{nearest.loss:.2f} on {nearest.data}, {tokens}"
 
 
 def recipe_tokens(name: str) -> int:
@@ -85,32 +88,32 @@ def show_lecture() -> None:
             Text(cost.source, style="dim"),
         )
     console.print(Text("What a GPT-2 XL costs", style="bold"))
-    console.print(indented(table))
+    console.print(indent(table))
     today = gpt2_today()
     if today.usd and today.ask.price:
         shown, rate = cells(today), dollars(today.ask.price.usd_per_hour)
         words = f"{shown.time} and {shown.cost} ({shown.cost_interval}), at {rate} per GPU-hour"
-        console.print(indented(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
+        console.print(indent(Text(f"\nforecast by 'nudge plan gpt2_xl --gpu h100 --count 8': {words}")))
     show_title(console, "Claims, and what is right")
     for correction in published.CORRECTIONS:
         console.print(Text.assemble("  ", (correction.said, "dim")))
         right = Text.assemble(correction.right, (f"  [{correction.source}]", "dim"))
         console.print(Padding(right, (0, 0, 0, 6), expand=False))
     show_title(console, "GPT-2 against modern models", "in brackets: times GPT-2")
-    console.print(indented(_models()))
+    console.print(indent(_models()))
 
 
 def _models() -> RenderableType:
     table = make_table("model", ">year", ">parameters", ">context", ">tokens", ">per\nparameter", ">work (FLOP)")
-    for model, compared in models(compact):
-        beside = (Text.assemble(shown, (f" ({times}x)" if times else "", "dark_orange")) for shown, times in compared)
-        table.add_row(Text(model.name, style="bold"), str(model.year), *beside)
+    for model, row in models(compact):
+        row_cells = (Text.assemble(text, (f" ({ratio}x)" if ratio else "", "dark_orange")) for text, ratio in row)
+        table.add_row(Text(model.name, style="bold"), str(model.year), *row_cells)
     notes = Text("\n".join(f"{model.name}: {model.source}" for model in MODELS), style="dim")
     return Group(table, Text(), notes)
 
 
 def show_validation(validation: "Validation") -> None:
-    """Print every published run and what the others predict for it."""
+    """Print each published run beside its speed as predicted from the other runs."""
     from nudge.plan.speed import WITHIN
 
     console = make_console(wide=True)
@@ -119,12 +122,12 @@ def show_validation(validation: "Validation") -> None:
     for row in validation.rows:
         table.add_row(*forecast(row))
     for name, reached in (("median error", validation.median_error), (f"within {WITHIN:.0%}", validation.share_within)):
-        table.add_row(name, "", "", "", f"{reached():.0%}", "", f"{reached(strangers=True):.0%}", style="bold")
+        table.add_row(name, "", "", "", f"{reached():.0%}", "", f"{reached(other_codes=True):.0%}", style="bold")
     console.print(Text("Published runs, each predicted by what the others calibrate", style="bold"))
     console.print(table)
     for run in validation.left_out:
         console.print(Text(f"left out: {run.name}: {run.why_left_out}", style="dim"))
-    words, color = ("the goal is kept", "green") if validation.holds else ("the goal is missed", "red")
+    words, color = ("the goal is met", "green") if validation.holds else ("the goal is missed", "red")
     console.print(Text(words, style=color))
 
 
@@ -141,10 +144,10 @@ def show_calibration(found: "Calibration") -> None:
         ("of it", ", ".join(f"{name} {about(seconds / 3600)}" for name, seconds in found.parts() if seconds)),
         ("speed", f"{found.tokens_per_s:,.0f} tokens/s, {config.machine.dtype}"),
     )
-    console.print(indented(make_facts(rows)))
+    console.print(indent(make_facts(rows)))
     if not found.steady:
         words = "other programs were busy here: the rounds differ by more than the interval"
-        console.print(indented(Text(words, style="yellow")))
+        console.print(indent(Text(words, style="yellow")))
     show_next(
         console,
         (f"nudge train --recipe {config.recipe}", "train it"),

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from nudge.cli.output import indented, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import indent, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan.explain import formulas
 from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses
@@ -65,10 +65,10 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
         ("memory", *_memory_words(plan)),
         ("loss", *_loss(plan)),
     )
-    console.print(indented(make_facts(rows)))
+    console.print(indent(make_facts(rows)))
     if plan.is_extrapolated:
         words = "this is the least it takes: no published run was as small, and such a network never fills a GPU"
-        console.print(indented(Text(words, style="yellow")))
+        console.print(indent(Text(words, style="yellow")))
 
 
 def _money(plan: Plan) -> tuple[Text, Text]:
@@ -139,7 +139,7 @@ def _memory_bar(layout: Layout, *, room: int) -> Text:
 
 def _show_work(console: Console, plan: Plan) -> None:
     show_title(console, "Where it comes from")
-    console.print(indented(make_facts(_work(plan))))
+    console.print(indent(make_facts(_work(plan))))
 
 
 def _work(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -154,7 +154,7 @@ def _work(plan: Plan) -> Iterator[tuple[str, str]]:
     }
     yield "parameters", f"{counts.total:,}: " + ", ".join(f"{name} {compact(n)}" for name, n in components.items() if n)
     yield "work", f"{scientific(plan.flops)} FLOP, {plain(plan.flops_per_token / 1e9)} GFLOP per token (6N + 12LTC)"
-    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.beside_optimal]
+    beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.tokens_vs_optimal]
     ratio = plain(plan.tokens_per_parameter)
     yield "tokens", f"{ratio} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"
     yield "speed", _speed(plan)
@@ -203,7 +203,7 @@ def _show_ladder(console: Console, plan: Plan) -> None:
         )
     other_dtype = next((f"; *: {rung.other_dtype}" for rung in shown if rung.other_dtype), "")
     show_title(console, "The same run on other machines", "time on a log scale" + other_dtype)
-    console.print(indented(table))
+    console.print(indent(table))
 
 
 def _log_bar(hours: float, shortest: float, longest: float, room: int) -> str:
@@ -224,7 +224,7 @@ def _show_changes(console: Console, plan: Plan) -> None:
         )
     beside = "a micro-batch changes memory and the traffic of each pass; how well it fills a GPU is not modeled"
     show_title(console, "If you change one thing", beside)
-    console.print(indented(table))
+    console.print(indent(table))
 
 
 def show_formulas(plan: Plan, answer: str = "") -> None:
@@ -239,5 +239,5 @@ def show_formulas(plan: Plan, answer: str = "") -> None:
 
 
 def at_least(plan: Plan) -> str:
-    """Return the sign in front of a time that is only a lower bound."""
+    """Return the sign before a time, which marks it if it is only a lower bound."""
     return "> " if plan.is_extrapolated else ""

@@ -95,10 +95,10 @@ def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: li
     from rich.text import Text
 
     from nudge.cli.output import make_console
-    from nudge.cli.prompts import shown_context
+    from nudge.cli.prompts import format_context
 
     console = make_console()
-    console.print(Text.assemble(("after  ", "dim"), shown_context(model, prediction.context)))
+    console.print(Text.assemble(("after  ", "dim"), format_context(model, prediction.context)))
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("rank", justify="right")
     table.add_column("token", max_width=32, no_wrap=True)
@@ -130,7 +130,7 @@ def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: li
 
 
 def percent(probability: float) -> str:
-    """Return 12.34%, or 3e-05% for what would be 0.00%."""
+    """Format a probability: 12.34%, or 3e-05% for a value that would be 0.00%."""
     if probability == 0 or probability >= 0.00005:
         return f"{probability:.2%}"
     return f"{100 * probability:.0e}%"

@@ -40,7 +40,7 @@ def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
 
 
 def with_bar(items: Iterable[Made], total: int | None, title: str) -> Iterator[Made]:
-    """Yield the same items and show how many of `total` (None: unknown) are done."""
+    """Yield the items and show the progress; `total` is their number, None if unknown."""
     from rich.progress import MofNCompleteColumn
 
     from nudge.cli.output import make_bar

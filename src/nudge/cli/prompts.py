@@ -16,7 +16,7 @@ SHOWN_TOKENS = 24  # of a context
 
 
 def load_model(source: str | None, **options: Any) -> "LanguageModel":
-    """Load a model and print its notes on standard error. `options`: those of infer.engine.load."""
+    """Load a model and print its notes on standard error. `options` are infer.engine.load's."""
     from nudge.infer import engine
 
     model = engine.load(source, **options)
@@ -29,18 +29,18 @@ def read_prompt(prompt: str) -> str:
     """Return the prompt; "-" reads it from standard input, without the newline at its end."""
     if prompt != "-":
         return prompt
-    # Bytes that are not UTF-8 are kept, as Python does with those of the command line.
+    # Bytes that are not UTF-8 are kept, as Python does in arguments of the command line.
     text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
     return text.removesuffix("\n").removesuffix("\r")
 
 
 def clean(prompt: str) -> str:
-    """Return the prompt with replacements for what cannot be printed."""
+    """Return the prompt with unprintable characters replaced."""
     return prompt.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")
 
 
 def read_context(model: "LanguageModel", prompt: str, ids: str | None) -> tuple[int, ...]:
-    """Return the ids that the model reads: exactly those of --ids, or those of a prompt at the start of a document.
+    """Return the ids that the model reads: exactly --ids, or the ids of a prompt at the start of a document.
 
     Raises: ConfigError for ids that are not numbers, or for both; TokenizerError for text that the vocabulary lacks.
     """
@@ -56,7 +56,7 @@ def read_context(model: "LanguageModel", prompt: str, ids: str | None) -> tuple[
 
 
 def one_token(model: "LanguageModel", text: str) -> int:
-    """Return the token that TEXT|ID means: a number is an id, anything else the text of one token.
+    """Return the token of a TEXT|ID argument: a number is an id, anything else the text of one token.
 
     Raises: ConfigError for text that is not exactly one token.
     """
@@ -85,7 +85,7 @@ def _id(word: str) -> int | None:
     return int(word) if re.fullmatch("[0-9]{1,18}", word) else None
 
 
-def shown_context(model: "LanguageModel", context: tuple[int, ...]) -> str:
+def format_context(model: "LanguageModel", context: tuple[int, ...]) -> str:
     """Return the end of a context, token by token."""
     from nudge.data.tokenizer import shown_token
 

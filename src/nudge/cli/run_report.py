@@ -1,4 +1,4 @@
-"""The report at the end of a run: how its samples changed, what one update does, and its results in numbers."""
+"""The report at the end of a run: its samples, the effect of one update, and the results in numbers."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rich.text import Text
 from nudge import events
 from nudge.cli.output import make_console, make_facts, show_next
 from nudge.data.shards import Dataset, open_dataset
-from nudge.eval.loss import solved
+from nudge.eval.loss import count_solved
 from nudge.infer.engine import LanguageModel, load
 from nudge.look.python_text import count_lines
 from nudge.look.single_update import Nudge, find_example, nudge_once
@@ -20,7 +20,7 @@ from nudge.plan.planner import rent
 from nudge.runs.folder import RunFolder
 from nudge.runs.summary import Summary, summarize
 from nudge.util.formatting import about, clock, dollars
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 SHOWN_CHARACTERS = 160
 
@@ -50,7 +50,9 @@ def _show_film(console: Console, summary: Summary) -> None:
     )
     for sample in summary.film:
         table.add_column(f"update {sample.step:,}", ratio=1, overflow="fold")
-    texts = (Text.assemble((readable(s.prompt), "bold"), readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film)
+    texts = (
+        Text.assemble((make_readable(s.prompt), "bold"), make_readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film
+    )
     table.add_row(*texts)
     console.print(table)
 
@@ -65,7 +67,7 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
-    shown = readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
+    shown = make_readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
     console.print(Text.assemble(("  context  ", "dim"), "…", shown))
     console.print(
         Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))
@@ -99,17 +101,17 @@ def _numbers(summary: Summary, model: LanguageModel, dataset: Dataset) -> Iterat
         yield "validation loss", f"{losses}, on {last.tokens:,} tokens{part}"
         yield "bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"
     if dataset.manifest.records:
-        yield "solved exactly", _solved(model, dataset)
+        yield "solved exactly", _count_solved(model, dataset)
     if dataset.is_python and summary.samples:
         yield "looks like Python", _python_share(summary)
     share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
     speed = f"{summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s"
     peak = f"{share:.0%} of this machine's {started.dtype} peak"
     yield "time here", f"{clock(summary.train_s)} of updates, {speed}, {peak}"
-    yield "on a rented H100", _rented(summary, model, batch_tokens=started.batch_tokens)
+    yield "on a rented H100", _rental_cost(summary, model, batch_tokens=started.batch_tokens)
 
 
-def _rented(summary: Summary, model: LanguageModel, *, batch_tokens: int) -> str:
+def _rental_cost(summary: Summary, model: LanguageModel, *, batch_tokens: int) -> str:
     """Return the time and cost of the same tokens on a rented H100, as `nudge plan` forecasts them."""
     rented = rent(model.network.config, summary.tokens, batch_tokens=batch_tokens)
     assert rented.usd is not None, "the H100 has a price"
@@ -120,9 +122,9 @@ def _rented(summary: Summary, model: LanguageModel, *, batch_tokens: int) -> str
     )
 
 
-def _solved(model: LanguageModel, dataset: Dataset) -> str:
-    """Return how many of the records the model answers exactly."""
-    val, train = (solved(model.network, records) for records in (dataset.val, dataset.train))
+def _count_solved(model: LanguageModel, dataset: Dataset) -> str:
+    """Return a text with the number of records that the model answers exactly."""
+    val, train = (count_solved(model.network, records) for records in (dataset.val, dataset.train))
     return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
 
 

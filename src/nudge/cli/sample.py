@@ -9,7 +9,7 @@ import click
 from nudge.cli.prompts import clean, load_model, read_prompt
 from nudge.errors import CheckpointError
 from nudge.fast import DTYPES
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 if TYPE_CHECKING:
     from nudge.fast.weights import DType
@@ -73,11 +73,11 @@ def sample(
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """Write the prompt and its continuation, each piece at once. On a terminal the prompt is bold."""
     terminal, prompt = sys.stdout.isatty(), clean(prompt)
-    sys.stdout.write(click.style(readable(prompt), bold=True) if terminal and prompt else prompt)
+    sys.stdout.write(click.style(make_readable(prompt), bold=True) if terminal and prompt else prompt)
     sys.stdout.flush()
     try:
         for piece in stream:
-            sys.stdout.write(readable(piece) if terminal else piece)
+            sys.stdout.write(make_readable(piece) if terminal else piece)
             sys.stdout.flush()
     except CheckpointError:  # its message goes on a line of its own
         click.echo()

@@ -156,7 +156,7 @@ def make_config(**options: Any) -> "Config":
 
 
 def watch(stream: Iterator["Event"], *, as_json: bool) -> None:
-    """Print the events of a run until it ends, then exit or raise according to how it ended."""
+    """Print the events of a run until it ends; then exit or raise, depending on how it ended."""
     from nudge.events import Started, Stopped
 
     last: Event | None = None
@@ -179,7 +179,7 @@ def watch(stream: Iterator["Event"], *, as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _printing(as_json: bool) -> Iterator[Callable[["Event"], None]]:
-    """Give the function that prints one event."""
+    """Yield a function that prints one event."""
     from nudge import events
 
     if not is_first_process():
@@ -194,7 +194,7 @@ def _printing(as_json: bool) -> Iterator[Callable[["Event"], None]]:
 
 
 def is_first_process() -> bool:
-    """Return whether this is the only process of the run, or the first one, which alone prints."""
+    """Return whether this is the only or the first process of the run. Only the first process prints."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
@@ -230,5 +230,5 @@ class Interrupt:
 
         folder = RunFolder(Path(self.run))
         if os.environ.get("LOCAL_RANK", "0") == "0" and folder.run_json.exists():  # this machine has the folder
-            control.tell(folder, "stop")
+            control.send(folder, "stop")
             click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)

@@ -1,1 +1,1 @@
-"""Models of other programs: in and out."""
+"""The import of models from other programs, and the export to them."""

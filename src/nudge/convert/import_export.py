@@ -1,4 +1,4 @@
-"""Models in and out: another program's model becomes a run folder that every command reads, and the way back."""
+"""The import of another program's model into a run folder that every command reads, and the export."""
 
 import re
 from pathlib import Path
@@ -18,13 +18,13 @@ from nudge.runs.folder import RunFolder
 from nudge.util import files
 
 HUB_TIMEOUT_S = 10
-EXPORTS: dict[str, tuple[str, ...]] = {  # the types that weights can have in each format, the usual one first
+EXPORTS: dict[str, tuple[str, ...]] = {  # the possible types of the weights in each format, the default first
     "hf": ("float32",),
     "nanogpt": ("float32",),
     "llmc": tuple(llmc.NAMES),
     "gguf": tuple(gguf.DTYPES),
 }
-_GPT2_ROWS = (huggingface.GPT2_VOCAB_SIZE, 50304)  # the second: padded, as nanoGPT trains it
+_GPT2_ROWS = (huggingface.GPT2_VOCAB_SIZE, 50304)  # the second: nanoGPT pads the vocabulary
 _TORCH_FILES = (b"PK\x03\x04", b"\x80")  # torch.save's zip, and its pickle before 2020
 _SUFFIXES = (".pt", ".bin", ".safetensors", ".gguf")
 
@@ -33,14 +33,14 @@ def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Che
     """Turn another program's model into a run folder at step 0 without optimizer state.
 
     `source` is a Hugging Face folder or OWNER/NAME on the Hub, nanoGPT's ckpt.pt, llm.c's .bin, or a folder with one of
-    these; its content decides which. `tokenizer`, for a source without one, is a name, a tokenizer.json of nudge or
-    nanoGPT's meta.pkl. The result's `notes` tell the user what was left out or replaced.
+    these; the format is recognized by the content. `tokenizer`, for a source without one, is a name, a tokenizer.json
+    of nudge or nanoGPT's meta.pkl. The result's `notes` tell the user what was left out or replaced.
 
-    Raises: FormatError if it is damaged or not a GPT-2; TokenizerError for a bad tokenizer; MachineError without
-    network or space on the disk; ConfigError if `out` exists.
+    Raises: FormatError if the source is damaged or not a GPT-2; TokenizerError for a bad tokenizer; MachineError
+    without network or disk space; ConfigError if `out` exists.
     """
     with files.new_folder(out) as temporary:
-        kind, path = _recognize(Path(source)) if _exists(source) else ("hf", _fetch(source))
+        kind, path = _recognize(Path(source)) if _exists(source) else ("hf", _download(source))
         config, state, notes = _read(kind, path)
         found = _tokenizer_of(kind, path, config, tokenizer)
         run = RunFolder(temporary)
@@ -50,20 +50,20 @@ def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Che
             config=Config(recipe="imported", model=config, data=DataConfig(tokenizer=found.name)),
             model=state,
             tokenizer_sha256=found.sha256,
-            notes=(*notes, *_notes_on(found, config)),
+            notes=(*notes, *_describe_limits(found, config)),
         )
         checkpoints.save(run, imported)
     return imported
 
 
 def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | None = None) -> tuple[str, ...]:
-    """Write a folder for another program, with nudge's own tokenizer if the format can be imported again.
+    """Write a folder for another program, with nudge's tokenizer file if the format can be imported again.
 
-    `kind` is one of EXPORTS, `dtype` one of its types. Returns notes for the user: what the other program does
+    `kind` is one of EXPORTS, `dtype` one of its types. Return notes for the user on what the other program does
     differently or needs in addition.
 
-    Raises: FormatError if the network is not a GPT-2; ConfigError if `out` exists, or for a type that the format does
-    not have; MachineError if it cannot be written.
+    Raises: FormatError if the network is not a GPT-2; ConfigError if `out` exists or the format does not have that
+    type; MachineError if the folder cannot be written.
     """
     dtype = dtype or EXPORTS[kind][0]
     if dtype not in EXPORTS[kind]:
@@ -84,7 +84,7 @@ def export_model(model: LanguageModel, out: Path, kind: str, *, dtype: str | Non
 
 
 def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
-    """Copy a checkpoint, optimizer state included, as one file into a folder of its own.
+    """Copy a checkpoint, including the optimizer state, as one file into a new folder.
 
     Raises: CheckpointError if there is none; ConfigError if `out` exists; MachineError if it cannot be written.
     """
@@ -100,30 +100,31 @@ def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
 def _exists(source: str) -> bool:
     try:
         return Path(source).exists()
-    except (OSError, ValueError):  # longer than a name can be
+    except (OSError, ValueError):  # e.g. too long for a file name
         return False
 
 
 def _recognize(path: Path) -> tuple[str, Path]:
-    """Return the format, by its content, and the file or folder to read. Raises: FormatError."""
+    """Recognize a path's format by its content; return it, and the file or folder to read. Raises: FormatError."""
     if not path.is_dir():
         return _recognize_file(path), path
     if (path / "config.json").is_file():
         return "hf", path
     if (path / "ckpt.pt").is_file():
         return "nanogpt", path / "ckpt.pt"
-    found = [file for file in sorted(path.glob("*.bin")) if llmc.is_checkpoint(_head(file))]
+    found = [file for file in sorted(path.glob("*.bin")) if llmc.is_checkpoint(_first_bytes(file))]
     if len(found) > 1:
         raise FormatError("several_checkpoints", folder=path, n=len(found), last=found[-1])
     if found:
         return "llmc", found[0]
     if gguf_file := next(path.glob("*.gguf"), None):
         raise FormatError("gguf_not_read", path=gguf_file)
-    return "hf", path  # its reader reports what it expected
+    return "hf", path  # reading it raises an error that names the expected files
 
 
 def _recognize_file(path: Path) -> str:
-    head = _head(path)
+    """Recognize a file's format by its first bytes. Raises: FormatError."""
+    head = _first_bytes(path)
     if llmc.is_checkpoint(head):
         return "llmc"
     if head.startswith(_TORCH_FILES):
@@ -133,7 +134,7 @@ def _recognize_file(path: Path) -> str:
     raise FormatError("not_a_model", path=path, head=head[:4].hex(" "), magic=llmc.MAGIC)
 
 
-def _head(path: Path) -> bytes:
+def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(16)
@@ -148,7 +149,10 @@ def _read(kind: str, path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[
 
 
 def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None) -> Tokenizer:
-    """Return the given tokenizer, else the one beside the weights, else GPT-2's if the vocabulary has its size."""
+    """Return the given tokenizer, else the one in the weights' folder, else GPT-2's if the vocabulary size matches.
+
+    Raises: FormatError if there is none, or it has more tokens than the network; TokenizerError.
+    """
     if given is not None:
         inside = Path(given) / meta_pkl.NAME
         meta = inside if inside.is_file() else Path(given)
@@ -168,7 +172,8 @@ def _tokenizer_of(kind: str, path: Path, config: ModelConfig, given: str | None)
     return tokenizer
 
 
-def _notes_on(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
+def _describe_limits(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
+    """Return notes for the user on ids without text, and on the lack of a first token."""
     notes = []
     if beyond := config.vocab_size - tokenizer.vocab_size:
         notes.append(
@@ -180,8 +185,11 @@ def _notes_on(tokenizer: Tokenizer, config: ModelConfig) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _fetch(name: str) -> Path:
-    """Return the cached files of a model on the Hugging Face Hub, fetched if need be."""
+def _download(name: str) -> Path:
+    """Return the local folder of a Hugging Face Hub model, downloading it if it is not cached.
+
+    Raises: FormatError if it is not a name on the Hub; MachineError without the library or the network.
+    """
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) or name.endswith(_SUFFIXES):
         raise FormatError("not_found", source=name[:200])
     try:
@@ -189,7 +197,8 @@ def _fetch(name: str) -> Path:
     except ImportError:
         raise MachineError("hub_not_installed", name=name) from None
     try:
-        # Before the download, because only this call has a timeout: a silent network must not hang a command.
+        # Before the download, because only this call has a timeout: a network that does not answer must not hang a
+        # command.
         info = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT_S)
         names = [file.rfilename for file in info.siblings or []]
         weights = "*.safetensors" if any(n.endswith(".safetensors") for n in names) else "pytorch_model*.bin"
@@ -198,5 +207,5 @@ def _fetch(name: str) -> Path:
                 name, revision=info.sha, allow_patterns=["*.json", "merges.txt", weights], ignore_patterns=["*/*"]
             )
         )
-    except Exception as error:  # from several libraries, without a common parent
+    except Exception as error:  # several libraries, whose errors have no common base class
         raise MachineError("model_not_fetched", name=name, error=first_line(error)) from error

@@ -1,4 +1,4 @@
-"""Readers that need the library pyarrow (extra `data`): .zst and .parquet files, a piece at a time.
+"""Readers that need the library pyarrow (extra `data`): they read .zst and .parquet files piece by piece.
 
 Python itself reads .zst only from 3.14 on. The library zstandard would be smaller, but its reader takes a file that was
 cut short for a complete one; pyarrow raises an error.
@@ -13,24 +13,24 @@ from typing import IO, Any, cast
 
 from nudge.errors import DataError, MachineError, first_line
 
-_ROWS = 1024  # at once
-_BUFFER_BYTES = 1 << 20  # of the column; without such a buffer pyarrow holds the whole file
+_ROWS = 1024  # per batch
+_BUFFER_BYTES = 1 << 20  # for the column; without this buffer pyarrow holds the whole file
 
 
 def zstd_reader(raw: IO[bytes], path: Path) -> IO[bytes]:
-    """Return a reader of a decompressed .zst file. If it is damaged or cut, reading raises OSError without an errno."""
+    """Return a reader that decompresses a .zst file. Reading a damaged or cut file raises OSError without an errno."""
     pyarrow = _library("pyarrow", path)
     return cast(IO[bytes], io.BufferedReader(pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd")))
 
 
 def parquet_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
-    """Yield the texts of a .parquet file's column that are not empty, and the share of its rows read by then.
+    """Yield each nonempty text of a .parquet file's column, and the share of the file's rows read so far.
 
-    Raises: DataError if the file is damaged, or has no such column of text; MachineError without pyarrow.
+    Raises: DataError if the file is damaged or has no text column of that name; MachineError without pyarrow.
     """
     pyarrow, parquet = _library("pyarrow", path), _library("pyarrow.parquet", path)
     buffered = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES}
-    with _whole(path, pyarrow), parquet.ParquetFile(path, **buffered) as file:
+    with _explain_damage(path, pyarrow), parquet.ParquetFile(path, **buffered) as file:
         columns = file.schema_arrow
         if not any(column.name == field and _is_text(pyarrow.types, column.type) for column in columns):
             raise DataError("no_field", place=str(path), field=field, names=", ".join(columns.names))
@@ -43,7 +43,8 @@ def parquet_texts(path: Path, field: str) -> Iterator[tuple[str, float]]:
 
 
 @contextlib.contextmanager
-def _whole(path: Path, pyarrow: Any) -> Iterator[None]:
+def _explain_damage(path: Path, pyarrow: Any) -> Iterator[None]:
+    """Turn the errors of reading a damaged file into a DataError."""
     try:
         yield
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -51,12 +52,14 @@ def _whole(path: Path, pyarrow: Any) -> Iterator[None]:
 
 
 def _is_text(types: Any, column: Any) -> bool:
+    """Return whether a column type is text, also as a dictionary of repeated values."""
     if types.is_dictionary(column):
         column = column.value_type
     return bool(types.is_string(column) or types.is_large_string(column) or types.is_string_view(column))
 
 
 def _library(name: str, path: Path) -> Any:
+    """Import a module of pyarrow. Raises: MachineError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

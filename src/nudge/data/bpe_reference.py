@@ -1,6 +1,6 @@
-"""Byte-pair encoding and training in a few readable lines: the slow twin of tiktoken and `tokenizers`.
+"""Byte-pair encoding and training in a few readable lines: the slow reference for tiktoken and `tokenizers`.
 
-A test checks that both give the same ids. It needs the library `regex`, as the standard `re` does not know \\p{L}.
+A test checks that both give the same ids. This module needs the library `regex`: the standard `re` has no \\p{L}.
 """
 
 import itertools
@@ -18,7 +18,7 @@ def encode(text: str, ranks: Mapping[bytes, int], pattern: str) -> list[int]:
 
 
 def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
-    """Return the ids of a word: from single bytes on, merge the neighbors of the lowest rank until none are a token."""
+    """Return the ids of a word: start with single bytes, and merge the neighbors of the lowest rank while any merge."""
     parts = [bytes([byte]) for byte in word]
     while len(parts) > 1:
         candidates = [ranks.get(left + right) for left, right in itertools.pairwise(parts)]
@@ -31,7 +31,7 @@ def encode_word(word: bytes, ranks: Mapping[bytes, int]) -> list[int]:
 
 
 def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
-    """Return trained ranks: to the 256 bytes, add the most frequent pair of neighbors, again and again."""
+    """Return trained ranks: start with the 256 bytes, then repeatedly add the most frequent pair of neighbors."""
     ranks = {bytes([byte]): rank for rank, byte in enumerate(byte_alphabet())}
     words = Counter(tuple(bytes([byte]) for byte in word.encode("utf-8")) for word in regex.findall(pattern, text))
     while len(ranks) < n_tokens:
@@ -41,14 +41,15 @@ def train(text: str, n_tokens: int, pattern: str) -> dict[bytes, int]:
                 pairs[pair] += count
         if not pairs:
             break  # every word is one token already
-        # Of equally frequent pairs the one whose parts were learned first, as the `tokenizers` library does.
+        # If pairs are equally frequent, choose the one whose parts were learned first, as `tokenizers` does.
         best = min(pairs, key=lambda pair: (-pairs[pair], ranks[pair[0]], ranks[pair[1]]))
         ranks.setdefault(best[0] + best[1], len(ranks))
-        words = Counter({_merged(word, best): count for word, count in words.items()})
+        words = Counter({_merge_pair(word, best): count for word, count in words.items()})
     return ranks
 
 
-def _merged(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+def _merge_pair(word: tuple[bytes, ...], pair: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    """Return a word with every occurrence of the pair merged, from left to right."""
     merged: list[bytes] = []
     at = 0
     while at < len(word):

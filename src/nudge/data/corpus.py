@@ -1,4 +1,4 @@
-"""The sources of text: files, folders and globs, or Python's own standard library, read one document after another.
+"""The sources of text: files, folders and globs, or Python's standard library, read one document after another.
 
 A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz, .zst).
 Each row of a .parquet file is one. At any time, memory holds only one document (.jsonl), some rows (.parquet) or one
@@ -17,25 +17,24 @@ from pathlib import Path
 from typing import IO, cast
 
 from nudge.data import arrow
-from nudge.errors import DataError, first_line, nearest
+from nudge.errors import DataError, did_you_mean, first_line
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
 COMPRESSED = (".gz", ".zst")
 
 _CHUNK_BYTES = 1 << 24
 
-# Not in the default text: tests, other people's packages, and tables that are Python only by name (code pages, the
-# help texts of pydoc).
+# Not in the default text: tests, third-party packages, and tables in .py files (code pages, the help texts of pydoc).
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file of text. `suffix` is the one before that of its compression."""
+    """A file of text."""
 
     path: Path
     n_bytes: int
-    suffix: str
+    suffix: str  # without the compression's: ".txt" for notes.txt.gz
     compression: str  # ".gz", ".zst" or ""
 
 
@@ -45,7 +44,9 @@ def is_hub(path: str) -> bool:
 
 
 def find(paths: Sequence[str]) -> list[TextFile]:
-    """Return the text files of files, folders and globs, in a fixed order; without paths, Python's standard library.
+    """Return the text files that the paths (files, folders, globs) name, in a fixed order.
+
+    Without paths, return the files of Python's standard library.
 
     Folders are searched recursively, without hidden files. Raises: DataError for a path without text.
     """
@@ -65,7 +66,7 @@ def documents(paths: Sequence[str], field: str = "text") -> Iterator[str]:
 
 
 def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[str, int]]:
-    """Yield each document of all files, and how many bytes of all files have been read by then."""
+    """Yield each document of all files, and how many bytes of all files have been read so far."""
     before = 0
     for file in files:
         for text, position in read(file, field):
@@ -74,9 +75,9 @@ def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[s
 
 
 def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
-    """Yield each document that is not empty, and how many bytes of the file have been read by then.
+    """Yield each nonempty document, and how many bytes of the file have been read so far.
 
-    Bytes that are not UTF-8 stay, as `surrogateescape` writes them. Raises: DataError.
+    Bytes that are not UTF-8 become lone surrogates (`surrogateescape`). Raises: DataError.
     """
     try:
         with file.path.open("rb") as raw:
@@ -85,7 +86,7 @@ def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
                     yield text, int(share * file.n_bytes)
             elif file.suffix == ".jsonl":
                 yield from _json_lines(file, raw, field)
-            elif text := _whole(file, raw):
+            elif text := _read_whole(file, raw):
                 yield text, file.n_bytes
     except (EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
@@ -94,7 +95,7 @@ def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
 
 
 def chunks(file: TextFile) -> Iterator[bytes]:
-    """Yield the bytes of a file as they are on disk, still compressed. Raises: DataError."""
+    """Yield the raw bytes of a file chunk by chunk, without decompressing them. Raises: DataError."""
     try:
         with file.path.open("rb") as raw:
             while chunk := raw.read(_CHUNK_BYTES):
@@ -104,7 +105,7 @@ def chunks(file: TextFile) -> Iterator[bytes]:
 
 
 def standard_library() -> list[TextFile]:
-    """Return the .py files of the running interpreter's standard library, without tests and tables: real text."""
+    """Return the .py files of the running interpreter's standard library, without tests and tables."""
     root = Path(sysconfig.get_path("stdlib"))
     found = [path for path in _walk(root, _NOT_LIBRARY) if path.suffix == ".py"]
     if not found:
@@ -113,25 +114,26 @@ def standard_library() -> list[TextFile]:
 
 
 def expand_user(given: str) -> Path:
-    """Return the path, with the home folder for its ~. Raises: DataError for an unknown user or an impossible path."""
+    """Return the path with ~ expanded. Raises: DataError for an unknown user or an impossible path."""
     try:
         path = Path(given).expanduser()
         path.exists()
     except RuntimeError as error:
         raise DataError("no_home", user=Path(given).parts[0]) from error
-    except (OSError, ValueError) as error:  # longer than names can be, behind a closed folder, with a NUL in it
+    except (OSError, ValueError) as error:  # the name is too long, a folder is not readable, the path contains a NUL
         raise DataError("bad_path", path=given[:80], error=first_line(error)) from error
     return path
 
 
 def matches(pattern: str) -> list[Path]:
-    """Return what a glob matches, in order; nothing if `pattern` is no glob."""
-    # not Path.glob: that takes no absolute pattern
+    """Return the paths that a glob matches, sorted; an empty list if `pattern` is not a glob."""
+    # not Path.glob, which takes no absolute pattern
     found = glob.glob(str(expand_user(pattern)), recursive=True) if glob.has_magic(pattern) else []  # noqa: PTH207
     return [Path(match) for match in sorted(found)]
 
 
 def _expand(given: str) -> list[Path]:
+    """Return the files that one path names. Raises: DataError if there are none."""
     if is_hub(given):
         raise DataError("hub_path", path=given)
     path = expand_user(given)
@@ -144,7 +146,7 @@ def _expand(given: str) -> list[Path]:
         return [path]
     if found := matches(given):
         return [path for match in found for path in _expand(str(match))]
-    raise DataError("missing", path=given, closest=_neighbors(path))
+    raise DataError("missing", path=given, closest=_closest_name(path))
 
 
 def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
@@ -154,13 +156,14 @@ def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _neighbors(path: Path) -> str:
+def _closest_name(path: Path) -> str:
+    """Return a hint with the names in the path's folder that are most like the path's."""
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return nearest(path.name, names) if 0 < len(names) <= 1000 else "check the path"
+    return did_you_mean(path.name, names) if 0 < len(names) <= 1000 else "check the path"
 
 
 def _suffixes(path: Path) -> tuple[str, str]:
-    """Return the suffix of the text, and that of its compression."""
+    """Return the suffix of the text and the suffix of its compression: (".txt", ".gz") for notes.txt.gz."""
     compression = path.suffix.lower() if path.suffix.lower() in COMPRESSED else ""
     return Path(path.stem if compression else path.name).suffix.lower(), compression
 
@@ -172,14 +175,15 @@ def _text_file(path: Path) -> TextFile:
         raise DataError("unreadable", path=path, error=error.strerror) from error
 
 
-def _decompressed(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
+def _decompress(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
     if file.compression == ".zst":
         return arrow.zstd_reader(raw, file.path)
     return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if file.compression else raw
 
 
-def _whole(file: TextFile, raw: IO[bytes]) -> str:
-    data = _decompressed(file, raw).read()
+def _read_whole(file: TextFile, raw: IO[bytes]) -> str:
+    """Read a file as one text. Only files without a known suffix must be valid UTF-8. Raises: DataError."""
+    data = _decompress(file, raw).read()
     if b"\0" in data:
         raise DataError("binary", path=file.path)
     try:
@@ -189,8 +193,9 @@ def _whole(file: TextFile, raw: IO[bytes]) -> str:
 
 
 def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[str, int]]:
+    """Yield the nonempty text of each JSON line, and how many bytes of the file have been read so far."""
     done = 0
-    for number, line in enumerate(_decompressed(file, raw), start=1):
+    for number, line in enumerate(_decompress(file, raw), start=1):
         done = raw.tell() if file.compression else done + len(line)
         if line.isspace():
             continue

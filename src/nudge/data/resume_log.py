@@ -1,4 +1,4 @@
-"""The log of finished shards, from which an interrupted preparation continues."""
+"""The log of finished shards, with which an interrupted preparation continues."""
 
 import json
 from dataclasses import asdict
@@ -8,14 +8,14 @@ from nudge.data.manifest import Shard, SplitName
 from nudge.data.shards import ends_name, is_intact
 from nudge.util import files
 
-NAME = ".progress.jsonl"  # hidden, so that it is never taken for text
+NAME = ".progress.jsonl"  # hidden, so that it is never read as text
 
 
 class ResumeLog:
     """A line with the key, then one for each finished shard: `{"split": "train", "groups": 61, "shard": {...}}`.
 
-    A shard that is not intact does not count, nor do those of its split after it. Shards of another key (other text,
-    another tokenizer) are removed. Only for a folder that this process has locked.
+    Opening the log removes every damaged shard with all later shards of its split, and all shards of another key
+    (other text, another tokenizer). Only for a folder that this process has locked.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -44,7 +44,7 @@ class ResumeLog:
             files.append_json(file, {"split": split, "groups": n_groups, "shard": asdict(shard)}, sync=True)
 
     def close(self) -> None:
-        """Remove the log: once the manifest is written, it has no use."""
+        """Remove the log. It is not needed once the manifest is written."""
         (self.folder / NAME).unlink(missing_ok=True)
 
     def _count(self, split: SplitName, shard: Shard, n_groups: int) -> None:

@@ -3,13 +3,13 @@
 ```
 manifest.json          written last: a folder without it is not finished
 tokenizer.json         the tokenizer that turned the text into these tokens
-train_000000.bin ...   256 int32 of header (magic, version, token count), then uint16 or uint32 tokens
+train_000000.bin ...   a header of 256 int32 (magic, version, token count), then uint16 or uint32 tokens
 train_000000.ends.npy  the index after the last token of each document, counted from the start of the shard
 val_000000.bin ...
 ```
 
-Each document is the end-of-text token and then its text; or the tokens are records, which have a length instead of a
-token that starts them (docs/decisions/0006-records.md). Source: llm.c, dev/data/data_common.py.
+Each document is the end-of-text token, then its text. Or the tokens are records, which have a fixed length and no token
+between them (docs/decisions/0006-records.md). Source: llm.c, dev/data/data_common.py.
 
 The tokens of another program stay in its files (data/foreign/token_files.py); the folder then holds the manifest, the
 tokenizer and the ends of documents.
@@ -42,7 +42,7 @@ Tokens16or32 = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 
 class Tokens:
-    """The tokens of one split, memory-mapped over its shards and read as one circle."""
+    """The memory-mapped tokens of one split. Reading past the end continues at the start."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Tokens:
         return self.manifest.n_documents
 
     def read(self, start: int, count: int) -> Tokens16or32:
-        """Return a copy of `count` tokens from `start` on; the first token follows the last."""
+        """Return a copy of `count` tokens from index `start` on; the first token follows the last."""
         out = np.empty(count, dtype=self.dtype)
         filled, at = 0, start % len(self)
         while filled < count:
@@ -101,9 +101,9 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Return the SHA-256 over the tokenizer and every shard: the same for the same tokens, wherever they are."""
+        """Return the SHA-256 over the tokenizer and every shard. It does not depend on the folder."""
         parts = [self.manifest.tokenizer_sha256]
-        if records := self.manifest.records:  # the same tokens, cut elsewhere, are other data
+        if records := self.manifest.records:  # the same tokens in records of another length are other data
             parts.append(f"records {records.n_tokens} {records.n_given}")
         for split in (self.manifest.train, self.manifest.val):
             parts += ["split", *(shard.sha256 for shard in split.shards)]
@@ -111,11 +111,11 @@ class Dataset:
 
     @property
     def is_python(self) -> bool:
-        """Return whether all of the text is Python code."""
+        """Return whether all of the text is Python code (.py files)."""
         return self.manifest.source.suffixes == (".py",)
 
     def verify(self) -> None:
-        """Read every byte. Raises: DataError for a shard whose SHA-256 is not the one in the manifest."""
+        """Check every byte. Raises: DataError for a shard whose SHA-256 differs from the manifest."""
         for shard in (*self.manifest.train.shards, *self.manifest.val.shards):
             if not is_intact(self.dir, shard):
                 path = shard.place.path if shard.place else self.dir / shard.file
@@ -123,9 +123,9 @@ class Dataset:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """Open a folder that `nudge data prepare` made, checking sizes and headers; `Dataset.verify` checks every byte.
+    """Open a prepared folder and check sizes and headers; `Dataset.verify` checks every byte.
 
-    Raises: DataError for a folder that is missing, unfinished, cut or made by something else; TokenizerError.
+    Raises: DataError for a folder that is missing, unfinished, cut off or not from nudge; TokenizerError.
     """
     manifest = read_manifest(folder)
     tokenizer = tokenizers.load(folder / "tokenizer.json")
@@ -142,7 +142,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def is_prepared(folder: Path) -> bool:
-    """Return whether a folder holds a manifest of nudge: other programs have files of that name, too."""
+    """Return whether a folder holds nudge's manifest.json; other programs use that file name, too."""
     try:
         with (folder / "manifest.json").open("rb") as file:
             return b"nudge shards" in file.read(100)
@@ -151,17 +151,17 @@ def is_prepared(folder: Path) -> bool:
 
 
 def token_dtype(vocab_size: int) -> npt.DTypeLike:
-    """Return uint16 if it holds every id, else uint32."""
+    """Return uint16 if it can hold every id, else uint32."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32
 
 
 def ends_name(file: str) -> str:
-    """Return the name of the index beside a shard."""
+    """Return the file name of a shard's index of document ends."""
     return file.removesuffix(".bin") + ".ends.npy"
 
 
 def write_shard(folder: Path, file: str, tokens: Tokens16or32, ends: npt.NDArray[np.uint64], text_bytes: int) -> Shard:
-    """Write one shard and its index, each atomically, and return their description."""
+    """Write a shard and its index of document ends, each atomically, and return the manifest's entry."""
     magic, number = MAGIC_VERSION[tokens.itemsize]
     header = np.zeros(256, dtype="<i4")
     header[:3] = magic, number, len(tokens)
@@ -179,14 +179,14 @@ def write_shard(folder: Path, file: str, tokens: Tokens16or32, ends: npt.NDArray
 
 
 def write_ends(folder: Path, file: str, ends: npt.NDArray[np.uint64]) -> str:
-    """Write the index of a shard atomically, and return its SHA-256."""
+    """Write a shard's index of document ends atomically, and return its SHA-256."""
     with files.atomic_writer(folder / ends_name(file)) as index:
         np.lib.format.write_array(typing.cast(Any, index), ends, allow_pickle=False)
     return index.sha256.hexdigest()
 
 
 def is_intact(folder: Path, shard: Shard) -> bool:
-    """Return whether a shard and its index have the SHA-256 they were written with."""
+    """Return whether a shard and its index still have the SHA-256 digests in the manifest."""
     path, index = folder / shard.file, folder / ends_name(shard.file)
     if not index.is_file() or files.sha256(index) != shard.ends_sha256:
         return False
@@ -199,14 +199,20 @@ def is_intact(folder: Path, shard: Shard) -> bool:
 
 
 def read_header(path: Path) -> tuple[int, int, int]:
-    """Return magic, version and token count of a file in llm.c's format; zeros if it is too short. Raises: OSError."""
+    """Read the magic number, version and token count of a file in llm.c's format; zeros if the file is too short.
+
+    Raises: OSError.
+    """
     with path.open("rb") as file:
         magic, number, n_tokens = struct.unpack("<3i", file.read(12).ljust(12, b"\0"))
         return magic, number, n_tokens
 
 
 def map_place(place: Place, n_tokens: int) -> Tokens16or32:
-    """Map tokens in a file of another program. Raises: DataError if it is gone or has changed since it was checked."""
+    """Memory-map tokens in a file of another program.
+
+    Raises: DataError if the file is gone or has changed since it was checked.
+    """
     path = Path(place.path)
     try:
         now = path.stat()
@@ -219,7 +225,7 @@ def map_place(place: Place, n_tokens: int) -> Tokens16or32:
 
 
 def read_place(place: Place, n_tokens: int) -> Iterator[Tokens16or32]:
-    """Yield all of these tokens in order, some at a time: a mapped file would fill the memory page by page."""
+    """Yield the tokens in order, chunk by chunk. Reading a mapped file instead would fill the memory page by page."""
     with Path(place.path).open("rb") as file:
         file.seek(place.first_byte)
         for start in range(0, n_tokens, _CHUNK_TOKENS):
@@ -228,6 +234,7 @@ def read_place(place: Place, n_tokens: int) -> Iterator[Tokens16or32]:
 
 
 def _map(folder: Path, shard: Shard, dtype: np.dtype[Any]) -> Tokens16or32:
+    """Memory-map a shard after checking its header and size. Raises: DataError."""
     if shard.place:
         return map_place(shard.place, shard.n_tokens)
     path = folder / shard.file

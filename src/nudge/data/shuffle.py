@@ -1,8 +1,8 @@
-"""A shuffled order of n things that is computed place by place, so nothing of size n is ever held in memory.
+"""A shuffled order of n items, computed item by item, so that nothing of size n is ever held in memory.
 
-A Feistel network permutes the numbers of 2k bits, whatever its round function does: each round adds a function of one
-half to the other half, which could be taken off again. Numbers that land at n or beyond go through the network again
-until they fall below n ("cycle walking"), so the result is a permutation of [0, n).
+A Feistel network permutes the numbers of 2k bits with any round function: each round XORs a function of one half into
+the other half, which can be undone. Numbers of n and above go through the network again until they are below n ("cycle
+walking"), so the result is a permutation of [0, n).
 Source: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002.
 
 NumPy's own generators would be shorter, but their streams may change between versions (NEP 19), and a run must be
@@ -18,7 +18,7 @@ _MASK64 = (1 << 64) - 1
 
 
 def permute(places: npt.ArrayLike, n: int, key: int) -> npt.NDArray[np.int64]:
-    """Return which of n things stand at `places`, each in [0, n), of the order that `key` selects."""
+    """Return the items at `places` of a shuffled order of n items, seeded by `key`. Places and items are in [0, n)."""
     half = max(1, ((n - 1).bit_length() + 1) // 2)
     numbers = np.array(places, dtype=np.uint64)
     walking = np.arange(len(numbers))
@@ -28,8 +28,8 @@ def permute(places: npt.ArrayLike, n: int, key: int) -> npt.NDArray[np.int64]:
     return numbers.astype(np.int64)
 
 
-def mixed(*parts: int) -> int:
-    """Return 64 well-mixed bits of a few numbers, the same on every machine."""
+def mix_bits(*parts: int) -> int:
+    """Hash a few numbers to 64 bits, the same on every machine."""
     state = np.zeros(1, dtype=np.uint64)
     for part in parts:
         state = _splitmix(state ^ np.uint64(part & _MASK64))
@@ -37,10 +37,11 @@ def mixed(*parts: int) -> int:
 
 
 def _feistel(numbers: U64, half: int, key: int) -> U64:
+    """Permute the numbers of 2 * `half` bits."""
     mask = np.uint64((1 << half) - 1)
     left, right = numbers >> np.uint64(half), numbers & mask
     for number in range(_ROUNDS):
-        left, right = right, left ^ (_splitmix(right ^ np.uint64(mixed(key, number))) & mask)
+        left, right = right, left ^ (_splitmix(right ^ np.uint64(mix_bits(key, number))) & mask)
     return (left << np.uint64(half)) | right
 
 

@@ -1,10 +1,10 @@
-"""The smallest task that is worth a network: six letters of A, B and C, then the same letters in order.
+"""A very small task for a network: six letters of A, B and C, then the same letters sorted.
 
     C B A B B C A B B B C C
     the question|the answer
 
-There are 729 questions. The task is that of the llm-viz page (Source: https://bbycroft.net/llm), and its examples are
-records: all of one length, without a token between them, each learned from its first token on.
+There are 729 questions. The llm-viz page shows the same task (Source: https://bbycroft.net/llm). The examples are
+records: they have one length and no token between them, and each window of training is one example.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ RECORDS = Records(n_tokens=2 * N_LETTERS, n_given=N_LETTERS)
 
 
 def examples() -> list[str]:
-    """Return every question with its answer, in the order of the questions' hashes: fixed, and as good as shuffled."""
+    """Return every question with its answer, in the order of the questions' hashes: fixed, but practically shuffled."""
     questions = ("".join(letters) for letters in itertools.product(LETTERS, repeat=N_LETTERS))
     return [question + "".join(sorted(question)) for question in sorted(questions, key=hash_number)]
 
 
 def prepare(config: DataConfig, out: Path | None = None) -> Dataset:
-    """Prepare the examples, or open them; the first ones, a share of `val_share`, are held out for validation.
+    """Prepare the examples, or open them if they are prepared. The first `val_share` of them are for validation.
 
-    Raises: ConfigError for other data beside it or another tokenizer than its own; DataError, MachineError.
+    Raises: ConfigError for other paths besides, or another tokenizer than the task's; DataError, MachineError.
     """
-    tokenizer = _own_tokenizer(config)
+    tokenizer = _sorting_tokenizer(config)
     key = key_of({"task": SORTING, "tokenizer": tokenizer.sha256, "val_share": config.val_share})
     with locked_folder(key, out) as folder:
         if not (folder / "manifest.json").exists():
@@ -45,8 +45,8 @@ def prepare(config: DataConfig, out: Path | None = None) -> Dataset:
     return open_dataset(folder)
 
 
-def _own_tokenizer(config: DataConfig) -> CharTokenizer:
-    """Return the tokenizer of three letters and nothing else: a network needs no token that it never meets."""
+def _sorting_tokenizer(config: DataConfig) -> CharTokenizer:
+    """Return the tokenizer of the three letters, without end-of-text. Raises: ConfigError for other settings."""
     tokenizer = CharTokenizer(LETTERS, has_eot=False)
     if config.paths != (SORTING,):
         raise ConfigError("sorting_alone", path=SORTING)
@@ -57,6 +57,7 @@ def _own_tokenizer(config: DataConfig) -> CharTokenizer:
 
 
 def _fill(folder: Path, key: str, val_share: float, tokenizer: CharTokenizer) -> None:
+    """Write the shards, the tokenizer and the manifest to a locked folder."""
     all_examples = examples()
     n_val = min(max(1, round(val_share * len(all_examples))), len(all_examples) - 1)
     parts: dict[SplitName, list[str]] = {"train": all_examples[n_val:], "val": all_examples[:n_val]}
@@ -64,7 +65,7 @@ def _fill(folder: Path, key: str, val_share: float, tokenizer: CharTokenizer) ->
     for name, part in parts.items():
         text = "".join(part)
         tokens = tokenizer.encode_array(text).astype(token_dtype(tokenizer.vocab_size))
-        no_ends = np.zeros(0, dtype=np.uint64)  # records are no documents
+        no_ends = np.zeros(0, dtype=np.uint64)  # records are not documents
         shards[name] = [write_shard(folder, f"{name}_000000.bin", tokens, no_ends, len(text))]
     tokenizer.save(folder / "tokenizer.json")
     text = "".join(all_examples)

@@ -1,9 +1,9 @@
-"""The split of documents into training and validation text, by their content, never by their names or their order.
+"""The split of documents into training and validation text, by their content, never by their names or order.
 
-The hash of a document is read as a number in [0, 1); below the validation share, the document is validation text. So
-copies of a document always land on the same side. With fewer than 1,000 documents, chance could put most of the text on
-either side; then documents go to validation in the order of their hashes as long as they fit in its share. A single
-document is cut: its end is validation text.
+The hash of a document is read as a number in [0, 1). If it is below the validation share, the document is validation
+text, so copies of a document are always in the same split. With fewer than 1,000 documents, chance could put most of
+the text in either split; then documents go to validation in the order of their hashes as long as they fit in its share.
+A single document is cut: its end is validation text.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ class Split:
 
 
 def hash_number(text: str) -> int:
-    """Return 64 bits that depend on every byte of a document and on nothing else."""
+    """Hash a document's content to 64 bits."""
     return int.from_bytes(hashlib.blake2b(to_bytes(text), digest_size=8).digest(), "little")
 
 
 def decide(texts: Iterable[str], val_share: float) -> Split:
-    """Return the rule for these documents. It reads all of them only if they are few, else until both sides have some.
+    """Return the rule that splits these documents.
 
-    Raises: DataError if there is no text at all.
+    Reads all documents if they are few, otherwise only until both splits have some. Raises: DataError without any text.
     """
     sizes: dict[int, int] = {}
     lowest, highest = 2**64, -1
@@ -56,11 +56,14 @@ def decide(texts: Iterable[str], val_share: float) -> Split:
         raise DataError("no_text")
     if len(sizes) == 1:
         return Split(val_share, cut=True)
-    return Split(val_share, chosen=_fitting(sizes, val_share))
+    return Split(val_share, chosen=_choose_documents(sizes, val_share))
 
 
-def _fitting(sizes: dict[int, int], val_share: float) -> frozenset[int]:
-    """Return the hashes, from the lowest up, of documents that fit in the validation share; at least the shortest."""
+def _choose_documents(sizes: dict[int, int], val_share: float) -> frozenset[int]:
+    """Return the hashes of the validation documents: from the lowest hash up, all that fit in the validation share.
+
+    If none fits, return the shortest document's.
+    """
     room = val_share * sum(sizes.values())
     chosen = set()
     for number in sorted(sizes):

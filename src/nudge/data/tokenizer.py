@@ -1,8 +1,8 @@
 """Tokenizers: text to token ids and back, by bytes, characters or byte pairs (gpt2, cl100k, or a trained vocabulary).
 
 Every tokenizer has a special token, `<|endoftext|>`, which starts a document; only a vocabulary of characters may lack
-it. Ordinary text never becomes this token, even if it spells `<|endoftext|>`. Text is a Python string in which a byte
-that is not UTF-8 is a lone surrogate (the standard `surrogateescape`): `decode_bytes(encode_bytes(data)) == data` for
+it. Ordinary text never becomes this token, even if it contains `<|endoftext|>`. Text is a Python string in which a byte
+that is not UTF-8 is a lone surrogate (Python's `surrogateescape`), so `decode_bytes(encode_bytes(data)) == data` for
 any data.
 """
 
@@ -24,9 +24,9 @@ import tiktoken
 from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
-from nudge.errors import TokenizerError, first_line, nearest
+from nudge.errors import TokenizerError, did_you_mean, first_line
 from nudge.util import files
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 EOT = "<|endoftext|>"
 FORMAT = "nudge tokenizer 1"
@@ -45,8 +45,8 @@ _PUBLISHED = {"gpt2": (GPT2_PATTERN, {EOT: 50256}), "cl100k": (CL100K_PATTERN, C
 
 Ids = npt.NDArray[np.uint32]
 
-_STRAY = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, as surrogateescape writes them
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # halves of characters, which JSON can hold and no encoding has
+_STRAY_BYTES = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, by surrogateescape
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # JSON can hold them, but no encoding can
 
 
 class Tokenizer(abc.ABC):
@@ -71,7 +71,7 @@ class Tokenizer(abc.ABC):
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """Return what a network reads before the first token of a text: the end-of-text token, else a newline.
+        """Return the ids that a network reads before the first token of a text: end-of-text, or else a newline.
 
         Empty if the vocabulary has neither: its network learned only whole examples, no running text.
         """
@@ -82,7 +82,7 @@ class Tokenizer(abc.ABC):
         """Return the ids of ordinary text as an array."""
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of ordinary text, in which "<|endoftext|>" is text like any other."""
+        """Return the ids of ordinary text: "<|endoftext|>" in it does not become the special token."""
         ids: list[int] = self.encode_array(text).tolist()
         return ids
 
@@ -101,7 +101,7 @@ class Tokenizer(abc.ABC):
         return np.concatenate(documents), begins
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of `ids`; special tokens have none. Raises: TokenizerError for an id out of range."""
+        """Return the bytes of `ids`, none for special tokens. Raises: TokenizerError for an id out of range."""
         parts = []
         for token in map(int, ids):
             if not 0 <= token < self.vocab_size:
@@ -110,7 +110,7 @@ class Tokenizer(abc.ABC):
         return b"".join(parts)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`, with U+FFFD for what is not UTF-8, such as half a character."""
+        """Return the text of `ids`, with U+FFFD for bytes that are not UTF-8, such as half a character."""
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def token_bytes(self, token: int) -> bytes | None:
@@ -118,27 +118,27 @@ class Tokenizer(abc.ABC):
         return self._table[token]
 
     def for_thread(self) -> "Tokenizer":
-        """Return the same tokenizer for use by one thread; encoding much text in parallel is faster with it."""
+        """Return a copy for one thread if that makes parallel encoding faster, else this tokenizer."""
         return self
 
     @functools.cached_property
     def n_bytes(self) -> npt.NDArray[np.int64]:
-        """Return how many bytes of text each token has, to turn nats per token into bits per byte. Shape: [V]."""
+        """Return the number of bytes of text of each token, to turn nats per token into bits per byte. Shape: [V]."""
         return np.array([len(token or b"") for token in self._table], dtype=np.int64)
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Return the SHA-256 of everything that decides which ids a text gets; the name does not."""
+        """Return the SHA-256 of everything that determines the ids of a text. The name is not part of it."""
         return _digest({"kind": self.kind, **self._content()})
 
     def save(self, path: Path) -> None:
-        """Write the whole vocabulary to one file, atomically: a run folder needs no network on another machine."""
+        """Write the whole vocabulary to one file, atomically, so that a run folder needs no network to be used."""
         value = {"format": FORMAT, "name": self.name, "kind": self.kind, "sha256": self.sha256, **self._content()}
         files.write_text(path, json.dumps(value, indent=1) + "\n")
 
     @abc.abstractmethod
     def _content(self) -> dict[str, Any]:
-        """Return as JSON values what `sha256` covers and `_from_json` needs."""
+        """Return the JSON values that `sha256` covers and `_from_json` needs."""
 
 
 class ByteTokenizer(Tokenizer):
@@ -176,7 +176,7 @@ class CharTokenizer(Tokenizer):
         return (self.characters.index("\n"),)
 
     def encode_array(self, text: str) -> Ids:
-        codes = np.frombuffer(mended(text).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        codes = np.frombuffer(replace_lone_surrogates(text).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         ids = self._id_of[np.minimum(codes, len(self._id_of) - 1)]
         if ids.size and ids.min() < 0:
             code = int(codes[ids < 0][0])
@@ -188,7 +188,7 @@ class CharTokenizer(Tokenizer):
 
 
 class BpeTokenizer(Tokenizer):
-    """Byte pairs, encoded by tiktoken. Readable twin: `nudge.data.bpe_reference`."""
+    """Byte pairs, encoded by tiktoken. A readable version of the algorithm: `nudge.data.bpe_reference`."""
 
     kind = "bpe"
 
@@ -212,7 +212,7 @@ class BpeTokenizer(Tokenizer):
         # calls are long (on short Korean reviews this is four times faster than a call for each).
         joined = EOT + EOT.join(texts)
         if joined.count(EOT) > len(texts) or max(map(len, texts)) > LONGEST_CHUNK:
-            return super().encode_documents(texts)  # a text spells the special token, or has to be cut
+            return super().encode_documents(texts)  # a text contains the special token's name, or has to be cut
         try:
             ids = self._encoding.encode_to_numpy(joined, allowed_special={EOT}, disallowed_special=())
         except UnicodeEncodeError:
@@ -231,8 +231,8 @@ class BpeTokenizer(Tokenizer):
             return self._encoding.encode_to_numpy(text, disallowed_special=())
         except UnicodeEncodeError:  # bytes that are not UTF-8: each is a token by itself
             ids: list[int] = []
-            for at, part in enumerate(_STRAY.split(mended(text))):
-                if at % 2:  # `split` puts what the pattern matched at odd places
+            for at, part in enumerate(_STRAY_BYTES.split(replace_lone_surrogates(text))):
+                if at % 2:  # `split` puts the matches at odd indices
                     ids += [self._byte_ids[byte] for byte in part.encode("utf-8", "surrogateescape")]
                 else:
                     ids += self._encoding.encode_ordinary(part)
@@ -248,14 +248,14 @@ class BpeTokenizer(Tokenizer):
 
 
 def get(spec: str) -> Tokenizer:
-    """Return `bytes`, `gpt2`, `cl100k`, or the tokenizer in a file; `load` says which files.
+    """Return the tokenizer that `spec` names: `bytes`, `gpt2`, `cl100k`, or a file that `load` accepts.
 
     Raises: TokenizerError for an unknown name or file; MachineError if gpt2 or cl100k cannot be found.
     """
     if spec == "bytes":
         return ByteTokenizer()
     if spec in _PUBLISHED:
-        return _published(spec, published_vocab.find(spec))
+        return _published_tokenizer(spec, published_vocab.find(spec))
     if is_learned(spec):
         raise TokenizerError("needs_text", name=spec)
     path = Path(spec)
@@ -263,11 +263,11 @@ def get(spec: str) -> Tokenizer:
         path = path.expanduser()
     if files.exists(path) or path.suffix or len(path.parts) > 1:
         return load(path)
-    raise TokenizerError("unknown", name=spec, closest=nearest(spec, NAMES))
+    raise TokenizerError("unknown", name=spec, closest=did_you_mean(spec, NAMES))
 
 
 def is_learned(spec: str) -> bool:
-    """Return whether a tokenizer with this name is made from text."""
+    """Return whether a tokenizer with this name is learned from the text: `chars` or `bpe-N`."""
     return spec == "chars" or trained_size(spec) is not None
 
 
@@ -278,9 +278,9 @@ def trained_size(spec: str) -> int | None:
 
 
 def load(path: Path) -> Tokenizer:
-    """Return the tokenizer in a file: our tokenizer.json, or a published .tiktoken file or vocab.bpe.
+    """Load a tokenizer from nudge's tokenizer.json, or from a published .tiktoken file or vocab.bpe.
 
-    `path` may be the folder of a tokenizer.json. Raises: TokenizerError if it is missing, damaged or of another kind.
+    `path` may be the folder of a tokenizer.json. Raises: TokenizerError if it is missing, damaged or another format.
     """
     path = path / "tokenizer.json" if files.is_dir(path) else path
     try:
@@ -289,7 +289,7 @@ def load(path: Path) -> Tokenizer:
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise TokenizerError("unreadable", path=path, error=reason) from error
     if file := published_vocab.recognize(data):
-        return _published(file.vocabulary, published_vocab.parse(data, file))
+        return _published_tokenizer(file.vocabulary, published_vocab.parse(data, file))
     value = None
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(data)
@@ -343,23 +343,23 @@ def _byte_pairs(value: dict[str, Any], path: Path) -> BpeTokenizer:
     return BpeTokenizer(str(value["name"]), tokens, pattern=value["pattern"], special=special, vocab_size=size)
 
 
-def _published(name: str, tokens: Sequence[bytes]) -> Tokenizer:
+def _published_tokenizer(name: str, tokens: Sequence[bytes]) -> Tokenizer:
     pattern, special = _PUBLISHED[name]
     return BpeTokenizer(name, tokens, pattern=pattern, special=special)
 
 
 def chars(texts: Iterable[str]) -> CharTokenizer:
-    """Make a vocabulary of the characters that occur in `texts`."""
+    """Build a vocabulary of the characters that occur in `texts`."""
     seen: set[str] = set()
     for text in texts:
-        seen.update(mended(text))
+        seen.update(replace_lone_surrogates(text))
     return CharTokenizer(seen)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
-    """Train a byte-pair vocabulary of `vocab_size` tokens, the last of them the end of text.
+    """Train a byte-pair vocabulary of `vocab_size` tokens; the last one is end-of-text.
 
-    Too little text gives fewer tokens, as `vocab_size` and `name` of the result show. Raises: TokenizerError below 257.
+    Little text gives fewer tokens: see `vocab_size` and `name` of the result. Raises: TokenizerError below 257.
     """
     from nudge.data import bpe  # its library is needed to train, not to encode
 
@@ -368,29 +368,29 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> BpeTokenizer:
 
 
 def to_bytes(text: str) -> bytes:
-    """Return a text as UTF-8, with the stray bytes that surrogateescape let through."""
+    """Encode text as UTF-8; surrogate escapes become the bytes they stand for, and other lone surrogates U+FFFD."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        return mended(text).encode("utf-8", "surrogateescape")
+        return replace_lone_surrogates(text).encode("utf-8", "surrogateescape")
 
 
-def mended(text: str) -> str:
-    """Return `text` with U+FFFD for halves of characters, which have no bytes at all."""
-    return _LONE.sub("\ufffd", text) if _LONE.search(text) else text
+def replace_lone_surrogates(text: str) -> str:
+    """Return `text` with U+FFFD for each lone surrogate that does not stand for a byte."""
+    return _LONE_SURROGATE.sub("\ufffd", text) if _LONE_SURROGATE.search(text) else text
 
 
 def shown_token(tokenizer: Tokenizer, token: int) -> str:
     """Return one token for display: its text by `shown`, a special token's name, or `<id 50259>` without text.
 
-    The vocabulary of a network may be larger than its tokenizer's.
+    `token` may be above the tokenizer's ids: a network's vocabulary can be larger.
     """
     data = bytes_of(tokenizer, token)
     if data is not None:
-        return shown(data)
+        return visible_bytes(data)
     return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
 
 
 def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:
-    """Return the bytes of a token of a network, which may have more ids than its tokenizer; None without text."""
+    """Return the bytes of a token; None if it has no text, or if only the network has this id."""
     return tokenizer.token_bytes(token) if token < tokenizer.vocab_size else None

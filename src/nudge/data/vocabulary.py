@@ -1,4 +1,4 @@
-"""A vocabulary learned from the text that is being prepared, with progress, and so that Ctrl-C ends it at once."""
+"""The learning of a vocabulary from the text in preparation. It reports progress, and Ctrl-C ends it at once."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -8,21 +8,21 @@ from nudge.data.chunking import chunks
 from nudge.data.tokenizer import Tokenizer
 from nudge.events import Preparing
 
-TRAINED_ON = 100_000_000  # bytes, spread evenly over larger text: more changes hardly any merge and takes memory
+TRAINING_BYTES = 100_000_000  # spread evenly over larger text: more text takes memory and hardly changes any merge
 
 
 def learn(
     spec: str, documents: Iterable[tuple[str, int]], training_part: Callable[[str], str], *, total: int
 ) -> Generator[Preparing, None, Tokenizer]:
-    """Learn the vocabulary `chars` or `bpe-N` from documents, given as (text, position in the source of `total` bytes).
+    """Learn the vocabulary `chars` or `bpe-N`. `documents`: (text, position in the source of `total` bytes).
 
-    Byte pairs are learned from the training text alone. Characters are those of all text, as each needs an id.
+    Byte pairs are learned from the training text alone, characters from all text, because each needs an id.
     """
     size = tokenizers.trained_size(spec)
     if size is None:
         learner = _Learner(tokenizers.chars, documents, part=lambda text: text, share=1.0)
     else:
-        share = TRAINED_ON / max(total, 1)
+        share = TRAINING_BYTES / max(total, 1)
         learner = _Learner(lambda texts: tokenizers.train_bpe(texts, size), documents, part=training_part, share=share)
     learner.start()
     try:
@@ -30,7 +30,7 @@ def learn(
             learner.join(timeout=0.1)
             yield Preparing(what="vocabulary", done=learner.position, total=total)
     finally:
-        learner.stopped = True  # after Ctrl-C or an error the text ends for the thread, and the thread with it
+        learner.stopped = True  # after Ctrl-C or an error this ends the thread's text, and so the thread
         learner.join(timeout=1.0)
     if learner.error:
         raise learner.error
@@ -39,9 +39,9 @@ def learn(
 
 
 class _Learner(threading.Thread):
-    """A thread that learns from an evenly spread share of the text, and dies with the program.
+    """A daemon thread that learns from an evenly spread share of the text.
 
-    It shows how far it has read, and keeps its result or its error.
+    `position` is its progress; `tokenizer` or `error` is its result.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class _Learner(threading.Thread):
     def run(self) -> None:
         try:
             self.tokenizer = self._function(self._texts())
-        except BaseException as error:  # raised again by the thread that waits
+        except BaseException as error:  # the waiting thread raises it again
             self.error = self.error or error
 
     def _texts(self) -> Iterator[str]:
+        """Yield evenly spread chunks that make up the share of the text."""
         seen = taken = 0
         try:
             for text, position in self._documents:
@@ -77,5 +78,5 @@ class _Learner(threading.Thread):
                     if taken <= self._share * seen:
                         taken += len(chunk)
                         yield chunk
-        except Exception as error:  # kept here: what the library would make of it is not this error
+        except Exception as error:  # kept here, because the library would wrap it in another error
             self.error = error

@@ -1,1 +1,1 @@
-"""One run in several processes."""
+"""A run in several processes: rendezvous, shared work, failures, sharded weights."""

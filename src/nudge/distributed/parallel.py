@@ -1,8 +1,8 @@
 """One network in several processes.
 
 data parallel (DDP)      every process has all parameters and computes a part of the batch; the gradients are summed
-fully sharded (FSDP2)    every process also keeps only a part of each parameter (its rows), its gradient and moments;
-                         a block is put together just before it computes, and freed afterwards
+fully sharded (FSDP2)    every process computes a part of the batch too, but keeps only some rows of each parameter, of
+                         its gradient and of its moments; a block is gathered just before it computes, then freed
 
 Source: Li et al. 2020 (DDP), Rajbhandari et al. 2020 (ZeRO), Zhao et al. 2023 (FSDP).
 
@@ -39,7 +39,7 @@ class LossModule(nn.Module):
 
 
 def recompute_blocks(network: GPT) -> None:
-    """Keep only the input of each block for the backward pass, which then computes the block again."""
+    """Make each block keep only its input; the backward pass then computes the block again."""
     for block in network.blocks:
         block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
@@ -47,7 +47,8 @@ def recompute_blocks(network: GPT) -> None:
 def shard(network: GPT, dtype: str, world: World) -> None:
     """Divide a network among all processes, in place. Its parameters become DTensors with some rows in each process.
 
-    With bfloat16 the matrices of the blocks travel in it: autocast would round them anyway (but not the norms).
+    With `dtype` bfloat16, the blocks' matrices are sent in bfloat16, since autocast would round them anyway. Norms are
+    sent in float32.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
@@ -65,16 +66,16 @@ def shard(network: GPT, dtype: str, world: World) -> None:
 
 
 def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Whether this process has only some rows of a tensor."""
+    """Return whether this process has only some rows of a tensor."""
     return hasattr(tensor, "device_mesh")
 
 
-def local(tensor: Tensor) -> Tensor:
-    """Return the rows of a parameter or gradient that this process has; all, if it is not sharded."""
+def local_rows(tensor: Tensor) -> Tensor:
+    """Return the rows of a parameter or gradient that this process has: all rows if it is not sharded."""
     return tensor.to_local().detach() if is_sharded(tensor) else tensor
 
 
-def sharded_like(part: Tensor, parameter: Tensor) -> Tensor:
+def shard_like(part: Tensor, parameter: Tensor) -> Tensor:
     """Return `part` as this process's rows of a tensor that is sharded like `parameter`; unchanged if it is not."""
     if not is_sharded(parameter) or part.dim() == 0:
         return part
@@ -91,16 +92,16 @@ def sharded_like(part: Tensor, parameter: Tensor) -> Tensor:
 
 
 def row_span(parameter: Tensor) -> slice:
-    """Return which rows of a parameter this process has: all, if it is not sharded."""
+    """Return the range of a parameter's rows that this process has: all rows if it is not sharded."""
     if not is_sharded(parameter):
         return slice(None)
-    each = -(-len(parameter) // parameter.device_mesh.size())  # as torch.chunk, and so FSDP2, divides them
+    each = -(-len(parameter) // parameter.device_mesh.size())  # FSDP2 divides rows as torch.chunk does
     start = parameter.device_mesh.get_local_rank() * each
     return slice(start, start + each)
 
 
 def empty_network(config: ResolvedConfig, world: World) -> GPT:
-    """Make the network of a run, or this process's part of it, without values."""
+    """Return the network of a run, or this process's part of it, with uninitialized weights."""
     device = config.machine.device
     if world.size == 1 or not config.machine.shard:
         with torch.device(device):
@@ -113,9 +114,9 @@ def empty_network(config: ResolvedConfig, world: World) -> GPT:
 
 @torch.no_grad()
 def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy weights into a network, or the rows that this process has.
+    """Copy weights into a network. If it is sharded, copy only this process's rows.
 
-    Raises: CheckpointError if they are not exactly those of the network: one left out would hold random memory.
+    Raises: CheckpointError if a weight is missing or unknown: a missing one would keep uninitialized memory.
     """
     parameters = dict(network.named_parameters())
     for name, value in weights:
@@ -124,16 +125,16 @@ def load_weights(network: GPT, weights: Iterable[tuple[str, Tensor]]) -> None:
         parameter = parameters.pop(name)
         if value.shape != parameter.shape:  # copy_ would repeat a single row
             raise CheckpointError("other_shape", name=name, got=list(value.shape), expected=list(parameter.shape))
-        local(parameter).copy_(value[row_span(parameter)])
+        local_rows(parameter).copy_(value[row_span(parameter)])
     if parameters:
         raise CheckpointError("missing_weights", name=next(iter(parameters)))
 
 
 def whole_network(network: GPT, world: World) -> GPT:
-    """Put a sharded network together on the first process's CPU. All processes call it; the others get an empty one."""
+    """Gather a sharded network on the CPU of process 0. All processes call this; the others get an empty network."""
     weights = {}
     for name, parameter in network.named_parameters():
-        values = whole(parameter.detach())
+        values = full_tensor(parameter.detach())
         if world.is_rank0:
             weights[name] = values.cpu()
     with torch.device("meta"):
@@ -142,13 +143,13 @@ def whole_network(network: GPT, world: World) -> GPT:
     return copy
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Return all rows of a tensor. All processes call it."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Return all rows of a tensor. All processes call this."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def divided(work: Callable[[Tensor], Tensor], items: Tensor, world: World) -> Tensor:
-    """Return `work(items)` for items [S, ..], of which each process works on some; the results are exchanged."""
+def divide_work(work: Callable[[Tensor], Tensor], items: Tensor, world: World) -> Tensor:
+    """Return `work(items)` for items [S, ..]: each process computes a part, and all get all results."""
     if world.size == 1:
         return work(items)
     each = -(-len(items) // world.size)
@@ -162,7 +163,7 @@ def divided(work: Callable[[Tensor], Tensor], items: Tensor, world: World) -> Te
 
 
 def whole_matrices(parts: Tensor, n_rows: int, world: World) -> Tensor:
-    """Gather all rows of matrices [S, rows here, m]: [S, n_rows, m]."""
+    """Gather all rows of sharded matrices: [S, this process's rows, m] -> [S, n_rows, m]."""
     each = -(-n_rows // world.size)
     padded = parts.new_zeros((1, len(parts), each, parts.size(-1)))
     padded[0, :, : parts.size(1)] = parts

@@ -1,4 +1,4 @@
-"""How the processes of a run find each other, choose a network, and part."""
+"""The rendezvous of a run's processes: they find each other, choose a network, and leave together."""
 
 import contextlib
 import json
@@ -16,19 +16,19 @@ import torch
 import torch.distributed as dist
 
 from nudge.config import MachineConfig
-from nudge.distributed.world import GRACE_S, World, host_name, in_time
+from nudge.distributed.world import GRACE_S, World, call_with_timeout, host_name
 from nudge.errors import LostError, MachineError, RunError, first_line
 
-FINISHING_S = 2.0  # after a failure: how much later the processes end that do not report it
+FINISHING_S = 2.0  # after a failure: processes that do not report it end this much later
 
 
 @contextlib.contextmanager
 def rendezvous(machine: MachineConfig) -> Iterator[World]:
     """Join the other processes of this run, if there are any, and leave them at the end.
 
-    Raises: MachineError if they do not come, or the rendezvous cannot be reached, within machine.timeout_s.
+    Raises: MachineError if a process is missing, or the rendezvous cannot be reached, after machine.timeout_s.
     """
-    world = _from_environment()
+    world = _read_environment()
     if world.size == 1:
         yield world
         return
@@ -51,21 +51,21 @@ def rendezvous(machine: MachineConfig) -> Iterator[World]:
         )
 
     try:
-        in_time(world.timeout_s + GRACE_S, init)  # gloo by itself waits for five times its time-out
+        call_with_timeout(world.timeout_s + GRACE_S, init)  # gloo alone waits for five times its timeout
     except (RuntimeError, TimeoutError) as error:
         raise MachineError("no_connection", rank=world.rank, error=first_line(error)) from error
     try:
         yield world
         world.gather(None)  # no process leaves while another still needs it
     except LostError as error:
-        if not error.speaks:
-            time.sleep(FINISHING_S)  # the launcher ends all when one ends: let that be the one that reports the error
+        if not error.reports_error:
+            time.sleep(FINISHING_S)  # the launcher ends all processes when one ends: first let the error be reported
         raise  # without leaving the group, which would wait for the lost process
     dist.destroy_process_group()
 
 
-def _from_environment() -> World:
-    """Read what the launcher set in the environment. Raises: RunError if it makes no sense."""
+def _read_environment() -> World:
+    """Read the variables that the launcher set in the environment. Raises: RunError if they are invalid."""
     run_id = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     launched = World(
         launch=run_id if run_id != "none" else f"{host_name()}:{os.getppid()}",
@@ -95,12 +95,12 @@ def _connect(world: World) -> World:
     launcher_keeps_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
     def connect() -> Any:
-        patience, hosts = timedelta(seconds=world.timeout_s), world.is_rank0 and not launcher_keeps_store
-        return dist.TCPStore(address, int(port), is_master=hosts, timeout=patience, wait_for_workers=False)
+        timeout, is_store_host = timedelta(seconds=world.timeout_s), world.is_rank0 and not launcher_keeps_store
+        return dist.TCPStore(address, int(port), is_master=is_store_host, timeout=timeout, wait_for_workers=False)
 
     try:
-        store = in_time(world.timeout_s, connect)
-        roster, missing = in_time(world.timeout_s + GRACE_S, lambda: _await_all(world, store))
+        store = call_with_timeout(world.timeout_s, connect)
+        roster, missing = call_with_timeout(world.timeout_s + GRACE_S, lambda: _await_all(world, store))
     except (RuntimeError, TimeoutError) as error:
         if "EADDRINUSE" in str(error):
             raise MachineError("port_taken", port=port, host=host_name()) from error
@@ -110,44 +110,44 @@ def _connect(world: World) -> World:
     if missing:
         ranks, n_here = ", ".join(f"rank {rank}" for rank in missing), world.size - len(missing)
         raise MachineError("processes_missing", n=n_here, size=world.size, timeout_s=world.timeout_s, ranks=ranks)
-    come = [roster["come"][str(rank)] for rank in range(world.size)]
-    _choose_network([one["address"] for one in come], world.rank)
+    arrivals = [roster["arrivals"][str(rank)] for rank in range(world.size)]
+    _choose_network([arrival["address"] for arrival in arrivals], world.rank)
     return replace(
         world,
         store=dist.PrefixStore(f"nudge {roster['id']}", store),
         keeps_store=not launcher_keeps_store,
-        names=tuple(one["name"] for one in come),
-        restarts=max(one["restarts"] for one in come),
+        names=tuple(arrival["name"] for arrival in arrivals),
+        restarts=max(arrival["restarts"] for arrival in arrivals),
     )
 
 
 def _await_all(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
-    """Return the roster of all processes, and the ranks that did not come within the time-out.
+    """Return the roster of all processes, and the ranks that have not confirmed it when the timeout ends.
 
-    A launcher's store still holds what earlier, ended processes wrote, and not all launchers count restarts alike. So
-    each process brings a number of its own. Process 0 writes a new roster whenever it finds another number, and a
-    roster is final once every process on it has found its own number there.
+    A launcher's store may still hold the entries of processes that ended earlier, and not all launchers count restarts
+    the same way. So each process writes a random number of its own. Process 0 writes a new roster whenever an entry
+    changes, and a roster is final once every process has found its own entry in it.
     """
-    keys = [f"come/{rank}" for rank in range(world.size)]
+    keys = [f"arrival/{rank}" for rank in range(world.size)]
     me = {
         "number": uuid.uuid4().hex,
         "name": f"process {os.getpid()} on {host_name()}",
-        "address": _address_towards(os.environ["MASTER_ADDR"]),
+        "address": _address_toward(os.environ["MASTER_ADDR"]),
         "restarts": world.restarts,
     }
     store.set(keys[world.rank], json.dumps(me))
     listed: dict[str, Any] = {}
-    roster: dict[str, Any] = {"id": "", "come": {}}
+    roster: dict[str, Any] = {"id": "", "arrivals": {}}
     end = time.monotonic() + world.timeout_s
     while time.monotonic() < end:
         if world.is_rank0:
             found = {str(rank): json.loads(store.get(key)) for rank, key in enumerate(keys) if store.check([key])}
             if found != listed:
                 listed = found
-                store.set("roster", json.dumps({"id": uuid.uuid4().hex, "come": found}))
+                store.set("roster", json.dumps({"id": uuid.uuid4().hex, "arrivals": found}))
         if store.check(["roster"]):
             roster = json.loads(store.get("roster"))
-        if roster["come"].get(str(world.rank)) == me:
+        if roster["arrivals"].get(str(world.rank)) == me:
             store.set(f"{roster['id']}/{world.rank}", "here")
             if store.check([f"{roster['id']}/{rank}" for rank in range(world.size)]):
                 return roster, []
@@ -156,22 +156,26 @@ def _await_all(world: World, store: Any) -> tuple[dict[str, Any], list[int]]:
 
 
 def _choose_network(addresses: list[str], rank: int) -> None:
-    """Let gloo and NCCL use the network that leads to the rendezvous: a machine's own name may lead elsewhere."""
+    """Set the network interface for gloo and NCCL to the one that reaches the rendezvous.
+
+    Without it they would look up the host name, which may resolve to another interface.
+    """
     if "GLOO_SOCKET_IFNAME" in os.environ:
         return
     ours = addresses[rank]
     if _is_loopback(ours):
-        # The rendezvous is on this machine, perhaps by its own name, which torchrun gives to all: on Debian that leads
-        # to 127.0.1.1, which no other machine can reach. Then take the network that the others come from, if any.
-        ours = next((_address_towards(other) for other in addresses if other and not _is_loopback(other)), ours)
+        # The rendezvous is on this machine, perhaps under its own name, which torchrun gives to all processes. On
+        # Debian that name resolves to 127.0.1.1, which no other machine can reach. Use the network that reaches the
+        # other machines instead, if there are any.
+        ours = next((_address_toward(other) for other in addresses if other and not _is_loopback(other)), ours)
     for name, found in psutil.net_if_addrs().items():
         if any(known.address == ours for known in found):
             os.environ["GLOO_SOCKET_IFNAME"] = name
             os.environ.setdefault("NCCL_SOCKET_IFNAME", name)
 
 
-def _address_towards(address: str) -> str:
-    """Return this machine's address in the network that leads there; "" if none does."""
+def _address_toward(address: str) -> str:
+    """Return this machine's own address in the network that reaches `address`; "" if none does."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((address, 9))  # sends nothing: it only looks up the route
         return str(probe.getsockname()[0])

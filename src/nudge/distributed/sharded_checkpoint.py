@@ -1,8 +1,8 @@
-"""Checkpoints of processes that keep a part of the weights each: every process writes and reads its own part.
+"""Checkpoints of a sharded network: every process writes and reads its own part.
 
-torch.distributed.checkpoint writes the parts as safetensors, which hold nothing that could be executed, and reads them
-for any number of processes. The commit is the same as for one file (checkpoint.py): write beside, flush, checksum,
-rename, and only then point to it.
+torch.distributed.checkpoint writes the parts as safetensors files, which cannot contain code, and reads them with any
+number of processes. The steps are the same as for one file (checkpoint.py): write under a temporary name, flush, add
+the checksum to the index, rename, and only then make `ckpt.pt` point to it.
 """
 
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nudge.distributed.parallel import sharded_like
+from nudge.distributed.parallel import shard_like
 from nudge.distributed.world import World
 from nudge.errors import CheckpointError, MachineError
 from nudge.model.gpt import GPT
@@ -22,7 +22,7 @@ from nudge.util import files
 
 
 def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], world: World) -> SavedFile:
-    """Write `checkpoints/step_N.parts/` together and make `ckpt.pt` point to it.
+    """Write `checkpoints/step_N.parts/` and make `ckpt.pt` point to it. All processes call this.
 
     Raises: MachineError, in all processes, if one of them cannot write.
     """
@@ -33,7 +33,7 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
 
     def write() -> dict[str, SavedFile]:
         try:
-            with world.watched():
+            with world.watch_processes():
                 dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(writing), save_distributed=True))
             ours = sorted(writing.glob(f"shard-{world.rank + 1:05d}-*"))
             for file in ours:
@@ -55,21 +55,25 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
 
 
 def _cause(error: BaseException) -> str:
+    """Return the last line of an error's message, or the error's class name if it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
-def named(network: GPT, optimizer: OptimizerState) -> dict[str, Tensor]:
-    """Return the weights and moments of this process by name, as parts of the whole tensors."""
+def named_tensors(network: GPT, optimizer: OptimizerState) -> dict[str, Tensor]:
+    """Return the weights and moments by name, as DTensors with this process's rows."""
     parameters = dict(network.named_parameters())
     tensors = {f"model.{name}": parameter.detach() for name, parameter in parameters.items()}
     for name, moments in optimizer.items():
         for key, value in moments.items():
-            tensors[f"optimizer.{name}.{key}"] = sharded_like(value, parameters[name])
+            tensors[f"optimizer.{name}.{key}"] = shard_like(value, parameters[name])
     return tensors
 
 
 def load(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Fill the tensors of `named` from a checkpoint, however many processes wrote it."""
+    """Fill the tensors that `named_tensors` returned from a checkpoint, however many processes wrote it.
+
+    Raises: CheckpointError if it cannot be read.
+    """
     import torch.distributed.checkpoint as dcp
 
     with torch.no_grad():

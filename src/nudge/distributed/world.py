@@ -1,8 +1,8 @@
-"""The processes of one run: which there are, what they agree on, and which of them went missing.
+"""The processes of one run: how they exchange values and agree, and how they find out which of them went missing.
 
 torchrun, or another launcher that sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts one command several times.
 Each process has a `World` and does the same things in the same order. A run of a single process is a world of size 1,
-for which nothing below costs anything.
+for which the methods below return at once.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from nudge.errors import LostError, NudgeError, first_line
 T = TypeVar("T")
 E = TypeVar("E")
 
-WORDS = ("", "save", "pause", "stop")  # of train/control.py; the last one wins
-GRACE_S = 3.0  # after a failure: how long the others have to report
-LATE, CLOSED = "late", "closed"  # the reports of a process that is still there: it timed out, or was cut off
+WORDS = ("", "save", "pause", "stop")  # of train/control.py, lowest priority first
+GRACE_S = 3.0  # after a failure: how long the other processes have to report
+LATE, CLOSED = "late", "closed"  # reports of a surviving process: an exchange timed out, or its connection closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0  # among those on this machine
+    local_rank: int = 0  # among the processes on this machine
     local_size: int = 1
     device: str = "cpu"  # for communication: cpu (gloo) or cuda (NCCL)
     timeout_s: float = 0.0
@@ -57,12 +57,12 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        with self.watched():
+        with self.watch_processes():
             dist.all_gather_object(values, value)
         return values
 
     def run_on_rank0(self, work: Callable[[], T]) -> T:
-        """Do `work` in the first process and return its result in all; if it fails there, it fails in all."""
+        """Do `work` in process 0 and return its result in all processes; its NudgeError is raised in all."""
         if self.size == 1:
             return work()
         result, error = None, None
@@ -79,18 +79,18 @@ class World:
         return result  # type: ignore[return-value]
 
     def run_all(self, work: Callable[[], T]) -> T:
-        """Do `work` in every process; if it fails in one, it fails in all, with that one's error."""
-        with self._failing_together():
+        """Do `work` in every process; a NudgeError in one is raised in all."""
+        with self._fail_together():
             return work()
 
     def run_all_iter(self, steps: Generator[E, None, T]) -> Generator[E, None, T]:
-        """Like `run_all`, for work that yields its progress."""
-        with self._failing_together():
+        """Do the work of a generator in every process, as `run_all` does, and yield its progress."""
+        with self._fail_together():
             return (yield from steps)
 
     @contextlib.contextmanager
-    def _failing_together(self) -> Iterator[None]:
-        """Raise the error of one process in all of them."""
+    def _fail_together(self) -> Iterator[None]:
+        """If the block raises a NudgeError in any process, raise that error in all processes."""
         error = None
         try:
             yield
@@ -105,22 +105,22 @@ class World:
             raise first.within(f"process {rank} on {host}: " if len(failures) < self.size else "")
 
     def agree(self, word: str) -> str:
-        """Return the word that wins among those of all processes (see WORDS)."""
+        """Return the control word with the highest priority among the words of all processes (see WORDS)."""
         if self.size == 1:
             return word
         number = torch.tensor(WORDS.index(word) if word in WORDS else 0)
-        with self.watched():
+        with self.watch_processes():
             dist.all_reduce(number, dist.ReduceOp.MAX)
         return WORDS[int(number)]
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over all processes, in place."""
+        """Sum a tensor over all processes, in place, and return it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
     def gather_rows(self, mine: Tensor) -> Tensor:
-        """Concatenate the rows [n, ..] of all processes: [size * n, ..]. Each process has as many."""
+        """Concatenate the rows [n, ..] of all processes: [size * n, ..]. All have equally many."""
         if self.size == 1:
             return mine
         rows = mine.new_empty((self.size * len(mine), *mine.shape[1:]))
@@ -128,7 +128,7 @@ class World:
         return rows
 
     def part(self, n: int) -> slice:
-        """Return this process's share of n items. Every process has as many: n is a multiple of `size`."""
+        """Return this process's share of n items. All shares are equal: n must be a multiple of `size`."""
         assert n % self.size == 0, f"{n} items for {self.size} processes"
         each = n // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
@@ -137,12 +137,12 @@ class World:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the launcher is gone: then nothing would ever end this process."""
+        """Whether the launcher is gone, so that nothing else would end this process."""
         return self.size > 1 and os.getppid() != self.parent
 
     @contextlib.contextmanager
-    def watched(self, step: int = 0) -> Iterator[None]:
-        """Turn a communication failure into an error that names the process that is missing. `step`: updates made.
+    def watch_processes(self, step: int = 0) -> Iterator[None]:
+        """Turn a communication failure into an error that names the missing process. `step`: updates made so far.
 
         Raises: LostError.
         """
@@ -153,41 +153,46 @@ class World:
             yield
         except RuntimeError as error:  # the kind of torch's communication errors
             if _is_communication_error(error):
-                raise self._lost(error, step) from error
+                raise self._find_lost(error, step) from error
             with contextlib.suppress(RuntimeError):
                 self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {first_line(error)}")
             raise
 
-    def _lost(self, error: BaseException, step: int) -> LostError:
-        """Find out which processes are still there, and name those that are not.
+    def _find_lost(self, error: BaseException, step: int) -> LostError:
+        """Find out which processes have died or failed; return the error that names them.
 
-        Each process that lost the others writes a report into the store. After GRACE_S, a process without a report is
-        missing, and a report that is neither LATE nor CLOSED is another process's own failure.
+        Each process that notices the failure writes a report into the store. A process without a report is missing,
+        and a report that is neither LATE nor CLOSED is another process's own failure.
         """
         try:
-            reports = in_time(4 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED))
+            report = LATE if _is_late(error) else CLOSED
+            reports = call_with_timeout(4 * GRACE_S, lambda: self._exchange_reports(report))
         except (RuntimeError, TimeoutError) as silence:
-            return self._lost_store(silence, step)
+            return self._lost_store_error(silence, step)
         crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
         missing = [rank for rank, report in enumerate(reports) if report is None]
-        speaks = self.rank == next(rank for rank, report in enumerate(reports) if report in (LATE, CLOSED))
+        surviving = [rank for rank, report in enumerate(reports) if report in (LATE, CLOSED)]
+        reports_error = self.rank == surviving[0]  # only the lowest surviving rank prints the error
         if crashed:
-            failures = "; ".join(f"{self._named(rank)}: {reports[rank]}" for rank in crashed)
-            return LostError("process_failed", failures=failures, step=step, speaks=speaks)
+            failures = "; ".join(f"{self._process_name(rank)}: {reports[rank]}" for rank in crashed)
+            return LostError("process_failed", failures=failures, step=step, reports_error=reports_error)
         if not missing:
-            return LostError("processes_apart", error=first_line(error), step=step, speaks=speaks)
-        return self._lost_error("; ".join(map(self._named, missing)), late=LATE in reports, step=step, speaks=speaks)
+            return LostError("processes_apart", error=first_line(error), step=step, reports_error=reports_error)
+        return self._lost_error(
+            "; ".join(map(self._process_name, missing)), late=LATE in reports, step=step, reports_error=reports_error
+        )
 
-    def _lost_store(self, silence: BaseException, step: int) -> LostError:
-        """Name the process that keeps the store: it does not answer, or its connection is closed."""
-        keeper = self._named(0) if self.keeps_store else "the launcher of these processes"
-        speaks = self.rank == 1 if self.keeps_store else self.local_rank == 0
-        return self._lost_error(keeper, late=_is_late(silence), step=step, speaks=speaks)
+    def _lost_store_error(self, silence: BaseException, step: int) -> LostError:
+        """Return the error for a lost store. It names the process that keeps the store."""
+        keeper = self._process_name(0) if self.keeps_store else "the launcher of these processes"
+        reports_error = self.rank == 1 if self.keeps_store else self.local_rank == 0
+        return self._lost_error(keeper, late=_is_late(silence), step=step, reports_error=reports_error)
 
     def _exchange_reports(self, report: str) -> list[str | None]:
-        """Write this process's report; return those of all processes, GRACE_S later.
+        """Write this process's report, wait GRACE_S, and return the reports of all processes (None: no report).
 
-        Two missing reports are seldom two lost processes: one of them may only be slow to notice. So it gets more time.
+        If two or more reports are missing, wait up to twice more: two processes are seldom lost at the same time, so
+        one of them is probably only slow.
         """
         self.store.set(f"failed/{self.rank}", report)
         keys = [f"failed/{rank}" for rank in range(self.size)]
@@ -198,25 +203,31 @@ class World:
                 break
         return reports
 
-    def _lost_error(self, processes: str, *, late: bool, step: int, speaks: bool) -> LostError:
+    def _lost_error(self, processes: str, *, late: bool, step: int, reports_error: bool) -> LostError:
+        """Return the error that processes did not answer in time (`late`) or closed their connection."""
         if late:
             waited, longer = self.timeout_s, 4 * self.timeout_s
             return LostError(
-                "process_silent", processes=processes, timeout_s=waited, longer_s=longer, step=step, speaks=speaks
+                "process_silent",
+                processes=processes,
+                timeout_s=waited,
+                longer_s=longer,
+                step=step,
+                reports_error=reports_error,
             )
-        return LostError("process_gone", processes=processes, step=step, speaks=speaks)
+        return LostError("process_gone", processes=processes, step=step, reports_error=reports_error)
 
-    def _named(self, rank: int) -> str:
+    def _process_name(self, rank: int) -> str:
         return f"rank {rank} ({self.names[rank]})"
 
 
 ALONE = World()
 
 
-def in_time(seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of `work` if it ends in time: torch's store waits forever for a host that never answers.
+def call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
+    """Return the result of `work`, or give up after `seconds`: torch's store waits forever for a host that is down.
 
-    Raises: TimeoutError, and what `work` raises.
+    Raises: TimeoutError; any error of `work`.
     """
     outcome: list[tuple[Any, BaseException | None]] = []
 
@@ -243,11 +254,11 @@ def host_name() -> str:
 
 
 def _is_late(error: BaseException) -> bool:
-    """Whether communication timed out: torch raises plain RuntimeErrors for that, too."""
+    """Return whether communication timed out. torch also raises plain RuntimeErrors for that."""
     return isinstance(error, TimeoutError) or "imed out" in str(error)
 
 
 def _is_communication_error(error: BaseException) -> bool:
-    """Whether an error is torch's: gloo raises plain RuntimeErrors that name its source files."""
+    """Return whether torch's communication failed. gloo raises plain RuntimeErrors that name its source files."""
     message = str(error)
     return isinstance(error, dist.DistError) or any(word in message for word in ("gloo", "NCCL", "Connection"))

@@ -1,1 +1,1 @@
-"""How long a run will take on this machine, before it starts."""
+"""Estimates of a run's time on this machine, before it starts."""

@@ -1,8 +1,8 @@
-"""How long a run will take on this machine: thirty seconds of that run, in a temporary folder.
+"""A run's time on this machine, measured by running it for thirty seconds in a temporary folder.
 
-A rehearsal (train/rehearsal.py) times a few passes within a moment. A machine that also runs other programs is fast in
-one moment and slow in the next. So here five rounds are spread over the time, each with updates, an evaluation, a
-sample and a checkpoint by the run's own loop. The differences between the rounds give the interval.
+A rehearsal (train/rehearsal.py) only times a few passes. But a machine that also runs other programs is fast in one
+second and slow in the next. So a calibration measures five rounds, each with updates, an evaluation, a sample and a
+checkpoint by the real training loop. The differences between the rounds give the interval.
 """
 
 import datetime
@@ -36,19 +36,19 @@ from nudge.util import files
 
 ROUNDS = 5
 TAKES_S = 30.0
-LONGEST_UPDATE_S = 2.0  # of a longer update only some passes are measured
+LONGEST_UPDATE_S = 2.0  # longer updates are measured with fewer passes
 EVALUATION_SHARE = 0.15  # of a round
 SAVED_EACH_ROUND = 300_000_000  # bytes: a larger checkpoint is written only at the start and the end
-# The interval holds one more round with a probability of 90% (Student's t with four degrees of freedom). A small spread
-# may be luck and says nothing about the next hour, so there is a floor. Above the ceiling the machine is too busy to
-# measure on.
+# The interval contains one more round with a probability of 90% (Student's t with four degrees of freedom). A small
+# spread may be luck and does not predict the next hour, so there is a floor. Above the ceiling the machine is too busy
+# for a measurement.
 T_OF_90_PERCENT = 2.13 * math.sqrt(1 + 1 / ROUNDS)
 FLOOR, CEILING = 0.15, 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Measured seconds of each part of a run (medians of the rounds), and the time of the whole run from them.
+    """The measured seconds of each part of a run (medians of the rounds), and the whole run's time.
 
     `spread`: half the width of the interval, as a share of its middle. `steady`: the rounds agree within the interval.
     """
@@ -58,7 +58,7 @@ class Calibration:
     eval_window_s: float
     sample_s: float
     save_s: float
-    val_windows: int  # of the whole validation split, which the last evaluation measures
+    val_windows: int  # in the whole validation split, which the last evaluation uses
     spread: float
     steady: bool
     took_s: float
@@ -67,7 +67,7 @@ class Calibration:
 
     @property
     def likely_s(self) -> float:
-        """Return the time of the whole run, from its first event to its last, if it is not stopped."""
+        """Return the time of the whole run from the first event to the last, without interruptions."""
         return sum(seconds for _, seconds in self.parts())
 
     @property
@@ -86,33 +86,33 @@ class Calibration:
     def parts(self) -> list[tuple[str, float]]:
         """Return the parts of the run's time: (part, seconds)."""
         config, steps = self.config, self.config.train.steps
-        windows = _times(config.eval.every, steps) * _windows_of(config, self.val_windows) + self.val_windows
-        samples = _times(config.sample.every, steps) + 1 if config.sample.every else 0
+        windows = _count_events(config.eval.every, steps) * _eval_windows(config, self.val_windows) + self.val_windows
+        samples = _count_events(config.sample.every, steps) + 1 if config.sample.every else 0
         return [
             ("updates", steps * self.step_s),
             ("evaluations", windows * self.eval_window_s),
             ("samples", samples * self.sample_s),
-            ("checkpoints", (_times(config.save.every, steps) + 1) * self.save_s),
+            ("checkpoints", (_count_events(config.save.every, steps) + 1) * self.save_s),
         ]
 
 
-def _times(every: int, steps: int) -> int:
-    """Return how often something that is due at updates 0, `every`, ... happens before the last update."""
+def _count_events(every: int, steps: int) -> int:
+    """Count the multiples of `every` from 0 to below `steps`; none if `every` is 0."""
     return math.ceil(steps / every) if every else 0
 
 
-def _windows_of(config: Config, val_windows: int) -> int:
-    """Return the windows of an evaluation during the run."""
+def _eval_windows(config: Config, val_windows: int) -> int:
+    """Return the number of windows of an evaluation during the run."""
     return min(val_windows, math.ceil(config.eval.tokens / config.model.block_size))
 
 
 def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     """Measure for about `takes_s` seconds after the text is prepared, and store this machine's speed for plans.
 
-    With `train.minutes` the number of updates is what fits into that time. Raises: NudgeError, as a run would.
+    With `train.minutes`, the run has as many updates as fit into that time. Raises: NudgeError, like a run.
     """
     configs.check(config)
-    dataset = _prepared(config)
+    dataset = _prepare(config)
     begun = time.perf_counter()
     config = resolve_data(config, dataset)
     machine = probe(config.machine, config.model)
@@ -121,31 +121,33 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     if config.train.minutes is not None:
         steps = rehearsal.steps_in(60 * config.train.minutes, resolved, val_tokens=len(dataset.val))
         resolved = replace(resolved, train=replace(resolved.train, steps=steps, minutes=None))
-    short, larger = _short(resolved, dataset, rehearsal)
+    shortened, step_ratio = _shorten_updates(resolved, dataset, rehearsal)
     left_s = takes_s - (time.perf_counter() - begun)
-    short = _in_rounds(short, rehearsal.step_s / larger, left_s / (ROUNDS + 0.5))
-    rounds = _measure(short, dataset)
+    # Half a round is for the start: the first evaluation, sample and checkpoint.
+    shortened = _measuring_config(shortened, rehearsal.step_s / step_ratio, left_s / (ROUNDS + 0.5))
+    rounds = _measure(shortened, dataset)
     n_windows = sum(1 for _ in val_windows(dataset.val, config.model.block_size))
-    each = [one.step_s * larger for one in rounds]
-    spread = T_OF_90_PERCENT * stdev(each) / median(each)
+    steps_s = [round_.step_s * step_ratio for round_ in rounds]
+    spread = T_OF_90_PERCENT * stdev(steps_s) / median(steps_s)
     found = Calibration(
         config=resolved,
-        step_s=median(each),
-        eval_window_s=median(one.eval_s for one in rounds) / _windows_of(short, n_windows),
-        sample_s=median(one.sample_s for one in rounds),
-        save_s=median(one.save_s for one in rounds),
+        step_s=median(steps_s),
+        eval_window_s=median(round_.eval_s for round_ in rounds) / _eval_windows(shortened, n_windows),
+        sample_s=median(round_.sample_s for round_ in rounds),
+        save_s=median(round_.save_s for round_ in rounds),
         val_windows=n_windows,
         spread=min(max(spread, FLOOR), CEILING),
         steady=spread <= CEILING,
         took_s=time.perf_counter() - begun,
         machine=f"{machine.gpu or machine.cpu}, {machine.threads} thread{'s' if machine.threads != 1 else ''}",
-        round_step_s=tuple(each),
+        round_step_s=tuple(steps_s),
     )
-    this_machine.remember(_speed(found, machine))
+    this_machine.remember(_local_speed(found, machine))
     return found
 
 
-def _prepared(config: Config) -> Dataset:
+def _prepare(config: Config) -> Dataset:
+    """Run the preparation to its end and return the dataset, its generator's return value."""
     preparing = prepare(config.data)
     while True:
         try:
@@ -155,7 +157,7 @@ def _prepared(config: Config) -> Dataset:
             return dataset
 
 
-def _speed(found: Calibration, machine: Machine) -> LocalSpeed:
+def _local_speed(found: Calibration, machine: Machine) -> LocalSpeed:
     return LocalSpeed(
         date=datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         machine=found.machine,
@@ -169,29 +171,30 @@ def _speed(found: Calibration, machine: Machine) -> LocalSpeed:
     )
 
 
-def _short(config: ResolvedConfig, dataset: Dataset, rehearsal: Rehearsal) -> tuple[ResolvedConfig, float]:
-    """Return the config with updates short enough for a round, and how many times longer its own updates take."""
+def _shorten_updates(config: ResolvedConfig, dataset: Dataset, rehearsal: Rehearsal) -> tuple[ResolvedConfig, float]:
+    """Return the config with fewer passes per update if updates are too long, and full time / short time."""
     if rehearsal.step_s <= LONGEST_UPDATE_S:
         return config, 1.0
     size = config.train.micro_batch * config.model.block_size
     passes = config.train.batch_tokens // size
     few = max(1, int(passes * LONGEST_UPDATE_S / rehearsal.step_s))
-    short = replace(config, train=replace(config.train, batch_tokens=few * size))
+    shortened = replace(config, train=replace(config.train, batch_tokens=few * size))
     if few == passes:
         return config, 1.0
-    return short, rehearsal.step_s / rehearse(short, make_batches(short, dataset)).step_s
+    return shortened, rehearsal.step_s / rehearse(shortened, make_batches(shortened, dataset)).step_s
 
 
-def _in_rounds(config: ResolvedConfig, step_s: float, round_s: float) -> ResolvedConfig:
-    """Return the run to measure: each round ends with everything that a run does besides updates."""
+def _measuring_config(config: ResolvedConfig, step_s: float, round_s: float) -> ResolvedConfig:
+    """Return a config whose rounds make updates, evaluate, sample and, for a small model, save."""
+    # Besides the evaluation, leave the same share of the round for the sample and the checkpoint.
     every = max(1, int((1 - 2 * EVALUATION_SHARE) * round_s / step_s))
     group = config.train.micro_batch * config.model.block_size
-    token_s = step_s / config.train.batch_tokens / 3  # an evaluation goes forward only
+    token_s = step_s / config.train.batch_tokens / 3  # an evaluation has only forward passes
     tokens = max(group, int(EVALUATION_SHARE * round_s / token_s) // group * group)
     small = sizes.checkpoint_bytes(config.model) < SAVED_EACH_ROUND
     return replace(
         config,
-        train=replace(config.train, steps=(ROUNDS + 1) * every),  # the last is never reached
+        train=replace(config.train, steps=(ROUNDS + 1) * every),  # the last round is never reached
         eval=replace(config.eval, every=every, tokens=min(tokens, config.eval.tokens)),
         sample=replace(config.sample, every=every if config.sample.every else 0),
         save=replace(config.save, every=every if small else ROUNDS * every, keep_last=1),
@@ -200,14 +203,16 @@ def _in_rounds(config: ResolvedConfig, step_s: float, round_s: float) -> Resolve
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    step_s: float  # the mean
+    """The measured seconds of one round."""
+
+    step_s: float  # the mean update
     eval_s: float
     sample_s: float
     save_s: float
 
 
 def _measure(config: ResolvedConfig, dataset: Dataset) -> list[_Round]:
-    """Time the rounds of a run in a temporary folder, without what comes before its first update."""
+    """Time the rounds of a run in a temporary folder, leaving out the work before update 1."""
     network = GPT(config.model)
     init_weights(network, config.seed)
     network.to(config.machine.device)
@@ -217,11 +222,11 @@ def _measure(config: ResolvedConfig, dataset: Dataset) -> list[_Round]:
         folder = RunFolder(Path(place))
         folder.checkpoints.mkdir()
         events = Trainer(config, network, dataset, folder).events()
-        return _rounds(events, ends_with=Sample if config.sample.every else Evaluation)
+        return _time_rounds(events, ends_with=Sample if config.sample.every else Evaluation)
 
 
-def _rounds(events: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:
-    """Time each round: an event took the time since the one before it."""
+def _time_rounds(events: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:
+    """Time each round; an event's duration is the time since the previous event."""
     rounds: list[_Round] = []
     updates: list[float] = []
     eval_s = sample_s = save_s = 0.0
@@ -245,6 +250,6 @@ def _rounds(events: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:
 
 
 def calibrate_in_process(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
-    """Run `calibrate` in a process of its own, as a run is one. Raises: NudgeError, as a run would."""
+    """Run `calibrate` in a separate process, like a run. Raises: NudgeError, like a run."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(calibrate, config, takes_s=takes_s).result()

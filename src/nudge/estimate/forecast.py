@@ -1,7 +1,7 @@
-"""What a run will need, before its text is prepared: a rehearsal on random tokens.
+"""A forecast of a run's time and memory before its text is prepared, by a rehearsal on random tokens.
 
-`python -m nudge.estimate.forecast` reads a config as JSON and writes a `Forecast` as JSON. A process of its own can be
-killed when it takes too long, returns all of its memory, and does not block the program that asked.
+`python -m nudge.estimate.forecast` reads a config as JSON and writes a `Forecast` as JSON. As a separate process it can
+be killed if it takes too long, frees all of its memory at the end, and does not block the program that starts it.
 """
 
 import dataclasses
@@ -23,13 +23,16 @@ from nudge.model import sizes
 from nudge.train.rehearsal import Rehearsal, rehearse
 from nudge.train.resolve import resolve_machine
 
-LONGEST_S = 15.0  # instead of a longer rehearsal the forecast is computed
+LONGEST_S = 15.0  # a longer rehearsal is replaced by a computed forecast
 N_PASSES = 5  # roughly the fewest passes of a rehearsal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The time and memory of a run here. `measured`: by a rehearsal; otherwise computed from the matrix peak."""
+    """The time and memory of a run on this machine.
+
+    `measured`: by a rehearsal; otherwise computed from the peak speed of matrix products.
+    """
 
     rehearsal: Rehearsal
     measured: bool
@@ -38,7 +41,7 @@ class Forecast:
     free_bytes: int
 
     def total_s(self, config: Config) -> float:
-        """Return the seconds of a whole run with prepared text. The last evaluation counts like the others."""
+        """Return the seconds of a whole run with prepared text, taking the last evaluation to be like the others."""
         return self.rehearsal.total_s(config, val_tokens=config.eval.tokens)
 
     def tokens_per_s(self, config: Config) -> float:
@@ -47,16 +50,16 @@ class Forecast:
 
 
 def forecast(config: Config) -> Forecast:
-    """Probe the machine and rehearse. Raises: ConfigError, MachineError if the model does not fit the memory."""
+    """Probe the machine and rehearse. Raises: ConfigError; MachineError if the model does not fit the memory."""
     configs.check(config)
     begun = time.perf_counter()
     machine = probe(config.machine, config.model)
     resolved = resolve_machine(config, machine)
     token_s = sizes.training_flops_per_token(config.model) / (SHARE_OF_PEAK * machine.peak_flops[machine.dtype])
     pass_s = token_s * resolved.train.micro_batch * config.model.block_size
-    # The speed after torch.compile is not known, and compiling takes long itself.
+    # Compiling takes long, and without it the speed of compiled code is not known.
     measured = machine.update != "compiled" and N_PASSES * pass_s < LONGEST_S
-    rehearsal = rehearse(resolved, _random_batches(config)) if measured else _computed(config, token_s)
+    rehearsal = rehearse(resolved, _random_batches(config)) if measured else _compute_rehearsal(config, token_s)
     return Forecast(
         rehearsal=rehearsal,
         measured=measured,
@@ -66,13 +69,13 @@ def forecast(config: Config) -> Forecast:
     )
 
 
-def _computed(config: Config, token_s: float) -> Rehearsal:
-    """Return the rehearsal that follows from the time of a training token; the forward pass is a third of it."""
+def _compute_rehearsal(config: Config, token_s: float) -> Rehearsal:
+    """Compute a rehearsal's result from the seconds of a training token; the forward pass takes a third of them."""
     return Rehearsal(step_s=token_s * config.train.batch_tokens, eval_token_s=token_s / 3, sample_token_s=token_s / 3)
 
 
 def _random_batches(config: Config) -> Any:
-    """Return batches of random tokens, which cost as much as those of a text."""
+    """Return a function that makes random-token batches, as slow as real ones."""
     shape = (config.train.batch_tokens // config.model.block_size, config.model.block_size)
 
     def batches(step: int) -> Window:
@@ -83,12 +86,12 @@ def _random_batches(config: Config) -> Any:
 
 
 def from_json(values: dict[str, Any]) -> Forecast:
-    """Return the forecast that the process wrote."""
+    """Return a forecast from the JSON values of `main`."""
     return Forecast(**{**values, "rehearsal": Rehearsal(**values["rehearsal"])})
 
 
 def main() -> None:
-    """Read a config from standard input and write its forecast, or the error that it meets."""
+    """Read a config as JSON from standard input; write its forecast, or the error, as JSON to standard output."""
     try:
         answer = dataclasses.asdict(forecast(configs.from_dict(json.load(sys.stdin))))
     except NudgeError as error:

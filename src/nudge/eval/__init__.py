@@ -1,1 +1,1 @@
-"""How good a model is: the loss on held-out text, and tasks."""
+"""The quality of a model: the loss on held-out text, and scores on tasks."""

@@ -1,4 +1,4 @@
-"""How well a model predicts text that it was not trained on."""
+"""A model's loss on text that it was not trained on."""
 
 import itertools
 import math
@@ -26,12 +26,12 @@ from nudge.runs.folder import RunFolder
 from nudge.util import files
 
 TOKENS_AT_ONCE = 2048
-LARGEST_EXPONENT = 709.0  # exp of more is no float64
+LARGEST_EXPONENT = 709.0  # exp of a larger number overflows float64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The mean loss in nats per token, and the same in units that do not depend on the tokenizer."""
+    """The mean loss in nats per token, and in bits per byte, which do not depend on the tokenizer."""
 
     loss: float
     bits_per_byte: float
@@ -39,12 +39,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """The number of equally likely tokens that would give this loss."""
+        """Return the number of equally likely tokens that would give this loss."""
         return exp(self.loss)
 
 
 def exp(x: float) -> float:
-    """Return e^x, or infinity where it is larger than a float can be."""
+    """Return e^x, or infinity if that overflows a float."""
     return math.inf if x > LARGEST_EXPONENT else math.exp(x)
 
 
@@ -56,14 +56,18 @@ def evaluate(
     field: str = "text",
     watched: Callable[[Iterable[Window]], Iterable[Window]] = iter,
 ) -> Score:
-    """Return how well a model predicts text: all of `paths` (files, folders, globs), or its run's validation split.
+    """Measure a model's loss on all text of `paths` (files, folders, globs), or on its run's validation split.
 
-    A prepared folder, or token files of nanoGPT or llm.c, are measured on their validation tokens. `watched` wraps the
-    iterator of windows, to show progress.
+    For a prepared folder, or token files of nanoGPT or llm.c, measure the loss on their validation tokens. `watched`
+    wraps the iterator of windows, to show progress.
     Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
     text is gone.
     """
-    windows = _windows([str(path) for path in paths], model, field) if paths else _held_out(model, run_dataset(model))
+    windows = (
+        _windows([str(path) for path in paths], model, field)
+        if paths
+        else _validation_windows(model, run_dataset(model))
+    )
     device = model.network.wte.weight.device
     result = score(model.network.loss, watched(windows), n_bytes=model.tokenizer.n_bytes, device=device)
     if not result.tokens:
@@ -71,8 +75,8 @@ def evaluate(
     return result
 
 
-def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
-    """Yield the whole validation split."""
+def _validation_windows(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
+    """Yield the windows of the whole validation split."""
     block_size = model.network.config.block_size
     if dataset.manifest.records:
         check_windows(dataset.val, block_size)
@@ -80,7 +84,7 @@ def _held_out(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
 
 
 def run_dataset(model: LanguageModel) -> Dataset:
-    """Return the prepared text of the run that a model comes from. Raises: DataError if it is gone."""
+    """Open the prepared text of a model's run. Raises: DataError if it is gone."""
     folder = RunFolder(model.path.parent.parent if model.path else Path())
     if not folder.run_json.exists():
         raise DataError("no_validation_text")
@@ -92,25 +96,27 @@ def run_dataset(model: LanguageModel) -> Dataset:
 
 
 def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
+    """Yield the windows of a prepared dataset, of token files, or of text, whichever `paths` holds."""
     if folder := next(filter(is_prepared, map(expand_user, paths)), None):
         if len(paths) > 1:
             raise DataError("prepared_among_others", folder=folder)
         dataset = open_dataset(folder)
         _check_tokenizer(model.tokenizer, dataset.tokenizer, folder)
-        return _held_out(model, dataset)
+        return _validation_windows(model, dataset)
     if found := token_files.find(paths):
-        held_out = token_files.validation(found)
-        if tokenizer := token_files.neighbour(held_out):
-            _check_tokenizer(model.tokenizer, tokenizer, held_out[0].path)
-        return token_windows(model, held_out)
+        validation = token_files.validation_files(found)
+        if tokenizer := token_files.vocabulary_beside(validation):
+            _check_tokenizer(model.tokenizer, tokenizer, validation[0].path)
+        return token_windows(model, validation)
     return text_windows(model, paths, field=field)
 
 
-def _check_tokenizer(expected: Tokenizer, tokenizer: Tokenizer, where: Path) -> None:
+def _check_tokenizer(expected: Tokenizer, tokenizer: Tokenizer, path: Path) -> None:
+    """Check that the tokens at `path` are the model's. Raises: DataError."""
     if tokenizer.sha256 != expected.sha256:
         raise DataError(
             "not_the_models_tokenizer",
-            path=where,
+            path=path,
             got=tokenizer.name,
             got_size=tokenizer.vocab_size,
             got_sha256=tokenizer.sha256[:12],
@@ -121,11 +127,14 @@ def _check_tokenizer(expected: Tokenizer, tokenizer: Tokenizer, where: Path) -> 
 
 
 def token_windows(model: LanguageModel, files: Iterable[TokenFile]) -> Iterator[Window]:
-    """Yield the tokens of other programs' files in windows of block_size. Raises: DataError for one too high."""
+    """Yield the tokens of other programs' files in windows of block_size.
+
+    Raises: DataError for an id that the model's vocabulary does not have.
+    """
     block_size, n_known = model.network.config.block_size, model.tokenizer.vocab_size
     for file in files:
         tokens = map_place(file.place, file.n_tokens)
-        for x, y in _cut(tokens, block_size):
+        for x, y in _cut_windows(tokens, block_size):
             if (highest := max(x.max(), y.max())) >= n_known:
                 raise DataError("token_too_high", path=file.path, token=int(highest), last=n_known - 1)
             yield x, y
@@ -134,16 +143,20 @@ def token_windows(model: LanguageModel, files: Iterable[TokenFile]) -> Iterator[
 def text_windows(
     model: LanguageModel, paths: Sequence[str | os.PathLike[str]], *, field: str = "text"
 ) -> Iterator[Window]:
-    """Yield every document by itself, after the token that opens it, in windows of block_size."""
+    """Split each document, opening token first, into windows of block_size; no window spans two documents.
+
+    Raises: DataError if the vocabulary has no opening token.
+    """
     block_size, tokenizer = model.network.config.block_size, model.tokenizer
     if not tokenizer.opening:
         raise DataError("no_start_token")
     for document in documents([str(path) for path in paths], field=field):
         ids = np.array([*tokenizer.opening, *tokenizer.encode(document)], dtype=np.int64)
-        yield from _cut(ids, block_size)
+        yield from _cut_windows(ids, block_size)
 
 
-def _cut(ids: Tokens16or32 | npt.NDArray[np.int64], block_size: int) -> Iterator[Window]:
+def _cut_windows(ids: Tokens16or32 | npt.NDArray[np.int64], block_size: int) -> Iterator[Window]:
+    """Yield inputs and targets of consecutive windows; the last one may be shorter."""
     for start in range(0, len(ids) - 1, block_size):
         window = ids[start : start + block_size + 1].astype(np.int64)
         yield window[:-1], window[1:]
@@ -151,22 +164,22 @@ def _cut(ids: Tokens16or32 | npt.NDArray[np.int64], block_size: int) -> Iterator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
-    """The number of records that a network answers without a mistake."""
+    """The number of records that a network answers without an error."""
 
     right: int
     total: int
 
 
 @torch.inference_mode()
-def solved(network: GPT, records: Tokens) -> Solved:
-    """Count the records of a split whose answer is exactly what the network writes at temperature 0.
+def count_solved(network: GPT, records: Tokens) -> Solved:
+    """Count the records of a split whose answer the network would write exactly, at temperature 0.
 
-    One pass over the right answer is enough: as long as every token so far is right, the network reads the same while
-    it writes; and where the first one is wrong, so is the answer.
+    One pass over the right answer is enough: up to its first wrong token, the network would read the same tokens while
+    generating, and after a wrong token the answer is wrong anyway.
     """
     right = total = 0
     windows = val_windows(records, network.config.block_size, vocab_size=network.config.vocab_size)
-    for group in _same_length(windows, TOKENS_AT_ONCE):
+    for group in _group_by_length(windows, TOKENS_AT_ONCE):
         x, y = (torch.from_numpy(np.stack(arrays)).to(network.wte.weight.device) for arrays in zip(*group, strict=True))
         likeliest = network(x).argmax(-1)
         right += int(((likeliest == y) | (y < 0)).all(-1).sum())
@@ -183,29 +196,31 @@ def score(
     at_once: int = TOKENS_AT_ONCE,
     world: World = ALONE,
 ) -> Score:
-    """Return the loss over all targets of `windows`, about `at_once` tokens in a pass; processes share the passes.
+    """Return the mean loss over all targets of `windows`, with about `at_once` tokens per pass.
 
-    `loss`: tokens, targets [B, T] -> the mean over their positions, without targets of -1.
-    `n_bytes` [V]: bytes of text of each token, 0 for the end-of-text token, whose prediction counts in the loss but
-    adds no bytes.
+    The processes divide the passes among them.
+
+    `loss`: tokens, targets [B, T] -> the mean over the positions, without targets of -1.
+    `n_bytes` [V]: bytes of text of each token; 0 for end-of-text, whose prediction counts in the loss but adds no
+    bytes.
     """
     sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
-    for group, counts in _dealt(_same_length(windows, at_once), world):
+    for group, counts in _deal_groups(_group_by_length(windows, at_once), world):
         x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
         targets, mean = y[y >= 0], loss(x, y).double().item()
         if counts:
             text_bytes = int(n_bytes[targets.cpu().numpy()].sum())
             sums += torch.tensor([mean * targets.numel(), targets.numel(), text_bytes], dtype=torch.float64)
-    with world.watched():
+    with world.watch_processes():
         nats, tokens, text_bytes = world.sum(sums).tolist()
     mean = nats / max(tokens, 1)
     return Score(loss=mean, bits_per_byte=nats / math.log(2) / max(text_bytes, 1), tokens=int(tokens))
 
 
-def _dealt(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[Window], bool]]:
+def _deal_groups(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[Window], bool]]:
     """Yield this process's groups, and whether each counts.
 
-    In an uneven last round the processes without a group compute one that does not count: a pass of a sharded network
+    In the last round, a process without a group computes one that does not count, because a pass of a sharded network
     needs every process.
     """
     rest = iter(groups)
@@ -214,8 +229,11 @@ def _dealt(groups: Iterable[list[Window]], world: World) -> Iterator[tuple[list[
         yield round_[world.rank if mine else 0], mine
 
 
-def _same_length(windows: Iterable[Window], at_once: int) -> Iterator[list[Window]]:
-    """Yield windows in groups of one length and about `at_once` tokens; the last window of a text is shorter."""
+def _group_by_length(windows: Iterable[Window], at_once: int) -> Iterator[list[Window]]:
+    """Yield consecutive windows in groups of equal length and about `at_once` tokens.
+
+    Lengths differ because the last window of a text may be shorter.
+    """
     group: list[Window] = []
     for window in windows:
         if group and (len(group) * len(window[0]) >= at_once or len(window[0]) != len(group[0][0])):

@@ -1,10 +1,10 @@
-"""The standard tasks: how a line of each becomes a context and answers whose likelihoods are compared.
+"""The standard tasks: they turn a line of JSON into a context and answers whose likelihoods are compared.
 
     line of JSON -> context, answers, which is right -> log-likelihood of each answer -> acc, acc_norm, perplexity
 
 The score depends on the exact text, so every space is as in EleutherAI's lm-evaluation-harness 0.4.13 (Source:
 lm_eval/tasks/{hellaswag,lambada,winogrande,arc,piqa} and ConfigurableTask in lm_eval/api/task.py), without examples
-before the question. likelihood.py measures.
+before the question. likelihood.py computes the likelihoods.
 """
 
 import json
@@ -22,29 +22,26 @@ _JSON_TYPES: dict[type, str] = {str: "string", list: "array", dict: "object"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One line of a task: a pair of a context and a continuation for each answer.
+    """One line of a task."""
 
-    `right` is the index of the right pair, `lengths` are the characters of the answers, `where` is file and line.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    right: int
-    lengths: tuple[int, ...]
-    where: str
+    pairs: tuple[tuple[str, str], ...]  # (context, continuation) of each answer
+    right: int  # the index of the right pair
+    lengths: tuple[int, ...]  # of the answers, in characters
+    where: str  # file and line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A task: its name, the scores that papers report, the fields of a line, and how to read one."""
+    """A standard task."""
 
     name: str
-    scores: tuple[str, ...]
-    fields: str
-    example: "Callable[[Line], Example]"
+    scores: tuple[str, ...]  # as papers report them
+    fields: str  # the fields of a line, for error messages
+    example: "Callable[[Line], Example]"  # builds an example from a line
 
 
 class Line:
-    """The fields of one line, with an error for one that is missing or wrong; `expected` lists those of the task."""
+    """The fields of one line. A missing or wrong field raises a DataError; `expected` lists the task's fields."""
 
     def __init__(self, where: str, expected: str, fields: Mapping[str, Any], inside: str = "") -> None:
         self.where, self.expected, self.fields, self._inside = where, expected, fields, inside
@@ -66,7 +63,7 @@ class Line:
         return [Line(self.where, self.expected, one, f"{self._inside}{name}[{i}].") for i, one in enumerate(objects)]
 
     def one_of(self, name: str, labels: Sequence[str]) -> int:
-        """Return the index of the field's value in `labels`; a number may be written as a number or as text."""
+        """Return the index of the field's value in `labels`; the value may be a number or text."""
         value: object = self._get(name, object)
         if type(value) not in (int, str) or str(value) not in labels:
             got, known = json.dumps(value, ensure_ascii=False)[:40], ", ".join(labels)
@@ -92,8 +89,8 @@ class Line:
         return values
 
 
-def _choice(line: Line, context: str, answers: Sequence[str], right: int) -> Example:
-    """Return the usual kind of example: the same context before every answer."""
+def _multiple_choice(line: Line, context: str, answers: Sequence[str], right: int) -> Example:
+    """Return an example with the same context before every answer."""
     return Example(
         pairs=tuple((context, f" {answer}") for answer in answers),
         right=right,
@@ -103,34 +100,38 @@ def _choice(line: Line, context: str, answers: Sequence[str], right: int) -> Exa
 
 
 def _hellaswag(line: Line) -> Example:
-    """Read: which ending continues the text? `ctx_b` gets a capital after `ctx_a`; `ctx` stays unchanged."""
+    """Read one HellaSwag question: pick the ending that continues the text.
+
+    Capitalize `ctx_b` and append it to `ctx_a`; without `ctx_a`, use `ctx` unchanged.
+    """
     if "ctx_a" in line:
-        begun = line.text("ctx_b") if "ctx_b" in line else ""
-        context = f"{line.text('ctx_a')} {begun.capitalize()}"
+        start_of_ending = line.text("ctx_b") if "ctx_b" in line else ""
+        context = f"{line.text('ctx_a')} {start_of_ending.capitalize()}"
     else:
         context = line.text("ctx")
     endings = [_without_brackets(ending) for ending in line.texts("endings")]
     right = line.one_of("label", [str(i) for i in range(len(endings))])
-    return _choice(line, _without_brackets(f"{line.text('activity_label')}: {context}"), endings, right)
+    return _multiple_choice(line, _without_brackets(f"{line.text('activity_label')}: {context}"), endings, right)
 
 
 def _without_brackets(text: str) -> str:
-    """Remove WikiHow's marks such as [header] and [step], which half of HellaSwag still has."""
+    """Remove WikiHow's marks such as [header] and [step], which half of the HellaSwag questions have."""
     text = text.strip().replace(" [title]", ". ")
     return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
 
 
 def _lambada(line: Line) -> Example:
-    """Read: what is the last word? It is right if the network itself would write it."""
+    """Read one LAMBADA question: write the last word of the text."""
     text = line.text("text") if "text" in line else f"{line.text('context')} {line.text('continuation').lstrip(' ')}"
     context, _, word = text.rpartition(" ")
-    return _choice(line, context, [word], right=0)
+    return _multiple_choice(line, context, [word], right=0)
 
 
 def _winogrande(line: Line) -> Example:
-    """Read: who is meant by the gap? Each name is put into it, and only the text after it, equal for both, is scored.
+    """Read one WinoGrande question: pick the name that fits the gap.
 
-    Source: Trinh and Le 2018, "partial evaluation".
+    Each name is put into the gap, and only the text after the gap is scored, which is equal for both. Source: Trinh and
+    Le 2018, "partial evaluation".
     """
     before, gap, after = line.text("sentence").partition("_")
     if not gap:
@@ -141,7 +142,7 @@ def _winogrande(line: Line) -> Example:
 
 
 def _arc(line: Line) -> Example:
-    """Read a question of a school science test, in the format of the Hub or of AI2's own release."""
+    """Read one ARC question, from a school science test, in the format of the Hub or of AI2's release."""
     if isinstance(line.fields.get("question"), dict):
         question = line.inner("question")
         stem, choices = question.text("stem"), question.lines("choices")
@@ -151,13 +152,13 @@ def _arc(line: Line) -> Example:
         answers, labels = listed.texts("text"), listed.texts("label")
     if len(answers) != len(labels):
         raise DataError("task_choices", texts=len(answers), labels=len(labels), expected=line.expected)
-    return _choice(line, f"Question: {stem}\nAnswer:", answers, line.one_of("answerKey", labels))
+    return _multiple_choice(line, f"Question: {stem}\nAnswer:", answers, line.one_of("answerKey", labels))
 
 
 def _piqa(line: Line) -> Example:
-    """Read: which of two ways leads to the goal?"""
+    """Read one PIQA question: pick the way that leads to the goal."""
     ways = [line.text("sol1"), line.text("sol2")]
-    return _choice(line, f"Question: {line.text('goal')}\nAnswer:", ways, line.one_of("label", ["0", "1"]))
+    return _multiple_choice(line, f"Question: {line.text('goal')}\nAnswer:", ways, line.one_of("label", ["0", "1"]))
 
 
 ACCURACIES = ("acc", "acc_norm")
@@ -199,12 +200,12 @@ TASKS = {
 
 
 def read(task: Task, path: Path, limit: int | None = None) -> list[Example]:
-    """Return the examples of a file of JSON lines, or its first `limit`.
+    """Read the examples of a file of JSON lines, or its first `limit` examples.
 
-    Raises: DataError for a file that cannot be read or is empty, and a line that is not an example of this task.
+    Raises: DataError for a file that is unreadable or empty, or a line that is not an example of this task.
     """
     examples = []
-    for where, fields in _objects(path):
+    for where, fields in _read_objects(path):
         try:
             examples.append(task.example(Line(where, task.fields, fields)))
         except DataError as error:
@@ -216,17 +217,17 @@ def read(task: Task, path: Path, limit: int | None = None) -> list[Example]:
     return examples
 
 
-def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield place and value of each object of a file of JSON lines, with its label if PIQA's release has it beside."""
-    labels = path.with_name(f"{path.stem}-labels.lst")
+def _read_objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and fields of each JSON line, adding PIQA's label from `NAME-labels.lst` if that file exists."""
+    label_file = path.with_name(f"{path.stem}-labels.lst")
     try:
-        beside = iter(labels.read_text(encoding="utf-8").split() if labels.is_file() else ())
+        labels = iter(label_file.read_text(encoding="utf-8").split() if label_file.is_file() else ())
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.isspace():
                     where = f"{path}:{number}"
-                    fields = _object(where, line)
-                    if (label := next(beside, None)) is not None:
+                    fields = _parse_object(where, line)
+                    if (label := next(labels, None)) is not None:
                         fields.setdefault("label", label)
                     yield where, fields
     except OSError as error:
@@ -235,7 +236,7 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise DataError("task_not_utf8", path=path, position=error.start) from error
 
 
-def _object(where: str, line: str) -> dict[str, Any]:
+def _parse_object(where: str, line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,3 +1,3 @@
-"""The fast twins of code that is written plainly elsewhere: the update and the decoder for a CPU, with C kernels."""
+"""The fast versions of code that is written plainly elsewhere: the update and the decoder for a CPU, with C kernels."""
 
 DTYPES = ("float32", "bfloat16", "int8")  # of the decoder's weights, in decode.c's order

@@ -1,7 +1,8 @@
 """Causal attention on a CPU, one span of queries at a time, for training and for the prompts of the decoder.
 
-A query needs no scores for the tokens after it, so a span only computes the keys up to its own end. For 1,024 tokens
-this saves 3/8 of the work, and in bfloat16 it is more than twice as fast as PyTorch's scaled_dot_product_attention.
+A query needs no scores for the tokens after it, so a span only computes scores for the keys up to its own end. For
+1,024 tokens this saves 3/8 of the work, and in bfloat16 it is more than twice as fast as PyTorch's
+scaled_dot_product_attention.
 
     shapes   H heads (of all windows), K channels, T queries; the tokens of the queries are the last T of T_all
 """
@@ -49,7 +50,8 @@ def attention_backward(
 ) -> None:
     """Write the gradients of q, k and v to d_qkv [3, H, T, K], given the gradient of the output, d_out [H, T, K].
 
-    The last span of queries comes first: it writes the gradients of all keys and values, the other spans add to them.
+    The last span of queries is computed first, because it writes the gradients of all keys and values; the other spans
+    add to them.
     """
     (q, k, v), (dq, dk, dv) = qkv, d_qkv
     H, T, K = q.shape
@@ -63,11 +65,13 @@ def attention_backward(
 
 
 def _spans(T: int, n_queries: int) -> Iterator[tuple[int, int]]:
+    """Yield the (start, end) of each span of at most `n_queries` of the T queries."""
     for start in range(0, T, n_queries):
         yield start, min(T, start + n_queries)
 
 
 def _write_product(out: Tensor, a: Tensor, b: Tensor, *, add: bool) -> None:
+    """Write the product of a and b to `out`, or add it to `out`."""
     if add:
         out.baddbmm_(a, b)
     else:

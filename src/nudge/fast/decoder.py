@@ -3,7 +3,7 @@
     prompt, T tokens ------------------> forward (PyTorch, all T at once) -- keys, values --+
     next token, of one text or many ---> nudge_tokens (C, one call) <-----------------------+--> logits [n, V]
 
-nudge/model/gpt.py is the readable twin. It computes the same and takes over where this is unavailable.
+nudge/model/gpt.py computes the same in readable code, and decodes where this decoder is unavailable.
 """
 
 import ctypes
@@ -24,21 +24,21 @@ QUERIES = 128  # tokens of a prompt in one step of attention
 
 
 class Reader(Protocol):
-    """A network with the keys and values of the tokens it has read."""
+    """A network and the keys and values of the tokens that it has read."""
 
     @property
     def n_tokens(self) -> int:
         """The number of tokens read."""
 
     def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read tokens; return the logits [1, V] of the next one, as float32 on the CPU."""
+        """Read tokens; return the logits [1, V] of the next token, as float32 on the CPU."""
 
     def clear(self) -> None:
-        """Forget all tokens."""
+        """Empty the cache."""
 
 
 class PlainReader:
-    """A reader on any device: the readable twin, model/gpt.py and its cache."""
+    """A reader on any device: model/gpt.py and its cache."""
 
     def __init__(self, network: GPT, room: int) -> None:
         self.network, self.room = network, room
@@ -60,8 +60,9 @@ class PlainReader:
 class Decoder:
     """A reader of one sequence on a CPU: `feed` reads one token in C, several in one pass of PyTorch.
 
-    `room` is the number of tokens it can hold. It runs on PyTorch's number of threads (torch.set_num_threads); any
-    number gives the same logits, bit for bit. Several decoders may share weights, each in its own Python thread.
+    `room` is the number of tokens that the cache can hold. The decoder uses PyTorch's number of threads
+    (torch.set_num_threads); any number gives the same logits, bit for bit. Several decoders may share weights, each in
+    its own Python thread.
     """
 
     def __init__(self, weights: Weights | GPT, dtype: DType = "float32", *, room: int | None = None) -> None:
@@ -73,27 +74,28 @@ class Decoder:
 
     @property
     def n_tokens(self) -> int:
-        return self.c.n_tokens
+        return self.c_sequence.n_tokens
 
     def clear(self) -> None:
-        """Forget all tokens and free their memory."""
+        """Empty the cache and free its memory."""
         self.k, self.v = (torch.empty(self._shape, dtype=self.weights.torch_dtype) for _ in range(2))
-        self.c = CSequence(self.k.data_ptr(), self.v.data_ptr(), self._shape[2], 0)
+        self.c_sequence = CSequence(self.k.data_ptr(), self.v.data_ptr(), self._shape[2], 0)
 
     @torch.inference_mode()
     def feed(self, ids: Sequence[int]) -> Tensor:
-        """Read tokens; return the logits [1, V] of the next one, as float32."""
+        """Read tokens; return the logits [1, V] of the next token, as float32."""
         return feed_each([self], ids) if len(ids) == 1 else feed_prompts([self], [ids])
 
     def check(self, ids: Sequence[int]) -> None:
-        """Check that there is room and that the ids exist: C would read and write out of bounds."""
+        """Check that there is room and that the ids exist: C would otherwise read and write out of bounds."""
         assert ids, "no token to read"
-        assert self.n_tokens + len(ids) <= self.c.room, f"{self.n_tokens} + {len(ids)} tokens, room {self.c.room}"
+        room = self.c_sequence.room
+        assert self.n_tokens + len(ids) <= room, f"{self.n_tokens} + {len(ids)} tokens, room {room}"
         assert min(ids) >= 0, "an id outside the vocabulary"
         assert max(ids) < self.weights.config.vocab_size, "an id outside the vocabulary"
 
     def attend(self, layer: int, qkv: Tensor) -> Tensor:
-        """Keep the keys and values of T new tokens and return their attention: qkv [T, 3C] -> [T, C]."""
+        """Add the keys and values of T new tokens to the cache; return their attention: qkv [T, 3C] -> [T, C]."""
         T, n_all = qkv.size(0), self.n_tokens + qkv.size(0)
         q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
         self.k[layer, :, self.n_tokens : n_all] = k
@@ -106,24 +108,24 @@ class Decoder:
 def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
     """Read one token for each of up to MAX_TEXTS sequences of any lengths; return the logits [n, V], as float32.
 
-    The sequences share the weights, which are read from memory once for all of them. Each gets the same logits as
-    alone, bit for bit.
+    The sequences share the weights, which are read from memory once for all of them. The logits of each are the same,
+    bit for bit, as if it were read alone.
     """
     weights, n, n_threads = decoders[0].weights, len(decoders), torch.get_num_threads()
     assert n == len(ids) <= MAX_TEXTS, f"{len(ids)} tokens for {n} sequences, at most {MAX_TEXTS}"
     assert all(decoder.weights is weights for decoder in decoders), "sequences of different weights"
     for decoder, id_ in zip(decoders, ids, strict=True):
         decoder.check([id_])
-    longest = max(decoder.c.room for decoder in decoders)
-    sequences = (ctypes.POINTER(CSequence) * n)(*(ctypes.pointer(decoder.c) for decoder in decoders))
+    longest = max(decoder.c_sequence.room for decoder in decoders)
+    sequences = (ctypes.POINTER(CSequence) * n)(*(ctypes.pointer(decoder.c_sequence) for decoder in decoders))
     tokens = (ctypes.c_int64 * n)(*ids)
-    memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c), n, longest, n_threads))
+    memory = torch.empty(weights.kernels.nudge_workspace(ctypes.byref(weights.c_struct), n, longest, n_threads))
     logits = torch.empty(n, weights.config.vocab_size)
     weights.kernels.nudge_tokens(
-        ctypes.byref(weights.c), sequences, tokens, n, longest, memory.data_ptr(), logits.data_ptr(), n_threads
+        ctypes.byref(weights.c_struct), sequences, tokens, n, longest, memory.data_ptr(), logits.data_ptr(), n_threads
     )
     for decoder in decoders:
-        decoder.c.n_tokens += 1
+        decoder.c_sequence.n_tokens += 1
     return logits
 
 
@@ -131,7 +133,7 @@ def feed_each(decoders: Sequence[Decoder], ids: Sequence[int]) -> Tensor:
 def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) -> Tensor:
     """Read several tokens for each sequence, all in one pass; return the logits [n, V], as float32.
 
-    The sequences share the weights.
+    The sequences must share their weights.
     """
     weights, lengths = decoders[0].weights, [len(ids) for ids in prompts]
     for decoder, ids in zip(decoders, prompts, strict=True):
@@ -144,7 +146,7 @@ def feed_prompts(decoders: Sequence[Decoder], prompts: Sequence[Sequence[int]]) 
 
     x = forward(weights, embed(weights, [id_ for ids in prompts for id_ in ids], positions), attend)
     for decoder, n in zip(decoders, lengths, strict=True):
-        decoder.c.n_tokens += n
+        decoder.c_sequence.n_tokens += n
     return head(weights, x[torch.tensor(lengths).cumsum(0) - 1])
 
 
@@ -157,12 +159,12 @@ def causal_attention(kernels: Kernels, q: Tensor, k: Tensor, v: Tensor) -> Tenso
 
 
 def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Tensor:
-    """Return the residual stream [M, C] of tokens at positions, in float32 for all dtypes of weights."""
+    """Return the residual stream [M, C] of tokens at their positions, in float32 for all dtypes of weights."""
     return weights.head.weight[torch.tensor(ids)].float() + weights.wpe[torch.tensor(positions)]
 
 
 def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """Run all layers on T tokens: x [T, C] -> [T, C]. Only `attend(layer, qkv)` mixes tokens."""
+    """Run all layers on M tokens: x [M, C] -> [M, C]. Only `attend(layer, qkv)` mixes tokens."""
     for i, layer in enumerate(weights.layers):
         h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
         x = x + layer.attn_proj(attend(i, layer.c_attn(h)))

@@ -1,7 +1,7 @@
-"""All parameters of a network in one array, with AdamW and Muon over it: the optimizer of the fast update on a CPU.
+"""All parameters of a network in one array, and AdamW and Muon on that array: the optimizer of the fast update.
 
-With one array instead of a hundred tensors, a gradient is written straight to where the optimizer reads it, and a step
-takes a few passes over memory, however many layers there are.
+With one array instead of a hundred tensors, a gradient is written directly to the place that the optimizer reads, and a
+step takes a few passes over memory, however many layers there are.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nudge.config import TrainConfig
-from nudge.distributed.parallel import divided
+from nudge.distributed.parallel import divide_work
 from nudge.distributed.world import ALONE, World
 from nudge.fast.kernels import Kernels
 from nudge.model.gpt import GPT
@@ -20,7 +20,7 @@ from nudge.optim import muon
 from nudge.optim.optimizer import EPS, is_hidden_matrix, moments_of
 from nudge.runs.checkpoint import OptimizerState
 
-ALIGNED = 64  # numbers: each group, and each row of logits, starts at a multiple
+ALIGNMENT = 64  # numbers: each group, and each row of logits, starts at a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Group:
     names: tuple[str, ...]
     span: slice
     weight_decay: float
-    by_muon: bool  # then all are [n_in, n_out] matrices of the same shape
+    by_muon: bool  # if True, all are [n_in, n_out] matrices of the same shape
 
 
 class FlatParameters:
-    """One array of weights in float32, one in `compute_dtype` (for the products), one of gradients in `compute_dtype`.
+    """Three arrays: weights in float32, weights in `compute_dtype` for the products, gradients in `compute_dtype`.
 
     The network's own parameters become views of the float32 array.
     """
@@ -66,17 +66,17 @@ class FlatParameters:
         for name in names:
             self.starts[name] = end
             end += self.shapes[name].numel() if name != "wte.weight" else self.padded_vocabulary * self.shapes[name][1]
-        end = _aligned(end)
+        end = _align(end)
         self.groups.append(Group(tuple(names), slice(start, end), weight_decay, by_muon))
         return end
 
     @property
     def padded_vocabulary(self) -> int:
-        """The number of rows of `wte` padded with zeros, so that each row of logits starts on a cache line."""
-        return _aligned(self.shapes["wte.weight"][0])
+        """The number of rows of `wte` with rows of zeros added, so that each row of logits starts on a cache line."""
+        return _align(self.shapes["wte.weight"][0])
 
     def view(self, array: Tensor, name: str, *, padded: bool = False) -> Tensor:
-        """Return a parameter's part of `array`, in its shape; `padded` adds the rows of zeros to `wte`."""
+        """Return a parameter's part of `array`, in its shape; `padded` includes the rows of zeros after `wte`."""
         shape = self.shapes[name]
         if padded and name == "wte.weight":
             shape = torch.Size((self.padded_vocabulary, shape[1]))
@@ -84,7 +84,7 @@ class FlatParameters:
 
 
 class FlatOptimizer:
-    """AdamW, alone or with Muon for the hidden matrices, over flat arrays; nudge.optim.optimizer is its twin."""
+    """AdamW, alone or with Muon for the hidden matrices, on flat arrays: the fast version of nudge.optim.optimizer."""
 
     def __init__(self, flat: FlatParameters, train: TrainConfig, kernels: Kernels, world: World = ALONE) -> None:
         self.flat = flat
@@ -96,12 +96,13 @@ class FlatOptimizer:
         self.second = torch.zeros(flat.n_adamw)
 
     def step(self, lr: float, clip: float, earlier: Tensor | None) -> None:
-        """Move every weight against its gradient times `clip`. `earlier`: gradients of all passes but the last."""
+        """Update each weight from its gradient times `clip`. `earlier`: summed gradients of all passes but the last."""
         self.n_steps += 1
         for group in self.flat.groups:
             (self._muon if group.by_muon else self._adamw)(group, lr, clip, earlier)
 
     def _adamw(self, group: Group, lr: float, clip: float, earlier: Tensor | None) -> None:
+        """Update a group of parameters with AdamW."""
         flat, train, span = self.flat, self.train, group.span
         self.kernels.adamw(
             span.stop - span.start,
@@ -122,13 +123,14 @@ class FlatOptimizer:
         )
 
     def _muon(self, group: Group, lr: float, clip: float, earlier: Tensor | None) -> None:
+        """Update a group of matrices with Muon; the processes divide the orthogonalization."""
         flat, span, n = self.flat, group.span, group.span.stop - group.span.start
         update = torch.empty(n)
         sums = None if earlier is None else earlier[span]
         self.kernels.momentum(n, self.first[span], flat.grads[span], sums, clip, muon.MOMENTUM, update)
         n_in, n_out = flat.shapes[group.names[0]]
         matrices = update[: len(group.names) * n_in * n_out].view(-1, n_in, n_out)
-        direction = divided(
+        direction = divide_work(
             lambda part: muon.orthogonalize(part, dtype=flat.compute_weights.dtype).contiguous(), matrices, self.world
         )
         rate = lr * muon.scale(n_in, n_out)
@@ -142,10 +144,11 @@ class FlatOptimizer:
         )
 
     def state(self) -> OptimizerState:
-        """Return views of the moments by parameter name, as the plain optimizer does; empty before the first step."""
+        """Return views of the moments by parameter name, named as in nudge.optim; empty before the first step."""
         return self._views() if self.n_steps else {}
 
     def _views(self) -> OptimizerState:
+        """Return views of the moments by parameter name, and the step count, a copy."""
         state: OptimizerState = {}
         for group in self.flat.groups:
             for name in group.names:
@@ -158,7 +161,10 @@ class FlatOptimizer:
         return state
 
     def load_state(self, state: OptimizerState) -> None:
-        """Continue from a `state()`. Raises: CheckpointError if it belongs to another model or optimizer."""
+        """Restore the moments and the step count that `state()` returned.
+
+        Raises: CheckpointError if they belong to another model or optimizer.
+        """
         if not state:
             return
         for name, views in self._views().items():
@@ -169,5 +175,6 @@ class FlatOptimizer:
                     views[key].copy_(value)
 
 
-def _aligned(n: int) -> int:
-    return math.ceil(n / ALIGNED) * ALIGNED
+def _align(n: int) -> int:
+    """Round n up to a multiple of ALIGNMENT."""
+    return math.ceil(n / ALIGNMENT) * ALIGNMENT

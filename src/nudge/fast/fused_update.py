@@ -1,9 +1,9 @@
 """One update of GPT-2 written out: forward, backward and optimizer, without autograd. The fast update on a CPU.
 
-It computes what nudge.model.gpt computes under autograd (tests/unit/test_fused_update.py compares every gradient), and
-it is the most direct answer to "what is an update?". It is faster because
+It computes what nudge.model.gpt computes under autograd (tests/unit/test_fused_update.py compares every gradient). Its
+code shows every step of an update. It is faster because
   - products write to buffers that are kept from update to update;
-  - a gradient is written once, straight to where the optimizer reads it;
+  - a gradient is written once, directly to the place that the optimizer reads;
   - everything between two products is one pass over memory (nudge/fast/native/layers.c);
   - the logits of all tokens never exist at once.
 
@@ -36,10 +36,10 @@ QUERY_ROWS = 256  # at a time, in attention
 
 @dataclass(slots=True)
 class Norm:
-    """What the backward pass of one LayerNorm reads again."""
+    """The values of one layer norm that its backward pass needs."""
 
     name: str
-    x: Tensor  # [N, C] float32: its input, the stream
+    x: Tensor  # [N, C] float32: its input, the residual stream
     y: Tensor  # [N, C] compute_dtype: its output
     mean: Tensor  # [N]
     rstd: Tensor  # [N]: 1 / standard deviation
@@ -47,21 +47,21 @@ class Norm:
 
 @dataclass(slots=True)
 class Layer:
-    """What the backward pass of one block reads again."""
+    """The values of one block that its backward pass needs."""
 
     ln_1: Norm
     qkv: Tensor  # [3, B*H, T, K]
-    probs: list[Tensor]  # for each span of queries [B*H, its rows, the tokens up to its end]
+    probs: list[Tensor]  # for each span of queries [B*H, queries of the span, tokens up to its end]
     attn_out: Tensor  # [N, C]: the values, averaged with these probabilities
     ln_2: Norm
     mlp_pre: Tensor  # [N, 4C] before GELU
-    mlp_act: Tensor  # [N, 4C] after it
+    mlp_act: Tensor  # [N, 4C] after GELU
 
 
 class FusedUpdate:
     """The updates of one GPT-2 on a CPU: `forward_backward` once for each pass, then `step`.
 
-    Raises: UnavailableError where the kernels cannot be compiled.
+    Raises: UnavailableError if the kernels cannot be compiled.
     """
 
     def __init__(self, network: GPT, train: TrainConfig, compute_dtype: torch.dtype, world: World = ALONE) -> None:
@@ -70,16 +70,16 @@ class FusedUpdate:
         self.flat = FlatParameters(network, train, compute_dtype)
         self.optimizer = FlatOptimizer(self.flat, train, self.kernels, world)
         flat, names = self.flat, self.flat.shapes
-        self.exact = {name: flat.view(flat.weights, name) for name in names}  # biases, norms, embeddings: float32
+        self.weight_float32 = {name: flat.view(flat.weights, name) for name in names}  # for embeddings, norms, biases
         self.weight = {name: flat.view(flat.compute_weights, name, padded=True) for name in names}
         self.grad = {name: flat.view(flat.grads, name, padded=True) for name in names}
-        self.earlier: Tensor | None = None  # gradients of all passes but the last, in float32
+        self.earlier: Tensor | None = None  # summed gradients of all passes but the last, in float32
         self.n_passes = 0
         self.buffers: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float = 1.0, *, last: bool = True) -> Tensor:
-        """Compute the gradients of one pass for `step`; return its mean loss times `share`, its share of the update.
+        """Compute the gradients of one pass; return its mean loss times `share`, the pass's share of the update.
 
         Shapes: tokens and targets [B, T] of int64. Targets of -1 are ignored.
         """
@@ -88,7 +88,7 @@ class FusedUpdate:
         layers, ln_f = self._forward(tokens)
         loss, dy = self._head(ln_f.y, targets.reshape(-1), share)
         dx = self._buffer("dx", ln_f.x.shape, torch.float32).zero_()
-        d = self._norm_backward(ln_f, dy, dx, f"blocks.{self.config.n_layer - 1}.mlp.c_proj.bias")
+        d = self._layer_norm_backward(ln_f, dy, dx, f"blocks.{self.config.n_layer - 1}.mlp.c_proj.bias")
         for i in reversed(range(self.config.n_layer)):
             d = self._block_backward(i, layers[i], d, dx, B)
         self._embedding_backward(tokens, dx)
@@ -102,11 +102,13 @@ class FusedUpdate:
 
     @torch.no_grad()
     def step(self, lr: float, loss: Tensor) -> Tensor:
-        """Clip the gradients and move the weights; return the gradients' norm before clipping.
+        """Clip the gradients and update the weights; return the norm of the gradients before clipping.
 
-        If the loss or the norm is not finite, the weights stay.
+        If the loss or the norm is not finite, change nothing.
         """
-        if self.world.size > 1:  # the sum over all processes takes the place of the earlier passes
+        if self.world.size > 1:
+            # Add the last pass to `earlier` too, sum that over all processes, and leave zeros in `grads`. Then n_passes
+            # is at least 2, so that `earlier` is used below.
             self._keep_earlier()
             self.world.sum(cast(Tensor, self.earlier))
             self.flat.grads.zero_()
@@ -118,7 +120,7 @@ class FusedUpdate:
         return torch.tensor(norm)
 
     def forget(self) -> None:
-        """Drop the gradients of the passes so far."""
+        """Delete the gradients of the passes so far."""
         self.n_passes = 0
 
     def state(self) -> OptimizerState:
@@ -126,36 +128,37 @@ class FusedUpdate:
         return self.optimizer.state()
 
     def load_state(self, state: OptimizerState) -> None:
-        """Continue from a `state()`, with the network's current weights. Raises: CheckpointError."""
+        """Restore the moments from a `state()`, after the network's weights were loaded. Raises: CheckpointError."""
         self.flat.compute_weights.copy_(self.flat.weights)
         self.optimizer.load_state(state)
 
     # Forward
 
     def _forward(self, tokens: Tensor) -> tuple[list[Layer], Norm]:
-        """Run tokens [B, T] through the network; return what the backward pass needs of each block and of ln_f."""
+        """Run tokens [B, T] through the network; return the values of each block and of ln_f."""
         self.kernels.use_threads(torch.get_num_threads())
         B, T = tokens.shape
-        x = (self.exact["wte.weight"][tokens] + self.exact["wpe.weight"][:T]).view(B * T, -1)
+        x = (self.weight_float32["wte.weight"][tokens] + self.weight_float32["wpe.weight"][:T]).view(B * T, -1)
         add, add_bias = None, None
         layers: list[Layer] = []
         for i in range(self.config.n_layer):
             layer, add, add_bias = self._block(i, x, add, add_bias, B)
             layers.append(layer)
             x = layer.ln_2.x
-        return layers, self._norm("ln_f", x, add, add_bias)
+        return layers, self._layer_norm("ln_f", x, add, add_bias)
 
     def _block(
         self, i: int, x: Tensor, add: Tensor | None, add_bias: Tensor | None, B: int
     ) -> tuple[Layer, Tensor, Tensor]:
-        """Run one block; return what its MLP adds to the stream, and the bias, for the next norm to add.
+        """Run one block; return its values, and the output and bias of its MLP, which are not added to the stream yet.
 
-        Its own ln_1 likewise adds `add` and `add_bias`, from the block before: one pass over memory instead of two.
+        The next layer norm adds them, in one pass over memory instead of two, as this block's ln_1 adds `add` and
+        `add_bias` of the block before.
         """
-        kernels, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.exact
+        kernels, name, weight, bias = self.kernels, f"blocks.{i}.", self.weight, self.weight_float32
         (N, C), H = x.shape, self.config.n_head
         T, K = N // B, C // H
-        ln_1 = self._norm(name + "ln_1", x, add, add_bias)
+        ln_1 = self._layer_norm(name + "ln_1", x, add, add_bias)
         merged = torch.mm(ln_1.y, weight[name + "attn.c_attn.weight"], out=self._buffer("qkv", (N, 3 * C)))
         qkv = self._buffer(name + "qkv", (3, B * H, T, K))
         kernels.split_heads(B, T, 3, H, K, merged, bias[name + "attn.c_attn.bias"], qkv)
@@ -167,14 +170,15 @@ class FusedUpdate:
         attn_out = self._buffer(name + "attn_out", (N, C))
         kernels.merge_heads(B, T, 1, H, K, heads, attn_out, None, None)
         add = torch.mm(attn_out, weight[name + "attn.c_proj.weight"], out=self._buffer("add", (N, C)))
-        ln_2 = self._norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
+        ln_2 = self._layer_norm(name + "ln_2", ln_1.x, add, bias[name + "attn.c_proj.bias"])
         mlp_pre = torch.mm(ln_2.y, weight[name + "mlp.c_fc.weight"], out=self._buffer(name + "mlp_pre", (N, 4 * C)))
         mlp_act = self._buffer(name + "mlp_act", (N, 4 * C))
         kernels.gelu(N, 4 * C, mlp_pre, bias[name + "mlp.c_fc.bias"], mlp_act)
         torch.mm(mlp_act, weight[name + "mlp.c_proj.weight"], out=add)
         return Layer(ln_1, qkv, probs, attn_out, ln_2, mlp_pre, mlp_act), add, bias[name + "mlp.c_proj.bias"]
 
-    def _norm(self, name: str, x: Tensor, add: Tensor | None, add_bias: Tensor | None) -> Norm:
+    def _layer_norm(self, name: str, x: Tensor, add: Tensor | None, add_bias: Tensor | None) -> Norm:
+        """Add `add` and `add_bias` to x [N, C], then apply layer norm; return the values for the backward pass."""
         N, C = x.shape
         norm = Norm(
             name,
@@ -183,14 +187,14 @@ class FusedUpdate:
             self._buffer(name + ".mean", (N,), torch.float32),
             self._buffer(name + ".rstd", (N,), torch.float32),
         )
-        weight, bias = self.exact[name + ".weight"], self.exact[name + ".bias"]
+        weight, bias = self.weight_float32[name + ".weight"], self.weight_float32[name + ".bias"]
         self.kernels.residual_norm(N, C, x, add, add_bias, weight, bias, norm.x, norm.y, norm.mean, norm.rstd)
         return norm
 
     def _head(self, y: Tensor, targets: Tensor, share: float, *, backward: bool = True) -> tuple[Tensor, Tensor]:
         """Return the loss and its gradient with respect to y [N, C].
 
-        A few rows of logits exist at a time, and their gradient overwrites them.
+        Only LOGIT_ROWS rows of logits exist at a time, and their gradient overwrites them.
         """
         N, wte = len(y), self.weight["wte.weight"]
         assert targets.max() < self.config.vocab_size, "a target outside the vocabulary"  # C does not check
@@ -215,17 +219,19 @@ class FusedUpdate:
     # Backward. For each product y = x @ weight: dweight = x^T @ dy and dx = dy @ weight^T.
 
     def _block_backward(self, i: int, layer: Layer, d: Tensor, dx: Tensor, B: int) -> Tensor:
-        """Go back through one block, from the gradient of the stream after it to the gradient before it.
+        """Compute the gradients of one block, from the gradient of the stream after it; return the one before it.
 
-        That gradient is [N, C] twice: dx in float32, updated in place, and d in compute_dtype, returned anew.
+        Two tensors [N, C] hold the gradient of the stream: dx in float32, which is updated in place, and d, the same
+        rounded to compute_dtype, which is returned.
         """
         kernels, name, grad = self.kernels, f"blocks.{i}.", self.grad
         (N, C), H = dx.shape, self.config.n_head
         T, K = N // B, C // H
         d_mlp_pre = self._product_backward(name + "mlp.c_proj.weight", layer.mlp_act, d)
-        kernels.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, grad[name + "mlp.c_fc.bias"], self._partial(4 * C))
+        d_fc_bias = grad[name + "mlp.c_fc.bias"]
+        kernels.gelu_backward(N, 4 * C, layer.mlp_pre, d_mlp_pre, d_fc_bias, self._thread_sums(4 * C))
         dy = self._product_backward(name + "mlp.c_fc.weight", layer.ln_2.y, d_mlp_pre)
-        d = self._norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
+        d = self._layer_norm_backward(layer.ln_2, dy, dx, name + "attn.c_proj.bias")
 
         d_attn_out = self._product_backward(name + "attn.c_proj.weight", layer.attn_out, d)
         dheads = self._buffer("heads", (B * H, T, K))
@@ -233,22 +239,23 @@ class FusedUpdate:
         dqkv = self._buffer("dqkv", layer.qkv.shape)
         attention_backward(kernels, layer.qkv, layer.probs, dheads, dqkv, n_queries=QUERY_ROWS, buffer=self._buffer)
         merged = self._buffer("qkv", (N, 3 * C))
-        kernels.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._partial(3 * C))
+        kernels.merge_heads(B, T, 3, H, K, dqkv, merged, grad[name + "attn.c_attn.bias"], self._thread_sums(3 * C))
         dy = self._product_backward(name + "attn.c_attn.weight", layer.ln_1.y, merged)
-        return self._norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
+        return self._layer_norm_backward(layer.ln_1, dy, dx, f"blocks.{i - 1}.mlp.c_proj.bias" if i else None)
 
     def _product_backward(self, name: str, x: Tensor, dy: Tensor) -> Tensor:
+        """Write the gradient of the weight of y = x @ weight; return the gradient of x."""
         torch.mm(x.t(), dy, out=self.grad[name])
         return torch.mm(dy, self.weight[name].t(), out=self._buffer(f"d {x.size(1)}", x.shape))
 
-    def _norm_backward(self, norm: Norm, dy: Tensor, dx: Tensor, bias_before: str | None) -> Tensor:
-        """Add the gradient that comes through this norm to dx, the stream's gradient; return dx in compute_dtype.
+    def _layer_norm_backward(self, norm: Norm, dy: Tensor, dx: Tensor, bias_before: str | None) -> Tensor:
+        """Add the gradient of this layer norm's input to dx, the stream's gradient; return dx in compute_dtype.
 
-        `bias_before` names the bias that was added to the stream just before the norm: its gradient is the sum over the
-        rows of dx.
+        `bias_before` names the bias that was added to the stream just before the norm. Its gradient, the sum over the
+        rows of dx, is written too.
         """
         N, C = dx.shape
-        # Three buffers take turns: the cores that just read the last one would have to give up its cache lines first.
+        # Three buffers are used in turn: other cores have just read the last one and still hold its cache lines.
         dx_rounded = self._buffer("dx " + norm.name[-4:], dx.shape)
         self.kernels.norm_backward(
             N,
@@ -257,18 +264,18 @@ class FusedUpdate:
             norm.x,
             norm.mean,
             norm.rstd,
-            self.exact[norm.name + ".weight"],
+            self.weight_float32[norm.name + ".weight"],
             dx,
             dx_rounded,
             self.grad[norm.name + ".weight"],
             self.grad[norm.name + ".bias"],
             self.grad[bias_before] if bias_before else None,
-            self._partial(3 * C),
+            self._thread_sums(3 * C),
         )
         return dx_rounded
 
     def _embedding_backward(self, tokens: Tensor, dx: Tensor) -> None:
-        """Add dx to the gradients of the rows of wte and wpe that each place was read from."""
+        """Add dx to the gradients of wte and write the gradients of wpe, at the rows that the forward pass read."""
         (B, T), (N, C), flat = tokens.shape, dx.shape, tokens.reshape(-1)
         self.kernels.embedding_backward(N, C, flat, flat.argsort(stable=True), dx, self.grad["wte.weight"])
         dwpe = self.grad["wpe.weight"]
@@ -276,7 +283,7 @@ class FusedUpdate:
         dwpe[T:] = 0
 
     def _keep_earlier(self) -> None:
-        """Add up the gradients of the passes so far, before the next pass overwrites them."""
+        """Add the last pass's gradients to `earlier` before the next pass overwrites them, and count the next pass."""
         if self.n_passes == 1:
             self.earlier = torch.empty(len(self.flat.grads)) if self.earlier is None else self.earlier
             self.earlier.copy_(self.flat.grads)
@@ -291,15 +298,15 @@ class FusedUpdate:
             buffer = self.buffers[name] = torch.empty(shape, dtype=dtype or self.compute_dtype)
         return buffer
 
-    def _partial(self, columns: int) -> Tensor:
-        """Return a buffer for each thread's own sums of columns."""
+    def _thread_sums(self, columns: int) -> Tensor:
+        """Return a buffer [threads, columns] in which each thread sums its rows."""
         return self._buffer(f"partial {columns}", (torch.get_num_threads(), columns), torch.float32)
 
 
 def why_not_fast(
     device: str, dtype: str, model: ModelConfig | None = None, machine: MachineConfig | None = None
 ) -> str | None:
-    """Return why the fast update is unavailable here, in a few words, or None. May compile the kernels."""
+    """Return in a few words why the fast update is unavailable here, or None. May compile the kernels."""
     if machine and (machine.shard or machine.recompute):
         return (
             f"the fast update cannot {'shard' if machine.shard else 'recompute'}: it keeps every weight and activation"

@@ -1,4 +1,4 @@
-"""Memory in pages of 2 MB, for kernels that read so much that looking up the addresses of small pages takes time."""
+"""Memory in pages of 2 MB, for kernels that read so much memory that the lookups of small pages slow them down."""
 
 import contextlib
 import mmap
@@ -10,7 +10,7 @@ HUGE_PAGE = 2 << 20
 
 
 def huge_pages(n_bytes: int) -> Tensor:
-    """Return zeros [n_bytes] of dtype uint8, in huge pages where the system has them.
+    """Return zeros [n_bytes] of dtype uint8, in huge pages if the system has them.
 
     Reading 500 MB for each token touches 120,000 pages of 4 KB, more addresses than the processor can cache. With pages
     of 2 MB the same loop was 1.5 times as fast on a virtual machine.

@@ -18,6 +18,7 @@ class Pointer:
 
     @classmethod
     def from_param(cls, tensor: Tensor | None) -> ctypes.c_void_p:
+        """Convert an argument; ctypes calls this."""
         assert tensor is None or tensor.is_contiguous()
         return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
 
@@ -45,7 +46,7 @@ ARGUMENTS = {"i": ctypes.c_int64, "d": ctypes.c_double, "t": Pointer}
 
 
 class Kernels:
-    """The kernels for products in float32 or bfloat16. Raises: UnavailableError where they cannot be compiled."""
+    """The kernels for products in float32 or bfloat16. Raises: UnavailableError if they cannot be compiled."""
 
     def __init__(self, compute_dtype: torch.dtype) -> None:
         library = native_loader.load("layers", *(["BF16"] if compute_dtype == torch.bfloat16 else []))

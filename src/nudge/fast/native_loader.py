@@ -27,21 +27,21 @@ from nudge.util.files import cache_folder
 # the compiler would then round some a * b + c once and others twice, and decode.c promises the same sum for one text
 # and for many.
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
-FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # makes no such promise, and is up to 10% faster
+FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # layers.c makes no such promise; this makes it up to 10% faster
 COMPILE_TIMEOUT_S = 120
 SOURCES = Path(__file__).with_name("native")
 
 
 class UnavailableError(Exception):
-    """The kernels are unavailable on this machine; the message is one line that says why."""
+    """The kernels are unavailable on this machine; the message gives the reason in one line."""
 
 
 @functools.cache
 def load(name: str, *defines: str) -> ctypes.CDLL:
-    """Return the functions of native/NAME.c, from the cache or compiled with the macros `defines`.
+    """Return the functions of native/NAME.c, compiled with the macros `defines`, or from the cache.
 
-    The OpenMP runtime is the one that PyTorch has loaded, so import torch first. Two runtimes would keep two teams of
-    threads, and each would spin on the cores that the other needs.
+    The kernels use the OpenMP runtime that PyTorch has loaded, so import torch first. Two runtimes would keep two teams
+    of threads, and each would spin on the cores that the other needs.
 
     Raises: UnavailableError.
     """
@@ -64,7 +64,7 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
 
 
 def _compile(source: Path, command: list[str], runtime: Path | None, library: Path) -> ctypes.CDLL:
-    """Compile in a folder beside the cached file, then rename, so that several processes can compile at once."""
+    """Compile in a folder beside `library`, then rename, so that several processes can compile at the same time."""
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         work = tempfile.mkdtemp(dir=library.parent)
@@ -84,6 +84,7 @@ def _compile(source: Path, command: list[str], runtime: Path | None, library: Pa
 
 
 def _compiler() -> list[str]:
+    """Return the C compiler's command: CC, or else the first one found. Raises: UnavailableError."""
     if command := shlex.split(os.environ.get("CC", "")):
         return command
     found = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
@@ -93,6 +94,7 @@ def _compiler() -> list[str]:
 
 
 def _run(command: list[str]) -> str:
+    """Run the compiler and return its output. Raises: UnavailableError."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMPILE_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,8 +1,8 @@
 """The parameters of a network as the kernels of nudge/fast/native/decode.c read them: float32, bfloat16 or int8.
 
-A matrix is stored as rows of one output each, [n_out, n_in], so that a thread reads memory front to back. There is one
-copy: the network's own parameters become views of it (transposed, so that their shape stays [n_in, n_out]), and the
-network still works. int8 is stored beside bfloat16, which prompts are read with.
+A matrix is stored with one row for each output, [n_out, n_in], so that a thread reads memory front to back. There is
+one copy: the network's own parameters become views of it (transposed, so that their shape stays [n_in, n_out]), and the
+network still works. int8 weights are stored in addition to bfloat16 weights, which prompts use.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from nudge.model.gpt import GPT, Block, Linear
 
 DType = Literal["float32", "bfloat16", "int8"]
 Norm = tuple[Tensor, Tensor]  # weight and bias of a LayerNorm, float32 [C]
-GROUP = 64  # as in decode.c: activations that share a scale; rows of int8 are padded to a multiple
+GROUP = 64  # as in decode.c: activations that share a scale; rows of int8 are padded to a multiple of this
 CACHE_LINE = 64  # bytes
 
 
@@ -76,15 +76,15 @@ class CSequence(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """The product y = x W^T + bias: for decode.c and, where there are many tokens as in a prompt, for PyTorch."""
+    """The weights of a product y = x W^T + bias: for decode.c and, to read prompts, for PyTorch."""
 
     weight: Tensor  # W [n_out, n_in], float32 or bfloat16
     bias: Tensor | None  # [n_out], float32
     rounded_bias: Tensor | None  # the bias in the dtype of W
     int8: tuple[Tensor, Tensor] | None  # `quantize(W)`
 
-    def c(self) -> CMatrix:
-        """Return the struct for decode.c. It holds addresses only: the tensors have to stay."""
+    def c_struct(self) -> CMatrix:
+        """Return the struct for decode.c. It holds addresses only, so the tensors must outlive it."""
         n_out, n_in = self.weight.shape
         weight, scale = self.int8 or (self.weight, None)
         return CMatrix(weight.data_ptr(), _address(scale), _address(self.bias), n_in, n_out)
@@ -94,7 +94,7 @@ class Matrix:
         if not onednn_multiplies(x.dtype):
             y = F.linear(x, self.weight, self.rounded_bias)
             return F.gelu(y, approximate="tanh") if gelu else y
-        # Not F.linear, which uses MKL for float32: on AMD processors MKL reaches only half of their speed.
+        # F.linear would use MKL for float32, which reaches only half the speed on AMD processors.
         then, form = ("gelu", "tanh") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.rounded_bias, then, [], form)
 
@@ -110,9 +110,10 @@ class Layer:
     c_fc: Matrix
     mlp_proj: Matrix
 
-    def c(self) -> CLayer:
+    def c_struct(self) -> CLayer:
+        """Return the struct for decode.c, of addresses as in `Matrix.c_struct`."""
         norms = (vector.data_ptr() for vector in (*self.ln_1, *self.ln_2))
-        matrices = (matrix.c() for matrix in (self.c_attn, self.attn_proj, self.c_fc, self.mlp_proj))
+        matrices = (matrix.c_struct() for matrix in (self.c_attn, self.attn_proj, self.c_fc, self.mlp_proj))
         return CLayer(*norms, *matrices)
 
 
@@ -131,30 +132,29 @@ class Weights:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype of PyTorch's products, keys and values: bfloat16 for int8."""
+        """The dtype of PyTorch's products and of keys and values: for int8 weights, bfloat16."""
         return self.head.weight.dtype
 
     @functools.cached_property
-    def c(self) -> CModel:
+    def c_struct(self) -> CModel:
         """The struct for decode.c."""
         return CModel(
             DTYPES.index(self.dtype),
             self.config.n_layer,
             self.config.n_head,
             self.config.n_embd,
-            (CLayer * self.config.n_layer)(*(layer.c() for layer in self.layers)),
+            (CLayer * self.config.n_layer)(*(layer.c_struct() for layer in self.layers)),
             *(vector.data_ptr() for vector in self.ln_f),
-            self.head.c(),
+            self.head.c_struct(),
             self.head.weight.data_ptr(),
             self.wpe.data_ptr(),
         )
 
 
 def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
-    """Return a network's weights for the fast decoder, as `pack_weights` does.
+    """Return (weights for the fast decoder, None); or (None, the reason in one line) if its kernels are unavailable.
 
-    Where the kernels are unavailable, convert the network to `dtype` (int8: bfloat16) and return None and the reason,
-    in one line.
+    Either way the network is converted to `dtype` (for int8: to bfloat16), as `pack_weights` describes.
     """
     try:
         return pack_weights(network, dtype), None
@@ -187,7 +187,10 @@ def pack_weights(network: GPT, dtype: DType = "float32") -> Weights:
 
 
 def load_kernels(network: GPT) -> ctypes.CDLL:
-    """Return decode.c, compiled, for a network. Raises: UnavailableError with the reason in one line."""
+    """Return the compiled decode.c.
+
+    Raises: UnavailableError if it cannot be compiled or does not support the network, with the reason in one line.
+    """
     config, device = network.config, network.wte.weight.device.type
     if device != "cpu":
         raise native_loader.UnavailableError(f"the network is on {device}")
@@ -203,7 +206,7 @@ def load_kernels(network: GPT) -> ctypes.CDLL:
 
 
 class Arena:
-    """Memory in huge pages with room for some tensors, each of which starts on a cache line."""
+    """Memory in huge pages with room for some tensors; each tensor starts on a cache line."""
 
     def __init__(self, dtype: torch.dtype, tensors: Iterable[Tensor]) -> None:
         self.dtype = dtype
@@ -230,21 +233,23 @@ def _pack_block(block: Block, arena: Arena, dtype: DType) -> Layer:
 
 
 def _pack_linear(linear: Linear, arena: Arena, dtype: DType) -> Matrix:
-    matrix = _pack_rows(linear.weight.detach().t(), _vector(linear.bias), arena, dtype)
+    """Move a linear layer's weight to the arena; the layer's own weight becomes a view of it."""
+    matrix = _pack_rows(linear.weight.detach().t(), _copy_float32(linear.bias), arena, dtype)
     linear.weight.data = matrix.weight.t()
     return matrix
 
 
 def _pack_rows(rows: Tensor, bias: Tensor | None, arena: Arena, dtype: DType) -> Matrix:
+    """Copy W [n_out, n_in] to the arena."""
     rounded_bias = None if bias is None else bias.to(arena.dtype)
     return Matrix(arena.copy(rows), bias, rounded_bias, quantize(rows) if dtype == "int8" else None)
 
 
 def _pack_norm(norm: nn.LayerNorm) -> Norm:
-    return _vector(norm.weight), _vector(norm.bias)
+    return _copy_float32(norm.weight), _copy_float32(norm.bias)
 
 
-def _vector(parameter: Tensor) -> Tensor:
+def _copy_float32(parameter: Tensor) -> Tensor:
     return parameter.detach().float().clone()
 
 
@@ -263,7 +268,7 @@ def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def onednn_multiplies(dtype: torch.dtype) -> bool:
-    """Return whether PyTorch has oneDNN's product with bias and GELU, and oneDNN supports `dtype` on this processor."""
+    """Return whether PyTorch has oneDNN's product with bias and GELU, and it supports `dtype` on this processor."""
     ops = torch.ops.mkldnn
     if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")):
         return False

@@ -1,1 +1,1 @@
-"""Using a trained model: one token after another, sampling, several texts at once."""
+"""The use of a trained model: decoding, sampling, several texts at once."""

@@ -1,4 +1,4 @@
-"""Several sequences decoded together: each weight is read from memory once for all of them."""
+"""The decoding of several sequences together: each weight is read from memory once for all of them."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,11 +8,11 @@ from torch import Tensor
 from nudge.fast.decoder import MAX_TEXTS, Decoder, feed_each, feed_prompts
 from nudge.infer.streams import TextStream
 
-PROMPT_TOKENS = 1024  # read in one pass: they fill the machine and fit its memory
+PROMPT_TOKENS = 1024  # read in one pass: enough to use all cores, and they fit the memory
 
 
 def finish(streams: Iterable[TextStream]) -> list[str]:
-    """Run up to MAX_TEXTS streams at a time to their end; return all texts. A free place goes to the next stream."""
+    """Run streams to their end, MAX_TEXTS at a time, and return their texts. When one ends, the next one starts."""
     texts: list[str] = []
     active: list[tuple[int, TextStream]] = []
     coming = iter(streams)
@@ -31,7 +31,7 @@ def finish(streams: Iterable[TextStream]) -> list[str]:
 
 
 def _read(streams: Sequence[TextStream]) -> list[Tensor]:
-    """Return the logits [1, V] of each stream's next token."""
+    """Read each stream's pending tokens; return the logits [1, V] of each stream's next token."""
     readers = [stream.tokens.reader for stream in streams]
     pending = [stream.tokens.take_pending() for stream in streams]
     decoders = [reader for reader in readers if isinstance(reader, Decoder)]
@@ -41,14 +41,14 @@ def _read(streams: Sequence[TextStream]) -> list[Tensor]:
     if single := [i for i, ids in enumerate(pending) if len(ids) == 1]:
         logits = feed_each([decoders[i] for i in single], [pending[i][0] for i in single])
         rows.update(zip(single, logits.split(1), strict=True))
-    for group in _groups({i: len(ids) for i, ids in enumerate(pending) if len(ids) > 1}):
+    for group in _group_prompts({i: len(ids) for i, ids in enumerate(pending) if len(ids) > 1}):
         logits = feed_prompts([decoders[i] for i in group], [pending[i] for i in group])
         rows.update(zip(group, logits.split(1), strict=True))
     return [rows[i] for i in range(len(streams))]
 
 
-def _groups(lengths: dict[int, int]) -> Iterator[list[int]]:
-    """Divide prompts, given by their lengths, into groups of about PROMPT_TOKENS."""
+def _group_prompts(lengths: dict[int, int]) -> Iterator[list[int]]:
+    """Group prompts (index -> length) up to PROMPT_TOKENS per group; a longer prompt is alone."""
     group: list[int] = []
     for i, length in lengths.items():
         if group and sum(lengths[j] for j in group) + length > PROMPT_TOKENS:

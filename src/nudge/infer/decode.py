@@ -1,4 +1,4 @@
-"""nudge.fast.decoder by its name in 0.1, which programs may still import."""
+"""The name that nudge.fast.decoder had in version 0.1, which other programs may still import."""
 
 import sys
 

@@ -2,8 +2,8 @@
 
     prompt -> [eot] + tokens -> prefill (all at once) -> logits of the next token -> draw -> decode (one by one) -> text
 
-The keys and values of what was read are kept, so a new token costs one position. fast/decoder.py does that on a CPU
-with a C compiler; everywhere else model/gpt.py and its cache do.
+The keys and values of the tokens read are kept, so a new token costs the work of one position. fast/decoder.py does
+that on a CPU with a C compiler; model/gpt.py and its cache do it everywhere else.
 """
 
 import os
@@ -18,7 +18,7 @@ from nudge import config as configs
 from nudge.config import SampleConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, ConfigError, nearest
+from nudge.errors import CheckpointError, ConfigError, did_you_mean
 from nudge.fast import DTYPES, decoder
 from nudge.fast.weights import DType, Weights, take_over
 from nudge.infer.batching import finish
@@ -31,7 +31,7 @@ DEFAULT_MAX_TOKENS = 200
 
 
 class Sampling(TypedDict, total=False):
-    """Settings of SampleConfig, as keyword arguments of everything that writes text."""
+    """Settings of SampleConfig, as keyword arguments of the methods that write text."""
 
     max_tokens: int
     temperature: float
@@ -48,8 +48,8 @@ class LanguageModel:
     """A network and its tokenizer as one object that writes text.
 
     `path` is where it was loaded from. `notes` are lines for the user: damaged files that were skipped, a checkpoint
-    that is not verified, why decoding is not as fast as it can be. `weights` are for the fast decoder of a CPU; without
-    them the plain network decodes.
+    that is not verified, why decoding is not as fast as it could be. `weights` are for the fast decoder on a CPU;
+    without them the plain network decodes.
     """
 
     network: GPT
@@ -68,11 +68,11 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         **changes: Unpack[Sampling],
     ) -> str:
-        """Return the text that the model writes after `prompt`. Same seed, same text.
+        """Return the text that the model writes after `prompt`. The same seed gives the same text.
 
         `changes` replace settings of `sample`, such as `temperature=0`. The text ends after `max_tokens`, at the
-        end-of-text token, or before the first of the `stop` strings. A network of examples (Tokenizer.opening is empty)
-        ends with the token after a full context.
+        end-of-text token, or before the first of the `stop` strings. If `Tokenizer.opening` is empty, it also ends one
+        token after the context is full.
 
         Raises: ConfigError for a setting out of its range, or a prompt longer than the context.
         """
@@ -86,8 +86,11 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         **changes: Unpack[Sampling],
     ) -> TextStream:
-        """Return what `generate` does, in pieces as they are made. Raises: ConfigError, at once."""
-        stops = _stops(stop)
+        """Return `generate`'s text piece by piece, as it is made.
+
+        Raises: ConfigError on this call, not on the first piece.
+        """
+        stops = _stop_strings(stop)
         return TextStream(self.tokens(self.prompt_ids(prompt), sample, **changes), self.tokenizer, stops)
 
     def generate_batch(
@@ -98,14 +101,14 @@ class LanguageModel:
         stop: str | Sequence[str] | None = None,
         **changes: Unpack[Sampling],
     ) -> list[str]:
-        """Return what `generate` writes after each of several prompts, the first with `seed`, the next with seed + 1.
+        """Return the text that `generate` returns for each prompt; the seed of prompt i is seed + i.
 
-        On a CPU up to 64 are read together: each weight comes from memory once for all of them. Logits then differ in
-        the last digits, so two nearly equal tokens may change places.
+        On a CPU up to 64 prompts are decoded together: each weight is read from memory once for all of them. Logits
+        then differ in the last digits, so another one of two almost equally likely tokens may be drawn.
 
         Raises: ConfigError as `generate` does.
         """
-        sample, stops = replace(sample, **changes), _stops(stop)
+        sample, stops = replace(sample, **changes), _stop_strings(stop)
         all_ids = [self.prompt_ids(prompt) for prompt in prompts]
         for ids in all_ids:
             self._check(ids, sample)
@@ -113,7 +116,7 @@ class LanguageModel:
         return finish(TextStream(stream, self.tokenizer, stops) for stream in streams)
 
     def tokens(self, ids: Sequence[int], sample: SampleConfig = DEFAULT, **changes: Unpack[Sampling]) -> TokenStream:
-        """Return the tokens drawn after `ids`, which start with `tokenizer.opening` where a document starts.
+        """Return the tokens drawn after `ids`; to start a document, `ids` must start with `tokenizer.opening`.
 
         Raises: ConfigError as `generate` does, and for ids outside the vocabulary.
         """
@@ -122,10 +125,12 @@ class LanguageModel:
         return self._stream(ids, sample)
 
     def _check(self, ids: Sequence[int], sample: SampleConfig) -> None:
+        """Check the prompt's tokens and the sampling settings. Raises: ConfigError."""
         configs.check_ranges(sample)
         _check_ids(ids, self.network.config)
 
     def _stream(self, ids: Sequence[int], sample: SampleConfig, *, ends_with_document: bool = True) -> TokenStream:
+        """Return the tokens drawn after `ids`, which were checked; they may end at the end-of-text token."""
         block_size, tokenizer = self.network.config.block_size, self.tokenizer
         if not tokenizer.opening:
             sample = replace(sample, max_tokens=min(sample.max_tokens, block_size + 1 - len(ids)))
@@ -134,30 +139,31 @@ class LanguageModel:
         return TokenStream(self.reader(room), ids, sample, room=room, n_known=tokenizer.vocab_size, end=end)
 
     def reader(self, room: int | None = None) -> decoder.Reader:
-        """Return a reader of tokens with an empty cache, which has room for so many (block_size if left out)."""
+        """Return a token reader with an empty cache of `room` tokens (default and maximum: block_size)."""
         room = min(room or self.network.config.block_size, self.network.config.block_size)
         if self.weights is None:
             return decoder.PlainReader(self.network, room)
         return decoder.Decoder(self.weights, room=room)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Return the tokens of a prompt: the end-of-text token that starts a document, then the text.
+        """Return the tokens of a prompt: the opening token (end-of-text), then the text.
 
-        A prompt that fills the context goes without the end-of-text token, and so does any prompt of a network that has
-        none: an empty one is then the end of a line, as nanoGPT begins.
+        Omit the opening token if the prompt fills the context or the vocabulary has no end-of-text token. An empty
+        prompt becomes `tokenizer.opening`: the end-of-text token, or a newline as in nanoGPT.
 
-        Raises: ConfigError if there is nothing to read.
+        Raises: ConfigError if both the prompt and `tokenizer.opening` are empty.
         """
         ids = self.tokenizer.encode(prompt)
         opening = list(self.tokenizer.opening)
         if not ids and not opening:
             tokens = self.tokenizer.decode(range(min(self.tokenizer.vocab_size, 9)))
             raise ConfigError("prompt_needed", tokens=tokens)
-        opens = not ids or (self.tokenizer.has_eot and len(ids) < self.network.config.block_size)
-        return opening + ids if opens else ids
+        add_opening = not ids or (self.tokenizer.has_eot and len(ids) < self.network.config.block_size)
+        return opening + ids if add_opening else ids
 
 
-def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+def _stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the stop strings as a tuple. Raises: ConfigError if one is empty."""
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if "" in stops:
         raise ConfigError("empty_stop")
@@ -165,6 +171,10 @@ def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
+    """Check that there are tokens, that they fit the context, and that they are in the vocabulary.
+
+    Raises: ConfigError.
+    """
     if not ids:
         raise ConfigError("no_tokens")
     if len(ids) > config.block_size:
@@ -175,10 +185,10 @@ def _check_ids(ids: Sequence[int], config: configs.ModelConfig) -> None:
 
 
 def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> str:
-    """Return what a network writes in the middle of a run. Neither the network nor any random state changes.
+    """Return the text that a network writes in the middle of a run. Neither the network nor any random state changes.
 
-    Where a document ends the next one starts, on a new line: a model of short texts would show little otherwise.
-    GPT has no dropout, so there is no training mode to leave and return to.
+    After the end of a document, continue with another one on a new line, so that a model of short texts shows several.
+    GPT has no dropout, so its training mode need not be changed.
     """
     model = LanguageModel(network, tokenizer)
     tokens = model._stream(model.prompt_ids(sample.prompt or ""), sample, ends_with_document=False)
@@ -194,16 +204,16 @@ def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> st
 def load(
     source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType = "float32"
 ) -> LanguageModel:
-    """Load the model that SOURCE names: a run folder, a checkpoint file, an imported folder; None: the newest run.
+    """Load the model that SOURCE names: a run folder, a checkpoint file or an imported folder; None: the newest run.
 
-    `device` None: the GPU if there is one, else the CPU. `dtype` is the type its weights are kept in: float32 (exact),
+    `device` None: the GPU if there is one, else the CPU. `dtype` is the type of its weights in memory: float32 (exact),
     bfloat16 (half the memory) or int8 (a quarter of it). docs/decoding.md has their speed.
 
     Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other; ConfigError
-    for another dtype.
+    for an unknown dtype.
     """
     if dtype not in DTYPES:
-        raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
+        raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=did_you_mean(dtype, DTYPES))
     checkpoint = checkpoints.find(source)
     tokenizer = tokenizers.load(checkpoints.tokenizer_path(checkpoint))
     check_tokenizer(checkpoint, tokenizer)
@@ -225,7 +235,7 @@ def load(
 
 def network_of(checkpoint: Checkpoint) -> GPT:
     """Build the network that a checkpoint holds; its weights were checked when it was read."""
-    with torch.device("meta"):  # no memory or time for values that the checkpoint replaces
+    with torch.device("meta"):  # allocates and initializes nothing: the checkpoint's weights are assigned below
         network = GPT(checkpoint.config.model)
     network.load_state_dict(checkpoint.model, assign=True)
     return network.eval()

@@ -1,4 +1,4 @@
-"""Tokens as they are drawn from a network, and the text they make. One sequence each; engine.py makes them."""
+"""The tokens drawn from a network, one by one, and their text, piece by piece. engine.py makes these streams."""
 
 import codecs
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,13 @@ from nudge.infer import sampling
 class TokenStream(Iterator[int]):
     """The tokens that are drawn after `ids`, one by one.
 
-    `next()` reads what is pending and draws. A caller that reads for several streams at once calls `take_pending` and
-    `draw` itself. `drawn` is the last choice, the end-of-text token included, and `probabilities` [1, V] what it was
-    drawn from. `ended` says why there are no more tokens; None while there may be.
+    `next()` reads the pending tokens and draws one. A caller that reads for several streams at once calls
+    `take_pending` and `draw` itself. `drawn` is the last token drawn, even if it is the end-of-text token, and
+    `probabilities` [1, V] are those it was drawn from. `ended` is the reason why there are no more tokens, None before.
 
     The context holds at most `room` tokens. When it is full the window slides: its newest half is kept and read again.
     GPT-2's positions are absolute and part of every key, so the keys of a token that moves to another position cannot
-    be reused; keeping only half makes that second reading rare. `slid` tells whether it happened.
+    be reused; keeping only half makes that second reading rare. `slid`: whether the window has slid.
 
     With `strict` set, the first draw raises CheckpointError if the scores are not numbers; else it draws from the rest.
     """
@@ -50,11 +50,11 @@ class TokenStream(Iterator[int]):
         return token
 
     def read(self) -> Tensor:
-        """Read the pending tokens; return the logits [1, V] of the next one, as float32 on the CPU."""
+        """Read the pending tokens; return the logits [1, V] of the next token, as float32 on the CPU."""
         return self.reader.feed(self.take_pending())
 
     def take_pending(self) -> Sequence[int]:
-        """Add the pending tokens to the context; return what the reader must read before the next draw."""
+        """Add the pending tokens to the context; return the tokens that the reader must read before the next draw."""
         ids, self._pending = self._pending, []
         self.context += ids
         if len(self.context) <= self._room:
@@ -65,12 +65,12 @@ class TokenStream(Iterator[int]):
         return self.context
 
     def draw(self, logits: Tensor) -> int | None:
-        """Draw the next token from its logits [1, V]; None where the document ends."""
+        """Draw the next token from its logits [1, V] and return it, or None if it ends the document."""
         sample = self._sample
         if self.strict and self.n_tokens == 0:  # later ones would slow decoding down, and be no better
             sampling.check_finite(logits)
         self.probabilities = sampling.probabilities(
-            logits[:, : self._n_known],  # an imported vocabulary may be padded with rows for no token
+            logits[:, : self._n_known],  # an imported network may have extra rows that stand for no token
             temperature=sample.temperature,
             top_k=sample.top_k,
             top_p=sample.top_p,
@@ -89,7 +89,7 @@ class TokenStream(Iterator[int]):
 class TextStream(Iterator[str]):
     """The text of a token stream, piece by piece. A piece is never half a character or part of a stop string.
 
-    `slid`, `ended` and `n_tokens` are those of the token stream; `ended` may also be "stop".
+    `slid`, `ended` and `n_tokens` are the token stream's values; `ended` may also be "stop".
     """
 
     def __init__(self, tokens: TokenStream, tokenizer: Tokenizer, stop: Sequence[str]) -> None:
@@ -97,8 +97,8 @@ class TextStream(Iterator[str]):
         self._tokenizer, self._stop = tokenizer, stop
         self._stopped = False
         self._held = ""  # may be the start of a stop string
-        # Bytes that can no longer become a character turn into U+FFFD; those that still can wait for the next token.
-        # What is left when the tokens end is dropped: it is the start of a character.
+        # Bytes that cannot become a character turn into U+FFFD. The start of a character waits for the next token, and
+        # is dropped if there is none.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     @property
@@ -122,7 +122,7 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def push(self, token: int) -> str:
-        """Add a token; return the text that is certain now, which may be none."""
+        """Add a token; return the text that is now complete, which may be empty."""
         self._held += self._decoder.decode(self._tokenizer.decode_bytes([token]))
         found = [position for text in self._stop if (position := self._held.find(text)) >= 0]
         self._stopped = bool(found)
@@ -131,12 +131,12 @@ class TextStream(Iterator[str]):
         return ready
 
     def rest(self) -> str:
-        """Return what was held back, once there are no more tokens."""
+        """Return the text that was held back, after the last token."""
         rest, self._held = self._held, ""
         return rest
 
 
 def _overlap(text: str, stop: Sequence[str]) -> int:
-    """Count the last characters of `text` that start one of the stop strings."""
+    """Return the length of the longest end of `text` that is the start of a stop string."""
     longest = max((len(s) for s in stop), default=1) - 1
     return next((n for n in range(min(longest, len(text)), 0, -1) if any(s.startswith(text[-n:]) for s in stop)), 0)

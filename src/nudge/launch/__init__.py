@@ -1,1 +1,1 @@
-"""Job files for training on several processes or machines, for engines that already run jobs. No torch."""
+"""Files that run a training on several processes or machines as a job of torchrun, Slurm or SkyPilot. No torch."""

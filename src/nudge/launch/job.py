@@ -1,7 +1,7 @@
-"""A training on several processes: what, on how many, for how long. Engines write it as a file.
+"""A job: a training on several processes, which an engine (torchrun, Slurm, SkyPilot) runs from a file.
 
-Every process runs the same `nudge train --continue --run DIR ...` under torchrun: the first attempt starts the run, and
-each later one (after a crash, a preemption, a time limit) resumes from its newest checkpoint. So a job has no state.
+Every process runs the same `nudge train --continue --run DIR ...` under torchrun. The first attempt starts the run, and
+each later one (after a crash, a preemption, a time limit) resumes from the newest checkpoint. So a job has no state.
 """
 
 import math
@@ -13,11 +13,11 @@ from nudge.errors import ConfigError
 
 ANY_GPU, NO_GPU = "any", "none"
 MIN_HOURS = 0.05
-SAVING_S = 300  # before its time is over, for a run to save and stop
+SAVING_S = 300  # for a run to save and stop before its time is over
 
 
 class LocalPath(str):
-    """A word of the command that names a file, a folder or a glob on this machine, for rented ones to get."""
+    """A word of the command that names a file, a folder or a glob on this machine; rented machines need a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,30 +28,30 @@ class Job:
     run: str  # the run's folder, relative to `folder`
     options: tuple[tuple[str, ...], ...]  # of nudge train, each with its value; without --run and --continue
     folder: str  # the base of relative paths
-    python: str  # the interpreter that has nudge
+    python: str  # the interpreter with nudge installed
     nodes: int = 1
     per_node: int = 1
     cpus: int = 4  # cores per process, to feed a GPU or to compute
     gpu: str = ANY_GPU  # one per process, or NO_GPU
     hours: float | None = None  # until the run is saved and stopped; None: no limit
     restarts: int = 3  # of all processes, after one of them died
-    partition: str | None = None
-    spot: bool = False
-    package: str = "nudge-lm"  # what pip installs on rented machines
+    partition: str | None = None  # Slurm's
+    spot: bool = False  # rent cheaper machines that the cloud can take back
+    package: str = "nudge-lm"  # for pip on rented machines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A way to run jobs: how their file is written, and the command that takes it."""
+    """A program that runs jobs from a file."""
 
-    write: Callable[[Job], str]  # raises ConfigError for a job that this engine cannot run
-    submit: tuple[str, ...]  # the command that takes the file
-    suffix: str
-    install: str  # what to type if the command is missing
+    file_text: Callable[[Job], str]  # raises ConfigError for a job that this engine cannot run
+    submit: tuple[str, ...]  # the command that runs the file
+    suffix: str  # of the file
+    install: str  # a hint if the command is missing
 
 
 def check(job: Job) -> None:
-    """Raise ConfigError for a job that no engine can run."""
+    """Check that an engine can run the job. Raises: ConfigError."""
     for option, number, least, usual in (
         ("--nodes", job.nodes, 1, 2),
         ("--per-node", job.per_node, 1, 8),
@@ -66,7 +66,7 @@ def check(job: Job) -> None:
 
 
 def training_s(hours: float) -> int:
-    """Return the seconds after which a run must stop to be saved within its hours."""
+    """Return the seconds of training in a job of that many hours; the rest is for saving."""
     return int(hours * 3600) - saving_s(hours)
 
 
@@ -82,7 +82,7 @@ def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
             f"{python} -m torch.distributed.run",
             f"--nnodes {job.nodes} --nproc-per-node {job.per_node} --max-restarts {job.restarts}",
             *rendezvous,
-            # Without the --, torchrun reads our --run as its own --run-path.
+            # Without the --, torchrun reads our --run as its option --run-path.
             '-m -- nudge train --continue --run "$run"',
             *(shlex.join(option) for option in job.options),
         ]

@@ -16,8 +16,8 @@ exec {torchrun}
 """
 
 
-def write(job: Job) -> str:
-    """Return the script. Raises: ConfigError for a job that needs several machines or a queue."""
+def script(job: Job) -> str:
+    """Return a shell script that runs the job. Raises: ConfigError if it needs several machines or a time limit."""
     if job.nodes > 1:
         raise ConfigError("job_nodes", nodes=job.nodes)
     if job.hours is not None:
@@ -30,4 +30,4 @@ def write(job: Job) -> str:
     )
 
 
-ENGINE = Engine(write=write, submit=("bash",), suffix=".sh", install="it comes with every Unix")
+ENGINE = Engine(file_text=script, submit=("bash",), suffix=".sh", install="it comes with every Unix")

@@ -1,4 +1,4 @@
-"""A managed job for SkyPilot, which rents machines and replaces those that it loses.
+"""A managed job for SkyPilot, which rents machines and replaces lost ones.
 
 Source: https://docs.skypilot.co/en/latest/reference/yaml-spec.html
 """
@@ -20,7 +20,7 @@ from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, torchrun, 
 
 RUNS, INPUTS = "/nudge/runs", "/nudge/inputs"  # on the rented machines
 PORT = 29500
-CATALOG = {"a100-40": "A100", "a100-80": "A100-80GB", "4090": "RTX4090"}  # names that SkyPilot spells differently
+CATALOG = {"a100-40": "A100", "a100-80": "A100-80GB", "4090": "RTX4090"}  # GPUs with another name in SkyPilot
 
 TASK = """\
 # Made by nudge launch: {nodes} x {per_node} processes. Rent the machines and start with: sky jobs launch FILE
@@ -65,18 +65,18 @@ trap 'kill %1 2>/dev/null || true' EXIT
 """
 
 
-def write(job: Job) -> str:
-    """Return the task as YAML. Raises: ConfigError for a job without a named GPU, with shards, or with a glob."""
+def task_yaml(job: Job) -> str:
+    """Return the SkyPilot task of a job. Raises: ConfigError for a job without a named GPU, with shards, or a glob."""
     if job.gpu == ANY_GPU:
         raise ConfigError("job_gpu")
     if ("--shard",) in job.options:
         raise ConfigError("job_shard")
-    carried = Carried(job.folder)
-    package = carried.there(job.package)
-    options = tuple(tuple(carried.there(word) for word in option) for option in job.options)
+    remote_files = RemoteFiles(job.folder)
+    package = remote_files.remote_word(job.package)
+    options = tuple(tuple(remote_files.remote_word(word) for word in option) for option in job.options)
     # A machine sees another's checkpoints only after a delay. So with several machines torchrun restarts nothing;
     # SkyPilot restarts all of them once everything is in the bucket.
-    there = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
+    remote_job = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
     rendezvous = [
         f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
         '--rdzv-id "$SKYPILOT_TASK_ID"',
@@ -84,26 +84,26 @@ def write(job: Job) -> str:
     run = RUN.format(
         run=shlex.quote(f"{RUNS}/{Path(job.folder, job.run).resolve().name}"),
         limit="" if job.hours is None else LIMIT.format(seconds=training_s(job.hours)),
-        torchrun=torchrun(there, "~/nudge-venv/bin/python", rendezvous),
+        torchrun=torchrun(remote_job, "~/nudge-venv/bin/python", rendezvous),
     )
     setup = SETUP.format(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         packages=" \\\n  ".join(shlex.quote(name) for name in [package, *pins()]),
     )
-    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # the mode in which files can be appended to
+    bucket = {"name": bucket_name(job), "mode": "MOUNT_CACHED"}  # in this mode, files can be appended to
     return TASK.format(
-        name=scalar(slug(job.name)),
+        name=yaml_scalar(slug(job.name)),
         nodes=job.nodes,
         per_node=job.per_node,
-        resources=block(resources(job)),
-        mounts=block({**carried.mounts, RUNS: bucket}),
+        resources=yaml_block(resources(job)),
+        mounts=yaml_block({**remote_files.mounts, RUNS: bucket}),
         setup=textwrap.indent(setup, "  "),
         run=textwrap.indent(run, "  "),
     )
 
 
 def resources(job: Job) -> dict[str, object]:
-    """Return what to rent for each machine."""
+    """Return the SkyPilot resources of each machine: hardware, spot or not, restarts after errors."""
     hardware = (
         {"cpus": f"{job.cpus * job.per_node}+"}
         if job.gpu == NO_GPU
@@ -113,15 +113,18 @@ def resources(job: Job) -> dict[str, object]:
     return {**hardware, "use_spot": job.spot, "job_recovery": {"max_restarts_on_errors": job.restarts}}
 
 
-class Carried:
-    """Files and folders to copy to the rented machines; `mounts` collects them, by their place there."""
+class RemoteFiles:
+    """The files and folders to copy to the rented machines. `mounts` maps remote paths to local paths."""
 
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
         self.mounts: dict[str, object] = {}
 
-    def there(self, word: str) -> str:
-        """Return the word for the rented machines, where a path leads elsewhere. Raises: ConfigError for a glob."""
+    def remote_word(self, word: str) -> str:
+        """Return a command-line word with a local path replaced by its remote path, and mount the file.
+
+        Raises: ConfigError for a glob.
+        """
         if not isinstance(word, LocalPath):
             return word
         source = (self.folder / Path(word).expanduser()).resolve()
@@ -133,41 +136,41 @@ class Carried:
 
 
 def pins() -> list[str]:
-    """Return the libraries that nudge needs, with the versions installed here."""
+    """Return the libraries that nudge requires, with the versions installed on this machine."""
     needed = [re.split(r"[^\w.-]", line)[0] for line in metadata.requires("nudge-lm") or () if "extra ==" not in line]
     return [f"{name}=={metadata.version(name).partition('+')[0]}" for name in needed]
 
 
 def slug(name: str) -> str:
-    """Return the name in letters that every cloud accepts: `My Run` -> `my-run`, or `run` if none is left."""
+    """Return the name in characters that every cloud accepts: `My Run` -> `my-run`, or `run` if none is left."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:30].rstrip("-") or "run"
 
 
 def bucket_name(job: Job) -> str:
-    """Return a name that is the same for the same run of the same user, so that a relaunched job finds its checkpoints.
+    """Return the name of a run's bucket: always the same, so that a relaunched job finds its checkpoints.
 
-    The names of all users' buckets must differ, hence the digits.
+    It ends with digits of a hash, because the buckets of all users must have different names.
     """
     owner = json.dumps([getpass.getuser(), platform.node(), job.folder, job.run])
     return f"nudge-{slug(job.name)}-{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
 
 
-def scalar(value: object) -> str:
-    """Return a value as YAML, of which JSON is a part."""
+def yaml_scalar(value: object) -> str:
+    """Return a value as YAML; JSON is valid YAML."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def block(table: dict[str, object], indent: str = "  ") -> str:
-    """Return a table as YAML, with inner tables indented."""
+def yaml_block(table: dict[str, object], indent: str = "  ") -> str:
+    """Return a table as YAML, with indented inner tables."""
     lines = []
     for key, value in table.items():
-        shown = f"\n{block(value, indent + '  ')}" if isinstance(value, dict) else f" {scalar(value)}"
-        lines.append(f"{indent}{key if key.isidentifier() else scalar(key)}:{shown}")
+        shown = f"\n{yaml_block(value, indent + '  ')}" if isinstance(value, dict) else f" {yaml_scalar(value)}"
+        lines.append(f"{indent}{key if key.isidentifier() else yaml_scalar(key)}:{shown}")
     return "\n".join(lines)
 
 
 ENGINE = Engine(
-    write=write,
+    file_text=task_yaml,
     submit=("sky", "jobs", "launch"),
     suffix=".yaml",
     install="pip install \"skypilot[aws]\" (or the name of your cloud), then 'sky check'",

@@ -29,8 +29,8 @@ wait $! || wait $!
 """
 
 
-def write(job: Job) -> str:
-    """Return the batch script."""
+def batch_script(job: Job) -> str:
+    """Return the batch script of a job."""
     hours = job.hours or DEFAULT_HOURS
     minutes = math.ceil(hours * 60)
     directives = {
@@ -61,7 +61,7 @@ def write(job: Job) -> str:
 
 
 ENGINE = Engine(
-    write=write,
+    file_text=batch_script,
     submit=("sbatch",),
     suffix=".sh",
     install="run this on a machine of the cluster that has Slurm's commands, or copy the file there",

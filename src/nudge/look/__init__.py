@@ -1,7 +1,7 @@
-"""Opening the network: what it predicts, what one update does to it, and what its parts are for.
+"""Looking inside the network: its predictions, the effect of one update, and the purpose of its parts.
 
-Each function is in the file named after what it looks at; a file is imported with the first use of one of its names, so
-that the smallest networks need no torch.
+Each file is named after the part that it looks at. A file is imported with the first use of one of its names, so that
+the smallest networks need no torch.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Checks of arguments that several functions here take."""
+"""Checks of arguments that several functions of this package have."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ def check_at_least(name: str, value: int, least: int = 1) -> None:
 
 
 def check_number(name: str, number: int, n: int) -> None:
-    """Check that there is, for example, a head of this number among `n`. Raises: ConfigError."""
+    """Check that a number is below `n`, for example a head's. Raises: ConfigError."""
     if not 0 <= number < n:
         raise ConfigError("no_such_number", name=name, got=number, last=n - 1)
 

@@ -1,4 +1,4 @@
-"""How one number of the forward pass was made from the numbers before it.
+"""The arithmetic behind one number of the forward pass.
 
 Legend of shapes: T tokens, C channels, H heads, K channels of a head, V vocabulary; no batch axis.
 """
@@ -49,7 +49,7 @@ FORMULAS = {  # by the kind of the stage; index names as in the legend
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """A number that went in. `index` is its channel, unit, token or head; the product of `factors` is its value."""
+    """One input of a number. `index` is its channel, unit, token or head; the product of `factors` is its value."""
 
     label: str
     value: float
@@ -59,11 +59,11 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arithmetic:
-    """One number and those it was made from.
+    """One number and the numbers that it was computed from.
 
-    For `operation` "sum" the value is the sum of the terms and of `rest`, the sum of those that are not listed; there
-    are `n_terms` in total. For the others the terms are the names in `formula`, and rest is 0. "hidden" is a cell of a
-    pattern above the diagonal, which is 0: no token attends to a later one.
+    For `operation` "sum" the value is the sum of the terms and of `rest`, the sum of the terms that are not listed;
+    there are `n_terms` in total. For other operations the terms are the names in `formula`, and `rest` is 0. "hidden"
+    is a cell of a pattern above the diagonal, which is 0: no token attends to a later one.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Arithmetic:
 
     @property
     def recomputed(self) -> float:
-        """The value computed from the terms alone; equal to `value` up to the rounding of float32."""
+        """Compute the value from the terms alone; it equals `value` up to the rounding of float32."""
         at = {term.label: term.value for term in self.terms}
         match self.operation:
             case "sum":
@@ -94,64 +94,66 @@ class Arithmetic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Made:
-    """The part of an Arithmetic that does not depend on which number it is."""
+class _Computation:
+    """The part of an Arithmetic that does not depend on the number's place."""
 
     terms: tuple[Term, ...]
     operation: Operation = "sum"
     rest: float = 0.0
-    n_terms: int | None = None  # None: as many as are listed
-    formula: str | None = None  # None: the one of its kind
+    n_terms: int | None = None  # None: all are listed
+    formula: str | None = None  # None: the formula of the stage's kind
 
 
 @torch.no_grad()
 def explain(trace: Trace, name: str, index: Sequence[int], *, n_terms: int = 8) -> Arithmetic:
-    """Return how the number at `index` of a stage was made.
+    """Explain how the number at `index` of a stage was computed.
 
-    Long sums list the `n_terms` largest by absolute value, then the bias. The trace keeps only the residual stream.
-    Raises: ConfigError for an unknown stage, an index outside it, or n_terms below 1.
+    Long sums list the `n_terms` largest terms by absolute value, then the bias. The trace keeps only the residual
+    stream. Raises: ConfigError for an unknown stage, an index outside it, or n_terms below 1.
     """
     stage, at = trace.stage(name), tuple(int(i) for i in index)
     check_index(name, at, stage.shape)
     check_at_least("n_terms", n_terms)
     if stage.block is None:
-        made = _outside(trace, stage.kind, at, n_terms)
+        computation = _explain_outside(trace, stage.kind, at, n_terms)
     elif len(at) == 3:
-        made = _in_head(trace, stage.block, stage.kind, at, n_terms)
+        computation = _explain_in_head(trace, stage.block, stage.kind, at, n_terms)
     else:
-        made = _in_block(trace, stage.block, stage.kind, at, n_terms)
-    return _arithmetic(made, name=name, index=at, value=_value(trace, stage, at), formula=FORMULAS[stage.kind])
+        computation = _explain_in_block(trace, stage.block, stage.kind, at, n_terms)
+    return _arithmetic(computation, name=name, index=at, value=_value(trace, stage, at), formula=FORMULAS[stage.kind])
 
 
 @torch.no_grad()
 def explain_fold(
     trace: Trace, layer: int, head: int, sizes: Sequence[int], index: tuple[int, int], *, n_terms: int = 8
 ) -> Arithmetic:
-    """Return how a cell of a pattern that is folded to words was made: what each token of one word gives the other.
+    """Explain a cell of a pattern that is folded to words: the weights of each token of the column's word.
 
     `sizes` is as in `fold`; `index` are the words of the row and the column. Raises: ConfigError for sizes that do not
-    fit the trace, or a word that is not among them.
+    fit the trace, or an unknown word.
     """
     row, column = index
     check_number("word", row, len(sizes))
     check_number("word", column, len(sizes))
     first = sum(sizes[:column])
     taken = fold_rows(trace.pattern(layer, head), sizes)[row, first : first + sizes[column]]
-    made = _products("token", taken, first=first, n_terms=n_terms)
+    computation = _sum_products("token", taken, first=first, n_terms=n_terms)
     name, formula = f"fold(blocks.{layer}.attn.pattern)", "sum over tokens of mean over rows"
-    return _arithmetic(made, name=name, index=(head, row, column), value=taken.sum().item(), formula=formula)
+    return _arithmetic(computation, name=name, index=(head, row, column), value=taken.sum().item(), formula=formula)
 
 
-def _arithmetic(made: _Made, *, name: str, index: tuple[int, ...], value: float, formula: str) -> Arithmetic:
+def _arithmetic(
+    computation: _Computation, *, name: str, index: tuple[int, ...], value: float, formula: str
+) -> Arithmetic:
     return Arithmetic(
         name=name,
         index=index,
         value=value,
-        operation=made.operation,
-        formula=made.formula or formula,
-        terms=made.terms,
-        rest=made.rest,
-        n_terms=len(made.terms) if made.n_terms is None else made.n_terms,
+        operation=computation.operation,
+        formula=computation.formula or formula,
+        terms=computation.terms,
+        rest=computation.rest,
+        n_terms=len(computation.terms) if computation.n_terms is None else computation.n_terms,
     )
 
 
@@ -163,85 +165,95 @@ def _value(trace: Trace, stage: Stage, at: tuple[int, ...]) -> float:
     return value.item()
 
 
-def _outside(trace: Trace, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """Return how a number before or after the blocks was made."""
+def _explain_outside(trace: Trace, kind: str, at: tuple[int, ...], n_terms: int) -> _Computation:
+    """Return how a number before or after the blocks was computed."""
     network, t, c = trace.network, at[0], at[-1]
     match kind:
         case "tokens":
-            return _Made(terms=(Term(label="token", value=trace.tokens[t], index=t),))
+            return _Computation(terms=(Term(label="token", value=trace.tokens[t], index=t),))
         case "wte" | "wpe":
             row = trace.tokens[t] if kind == "wte" else t
             table = network.wte if kind == "wte" else network.wpe
-            return _Made(terms=(Term(label=f"row {row}", value=table.weight[row, c].item(), index=row),))
+            return _Computation(terms=(Term(label=f"row {row}", value=table.weight[row, c].item(), index=row),))
         case "embedding":
             names = ("wte",) if network.config.rotary else ("wte", "wpe")
-            return _added(trace, names, at, formula=" + ".join(names))
+            return _sum_stages(trace, names, at, formula=" + ".join(names))
         case "ln_f":
-            return _normalized(network.ln_f, trace.peek(stream_before(network.config.n_layer))[t], c)
+            return _explain_norm(network.ln_f, trace.peek(stream_before(network.config.n_layer))[t], c)
         case "logits":
-            return _products("channel", trace.peek("ln_f")[t], network.head_weight[c], n_terms=n_terms)
+            return _sum_products("channel", trace.peek("ln_f")[t], network.head_weight[c], n_terms=n_terms)
         case _:
-            return _softmax("logit", network.logits(trace.peek("ln_f")[t]), c)
+            return _explain_softmax("logit", network.logits(trace.peek("ln_f")[t]), c)
 
 
-def _in_block(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """Return how a number of a stage [T, C] or [T, 4C] of block i was made."""
+def _explain_in_block(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Computation:
+    """Return how a number of a stage [T, C] or [T, 4C] of block i was computed."""
     block, (t, c) = block_of(trace.network, i), at
     match kind:
         case "ln_1":
-            return _normalized(block.ln_1, trace.peek(stream_before(i))[t], c)
+            return _explain_norm(block.ln_1, trace.peek(stream_before(i))[t], c)
         case "ln_2":
-            return _normalized(block.ln_2, trace.peek(f"blocks.{i}.mid")[t], c)
+            return _explain_norm(block.ln_2, trace.peek(f"blocks.{i}.mid")[t], c)
         case "mid":
-            return _added(trace, (stream_before(i), f"blocks.{i}.attn.out"), at)
+            return _sum_stages(trace, (stream_before(i), f"blocks.{i}.attn.out"), at)
         case "block.out":
-            return _added(trace, (f"blocks.{i}.mid", f"blocks.{i}.mlp.out"), at)
+            return _sum_stages(trace, (f"blocks.{i}.mid", f"blocks.{i}.mlp.out"), at)
         case "attn.out":
             gathered = trace.peek(f"blocks.{i}.attn.heads")[:, t].double()  # [H, K]
             shares = (gathered * block.attn.c_proj.weight[:, c].view_as(gathered)).sum(1)
-            return _products("head", shares, bias=block.attn.c_proj.bias[c], n_terms=n_terms)
+            return _sum_products("head", shares, bias=block.attn.c_proj.bias[c], n_terms=n_terms)
         case "mlp.pre":
             x, fc = trace.peek(f"blocks.{i}.ln_2")[t], block.mlp.c_fc
-            return _products("channel", x, fc.weight[:, c], bias=fc.bias[c], n_terms=n_terms)
+            return _sum_products("channel", x, fc.weight[:, c], bias=fc.bias[c], n_terms=n_terms)
         case "mlp.post":
-            return _Made(terms=(Term(label="x", value=trace.peek(f"blocks.{i}.mlp.pre")[at].item()),), operation="gelu")
+            return _Computation(
+                terms=(Term(label="x", value=trace.peek(f"blocks.{i}.mlp.pre")[at].item()),), operation="gelu"
+            )
         case _:
             x, proj = trace.peek(f"blocks.{i}.mlp.post")[t], block.mlp.c_proj
-            return _products("unit", x, proj.weight[:, c], bias=proj.bias[c], n_terms=n_terms)
+            return _sum_products("unit", x, proj.weight[:, c], bias=proj.bias[c], n_terms=n_terms)
 
 
-def _in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Made:
-    """Return how a number of attention in block i, in one head, was made."""
-    head, t, last = at
+def _explain_in_head(trace: Trace, i: int, kind: str, at: tuple[int, ...], n_terms: int) -> _Computation:
+    """Return how one number of one attention head of block i was computed."""
+    head, t, channel_or_key = at
 
-    def of_head(part: str) -> Tensor:
+    def head_stage(part: str) -> Tensor:
         return trace.peek(f"blocks.{i}.attn.{part}", head)
 
     match kind.removeprefix("attn."):
         case "q" | "k" as part if trace.network.config.rotary:
-            return _rotated(trace.unrotated(i, part, head)[t], trace.rotation(), t, last)
+            return _explain_rotation(trace.unrotated(i, part, head)[t], trace.rotation(), t, channel_or_key)
         case "q" | "k" | "v" as part:
             x, c_attn = trace.peek(f"blocks.{i}.ln_1")[t], block_of(trace.network, i).attn.c_attn
-            column = head_columns(trace.network, part, head).start + last
-            return _products("channel", x, c_attn.weight[:, column], bias=c_attn.bias[column], n_terms=n_terms)
+            column = head_columns(trace.network, part, head).start + channel_or_key
+            return _sum_products("channel", x, c_attn.weight[:, column], bias=c_attn.bias[column], n_terms=n_terms)
         case "scores":
-            query, key = of_head("q")[t], of_head("k")[last]
-            return _products("channel", query, key, torch.full_like(key, len(key) ** -0.5), n_terms=n_terms)
-        case "pattern" if last > t:
-            return _Made(terms=(), operation="hidden", formula="0")
+            query, key = head_stage("q")[t], head_stage("k")[channel_or_key]
+            return _sum_products("channel", query, key, torch.full_like(key, len(key) ** -0.5), n_terms=n_terms)
+        case "pattern" if channel_or_key > t:
+            return _Computation(terms=(), operation="hidden", formula="0")
         case "pattern":
-            return _softmax("score", of_head("scores")[t, : t + 1], last)
+            return _explain_softmax("score", head_stage("scores")[t, : t + 1], channel_or_key)
         case _:
-            return _products("token", of_head("pattern")[t, : t + 1], of_head("v")[: t + 1, last], n_terms=n_terms)
+            values = head_stage("v")[: t + 1, channel_or_key]
+            return _sum_products("token", head_stage("pattern")[t, : t + 1], values, n_terms=n_terms)
 
 
-def _added(trace: Trace, names: tuple[str, ...], at: tuple[int, ...], formula: str | None = None) -> _Made:
+def _sum_stages(trace: Trace, names: tuple[str, ...], at: tuple[int, ...], formula: str | None = None) -> _Computation:
     """Add the same index of each of these stages."""
-    return _Made(terms=tuple(Term(label=name, value=trace.peek(name)[at].item()) for name in names), formula=formula)
+    return _Computation(
+        terms=tuple(Term(label=name, value=trace.peek(name)[at].item()) for name in names), formula=formula
+    )
 
 
-def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = None, first: int = 0) -> _Made:
-    """Sum the products of `factors` [n] over n in float64, with the largest as terms of their own, and the bias."""
+def _sum_products(
+    label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = None, first: int = 0
+) -> _Computation:
+    """Multiply `factors` [n] elementwise in float64 and sum.
+
+    List the `n_terms` largest products and the bias, and sum the others as `rest`.
+    """
     columns = torch.stack([factor.double() for factor in factors])  # [n_factors, n]
     products = columns.prod(0)
     order = products.abs().argsort(descending=True, stable=True)
@@ -257,30 +269,36 @@ def _products(label: str, *factors: Tensor, n_terms: int, bias: Tensor | None = 
     if bias is not None:
         terms.append(Term(label="bias", value=bias.item()))
     n = len(products) + (bias is not None)
-    return _Made(terms=tuple(terms), rest=products[order[n_terms:]].sum().item(), n_terms=n)
+    return _Computation(terms=tuple(terms), rest=products[order[n_terms:]].sum().item(), n_terms=n)
 
 
-def _normalized(norm: LayerNorm, x: Tensor, c: int) -> _Made:
-    """Normalize one channel of a token's residual stream `x` [C]."""
-    wide = x.double()
-    values = {"x": x[c].item(), "mean": wide.mean().item(), "var": wide.var(correction=0).item(), "eps": norm.eps}
+def _explain_norm(norm: LayerNorm, x: Tensor, c: int) -> _Computation:
+    """Return how one channel of a token's residual stream `x` [C] was normalized."""
+    x64 = x.double()
+    values = {"x": x[c].item(), "mean": x64.mean().item(), "var": x64.var(correction=0).item(), "eps": norm.eps}
     values |= {"w": norm.weight[c].item(), "b": norm.bias[c].item()}
-    return _Made(terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="norm")
+    return _Computation(terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="norm")
 
 
-def _softmax(label: str, scores: Tensor, j: int) -> _Made:
-    """Take the softmax of one of `scores` [n], minus the largest, which changes no share and keeps e^x in range."""
-    wide = scores.double()
-    values = {label: wide[j].item(), "largest": wide.max().item(), "sum": (wide - wide.max()).exp().sum().item()}
-    return _Made(terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="softmax")
+def _explain_softmax(label: str, scores: Tensor, j: int) -> _Computation:
+    """Return how the softmax of one of `scores` [n] was computed.
+
+    Subtracting the largest score changes no probability and keeps e^x in range.
+    """
+    scores64 = scores.double()
+    largest = scores64.max()
+    values = {label: scores64[j].item(), "largest": largest.item(), "sum": (scores64 - largest).exp().sum().item()}
+    return _Computation(
+        terms=tuple(Term(label=name, value=value) for name, value in values.items()), operation="softmax"
+    )
 
 
-def _rotated(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Made:
-    """Rotate channel k of a query or key `x` [K] by its position: (a, b) -> (a cos - b sin, a sin + b cos)."""
+def _explain_rotation(x: Tensor, rotation: Rotation | None, t: int, k: int) -> _Computation:
+    """Return how channel k of a query or key `x` [K] was rotated: (a, b) -> (a cos - b sin, a sin + b cos)."""
     assert rotation is not None, "the network has rotary positions"
     pair, half = k % (len(x) // 2), len(x) // 2
     a, b = x[pair].item(), x[pair + half].item()
     cos, sin = rotation.cos[t, pair].item(), rotation.sin[t, pair].item()
     parts = (("a * cos", a, cos), ("-b * sin", -b, sin)) if k < half else (("a * sin", a, sin), ("b * cos", b, cos))
     terms = tuple(Term(label=label, value=u * v, factors=(u, v)) for label, u, v in parts)
-    return _Made(terms=terms, formula="a * cos - b * sin" if k < half else "a * sin + b * cos")
+    return _Computation(terms=terms, formula="a * cos - b * sin" if k < half else "a * sin + b * cos")

@@ -1,4 +1,4 @@
-"""How far training moved each parameter from one checkpoint to another."""
+"""The change of each parameter from one checkpoint to another."""
 
 from dataclasses import dataclass
 
@@ -22,9 +22,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What changed from one checkpoint to another.
+    """The changes from one checkpoint to another.
 
-    `parts` has |dW|/|W| of those of wte, wpe, attention, mlp, norms, head and other that exist. `other_shape` has
+    `parts` has |dW|/|W| of wte, wpe, attention, mlp, norms, head and other, as far as they exist. `other_shape` has
     (name, shape before, shape after).
     """
 
@@ -37,7 +37,7 @@ class Difference:
 
 
 def difference(before: Weights, after: Weights) -> Difference:
-    """Return how far each parameter moved, reading one tensor of each at a time. Raises: CheckpointError."""
+    """Compare two checkpoints, reading one tensor of each at a time. Raises: CheckpointError."""
     old, new = ({p.name: p for p in side.parameters} for side in (before, after))
     changes, other_shape = [], []
     sums: dict[str, tuple[float, float]] = {}  # of each part: |dW|^2, |W|^2
@@ -63,7 +63,7 @@ def difference(before: Weights, after: Weights) -> Difference:
 
 
 def _part(parameter: Parameter) -> str:
-    """Return the group, but wte and wpe by name: tokens and positions move very differently."""
+    """Return a parameter's group, but wte and wpe by name, because they change very differently."""
     if parameter.group == "embedding":
         return parameter.name.partition(".")[0]
     return "norms" if parameter.group == "norm" else parameter.group

@@ -1,7 +1,7 @@
-"""One forward pass, opened: every value between the tokens and the probabilities, computed on request.
+"""The inside of one forward pass: every value between the tokens and the probabilities, computed on request.
 
-The residual stream goes through the network's own blocks, so it never needs T x T numbers. The inside of attention,
-which a fused kernel hides, is computed step by step: scores, causal mask, softmax, weighted sum.
+The residual stream goes through the network's blocks, which never need T x T numbers. The inside of attention, which a
+fused kernel hides, is computed step by step: scores, causal mask, softmax, weighted sum.
 
 Legend of shapes: T tokens, C channels, H heads, K channels of a head, V vocabulary, L layers; no batch axis.
 """
@@ -16,37 +16,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.look.arguments import check_at_least, check_number
 from nudge.look.prediction import check_context
 from nudge.look.stages import Stage, stages_of, stream_before
 from nudge.model.gpt import GPT, Block, Rotation
 
-CAP_BYTES = 256_000_000  # what a trace may hold by default
+CAP_BYTES = 256_000_000  # the memory of a trace by default
 _OVER_VOCABULARY = ("logits", "probabilities")  # the stages [T, V]
-POSITIONS_AT_ONCE = 64  # of a product with the whole vocabulary: 64 rows of GPT-2's are 13 MB
+POSITIONS_AT_ONCE = 64  # in a product with the whole vocabulary: 64 rows of GPT-2's logits are 13 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
     """A stage for a small picture: every `row_stride`-th row and `column_stride`-th column."""
 
-    values: Tensor  # of the stage, not averaged
+    values: Tensor  # picked, not averaged
     row_stride: int
     column_stride: int
 
 
 class Trace:
-    """One forward pass, opened by `trace`; `trace[name]` is a stage as a tensor without a batch axis.
+    """One forward pass, made by `trace`; `trace[name]` is a stage as a tensor without a batch axis.
 
     It keeps the requested stages and pieces and the residual stream between the blocks, at most `cap_bytes` in total.
     The least recently used are dropped first, and computed again if needed.
 
-    What is returned is the caller's own copy. This copy and what a value is made from (a few stages, or the [T, T] of
-    one head) take memory beyond the cap for a moment.
+    Methods return copies. The copy and the inputs of a value (a few stages, or the [T, T] of one head) take memory
+    beyond the cap for a moment.
 
-    The network is neither changed nor hooked into, so others may use it at the same time; its weights must not change
-    while the trace is used. A trace itself is for one thread at a time.
+    The network is neither changed nor hooked, so other threads may use it at the same time; its weights must not change
+    while the trace is used. Only one thread at a time may use a trace.
     """
 
     def __init__(self, network: GPT, tokens: tuple[int, ...], cap_bytes: int) -> None:
@@ -60,13 +60,13 @@ class Trace:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that are kept now."""
+        """Return the bytes that are kept now."""
         return sum(value.untyped_storage().nbytes() for value in self._kept.values())
 
     def stage(self, name: str) -> Stage:
         """Return a stage by its name. Raises: ConfigError for an unknown name."""
         if name not in self._by_name:
-            raise ConfigError("unknown_stage", stage=str(name), closest=nearest(str(name), self._by_name))
+            raise ConfigError("unknown_stage", stage=str(name), closest=did_you_mean(str(name), self._by_name))
         return self._by_name[name]
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class Trace:
 
     @torch.no_grad()
     def peek(self, name: str, head: int | None = None) -> Tensor:
-        """Return a stage, or one head of it, without keeping it. Do not write into it: it may be the kept one."""
+        """Return a stage, or one head of it, without keeping it. Do not write to it: it may be the kept tensor."""
         stage = self.stage(name)
         if head is not None:
             self._check_head(stage, head)
@@ -88,13 +88,13 @@ class Trace:
 
     @torch.no_grad()
     def scores(self, layer: int, head: int) -> Tensor:
-        """Return query times key / sqrt(K) for all pairs, [T, T]; the pattern uses those at and below the diagonal."""
-        return self._keep(self._of_head(layer, head, "scores"), head).clone()
+        """Return query times key / sqrt(K) for all pairs, [T, T]; the pattern uses the lower triangle."""
+        return self._keep(self._head_stage(layer, head, "scores"), head).clone()
 
     @torch.no_grad()
     def pattern(self, layer: int, head: int) -> Tensor:
-        """Return a head's pattern, [T, T]: row t is how much token t takes from each token."""
-        return self._keep(self._of_head(layer, head, "pattern"), head).clone()
+        """Return a head's pattern, [T, T]: row t has the weights with which token t attends to each token."""
+        return self._keep(self._head_stage(layer, head, "pattern"), head).clone()
 
     @torch.no_grad()
     def logits(self, positions: Sequence[int]) -> Tensor:
@@ -108,7 +108,7 @@ class Trace:
         The mean would hide a head that attends to a single token. Not kept.
         """
         check_at_least("size", size)
-        q, k = (self.peek(self._of_head(layer, head, part).name, head) for part in "qk")
+        q, k = (self.peek(self._head_stage(layer, head, part).name, head) for part in "qk")
         T = len(self.tokens)
         cell = math.ceil(T / size)
         n = math.ceil(T / cell)
@@ -117,18 +117,18 @@ class Trace:
         # heap so that it grows by far more than is in use.
         for i in range(n):
             start, end = i * cell, min((i + 1) * cell, T)
-            band = _shares(_scores(q[start:end], k[:end]), first=start)
+            band = _masked_softmax(_scores(q[start:end], k[:end]), first=start)
             padded = F.pad(band, (0, -end % cell))  # with 0, which is never the largest
             out[i, : i + 1] = padded.view(end - start, -1, cell).amax((0, 2))
         return out
 
     @torch.no_grad()
     def extremes(self, name: str, head: int | None = None) -> tuple[float, float]:
-        """Return the smallest and the largest value of a stage, or of one head of it. Nothing is kept."""
+        """Return the smallest and the largest value of a stage, or of one head of it. Keep nothing."""
         stage = self.stage(name)
         if stage.kind in _OVER_VOCABULARY:  # never all of [T, V]
             positions = torch.arange(len(self.tokens)).split(POSITIONS_AT_ONCE)
-            pieces = [self._over_vocabulary(stage.kind, some.tolist()).aminmax() for some in positions]
+            pieces = [self._compute_over_vocabulary(stage.kind, some.tolist()).aminmax() for some in positions]
         else:
             pieces = [self.peek(name, head).aminmax()]
         return min(piece.min.item() for piece in pieces), max(piece.max.item() for piece in pieces)
@@ -137,8 +137,8 @@ class Trace:
     def strip(self, name: str, *, rows: int = 64, columns: int = 256, head: int | None = None) -> Strip:
         """Return [<= rows, <= columns] of a stage's values, evenly spaced.
 
-        `head` selects one of a stage with heads, head 0 by default. The stage, unless it is logits or probabilities, is
-        kept if the cap allows, because the next strip is usually of a stage that is made from it.
+        `head` selects a head of a stage with heads, 0 by default. A stage other than logits or probabilities is kept if
+        the cap allows, because the next strip is usually of a stage that is computed from it.
         Raises: ConfigError for an unknown name or head.
         """
         check_at_least("rows", rows)
@@ -148,7 +148,7 @@ class Trace:
         row_stride = math.ceil(n_rows / rows)
         column_stride = math.ceil(n_columns / columns)
         if stage.kind in _OVER_VOCABULARY:  # the largest stages: only the rows that are shown
-            values = self._over_vocabulary(stage.kind, range(0, n_rows, row_stride))
+            values = self._compute_over_vocabulary(stage.kind, range(0, n_rows, row_stride))
         else:
             if len(stage.shape) == 3 and head is None:
                 head = 0
@@ -169,13 +169,15 @@ class Trace:
             return self._kept[key]
         needed = _bytes(stage, piece)
         if needed > self.cap_bytes:
-            less = _less_of(stage, piece)
+            less = _smaller_call(stage, piece)
             raise ConfigError("beyond_cap", stage=stage.name, needed=needed, cap=self.cap_bytes, less=less)
-        # First what it is made from, then room for it, then itself: so both fit under the cap if they can.
+        # First compute the stage's input, then make room, then compute the stage: both fit under the cap if they can.
         if stage.block is not None:
             self._residual(stage.block)
         self._make_room(needed)
-        value = self._over_vocabulary("logits", piece) if isinstance(piece, tuple) else self._compute(stage, piece)
+        value = (
+            self._compute_over_vocabulary("logits", piece) if isinstance(piece, tuple) else self._compute(stage, piece)
+        )
         self._store(key, value)
         return value
 
@@ -194,24 +196,24 @@ class Trace:
 
     def _compute(self, stage: Stage, head: int | None) -> Tensor:
         if stage.block is None:
-            return self._outside(stage.kind)
+            return self._compute_outside(stage.kind)
         if len(stage.shape) == 2:
-            return self._in_block(stage.block, stage.kind)
+            return self._compute_in_block(stage.block, stage.kind)
         if head is not None:
-            return self._in_head(stage.block, stage.kind, head)
+            return self._compute_in_head(stage.block, stage.kind, head)
         out = self.network.wte.weight.new_empty(stage.shape)
         for h in range(stage.shape[0]):  # one by one: only one head's [T, T] beside the result
-            out[h] = self._in_head(stage.block, stage.kind, h)
+            out[h] = self._compute_in_head(stage.block, stage.kind, h)
         return out
 
-    def _outside(self, kind: str) -> Tensor:
+    def _compute_outside(self, kind: str) -> Tensor:
         """Compute a stage before or after the blocks."""
         network, T = self.network, len(self.tokens)
         match kind:
             case "tokens":
                 return torch.tensor(self.tokens, device=network.wte.weight.device)
             case "wte":
-                return network.wte(self._outside("tokens"))
+                return network.wte(self._compute_outside("tokens"))
             case "wpe":
                 return network.wpe(torch.arange(T, device=network.wte.weight.device))
             case "embedding":
@@ -228,13 +230,13 @@ class Trace:
                 return out
 
     def _residual(self, i: int) -> Tensor:
-        """Compute the residual stream [T, C] before block i, from the nearest earlier place where it is kept."""
+        """Compute the residual stream [T, C] before block i, starting from the nearest earlier one that is kept."""
         names = [stream_before(j) for j in range(i + 1)]
         start = next((j for j in range(i, -1, -1) if (names[j], None) in self._kept), None)
         if start is None:
-            x = self._outside("wte")
+            x = self._compute_outside("wte")
             if not self.network.config.rotary:
-                x = x + self._outside("wpe")
+                x = x + self._compute_outside("wpe")
             start = 0
             self._store((names[0], None), x)
         else:
@@ -245,7 +247,7 @@ class Trace:
             self._store((names[j + 1], None), x)
         return x
 
-    def _in_block(self, i: int, kind: str) -> Tensor:
+    def _compute_in_block(self, i: int, kind: str) -> Tensor:
         """Compute a stage [T, C] or [T, 4C] of block i."""
         block = block_of(self.network, i)
 
@@ -270,7 +272,7 @@ class Trace:
             case _:
                 return self._residual(i + 1)
 
-    def _in_head(self, i: int, kind: str, head: int) -> Tensor:
+    def _compute_in_head(self, i: int, kind: str, head: int) -> Tensor:
         """Compute a stage [T, K] or [T, T] of one head, without the fused kernel."""
 
         def before(kind: str) -> Tensor:
@@ -284,7 +286,7 @@ class Trace:
             case "scores":
                 return _scores(before("q"), before("k"))
             case "pattern":
-                return _shares(before("scores"))
+                return _masked_softmax(before("scores"))
             case _:
                 return before("pattern") @ before("v")
 
@@ -302,12 +304,12 @@ class Trace:
             return None
         return Rotation(0, len(self.tokens), config.n_embd // config.n_head, self.network.wte.weight.device)
 
-    def _over_vocabulary(self, kind: str, positions: Sequence[int]) -> Tensor:
+    def _compute_over_vocabulary(self, kind: str, positions: Sequence[int]) -> Tensor:
         """Compute logits or probabilities of some positions, [n, V]."""
         logits = self.network.logits(self.peek("ln_f")[list(positions)])
         return logits if kind == "logits" else logits.softmax(-1)
 
-    def _of_head(self, layer: int, head: int, kind: str) -> Stage:
+    def _head_stage(self, layer: int, head: int, kind: str) -> Stage:
         """Return the stage `kind` of a layer's attention. Raises: ConfigError if there is no such layer or head."""
         check_number("layer", layer, self.network.config.n_layer)
         stage = self._by_name[f"blocks.{layer}.attn.{kind}"]
@@ -321,9 +323,9 @@ class Trace:
 
 
 def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) -> Trace:
-    """Open one forward pass over `tokens`. Nothing is computed yet.
+    """Return the trace of a forward pass over `tokens`. Nothing is computed yet.
 
-    Shapes: 1 .. block_size token ids. Raises: ConfigError for another number of them or an id outside the vocabulary.
+    Shapes: 1 .. block_size token ids. Raises: ConfigError for another number of ids or an id outside the vocabulary.
     """
     ids = tuple(int(token) for token in tokens)
     check_context(ids, network.config)
@@ -332,7 +334,7 @@ def trace(network: GPT, tokens: Sequence[int], *, cap_bytes: int = CAP_BYTES) ->
 
 
 def check_positions(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
-    """Return `positions` as integers, each of them 0 .. T-1. Raises: ConfigError for any other."""
+    """Return `positions` as integers. Raises: ConfigError for one outside 0 .. T-1."""
     chosen = tuple(int(position) for position in positions)
     for position in chosen:
         check_number("position", position, len(trace.tokens))
@@ -344,8 +346,8 @@ def _scores(q: Tensor, k: Tensor) -> Tensor:
     return q @ k.t() / math.sqrt(q.size(1))
 
 
-def _shares(scores: Tensor, first: int = 0) -> Tensor:
-    """Return the pattern of scores [n, m] whose first row is token `first`: later tokens are hidden, rows sum to 1."""
+def _masked_softmax(scores: Tensor, first: int = 0) -> Tensor:
+    """Return the pattern of scores [n, m] whose first row is token `first`: later tokens get 0, rows sum to 1."""
     future = torch.ones(scores.shape, dtype=torch.bool, device=scores.device).triu(1 + first)
     return scores.masked_fill(future, -torch.inf).softmax(-1)
 
@@ -364,13 +366,13 @@ def head_columns(network: GPT, part: str, head: int) -> slice:
 
 
 def _bytes(stage: Stage, piece: int | tuple[int, ...] | None) -> int:
-    """Return the size of a stage or a piece of it: float32 numbers, but int64 ids."""
+    """Return the bytes of a stage or a piece of it: ids are int64, all other numbers float32."""
     rows = 1 if isinstance(piece, int) else len(piece) if isinstance(piece, tuple) else stage.shape[0]
     return rows * math.prod(stage.shape[1:]) * (8 if stage.kind == "tokens" else 4)
 
 
-def _less_of(stage: Stage, piece: int | tuple[int, ...] | None) -> str:
-    """Return the call that gives less of a stage."""
+def _smaller_call(stage: Stage, piece: int | tuple[int, ...] | None) -> str:
+    """Return a call that returns a smaller part of a stage."""
     if stage.kind in _OVER_VOCABULARY:
         return f"trace.logits([{stage.shape[0] - 1}])"
     if stage.kind in ("attn.scores", "attn.pattern") and piece is None:

@@ -1,6 +1,6 @@
-"""What is inside a checkpoint: parameters, the optimizer's state, the step, and one tensor at a time.
+"""The contents of a checkpoint: parameters, the optimizer's state, the step, and one tensor at a time.
 
-Names, shapes and types come from the header, and values are read for one tensor only, so that a file may be larger than
+Names, shapes and types come from the header, and values are read for only one tensor, so that a file may be larger than
 the memory.
 """
 
@@ -21,7 +21,7 @@ from nudge.config import Config, ModelConfig
 from nudge.convert.formats import huggingface, our_name
 from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import CheckpointError, FormatError, first_line, nearest
+from nudge.errors import CheckpointError, FormatError, did_you_mean, first_line
 from nudge.infer import engine
 from nudge.look.arguments import check_at_least
 from nudge.look.parameters import ROLES, Group, Node, Parameter, parameters_of, tree_of
@@ -33,7 +33,7 @@ from nudge.util import files
 
 Checksum = Literal["verified", "not recorded", "not checked"]
 
-_TYPES = {  # real numbers: PyTorch's names by those of safetensors
+_TYPES = {  # real numbers: PyTorch's names by safetensors' names
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -51,7 +51,7 @@ _TYPES = {  # real numbers: PyTorch's names by those of safetensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What a file holds besides the weights, all tensors of one kind together."""
+    """All tensors of one kind that a file holds besides the weights."""
 
     name: str
     dtype: str
@@ -91,7 +91,7 @@ class Weights:
 
     @property
     def groups(self) -> dict[Group, float]:
-        """The share of each group that exists."""
+        """Return the share of each group that exists."""
         shares: dict[Group, float] = {}
         for parameter in self.parameters:
             shares[parameter.group] = shares.get(parameter.group, 0.0) + parameter.share
@@ -103,7 +103,7 @@ class Weights:
 
     @property
     def tree(self) -> Node:
-        """The parameters as a tree, as the learning material draws it."""
+        """Return the parameters as a tree, as in the learning material."""
         return tree_of(self.parameters)
 
     def parameter(self, name: str) -> Parameter:
@@ -115,14 +115,14 @@ class Weights:
         close = [known for known in names if name in known] or difflib.get_close_matches(name, names, n=3)
         if close:
             raise CheckpointError(
-                "misspelled_parameter", file=self.path.name, name=name, closest=nearest(close[0], close[:3])
+                "misspelled_parameter", file=self.path.name, name=name, closest=did_you_mean(close[0], close[:3])
             )
         raise CheckpointError("unknown_parameter", file=self.path.name, name=name, path=self.path)
 
     def tensor(self, name: str) -> Tensor:
-        """Return the values of a parameter; no other is read. Raises: CheckpointError if that is not possible."""
+        """Read the values of a parameter and no others. Raises: CheckpointError if that is not possible."""
         tensor = self.load(self.parameter(name).stored_as)
-        if not is_dense(tensor) or _name(tensor.dtype) not in _TYPES.values():
+        if not is_dense(tensor) or _dtype_name(tensor.dtype) not in _TYPES.values():
             raise CheckpointError("not_a_plain_tensor", file=self.path.name, tensor=name)
         return tensor
 
@@ -133,11 +133,11 @@ class Weights:
 
 
 def weights(source: str | os.PathLike[str] | None = None, *, verify: bool = True) -> Weights:
-    """Open SOURCE: a run, a checkpoint, a model.safetensors or its folder, or (left out) the newest run.
+    """Open `source`: a run, a checkpoint, a model.safetensors or its folder; by default the newest run.
 
-    `verify` compares the SHA-256 of a checkpoint, which reads all of the file.
+    `verify` compares the SHA-256 of a checkpoint, which reads the whole file.
 
-    Raises: CheckpointError if there is nothing to read, or it is damaged, foreign, or contains code.
+    Raises: CheckpointError if there is nothing to read, or it is damaged, of another format, or contains code.
     """
     path = None if source is None else Path(source)
     if path is not None and path.suffix == ".safetensors" and files.is_file(path):
@@ -166,8 +166,10 @@ def _from_checkpoint(checkpoint: Checkpoint, verify: bool) -> Weights:
         path=path,
         format="nudge",
         n_bytes=checkpoints.bytes_of(path),
-        parameters=parameters_of((name, name, tuple(t.shape), _name(t.dtype)) for name, t in model.items()),
-        stored=tuple(_stored(name, [(tuple(t.shape), _name(t.dtype)) for t in ts]) for name, ts in moments.items()),
+        parameters=parameters_of((name, name, tuple(t.shape), _dtype_name(t.dtype)) for name, t in model.items()),
+        stored=tuple(
+            _summarize(name, [(tuple(t.shape), _dtype_name(t.dtype)) for t in ts]) for name, ts in moments.items()
+        ),
         step=checkpoint.step,
         tokens_seen=checkpoint.step * checkpoint.config.train.batch_tokens,
         config=checkpoint.config,
@@ -192,7 +194,7 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
     masks = [header for name, header in headers.items() if name not in names]
 
     def load(stored_as: str) -> Tensor:
-        with _opened(places[stored_as]) as file:
+        with _open(places[stored_as]) as file:
             return file.get_tensor(stored_as)
 
     def tokenizer() -> Tokenizer:
@@ -204,7 +206,7 @@ def _from_safetensors(path: Path, paths: Sequence[Path]) -> Weights:
         format="safetensors",
         n_bytes=sum(file_path.stat().st_size for file_path in paths),
         parameters=parameters,
-        stored=(_stored("mask", masks),) if masks else (),
+        stored=(_summarize("mask", masks),) if masks else (),
         load=load,
         tokenizer=tokenizer,
     )
@@ -214,14 +216,14 @@ def _read_header(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and type of each tensor of a safetensors file. The library checks that the file is complete."""
     if path.suffix != ".safetensors":
         raise CheckpointError("not_safetensors", file=path.name)
-    with _opened(path) as file:
+    with _open(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
         return {name: (tuple(s.get_shape()), _TYPES.get(s.get_dtype(), s.get_dtype())) for name, s in slices.items()}
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Open a file with safetensors, which maps it. Raises: CheckpointError if it cannot be read."""
+def _open(path: Path) -> Iterator[Any]:
+    """Memory-map a file with safetensors. Raises: CheckpointError if it cannot be read."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             yield file
@@ -229,12 +231,12 @@ def _opened(path: Path) -> Iterator[Any]:
         raise CheckpointError("safetensors_unreadable", file=path.name, error=first_line(error)) from error
 
 
-def _name(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
 def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
-    """Return our name of each parameter by the file's, all different; masks have none."""
+    """Return our names of the parameters by the file's names, each name once; masks are left out."""
     names, taken = {}, set(stored)
     for stored_as in stored:
         ours = our_name(stored_as)
@@ -245,8 +247,8 @@ def _our_names(stored: Mapping[str, Any]) -> dict[str, str]:
     return names
 
 
-def _stored(name: str, tensors: Sequence[tuple[tuple[int, ...], str]]) -> Stored:
-    """Return the summary of tensors by their shapes and dtypes."""
+def _summarize(name: str, tensors: Sequence[tuple[tuple[int, ...], str]]) -> Stored:
+    """Return a summary of tensors of one kind, given as (shape, dtype)."""
     n = [math.prod(shape) for shape, _ in tensors]
     sizes = [_item_bytes(dtype) for _, dtype in tensors]
     return Stored(

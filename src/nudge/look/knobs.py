@@ -1,8 +1,8 @@
-"""A trained network as a mixing desk: turn a part of it up, down or off, and see what it predicts.
+"""Knobs on a trained network: turn a part of it up, down or off, and see the prediction.
 
-Every knob is a factor on parameters. A block's attention writes into the residual stream through its `c_proj`, so its
+Every knob is a factor on parameters. A block's attention writes to the residual stream through its `c_proj`, so its
 knob scales `c_proj`; a head's knob scales the rows of `c_proj.weight` that read this head; and so on. The turned
-network shares everything else with the network itself, which is never changed.
+network shares all other parameters with the original network, which is never changed.
 
 Legend of shapes: C channels, K channels of a head, V vocabulary.
 """
@@ -16,14 +16,21 @@ import torch
 from torch import Tensor
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.look.arguments import check_index, check_number
 from nudge.look.parameter_swap import with_parameters
-from nudge.look.prediction import Prediction, check_context, kl_divergence, predict, scores, start_of_document
+from nudge.look.prediction import (
+    Prediction,
+    check_context,
+    kl_divergence,
+    next_token_logits,
+    predict,
+    start_of_document,
+)
 from nudge.look.single_update import Moved
 from nudge.model.gpt import GPT
 
-HEAD = "head"  # [V, C]. In a GPT-2 it is the same matrix as wte, but reading and writing are two knobs.
+HEAD = "head"  # [V, C]. In a GPT-2 it is the same matrix as wte, but input and output have separate knobs.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +49,12 @@ class Knobs:
 
     @property
     def moved(self) -> int:
-        """The number of knobs that are not as trained."""
+        """Return the number of knobs that are not as trained."""
         factors = (*self.attention.values(), *self.mlp.values(), *self.heads.values(), *self.parameters.values())
         return sum(factor != 1 for factor in factors) + len(self.weights)
 
-    def muted(self, blocks: Iterable[int]) -> "Knobs":
-        """Return these knobs with attention and MLP of some blocks off, so that these pass their input on unchanged."""
+    def mute(self, blocks: Iterable[int]) -> "Knobs":
+        """Return these knobs with attention and MLP of some blocks off; these blocks then return their input."""
         off = dict.fromkeys(blocks, 0.0)
         return replace(self, attention={**self.attention, **off}, mlp={**self.mlp, **off})
 
@@ -62,11 +69,11 @@ class Turned:
 
     @property
     def same(self) -> bool:
-        """Whether every probability is the same, bit for bit."""
+        """Return whether every probability is the same, bit for bit."""
         return torch.equal(self.base, self.changed)
 
     def top(self, k: int) -> tuple[Moved, ...]:
-        """Return the k likeliest tokens as trained, then those of the k likeliest as turned that are not among them."""
+        """Return the k likeliest tokens as trained, then the k likeliest as turned that are not among the first."""
         first = (p.sort(descending=True, stable=True).indices[:k].tolist() for p in (self.base, self.changed))
         return tuple(
             Moved(token=token, before=self.base[token].item(), after=self.changed[token].item())
@@ -81,9 +88,9 @@ class Turned:
 
 
 def parameters(network: GPT) -> dict[str, Tensor]:
-    """Return every parameter as trained, by the names that `Knobs` accepts: its own, and "head"."""
-    named = {name: p.detach() for name, p in network.named_parameters() if name != "head.weight"}
-    return {**named, HEAD: network.head_weight.detach()}
+    """Return every parameter as trained, by the names that `Knobs` accepts: the network's names, and "head"."""
+    by_name = {name: p.detach() for name, p in network.named_parameters() if name != "head.weight"}
+    return {**by_name, HEAD: network.head_weight.detach()}
 
 
 def names(network: GPT) -> tuple[str, ...]:
@@ -94,7 +101,7 @@ def names(network: GPT) -> tuple[str, ...]:
 def value(network: GPT, name: str, index: tuple[int, ...]) -> float:
     """Return one number of a parameter, as trained. Raises: ConfigError for an unknown name or index."""
     trained = parameters(network)
-    name = _known(name, trained)
+    name = _check_name(name, trained)
     check_index(name, index, trained[name].shape)
     return trained[name][index].item()
 
@@ -103,36 +110,36 @@ def value(network: GPT, name: str, index: tuple[int, ...]) -> float:
 def turn(
     network: GPT, tokenizer: Tokenizer, context: Sequence[int], knobs: Knobs, *, base: Prediction | None = None
 ) -> Turned:
-    """Predict what comes after `context` as trained and with the knobs turned. The network is not changed.
+    """Predict the token after `context` as trained and with the knobs turned. The network is not changed.
 
     `base` is `predict`'s result for this network and context, if there is one: it saves half of the time.
 
     Raises: ConfigError for a context that does not fit the network, an unknown part, or knobs turned so far that the
-    scores overflow; CheckpointError if the scores are not finite as trained.
+    logits overflow; CheckpointError if the logits are not finite as trained.
     """
     context = tuple(context) or start_of_document(network, tokenizer)
     check_context(context, network.config)
-    values = _values(network, knobs)
+    values = _changed_parameters(network, knobs)
     if base is None:
         base = predict(network, tokenizer, context)
     elif base.context != context:
         raise ConfigError("base_of_other_context")
-    changed = scores(with_parameters(network, values), context, head=values.get(HEAD, network.head_weight))
+    changed = next_token_logits(with_parameters(network, values), context, head=values.get(HEAD, network.head_weight))
     if not changed.isfinite().all():
         raise ConfigError("knobs_overflow")
     return Turned(base=base.probabilities, changed=changed.softmax(-1), kl=kl_divergence(base.logits, changed))
 
 
-def _values(network: GPT, knobs: Knobs) -> dict[str, Tensor]:
+def _changed_parameters(network: GPT, knobs: Knobs) -> dict[str, Tensor]:
     """Return the changed parameters by name, without those whose knobs are all at 1."""
     trained = parameters(network)
     values: dict[str, Tensor] = {}
     for (name, index), number in knobs.weights.items():
-        name = _known(name, trained)
+        name = _check_name(name, trained)
         check_index(name, index, trained[name].shape)
         if name not in values:
             values[name] = trained[name].clone()
-        values[name][index] = _number(number, f"{name}[{', '.join(map(str, index))}]")
+        values[name][index] = _check_finite(number, f"{name}[{', '.join(map(str, index))}]")
 
     def scale(name: str, factor: float | Tensor) -> None:
         values[name] = values.get(name, trained[name]) * factor
@@ -141,32 +148,33 @@ def _values(network: GPT, knobs: Knobs) -> dict[str, Tensor]:
     for part, factors in (("attn", knobs.attention), ("mlp", knobs.mlp)):
         for block, factor in factors.items():
             check_number("block", block, config.n_layer)
-            if _number(factor, f"blocks.{block}.{part}") != 1:
+            if _check_finite(factor, f"blocks.{block}.{part}") != 1:
                 scale(f"blocks.{block}.{part}.c_proj.weight", factor)
                 scale(f"blocks.{block}.{part}.c_proj.bias", factor)
     for (block, head), factor in knobs.heads.items():
         check_number("block", block, config.n_layer)
         check_number("head", head, config.n_head)
-        if _number(factor, f"head {head} of block {block}") != 1:
+        if _check_finite(factor, f"head {head} of block {block}") != 1:
             K = config.n_embd // config.n_head
             rows = torch.ones_like(trained[f"blocks.{block}.attn.c_proj.weight"][:, :1])  # [C, 1]
             rows[head * K : (head + 1) * K] = factor
             scale(f"blocks.{block}.attn.c_proj.weight", rows)
     for name, factor in knobs.parameters.items():
-        name = _known(name, trained)
-        if _number(factor, name) != 1:
+        name = _check_name(name, trained)
+        if _check_finite(factor, name) != 1:
             scale(name, factor)
     return values
 
 
-def _known(name: str, trained: Mapping[str, Tensor]) -> str:
-    name = HEAD if name == "head.weight" else name  # its name as a parameter, where it is not tied
+def _check_name(name: str, trained: Mapping[str, Tensor]) -> str:
+    """Return the knob's name of a parameter. Raises: ConfigError for an unknown one."""
+    name = HEAD if name == "head.weight" else name  # the parameter's name if the head is not tied
     if name not in trained:
-        raise ConfigError("unknown_parameter", name=name, closest=nearest(name, trained))
+        raise ConfigError("unknown_parameter", name=name, closest=did_you_mean(name, trained))
     return name
 
 
-def _number(value: float, name: str) -> float:
+def _check_finite(value: float, name: str) -> float:
     if not math.isfinite(value):
         raise ConfigError("knob_not_finite", name=name, got=value)
     return value

@@ -1,4 +1,4 @@
-"""What the network would predict if it stopped after each block: the logit lens.
+"""The logit lens: the network's prediction if it stopped after each block.
 
 The final norm and the output head are applied to the residual stream after the embedding and after each block; only the
 last row is the network's real prediction. Source: nostalgebraist 2020, "interpreting GPT: the logit lens".
@@ -36,8 +36,8 @@ def lens(
 ) -> Lens:
     """Compute the logit lens at `positions`, by default all.
 
-    `targets` are the tokens that really come next, one per position. Raises: ConfigError for a k, position or target
-    that does not fit.
+    `targets` are the real next tokens, one per position. Raises: ConfigError for a k, position or target that does not
+    fit.
     """
     network = trace.network
     V, L = network.config.vocab_size, network.config.n_layer
@@ -50,15 +50,15 @@ def lens(
     tokens = torch.empty(L + 1, len(chosen), k, dtype=torch.long, device=device)
     probabilities = torch.empty(L + 1, len(chosen), k, device=device)
     ranks = None if targets is None else torch.empty(L + 1, len(chosen), dtype=torch.long, device=device)
-    wanted = None if targets is None else torch.tensor(list(targets), dtype=torch.long, device=device)
+    target_ids = None if targets is None else torch.tensor(list(targets), dtype=torch.long, device=device)
     for i in range(L + 1):
         stream = trace.peek(stream_before(i))[list(chosen)]
         for start in range(0, len(chosen), POSITIONS_AT_ONCE):
-            some = slice(start, start + POSITIONS_AT_ONCE)
-            logits = network.logits(network.ln_f(stream[some])).float()
-            probabilities[i, some], tokens[i, some] = logits.softmax(-1).topk(k)
-            if ranks is not None and wanted is not None:
-                ranks[i, some] = 1 + (logits > logits.gather(1, wanted[some, None])).sum(1)
+            part = slice(start, start + POSITIONS_AT_ONCE)
+            logits = network.logits(network.ln_f(stream[part])).float()
+            probabilities[i, part], tokens[i, part] = logits.softmax(-1).topk(k)
+            if ranks is not None and target_ids is not None:
+                ranks[i, part] = 1 + (logits > logits.gather(1, target_ids[part, None])).sum(1)
     return Lens(
         layers=("embedding", *(f"block {i}" for i in range(L))),
         positions=chosen,

@@ -96,7 +96,7 @@ class Node:
 
 
 def parameters_of(found: Iterable[tuple[str, str, tuple[int, ...], str]]) -> tuple[Parameter, ...]:
-    """Return parameters from (our name, the file's, shape, dtype) of each, in the tree's order."""
+    """Build parameters from (our name, the file's name, shape, dtype), in the tree's order."""
     listed = list(found)
     total = sum(math.prod(shape) for _, _, shape, _ in listed)
     untied = any(name == "head.weight" for name, _, _, _ in listed)
@@ -131,13 +131,13 @@ def _place(name: str, untied: bool) -> tuple[int | None, str]:
 
 
 def _position(parameter: Parameter) -> tuple[int, int, int]:
-    """Return the key of the tree's order: before, in, and after the blocks."""
+    """Return the sort key of the tree's order: before, in, and after the blocks."""
     stage = 1 if parameter.block is not None else 0 if parameter.group == "embedding" else 2
     return stage, parameter.block or 0, _ORDER.index(parameter.kind)
 
 
 def tree_of(parameters: Sequence[Parameter]) -> Node:
-    """Return the tree of the parameters that `parameters_of` made."""
+    """Build the tree of the parameters from `parameters_of`."""
     total = max(sum(parameter.n for parameter in parameters), 1)
     places: dict[tuple[Group, int | None], list[Parameter]] = {}
     for parameter in parameters:

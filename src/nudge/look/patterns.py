@@ -1,6 +1,7 @@
-"""Reading attention patterns: what a head does, in a word; and a pattern of tokens as one of whole words.
+"""Attention patterns: a head's habit, and patterns of whole words.
 
-A pattern is [T, T]: row t is how much token t takes from itself and from each token before it; a row sums to 1.
+A pattern is [T, T]: row t has the weights with which token t attends to itself and to each earlier token; a row sums to
+1.
 """
 
 import math
@@ -20,11 +21,11 @@ _HALF = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habit:
-    """What a head attends to most; `share` is a mean over the rows.
+    """The tokens that a head attends to most; `share` is a mean over the rows.
 
-    For `itself`, `previous` and `first` it is the weight on the token itself, the one before it, or the first one. For
-    `spread` it is e^entropy as a share of the visible tokens: 1 if all have the same weight. `mixed` is a head for
-    which all of these are below half; its share is the largest of the first three.
+    For `itself`, `previous` and `first` it is the weight on the token itself, the previous token, or the first token.
+    For `spread` it is e^entropy as a share of the visible tokens: 1 if all have the same weight. A head is `mixed` if
+    all of these are below half; its share is the largest of the first three.
     """
 
     kind: Literal["itself", "previous", "first", "spread", "mixed"]
@@ -32,10 +33,10 @@ class Habit:
 
 
 def habit(pattern: Tensor) -> Habit | None:
-    """Return what a head does in one pattern: the kind that gets at least half of the weight.
+    """Return a head's habit in one pattern: the kind with at least half of the weight; None for fewer than 3 tokens.
 
-    The first two rows are left out, because there the first token is also the previous one or the token itself. None
-    if no row is left. On another text the same head may do something else.
+    The first two rows are left out, because there the first token is also the previous token or the token itself. On
+    another text the same head may have another habit.
     """
     rows = pattern[2:]
     if not len(rows):
@@ -54,14 +55,14 @@ def habit(pattern: Tensor) -> Habit | None:
 
 
 def fold_rows(pattern: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return what each word takes from each token, the mean over the word's tokens: [T, T] -> [W, T].
+    """Return the weights with which each word attends to each token, the mean over its tokens: [T, T] -> [W, T].
 
     `sizes` are the numbers of tokens of the W words. Raises: ConfigError if they do not add up to T.
     """
     T = len(pattern)
     if min(sizes, default=1) < 1 or sum(sizes) != T:
         raise ConfigError("word_sizes", got=sum(sizes), expected=T)
-    sums = pattern.new_zeros(len(sizes), T).index_add_(0, _word_of_each(sizes, pattern), pattern)
+    sums = pattern.new_zeros(len(sizes), T).index_add_(0, _word_indices(sizes, pattern), pattern)
     return sums / torch.tensor(sizes, device=pattern.device)[:, None]
 
 
@@ -71,7 +72,7 @@ def fold(pattern: Tensor, sizes: Sequence[int]) -> Tensor:
     A row still sums to 1. Raises: ConfigError as `fold_rows` does.
     """
     rows = fold_rows(pattern, sizes)
-    return rows.new_zeros(len(sizes), len(sizes)).index_add_(1, _word_of_each(sizes, pattern), rows)
+    return rows.new_zeros(len(sizes), len(sizes)).index_add_(1, _word_indices(sizes, pattern), rows)
 
 
 def shrink(pattern: Tensor, size: int) -> Tensor:
@@ -83,6 +84,7 @@ def shrink(pattern: Tensor, size: int) -> Tensor:
     return F.max_pool2d(pattern[None], math.ceil(len(pattern) / size), ceil_mode=True)[0]
 
 
-def _word_of_each(sizes: Sequence[int], like: Tensor) -> Tensor:
+def _word_indices(sizes: Sequence[int], like: Tensor) -> Tensor:
+    """Return the index of each token's word, on the device of `like`. Shape: [T]."""
     words = torch.arange(len(sizes), device=like.device)
     return words.repeat_interleave(torch.tensor(sizes, device=like.device))

@@ -1,4 +1,4 @@
-"""What a network predicts: the probability of every token of its vocabulary, not only of the likeliest.
+"""A network's prediction: the probability of every token of its vocabulary, not only of the likeliest.
 
 Legend of shapes: C channels, V vocabulary of the network (an imported one may be larger than its tokenizer's).
 """
@@ -24,7 +24,7 @@ class Candidate:
 
     token: int
     probability: float
-    rank: int  # 1: the likeliest; tokens that are equally likely share a rank
+    rank: int  # 1: the likeliest; equally likely tokens share a rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,17 @@ class Prediction:
 
     def rank(self, token: int) -> int:
         """Return 1 + the number of likelier tokens."""
-        return rank_of(self.logits, self._known(token))
+        return rank_of(self.logits, self._checked(token))
 
     def probability(self, token: int) -> float:
-        return self.probabilities[self._known(token)].item()
+        return self.probabilities[self._checked(token)].item()
 
     def loss(self, token: int) -> float:
         """Return -ln of the probability in nats, finite even if the probability is too small for a float32."""
-        return loss_of(self.logits, self._known(token))
+        return loss_of(self.logits, self._checked(token))
 
     def top(self, k: int, *, sampled: bool = False) -> tuple[Candidate, ...]:
-        """Return the k likeliest tokens, equal ones in order of their ids; `sampled`: of those that can be drawn."""
+        """Return the k likeliest tokens, ties in order of ids; `sampled`: only of tokens that can be drawn."""
         scores, probabilities = (self.sampled, self.sampled) if sampled else (self.logits, self.probabilities)
         descending, tokens = scores.sort(descending=True, stable=True)
         tokens = tokens[:k] if not sampled else tokens[:k][descending[:k] > 0]
@@ -60,13 +60,13 @@ class Prediction:
         return candidates(tokens, probabilities, ranks)
 
     def rest(self, k: int, *, sampled: bool = False) -> float:
-        """Return the probability of all tokens but the k likeliest together."""
+        """Return the total probability of all tokens except the k likeliest."""
         probabilities = self.sampled if sampled else self.probabilities
         return probabilities.sort(descending=True).values[k:].double().sum().item()
 
     @property
     def entropy(self) -> float:
-        """The entropy of the distribution in nats: 0 if one token is certain, ln V if all are equally likely."""
+        """Return the entropy of the distribution in nats: 0 if one token is certain, ln V if all are equally likely."""
         log_probabilities = self.logits.double().log_softmax(-1)
         return max(0.0, -(log_probabilities.exp() * log_probabilities).sum().item())
 
@@ -74,13 +74,14 @@ class Prediction:
         """Return the probabilities from the largest to the smallest. Shape: [V]."""
         return self.probabilities.sort(descending=True).values
 
-    def _known(self, token: int) -> int:
+    def _checked(self, token: int) -> int:
+        """Return the token. Raises: ConfigError if it is not in the vocabulary."""
         check_tokens([token], len(self.logits))
         return token
 
 
 def candidates(tokens: Tensor, probabilities: Tensor, ranks: Tensor) -> tuple[Candidate, ...]:
-    """Return `tokens` [k] with their ranks [k] and what `probabilities` [V] gives them."""
+    """Return `tokens` [k] with their ranks [k] and their entries in `probabilities` [V]."""
     columns = (tokens.tolist(), probabilities[tokens].tolist(), ranks.tolist())
     return tuple(Candidate(token=t, probability=p, rank=r) for t, p, r in zip(*columns, strict=True))
 
@@ -103,19 +104,19 @@ def predict(
     context = tuple(context) or start_of_document(network, tokenizer)
     check_context(context, network.config)
     with torch.no_grad():
-        logits = scores(network, context)
+        logits = next_token_logits(network, context)
     sampling.check_finite(logits)
-    # As in generation: rows that pad the vocabulary stand for no token and are never drawn.
+    # As in generation: rows that pad the vocabulary are not tokens and are never drawn.
     known = logits[None, : tokenizer.vocab_size]
     sampled = torch.zeros_like(logits)
     sampled[: known.size(1)] = sampling.probabilities(known, temperature=temperature, top_k=top_k, top_p=top_p)[0]
     return Prediction(context=context, logits=logits, probabilities=logits.softmax(-1), sampled=sampled)
 
 
-def scores(network: GPT, context: Sequence[int], *, head: Tensor | None = None) -> Tensor:
-    """Return the logits of the token after `context`, float32 on the CPU; gradients flow through.
+def next_token_logits(network: GPT, context: Sequence[int], *, head: Tensor | None = None) -> Tensor:
+    """Return the logits of the token after `context`, in float32 on the CPU; gradients flow through.
 
-    Shapes: logits [V]; `head` [V, C] replaces the network's own. The head is computed for the last position only: for
+    Shapes: logits [V]; `head` [V, C] replaces the network's head. The head is applied to the last position only: for
     all positions it would be a third of the work of GPT-2 small.
     """
     tokens = torch.tensor([context], device=network.wte.weight.device)
@@ -123,7 +124,7 @@ def scores(network: GPT, context: Sequence[int], *, head: Tensor | None = None) 
 
 
 def start_of_document(network: GPT, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Return the context that an empty one stands for. Raises: ConfigError if the network has none."""
+    """Return the context that replaces an empty one. Raises: ConfigError if the network has none."""
     opening = tokenizer.opening
     if not opening or opening[0] >= network.config.vocab_size:
         raise ConfigError("no_start_token", last=network.config.vocab_size - 1)
@@ -147,7 +148,7 @@ def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
 
 
 def rank_of(logits: Tensor, token: int) -> int:
-    """Return 1 + the number of likelier tokens, by logits: they differ even where both probabilities round to 0."""
+    """Return 1 + the number of likelier tokens, by logits, which differ even if both probabilities round to 0."""
     return 1 + int((logits > logits[token]).sum())
 
 
@@ -157,6 +158,6 @@ def loss_of(logits: Tensor, token: int) -> float:
 
 
 def kl_divergence(before: Tensor, after: Tensor) -> float:
-    """Return KL(before || after) in nats of two rows of logits [V]."""
+    """Return KL(before || after) of two rows of logits [V], in nats."""
     p, q = before.double().log_softmax(-1), after.double().log_softmax(-1)
-    return max(0.0, (p.exp() * (p - q)).sum().item())  # rounding may put it a hair below 0
+    return max(0.0, (p.exp() * (p - q)).sum().item())  # rounding may make it slightly negative

@@ -1,4 +1,4 @@
-"""How much a text looks like Python: the lines that Python's own tokenizer and parser accept."""
+"""The likeness of a text to Python: the lines that Python's tokenizer and parser accept."""
 
 import ast
 import io
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """The number of lines that are not blank, and of those that the tokenizer and the parser accept."""
+    """The numbers of nonblank lines, of lines that the tokenizer accepts, and of lines that the parser accepts."""
 
     total: int
     tokenized: int
@@ -20,8 +20,8 @@ class Lines:
 def count_lines(text: str) -> Lines:
     """Count the lines that the tokenizer and the parser accept, each line by itself.
 
-    The tokenizer rejects a string that does not end, a character that is not Python's, a number that runs into a word;
-    an open bracket is allowed. The parser accepts a whole statement, or the head of one (`def f(x):`).
+    The tokenizer rejects a string without an end, a character that is not Python's, and a number directly before a
+    word; an open bracket is allowed. The parser accepts a whole statement, or the head of one (`def f(x):`).
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     with warnings.catch_warnings():

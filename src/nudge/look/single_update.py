@@ -1,4 +1,4 @@
-"""One real update on one example, which makes the right token a little likelier: all that training does."""
+"""One real update on one example, which makes the right token a little likelier. Training repeats such updates."""
 
 import math
 import typing
@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nudge.errors import ConfigError, NudgeError, nearest
+from nudge.errors import ConfigError, NudgeError, did_you_mean
 from nudge.infer import sampling
 from nudge.infer.engine import LanguageModel
 from nudge.look.parameter_swap import with_parameters
-from nudge.look.prediction import check_context, check_tokens, kl_divergence, loss_of, rank_of, scores
+from nudge.look.prediction import check_context, check_tokens, kl_divergence, loss_of, next_token_logits, rank_of
 from nudge.look.values import relative_change
 from nudge.model.gpt import GPT
 
@@ -39,7 +39,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """How far the update moved the prediction after another context: KL(before || after), in nats."""
+    """The change of the prediction after another context: KL(before || after), in nats."""
 
     context: tuple[int, ...]
     kl: float
@@ -47,7 +47,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nudge:
-    """What one update on one example did. Losses are in nats.
+    """The effect of one update on one example. Losses are in nats.
 
     Shapes: `before` and `after` [V], the probabilities of all tokens, float32, on the CPU. `weights` are all parameters
     after the update.
@@ -79,7 +79,7 @@ class Nudge:
 
     @property
     def loss_change(self) -> float:
-        """The real change of the loss. Above 0: the step was too large and overshot the minimum."""
+        """Return the real change of the loss. Above 0: the step was too large and overshot the minimum."""
         return self.loss_after - self.loss_before
 
 
@@ -96,23 +96,23 @@ def nudge_once(
     """Update a copy of the network on one example, `target` after `context`.
 
     "sgd" steps by -lr * gradient. "adamw" is AdamW's first step, from moments of zero and without weight decay: after
-    bias correction it is -lr * g / (|g| + 1e-8), nearly the same for every weight. Without `lr` the step lowers the
-    loss, to first order, as much as when a probability rises from 3% to 4%, or by half if less than that is left.
+    bias correction it is -lr * g / (|g| + 1e-8), nearly the same size for every weight. Without `lr` the step lowers
+    the loss, to first order, as much as when a probability rises from 3% to 4%, but by at most half.
 
     Shapes: context and each of `controls` 1 .. block_size ids, of a float32 network.
 
     Raises: ConfigError for ids that do not fit the network, or a learning rate that is negative, infinite or far too
-    high; CheckpointError if the network's scores are not finite.
+    high; CheckpointError if the network's logits are not finite.
     """
     if optimizer not in OPTIMIZERS:
-        raise ConfigError("unknown_optimizer", name=optimizer, closest=nearest(optimizer, OPTIMIZERS))
+        raise ConfigError("unknown_optimizer", name=optimizer, closest=did_you_mean(optimizer, OPTIMIZERS))
     if lr is not None and not 0 <= lr < math.inf:
         raise ConfigError("bad_learning_rate", got=lr)
     for ids in (context, *controls):
         check_context(ids, network.config)
     check_tokens([target], network.config.vocab_size)
     copy = with_parameters(network, {name: p.detach() for name, p in network.named_parameters()})
-    before = scores(copy, context)
+    before = next_token_logits(copy, context)
     sampling.check_finite(before)
     (-before.log_softmax(-1)[target]).backward()
     with torch.no_grad():
@@ -121,11 +121,11 @@ def nudge_once(
             lr = min(FROM_3_TO_4_PERCENT, loss_of(before, target) / 2) / max(slope, 1e-30)
         weights, relative, total_relative = _step(network, direction, lr)
         updated = with_parameters(network, weights)
-        after, *others = [scores(updated, ids) for ids in (context, *controls)]
+        after, *others = [next_token_logits(updated, ids) for ids in (context, *controls)]
         if not all(row.isfinite().all() for row in (after, *others)):
             raise ConfigError("learning_rate_overflows", lr=lr)
         drift = tuple(
-            Drift(context=tuple(ids), kl=kl_divergence(scores(network, ids), row))
+            Drift(context=tuple(ids), kl=kl_divergence(next_token_logits(network, ids), row))
             for ids, row in zip(controls, others, strict=True)
         )
     before = before.detach()
@@ -141,7 +141,7 @@ def nudge_once(
         rank_before=rank_of(before, target),
         rank_after=rank_of(after, target),
         predicted_loss_change=-lr * slope,
-        moved=_most_moved(p_before, p_after, n_moved),
+        moved=_largest_moves(p_before, p_after, n_moved),
         relative_change=relative,
         total_relative_change=total_relative,
         drift=drift,
@@ -150,9 +150,9 @@ def nudge_once(
 
 
 def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]:
-    """Return the step of each parameter, and how much it lowers the loss, both per unit of learning rate.
+    """Return the step of each parameter, and the decrease of the loss, both per unit of learning rate.
 
-    The gradients are taken out of `copy`, to save memory of the size of the network.
+    The gradients are removed from `copy`, to save memory of the network's size.
     """
     direction: dict[str, Tensor] = {}
     slope = 0.0
@@ -166,7 +166,7 @@ def _descent(copy: GPT, optimizer: Optimizer) -> tuple[dict[str, Tensor], float]
 
 
 def _step(network: GPT, direction: dict[str, Tensor], lr: float) -> tuple[dict[str, Tensor], dict[str, float], float]:
-    """Return the parameters after the step (in the memory of `direction`), |dW| / |W| of each and of all together."""
+    """Return the parameters after the step (in the memory of `direction`), and |dW| / |W| of each and of all."""
     relative: dict[str, float] = {}
     squared_step = squared_weight = 0.0
     for name, parameter in network.named_parameters():
@@ -183,13 +183,13 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return (a * b).sum(-1).double().sum().item()
 
 
-def _most_moved(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
+def _largest_moves(before: Tensor, after: Tensor, n: int) -> tuple[Moved, ...]:
     tokens = (after - before).abs().sort(descending=True, stable=True).indices[:n]
     return tuple(Moved(token=t, before=before[t].item(), after=after[t].item()) for t in tokens.tolist())
 
 
 def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return up to three contexts unrelated to an example's own, to see what else its update changes."""
+    """Return up to three contexts unrelated to an example's context, to show the update's other effects."""
     controls: list[tuple[int, ...]] = []
     for text in CONTROLS:
         try:
@@ -204,12 +204,12 @@ def control_contexts(model: LanguageModel, context: Sequence[int]) -> list[tuple
 
 @torch.inference_mode()
 def find_example(network: GPT, tokens: Tensor, *, probability: float = 0.03, at_least: int = 8) -> int:
-    """Find where in `tokens` [T] the network gives the next token about this probability.
+    """Find a position t in `tokens` [T] at which the network gives the next token about this probability.
 
-    Returns a position t: tokens[:t] is the context, of `at_least` tokens, and tokens[t] the target.
+    tokens[:t] is the context, of `at_least` tokens, and tokens[t] is the target.
     """
     log_probs = network(tokens[None, :-1])[0].float().log_softmax(-1)
-    of_next = log_probs.gather(1, tokens[1:, None])[:, 0]
-    distance = (of_next - math.log(probability)).abs()
+    target_log_probs = log_probs.gather(1, tokens[1:, None])[:, 0]
+    distance = (target_log_probs - math.log(probability)).abs()
     distance[: at_least - 1] = math.inf
     return int(distance.argmin()) + 1

@@ -1,6 +1,6 @@
-"""The two smallest networks that can be trained: a line, and a neuron that answers yes or no. Plain Python, no torch.
+"""The two smallest trainable networks: a line, and a neuron that answers yes or no. Plain Python, no torch.
 
-A step does the same to their two or three parameters as to the 124 million of a GPT-2.
+A step changes their two or three parameters in the same way as the 124 million of a GPT-2.
 """
 
 import math
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Logistic:
-    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))), the probability of a yes, with cross-entropy as its loss."""
+    """y = 1 / (1 + exp(-(w0*x1 + w1*x2 + w2))), the probability of "yes", with cross-entropy as its loss."""
 
     w0: float = 0.0
     w1: float = 0.0
@@ -52,5 +52,5 @@ class Logistic:
         return Logistic(w0=self.w0 - lr * slope * x[0], w1=self.w1 - lr * slope * x[1], w2=self.w2 - lr * slope)
 
     def score(self, x1: float, x2: float) -> float:
-        """Return the sum inside exp: above 0, yes is likelier."""
+        """Return the sum inside exp: above 0, "yes" is likelier."""
         return self.w0 * x1 + self.w1 * x2 + self.w2

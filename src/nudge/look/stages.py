@@ -43,7 +43,7 @@ class Stage:
 
     @property
     def role(self) -> str:
-        """What the stage does, in one sentence."""
+        """Return the purpose of the stage, in one sentence."""
         return ROLES[self.kind]
 
 
@@ -70,5 +70,5 @@ def stages_of(config: ModelConfig, T: int) -> tuple[Stage, ...]:
 
 
 def stream_before(i: int) -> str:
-    """Return the name of the residual stream that block i reads; for i = L, that `ln_f` reads."""
+    """Return the name of the residual stream before block i; for i = L, before `ln_f`."""
     return f"blocks.{i - 1}.out" if i else "embedding"

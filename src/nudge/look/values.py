@@ -1,6 +1,6 @@
-"""The values of tensors: how they are distributed, and which rows of a table are alike.
+"""The values of tensors: their distribution, and the similar rows of a table.
 
-Counts cover all values; a tensor is read a piece at a time.
+Counts cover all values; a tensor is read piece by piece.
 """
 
 import math
@@ -13,12 +13,12 @@ from torch import Tensor
 from nudge.errors import ConfigError
 from nudge.look.arguments import check_number
 
-PIECE = 2**17  # values that are read together: 1 MB as float64, which stays in the processor's cache
+PIECE = 2**17  # values read at once: 1 MB as float64, which fits in the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Histogram:
-    """The distribution of a tensor's finite values; mean, std, low and high are NaN if it has none.
+    """The distribution of a tensor's finite values; mean, std, low and high are NaN if there are none.
 
     `counts` has one entry per bin, `edges` one more. `std` divides by n.
     """
@@ -37,16 +37,16 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A token whose row points in nearly the same direction: cosine 1 is the same, 0 a right angle."""
+    """A token whose row has a similar direction: cosine 1 is the same direction, 0 a right angle."""
 
     token: int
     cosine: float
 
 
 def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
-    """Return the k tokens whose rows are most similar to that of `token`, by the cosine of their angle.
+    """Return the k tokens whose rows are most similar to the row of `token`, by the cosine of their angle.
 
-    Shapes: table [V, C]. A row that is zero, or not finite, has no direction and no neighbours.
+    Shapes: table [V, C]. A row that is zero or not finite has no direction, so it has no similar rows.
 
     Raises: ConfigError if there is no such row.
     """
@@ -68,25 +68,25 @@ def neighbours(table: Tensor, token: int, k: int = 8) -> tuple[Neighbour, ...]:
 
 
 def pieces(tensor: Tensor) -> Iterator[Tensor]:
-    """Yield all values in float64, PIECE at a time: a tensor mapped from a file is never in memory as a whole."""
+    """Yield all values in float64, PIECE at a time, so that a mapped tensor is never in memory as a whole."""
     for piece in tensor.detach().flatten().split(PIECE):
         yield piece.double()
 
 
 def relative_change(moved: float, size: float) -> float:
-    """Return |dW|/|W| from |dW|^2 and |W|^2: infinite for what was zero and moved."""
+    """Return |dW|/|W| from |dW|^2 and |W|^2; infinite if W was zero and has changed."""
     if size == 0:
         return math.inf if moved > 0 else 0.0 if moved == 0 else math.nan
     return math.sqrt(moved / size)
 
 
 def _finite(piece: Tensor) -> Tensor:
-    """Return the finite values. A finite sum means that all are, and is much faster."""
+    """Return the finite values. A finite sum, which is fast, shows that all are finite."""
     return piece if piece.sum().isfinite() else piece[piece.isfinite()]
 
 
 def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
-    """Return the histogram in two passes: range and mean first, then the bins and the spread around the mean."""
+    """Compute a histogram in two passes: range and mean, then the bins and the standard deviation."""
     n_finite, total, squares, low, high = 0, 0.0, 0.0, math.inf, -math.inf
     for piece in pieces(tensor):
         finite = _finite(piece)
@@ -98,14 +98,14 @@ def histogram_of(name: str, tensor: Tensor, bins: int) -> Histogram:
     if not n_finite:
         low = high = math.nan
     mean = total / n_finite if n_finite else math.nan
-    # A single value, once or many times, is shown in the middle.
+    # A single value, once or many times, is in the middle.
     first, last = (low, high) if low < high else (mean - 0.5, mean + 0.5) if n_finite else (-0.5, 0.5)
     counts, spread = torch.zeros(bins, dtype=torch.float64), 0.0
     for piece in pieces(tensor):
         finite = _finite(piece)
         counts += torch.histc(finite, bins, first, last)
-        away = finite - mean
-        spread += torch.dot(away, away).item()
+        deviations = finite - mean
+        spread += torch.dot(deviations, deviations).item()
     return Histogram(
         name=name,
         edges=tuple(torch.linspace(first, last, bins + 1, dtype=torch.float64).tolist()),

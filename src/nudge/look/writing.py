@@ -1,4 +1,4 @@
-"""The network's prediction at each token that it draws."""
+"""The network's prediction at each drawn token."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from nudge.look.prediction import Candidate, candidates, rank_of
 class Drawn:
     """A drawn token, which may be the end of the text.
 
-    `probability` and `rank` are the network's own; `sampled` is the probability it was drawn with, after temperature,
-    top-k and top-p. `likeliest` are the tokens that the network found likeliest, `likeliest_sampled` the probabilities
-    with which these could be drawn.
+    `probability` and `rank` are the network's prediction; `sampled` is the probability with which the token was drawn,
+    after temperature, top-k and top-p. `likeliest` are the network's likeliest tokens, `likeliest_sampled` the
+    probabilities with which they could be drawn.
     """
 
     token: int
@@ -25,7 +25,7 @@ class Drawn:
 
 
 def watch(tokens: TokenStream, *, n_likeliest: int = 8) -> Iterator[Drawn]:
-    """Yield the tokens of a stream, the same as without watching, each with the network's prediction."""
+    """Yield the tokens of a stream with the network's predictions. Watching does not change the tokens."""
     while not tokens.ended:
         logits = tokens.read()
         tokens.draw(logits)
@@ -39,6 +39,6 @@ def watch(tokens: TokenStream, *, n_likeliest: int = 8) -> Iterator[Drawn]:
             rank=rank_of(scores, tokens.drawn),
             sampled=sampled[tokens.drawn].item(),
             likeliest=candidates(top, probabilities, ranks),
-            # A padded vocabulary has ids that stand for no token and are never drawn.
+            # A padded vocabulary has ids that are not tokens and are never drawn.
             likeliest_sampled=tuple(sampled[token].item() if token < len(sampled) else 0.0 for token in top.tolist()),
         )

@@ -1,1 +1,1 @@
-"""What this machine is, what fits into it, and how fast an update is here."""
+"""This machine: its speed and memory, and what fits into it."""

@@ -1,4 +1,4 @@
-"""A short probe of this machine. Its answers are printed, and stand in run.json before update 1."""
+"""A short probe of this machine. Its results are printed and written to run.json before update 1."""
 
 import time
 from dataclasses import dataclass, replace
@@ -15,14 +15,14 @@ from nudge.fast.fused_update import why_not_fast
 from nudge.util.cpu import cpu_name, usable_cores
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to make up for its three decimal digits
-LONG_PRODUCT_S = 0.02  # a square product that takes longer is large enough to be measured by
+LONG_PRODUCT_S = 0.02  # a product that takes longer is large enough to measure the speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What this machine has and what was chosen.
+    """The hardware of this machine and the choices that were made for it.
 
-    Units: `peak_flops` are floating-point operations per second of matrix products, measured, by dtype.
+    Units: `peak_flops` are measured floating-point operations per second of matrix products, by dtype.
     """
 
     device: str
@@ -41,11 +41,11 @@ def probe(
 ) -> Machine:
     """Measure this machine (about half a second on a CPU) and choose what the config leaves open.
 
-    `model` None: a GPT-2. `before`: the answers a run began with. Its speeds are then not measured again, and an update
-    that is not possible here gives way instead of being refused. Several processes measure at the same time, as they
-    will compute; `agree` joins their answers.
+    `model` None: a GPT-2. `before`: the probe at the start of a resumed run; reuse its speeds, and fall back to another
+    update if its update is unavailable here. Several processes measure at the same time, as they will compute at the
+    same time; `agree` combines their results.
 
-    Raises: MachineError for a device that is not here.
+    Raises: MachineError if the device is missing, or the requested fast update is unavailable.
     """
     device = _device(wanted.device)
     if world.size > 1 and device.index is not None:
@@ -77,7 +77,12 @@ def probe(
 
 
 def agree(machine: Machine, world: World) -> Machine:
-    """Join what several processes measured and chose: they choose alike, and their speeds add up."""
+    """Combine the probes of all processes: add their speeds and take the least memory.
+
+    If the processes chose differently, all use the update eager, and float32 if their dtypes differ.
+
+    Raises: MachineError if their devices differ.
+    """
     machines = world.gather(machine)
     first = machines[0]
     for rank, other in enumerate(machines):
@@ -96,7 +101,10 @@ def agree(machine: Machine, world: World) -> Machine:
 
 
 def _share_of_cores(world: World) -> int:
-    """Return the threads of one process. torchrun sets one for each process, however many cores there are."""
+    """Return the number of threads of one process: its share of the cores.
+
+    torchrun would set one thread for each process, however many cores there are.
+    """
     if world.size > 1:
         return max(1, usable_cores() // world.local_size)
     return max(1, min(torch.get_num_threads(), usable_cores()))
@@ -105,13 +113,13 @@ def _share_of_cores(world: World) -> int:
 def _choose_update(
     wanted: MachineConfig, device: torch.device, dtype: str, model: ModelConfig | None, world: World, *, must: bool
 ) -> tuple[str, str | None]:
-    """Return how updates are computed, and why not the fast way.
+    """Return the kind of update, and why it is not 'fast' (None if it is, or if the config names another kind).
 
-    Raises: MachineError if the fast way was asked for, is not possible, and `must` be.
+    Raises: MachineError if 'fast' was requested, is unavailable, and `must`.
     """
     if wanted.update in ("compiled", "eager"):
         return wanted.update, None
-    shard = wanted.shard and world.size > 1  # a single process has everything
+    shard = wanted.shard and world.size > 1  # a single process keeps all weights
     obstacle = why_not_fast(device.type, dtype, model, replace(wanted, shard=shard))
     if obstacle is None:
         return "fast", None
@@ -121,21 +129,22 @@ def _choose_update(
 
 
 def _reasons(machine: Machine, wanted: MachineConfig, world: World, obstacle: str | None) -> tuple[str, ...]:
-    """Explain each choice in a line."""
+    """Explain each choice in one line."""
     shared = f" for {world.local_size} processes" if world.local_size > 1 else ""
     gflops = {dtype: f"{flops / 1e9:,.0f}" for dtype, flops in machine.peak_flops.items()}
     measured = f"bfloat16 {gflops['bfloat16']} against float32 {gflops['float32']} GFLOP/s measured"
-    written_out = "written out, with C kernels compiled here"
+    fast = "hand-written backward pass, C kernels compiled here"
     return (
         f"device {machine.device}: " + ("as asked" if wanted.device else machine.gpu or "no CUDA device here"),
         f"threads {machine.threads}: "
         + ("as asked" if wanted.threads else f"of {usable_cores()} usable cores{shared}"),
         f"dtype {machine.dtype}: " + ("as asked; " if wanted.dtype else "") + measured,
-        f"update {machine.update}: " + (obstacle or ("as asked" if wanted.update else written_out)),
+        f"update {machine.update}: " + (obstacle or ("as asked" if wanted.update else fast)),
     )
 
 
 def _device(name: str | None) -> torch.device:
+    """Return the device, by default the GPU if there is one. Raises: MachineError if it is missing."""
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -147,10 +156,10 @@ def _device(name: str | None) -> torch.device:
 
 
 def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure the floating-point operations per second of a square product in this dtype.
+    """Measure the floating-point operations per second of multiplying square matrices.
 
-    The squares grow until one takes a while: a processor without bfloat16 emulates it, a hundred times slower, and
-    seconds of that would add nothing.
+    On a CPU the size grows until one product is slow enough. A processor that emulates bfloat16 is a hundred times
+    slower, so it stops at a small size.
     """
     for n in (128, 256, 512, 1024) if device.type == "cpu" else (8192,):
         product_s = _product_s(n, device, dtype)
@@ -160,7 +169,7 @@ def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Measure a product of two [n, n] matrices: the median of a few, in seconds."""
+    """Return the seconds of a product of two [n, n] matrices: the median of a few measurements."""
     a, b = (torch.randn(n, n, device=device, generator=_generator(device)).to(dtype) for _ in range(2))
     out = torch.empty(n, n, device=device, dtype=dtype)
     seconds: list[float] = []
@@ -175,10 +184,12 @@ def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
 
 
 def _generator(device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(0)  # the global generator belongs to the caller
+    """Return a generator, so that the probe does not change the state of torch's global one."""
+    return torch.Generator(device).manual_seed(0)
 
 
 def _free_memory(device: torch.device) -> int:
+    """Return the free bytes of the device's memory, within a container's limit."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""What fits this machine, checked before update 1: the windows of a pass, the checkpoints on the disk."""
+"""Checks before update 1: how many windows of a pass fit the memory, and whether checkpoints fit the disk."""
 
 from pathlib import Path
 
@@ -8,13 +8,16 @@ from nudge.machine.hardware_probe import Machine
 from nudge.model import sizes
 from nudge.runs import checkpoint
 
-CPU_PASS_S = 2.0  # about the longest pass: Control-C waits for the current one
-SHARE_OF_PEAK = 0.7  # that updates reach of the matrix peak, for that estimate
+CPU_PASS_S = 2.0  # about the longest pass: Control-C waits for the end of the current pass
+SHARE_OF_PEAK = 0.7  # of the matrix peak, reached by updates: to estimate the time of a pass
 GPU_PASS_TOKENS = 65_536
 
 
 def choose_micro_batch(config: Config, machine: Machine, processes: int = 1, *, at_most: int | None = None) -> int:
-    """Return the sequences per pass of one process. Raises: MachineError if not even one fits the memory."""
+    """Return the sequences per pass of one process, limited by memory and time, and by `at_most` if given.
+
+    Raises: MachineError if not even one sequence fits the memory, or `train.micro_batch` does not.
+    """
     flops_per_s = SHARE_OF_PEAK * machine.peak_flops[machine.dtype] / processes
     tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(config.model))
     most_tokens = tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS
@@ -23,6 +26,7 @@ def choose_micro_batch(config: Config, machine: Machine, processes: int = 1, *, 
     size = config.train.micro_batch or sizes.micro_batch(
         config, budget_bytes=int(0.9 * machine.memory_bytes), most_tokens=most_tokens, processes=processes
     )
+    # If not even one sequence fits, `size` is None, and `needed` is the memory of one sequence.
     needed = sizes.memory_of_run(config, micro_batch=size, processes=processes).total
     if size is None or needed > machine.memory_bytes:
         raise MachineError("memory", recipe=config.recipe, needed_gb=needed / 1e9, free_gb=machine.memory_bytes / 1e9)
@@ -30,7 +34,7 @@ def choose_micro_batch(config: Config, machine: Machine, processes: int = 1, *, 
 
 
 def check_disk(config: Config, folder: Path) -> None:
-    """Check the room for checkpoints. Raises: MachineError if those that will be kept do not fit the disk."""
+    """Check the free space for checkpoints. Raises: MachineError if the ones to be kept do not fit the disk."""
     kept = config.save.keep_last + 1  # one more while a new one is written
     if config.save.keep_every:
         kept += config.train.steps // config.save.keep_every

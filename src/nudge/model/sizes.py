@@ -1,11 +1,11 @@
-"""Parameters, floating-point operations and bytes in closed form. Without torch: counting a GPT-3 takes no memory."""
+"""Formulas for parameters, floating-point operations and bytes. Without torch: counting a GPT-3 takes no memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from nudge.config import Config, ModelConfig
 
-MUON_STACK_NUMBERS = 2**22  # orthogonalized at once: small matrices share a product, more of them need more memory
+MUON_STACK_NUMBERS = 2**22  # orthogonalized at once: small matrices share a product, but a larger stack needs memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,16 +72,16 @@ def training_flops_per_token(model: ModelConfig, n_tokens: int | None = None) ->
 
 
 def checkpoint_bytes(model: ModelConfig) -> int:
-    """Return the size of a checkpoint: weights and AdamW's two moments in float32, without a few kilobytes of names."""
+    """Return the size of a checkpoint: weights and AdamW's two moments in float32, but not a few kilobytes of names."""
     return 12 * parameter_counts(model).total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingMemory:
-    """Bytes that one process needs at the peak of an update, by part. The program itself (~0.4 GB) is not counted."""
+    """The bytes that one process needs at the peak of an update, by part, without the program itself (~0.4 GB)."""
 
     weights: int  # in float32
-    gradients: int  # 0 if the peak comes before there are any
+    gradients: int  # 0 if the peak is before the backward pass
     moments: int  # the optimizer's
     copies: int  # of weights, in the dtype of products
     activations: int  # kept for the backward pass, and the buffers between two products
@@ -99,13 +99,13 @@ def memory_of_run(config: Config, *, micro_batch: int | None = None, processes: 
 
     `micro_batch`: sequences per pass instead of the config's. `processes`: of the whole run.
 
-    What a token needs is counted in fast/fused_update.py and model/gpt.py: change them together. bench/memory.py
-    compares the result with what a process on a CPU really takes. Not measured: several processes, and GPUs, where
-    attention is taken to keep no probabilities (flash attention) and `compiled` to need what `eager` needs, though it
-    keeps less.
+    The memory per token follows from fast/fused_update.py and model/gpt.py: change them together. bench/memory.py
+    compares the result with the real memory of a process on a CPU. Several processes and GPUs are not measured. On a
+    GPU, attention is assumed to keep no probabilities (flash attention), and `compiled` to need as much as `eager`,
+    though it keeps less.
     """
     tokens = (micro_batch or config.train.micro_batch or 1) * config.model.block_size
-    # With fewer tokens than an update has, gradients of other passes or other processes are added to a pass's own.
+    # If a pass has fewer tokens than an update, gradients of other passes or processes are added to its gradients.
     accumulate = tokens < config.train.batch_tokens
     if config.machine.update == "fast":
         return _fast_memory(config, tokens, accumulate=accumulate or processes > 1)
@@ -113,14 +113,14 @@ def memory_of_run(config: Config, *, micro_batch: int | None = None, processes: 
 
 
 def _autograd_memory(config: Config, tokens: int, *, accumulate: bool, processes: int) -> TrainingMemory:
-    """Return the largest of the three moments of an update that compete for the peak."""
-    model, low = config.model, config.machine.dtype == "bfloat16"
+    """Return the memory at the highest of three peaks: the loss, the end of the backward pass, the optimizer step."""
+    model, bf16 = config.model, config.machine.dtype == "bfloat16"
     sharded = config.machine.shard and processes > 1
     n_shards = processes if sharded else 1
     N = parameter_counts(model).total
     gradients, communication = 4 * N // n_shards, 0
     if sharded:
-        communication = _gathered_bytes(model, low=low)
+        communication = _gathered_bytes(model, bf16=bf16)
     elif processes > 1:  # DDP's buckets are the gradients, but those of earlier passes are separate
         gradients, communication = gradients if accumulate else 0, 4 * N
     state = TrainingMemory(
@@ -135,23 +135,23 @@ def _autograd_memory(config: Config, tokens: int, *, accumulate: bool, processes
     loss = replace(
         state,
         gradients=state.gradients if accumulate else 0,
-        copies=_copies_bytes(model, low=low, sharded=sharded),
-        activations=tokens * _kept_per_token(model, low=low, recompute=config.machine.recompute),
-        logits=tokens * model.vocab_size * 12,  # log-probabilities, the gradient by them, and that by the logits
+        copies=_copies_bytes(model, bf16=bf16, sharded=sharded),
+        activations=tokens * _kept_per_token(model, bf16=bf16, recompute=config.machine.recompute),
+        logits=tokens * model.vocab_size * 12,  # log-probabilities, their gradient, and the gradient of the logits
     )
     # At the end of the backward pass the gradients of `wte` from both of its uses are added up.
-    last = replace(state, gradients=state.gradients + 8 * model.vocab_size * model.n_embd)
+    backward_end = replace(state, gradients=state.gradients + 8 * model.vocab_size * model.n_embd)
     step = replace(state, scratch=_muon_scratch(config))
-    return max(loss, last, step, key=lambda moment: moment.total)
+    return max(loss, backward_end, step, key=lambda memory: memory.total)
 
 
 def _fast_memory(config: Config, tokens: int, *, accumulate: bool) -> TrainingMemory:
-    """Return what fast/fused_update.py needs. It keeps its buffers from one update to the next: no moment has more.
+    """Return the memory of fast/fused_update.py. It keeps its buffers between updates, so its memory is constant.
 
-    `accumulate`: the gradients of earlier passes, or of other processes, are added up in float32.
+    `accumulate`: the gradients of several passes or processes are added up in float32.
     """
-    model, low = config.model, config.machine.dtype == "bfloat16"
-    N, T, C, real = parameter_counts(model).total, model.block_size, model.n_embd, 2 if low else 4
+    model, bf16 = config.model, config.machine.dtype == "bfloat16"
+    N, T, C, real = parameter_counts(model).total, model.block_size, model.n_embd, 2 if bf16 else 4
     probabilities = real * model.n_head * (T if T <= 256 else (T + 256) // 2)
     kept = model.n_layer * (C * (8 + 14 * real) + probabilities)
     shared = C * (8 + 18 * real) + probabilities
@@ -159,7 +159,7 @@ def _fast_memory(config: Config, tokens: int, *, accumulate: bool) -> TrainingMe
         weights=4 * N,
         gradients=N * (real + (4 if accumulate else 0)),
         moments=_moments_bytes(config),
-        copies=2 * N if low else 0,
+        copies=2 * N if bf16 else 0,
         activations=tokens * (kept + shared),
         logits=min(tokens, 1024) * model.vocab_size * real,
         scratch=_muon_scratch(config),
@@ -167,14 +167,14 @@ def _fast_memory(config: Config, tokens: int, *, accumulate: bool) -> TrainingMe
 
 
 def _moments_bytes(config: Config) -> int:
-    """Count two float32 numbers per parameter, but one for each that Muon updates."""
+    """Count the bytes of the optimizer's moments: two float32 numbers per parameter, one if Muon updates it."""
     hidden = 12 * config.model.n_layer * config.model.n_embd**2
     return 8 * parameter_counts(config.model).total - (4 * hidden if config.train.optimizer == "muon" else 0)
 
 
-def _kept_per_token(model: ModelConfig, *, low: bool, recompute: bool) -> int:
+def _kept_per_token(model: ModelConfig, *, bf16: bool, recompute: bool) -> int:
     """Count the bytes per token that autograd keeps for the backward pass."""
-    C, H, real = model.n_embd, model.n_head, 2 if low else 4
+    C, H, real = model.n_embd, model.n_head, 2 if bf16 else 4
     # In float32: the residual stream before each norm. In the dtype of products: the outputs of both norms; q, k and v;
     # the output of attention; the MLP's wide layer before and after GELU; with rotary positions also the rotated q and
     # k, and attention's output in another order. Then two numbers for each norm and one for each head.
@@ -183,28 +183,28 @@ def _kept_per_token(model: ModelConfig, *, low: bool, recompute: bool) -> int:
     return (block + model.n_layer * 4 * C if recompute else model.n_layer * block) + ends
 
 
-def _gathered_bytes(model: ModelConfig, *, low: bool) -> int:
-    """Count the bytes gathered from the shards: a block, the next one, and the gradients of one in transit."""
+def _gathered_bytes(model: ModelConfig, *, bf16: bool) -> int:
+    """Count the bytes gathered from the shards: a block, the next block, and a block's gradients in transit."""
     block = 12 * model.n_embd**2
-    return block * (2 + 2 + 2 + 4 if low else 16) + 4 * model.vocab_size * model.n_embd
+    return block * (2 + 2 + 2 + 4 if bf16 else 16) + 4 * model.vocab_size * model.n_embd
 
 
-def _copies_bytes(model: ModelConfig, *, low: bool, sharded: bool) -> int:
-    """Count the bytes of weights that exist a second time during a pass."""
+def _copies_bytes(model: ModelConfig, *, bf16: bool, sharded: bool) -> int:
+    """Count the bytes of the copies of weights during a pass."""
     head = model.n_embd * (model.vocab_size + -model.vocab_size % 64)  # with rows of zeros (GPT.loss)
-    return 4 * head if not low else 2 * head + (0 if sharded else 2 * model.n_layer * 12 * model.n_embd**2)
+    return 4 * head if not bf16 else 2 * head + (0 if sharded else 2 * model.n_layer * 12 * model.n_embd**2)
 
 
 def _muon_scratch(config: Config) -> int:
-    """Count the bytes that orthogonalizing a stack of matrices takes at most (optim/muon.py)."""
+    """Count the most bytes that orthogonalizing a stack of matrices takes (optim/muon.py)."""
     if config.train.optimizer != "muon":
         return 0
-    model, low = config.model, config.machine.dtype == "bfloat16"
-    wide = 4 * model.n_embd**2
+    model, bf16 = config.model, config.machine.dtype == "bfloat16"
+    largest = 4 * model.n_embd**2  # numbers in a matrix of the MLP
     if config.machine.update == "fast":  # all matrices of a shape: the update, two copies of it, and products
-        return model.n_layer * wide * (10 if low else 14)
-    n = wide * min(model.n_layer, max(1, MUON_STACK_NUMBERS // wide))
-    return n * (14 if low else 18)  # and the update of the stack before
+        return model.n_layer * largest * (10 if bf16 else 14)
+    n = largest * min(model.n_layer, max(1, MUON_STACK_NUMBERS // largest))
+    return n * (14 if bf16 else 18)  # including the update of the previous stack
 
 
 def micro_batch(config: Config, *, budget_bytes: int, most_tokens: int, processes: int = 1) -> int | None:

@@ -1,1 +1,1 @@
-"""From gradients to a step: AdamW, Muon, and the learning rate of each update."""
+"""The optimizers: AdamW, Muon, and the learning rate of each update."""

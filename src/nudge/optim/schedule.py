@@ -8,13 +8,16 @@ from nudge.config import TrainConfig
 def learning_rate(train: TrainConfig, update: int) -> float:
     """Return the learning rate of an update (0 .. steps - 1).
 
-    A linear warm-up, then half a cosine or, with wsd, a constant and a linear decay. The last update has
-    `final_lr_ratio * lr`. Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd: warm-up-stable-decay).
+    It rises linearly during the warm-up. Then it falls as half a cosine or, with wsd, stays constant and falls linearly
+    at the end. The last update has `final_lr_ratio * lr`.
+
+    Source: Loshchilov & Hutter 2017 (cosine); Hu et al. 2024 (wsd: warm-up-stable-decay).
     """
     return train.lr * _ratio(train, update)
 
 
 def _ratio(train: TrainConfig, update: int) -> float:
+    """Return the learning rate of an update as a share of `lr`."""
     warmup = min(train.warmup_steps, train.steps // 2)  # so that a short run still reaches its learning rate
     if update < warmup:
         return (update + 1) / (warmup + 1)

@@ -1,4 +1,4 @@
-"""The formulas of a plan (formulas.toml) with their numbers put in, so that anybody can compute them again."""
+"""The formulas of a plan (formulas.toml) with their numbers filled in, so that anybody can check them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ GB = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formula:
-    """One step of a plan: `name = expression = value unit`, and where it comes from."""
+    """One step of a plan: `name = expression = value unit`, with its source."""
 
     name: str
     expression: str
@@ -24,7 +24,7 @@ class Formula:
 
     @property
     def shown(self) -> str:
-        """Return the value with its unit, rounded for reading."""
+        """Return the value with its unit, rounded for display."""
         if self.unit == "$":
             return formatting.dollars(self.value)
         if self.value >= 1e15:
@@ -35,7 +35,7 @@ class Formula:
 
 
 def formulas(plan: Plan) -> tuple[Formula, ...]:
-    """Return every formula behind a plan; each uses only values of those before it."""
+    """Return every formula of a plan; each uses only values of earlier ones."""
     values = _values(plan)
     numbers = _numbers(plan) | _memory_numbers(plan)
     found = []
@@ -77,13 +77,13 @@ def _values(plan: Plan) -> dict[str, float]:
 
 
 def _memory_parts(plan: Plan) -> dict[str, int]:
-    """Return the bytes of each part of the memory that is not empty."""
+    """Return the bytes of each nonempty part of the memory."""
     parts = {"CUDA" if name == "reserved" else name: n_bytes for name, n_bytes in plan.layout.parts.items()}
     return {name: n_bytes for name, n_bytes in parts.items() if n_bytes}
 
 
 def _numbers(plan: Plan) -> dict[str, Any]:
-    """Return what the formulas put in, except for the memory."""
+    """Return the values of the placeholders in the formulas, except for those about memory."""
     ask, model, device = plan.ask, plan.ask.model, plan.ask.device
     L, T, C, V, n = model.n_layer, model.block_size, model.n_embd, model.vocab_size, ask.count
     writers = -(-n // device.per_node) if plan.layout.kind == "shard" else 1
@@ -108,7 +108,7 @@ def _numbers(plan: Plan) -> dict[str, Any]:
 
 
 def _memory_numbers(plan: Plan) -> dict[str, Any]:
-    """Return what the formulas of the memory put in."""
+    """Return the values of the placeholders in the formulas about memory."""
     memory, model, N = plan.layout.memory, plan.ask.model, plan.parameters.total
     n_shards = plan.ask.count if plan.layout.kind == "shard" else 1
     shared = f" / {n_shards}" if n_shards > 1 else ""
@@ -117,7 +117,7 @@ def _memory_numbers(plan: Plan) -> dict[str, Any]:
     def per_parameter(n_bytes: int) -> str:
         return f"{round(n_bytes * n_shards / N)}*{N:,}{shared}"
 
-    # The peak is at the end of the backward pass if there are no logits any more and no scratch yet (model/sizes.py).
+    # The peak is at the end of the backward pass if it has neither logits nor scratch memory (model/sizes.py).
     at_the_end = not memory.logits and not memory.scratch
     table = 8 * model.vocab_size * model.n_embd if at_the_end else 0
     gradients = per_parameter(memory.gradients - table)

@@ -1,4 +1,4 @@
-"""The machines that a plan knows and what an hour on them costs, each with its source (hardware.toml)."""
+"""The machines that a plan can use and their prices per hour, each with its source (hardware.toml)."""
 
 import re
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from datetime import date
 import psutil
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.plan import facts
-from nudge.plan.this_machine import nearest_size
+from nudge.plan.this_machine import nearest_measurement
 
 DTYPES = ("bfloat16", "float32")  # of matrix products
 BUS_SHARE = 0.8  # of a data sheet's bandwidth that collectives reach: nccl-tests, 230-250 of 300 GB/s on 8 x A100
@@ -20,10 +20,10 @@ _FILE = facts.read("hardware.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One accelerator (or processor) that trains.
+    """One accelerator (or processor) for training.
 
-    Units: bandwidths are the data sheet's for one direction and one device. Memory is the advertised size in units of
-    10^9 bytes, a little less than there really is, which leaves room for fragmentation.
+    Bandwidths are the data sheet's, for one direction and one device. Memory is the advertised size in units of 10^9
+    bytes, a little less than the real size, which leaves room for fragmentation.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Device:
         Raises: ConfigError for a dtype that is not in DTYPES.
         """
         if dtype not in DTYPES:
-            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=nearest(dtype, DTYPES))
+            raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=did_you_mean(dtype, DTYPES))
         if dtype == "float32":
             return self.float32_flops
         return self.peak_flops if self.has_bfloat16 else 0.0
@@ -58,7 +58,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What one device costs per hour, with the date and the source of that price."""
+    """The price of one device per hour, with its date and source."""
 
     device: str
     usd_per_hour: float
@@ -71,7 +71,7 @@ PRICES = {name: Price(device=name, **values) for name, values in _FILE["prices"]
 
 
 def device(name: str, model: ModelConfig | None = None) -> Device:
-    """Return the device of that name. `model`: the network to train, on which the speed of a CPU depends.
+    """Return the device of that name. `model`: the network to train; the speed of a CPU depends on it.
 
     Raises: ConfigError for an unknown name, and for "cpu" before it was measured.
     """
@@ -79,7 +79,7 @@ def device(name: str, model: ModelConfig | None = None) -> Device:
     if known == "cpu":
         return _this_machine(model)
     if known not in DEVICES:
-        raise ConfigError("unknown_gpu", name=name, closest=nearest(known, ["cpu", *DEVICES]))
+        raise ConfigError("unknown_gpu", name=name, closest=did_you_mean(known, ["cpu", *DEVICES]))
     return DEVICES[known]
 
 
@@ -89,7 +89,7 @@ def price(name: str) -> Price | None:
 
 
 def parse_price(text: str, device: str) -> Price:
-    """Parse `2.49@2026-11-20`. Raises: ConfigError for a missing date, or something else than a price and a date."""
+    """Parse a price with its date, like `2.49@2026-11-20`. Raises: ConfigError."""
     amount, _, day = text.removeprefix("$").partition("@")
     today = date.today().isoformat()
     if not day:
@@ -104,11 +104,11 @@ def parse_price(text: str, device: str) -> Price:
 
 
 def _this_machine(model: ModelConfig | None) -> Device:
-    """Return this processor. Its peak is what training that model, or the nearest in size, reached here.
+    """Return this processor as a device. Its peak is the measured speed of the model, or of the nearest in size.
 
     Raises: ConfigError if nothing was measured.
     """
-    measured = nearest_size(model)
+    measured = nearest_measurement(model)
     if measured is None:
         raise ConfigError("processor_not_measured")
     low = measured.dtype == "bfloat16"

@@ -1,4 +1,4 @@
-"""Ways to place a training on GPUs: the memory each one needs, and the traffic between them."""
+"""Layouts of a training on GPUs: the memory that each GPU needs, and the traffic between them."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from nudge.model.sizes import TrainingMemory, memory_of_run, parameter_counts
 from nudge.plan.hardware import BUS_SHARE, Device
 
 RESERVED_BYTES = 1_000_000_000  # for CUDA itself and the work space of its libraries
-MOST_TOKENS = 65_536  # in one pass: more makes a GPU no faster
+MOST_TOKENS = 65_536  # in one pass: more do not make a GPU faster
 
 Kind = Literal["data", "shard"]
 
@@ -27,7 +27,7 @@ class Layout:
 
     @property
     def parts(self) -> dict[str, int]:
-        """Return the bytes of each part: those of TrainingMemory, and what is reserved."""
+        """Return the bytes of each part: the parts of TrainingMemory, and the reserved memory."""
         return {**asdict(self.memory), "reserved": self.reserved_bytes}
 
     @property
@@ -37,7 +37,7 @@ class Layout:
 
     @property
     def free_bytes(self) -> int:
-        """Return what is left of the device's memory; negative if the training does not fit."""
+        """Return the rest of the device's memory; negative if the training does not fit."""
         return self.memory_bytes - self.needed_bytes
 
     @property
@@ -54,7 +54,7 @@ class Layout:
 def place(config: Config, device: Device, count: int) -> Layout:
     """Return the layout with the config's micro-batch, or with the largest that fits; with one sequence if none does.
 
-    `config`: what the busiest of the `count` GPUs does. `train.batch_tokens` is its own part of an update.
+    `config`: the share of the busiest of the `count` GPUs; `train.batch_tokens` counts that share only.
     """
     T, machine = config.model.block_size, config.machine
     sequences = config.train.batch_tokens // T
@@ -79,22 +79,22 @@ def place(config: Config, device: Device, count: int) -> Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What the GPUs of a run send each other in one update."""
+    """The communication between the GPUs of a run in one update."""
 
     payload_bytes: int  # gradients to add up, or weights to gather
-    bandwidth_bytes_per_s: float  # of the slowest link, as far as collectives reach it
+    bandwidth_bytes_per_s: float  # of the slowest link, in collectives
     link: str
     seconds: float
-    hidden_s: float  # arithmetic that it can overlap with
+    hidden_s: float  # arithmetic that overlaps with it
 
     @property
     def exposed_s(self) -> float:
-        """Return the seconds for which the GPUs wait."""
+        """Return the seconds that the GPUs spend waiting."""
         return max(0.0, self.seconds - self.hidden_s)
 
 
 def ring_all_reduce_s(n: int, payload_bytes: float, bytes_per_s: float) -> float:
-    """Return the seconds that n devices take to add up their values: 2(n-1)/n * S / bandwidth.
+    """Return the seconds of an all-reduce of S bytes among n devices: 2(n-1)/n * S / bandwidth.
 
     Source: Patarasuk and Yuan 2009; NVIDIA's nccl-tests, PERFORMANCE.md.
     """
@@ -114,14 +114,14 @@ def traffic(
 ) -> Traffic | None:
     """Return the traffic of one update whose arithmetic takes `compute_s`; None for a single GPU.
 
-    All-reduce happens once per update and overlaps with the backward half (two thirds) of the last pass. Sharded
-    weights travel in every pass and overlap with all of it.
+    All-reduce happens once per update and overlaps with the backward part (two thirds) of the last pass. Sharded
+    weights are sent in every pass and overlap with all of the pass.
     """
     if count == 1:
         return None
     n_params = parameter_counts(model).total
-    inside = count <= device.per_node
-    bandwidth = BUS_SHARE * (device.link_bytes_per_s if inside else device.network_bytes_per_s)
+    in_one_node = count <= device.per_node
+    bandwidth = BUS_SHARE * (device.link_bytes_per_s if in_one_node else device.network_bytes_per_s)
     if layout.kind == "data":
         payload = 4 * n_params  # gradients in float32
         seconds = ring_all_reduce_s(count, payload, bandwidth)
@@ -133,7 +133,7 @@ def traffic(
     return Traffic(
         payload_bytes=payload,
         bandwidth_bytes_per_s=bandwidth,
-        link="inside the node" if inside else "between nodes",
+        link="inside the node" if in_one_node else "between nodes",
         seconds=seconds,
         hidden_s=hidden,
     )

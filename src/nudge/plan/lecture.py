@@ -1,4 +1,4 @@
-"""The lecture's question: what does a GPT-2 cost, and how far are today's models from it?"""
+"""The cost of a GPT-2, and its size compared with today's models, as in the lecture."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ class LanguageModel:
     name: str
     year: int
     n_params: float
-    n_active: float  # used by one token: a part of them in a mixture of experts, otherwise all
+    n_active: float  # parameters used by one token: a part of all in a mixture of experts
     context: int
     vocab_size: int
-    tokens: float  # trained on
+    tokens: float  # of its training
     flops: float
     source: str
 
@@ -49,5 +49,5 @@ def gpt2_today() -> Plan:
 
 
 def tokens_per_parameter(model: LanguageModel) -> float:
-    """Return tokens per active parameter. About 20 is compute-optimal; more makes a smaller model as good."""
+    """Return the tokens per active parameter. About 20 are compute-optimal."""
     return model.tokens / model.n_active

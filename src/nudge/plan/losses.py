@@ -1,7 +1,7 @@
-"""The loss to expect: what published runs of the same size reached. Nothing here is computed.
+"""The losses of published runs of the same size, instead of a forecast of the loss.
 
 A scaling law would give a number for any size, but its constants belong to other data and another tokenizer
-(Chinchilla's: MassiveText, 32,000 tokens), so that number could not be compared with any loss measured here.
+(Chinchilla's: MassiveText, 32,000 tokens), so that number could not be compared with a loss measured by nudge.
 """
 
 import math
@@ -21,7 +21,7 @@ class PublishedLoss:
     recipe: str
     tokens: float | None  # None: never published
     loss: float
-    data: str  # it was measured on: losses on different texts cannot be compared
+    data: str  # of the measurement: losses on different texts cannot be compared
     source: str
 
 
@@ -41,7 +41,7 @@ LOSSES = (
 
 
 def published_losses(plan: Plan) -> tuple[PublishedLoss, ...]:
-    """Return the losses of networks of about the same size (10%), the nearest number of tokens first."""
+    """Return the losses of networks of about the same size (within 10%), sorted by how near their tokens are."""
     n_params = plan.parameters.total
     alike = [row for row in LOSSES if 0.9 < parameter_counts(recipe(row.recipe).model).total / n_params < 1.1]
 

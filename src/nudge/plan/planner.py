@@ -1,7 +1,7 @@
-"""What a training run will need: memory, time, money and energy, each from one closed form.
+"""The plan of a training run: memory, time, money and energy, each by one formula.
 
-`explain.py` prints these formulas with their numbers; `questions.py` solves them the other way round (how far does
-$100 go?).
+`explain.py` shows these formulas with their numbers; `questions.py` solves them for the inputs (how many tokens does
+$100 buy?).
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, Literal, cast, get_args
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.model.sizes import (
     ParameterCounts,
     checkpoint_bytes,
@@ -25,12 +25,12 @@ from nudge.plan.hardware import Device, Price
 from nudge.plan.layout import Kind, Layout, Traffic, place, traffic
 from nudge.plan.published import RUNS
 from nudge.plan.speed import Speed, speed
-from nudge.plan.this_machine import decades, local_speed, nearest_size
+from nudge.plan.this_machine import decades, local_speed, nearest_measurement
 
 Dtype = Literal["bfloat16", "float32"]
 Optimizer = Literal["adamw", "muon"]
 LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits
-MOST_TOKENS = 10**18  # more than there is text: a larger number is a typing mistake
+MOST_TOKENS = 10**18  # more than all text: a larger number is a typing mistake
 CHINCHILLA = 20  # compute-optimal tokens per parameter (Source: Hoffmann et al. 2022)
 RECOMPUTED = 4 / 3  # a second forward pass, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
@@ -80,7 +80,7 @@ class Failures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that is known about a run. Memory is in bytes of one GPU."""
+    """The forecast of a run. Memory is in bytes of one GPU."""
 
     ask: Ask
     parameters: ParameterCounts
@@ -90,8 +90,8 @@ class Plan:
     speed: Speed
     compute_s: float  # of one update, at the likely speed
     layout: Layout
-    layouts: tuple[Layout, ...]  # all candidates, the chosen one included
-    count_that_fits: int | None  # the fewest GPUs of this kind that hold it; None: not even 4,096 do
+    layouts: tuple[Layout, ...]  # all candidates, including the chosen one
+    count_that_fits: int | None  # the fewest GPUs of this kind on which it fits; None: more than 4,096
     traffic: Traffic | None
     step_s: Interval
     hours: Interval
@@ -105,7 +105,7 @@ class Plan:
 
     @property
     def tokens(self) -> int:
-        """Return the tokens of whole updates: those of the ask, rounded up."""
+        """Return the tokens of whole updates: the ask's tokens, rounded up."""
         return self.steps * self.ask.batch_tokens
 
     @property
@@ -120,7 +120,7 @@ class Plan:
 
     @property
     def is_extrapolated(self) -> bool:
-        """Return whether every published run was larger. A forecast is then a lower bound: it ignores kernel starts."""
+        """Return whether every published run was larger. The time is then a lower bound: it ignores kernel launches."""
         smallest = min(run.network.matmul_parameters for run in RUNS if not run.why_left_out)
         return self.ask.device.name != "cpu" and matmul_parameters(self.ask.model) < smallest
 
@@ -129,8 +129,8 @@ class Plan:
         return self.tokens / self.parameters.total
 
     @property
-    def beside_optimal(self) -> Literal["more", "less", "close"]:
-        """Compare tokens per parameter with the compute-optimal number; up to 1.5 times off is close."""
+    def tokens_vs_optimal(self) -> Literal["more", "less", "close"]:
+        """Compare tokens per parameter with the compute-optimal number; within a factor of 1.5 is "close"."""
         ratio = self.tokens_per_parameter / CHINCHILLA
         return "more" if ratio > 1.5 else "less" if ratio < 1 / 1.5 else "close"
 
@@ -148,7 +148,7 @@ def make_ask(
     micro_batch: int | None = None,
     recompute: bool | None = None,
 ) -> Ask:
-    """Return the ask that these options describe. `settings`: nested tables, as for config.override.
+    """Build an ask from options. `settings`: nested tables, as for config.override.
 
     `tokens`: a number, also as text (10B); "chinchilla": 20 per parameter; None: the recipe's.
 
@@ -159,7 +159,7 @@ def make_ask(
         ("layout", layout, get_args(LayoutName)),
     ):
         if value not in known:
-            raise ConfigError("unknown_choice", key=option, value=value, closest=nearest(value, known))
+            raise ConfigError("unknown_choice", key=option, value=value, closest=did_you_mean(value, known))
     if recompute not in (None, True, False):
         raise ConfigError("recompute_not_bool", value=recompute)
     config = configs.override(recipes.recipe(recipe), settings or {})
@@ -182,12 +182,12 @@ def make_ask(
 
 
 def usual_dtype(device: Device) -> Dtype:
-    """Return the dtype in which a device usually trains: bfloat16 if it has it; on a CPU the one that was measured."""
+    """Return the default dtype of a device: bfloat16 if it supports it; on a CPU the measured one."""
     return "bfloat16" if device.has_bfloat16 else "float32"
 
 
 def rent(model: ModelConfig, tokens: int, *, batch_tokens: int, gpu: str = "h100") -> Plan:
-    """Plan the same tokens on one rented GPU: what a run on this machine would have cost there."""
+    """Plan the same training on one rented GPU, to show what a run on this machine would have cost there."""
     return plan(
         Ask(
             recipe="",
@@ -212,7 +212,7 @@ def _tokens(tokens: int | str | None, config: configs.Config) -> int:
 
 
 def check_tokens(tokens: float) -> None:
-    """Raises: ConfigError for a number of tokens that no run can have."""
+    """Check that a run can have this number of tokens. Raises: ConfigError."""
     if tokens < 1:
         raise ConfigError("below_minimum", name="tokens", least=1, got=tokens)
     if tokens > MOST_TOKENS:
@@ -220,13 +220,13 @@ def check_tokens(tokens: float) -> None:
 
 
 def plan(ask: Ask) -> Plan:
-    """Plan a run. Raises: ConfigError for one that is impossible."""
+    """Plan a run. Raises: ConfigError for an impossible one."""
     _check(ask)
     sequences = -(-ask.batch_tokens // ask.model.block_size // ask.count)
     layouts = _layouts(ask, sequences)
     flops_per_token = training_flops_per_token(ask.model)
     peak = ask.device.peak(ask.dtype)
-    reached = _speed(ask, peak)
+    reached = _likely_speed(ask, peak)
     kept_s = sequences * ask.model.block_size * flops_per_token / (peak * reached.mfu)
     fitting = [layout for layout in layouts if layout.fits] or layouts[-1:]
     layout = min(fitting, key=lambda layout: _update(ask, layout, kept_s)[0])
@@ -257,33 +257,37 @@ def plan(ask: Ask) -> Plan:
 
 
 def _update(ask: Ask, layout: Layout, kept_s: float) -> tuple[float, float, Traffic | None]:
-    """Return the seconds of an update in that layout, those of its arithmetic, and its traffic.
+    """Return the seconds of an update in that layout, the seconds of its arithmetic, and its traffic.
 
-    `kept_s`: the seconds of the arithmetic if activations are kept.
+    `kept_s`: the seconds of the arithmetic without recomputing activations.
     """
     compute_s = kept_s * (RECOMPUTED if layout.recompute else 1)
     sent = traffic(ask.model, ask.device, ask.count, layout, dtype=ask.dtype, compute_s=compute_s)
     return compute_s + (sent.exposed_s if sent else 0.0), compute_s, sent
 
 
-def _speed(ask: Ask, peak: float) -> Speed:
+def _likely_speed(ask: Ask, peak: float) -> Speed:
+    """Predict a GPU's speed from published runs, and a CPU's from a measurement of this model, else of another."""
     if ask.device.name != "cpu":
         return speed(ask.model, replace(ask.device, peak_flops=peak), ask.count)
-    here = local_speed(ask.model, batch_tokens=ask.batch_tokens)
-    if here is None or here.device != "cpu" or here.dtype != ask.dtype:
-        return _carried_over(ask)
-    share = here.flops_per_s / peak
+    measured = local_speed(ask.model, batch_tokens=ask.batch_tokens)
+    if measured is None or measured.device != "cpu" or measured.dtype != ask.dtype:
+        return _speed_by_nearest(ask)
+    share = measured.flops_per_s / peak
     return Speed(
         mfu=share,
-        low=share / (1 + here.spread),
-        high=share / (1 - here.spread),
-        source=f"this very network, as measured here on {here.date}",
+        low=share / (1 + measured.spread),
+        high=share / (1 - measured.spread),
+        source=f"this very network, as measured here on {measured.date}",
     )
 
 
-def _carried_over(ask: Ask) -> Speed:
-    """Return this processor's speed by that of another network: a factor of 2 off, and of 2 more per power of ten."""
-    near = nearest_size(ask.model)
+def _speed_by_nearest(ask: Ask) -> Speed:
+    """Predict this processor's speed from the nearest measured network.
+
+    The error is up to a factor of 2, times another 2 for each power of ten between their sizes.
+    """
+    near = nearest_measurement(ask.model)
     factor = 2 ** (1 + (decades(near.model, ask.model) if near else 0.0))
     source = f"carried over from {near.recipe}, nearest in size of what was measured here" if near else "not measured"
     return Speed(mfu=1.0, low=1 / factor, high=factor, source=f"{source}: up to {factor:.2g} times faster or slower")
@@ -301,13 +305,13 @@ def _check(ask: Ask) -> None:
     if not ask.device.peak(ask.dtype):
         usual = usual_dtype(ask.device)
         raise ConfigError("no_speed_in_dtype", dtype=ask.dtype, device=ask.device.title, usual=usual)
-    here = -(-sequences // ask.count)
-    if ask.micro_batch is not None and (ask.micro_batch < 1 or here % ask.micro_batch):
-        raise ConfigError("micro_batch_per_gpu", size=ask.micro_batch, sequences=here)
+    per_gpu = -(-sequences // ask.count)
+    if ask.micro_batch is not None and (ask.micro_batch < 1 or per_gpu % ask.micro_batch):
+        raise ConfigError("micro_batch_per_gpu", size=ask.micro_batch, sequences=per_gpu)
 
 
 def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
-    """Return the candidates, the simplest first. `sequences`: of an update, on the busiest GPU."""
+    """Return the candidate layouts, the simplest first. `sequences`: of an update, on the busiest GPU."""
     kinds: tuple[Kind, ...] = ("data", "shard") if ask.layout == "auto" else (ask.layout,)
     if ask.count == 1:
         kinds = ("data",)
@@ -328,7 +332,7 @@ def _layouts(ask: Ask, sequences: int) -> tuple[Layout, ...]:
 
 
 def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
-    """Return the smallest power of two of GPUs that hold the run if everything is done to save memory."""
+    """Return the smallest power of two of GPUs on which the run fits with every way to save memory."""
     most = ask.batch_tokens // ask.model.block_size
     counts = (2**power for power in range(13) if 2**power <= most)
     for count in counts:
@@ -339,7 +343,7 @@ def _count_that_fits(ask: Ask, chosen: Layout) -> int | None:
 
 
 def _failures(ask: Ask, layout: Layout, hours: float) -> Failures:
-    """Forecast failures. With FSDP every node writes its share of a checkpoint; otherwise one process writes all."""
+    """Forecast failures. With FSDP every node writes its share of a checkpoint, otherwise one process writes all."""
     writers = -(-ask.count // ask.device.per_node) if layout.kind == "shard" else 1
     checkpoint_s = checkpoint_bytes(ask.model) / (writers * hardware.DISK_BYTES_PER_S)
     mtbf_s = 3600 / (FAILURES_PER_GPU_HOUR * ask.count)

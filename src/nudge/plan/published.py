@@ -1,7 +1,7 @@
 """Published figures: training runs, GPT-2's quality and cost, and the lecture's claims about it (published.toml).
 
-Every run is counted by one formula, 6N + 12LTC floating-point operations per token (model/sizes.py), whichever its
-authors used. Otherwise the shares of the peak that they reached could not be compared.
+The work of every run is counted by one formula, 6N + 12LTC floating-point operations per token (model/sizes.py),
+whatever formula its authors used. So their shares of the peak can be compared.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,23 +20,23 @@ SECONDS = {"s": 1.0, "min": 60.0, "hours": 3600.0, "days": 86_400.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What determines the cost of a token in a network, which need not be a GPT-2."""
+    """The sizes that determine the cost of a token in any network, GPT-2 or not."""
 
     n_layer: int
     n_embd: int
     vocab_size: int
-    context: int  # tokens that attention spans, on average over the layers
+    context: int  # the tokens that attention spans, as an average of the layers
     matmul_parameters: int  # used by one token; only the active ones in a mixture of experts
     attention_width: int  # heads x head size; usually n_embd
 
     @property
     def flops_per_token(self) -> int:
-        """Return 6N + 12LTC, as model/sizes.py counts a GPT-2."""
+        """Return 6N + 12LTC, like model/sizes.py for a GPT-2."""
         return 6 * self.matmul_parameters + 12 * self.n_layer * self.context * self.attention_width
 
 
 def network(model: ModelConfig, *, context: int | None = None) -> Network:
-    """Return the network of these sizes."""
+    """Return the sizes of a GPT-2. `context`: the model's block_size by default."""
     return Network(
         n_layer=model.n_layer,
         n_embd=model.n_embd,
@@ -52,7 +52,7 @@ def _gpt2(n_layer: int, n_embd: int, vocab_size: int, context: int) -> Network:
 
 
 def _llama(n_layer: int, n_embd: int, n_hidden: int, key_value_width: int, vocab_size: int, context: int) -> Network:
-    """Count three matrices in the MLP (SwiGLU), and narrower keys and values (grouped-query attention)."""
+    """Return the sizes of a Llama: three matrices in the MLP (SwiGLU), narrow keys and values (grouped queries)."""
     block = 2 * n_embd**2 + 2 * n_embd * key_value_width + 3 * n_embd * n_hidden
     return Network(
         n_layer=n_layer,
@@ -80,7 +80,7 @@ def _deepseek(
     vocab_size: int,
     context: int,
 ) -> Network:
-    """Count a few dense layers, experts in the others, and attention through low-rank matrices."""
+    """Return the sizes of a DeepSeek: a few dense layers, experts in the others, low-rank matrices in attention."""
     queries = n_embd * n_query_latent + n_query_latent * n_head * (n_content + n_rotary)
     keys_and_values = n_embd * (n_latent + n_rotary) + n_latent * n_head * 2 * n_content
     attention = queries + keys_and_values + n_head * n_content * n_embd
@@ -99,7 +99,7 @@ _SHAPES: dict[str, Callable[..., Network]] = {"gpt2": _gpt2, "llama": _llama, "d
 
 
 def named_network(name: str, networks: Mapping[str, Mapping[str, Any]]) -> Network:
-    """Return a network of published.toml, or that of a recipe. Raises: ConfigError for neither."""
+    """Return the network with that name in published.toml, or else in the recipes. Raises: ConfigError."""
     values = networks.get(name)
     if values is None:
         return network(recipe(name).model)
@@ -108,7 +108,7 @@ def named_network(name: str, networks: Mapping[str, Mapping[str, Any]]) -> Netwo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedRun:
-    """One run. `figure` is the published number; if it is a time, it is that of `tokens`."""
+    """One run. `figure` is the published number; a time is the time of `tokens`."""
 
     name: str
     network: Network
@@ -117,7 +117,7 @@ class PublishedRun:
     figure: float
     unit: Unit
     tokens: float = 0.0
-    code: str  # runs of one code are a family: they resemble each other more than others
+    code: str  # runs of one code are a family: they are more alike than others
     kind: Kind  # handwritten kernels; PyTorch with or without torch.compile; a lab's own code on many machines
     source: str
     fp8: bool = False  # products in 8 bits instead of 16
@@ -136,7 +136,7 @@ class PublishedRun:
         return self.tokens / (self.figure * SECONDS[self.unit])
 
     def in_unit(self, tokens_per_s: float) -> float:
-        """Return the figure that would have been published at that speed of all devices together."""
+        """Convert tokens/s of all devices to the unit this run was published in."""
         if self.unit == "tokens/s/GPU":
             return tokens_per_s / self.count
         if self.unit == "GPU hours":
@@ -144,7 +144,7 @@ class PublishedRun:
         return self.tokens / (tokens_per_s * SECONDS[self.unit])
 
     def mfu(self, peak_flops: float) -> float:
-        """Return the share of its devices' peak that it reached, by 6N + 12LTC."""
+        """Return the share of its devices' peak speed that the run reached, by 6N + 12LTC."""
         return self.tokens_per_s * self.network.flops_per_token / (self.count * peak_flops)
 
 
@@ -175,7 +175,7 @@ class GPT2Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """A claim of the lecture that its own figures or its source contradict. Both are shown, side by side."""
+    """A claim of the lecture that its figures or its source contradict, and the right statement."""
 
     said: str
     right: str

@@ -1,4 +1,4 @@
-"""A plan the other way round: how far a budget goes, how many GPUs a deadline needs, and what the alternatives are."""
+"""Questions about plans: the tokens for a budget, the GPUs for a deadline, and the alternatives."""
 
 import math
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ LADDER = (("cpu", 1), ("t4", 1), ("l4", 1), ("4090", 1), ("a100-80", 1), ("h100"
 GROWING = ("gpt2_small", "gpt2_medium", "gpt2_large", "gpt2_xl")
 
 
-def answered(
+def complete_ask(
     recipe: str = "gpt2_small",
     *,
     tokens: int | str | None = None,
@@ -26,7 +26,7 @@ def answered(
     count: int | None = None,
     **others: Any,
 ) -> Ask:
-    """Return the run to plan, with what follows from a budget or a time filled in. `others`: options of make_ask.
+    """Build an ask from options, filling in what a budget or a time determines. `others`: options of make_ask.
 
     A budget in dollars determines the number of tokens. A time determines the number of GPUs, or, for a given count,
     the number of tokens.
@@ -47,7 +47,7 @@ def answered(
 
 
 def machine_of(gpu: str | None, count: int | None) -> tuple[str, int]:
-    """Return which GPU and how many: one of those named, or the lecture's node."""
+    """Return the GPU and the count, with defaults: one GPU of that name, or the lecture's node."""
     machine, n = (gpu, 1) if gpu else NODE
     return machine, n if count is None else count
 
@@ -64,7 +64,7 @@ def _check_hours(hours: float | None) -> float:
 
 
 def hours_of(usd: float, count: int, price: Price | None) -> float:
-    """Return how long that much money rents the machine. Raises: ConfigError without a price, or without money."""
+    """Return the hours of the machine that a budget rents. Raises: ConfigError without a price or a positive budget."""
     if price is None:
         raise ConfigError("no_price")
     if not 0 < usd < math.inf:
@@ -73,7 +73,7 @@ def hours_of(usd: float, count: int, price: Price | None) -> float:
 
 
 def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None) -> int:
-    """Return how many tokens that money or that time allows, at the likely speed.
+    """Return the number of tokens for a budget or a time, at the likely speed.
 
     Raises: ConfigError if it is not enough for a single update.
     """
@@ -83,16 +83,16 @@ def tokens_for(ask: Ask, *, usd: float | None = None, hours: float | None = None
     step_s = plan(replace(ask, tokens=ask.batch_tokens)).step_s.likely
     steps = hours * 3600 / step_s
     if steps < 1:
-        seconds, on = hours * 3600, f"{ask.count} x {ask.device.title}"
+        seconds, machine = hours * 3600, f"{ask.count} x {ask.device.title}"
         if usd is not None:
-            raise ConfigError("budget_below_one_update", usd=usd, seconds=seconds, machine=on, step_s=step_s)
-        raise ConfigError("time_below_one_update", seconds=seconds, machine=on, step_s=step_s)
+            raise ConfigError("budget_below_one_update", usd=usd, seconds=seconds, machine=machine, step_s=step_s)
+        raise ConfigError("time_below_one_update", seconds=seconds, machine=machine, step_s=step_s)
     check_tokens(steps * ask.batch_tokens)
     return int(steps) * ask.batch_tokens
 
 
 def count_for(ask: Ask, hours: float) -> int:
-    """Return the fewest GPUs on which the run fits and likely ends in that time. Raises: ConfigError if none do."""
+    """Return the fewest GPUs on which the run fits and likely ends in time. Raises: ConfigError if there are none."""
     _check_hours(hours)
     node, sequences = ask.device.per_node, ask.batch_tokens // ask.model.block_size
     most = min(sequences, MOST_GPUS)
@@ -111,7 +111,7 @@ def count_for(ask: Ask, hours: float) -> int:
     raise ConfigError("no_count_in_time", recipe=recipe, device=device, most=most, hours=hours, fastest=fastest)
 
 
-def affordable(
+def affordable_plans(
     *,
     usd: float | None = None,
     hours: float | None = None,
@@ -119,7 +119,7 @@ def affordable(
     count: int | None = None,
     price: str | None = None,
 ) -> list[Plan]:
-    """Plan each GPT-2 with as many tokens as that money or that time allows.
+    """Plan each GPT-2 with as many tokens as a budget or a time allows.
 
     Raises: ConfigError if it is too little for all of them.
     """
@@ -141,37 +141,37 @@ def affordable(
 def compute_optimal(flops: float) -> tuple[float, float]:
     """Return the compute-optimal parameters and tokens: C = 6ND and D = 20N, so N = sqrt(C / 120).
 
-    Source: Hoffmann et al. 2022 (Chinchilla). Like 6ND, it leaves attention out.
+    Attention is not counted. Source: Hoffmann et al. 2022 (Chinchilla).
     """
     n_params = math.sqrt(flops / (6 * CHINCHILLA))
     return n_params, CHINCHILLA * n_params
 
 
 def ladder(ask: Ask) -> list[Plan]:
-    """Plan the same run on other machines and on the one that was asked for, slowest first."""
-    others = [_elsewhere(ask, name, count) for name, count in LADDER if (name, count) != (ask.device.name, ask.count)]
+    """Plan the same run on the ask's machine and on other machines, slowest first."""
+    others = [_move_to(ask, name, count) for name, count in LADDER if (name, count) != (ask.device.name, ask.count)]
     sequences = ask.batch_tokens // ask.model.block_size
     plans = [plan(other) for other in [ask, *others] if other and other.count <= sequences]
     return sorted(plans, key=lambda planned: -planned.hours.likely)
 
 
-def _elsewhere(ask: Ask, name: str, count: int) -> Ask | None:
-    """Return the same run on that machine; None for a processor that was never measured."""
+def _move_to(ask: Ask, name: str, count: int) -> Ask | None:
+    """Return the same run on that machine; None for a processor without measurements."""
     if name == ask.device.name:
         return replace(ask, count=count, micro_batch=None, layout="auto")
     try:
         device = hardware.device(name, ask.model)
     except ConfigError:
         return None
-    as_usual = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16
-    dtype = usual_dtype(device) if as_usual else ask.dtype
+    use_default = ask.dtype == usual_dtype(ask.device) or not device.has_bfloat16
+    dtype = usual_dtype(device) if use_default else ask.dtype
     price = hardware.price(name)
     return replace(ask, device=device, count=count, price=price, dtype=dtype, micro_batch=None, layout="auto")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A plan with one thing changed."""
+    """A plan with one setting changed."""
 
     name: str  # of _CHANGES
     n: int  # the new micro-batch, number of GPUs or number of tokens; 0 for other changes
@@ -194,7 +194,7 @@ _CHANGES = {
 
 
 def changes(ask: Ask) -> list[Change]:
-    """Return the plans that differ in one thing from that of `ask`."""
+    """Return plans that each change one setting of the plan for `ask`."""
     now = plan(ask).layout
     sequences = ask.batch_tokens // ask.model.block_size
     fixed = replace(ask, layout=now.kind, recompute=now.recompute, micro_batch=now.micro_batch)

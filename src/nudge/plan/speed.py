@@ -1,15 +1,15 @@
-"""How fast a network trains on a GPU: the share of its peak, calibrated on published runs.
+"""The speed of training on a GPU as a share of its peak, calibrated on published runs.
 
-Two factors are multiplied. The roof is arithmetic from data sheets: products take FLOPs / peak, and moving activations
-through memory takes bytes / bandwidth. A small network does few operations per byte, so it reaches less of the peak,
-above all on a GPU whose peak is high for its memory. The share of the roof is fitted. It depends on the chip's
-architecture, the kind of code and the code itself, the number of machines, and 8-bit products.
+The share is a product of two factors. The roof follows from data sheets: products take FLOPs / peak, and moving
+activations through memory takes bytes / bandwidth. A small network does few operations per byte, so it reaches less of
+the peak, above all on a GPU whose peak is high for its memory. The share of the roof is fitted. It depends on the
+chip's architecture, the kind of code and the code itself, the number of machines, and 8-bit products.
 
     MFU = roof x share,   ln(share) = ln(0.5) + the terms that apply
 
-The fit is least squares with a prior on every term (ridge): before any run is seen, a term is 0 with the standard
-deviation in `_PRIORS`. A term that only one run has moves most of the way towards that run; one that no run has stays
-0. The priors are round numbers, chosen for what they mean and not for how well they predict.
+The fit is least squares with a prior on every term (ridge): without any run, a term is 0 with the standard deviation in
+`_PRIORS`. A term that only one run has moves most of the way toward that run; a term that no run has stays 0. The
+priors are round numbers, chosen for their meaning and not for the best predictions.
 """
 
 import math
@@ -20,14 +20,14 @@ from statistics import median
 from typing import get_args
 
 from nudge.config import ModelConfig
-from nudge.errors import ConfigError, nearest
+from nudge.errors import ConfigError, did_you_mean
 from nudge.plan import facts, hardware
 from nudge.plan.hardware import Device
 from nudge.plan.published import RUNS, Kind, Network, PublishedRun, network
 
 ACTIVATION_BYTES = 34  # per token, layer and channel, in 16 bits. Source: Korthikanti et al. 2022, without the scores
 LOGIT_BYTES = 4  # per token and entry of the vocabulary, in float32
-PASSES = 3  # written in the forward pass, read by the next product and again in the backward pass
+PASSES = 3  # through memory: written in the forward pass, read by the next product, read in the backward pass
 
 MOST_MEDIAN_ERROR, WITHIN, LEAST_WITHIN = 0.15, 0.35, 0.9  # the limits of Validation.holds
 
@@ -37,7 +37,7 @@ _CARRIED_OVER = 1.5  # factor on the interval of a GPU without a published run: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip:
-    """The properties of a GPU, besides its peak, that its speed depends on."""
+    """The properties of a GPU that determine its speed, besides its peak."""
 
     architecture: str
     memory_bytes_per_s: float  # data sheet
@@ -47,7 +47,7 @@ class Chip:
 CHIPS = {name: Chip(**values) for name, values in facts.read("hardware.toml")["chips"].items()}
 
 _NOISE = 0.15  # standard deviation of ln(share) among runs with the same terms
-_PRIORS = {  # standard deviation of each term before any run is seen, in ln(share)
+_PRIORS = {  # the standard deviation of each term without any run, in ln(share)
     "average": 0.3,
     "ampere": 0.3,
     "hopper": 0.3,
@@ -65,10 +65,10 @@ _CENTER = math.log(0.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """The share of the peak (MFU, by 6N + 12LTC) that training likely reaches, and the source of that forecast.
+    """The share of the peak (MFU, by 6N + 12LTC) that training likely reaches, and the source of this forecast.
 
-    80% of the published runs lie between `low` and `high` when each is predicted without its family. Communication
-    between the devices is included, as it was in those runs.
+    80% of the published runs lie between `low` and `high` if each is predicted without its family. Communication
+    between the devices is included, as in the published runs.
     """
 
     mfu: float
@@ -79,37 +79,37 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A published run, and what the others predict for it. Errors are predicted / published - 1."""
+    """A published run, and its speed as predicted from other runs. Errors are predicted / published - 1."""
 
     run: PublishedRun
     predicted: float  # by all other runs, in run.unit
-    predicted_by_strangers: float  # only by runs of other codes
+    predicted_by_other_codes: float  # only by runs of other codes
 
     @property
     def error(self) -> float:
         return self.predicted / self.run.figure - 1
 
     @property
-    def error_by_strangers(self) -> float:
-        return self.predicted_by_strangers / self.run.figure - 1
+    def error_by_other_codes(self) -> float:
+        return self.predicted_by_other_codes / self.run.figure - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """The forecasts against the published runs, each held out alone and together with its family (the same code)."""
+    """Forecasts compared with the published runs. Each run is held out alone, and with its family (the same code)."""
 
     rows: tuple[Row, ...]
     left_out: tuple[PublishedRun, ...]
 
-    def errors(self, *, strangers: bool = False) -> list[float]:
+    def errors(self, *, other_codes: bool = False) -> list[float]:
         """Return the absolute error of each row."""
-        return [abs(row.error_by_strangers if strangers else row.error) for row in self.rows]
+        return [abs(row.error_by_other_codes if other_codes else row.error) for row in self.rows]
 
-    def median_error(self, *, strangers: bool = False) -> float:
-        return median(self.errors(strangers=strangers))
+    def median_error(self, *, other_codes: bool = False) -> float:
+        return median(self.errors(other_codes=other_codes))
 
-    def share_within(self, error: float = WITHIN, *, strangers: bool = False) -> float:
-        return sum(e <= error for e in self.errors(strangers=strangers)) / len(self.rows)
+    def share_within(self, error: float = WITHIN, *, other_codes: bool = False) -> float:
+        return sum(e <= error for e in self.errors(other_codes=other_codes)) / len(self.rows)
 
     @property
     def holds(self) -> bool:
@@ -120,41 +120,47 @@ class Validation:
 def speed(model: ModelConfig, device: Device, count: int = 1, *, kind: Kind = "compiled", code: str = "nudge") -> Speed:
     """Forecast the share of the peak that training this network reaches.
 
-    `kind`: "compiled" is PyTorch with torch.compile, like nudge. `code`: a code in published.toml has runs of its own;
-    any other counts as the average of its kind.
+    `kind`: "compiled" is PyTorch with torch.compile, like nudge. `code`: for a code in published.toml its runs count;
+    any other code is taken as the average of its kind.
 
     Raises: ConfigError for a device that is not in CHIPS (a CPU is measured instead), or an unknown kind.
     """
     if device.name not in CHIPS:
-        raise ConfigError("no_published_speed", device=device.name, closest=nearest(device.name, CHIPS))
+        raise ConfigError("no_published_speed", device=device.name, closest=did_you_mean(device.name, CHIPS))
     if kind not in get_args(Kind):
-        raise ConfigError("unknown_choice", key="kind", value=kind, closest=nearest(kind, get_args(Kind)))
+        raise ConfigError("unknown_choice", key="kind", value=kind, closest=did_you_mean(kind, get_args(Kind)))
     if count < 1:
         raise ConfigError("below_minimum", name="count", least=1, got=count)
     token = network(model)
-    mfu = _predict(_calibrated(), token, device, _terms(device.name, count, kind, code))
-    spread, doubts = _doubts(token, device)
+    mfu = _predict(_fit_all_runs(), token, device, _terms(device.name, count, kind, code))
+    spread, reasons = _interval_width(token, device)
     return Speed(
         mfu=mfu,
         low=mfu * math.exp(-spread),
         high=min(mfu * math.exp(spread), 1.0),
-        source="; ".join([_sources(device, kind), *doubts]),
+        source="; ".join([_sources(device, kind), *reasons]),
     )
 
 
 def validate(runs: Sequence[PublishedRun] = RUNS) -> Validation:
     """Predict each run from the others: first without itself, then without all runs of its code."""
-    used = _used(runs)
+    used = _used_runs(runs)
     rows = []
     for run in used:
         others = tuple(other for other in used if other is not run)
-        strangers = tuple(other for other in used if other.code != run.code)
-        rows.append(Row(run=run, predicted=_held_out(run, others), predicted_by_strangers=_held_out(run, strangers)))
+        other_codes = tuple(other for other in used if other.code != run.code)
+        rows.append(
+            Row(
+                run=run,
+                predicted=_predict_held_out(run, others),
+                predicted_by_other_codes=_predict_held_out(run, other_codes),
+            )
+        )
     return Validation(rows=tuple(rows), left_out=tuple(run for run in runs if run.why_left_out))
 
 
 def roof(token: Network, device: Device) -> float:
-    """Return the share of the peak if only products and memory traffic took time, one after the other."""
+    """Return the share of the peak if only matrix products and memory traffic took time, one after the other."""
     products_s = token.flops_per_token / device.peak_flops
     return products_s / (products_s + traffic_bytes(token) / CHIPS[device.name].memory_bytes_per_s)
 
@@ -165,12 +171,12 @@ def traffic_bytes(token: Network) -> float:
     return PASSES * kept
 
 
-def _used(runs: Sequence[PublishedRun]) -> tuple[PublishedRun, ...]:
+def _used_runs(runs: Sequence[PublishedRun]) -> tuple[PublishedRun, ...]:
     return tuple(run for run in runs if not run.why_left_out)
 
 
 def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> dict[str, float]:
-    """Return the terms that apply to a run, and how often each does."""
+    """Return the terms that apply to a run, and how many times each one is added."""
     machines = max(count / 8, 1)
     terms = {
         "average": 1.0,
@@ -183,9 +189,9 @@ def _terms(name: str, count: int, kind: Kind, code: str, fp8: bool = False) -> d
 
 
 def _device(run: PublishedRun) -> Device:
-    """Return the device of a run, with its peak as it was there."""
-    named = hardware.device(run.device)
-    return replace(named, peak_flops=named.peak_flops * run.peak_share)
+    """Return the device of a run, with the peak that it had in that run."""
+    device = hardware.device(run.device)
+    return replace(device, peak_flops=device.peak_flops * run.peak_share)
 
 
 def _run_terms(run: PublishedRun) -> dict[str, float]:
@@ -205,8 +211,8 @@ def _fit(runs: Sequence[PublishedRun]) -> dict[str, float]:
 
 def _share(run: PublishedRun) -> float:
     """Return the share of its roof that a run reached."""
-    on = _device(run)
-    return run.mfu(on.peak_flops) / roof(run.network, on)
+    device = _device(run)
+    return run.mfu(device.peak_flops) / roof(run.network, device)
 
 
 def _predict(fitted: dict[str, float], token: Network, device: Device, terms: dict[str, float]) -> float:
@@ -214,49 +220,50 @@ def _predict(fitted: dict[str, float], token: Network, device: Device, terms: di
     return min(roof(token, device) * share, 1.0)
 
 
-def _held_out(run: PublishedRun, others: Sequence[PublishedRun]) -> float:
-    """Predict a run from others, in its unit. Of the run itself only the network and the machine are used."""
-    on = _device(run)
-    mfu = _predict(_fit(others), run.network, on, _run_terms(run))
-    return run.in_unit(mfu * on.peak_flops * run.count / run.network.flops_per_token)
+def _predict_held_out(run: PublishedRun, others: Sequence[PublishedRun]) -> float:
+    """Predict a run's figure, in its unit, from its network and machine and from the other runs."""
+    device = _device(run)
+    mfu = _predict(_fit(others), run.network, device, _run_terms(run))
+    return run.in_unit(mfu * device.peak_flops * run.count / run.network.flops_per_token)
 
 
 @cache
-def _calibrated() -> dict[str, float]:
-    return _fit(_used(RUNS))
+def _fit_all_runs() -> dict[str, float]:
+    return _fit(_used_runs(RUNS))
 
 
 @cache
 def _spread() -> float:
-    """Return the error in ln(MFU) that 80% of the runs stay below, each predicted by the runs of other codes.
+    """Return the error in ln(MFU) that 80% of the runs stay below if each is predicted from other codes.
 
-    By other codes, because the code of a planned run is in none of the families.
+    A planned run's code is in none of the families, so its own family must not help the prediction here either.
     """
     rows = validate().rows
-    errors = sorted(abs(math.log(row.predicted_by_strangers / row.run.figure)) for row in rows)
+    errors = sorted(abs(math.log(row.predicted_by_other_codes / row.run.figure)) for row in rows)
     return errors[math.ceil(_COVERED * len(errors)) - 1]
 
 
-def _doubts(token: Network, device: Device) -> tuple[float, list[str]]:
-    """Return half the width of the interval in ln(MFU), and the reasons why it is wider than the errors."""
-    spread, words = _spread(), []
+def _interval_width(token: Network, device: Device) -> tuple[float, list[str]]:
+    """Return half the width of the interval in ln(MFU), and the reasons why it is wider than `_spread`."""
+    spread, reasons = _spread(), []
     if CHIPS[device.name].carried_over:
         spread *= _CARRIED_OVER
-        words.append(
+        reasons.append(
             f"no run on {device.title}: carried over from {CHIPS[device.name].carried_over}, the interval made wider"
         )
-    smallest = min(run.network.matmul_parameters for run in _used(RUNS))
+    smallest = min(run.network.matmul_parameters for run in _used_runs(RUNS))
     if token.matmul_parameters < smallest:
         spread *= 1 + math.log10(smallest / token.matmul_parameters)
-        words.append(
+        reasons.append(
             f"an extrapolation: every published run had at least {smallest / 1e6:.0f}M parameters in products; where "
             "starting kernels takes longer than running them, the true share lies far below"
         )
-    return spread, words
+    return spread, reasons
 
 
 def _sources(device: Device, kind: Kind) -> str:
-    used = _used(RUNS)
+    """Return a sentence on the published runs behind a forecast."""
+    used = _used_runs(RUNS)
     architecture = CHIPS[device.name].architecture
     same_chip = sum(CHIPS[run.device].architecture == architecture for run in used)
     same_kind = sum(run.kind == kind for run in used)

@@ -1,4 +1,4 @@
-"""The rows of a plan's tables, formatted once; the terminal and the studio only draw them."""
+"""The rows of a plan's tables as text, for both the terminal and the studio."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from nudge.plan.questions import ladder
 from nudge.plan.speed import Row
 from nudge.util import formatting
 
-NONE = "–"  # where no price is known
+NONE = "–"  # if no price is known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +42,16 @@ class Rung:
     """A machine that the run could use."""
 
     plan: Plan
-    machine: str  # 8 x H100 80 GB; with a star if it trains in another dtype than the ask's
-    is_asked: bool
-    other_dtype: str  # that dtype, or ""
+    machine: str  # 8 x H100 80 GB; with a star if its dtype is not the ask's
+    is_asked: bool  # the ask's machine
+    other_dtype: str  # its dtype if that is not the ask's, or ""
     price: str  # of one GPU for an hour
-    rent: str  # of all of them
+    rent: str  # of all GPUs for an hour
     cells: Cells
 
 
 def rungs(plan: Plan, language: str = "en") -> list[Rung]:
-    """Return the same run on other machines and on the one that was asked for, slowest first."""
+    """Return the same run on the ask's machine and on other machines, slowest first."""
     found = []
     for other in ladder(plan.ask):
         ask, usd = other.ask, other.ask.price.usd_per_hour if other.ask.price else None
@@ -73,10 +73,10 @@ def rungs(plan: Plan, language: str = "en") -> list[Rung]:
 def forecast(row: Row) -> tuple[str, ...]:
     """Return the cells of a published run: name, unit, figure; then twice a prediction and its error in percent.
 
-    The first prediction uses all other runs, the second only those of other codes.
+    The first prediction uses all other runs, the second only runs of other codes.
     """
     shown = [row.run.name, row.run.unit, formatting.plain(row.run.figure)]
-    for predicted, error in ((row.predicted, row.error), (row.predicted_by_strangers, row.error_by_strangers)):
+    for predicted, error in ((row.predicted, row.error), (row.predicted_by_other_codes, row.error_by_other_codes)):
         shown += [formatting.plain(predicted), f"{formatting.fixed(100 * error, 0, sign=True)}%"]
     return tuple(shown)
 
@@ -84,18 +84,18 @@ def forecast(row: Row) -> tuple[str, ...]:
 def models(count: Callable[[float], str]) -> list[tuple[LanguageModel, list[tuple[str, str]]]]:
     """Return GPT-2 and today's models with parameters, context, tokens, tokens per parameter and work.
 
-    Each cell is (text, how many times GPT-2's value), the latter "" for GPT-2 itself. `count` formats large numbers.
+    Each cell is (text, ratio to GPT-2 or "" if equal or not compared). `count` formats large numbers.
     """
-    first, rows = MODELS[0], []
+    gpt2, rows = MODELS[0], []
     for model in MODELS:
-        compared = (
-            (count(model.n_params), model.n_params, first.n_params),
-            (formatting.whole(model.context), model.context, first.context),
-            (count(model.tokens), model.tokens, first.tokens),
-            (formatting.plain(tokens_per_parameter(model)), 1.0, 1.0),
-            (formatting.scientific(model.flops), model.flops, first.flops),
+        cells = (
+            (count(model.n_params), model.n_params / gpt2.n_params),
+            (formatting.whole(model.context), model.context / gpt2.context),
+            (count(model.tokens), model.tokens / gpt2.tokens),
+            (formatting.plain(tokens_per_parameter(model)), None),
+            (formatting.scientific(model.flops), model.flops / gpt2.flops),
         )
         rows.append(
-            (model, [(shown, "" if value == of else formatting.plain(value / of, 2)) for shown, value, of in compared])
+            (model, [(text, formatting.plain(ratio, 2) if ratio not in (None, 1) else "") for text, ratio in cells])
         )
     return rows

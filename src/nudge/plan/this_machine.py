@@ -1,6 +1,6 @@
-"""How fast this machine trained when it was last measured: a small file in the cache, so that a plan need not measure.
+"""Measurements of this machine's training speed, kept in a small cache file so that a plan need not measure again.
 
-nudge.estimate.calibration writes it.
+nudge.estimate.calibration writes them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ KEPT = 50  # measurements
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSpeed:
-    """One measurement: the model that was trained, and how fast."""
+    """One measurement of the training speed of a model."""
 
     date: str  # of the measurement, YYYY-MM-DD
     machine: str  # the name of the processor or GPU, and the threads
@@ -33,13 +33,13 @@ class LocalSpeed:
 
     @property
     def flops_per_s(self) -> float:
-        """Return the speed by 6N + 12LTC, which carries over to models that were not measured."""
+        """Return the speed in FLOP/s, by 6N + 12LTC, which is about the same for models that were not measured."""
         return self.tokens_per_s * sizes.training_flops_per_token(self.model)
 
 
 def remember(speed: LocalSpeed) -> None:
-    """Store a measurement; it replaces an older one of the same model and batch on the same machine."""
-    kept = [other for other in measurements() if _what(other) != _what(speed)]
+    """Store a measurement, replacing an older one of the same model and batch on the same machine."""
+    kept = [other for other in measurements() if _identity(other) != _identity(speed)]
     files.write_json(_path(), [dataclasses.asdict(each) for each in (speed, *kept)][:KEPT])
 
 
@@ -54,19 +54,19 @@ def measurements() -> list[LocalSpeed]:
 
 
 def local_speed(model: ModelConfig, *, batch_tokens: int | None = None) -> LocalSpeed | None:
-    """Return the newest measurement of a model, preferably with updates of that size; None if there is none."""
+    """Return the newest measurement of a model, preferably with that `batch_tokens`; None if there is none."""
     same = [speed for speed in measurements() if speed.model == model]
     return next((speed for speed in same if speed.batch_tokens == batch_tokens), same[0] if same else None)
 
 
-def nearest_size(model: ModelConfig | None = None) -> LocalSpeed | None:
-    """Return the measurement on this CPU of the model nearest in size; of equals, or without a model, the newest.
+def nearest_measurement(model: ModelConfig | None = None) -> LocalSpeed | None:
+    """Return this CPU's measurement of the model nearest in size; the newest on a tie or if `model` is None.
 
-    The size matters: the larger a network, the better its products fill the processor, so a tiny one says little about
-    a GPT-2.
+    The size matters: the products of a larger network use the processor better, so a tiny network's speed is not a
+    GPT-2's.
     """
-    here = [speed for speed in measurements() if speed.device == "cpu"]
-    return min(here, key=lambda speed: decades(speed.model, model or speed.model), default=None)
+    on_cpu = [speed for speed in measurements() if speed.device == "cpu"]
+    return min(on_cpu, key=lambda speed: decades(speed.model, model or speed.model), default=None)
 
 
 def decades(one: ModelConfig, other: ModelConfig) -> float:
@@ -74,7 +74,8 @@ def decades(one: ModelConfig, other: ModelConfig) -> float:
     return abs(math.log10(sizes.matmul_parameters(one) / sizes.matmul_parameters(other)))
 
 
-def _what(speed: LocalSpeed) -> tuple[object, ...]:
+def _identity(speed: LocalSpeed) -> tuple[object, ...]:
+    """Return the values that are equal for two measurements of the same training."""
     return speed.machine, speed.device, speed.dtype, speed.model, speed.batch_tokens
 
 

@@ -1,1 +1,1 @@
-"""Run folders: where everything is, checkpoints, and what a run's events say."""
+"""Run folders: their files, their checkpoints, and a summary of their events."""

@@ -1,12 +1,13 @@
 """The checkpoint files of a run folder (runs/folder.py), their checksums, and the newest one that verifies.
 
-A checkpoint holds the model weights, the optimizer state and the step, and what exact resuming needs besides. A save
-that is cut off at any moment leaves the checkpoint before it intact: the bytes go to a temporary file, are fsynced and
-renamed, and their checksum is in the index before they get their name. We keep checksums because `torch.load` notices
-almost no flipped bit (497 of 500 loaded silently in a trial).
+A checkpoint contains the model weights, the optimizer state, the step, and everything else that exact resuming needs.
+A save that is interrupted at any moment leaves the previous checkpoint intact: the bytes are written to a temporary
+file, their checksum is added to the index, and only then is the file fsynced and renamed. We keep checksums because
+`torch.load` detects almost no flipped bit (in a trial, 497 of 500 loaded without an error).
 
-A run whose processes keep only a part of the weights each (distributed/sharded_checkpoint.py) has a folder instead of a
-file: a safetensors file from each process, and checkpoint.json with the rest and their checksums. `read` reads both.
+If each process keeps only a part of the weights (distributed/sharded_checkpoint.py), a checkpoint is a folder instead
+of a file: a safetensors file from each process, and checkpoint.json with the checksums and everything else. `read`
+reads both kinds.
 """
 
 import contextlib
@@ -41,10 +42,10 @@ OptimizerState = dict[str, dict[str, Tensor]]  # {"wte.weight": {"exp_avg": ...}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """The state after `step` updates. `optimizer` maps each parameter's name to its moments; None: nothing to resume.
+    """The state after `step` updates. `optimizer` maps each parameter's name to its moments; None: it has none.
 
-    `path`, `verified` (its checksum is in the index and agrees) and `notes` (damaged files that were skipped) describe
-    where it was read from.
+    `path`, `verified` (its checksum matches the index) and `notes` (damaged files that were skipped) describe the file
+    it was read from.
     """
 
     step: int
@@ -63,7 +64,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedFile:
-    """A checkpoint that is safely on disk."""
+    """A checkpoint that was written to disk."""
 
     path: Path
     n_bytes: int
@@ -73,16 +74,18 @@ class SavedFile:
 def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
     """Write `checkpoints/step_N.pt` and make `ckpt.pt` point to it.
 
-    Raises: MachineError on a full disk, a read-only folder and the like.
+    Raises: MachineError if it cannot be written, for example on a full disk or in a read-only folder.
     """
     path = folder.checkpoints / f"step_{checkpoint.step:08d}.pt"
     tensors = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "rng": checkpoint.rng}
     content = {**_header(checkpoint), **tensors}
-    with _saving(folder, path, checkpoint.step):
-        for left_over in folder.checkpoints.glob(".step_*.pt.*.part"):  # of saves that were cut off, here or elsewhere
+    with _convert_errors(folder, path, checkpoint.step):
+        for left_over in folder.checkpoints.glob(
+            ".step_*.pt.*.part"
+        ):  # of interrupted saves, by this machine or another
             left_over.unlink(missing_ok=True)
         with files.atomic_writer(path) as file:
-            torch.save(content, cast(IO[bytes], file))  # torch only calls write
+            torch.save(content, cast(IO[bytes], file))  # torch calls only `write`
             saved = SavedFile(path=path, n_bytes=file.n_bytes, sha256=file.sha256.hexdigest())
             _append_to_index(folder, saved, checkpoint.step)
         files.point_to(folder.ckpt, path)
@@ -95,12 +98,12 @@ def parts_path(folder: RunFolder, step: int) -> Path:
 
 
 def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: Mapping[str, SavedFile]) -> SavedFile:
-    """Make the folder `written`, which holds the flushed files `parts`, the checkpoint of this step.
+    """Turn the folder `written`, which contains the flushed files `parts`, into the checkpoint of this step.
 
-    Raises: MachineError as `save`.
+    Raises: MachineError as `save` does.
     """
     path = parts_path(folder, checkpoint.step)
-    with _saving(folder, path, checkpoint.step):
+    with _convert_errors(folder, path, checkpoint.step):
         if lost := [name for name in parts if not (written / name).exists()]:
             raise OSError(f"{lost[0]} is missing: all processes must write to a disk that they share")
         sums = {name: {"sha256": part.sha256, "n_bytes": part.n_bytes} for name, part in sorted(parts.items())}
@@ -108,7 +111,7 @@ def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: 
         n_bytes = sum(part.n_bytes for part in parts.values()) + (written / PARTS).stat().st_size
         saved = SavedFile(path=path, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
         _append_to_index(folder, saved, checkpoint.step)
-        before = path.with_name(f".{path.name}.before")  # the same step, if it is made again
+        before = path.with_name(f".{path.name}.before")  # an earlier checkpoint of the same step
         if path.exists():
             path.rename(before)
         written.rename(path)
@@ -119,7 +122,7 @@ def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: 
 
 
 def _header(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return everything but the tensors."""
+    """Return the values of a checkpoint that are not tensors, for JSON."""
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -133,7 +136,8 @@ def _header(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _saving(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
+def _convert_errors(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
+    """Convert errors of a save to MachineErrors."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
@@ -143,6 +147,7 @@ def _saving(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
 
 
 def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
+    """Append the checksum of a saved file to index.jsonl."""
     line = {
         "file": saved.path.name,
         "step": step,
@@ -155,7 +160,7 @@ def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the operating system's message, if there is one."""
+    """Return the operating system's message behind an error, or else the error's own first line."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, OSError):
@@ -165,13 +170,13 @@ def _cause(error: BaseException) -> str:
 
 
 def prune(folder: RunFolder, keep: SaveConfig) -> None:
-    """Delete checkpoints but the newest `keep_last` and those of every `keep_every`-th update."""
+    """Delete all checkpoints except the newest `keep_last` and one for every `keep_every` updates."""
     for path in paths(folder)[keep.keep_last :]:
         if keep.keep_every is None or _step_of(path) % keep.keep_every:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                with contextlib.suppress(OSError):  # if that fails the next save will show why
+                with contextlib.suppress(OSError):  # if this fails, the next save will report the error
                     path.unlink()
 
 
@@ -180,28 +185,28 @@ def _step_of(path: Path) -> int:
 
 
 def paths(folder: RunFolder) -> list[Path]:
-    """Return the checkpoints of a run, files and folders, the newest first."""
+    """Return the paths of a run's checkpoints, files and folders, newest first."""
     found = [path for kind in ("pt", "parts") for path in folder.checkpoints.glob("step_" + "[0-9]" * 8 + f".{kind}")]
-    return sorted(found, key=lambda path: (_step_of(path), _written(path)), reverse=True)
+    return sorted(found, key=lambda path: (_step_of(path), _modified_at(path)), reverse=True)
 
 
-def _written(path: Path) -> float:
-    """Return the time of writing; 0 for a broken link, or a file that the run has just deleted."""
+def _modified_at(path: Path) -> float:
+    """Return when a file was last written; 0 if it is gone or a broken link."""
     try:
         return path.stat().st_mtime
     except OSError:
         return 0.0
 
 
-def of_step(folder: RunFolder, step: int) -> Path | None:
-    """Return the checkpoint after `step` updates, a file or a folder, if it exists."""
+def path_of_step(folder: RunFolder, step: int) -> Path | None:
+    """Return the path of the checkpoint after `step` updates, a file or a folder, or None."""
     return next((path for path in paths(folder) if _step_of(path) == step), None)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of a checkpoint: itself, or those in its folder, PARTS included even if it is missing.
+    """Return a checkpoint's files: the file itself, or all files of its folder and PARTS, even if it is missing.
 
-    Raises: CheckpointError if the folder cannot be listed: a run deletes its oldest checkpoint at any moment.
+    Raises: CheckpointError if the folder cannot be listed, for example because its run deletes it meanwhile.
     """
     try:
         return sorted({path / PARTS, *filter(Path.is_file, path.iterdir())}) if path.is_dir() else [path]
@@ -217,39 +222,39 @@ def bytes_of(path: Path) -> int:
         raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
 
 
-def newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
-    """Return the newest checkpoint of a run that verifies; its `notes` name the damaged ones that were skipped.
+def read_newest(folder: RunFolder, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
+    """Read the newest checkpoint of a run that verifies; its `notes` name the damaged ones that were skipped.
 
-    Without `verify` it is the newest that can be opened. `tensors`: as in `read`.
+    `verify=False`: read the newest that can be opened. `tensors`: as in `read`.
 
     Raises: CheckpointError if there is none.
     """
     notes: list[str] = []
     for path in paths(folder):
         try:
-            return _with_notes(read(path, verify=verify, tensors=tensors), notes)
+            return _add_notes(read(path, verify=verify, tensors=tensors), notes)
         except CheckpointError as error:
             notes.append(f"{path.name} skipped: {error.message}")
     if folder.ckpt.exists() and not folder.ckpt.is_symlink():
-        return _with_notes(read(folder.ckpt, verify=verify, tensors=tensors), notes)
+        return _add_notes(read(folder.ckpt, verify=verify, tensors=tensors), notes)
     if notes:
         raise CheckpointError("none_verifies", folder=folder.path, notes="; ".join(notes))
     raise CheckpointError("none", folder=folder.path)
 
 
-def _with_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
+def _add_notes(checkpoint: Checkpoint, notes: list[str]) -> Checkpoint:
     return dataclasses.replace(checkpoint, notes=tuple(notes))
 
 
 def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint:
-    """Read one checkpoint; nothing in it is executed.
+    """Read one checkpoint. No code in it is executed.
 
-    The checksum is looked up in `index.jsonl` beside the file (or in `checkpoints/` beside it). A file without one,
-    such as a copy on its own, is read but not `verified`. Without `verify` no file is: that saves reading all of it,
-    and is for showing names and shapes, never for computing with the weights. Without `tensors`, those of a checkpoint
-    of several files are not read, for processes that each need a part (those of one file are only mapped anyway).
+    Its checksum is looked up in index.jsonl, beside the file or in `checkpoints/` beside it. A file without a checksum,
+    such as a separate copy, is read but not `verified`. `verify=False` skips the checksum, and so avoids reading the
+    whole file: use it only to show names and shapes. `tensors=False` skips the tensors of a multi-file checkpoint, for
+    processes that each read a part of them later. (The tensors of a single file are only mapped to memory anyway.)
 
-    Raises: CheckpointError if it is missing, damaged, not one of ours, wants to run code, or holds anything but the
+    Raises: CheckpointError if it is missing, damaged, not a nudge checkpoint, contains code, or holds anything but the
     tensors of the network that its config describes.
     """
     path = path.resolve()
@@ -263,7 +268,7 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
         n_bytes, unpacked = path.stat().st_size, 0 if damaged else unpacked_bytes(path)
         if unpacked > n_bytes:
             raise CheckpointError("larger_than_file", file=path.name, total=unpacked, n_bytes=n_bytes)
-        # Mapped, not copied: a caller that needs only the weights never reads the optimizer's two thirds of the file.
+        # Map the file: a caller that needs only the weights never reads the optimizer state, two thirds of the file.
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise CheckpointError("not_found", path=path) from None
@@ -271,21 +276,22 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
         raise
     except pickle.UnpicklingError as error:
         raise CheckpointError("could_run_code", file=path.name) from error
-    except Exception as error:  # damaged bytes make the zip reader and the unpickler fail in every way there is
+    except Exception as error:  # damaged bytes make the zip reader and the unpickler raise any error
         raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
     if damaged:
         raise CheckpointError("wrong_checksum", file=path.name)
-    return _checkpoint(content, path, verified=bool(recorded))
+    return _build_checkpoint(content, path, verified=bool(recorded))
 
 
 def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
+    """Read a checkpoint of several files. Raises: CheckpointError."""
     try:
         header = files.read_json(path / PARTS)
         _check_parts(path, header["files"], recorded, verify=verify)
         values = _load_parts(path, tensors=tensors)
     except CheckpointError:
         raise
-    except Exception as error:  # as in `read`, damage shows in every way there is
+    except Exception as error:  # as in `read`, damaged bytes may raise any error
         raise CheckpointError("unreadable", file=path.name, error=_cause(error)) from error
     content = {**header, "rng": None, "model": {}, "optimizer": {} if tensors else None}
     for name, tensor in values.items():
@@ -295,11 +301,14 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
         else:
             parameter, _, key = rest.rpartition(".")
             content["optimizer"].setdefault(parameter, {})[key] = tensor
-    return _checkpoint(content, path, verified=bool(recorded), tensors=tensors)
+    return _build_checkpoint(content, path, verified=bool(recorded), tensors=tensors)
 
 
 def _check_parts(path: Path, listed: dict[str, Any], recorded: set[str], *, verify: bool) -> None:
-    """Check that the folder has exactly the files that were written, unchanged. Raises: CheckpointError."""
+    """Check that the folder has exactly the listed files and, with `verify`, that they are unchanged.
+
+    Raises: CheckpointError.
+    """
     found = {file.name for file in path.glob("*.safetensors")}
     if missing := sorted(listed.keys() - found):
         raise CheckpointError("missing_part", file=path.name, part=missing[0])
@@ -325,10 +334,10 @@ def _load_parts(path: Path, *, tensors: bool) -> dict[str, Tensor]:
         return {}
     loaded = {name: torch.empty(part.size, dtype=part.properties.dtype) for name, part in found.items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it warns that no other process takes part
+        warnings.simplefilter("ignore", UserWarning)  # that no other process takes part
         try:
             dcp.load(loaded, storage_reader=reader, no_dist=True)
-        except dcp.CheckpointException as error:  # it is not an Exception
+        except dcp.CheckpointException as error:  # derived from BaseException
             raise ValueError(str(error).strip().splitlines()[-1]) from error
     return loaded
 
@@ -351,17 +360,17 @@ def _is_whole(size: Sequence[int], parts: Iterable[tuple[Sequence[int], Sequence
 
 
 def _recorded_sha256(path: Path) -> set[str]:
-    """Return the checksums that the index has for a file: two, if its step was saved twice."""
+    """Return the checksums of a file in the index: several if its step was saved several times."""
     for index in (path.parent / "index.jsonl", path.parent / "checkpoints" / "index.jsonl"):
         lines = [line for line in files.read_json_lines(index) if isinstance(line.get("sha256"), str)]
-        if lines and path.name == "ckpt.pt":  # a copy of the file behind the link: any of the run's checkpoints
+        if lines and path.name == "ckpt.pt":  # a copy instead of a link: it may be any of the run's checkpoints
             return {line["sha256"] for line in lines}
         if lines:
             return {line["sha256"] for line in lines if line.get("file") == path.name}
     return set()
 
 
-def _checkpoint(content: Any, path: Path, *, verified: bool, tensors: bool = True) -> Checkpoint:
+def _build_checkpoint(content: Any, path: Path, *, verified: bool, tensors: bool = True) -> Checkpoint:
     """Check everything that was read, before anything is built from it. Raises: CheckpointError."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError("not_a_checkpoint", file=path.name)
@@ -414,15 +423,15 @@ def _check_rng(rng: Any, path: Path) -> None:
 def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("runs"), verify: bool = True) -> Checkpoint:
     """Read the checkpoint that SOURCE names: a run folder, a file, or None for the newest run under `runs/`.
 
-    `verify` as in `read`.
+    `verify`: as in `read`.
 
     Raises: CheckpointError if there is nothing to read.
     """
     if source is None:
-        return newest(RunFolder(newest_run(runs)), verify=verify)
+        return read_newest(RunFolder(newest_run(runs)), verify=verify)
     path = Path(source)
     if files.is_dir(path) and not (path / PARTS).exists():
-        return newest(RunFolder(path), verify=verify)
+        return read_newest(RunFolder(path), verify=verify)
     if not files.exists(path):
         raise CheckpointError("not_found", path=path)
     return read(path, verify=verify)
@@ -437,13 +446,13 @@ def tokenizer_path(checkpoint: Checkpoint) -> Path:
 
 
 def folder_of(checkpoint: Checkpoint) -> RunFolder | None:
-    """Return the run folder that a checkpoint was read from; None if the file stands alone."""
+    """Return the run folder that a checkpoint was read from; None if its file is in no run folder."""
     candidates = (RunFolder(checkpoint.path.parent), RunFolder(checkpoint.path.parent.parent))
     return next((folder for folder in candidates if folder.tokenizer.is_file()), None)
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk that holds `folder`, which need not exist yet."""
+    """Return the free bytes of the disk of `folder`, which need not exist yet."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

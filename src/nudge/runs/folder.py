@@ -1,10 +1,10 @@
-"""The files of a run folder, its lock, and the folder of all runs. No torch, so that listing runs is fast.
+"""The files of a run folder, its lock, and the folder of all runs. Does not import torch, so that listing runs is fast.
 
 ```
 runs/first/
   run.json          the config with every choice filled in, the machine, the data
-  events.jsonl      everything that happened
-  tokenizer.json    its vocabulary, self-contained
+  events.jsonl      the events of the run
+  tokenizer.json    the vocabulary, self-contained
   ckpt.pt           points to the newest checkpoint
   checkpoints/      step_00000420.pt ..., index.jsonl with the SHA-256 of each
   control           one word for the running process: pause, save, stop
@@ -21,7 +21,7 @@ import filelock
 from nudge.errors import CheckpointError, MachineError, RunError
 from nudge.util import files
 
-LOCK_TIMEOUT_S = 0.2  # far longer than `in_use` holds a lock: listing runs keeps none from starting
+LOCK_TIMEOUT_S = 0.2  # far longer than `is_in_use` holds a lock, so that listing runs keeps no run from starting
 
 
 class RunFolder:
@@ -39,9 +39,9 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. The operating system releases it however the process ends.
+        """Lock the folder for this process. However the process ends, the operating system releases the lock.
 
-        Raises: RunError if another process holds it; MachineError if the folder cannot be written in.
+        Raises: RunError if another process holds the lock; MachineError if the folder cannot be written to.
         """
         lock = filelock.FileLock(self.path / ".lock")
         try:
@@ -55,19 +55,19 @@ class RunFolder:
         finally:
             lock.release()
 
-    def in_use(self) -> bool:
-        """Whether a process trains here, and so holds the lock."""
+    def is_in_use(self) -> bool:
+        """Return whether a process trains in this folder, and so holds the lock."""
         try:
             with filelock.FileLock(self.path / ".lock").acquire(timeout=0):
                 return False
         except filelock.Timeout:
             return True
-        except OSError:  # no permission to write: nothing trains here either
+        except OSError:  # no permission to write, so no process trains here
             return False
 
 
 def newest_run(runs: Path = Path("runs")) -> Path:
-    """Return the run folder that was written to last. Raises: CheckpointError if there is none."""
+    """Return the most recently written run folder. Raises: CheckpointError if there is none."""
     folders = run_folders(runs)
     if not folders:
         raise CheckpointError("no_run", folder=f"{runs}{os.sep}")
@@ -75,16 +75,17 @@ def newest_run(runs: Path = Path("runs")) -> Path:
 
 
 def run_folders(runs: Path = Path("runs")) -> list[Path]:
-    """Return all run folders under `runs/`, the one written to last first."""
+    """Return all run folders under `runs/`, the most recently written first."""
     if not files.is_dir(runs):
         return []
-    found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden one is still being imported
-    return sorted(found, key=_last_written, reverse=True)
+    found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden folder is still being imported
+    return sorted(found, key=_last_write_time, reverse=True)
 
 
-def _last_written(path: Path) -> float:
+def _last_write_time(path: Path) -> float:
+    """Return when a run folder was last written, in seconds since 1970."""
     folder, found = RunFolder(path), [0.0]
     for file in (folder.events, folder.index, folder.run_json):
-        with contextlib.suppress(OSError):  # not there, or removed meanwhile
+        with contextlib.suppress(OSError):  # missing, or removed meanwhile
             found.append(file.stat().st_mtime)
     return max(found)

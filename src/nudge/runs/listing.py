@@ -1,4 +1,4 @@
-"""The runs of a folder, one line each: how far, how good, and whether a process works on it. No torch."""
+"""The runs of a folder, one line each: progress, losses, and whether a process works on it. Does not import torch."""
 
 import contextlib
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ State = Literal["running", "finished", "interrupted", "diverged", "imported", "u
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLine:
-    """One run. Losses in nats per token; None: not measured, or not trained here."""
+    """A line of the `nudge runs` table. Losses are in nats per token; None: not measured, or not trained here."""
 
     run: str
     recipe: str | None
@@ -31,12 +31,12 @@ class RunLine:
 
 
 def list_runs(runs: Path = Path("runs")) -> list[RunLine]:
-    """Describe all runs under `runs/`, the one written to last first."""
+    """Describe all runs under `runs/`, the most recently written first."""
     return [describe(RunFolder(path)) for path in run_folders(runs)]
 
 
 def describe(folder: RunFolder) -> RunLine:
-    """Describe a run folder."""
+    """Return a run folder's line in the `nudge runs` table."""
     summary = summarize(events.read(folder.events))
     recipe: str | None
     state: State
@@ -45,7 +45,7 @@ def describe(folder: RunFolder) -> RunLine:
         state = state_of(folder, summary.steps, summary.started, summary.stopped)
     except (NudgeError, KeyError, TypeError):
         recipe, state = None, "unreadable"
-    written_s, n_bytes = _on_disk(folder.path)
+    written_s, n_bytes = _disk_usage(folder.path)
     return RunLine(
         run=str(folder.path),
         recipe=recipe,
@@ -60,21 +60,21 @@ def describe(folder: RunFolder) -> RunLine:
 
 
 def state_of(folder: RunFolder, step: int, started: Started | None, stopped: Stopped | None) -> State:
-    """Return the state of a run that made `step` updates, by its last start and its last end."""
+    """Return the state of a run that made `step` updates, given its last `Started` and `Stopped` event."""
     if not folder.run_json.exists():
         return "imported"
-    if folder.in_use():
+    if folder.is_in_use():
         return "running"
     if stopped and stopped.reason == "diverged" and stopped.step >= step:
         return "diverged"
     return "finished" if started and step >= started.steps else "interrupted"
 
 
-def _on_disk(folder: Path) -> tuple[float, int]:
-    """Return when the newest file was written, and the bytes of all files (links as links, without the lock)."""
+def _disk_usage(folder: Path) -> tuple[float, int]:
+    """Return when the newest file was written, and the bytes of all files without the lock. Do not follow links."""
     found = []
     for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):  # a running run deletes old checkpoints meanwhile
+        with contextlib.suppress(FileNotFoundError):  # a run deletes its old checkpoints meanwhile
             if path.is_file() and path.name != ".lock":
                 found.append(path.lstat())
     return max((stat.st_mtime for stat in found), default=0.0), sum(stat.st_size for stat in found)

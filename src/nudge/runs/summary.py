@@ -1,23 +1,23 @@
-"""The figures of a run, computed from its events alone: live, from events.jsonl, or in a test."""
+"""The figures of a run, computed from its events alone."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest
+from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest_events
 
-SHOWN = (0, 20, 420)  # noise, first words, local coherence in the lecture
+FILM_STEPS = (0, 20, 420)  # in the lecture: noise, first words, local coherence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The figures of a run so far. Losses in nats per token; None: not measured yet."""
+    """The figures of a run so far. Losses are in nats per token; None: not measured yet."""
 
     started: Started | None
     stopped: Stopped | None
     steps: int
     first_loss: float | None
-    last_loss: float | None  # the median of the last ten updates: single batches differ
+    last_loss: float | None  # the median of the last ten updates, since single batches vary
     first_evaluation: Evaluation | None
     last_evaluation: Evaluation | None
     best_evaluation: Evaluation | None
@@ -33,20 +33,20 @@ class Summary:
 
     @property
     def film(self) -> tuple[Sample, ...]:
-        """The samples of update 0, 20, 420 (or a middle one) and the last."""
+        """The samples nearest to updates 0, 20, 420 and the last; without update 420, one from the middle instead."""
         if not self.samples:
             return ()
         last = self.samples[-1].step
-        wanted = [*(step for step in SHOWN if step < last), last]
-        if not any(SHOWN[1] < step < last for step in wanted):
+        wanted = [*(step for step in FILM_STEPS if step < last), last]
+        if not any(FILM_STEPS[1] < step < last for step in wanted):
             wanted.insert(-1, last // 2)
         nearest = {min(self.samples, key=lambda s, w=step: abs(s.step - w)).step for step in wanted}  # type: ignore[misc]
         return tuple(sample for sample in self.samples if sample.step in nearest)
 
 
 def summarize(log: Iterable[Event]) -> Summary:
-    """Summarize the events of a run, however often it was resumed."""
-    events = latest(log)
+    """Compute the figures of a run, however often it was resumed."""
+    events = latest_events(log)
     starts = [event for event in events if isinstance(event, Started)]
     steps = [event for event in events if isinstance(event, Step)]
     evaluations = [event for event in events if isinstance(event, Evaluation)]

@@ -1,1 +1,1 @@
-"""Cheat sheets: markdown -> what is on the page -> a page drawn by Typst. No torch in here."""
+"""Cheat sheets: Markdown -> the parts of the page -> a page drawn by Typst. No torch in here."""

@@ -1,4 +1,4 @@
-"""Blocks of Markdown, as markdown-it nests them -> blocks of a sheet."""
+"""Blocks of Markdown, parsed by markdown-it -> blocks of a sheet."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from markdown_it.token import Token
 from markdown_it.tree import SyntaxTreeNode
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.figures import chart, knobs
 from nudge.sheet.inline import color_of, line, spans_of
 from nudge.sheet.mermaid import diagram
@@ -35,7 +35,7 @@ NAMES = {
 
 
 def block(node: SyntaxTreeNode) -> Block:
-    """Return the block of a sheet that `node` describes.
+    """Convert a node of Markdown to a block of a sheet.
 
     Raises: SheetError.
     """
@@ -56,14 +56,14 @@ def block(node: SyntaxTreeNode) -> Block:
 
 
 def line_of(node: SyntaxTreeNode) -> int:
-    """Return the line of the sheet where a node begins, or its parent's if markdown-it gives none."""
+    """Return the line of the sheet where a node begins, or its parent if markdown-it gives no line."""
     while not node.map and node.parent:
         node = node.parent
     return node.map[0] + 1 if node.map else 1
 
 
 def name_of(node: SyntaxTreeNode) -> str:
-    """Return what an error message calls the node."""
+    """Return the name of a node for error messages."""
     return f"a heading of level {node.tag[1]}" if node.type == "heading" else NAMES.get(node.type, f"a {node.type}")
 
 
@@ -100,7 +100,7 @@ def _item(node: SyntaxTreeNode, depth: int) -> Item:
     if not node.children or node.children[0].type != "paragraph":
         raise SheetError("list_item", line=line_of(node))
     first, *rest = node.children
-    tokens, ticked = _ticked(tokens_of(first))
+    tokens, ticked = _split_check_box(tokens_of(first))
     spans = spans_of(tokens, line_of(first))
     if not spans:
         raise SheetError("list_item", line=line_of(node))
@@ -115,8 +115,8 @@ def _item(node: SyntaxTreeNode, depth: int) -> Item:
     )
 
 
-def _ticked(tokens: list[Token]) -> tuple[list[Token], bool | None]:
-    """Return the tokens without a check box, and whether it is ticked (None: there is no box)."""
+def _split_check_box(tokens: list[Token]) -> tuple[list[Token], bool | None]:
+    """Return the tokens without their check box, and whether it is ticked; None without a check box."""
     box = tokens[0].content[:4] if tokens and tokens[0].type == "text" else ""
     if box not in ("[ ] ", "[x] ", "[X] "):
         return tokens, None
@@ -141,12 +141,12 @@ def _cells(row: SyntaxTreeNode) -> tuple[Line, ...]:
 
 
 def _quote(node: SyntaxTreeNode) -> Quote:
-    """Return the quoted text and its note, which begins with an arrow on a new line or in a new paragraph."""
+    """Return the quoted text and its note. The note begins with an arrow, on a new line or in a new paragraph."""
     parts: list[tuple[list[Token], int]] = []
     for paragraph in node.children:
         if paragraph.type != "paragraph":
             raise SheetError("quote", line=line_of(paragraph))
-        parts += _at_arrows(tokens_of(paragraph), line_of(paragraph))
+        parts += _split_at_arrows(tokens_of(paragraph), line_of(paragraph))
     quoted, *notes = (spans_of(tokens, at) for tokens, at in parts) if parts else [()]
     if not quoted or len(notes) > 1:
         raise SheetError("quote", line=line_of(node))
@@ -159,8 +159,8 @@ def _quote(node: SyntaxTreeNode) -> Quote:
     return Quote(spans=quoted, note=(replace(arrow, text=text), *rest) if text else tuple(rest))
 
 
-def _at_arrows(tokens: Sequence[Token], at: int) -> list[tuple[list[Token], int]]:
-    """Split the tokens before each line that begins with an arrow; return the parts and the lines they begin in."""
+def _split_at_arrows(tokens: Sequence[Token], at: int) -> list[tuple[list[Token], int]]:
+    """Split the tokens before each line that begins with an arrow. Return the parts and their first lines."""
     parts: list[tuple[list[Token], int]] = [([], at)]
     for number, token in enumerate(tokens):
         if token.type in ("softbreak", "hardbreak"):
@@ -187,6 +187,6 @@ def _fence(info: str, content: str, at: int) -> Block:
     if kind == "layout":
         raise SheetError("second_layout", line=at)
     if kind not in CODE:
-        closest = nearest(kind, [*FIGURES, "note", *filter(None, CODE)])
+        closest = did_you_mean(kind, [*FIGURES, "note", *filter(None, CODE)])
         raise SheetError("unknown_fence", line=at, kind=kind, closest=closest)
     return Code(lines=tuple(content.expandtabs(4).removesuffix("\n").split("\n")))

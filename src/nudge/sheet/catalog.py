@@ -1,11 +1,11 @@
-"""All sheets by name: those of the lecture, of a run, of a file. First the Markdown, then the page drawn from it."""
+"""All sheets by name (the lecture's, a run's, or a file): their Markdown, and the drawn page."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from nudge.errors import MachineError, SheetError, nearest
+from nudge.errors import MachineError, SheetError, did_you_mean
 from nudge.runs.folder import RunFolder, newest_run, run_folders
 from nudge.sheet.page import Language
 
@@ -17,28 +17,28 @@ LIBRARIES = ("typst", "markdown_it", "mdit_py_plugins", "yaml", "fontTools")
 
 
 def text_of(what: str, *, run: Path | None = None, language: Language = "en", font: Path | None = None) -> str:
-    """Return the Markdown of a sheet: one of `NAMES` in that language, or a file, which sets its own language.
+    """Return the Markdown of a sheet: one of `NAMES` in that language, or a file, which sets its language itself.
 
-    Text that a run's model wrote is limited to the characters of the font.
+    Text from a run's model is limited to the characters of the font.
 
-    Raises: SheetError for an unknown name, a file that cannot be read, or a run that has nothing to show yet;
-    MachineError if the extra `sheet` is not installed.
+    Raises: SheetError for an unknown name, an unreadable file, or a run that has nothing to show yet; MachineError if
+    the extra `sheet` is not installed.
     """
     if what == "run":
         with _libraries():
-            from nudge.sheet.run_sheet import of_run
+            from nudge.sheet.run_sheet import run_sheet_text
 
-            return of_run(run or _newest_trained(), language, _drawable(font))
+            return run_sheet_text(run or _newest_trained(), language, _can_draw(font))
     if what in LECTURE:
-        from nudge.sheet.lecture import written
+        from nudge.sheet.lecture import filled_text
 
-        return written(what, language)
+        return filled_text(what, language)
     path = Path(what)
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError) and path.suffix != ".md":
-            raise SheetError("unknown", name=what, closest=nearest(what, NAMES)) from None
+            raise SheetError("unknown", name=what, closest=did_you_mean(what, NAMES)) from None
         if isinstance(error, UnicodeDecodeError):
             raise SheetError("not_utf8", path=path) from error
         raise SheetError("unreadable", path=path, error=error.strerror) from error
@@ -58,13 +58,13 @@ def draw(text: str, form: Format = "pdf", *, name: str = "sheet", font: Path | N
 
 
 def _newest_trained() -> Path:
-    """Return the newest run that was trained here, since an imported model has nothing to draw."""
+    """Return the newest run that was trained here, because an imported model has nothing to draw."""
     trained = (path for path in run_folders() if RunFolder(path).run_json.exists())
     return next(trained, None) or newest_run()
 
 
-def _drawable(font: Path | None) -> Callable[[str], bool]:
-    """Return a function that tells whether the font, or without a font any likely one, has a character."""
+def _can_draw(font: Path | None) -> Callable[[str], bool]:
+    """Return a function that checks whether the font has a character; without a font, whether any font should."""
     from nudge.sheet import fonts
     from nudge.sheet.sanitize import is_plain
 
@@ -77,7 +77,7 @@ def _drawable(font: Path | None) -> Callable[[str], bool]:
 
 @contextmanager
 def _libraries() -> Iterator[None]:
-    """Raise MachineError, with the package to install, if one of the libraries for sheets is missing."""
+    """Turn the error of a missing library for sheets into a MachineError with the package to install."""
     try:
         yield
     except ModuleNotFoundError as error:

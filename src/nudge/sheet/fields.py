@@ -1,7 +1,7 @@
-"""YAML whose fields are checked one by one, with the line of the sheet in every error.
+"""Readers that check YAML field by field, with the line of the sheet in every error.
 
-The text is only composed into nodes, whose scalars are the text that was written; the code that reads a field decides
-its type. So `no` and `2026-11-21` stay text, no tag builds an object, and a repeated key is an error.
+The YAML is only parsed into nodes, whose scalars stay text; the reader of a field decides its type. So `no` and
+`2026-11-21` stay text, no tag builds an object, and a repeated key is an error.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from nudge.errors import SheetError, first_line, nearest
+from nudge.errors import SheetError, did_you_mean, first_line
 from nudge.sheet.inline import CONTROL, line
 from nudge.sheet.page import Line
 
@@ -20,8 +20,8 @@ Word = TypeVar("Word", bound=str)
 LARGEST = 1e12  # beyond it, the tick labels of an axis need more room than the chart
 
 
-def composed(text: str, at: int) -> yaml.Node:
-    """Return the root node of YAML that begins in line `at` of the sheet; of nothing, an empty scalar.
+def parse_yaml(text: str, at: int) -> yaml.Node:
+    """Parse YAML that begins on line `at` of the sheet; return the root node, an empty scalar for empty text.
 
     Raises: SheetError.
     """
@@ -41,7 +41,7 @@ def at_of(node: yaml.Node) -> int:
 
 
 def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required: str) -> dict[str, Any]:
-    """Return the values of a mapping by key, each read by the reader of its key.
+    """Return the values of a mapping by key, each read by its key's reader.
 
     Raises: SheetError.
     """
@@ -51,7 +51,9 @@ def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required:
     for key_node, value in node.value:
         key = string(key_node, "a key")
         if key not in readers:
-            raise SheetError("unknown_key", line=at_of(key_node), what=what, key=key, closest=nearest(key, readers))
+            raise SheetError(
+                "unknown_key", line=at_of(key_node), what=what, key=key, closest=did_you_mean(key, readers)
+            )
         if key in values:
             raise SheetError("repeated_key", line=at_of(key_node), what=what, key=key)
         values[key] = readers[key](value, key)
@@ -62,7 +64,7 @@ def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required:
 
 
 def sequence(node: yaml.Node, what: str) -> list[yaml.Node]:
-    """Return the members of a list.
+    """Return the items of a list.
 
     Raises: SheetError.
     """
@@ -72,20 +74,20 @@ def sequence(node: yaml.Node, what: str) -> list[yaml.Node]:
 
 
 def string(node: yaml.Node, what: str) -> str:
-    """Return a text, in one line.
+    """Return a text as one line.
 
     Raises: SheetError.
     """
     if not isinstance(node, yaml.ScalarNode):
         raise SheetError("expected_text", line=at_of(node), what=what, got=kind(node))
     text = re.sub(r"[\n\t]", " ", node.value)
-    if found := CONTROL.search(text):  # written as an escape, \\x07
+    if found := CONTROL.search(text):  # from an escape such as \\x07
         raise SheetError("control_character", line=at_of(node), column=node.start_mark.column + 1, number=ord(found[0]))
     return text
 
 
 def spans(node: yaml.Node, what: str) -> Line:
-    """Return a text, in inline Markdown, as spans.
+    """Return a text of inline Markdown as spans.
 
     Raises: SheetError.
     """
@@ -110,7 +112,7 @@ def number(node: yaml.Node, what: str, *, least: float = -LARGEST, most: float =
 
 
 def pair(node: yaml.Node, what: str) -> tuple[yaml.Node, yaml.Node]:
-    """Return the two members of a list.
+    """Return the two items of a list.
 
     Raises: SheetError.
     """
@@ -129,11 +131,11 @@ def choice(node: yaml.Node, what: str, known: Collection[Word]) -> Word:
     for one in known:
         if one == word:
             return one
-    raise SheetError("unknown_word", line=at_of(node), what=what, word=word[:40], closest=nearest(word, known))
+    raise SheetError("unknown_word", line=at_of(node), what=what, word=word[:40], closest=did_you_mean(word, known))
 
 
 def kind(node: yaml.Node) -> str:
-    """Return what an error message calls a node."""
+    """Return a description of a node for error messages."""
     if isinstance(node, yaml.ScalarNode):
         return repr(node.value[:40]) if node.value else "nothing"
     return "a list" if isinstance(node, yaml.SequenceNode) else "keys with values"

@@ -1,4 +1,4 @@
-"""The figures of a sheet that are written as YAML: charts and knobs."""
+"""The figures of a sheet in YAML: charts and knobs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ import yaml
 
 from nudge.errors import SheetError
 from nudge.sheet import axes
-from nudge.sheet.fields import Reader, at_of, choice, composed, number, pair, record, sequence, spans, string
+from nudge.sheet.fields import Reader, at_of, choice, number, pair, parse_yaml, record, sequence, spans, string
 from nudge.sheet.inline import COLORS
 from nudge.sheet.page import Chart, Curve, Knob, Knobs, Mark
 
@@ -16,19 +16,19 @@ Member = TypeVar("Member")
 
 
 def knobs(text: str, at: int) -> Knobs:
-    """Read knobs from YAML that begins in line `at` of the sheet.
+    """Parse knobs from YAML that begins on line `at` of the sheet.
 
     Raises: SheetError.
     """
-    return Knobs(knobs=_members(composed(text, at), "knobs", read=_knob, example="- {label: lr, value: 0.5}"))
+    return Knobs(knobs=_members(parse_yaml(text, at), "knobs", read=_knob, example="- {label: lr, value: 0.5}"))
 
 
 def chart(text: str, at: int) -> Chart:
-    """Read a chart from YAML that begins in line `at` of the sheet.
+    """Parse a chart from YAML that begins on line `at` of the sheet.
 
     Raises: SheetError.
     """
-    given = record(composed(text, at), "a chart", CHART, "x", "y", "curves")
+    given = record(parse_yaml(text, at), "a chart", CHART, "x", "y", "curves")
     curves, marks = given["curves"], given.get("marks", ())
     points = [point for curve in curves for point in curve.points]
     x_range, x_ticks = _axis("x", given, [x for x, _ in points] + [mark.x for mark in marks if mark.x is not None])
@@ -48,17 +48,17 @@ def chart(text: str, at: int) -> Chart:
 
 
 def _axis(name: str, given: Mapping[str, Any], values: Sequence[float]) -> tuple[tuple[float, float], axes.Ticks]:
-    """Return the range and the ticks of an axis: the given ones, or else round numbers around the values."""
+    """Return the range and ticks of an axis: the given ones, otherwise round numbers that enclose the values."""
     ticks = given.get(f"{name}_ticks", ())
     values = [*values, *(place for place, _ in ticks)]
     if f"{name}_range" not in given:
-        room, rounded = axes.around(values)
-        return room, ticks or rounded
+        axis_range, round_ticks = axes.axis_range_and_ticks(values)
+        return axis_range, ticks or round_ticks
     low, high, at = given[f"{name}_range"]
     for value in values:
         if not low <= value <= high:
             raise SheetError("outside_range", line=at, axis=name, value=value)
-    return (low, high), ticks or axes.within(low, high)
+    return (low, high), ticks or axes.ticks_within(low, high)
 
 
 # --- fields ----------------------------------------------------------------------------------------------------------
@@ -67,7 +67,7 @@ def _axis(name: str, given: Mapping[str, Any], values: Sequence[float]) -> tuple
 def _members(
     node: yaml.Node, what: str, *, read: Callable[[yaml.Node], Member], example: str = ""
 ) -> tuple[Member, ...]:
-    """Read the members of a list, at least one if there is an `example` of it."""
+    """Read the items of a list, which must not be empty if there is an `example` for the error message."""
     nodes = sequence(node, what)
     if example and not nodes:
         raise SheetError("empty_list", line=at_of(node), what=what, example=example)
@@ -75,9 +75,9 @@ def _members(
 
 
 def _range(node: yaml.Node, what: str) -> tuple[float, float, int]:
-    """Return both ends of a range, and its line."""
+    """Return both ends of a range, and its line of the sheet."""
     low, high = (number(end, what) for end in pair(node, what))
-    if high - low < axes.LEVEL * max(1.0, abs(low), abs(high)):
+    if high - low < axes.TOLERANCE * max(1.0, abs(low), abs(high)):
         raise SheetError("empty_range", line=at_of(node), what=what, low=low, high=high)
     return low, high, at_of(node)
 

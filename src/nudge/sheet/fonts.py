@@ -1,4 +1,4 @@
-"""The pen font: Nanum Pen Script (SIL Open Font License) from the system's fonts, or a given file."""
+"""The pen font: Nanum Pen Script (SIL Open Font License) from the system's fonts, or a given font file."""
 
 import os
 import shutil
@@ -20,30 +20,30 @@ FOLDERS = {
     "darwin": ("~/Library/Fonts", "/Library/Fonts", "/System/Library/Fonts"),
     "win32": (r"%LOCALAPPDATA%\Microsoft\Windows\Fonts", r"%WINDIR%\Fonts"),
 }
-ELSEWHERE = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts")
+UNIX_FOLDERS = ("~/.local/share/fonts", "~/.fonts", "/usr/local/share/fonts", "/usr/share/fonts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Font:
-    """A font file, the name of its family in Typst, and the characters it has."""
+    """A font file, its family's name in Typst, and its characters."""
 
     path: Path
     family: str
     characters: frozenset[int]
 
-    def lacks(self, text: str) -> str:
-        """Return the characters of `text` that the font does not have, each once."""
+    def missing_from(self, text: str) -> str:
+        """Return the characters of `text` that the font lacks, each once."""
         return "".join(dict.fromkeys(one for one in text if ord(one) not in self.characters and not one.isspace()))
 
 
 def find(given: Path | None = None) -> Font:
-    """Return the font of a file, or the system's pen font. Raises: SheetError if it is missing or damaged."""
-    return _read(look() if given is None else given)
+    """Return the given font, or else the system's pen font. Raises: SheetError if it is missing or damaged."""
+    return _read(find_system_font() if given is None else given)
 
 
-def look() -> Path:
+def find_system_font() -> Path:
     """Return the file of the system's pen font. Raises: SheetError if there is none."""
-    for folder in FOLDERS.get(sys.platform, ELSEWHERE):
+    for folder in FOLDERS.get(sys.platform, UNIX_FOLDERS):
         root = Path(os.path.expandvars(folder)).expanduser()
         found = sorted(path for path in root.rglob("*.[to]tf") if path.name.lower().startswith("nanumpen"))
         if found:
@@ -62,9 +62,9 @@ def _read(path: Path) -> Font:
         raise SheetError("no_font_file", path=path) from None
     except Exception as error:  # fontTools raises exceptions of any class for damaged files
         raise SheetError("damaged_font", path=path, error=first_line(error)) from error
-    with loaded(path) as fonts:
-        # Typst may name the family differently than the file does: it reads 'Narrow' as a style. A page in a family
-        # that Typst does not know has no letters.
+    with typst_fonts(path) as fonts:
+        # Typst's name of the family may differ from the file's: it reads 'Narrow' as a style. With a family name that
+        # Typst does not know, a page has no letters.
         families = fonts.families()
     if not families or not characters:
         raise SheetError("empty_font", path=path)
@@ -72,8 +72,8 @@ def _read(path: Path) -> Font:
 
 
 @contextmanager
-def loaded(path: Path) -> Iterator["typst.Fonts"]:
-    """Yield this font alone, in the form that Typst takes: a folder, from which it reads when it needs the font."""
+def typst_fonts(path: Path) -> Iterator["typst.Fonts"]:
+    """Yield only this font as Typst's fonts, in a temporary folder from which Typst reads it later."""
     import typst
 
     with tempfile.TemporaryDirectory() as folder:

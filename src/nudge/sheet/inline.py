@@ -1,4 +1,4 @@
-"""Inline Markdown -> a line of spans (bold, code, `==marks==`, icons, footnotes), and `escaped`, the way back."""
+"""Inline Markdown -> a line of spans (bold, code, `==marks==`, icons, footnotes), and `escape`, the inverse."""
 
 import re
 import unicodedata
@@ -11,7 +11,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.front_matter import front_matter_plugin
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.page import Color, Line, Span
 
 COLORS: tuple[Color, ...] = get_args(Color)
@@ -30,7 +30,7 @@ ICONS = {
 }
 # fmt: on
 EMOJI = re.compile(f"([{''.join(ICONS)}\U0001f000-\U0001faff])")
-SELECTOR = "\ufe0f"  # requests the color form of the character before it; all forms are drawn alike here
+SELECTOR = "\ufe0f"  # requests the color form of the previous character; a sheet draws all forms alike
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # no font has them
 SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")  # controls and other line ends
@@ -40,7 +40,7 @@ COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
 MARK_COLOR = re.compile(r"([a-z]+):(?=\S)")
 
-# Without `text_join` an escape stays a token of its own, so that `\=\=` is no mark. Without `reference` the line of a
+# Without `text_join` an escape stays a separate token, so that `\=\=` is not a mark. Without `reference` the line of a
 # link definition stays on the page as text.
 PARSER = (
     MarkdownIt("commonmark")
@@ -52,15 +52,15 @@ PARSER = (
 
 
 def color_of(word: str, at: int) -> Color:
-    """Return `word` as a color. Raises: SheetError if it is none."""
+    """Return `word` as a color. Raises: SheetError if it is not a color."""
     for color in COLORS:
         if color == word:
             return color
-    raise SheetError("unknown_word", line=at, what="color", word=word, closest=nearest(word, COLORS))
+    raise SheetError("unknown_word", line=at, what="color", word=word, closest=did_you_mean(word, COLORS))
 
 
 def line(text: str, *, at: int = 1) -> Line:
-    """Return the spans of inline Markdown that stands in line `at` of the sheet.
+    """Return the spans of inline Markdown on line `at` of the sheet.
 
     Raises: SheetError.
     """
@@ -69,7 +69,7 @@ def line(text: str, *, at: int = 1) -> Line:
 
 
 def spans_of(tokens: Sequence[Token], at: int) -> Line:
-    """Return the spans of markdown-it's inline tokens, the first of which stands in line `at` of the sheet.
+    """Return the spans of markdown-it's inline tokens, which begin on line `at` of the sheet.
 
     Raises: SheetError.
     """
@@ -83,19 +83,19 @@ def spans_of(tokens: Sequence[Token], at: int) -> Line:
 
 @dataclass(slots=True, kw_only=True)
 class _Writer:
-    """Collected spans; `style` is the look of the next one, `at` the line of the sheet."""
+    """Collected spans."""
 
-    at: int
-    style: Span = PLAIN
+    at: int  # the line of the sheet
+    style: Span = PLAIN  # of the next span
     depth: int = 0  # of nested ** and *
-    opened_at: int = 0  # the line where the open mark began, 0 if none is open
+    opened_at: int = 0  # the line where the open mark begins, 0 if none is open
     spans: list[Span] = field(default_factory=list)
 
     def write(self, token: Token) -> None:
         match token.type:
             case "text":
-                self._marked(token.content)
-            case "text_special":  # an escape or an entity: the character itself, no markup
+                self._add_marked(token.content)
+            case "text_special":  # an escape or an entity: a character without markup
                 self._add(token.content)
             case "softbreak":
                 self.at += 1
@@ -111,13 +111,13 @@ class _Writer:
             case "footnote_ref":
                 self.spans.append(replace(self.style, text=token.meta["label"], kind="footnote"))
             case "html_inline":
-                self._html(token.content)
+                self._add_html(token.content)
             case "link_open" | "link_close":
                 pass
             case _:
                 raise SheetError("not_in_text", line=self.at, kind=token.type, icons=" ".join(ICONS))
 
-    def _html(self, tag: str) -> None:
+    def _add_html(self, tag: str) -> None:
         self.at += tag.count("\n")
         if comment := COMMENT.fullmatch(tag):
             if directive(comment[1]):
@@ -127,16 +127,18 @@ class _Writer:
         else:
             raise SheetError("html", line=self.at, html=tag[:60])
 
-    def _marked(self, text: str) -> None:
-        """Add text in which `==` and `==color:` before a character begin a mark, and `==` after one ends it."""
+    def _add_marked(self, text: str) -> None:
+        """Add text with marks: `==` or `==color:` before a character begins a mark, `==` after a character ends it."""
         if "**" in text:
             raise SheetError("not_bold", line=self.at, text=text.strip()[:60])
         done = 0
         for found in MARK.finditer(text):
-            beside = text[found.start() - 1 : found.start()] if self.opened_at else text[found.end() : found.end() + 1]
-            if beside.isspace():
+            neighbor = (
+                text[found.start() - 1 : found.start()] if self.opened_at else text[found.end() : found.end() + 1]
+            )
+            if neighbor.isspace():
                 continue
-            self._plain(text[done : found.start()])
+            self._add_plain(text[done : found.start()])
             done = found.end()
             mark: Color | None = None
             if self.opened_at:
@@ -146,38 +148,39 @@ class _Writer:
                 if named := MARK_COLOR.match(text, done):
                     mark, done = color_of(named[1], self.at), named.end()
             self.style = replace(self.style, mark=mark)
-        self._plain(text[done:])
+        self._add_plain(text[done:])
 
-    def _plain(self, text: str) -> None:
-        """Add text in which emoji are icons."""
+    def _add_plain(self, text: str) -> None:
+        """Add text, with its emoji as icons."""
         for part in EMOJI.split(text.replace(SELECTOR, "")):
             if part in ICONS:
                 self.spans.append(replace(self.style, text=part, kind="icon", icon=ICONS[part]))
             elif EMOJI.fullmatch(part):
                 known = (f"{emoji} {unicodedata.name(emoji).lower()}" for emoji in ICONS)
                 name = unicodedata.name(part, "without a name").lower()
-                closest = nearest(f"{part} {name}", known)
+                closest = did_you_mean(f"{part} {name}", known)
                 raise SheetError("unknown_icon", line=self.at, emoji=part, name=name, closest=closest)
             else:
                 self._add(part)
 
     def _add(self, text: str) -> None:
+        """Append text in the current style, extending the last span if its style is the same."""
         if not text:
             return
-        span = replace(self.style, text=SPACES.sub(" ", text))  # an entity may be a control character
+        span = replace(self.style, text=SPACES.sub(" ", text))  # entities can encode control characters
         if self.spans and replace(self.spans[-1], text=span.text) == span:
             span = replace(span, text=self.spans.pop().text + span.text)
         self.spans.append(span)
 
 
 def directive(remark: str) -> list[str]:
-    """Return the words of a comment that divides columns, or [] for any other comment."""
+    """Return the words of a comment that controls columns, or [] for any other comment."""
     words = remark.split()
     return words if words[:1] == ["columns"] or words in (["next"], ["end"]) else []
 
 
-def escaped(text: str) -> str:
-    """Return the text as one line of inline Markdown that reads back as the same text.
+def escape(text: str) -> str:
+    """Return one line of inline Markdown that `line` reads as this text.
 
     Safe in a paragraph, a heading, a list item, a table cell, a quoted Mermaid label and a YAML string. Line ends and
     control characters become spaces; the emoji of ICONS stay icons.

@@ -1,7 +1,7 @@
-"""The layout of a flowchart: layers along its direction, and an order within each layer that crosses few arrows.
+"""The layout of a flowchart: layers along its direction, and an order in each layer with few crossing arrows.
 
-Source: Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures" (1981): cycles
-broken, layers by the longest path, order by barycenters.
+Source: Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures" (1981): break
+cycles, assign layers by the longest path, order by barycenters.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ Pair = tuple[int, int]  # from node, to node
 SWEEPS = 8
 
 
-def forward(n_nodes: int, edges: Sequence[Pair]) -> list[int]:
+def topological_order(n_nodes: int, edges: Sequence[Pair]) -> list[int]:
     """Return the nodes in an order in which only edges that close a cycle lead back.
 
-    Depth-first from each node, in order of appearance; the node that is finished last comes first.
+    This is a depth-first search from each node, in order of appearance; the node that is finished last is first.
     """
     leaving: list[list[int]] = [[] for _ in range(n_nodes)]
     for start, end in edges:
@@ -33,9 +33,9 @@ def forward(n_nodes: int, edges: Sequence[Pair]) -> list[int]:
     return finished[::-1]
 
 
-def layers(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
+def assign_ranks(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
     """Return the rank of each node, by the longest path to it, and for each edge whether it leads back."""
-    place = {node: place for place, node in enumerate(forward(n_nodes, edges))}
+    place = {node: place for place, node in enumerate(topological_order(n_nodes, edges))}
     back = [place[end] <= place[start] for start, end in edges]
     rank = [0] * n_nodes
     for start, end in sorted(edges, key=lambda edge: place[edge[0]]):
@@ -44,26 +44,26 @@ def layers(n_nodes: int, edges: Sequence[Pair]) -> tuple[list[int], list[bool]]:
     return rank, back
 
 
-def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
-    """Return the place of each node in its rank, in the order with the fewest crossings of those tried."""
+def order_ranks(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
+    """Return the place of each node in its rank, choosing the order with the fewest crossings of several sweeps."""
     ranks: list[list[int]] = [[] for _ in range(max(rank, default=-1) + 1)]
-    for node, own in enumerate(rank):
-        ranks[own].append(node)
+    for node, number in enumerate(rank):
+        ranks[number].append(node)
     before: list[list[int]] = [[] for _ in rank]
     after: list[list[int]] = [[] for _ in rank]
     for start, end in edges:
         if rank[start] < rank[end]:
             after[start].append(end)
             before[end].append(start)
-    place = [ranks[own].index(node) for node, own in enumerate(rank)]
+    place = [ranks[number].index(node) for node, number in enumerate(rank)]
     best = (crossings(rank, place, edges), list(place))
     for sweep in range(SWEEPS):
         forwards = sweep % 2 == 0
         for nodes in ranks if forwards else reversed(ranks):
-            beside = before if forwards else after
-            # Places count from the middle, as ranks are drawn centered. A node without neighbors keeps its place.
+            neighbors = before if forwards else after
+            # Places count from the middle, because ranks are drawn centered. A node without neighbors keeps its place.
             middle = {
-                node: fmean([place[one] - (len(ranks[rank[one]]) - 1) / 2 for one in beside[node] or [node]])
+                node: fmean([place[one] - (len(ranks[rank[one]]) - 1) / 2 for one in neighbors[node] or [node]])
                 for node in nodes
             }
             nodes.sort(key=middle.__getitem__)
@@ -76,7 +76,7 @@ def orders(rank: Sequence[int], edges: Sequence[Pair]) -> list[int]:
 
 
 def crossings(rank: Sequence[int], place: Sequence[int], edges: Sequence[Pair]) -> int:
-    """Return how many pairs of edges between the same two ranks cross."""
+    """Count the crossing pairs among edges between the same two ranks."""
     ends: dict[Pair, list[Pair]] = {}
     for start, end in edges:
         ends.setdefault((rank[start], rank[end]), []).append((place[start], place[end]))

@@ -1,4 +1,4 @@
-"""The lecture's cheat sheets: the texts in lecture/, with numbers that this program computes."""
+"""The lecture's cheat sheets: the texts in lecture/, with computed numbers."""
 
 import math
 import re
@@ -16,7 +16,7 @@ PLACEHOLDER = re.compile(r"\{\{(\w*)\}\}")
 _TEXTS = Path(__file__).with_name("lecture")
 
 
-def written(name: str, language: Language) -> str:
+def filled_text(name: str, language: Language) -> str:
     """Return the Markdown of one of the lecture's sheets (catalog.LECTURE) with its numbers filled in."""
     values = numbers()
     return PLACEHOLDER.sub(lambda found: values[found[1]], template(name, language))
@@ -45,7 +45,7 @@ def _sizes() -> dict[str, str]:
 
 
 def _reproduction() -> dict[str, str]:
-    """Return numbers of the run of 2024, and what the lecture's 7 seconds and one day would mean."""
+    """Return numbers of the run of 2024, and numbers that follow from the lecture's 7 seconds and one day."""
     train = recipe("gpt2_xl").train
     lecture_step_s, day_s = 7, 86_400
     return {
@@ -83,7 +83,7 @@ def _costs() -> dict[str, str]:
 
 
 def _parameters() -> dict[str, str]:
-    """Return the sizes of the learning material's networks. Weights have GPT-2's shapes, input by output."""
+    """Return the sizes of the learning material's networks. Shapes are GPT-2's: [n_in, n_out]."""
     material = recipe("mini_24k")
     model = material.model
     counts, C = parameter_counts(model), model.n_embd

@@ -1,4 +1,4 @@
-"""The measurements of a run, and conclusions by rules that its sheet shows beside the figures. No torch."""
+"""The measurements of a run, and conclusions by fixed rules, for its sheet. No torch."""
 
 import contextlib
 import math
@@ -22,9 +22,9 @@ from nudge.runs.summary import Summary, summarize
 from nudge.sheet.fields import LARGEST
 from nudge.util import files
 
-NEAR = 0.05  # of ln V: a first loss this close to ln V is a guess among all tokens
+NEAR = 0.05  # of ln V: a first loss this close to ln V is like a guess among all tokens
 CLEARLY = 0.01  # of ln V: losses that differ by less count as equal
-SOLVED = 0.98  # of the way from ln V to 0: little is left to learn
+SOLVED = 0.98  # share of the way from ln V to 0 after which little is left to learn
 
 Trend = Literal["overfitting", "unsteady", "falling", "flat", "unknown"]
 
@@ -34,16 +34,16 @@ class MeasuredRun:
     """A run with at least one update and one evaluation after it. Losses in nats per token."""
 
     folder: Path
-    written: dict[str, Any]  # run.json
+    run_json: dict[str, Any]  # run.json
     config: Config
     tokenizer: Tokenizer
-    dataset: Dataset | None  # None: its prepared text is gone
+    dataset: Dataset | None  # None: the prepared text is gone
     events: tuple[Event, ...]
     summary: Summary
     started: Started
     state: State
-    steps: tuple[Step, ...]  # these and the evaluations only with losses that a chart has room for
-    evaluations: tuple[Evaluation, ...]
+    steps: tuple[Step, ...]  # only with losses up to LARGEST, which a chart can show
+    evaluations: tuple[Evaluation, ...]  # likewise
     best: Evaluation
     last: Evaluation
 
@@ -57,22 +57,22 @@ class MeasuredRun:
 
     @property
     def guess(self) -> float:
-        """The loss if all tokens are equally likely: ln V."""
+        """Return the loss if all tokens are equally likely: ln V."""
         return math.log(self.config.model.vocab_size)
 
     @property
-    def clear(self) -> float:
-        """The least difference between two losses that counts."""
+    def least_difference(self) -> float:
+        """Return the least difference at which two losses do not count as equal."""
         return CLEARLY * self.guess
 
     @property
     def learned(self) -> float:
-        """The share of the way from a guess to certainty, negative if the run is worse than a guess."""
+        """Return the share of the way from a guess to certainty; negative if the run is worse than a guess."""
         return 1 - self.last.loss / self.guess if self.guess else 0.0
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Bytes per token of the validation text, from its loss in two units; None if its tokens stand for no bytes."""
+        """Return the bytes per token of the validation text, from its loss in two units; None if there are no bytes."""
         bits = self.last.bits_per_byte
         return self.last.loss / math.log(2) / bits if 0 < bits < math.inf else None
 
@@ -82,12 +82,12 @@ class MeasuredRun:
 
     @property
     def steps_to_optimum(self) -> int:
-        """The updates after which it has read as many tokens as are best for its compute."""
+        """Return the number of updates after which the run has a compute-optimal number of tokens."""
         return math.ceil(CHINCHILLA * self.started.n_params / self.started.batch_tokens)
 
     @property
     def epochs(self) -> float | None:
-        """How often the run has read its training text; None if that text is gone."""
+        """Return how many times the run has read its training text; None if that text is gone."""
         if self.dataset is None:
             return None
         block_size, records = self.config.model.block_size, self.dataset.manifest.records
@@ -95,30 +95,30 @@ class MeasuredRun:
         return self.summary.steps * self.started.batch_tokens / block_size / n_windows
 
     def train_loss(self, step: int) -> float | None:
-        """Return the median loss of the last ten batches up to `step`, or of the first batch, as single ones vary."""
+        """Return the median loss of the last ten batches up to `step`, because single batches vary."""
         before = [event.loss for event in self.steps if event.step <= max(step, 1)]
         return median(before[-10:]) if before else None
 
     @property
-    def earlier(self) -> Evaluation | None:
-        """The newest evaluation before the last quarter."""
+    def earlier_evaluation(self) -> Evaluation | None:
+        """Return the newest evaluation before the last quarter of the updates."""
         return next((event for event in reversed(self.evaluations) if event.step <= 0.75 * self.last.step), None)
 
     @property
     def trend(self) -> Trend:
-        """The direction of the validation loss, and whether the training loss has the same."""
-        if self.last.loss > self.best.loss + self.clear:
+        """Return the direction of the validation loss. If it rises while the training loss falls: overfitting."""
+        if self.last.loss > self.best.loss + self.least_difference:
             now, then = self.train_loss(self.last.step), self.train_loss(self.best.step)
             return "overfitting" if now is not None and then is not None and now < then else "unsteady"
-        if self.earlier is None:
+        if self.earlier_evaluation is None:
             return "unknown"
-        return "falling" if self.last.loss < self.earlier.loss - self.clear else "flat"
+        return "falling" if self.last.loss < self.earlier_evaluation.loss - self.least_difference else "flat"
 
 
 def read(path: Path) -> MeasuredRun:
     """Read a run folder. Raises: SheetError if there is nothing to draw."""
     folder = RunFolder(path)
-    written, config = _run_json(folder)
+    run_json, config = _run_json(folder)
     recorded = tuple(events.read(folder.events))
     summary = summarize(recorded)
     state = state_of(folder, summary.steps, summary.started, summary.stopped)
@@ -128,10 +128,10 @@ def read(path: Path) -> MeasuredRun:
         _refuse(folder, config, summary, state, recorded)
     return MeasuredRun(
         folder=path,
-        written=written,
+        run_json=run_json,
         config=config,
         tokenizer=tokenizers.load(folder.tokenizer),
-        dataset=_dataset(written),
+        dataset=_dataset(run_json),
         events=recorded,
         summary=summary,
         started=summary.started,
@@ -149,14 +149,14 @@ def _run_json(folder: RunFolder) -> tuple[dict[str, Any], Config]:
             raise SheetError("imported_model", path=folder.path)
         raise SheetError("no_run", path=folder.path)
     try:
-        written = files.read_json(folder.run_json)
-        return written, configs.from_dict(written["config"])
+        run_json = files.read_json(folder.run_json)
+        return run_json, configs.from_dict(run_json["config"])
     except (NudgeError, KeyError, TypeError, AttributeError) as error:
         raise SheetError("damaged_run", path=folder.run_json, error=first_line(error)) from None
 
 
 def _refuse(folder: RunFolder, config: Config, summary: Summary, state: State, recorded: tuple[Event, ...]) -> NoReturn:
-    """Raise SheetError with the reason why there is no sheet yet, and what makes one possible."""
+    """Raise SheetError with the reason why there is no sheet yet."""
     path, step = folder.path, summary.steps
     steps = summary.started.steps if summary.started else config.train.steps
     due = min(config.eval.every or steps, steps)
@@ -169,10 +169,10 @@ def _refuse(folder: RunFolder, config: Config, summary: Summary, state: State, r
     raise SheetError("no_evaluation", path=path, step=step, steps=steps, due=due)
 
 
-def _dataset(written: dict[str, Any]) -> Dataset | None:
-    """Return the prepared text of a run if it is still in its place."""
+def _dataset(run_json: dict[str, Any]) -> Dataset | None:
+    """Return the prepared text of a run; None if it is gone or has changed."""
     with contextlib.suppress(NudgeError, KeyError, TypeError):
-        dataset = open_dataset(Path(written["data"]["dir"]))
-        if dataset.fingerprint == written["data"]["fingerprint"]:
+        dataset = open_dataset(Path(run_json["data"]["dir"]))
+        if dataset.fingerprint == run_json["data"]["fingerprint"]:
             return dataset
     return None

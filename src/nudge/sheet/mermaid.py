@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet import layers
 from nudge.sheet.inline import color_of, line
 from nudge.sheet.page import Branch, Edge, Flow, Line, Message, Mindmap, Node, Sequence
@@ -17,7 +17,7 @@ DIRECTIONS: dict[str, Literal["LR", "TB"]] = {"LR": "LR", "TB": "TB", "TD": "TB"
 
 MOST_ARROWS = 500  # counting crossings takes quadratic time, and a few `A & B --> C & D` make a million arrows
 
-# These begin other statements of Mermaid's flowchart, so they name no node.
+# These begin other statements of Mermaid's flowchart, so they cannot be names of nodes.
 RESERVED = ("subgraph", "end", "class", "classDef", "style", "linkStyle", "click", "direction")
 
 Numbered = tuple[int, str]  # a line and its number in the sheet
@@ -54,7 +54,7 @@ LOOP = re.compile(r"loop\s+(.+)")
 
 
 def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
-    """Read the diagram whose text begins in line `at` of the sheet.
+    """Parse a diagram that begins on line `at` of the sheet.
 
     Raises: SheetError.
     """
@@ -68,7 +68,7 @@ def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
     (number, first), *rest = lines
     kind, *words = first.split()
     if kind not in KINDS:
-        raise SheetError("unknown_diagram", line=number, kind=kind, closest=nearest(kind, KINDS))
+        raise SheetError("unknown_diagram", line=number, kind=kind, closest=did_you_mean(kind, KINDS))
     after = " ".join(words)
     if kind in ("flowchart", "graph"):
         if after not in DIRECTIONS:
@@ -80,8 +80,8 @@ def diagram(text: str, at: int) -> Flow | Mindmap | Sequence:
 
 
 def label(text: str, at: int) -> Line:
-    """Return the spans of a label. Backticks just inside its quotes mark it as Markdown in Mermaid, not as code."""
-    if len(text) > 1 and text[0] == text[-1] == "`" and text.count("`") == 2:  # with more, both ends are code
+    """Return the spans of a label. In Mermaid, backticks just inside the quotes mean Markdown, not code."""
+    if len(text) > 1 and text[0] == text[-1] == "`" and text.count("`") == 2:  # more backticks mean code at both ends
         text = text[1:-1]
     spans = line(text, at=at)
     if not spans:
@@ -97,15 +97,15 @@ def _text(found: re.Match[str]) -> str:
 
 
 def flowchart(lines: list[Numbered], at: int, direction: Literal["LR", "TB"]) -> Flow:
-    """Read a flowchart and arrange its nodes in layers."""
+    """Parse a flowchart and arrange its nodes in layers."""
     chart = _Chart()
     for number, content in lines:
         chart.read(number, content.strip())
     if not chart.nodes:
         raise SheetError("no_nodes", line=at)
     pairs = [(edge.start, edge.end) for edge in chart.edges]
-    ranks, back = layers.layers(len(chart.nodes), pairs)
-    nodes = zip(chart.nodes.values(), ranks, layers.orders(ranks, pairs), strict=True)
+    ranks, back = layers.assign_ranks(len(chart.nodes), pairs)
+    nodes = zip(chart.nodes.values(), ranks, layers.order_ranks(ranks, pairs), strict=True)
     return Flow(
         direction=direction,
         nodes=tuple(replace(node, rank=rank, order=float(order)) for node, rank, order in nodes),
@@ -115,7 +115,7 @@ def flowchart(lines: list[Numbered], at: int, direction: Literal["LR", "TB"]) ->
 
 @dataclass(slots=True)
 class _Chart:
-    """The nodes by name, and the edges, of the lines read so far."""
+    """The nodes by name and the edges of the lines read so far; `place` is the position in the current line."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
@@ -146,7 +146,7 @@ class _Chart:
         return self.text[self.place :][:40]
 
     def _group(self) -> list[int]:
-        """Read `A & B`; return the numbers of the nodes."""
+        """Parse `A & B` and return the numbers of the nodes."""
         numbers = [self._node()]
         while self._next(AND):
             numbers.append(self._node())
@@ -185,7 +185,7 @@ class _Chart:
 
 
 def mindmap(lines: list[Numbered], at: int) -> Mindmap:
-    """Read a root, its branches and their leaves, by their indents."""
+    """Parse a root, its branches and their leaves by their indentation."""
     if not lines:
         raise SheetError("no_root", line=at)
     (number, first), *rest = lines
@@ -226,10 +226,10 @@ def _branch_text(text: str, at: int) -> Line:
 
 
 def sequence(lines: list[Numbered], at: int) -> Sequence:
-    """Read the participants and their messages."""
+    """Parse the participants and their messages."""
     actors: dict[str, Line] = {}
     messages: list[Message] = []
-    loops: list[int] = []  # the lines in which the open ones begin
+    loops: list[int] = []  # the lines on which the open loops begin
 
     def actor(name: str, number: int) -> int:
         actors.setdefault(name, line(name, at=number))

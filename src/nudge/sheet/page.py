@@ -71,14 +71,14 @@ class Quote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Lines that are drawn unchanged."""
+    """Lines of code, drawn unchanged."""
 
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
-    """A boxed remark. `color`: of the box, None for the region's."""
+    """A boxed remark. `color`: of the box; None for the region's color."""
 
     spans: Line
     color: Color | None = None
@@ -97,7 +97,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """An arrow between two nodes by number. `back`: it leads against the direction, or from a node to itself."""
+    """An arrow between two nodes by number. `back`: it points against the direction, or from a node to itself."""
 
     start: int
     end: int
@@ -266,8 +266,8 @@ def texts_in(value: Any) -> Iterator[Span | str]:
 
 
 def to_json(value: Any) -> Any:
-    """Return a sheet, or a part of one, as JSON values for Typst: each dataclass is a dict with its `type`."""
+    """Return a sheet, or a part of one, as JSON values for Typst: each dataclass becomes a dict with its `type`."""
     if is_dataclass(value):
-        named = {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
-        return {"type": type(value).__name__.lower(), **named}
+        by_name = {one.name: to_json(getattr(value, one.name)) for one in fields(value)}
+        return {"type": type(value).__name__.lower(), **by_name}
     return [to_json(one) for one in value] if isinstance(value, tuple) else value

@@ -1,4 +1,4 @@
-"""A sheet as a picture: Typst draws it and reports where each region is and whether it fits."""
+"""The drawing of a sheet by Typst, which also reports the place of each region and whether its text fits."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nudge.sheet.page import Sheet, Span, texts_in, to_json
 
 Form = Literal["pdf", "png", "svg"]
 PPI = 200  # makes A4 1654 x 2339 pixels
-MOST_CHARACTERS = 20_000  # in a region; at 9 pt, fewer fill a whole page
+MOST_CHARACTERS = 20_000  # in a region: more than fill a whole page at 9 pt
 DRAWING = Path(__file__).parent / "typst"
 
 
@@ -32,8 +32,8 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tight:
-    """A part that is too wide or too high for its place. In pt."""
+class Overflow:
+    """A part that is too wide or too high for its place, in pt."""
 
     region: str
     what: str
@@ -53,8 +53,8 @@ class Page:
 def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Page:
     """Draw the page. The same sheet and font give the same bytes.
 
-    Typst scales each region to its height (page.typ). A region in which something is too wide is laid out again at a
-    smaller scale, until it fits or is at its smallest.
+    Typst scales the text of each region to the region's height (page.typ). If something is too wide, its region is laid
+    out again at a smaller scale, until it fits or is at the smallest scale.
 
     Raises: SheetError if the font lacks a character, or a text does not fit its region at 9 pt.
     """
@@ -62,27 +62,27 @@ def render(sheet: Sheet, form: Form = "pdf", *, font: Path | None = None) -> Pag
 
     pen = fonts.find(font)
     _check_characters(sheet, pen)
-    with fonts.loaded(pen.path) as loaded:
+    with fonts.typst_fonts(pen.path) as typst_fonts:
         caps: dict[str, float] = {}
         step = 0.02
         while True:
             typesetter = typst.Compiler(
                 str(DRAWING / "page.typ"),
                 root=str(DRAWING),
-                font_paths=loaded,
+                font_paths=typst_fonts,
                 sys_inputs={"sheet": json.dumps(to_json(sheet)), "font": pen.family, "caps": json.dumps(caps)},
             )
             found = tuple(Place(**value) for value in _query(typesetter, "<region>"))
             for place in found:
                 if place.needs > place.has:
                     raise SheetError("no_room", region=place.name, needs=place.needs, has=place.has)
-            tight = [Tight(**value) for value in _query(typesetter, "<tight>")]
-            if not tight:
+            overflows = [Overflow(**value) for value in _query(typesetter, "<tight>")]
+            if not overflows:
                 data = typesetter.compile(format=form, ppi=PPI)
                 assert isinstance(data, bytes), "a sheet is one page"
                 return Page(data=data, places=found)
-            caps = _smaller(caps, found, tight, step)
-            step *= 2  # soon reaches the smallest scale if something is too wide at every scale
+            caps = _shrink(caps, found, overflows, step)
+            step *= 2  # to reach the smallest scale soon if something is too wide at every scale
 
 
 def _query(typesetter: Any, label: str) -> list[dict[str, Any]]:
@@ -90,38 +90,40 @@ def _query(typesetter: Any, label: str) -> list[dict[str, Any]]:
     return values
 
 
-def _smaller(caps: dict[str, float], found: tuple[Place, ...], tight: list[Tight], step: float) -> dict[str, float]:
-    """Return the scales, at least a step smaller for each region in which something is too wide.
+def _shrink(
+    caps: dict[str, float], found: tuple[Place, ...], overflows: list[Overflow], step: float
+) -> dict[str, float]:
+    """Return the highest scales, made smaller by at least a step for each region in which something is too wide.
 
-    Raises: SheetError if a region is at its smallest, or something is too high: its room shrinks with the text.
+    Raises: SheetError if a region is at its smallest scale, or something is too high: its room shrinks with the text.
     """
     places = {place.name: place for place in found}
-    capped = dict(caps)
-    for one in tight:
+    new_caps = dict(caps)
+    for one in overflows:
         place = places[one.region]
         if one.side == "height":
-            raise SheetError("too_high", text=_short(one.what), region=one.region, needs=one.needs, has=one.has)
+            raise SheetError("too_high", text=_shorten(one.what), region=one.region, needs=one.needs, has=one.has)
         if place.scale <= place.smallest:
-            raise SheetError("too_wide", text=_short(one.what), region=one.region, needs=one.needs, has=one.has)
-        capped[one.region] = min(place.scale * one.has / one.needs, capped.get(one.region, place.scale) - step)
-    return capped
+            raise SheetError("too_wide", text=_shorten(one.what), region=one.region, needs=one.needs, has=one.has)
+        new_caps[one.region] = min(place.scale * one.has / one.needs, new_caps.get(one.region, place.scale) - step)
+    return new_caps
 
 
-def _short(text: str, most: int = 60) -> str:
+def _shorten(text: str, most: int = 60) -> str:
     line = " ".join(text.split())  # a label may have breaks
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def _check_characters(sheet: Sheet, font: fonts.Font) -> None:
-    """Raise SheetError if a region has more than a page holds, or the font lacks one that would be drawn."""
+    """Check that no region has too many characters, and that the font has them all. Raises: SheetError."""
     parts: list[tuple[str, Any]] = [("title", (sheet.title, sheet.over, sheet.subtitle, sheet.corner, sheet.legend))]
     parts += [(region.name, region) for band in sheet.bands for region in band.regions]
     for name, part in parts:
         text = "".join(one if isinstance(one, str) else one.text for one in texts_in(part) if not _is_icon(one))
         if len(text) > MOST_CHARACTERS:
             raise SheetError("too_long", region=name, number=len(text), most=MOST_CHARACTERS)
-        if lacking := font.lacks(text):
-            characters = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in lacking[:5])
+        if missing := font.missing_from(text):
+            characters = ", ".join(f"'{one}' (U+{ord(one):04X})" for one in missing[:5])
             raise SheetError("lacking_characters", region=name, font=font.family, characters=characters)
 
 

@@ -1,7 +1,7 @@
-"""The text of a sheet, Markdown, -> what is on its page. The text is data: nothing in it is evaluated.
+"""The Markdown of a sheet -> the parts of its page. The text is data: nothing in it is evaluated.
 
-It is front matter, a ```layout fence, and for each region a heading `## title <!-- name: color -->` with its blocks.
-blocks.py, figures.py (YAML) and mermaid.py read the blocks, inline.py the lines of text in them.
+The text is front matter, a ```layout fence, and for each region a heading `## title <!-- name: color -->` with its
+blocks. blocks.py, figures.py (YAML) and mermaid.py parse the blocks, inline.py the lines of text in them.
 """
 
 import re
@@ -14,9 +14,9 @@ from typing import Any, Literal, NamedTuple
 import yaml
 from markdown_it.tree import SyntaxTreeNode
 
-from nudge.errors import SheetError, nearest
+from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.blocks import block, line_of, name_of, tokens_of
-from nudge.sheet.fields import Reader, at_of, choice, composed, number, record, spans, string
+from nudge.sheet.fields import Reader, at_of, choice, number, parse_yaml, record, spans, string
 from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, directive, spans_of
 from nudge.sheet.page import LANGUAGES, Band, Block, Columns, Line, Region, Sheet, Span, texts_in
 
@@ -28,7 +28,7 @@ LEAST_WIDTH, MOST_WIDTH = 0.01, 100.0  # of a region or a column, relative to it
 
 
 def read(text: str, *, name: str = "sheet") -> Sheet:
-    """Return the sheet that the text describes. The messages of errors begin with `name`.
+    """Parse the text of a sheet. Error messages begin with `name`.
 
     Raises: SheetError.
     """
@@ -45,7 +45,7 @@ def _sheet(text: str) -> Sheet:
     _refuse_open_fences(nodes, text.split("\n"))
     if not nodes or nodes[0].type != "front_matter":
         raise SheetError("no_front_matter", line=1)
-    page = _front(nodes[0].content)
+    page = _front_matter(nodes[0].content)
     layout, *content = [node for node in nodes[1:] if not _is_remark(node)] or nodes[:1]
     if layout.type != "fence" or layout.info.strip() != "layout":
         raise SheetError("no_layout", line=line_of(layout))
@@ -56,11 +56,11 @@ def _sheet(text: str) -> Sheet:
         for percent, places in rows
     )
     numbers = {mark: str(number) for number, mark in enumerate(dict.fromkeys(footnotes_in(bands)), 1)}
-    return replace(page, bands=_numbered(bands, numbers))
+    return replace(page, bands=_number_footnotes(bands, numbers))
 
 
 def _is_remark(node: SyntaxTreeNode) -> bool:
-    """Return whether the node is only comments, and none of them a directive."""
+    """Return whether a node has only comments, none of them a directive."""
     return (
         node.type == "html_block"
         and not COMMENT.sub("", node.content).strip()
@@ -75,7 +75,7 @@ def _refuse_controls(text: str) -> None:
 
 
 def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
-    """Raise SheetError for a fence without its end: it goes on to the end of the text and hides the later regions."""
+    """Check that every fence has an end. Without one it hides all later regions. Raises: SheetError."""
     for node in nodes:
         if node.type == "fence" and node.map:
             last = lines[node.map[1] - 1].strip() if node.map[1] - node.map[0] > 1 else ""
@@ -86,8 +86,8 @@ def _refuse_open_fences(nodes: list[SyntaxTreeNode], lines: list[str]) -> None:
 # --- front matter and layout -----------------------------------------------------------------------------------------
 
 
-def _front(text: str) -> Sheet:
-    values = record(composed(text, 2), "the front matter", FRONT, "title")
+def _front_matter(text: str) -> Sheet:
+    values = record(parse_yaml(text, 2), "the front matter", FRONT, "title")
     if "size" in values:
         values["size_pt"] = values.pop("size")
     return Sheet(**values)
@@ -124,7 +124,7 @@ FRONT: dict[str, Reader] = {
 
 
 class Place(NamedTuple):
-    """The place of a region in the layout, given in line `at`."""
+    """The place of a region in the layout, from line `at` of the sheet."""
 
     name: str
     width: float
@@ -132,7 +132,7 @@ class Place(NamedTuple):
 
 
 def _layout(fence: SyntaxTreeNode) -> list[tuple[float, list[Place]]]:
-    """Return the percent and the places of each band; the band of the title has no places."""
+    """Return the percentage and the places of each band; the title's band has no places."""
     bands: list[tuple[float, list[Place]]] = []
     names: set[str] = set()
     first = line_of(fence)
@@ -176,16 +176,16 @@ def _width(text: str, at: int) -> float:
 
 
 def _regions(nodes: list[SyntaxTreeNode], places: dict[str, Place]) -> dict[str, Region]:
-    """Return the regions by name, each with the blocks between its heading and the next."""
+    """Return the regions by name, each with the blocks between its heading and the next heading."""
     regions: dict[str, Region] = {}
-    marks: set[str] = set()  # of the footnotes of all regions: in Markdown a mark counts for the whole text
+    marks: set[str] = set()  # of all footnotes: in Markdown a mark is unique in the whole text
     headings = [index for index, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
     if nodes and headings[:1] != [0]:
         raise SheetError("before_regions", line=line_of(nodes[0]), what=name_of(nodes[0]))
     for start, end in pairwise([*headings, len(nodes)]):
         at, region = line_of(nodes[start]), _heading(nodes[start])
         if region.name not in places:
-            raise SheetError("unknown_region", line=at, region=region.name, closest=nearest(region.name, places))
+            raise SheetError("unknown_region", line=at, region=region.name, closest=did_you_mean(region.name, places))
         if region.name in regions:
             raise SheetError("repeated_region", line=at, region=region.name)
         region = replace(region, width=places[region.name].width)
@@ -220,7 +220,7 @@ class _Content:
 
     region: Region
     marks: set[str]
-    used: dict[str, int]  # footnotes: by mark, the line of the first reference
+    used: dict[str, int]  # the marks of referenced footnotes, with the line of the first reference
     blocks: list[Block] = field(default_factory=list)
     footnotes: dict[str, tuple[int, Line]] = field(default_factory=dict)  # by mark: line, text
     widths: tuple[float, ...] = ()  # of the open columns
@@ -229,9 +229,9 @@ class _Content:
 
     def add(self, node: SyntaxTreeNode) -> None:
         if node.type == "html_block":
-            self._comments(node)
+            self._read_comments(node)
         elif node.type == "footnote_reference":
-            self._footnote(node)
+            self._add_footnote(node)
         else:
             added = block(node)
             for mark in footnotes_in(added):
@@ -250,18 +250,18 @@ class _Content:
         footnotes = tuple((mark, text) for mark, (_, text) in self.footnotes.items())
         return replace(self.region, blocks=tuple(self.blocks), footnotes=footnotes)
 
-    def _comments(self, node: SyntaxTreeNode) -> None:
+    def _read_comments(self, node: SyntaxTreeNode) -> None:
         at, content = line_of(node), node.content.strip()
         if COMMENT.sub("", content).strip():
             raise SheetError("html", line=at, html=content[:60])
         for remark in COMMENT.findall(content):
             match directive(remark):
                 case ["columns", *widths]:
-                    self._open(widths, at)
+                    self._open_columns(widths, at)
                 case [word]:
-                    self._turn(word, at)
+                    self._end_column(word, at)
 
-    def _open(self, widths: list[str], at: int) -> None:
+    def _open_columns(self, widths: list[str], at: int) -> None:
         if self.columns:
             raise SheetError("nested_columns", line=at, outer=self.columns_at)
         if len(widths) < 2 or not all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", width) for width in widths):
@@ -269,8 +269,8 @@ class _Content:
         self.widths = tuple(_width(width, at) for width in widths)
         self.columns, self.columns_at = [[]], at
 
-    def _turn(self, word: str, at: int) -> None:
-        """Go on to the next column, or end the columns."""
+    def _end_column(self, word: str, at: int) -> None:
+        """End a column: begin the next one, or end all columns."""
         if not self.columns:
             raise SheetError("outside_columns", line=at, word=word)
         n_columns = len(self.columns) + (word == "next")
@@ -284,7 +284,7 @@ class _Content:
         self.blocks.append(Columns(widths=self.widths, columns=tuple(map(tuple, self.columns))))
         self.columns = []
 
-    def _footnote(self, node: SyntaxTreeNode) -> None:
+    def _add_footnote(self, node: SyntaxTreeNode) -> None:
         at, mark = line_of(node), node.nester_tokens.opening.meta["label"] if node.nester_tokens else ""
         if mark in self.marks:
             raise SheetError("repeated_footnote", line=at, mark=mark)
@@ -298,19 +298,19 @@ class _Content:
 
 
 def footnotes_in(value: Any) -> Iterator[str]:
-    """Yield the marks of all footnotes that a part of a sheet refers to."""
+    """Yield the marks of all footnote references in a part of a sheet."""
     return (one.text for one in texts_in(value) if isinstance(one, Span) and one.kind == "footnote")
 
 
-def _numbered(value: Any, numbers: Mapping[str, str]) -> Any:
-    """Replace the marks of footnotes by numbers, as Markdown shows them."""
+def _number_footnotes(value: Any, numbers: Mapping[str, str]) -> Any:
+    """Replace footnote marks with their numbers, at any depth, and sort each region's footnotes."""
     if isinstance(value, Span):
         return replace(value, text=numbers[value.text]) if value.kind == "footnote" else value
     if isinstance(value, tuple):
-        return tuple(_numbered(one, numbers) for one in value)
+        return tuple(_number_footnotes(one, numbers) for one in value)
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    value = replace(value, **{one.name: _numbered(getattr(value, one.name), numbers) for one in fields(value)})
+    value = replace(value, **{one.name: _number_footnotes(getattr(value, one.name), numbers) for one in fields(value)})
     if isinstance(value, Region):
         footnotes = sorted(((numbers[mark], text) for mark, text in value.footnotes), key=lambda note: int(note[0]))
         return replace(value, footnotes=tuple(footnotes))

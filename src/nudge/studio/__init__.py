@@ -1,1 +1,1 @@
-"""A web page on a run: faces of train, infer and look. Pages only ask the library; nothing is computed here."""
+"""Web pages about runs, for train, infer and look. Pages only call the library; nothing is computed here."""

@@ -39,7 +39,7 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """An ASGI application around another one that answers strangers with 403, and 401 where the token is missing.
+    """An ASGI application around another one: it answers forbidden requests with 403, and a missing token with 401.
 
     `host` is the address that the server listens on. `token` None: none is required (loopback only).
     """
@@ -73,7 +73,7 @@ class Guard:
             await PlainTextResponse(reason, status, {**headers, **_HEADERS})(scope, receive, send)
 
     def refusal(self, headers: Mapping[str, str]) -> str:
-        """Return why a request with these headers is refused; '' if it is not."""
+        """Return the reason why a request with these headers is refused; '' if it is accepted."""
         host, origin = headers.get("host", ""), headers.get("origin")
         name = _name(host)
         if not self._is_ours(name):

@@ -1,4 +1,4 @@
-"""Curves, by Apache ECharts. They are SVG, so that their colors are the page's variables and follow its theme.
+"""Curves, drawn by Apache ECharts as SVG, so that their colors are the page's variables and follow its theme.
 
 Their options are data, in charts.toml. The pages add points, limits and labels.
 """
@@ -20,11 +20,11 @@ _DATA: Options = tomllib.loads(resources.files("nudge.studio").joinpath("charts.
 
 def options(name: str, t: Words) -> Options:
     """Return the options of a chart, without data."""
-    found = _merged(_DATA["chart"], _DATA[name])
+    found = _merge(_DATA["chart"], _DATA[name])
     for kind in ("xAxis", "yAxis", "series"):
         for part in found[kind]:
             base = part.pop("base", None) if kind == "series" else "axis"
-            whole = _merged(_DATA.get(base, {}), part)
+            whole = _merge(_DATA.get(base, {}), part)
             part.update(whole, **({"name": t(part["name"])} if "name" in part else {}))
     return found
 
@@ -32,7 +32,7 @@ def options(name: str, t: Words) -> Options:
 def label(content: str, **settings: Any) -> Options:
     """Return a label with this text. Braces would begin a template of ECharts, so they are replaced."""
     plain = content.replace("{", "\uff5b").replace("}", "\uff5d")
-    return _merged(_DATA["label"], {"formatter": plain, **settings})
+    return _merge(_DATA["label"], {"formatter": plain, **settings})
 
 
 def marks(places: Sequence[Options], style: Options, words: Options | None = None) -> Options:
@@ -41,18 +41,18 @@ def marks(places: Sequence[Options], style: Options, words: Options | None = Non
     return {"markLine": {"symbol": "none", "silent": True, "animation": False, "data": places, **look}}
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Options:
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Options:
     merged = copy.deepcopy(dict(base))
     for key, value in changes.items():
         inner = merged.get(key)
         merged[key] = (
-            _merged(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
+            _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
         )
     return merged
 
 
 def chart(options: Mapping[str, Any], *, height: int, label: str) -> ui.echart:
-    """Add a chart that fills its place. `label` describes it to those who cannot see it."""
-    element = ui.echart(_merged(_DATA["chart"], options), renderer="svg").style(f"height:{height}px;width:100%")
+    """Add a chart that fills its place. `label` describes it for screen readers."""
+    element = ui.echart(_merge(_DATA["chart"], options), renderer="svg").style(f"height:{height}px;width:100%")
     element.props.update({"role": "img", "aria-label": label})
     return element

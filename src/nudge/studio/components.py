@@ -1,4 +1,4 @@
-"""The parts that pages are made of. Text is only ever set as text: never as HTML, markdown or a template.
+"""The components of pages. Text is always set as text: never as HTML, Markdown or a template.
 
 Two other ways in are dangerous, so nothing that a model, a file or a user wrote goes there: props whose names begin
 with ":" are run as JavaScript (so are such keys in the options of a chart), and the tooltips of charts are HTML unless
@@ -18,16 +18,16 @@ Some = TypeVar("Some", bound=Element)
 
 
 def box(classes: str = "", *, tag: str = "div", style: str = "", **attributes: Any) -> Element:
-    """Add an element to put others into: `with box("card"):`."""
-    return _dressed(ui.element(tag), classes, style, attributes)
+    """Add an element that contains others: `with box("card"):`."""
+    return _add_attributes(ui.element(tag), classes, style, attributes)
 
 
 def text(value: object, classes: str = "", *, tag: str = "div", style: str = "", **attributes: Any) -> TextElement:
     """Add a piece of text."""
-    return _dressed(TextElement(tag=tag, text=str(value)), classes, style, attributes)
+    return _add_attributes(TextElement(tag=tag, text=str(value)), classes, style, attributes)
 
 
-def _dressed(element: Some, classes: str, style: str, attributes: Mapping[str, Any]) -> Some:
+def _add_attributes(element: Some, classes: str, style: str, attributes: Mapping[str, Any]) -> Some:
     if classes:
         element.classes(classes)
     if style:
@@ -38,7 +38,7 @@ def _dressed(element: Some, classes: str, style: str, attributes: Mapping[str, A
 
 
 def refill(place: Element) -> Element:
-    """Clear an element, to put something else into it: `with refill(place):`."""
+    """Clear an element to fill it again: `with refill(place):`."""
     place.clear()
     return place
 
@@ -68,7 +68,7 @@ def link(label: object, href: str, classes: str = "", **attributes: Any) -> Text
 
 def icon(name: str, classes: str = "") -> Element:
     """Add one of the Material icons that come with NiceGUI, hidden from screen readers."""
-    return _dressed(ui.icon(name), classes, "", {"aria_hidden": "true"})
+    return _add_attributes(ui.icon(name), classes, "", {"aria_hidden": "true"})
 
 
 def button(
@@ -76,11 +76,11 @@ def button(
 ) -> ui.button:
     """Add a button. Kinds: `prim` (the main action), `ghost`, `quiet`."""
     element = ui.button(label, icon=icon, color=None, on_click=action).props("no-caps unelevated")
-    return _dressed(element, kind, "", attributes)
+    return _add_attributes(element, kind, "", attributes)
 
 
 def pressable(action: Action, label: object = "", classes: str = "", **attributes: Any) -> TextElement:
-    """Add something else that can be pressed: a token, a bar, a row."""
+    """Add an element that can be pressed like a button: a token, a bar, a row."""
     element = text(label, classes, tag="button", type="button", **attributes)
     element.on("click", action, args=[])
     return element
@@ -97,7 +97,7 @@ def slider(label: str, slid: Action, *, width: int, last: int = 1, at: int = 0) 
 def card(
     title: str = "", note: str = "", classes: str = "", *, right: Action | None = None, style: str = ""
 ) -> Iterator[Element]:
-    """Add a surface with a title, a quiet note beside it, and what `right` adds at its right end."""
+    """Add a card with a title and a quiet note beside it. `right` adds elements at the right end of the title."""
     with box(f"card {classes}", tag="section", style=style) as element:
         if title:
             with box("ch"):
@@ -112,7 +112,7 @@ def card(
 
 @contextlib.contextmanager
 def empty_card(title: str, note: str = "", classes: str = "") -> Iterator[Element]:
-    """Add a card that stands in for a page with nothing to show yet."""
+    """Add a card for a page that has nothing to show yet."""
     with box(f"card empty {classes}") as element:
         text(title, "ct", tag="h2")
         if note:
@@ -122,14 +122,14 @@ def empty_card(title: str, note: str = "", classes: str = "") -> Iterator[Elemen
 
 @contextlib.contextmanager
 def field(label: str, classes: str = "", *, tag: str = "label") -> Iterator[Element]:
-    """Add a label above what it names. A `tag` of "div" is for what is not an input."""
+    """Add a label above an element. Use a `tag` of "div" if the element is not an input."""
     with box(f"fld {classes}", tag=tag) as element:
         text(label, "l", tag="span")
         yield element
 
 
 def entry(kind: Callable[..., Some], label: str, props: str = "", **settings: Any) -> Some:
-    """Add an input with its label above it. `kind` is NiceGUI's, such as ui.select, and `settings` are its own."""
+    """Add an input below its label. `kind` is NiceGUI's, such as ui.select; `settings` are its arguments."""
     with field(label):
         return named(kind(**settings), label, f"outlined dense {props}")
 
@@ -137,7 +137,7 @@ def entry(kind: Callable[..., Some], label: str, props: str = "", **settings: An
 def choice(
     options: Mapping[str, str], chosen: str, action: Action, *, label: str, classes: str = ""
 ) -> Callable[[str], None]:
-    """Add a row of options of which one is on. `action` gets its key. Return a function that turns one on."""
+    """Add a row of options, one of which is on. `action` gets its key. Return a function that turns an option on."""
     buttons: dict[str, Element] = {}
 
     def turn_on(key: str) -> None:
@@ -156,7 +156,7 @@ def choice(
 
 
 def shape_of(shape: tuple[int, ...]) -> str:
-    """(24000, 384) -> [24000, 384]"""
+    """Format a shape: (24000, 384) -> [24000, 384]."""
     return f"[{', '.join(map(str, shape))}]"
 
 
@@ -206,13 +206,13 @@ def bar(share: float, classes: str = "", *, style: str = "") -> Element:
 
 
 def track(share: float, classes: str = "", *, place: str = "bg", style: str = "") -> None:
-    """Add a bar in a box of its own."""
+    """Add a bar in a separate box."""
     with box(place, style=style):
         bar(share, classes)
 
 
 def diverging(value: float, largest: float, looks: tuple[str, str], *, places: tuple[str, str]) -> None:
-    """Add a bar at the left of the middle for a value below 0, at the right for one above 0."""
+    """Add a bar to the left of the middle for a value below 0, to the right for a value above 0."""
     for part, look, place in zip((-value, value), looks, places, strict=True):
         with box(place):
             if part > 0:

@@ -1,4 +1,4 @@
-"""A dial or a fader: it moves in the browser at once, and sends its value here a few times a second."""
+"""A dial or a fader: it moves in the browser at once, and sends its value to the server a few times a second."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ _PROPS = {"kind": "dial", "name": "", "min": 0.0, "max": 2.0, "rest": 1.0, "step
 class Dial(Element, component="static/dial.js"):
     """A number that the user turns; a double click sets it back to `rest`.
 
-    `turned` is called after the user turned it, not after `set`. Screen readers read `label`. `props` are those of
+    `turned` is called after the user turned it, not after `set`. Screen readers read `label`. `props` are options of
     dial.js, by default _PROPS.
     """
 
@@ -28,11 +28,11 @@ class Dial(Element, component="static/dial.js"):
 
     @property
     def moved(self) -> bool:
-        """Whether it is away from its rest."""
+        """Return whether the value is not `rest`."""
         return self.value != self.rest
 
     def set(self, value: float) -> None:
-        """Set the value, which may lie outside of its range."""
+        """Set the value, which may be out of range."""
         if value != self.value:
             self._keep(value)
             self.run_method("set", value)

@@ -1,4 +1,4 @@
-"""Runs that are started from a page. Each is a process of its own that outlives the studio.
+"""Runs that are started from a page. Each is a separate process that goes on after the studio ends.
 
 Its output goes to a file in a hidden folder beside the runs. So every page, and a restarted studio, can show the
 progress of preparing text, and an error before there is a run folder. From then on the run's own events are read.
@@ -36,11 +36,11 @@ _NAME_BYTES = 200  # file systems take 255, and files are named after a run with
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A process that was started for a run, as its file shows it."""
+    """The state of a process that was started for a run, from its file."""
 
     alive: bool
     preparing: Preparing | None = None  # its progress before there is a run folder
-    error: str = ""  # why it ended
+    error: str = ""  # the reason why it ended
     hint: str = ""
 
 
@@ -124,12 +124,12 @@ class Launcher:
         return [name for _, name in sorted(found, reverse=True)]
 
     def forget(self, name: str) -> None:
-        """Delete what is kept of a process."""
+        """Delete the file of a process."""
         for path in (self._path(name), self._path(name).with_suffix(".json")):
             path.unlink(missing_ok=True)
 
     def end(self, name: str) -> None:
-        """End a process that is still preparing text: there is no run yet that could be told to stop."""
+        """End a process that is still preparing text: there is no run yet to stop."""
         with contextlib.suppress(psutil.Error):
             if process := _process(self._path(name)):
                 process.terminate()
@@ -149,7 +149,7 @@ class Launcher:
         return self._forecasts.get(_question(config))
 
     async def forecast(self, config: Config, *, keep: bool = True) -> Forecast:
-        """Rehearse in a process of its own, one at a time. `keep` caches the result; pass False beside a run.
+        """Rehearse in a separate process, one at a time. `keep` caches the result; pass False beside a run.
 
         Raises: NudgeError's children.
         """
@@ -162,7 +162,7 @@ class Launcher:
 
 
 def _process(path: Path) -> psutil.Process | None:
-    """Return the running process of a file. Another one may have its number by now, so the start time is compared."""
+    """Return the running process of a file. Another process may have its id by now, so the start time is compared."""
     try:
         written = files.read_json(path.with_suffix(".json"))
         process = psutil.Process(written["pid"])
@@ -174,7 +174,7 @@ def _process(path: Path) -> psutil.Process | None:
 
 def _arguments(config: Config) -> list[str]:
     """Return the differences from the recipe as arguments of the command line."""
-    base, wanted = configs.flat(configs.to_dict(recipe(config.recipe))), configs.flat(configs.to_dict(config))
+    base, wanted = configs.flatten(configs.to_dict(recipe(config.recipe))), configs.flatten(configs.to_dict(config))
     settings = [f"--set={key}={value}" for key, value in wanted.items() if value != base[key] and key != "data.paths"]
     paths = [] if wanted["data.paths"] == base["data.paths"] else [f"--data={path}" for path in config.data.paths]
     return settings + paths
@@ -219,7 +219,7 @@ def _last_preparing(lines: Sequence[str]) -> Preparing | None:
 
 
 def _why(lines: Sequence[str]) -> tuple[str, str]:
-    """Return the error and the hint that the command line ended with, or else its last line if that is no event."""
+    """Return the command line's final error and hint, or else its last line if that is not an event."""
     last = [line for line in reversed(lines) if line.strip()]
     error, hint = (
         next((line.removeprefix(mark) for line in last if line.startswith(mark)), "") for mark in ("error: ", " hint: ")

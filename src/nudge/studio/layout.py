@@ -48,7 +48,7 @@ def _mark() -> None:
 
 def _run_chooser(visit: Visit) -> None:
     t = visit.t
-    names = [path.name for path in visit.house.models.folders()]
+    names = [path.name for path in visit.app.models.folders()]
     if not names and visit.run is None:
         return
     with box("runchip", tag="button", type="button", aria_haspopup="menu", aria_label=t("ui.choose_run")):

@@ -1,4 +1,4 @@
-"""The open models: read once, shared by all pages, the least recently used closed first."""
+"""The open models, read once and shared by all pages. The least recently used model is closed first."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ class Opened:
     run: str
     model: LanguageModel
     nudges: int = 0  # updates that the user kept, in memory only
-    original: LanguageModel | None = None  # as it is on disk, when nudges are kept
+    original: LanguageModel | None = None  # the model on disk, if updates are kept
     traces: "OrderedDict[tuple[int, ...], Trace]" = dataclasses.field(default_factory=OrderedDict)
 
     @property
@@ -45,7 +45,7 @@ class Opened:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the weights, twice if updates are kept, and of the values of forward passes."""
+        """Return the bytes of the weights (twice if updates are kept) and of the values of forward passes."""
         weights = sum(p.numel() * p.element_size() for p in self.network.parameters())
         return weights * (2 if self.nudges else 1) + sum(trace.held_bytes for trace in self.traces.values())
 
@@ -92,11 +92,11 @@ class Models:
         return folder
 
     def folders(self) -> list[Path]:
-        """Return the run folders, the most recently written first, without those that a link leads out of."""
+        """Return the run folders without links to other folders, the most recently written first."""
         return [path for path in folder.run_folders(self.runs) if self._stays_inside(RunFolder(path))]
 
     def _stays_inside(self, folder: RunFolder) -> bool:
-        """Return whether no link leads from the folder, or from a file that is read of it, out of the runs folder."""
+        """Return whether the folder and the files that are read from it lie in the runs folder, with links resolved."""
         return all(map(self.is_inside, (folder.path, folder.run_json, folder.events, folder.tokenizer, folder.index)))
 
     def is_inside(self, path: Path) -> bool:
@@ -133,7 +133,7 @@ class Models:
         return self._opened[key]
 
     def checked(self, run: str, step: int | None = None) -> Path:
-        """Return the run's folder, or its checkpoint after `step` updates, once it is sure to lie in the runs folder.
+        """Return the run's folder, or its checkpoint after `step` updates, checked to be in the runs folder.
 
         Raises: RunError for a run, CheckpointError for a step that is not there.
         """
@@ -143,7 +143,7 @@ class Models:
                 raise CheckpointError("none_yet", run=run)
             source, checkpoints = folder.path, [folder.ckpt, *checkpoint.paths(folder)]  # any of them may be read
         else:
-            file = checkpoint.of_step(folder, step)
+            file = checkpoint.path_of_step(folder, step)
             if file is None or not file.exists():
                 raise CheckpointError("no_step", run=run, step=step)
             source, checkpoints = file, [file]

@@ -37,7 +37,7 @@ class Page:
                 self.build()
 
     def build(self) -> None:
-        """Build everything that needs no waiting."""
+        """Build the part of the page that needs no waiting."""
         raise NotImplementedError
 
     def no_run(self) -> None:
@@ -48,7 +48,7 @@ class Page:
 
 
 class ModelPage(Page):
-    """A page about the model that the address names. A subclass fills it in `fill`.
+    """A page about the model in the address. A subclass builds the content in `fill`.
 
     Reading a checkpoint takes time, so the frame of the page comes first.
     """
@@ -78,7 +78,7 @@ class ModelPage(Page):
 
 
 class TextPage(ModelPage):
-    """A page about a text that the model reads. A subclass builds it in `arrange`, with `text_field` in it.
+    """A page about a text that the model reads. A subclass builds it in `arrange`, which calls `text_field`.
 
     `read` gets the first text, and every text that the user then types.
     """
@@ -89,7 +89,7 @@ class TextPage(ModelPage):
         written = self.visit.query.get("text")
         self.first = await self.visit.ask(_example, self.opened) if written is None else written
         await self.arrange()
-        await self.visit.handle(self.read)(self.first)  # an error in the text leaves the page as it is
+        await self.visit.handle(self.read)(self.first)  # an error in the text does not change the page
 
     async def arrange(self) -> None:
         """Build the page, without a text yet."""
@@ -117,7 +117,7 @@ class TextPage(ModelPage):
 
 
 def _example(opened: Opened) -> str:
-    """Return a text by the model. A model without a start-of-document token continues a few tokens of ours."""
+    """Return a text from the model. A model without a start-of-document token continues a fixed text."""
     model = opened.model
     start = "" if model.tokenizer.opening else model.tokenizer.decode(n % model.tokenizer.vocab_size for n in _UNSORTED)
     room = model.network.config.block_size - len(start)

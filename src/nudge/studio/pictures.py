@@ -30,7 +30,7 @@ def cividis(values: Values) -> npt.NDArray[np.uint8]:
     return np.concatenate([mixed.round(), alpha], axis=-1).astype(np.uint8)
 
 
-def signed(values: Values, largest: float) -> npt.NDArray[np.uint8]:
+def color_signed(values: Values, largest: float) -> npt.NDArray[np.uint8]:
     """Return the colors [.., 4] of values: the hue is the sign, the opacity the size as a share of `largest`."""
     share = np.clip(np.nan_to_num(np.abs(values) / (largest or 1.0)), 0, 1)
     hue = np.where((values > 0)[..., None], POSITIVE, NEGATIVE)
@@ -70,4 +70,4 @@ def signs_png(values: Values, largest: float | None = None) -> str:
     if largest is None:
         finite = np.abs(values[np.isfinite(values)])
         largest = float(finite.max()) if finite.size else 1.0
-    return png(signed(values, largest))
+    return png(color_signed(values, largest))

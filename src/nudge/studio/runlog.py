@@ -1,4 +1,4 @@
-"""A run's events.jsonl, read as it grows, and curves that stay small however long it gets.
+"""A run's events.jsonl, read while it grows, and curves with a limited number of points.
 
 A log is read once, then only what was appended, and all pages share it. They show a run from its log alone, so a
 reload, a second tab, a restarted studio and a run of a terminal all look the same.
@@ -51,7 +51,7 @@ class Curve:
 
     @property
     def width(self) -> int:
-        """The number of steps in a bucket: a power of two."""
+        """Return the number of steps in a bucket: a power of two."""
         span = self.steps[-1] - self.steps[0] + 1 if self.steps else 1
         needed = -(-span // (self.n_buckets - 1))  # the first bucket may begin before the first step
         return 1 << (needed - 1).bit_length()
@@ -104,7 +104,7 @@ class Curve:
         place = bisect_left(self.steps, step)
         return self.values[place] if place < len(self.steps) and self.steps[place] == step else None
 
-    def few(self, n_buckets: int) -> list[Point]:
+    def fewer_points(self, n_buckets: int) -> list[Point]:
         """Return fewer points, for a small drawing."""
         small = Curve(n_buckets)
         small.steps, small.values = self.steps, self.values
@@ -119,7 +119,7 @@ class Curve:
 
     @property
     def last(self) -> float | None:
-        """The newest value."""
+        """Return the newest value."""
         return self.values[-1] if self.values else None
 
 
@@ -165,12 +165,12 @@ class RunLog:
 
     @property
     def step(self) -> int:
-        """The number of updates, including skipped ones."""
+        """Return the number of updates, including skipped ones."""
         return self.loss.steps[-1] if self.loss.steps else self.started.step if self.started else 0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that the remaining updates take at the speed of the last ones; None if unknown."""
+        """Return the seconds of the remaining updates at the speed of the last ones; None if unknown."""
         recent = [n for n in self.speed.values[-50:] if 0 < n < math.inf]
         if not recent or self.started is None or self.stopped:
             return None
@@ -251,7 +251,7 @@ class RunLog:
         return self.rows[-1]
 
     def _cut(self, step: int) -> None:
-        """Forget what came after `step`: the run repeats it."""
+        """Forget the events after `step`, which the run repeats."""
         seen = [self.step, *self.evaluations, *self.samples, *(row.step for row in self.rows)]
         if max(seen) <= step:
             return

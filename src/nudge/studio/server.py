@@ -1,4 +1,4 @@
-"""The server of `nudge studio`: the addresses of its pages, the cookies, and who gets in."""
+"""The server of `nudge studio`: the addresses of its pages, the cookies, and access control."""
 
 import copy
 import importlib
@@ -21,7 +21,7 @@ from nudge.studio import words
 from nudge.studio.access import Guard, is_loopback
 from nudge.studio.layout import PAGES
 from nudge.studio.page import Page
-from nudge.studio.visit import House
+from nudge.studio.visit import StudioApp
 from nudge.version import __version__
 
 _QUASAR_LANGUAGES: dict[str, Language] = {"en": "en-US", "ko": "ko-KR"}
@@ -30,7 +30,7 @@ _YEAR_S = 365 * 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where the studio listens. `token`: what a browser must show; None: nothing."""
+    """The studio's address. `token`: required from browsers; None: no token is required."""
 
     host: str = "127.0.0.1"
     port: int = 8300
@@ -63,17 +63,17 @@ def serve(runs: Path, address: Address) -> None:
 
 def _application(runs: Path) -> FastAPI:
     logging.getLogger("nicegui").setLevel(logging.ERROR)
-    house = House(runs)
+    studio_app = StudioApp(runs)
     for name in PAGES:
         module = importlib.import_module(f"nudge.studio.pages.{name}")
-        _add_page(house, name, getattr(module, f"{name.capitalize()}Page"))
+        _add_page(studio_app, name, getattr(module, f"{name.capitalize()}Page"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
     ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
     ui.add_head_html(f'<script src="/static/page.js?v={__version__}"></script>', shared=True)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.get("/")(lambda: RedirectResponse("/train"))
     outer.get("/set")(_remember)
-    outer.get("/sheets/{file}")(house.sheets.answer)
+    outer.get("/sheets/{file}")(studio_app.sheets.answer)
     ui.run_with(
         outer,
         title="nudge studio",
@@ -86,10 +86,10 @@ def _application(runs: Path) -> FastAPI:
     return outer
 
 
-def _add_page(house: House, name: str, page: type[Page]) -> None:
+def _add_page(studio_app: StudioApp, name: str, page: type[Page]) -> None:
     async def show(request: Request) -> Response | None:
-        visit = visits.begin(house, name, request)
-        if visit.run is None and (newest := house.models.folders()):
+        visit = visits.visit_from(studio_app, name, request)
+        if visit.run is None and (newest := studio_app.models.folders()):
             return RedirectResponse(f"/{name}?{urlencode({**visit.query, 'run': newest[0].name})}")
         client = ui.context.client
         client.page = copy.copy(client.page)  # NiceGUI shares it among all visits

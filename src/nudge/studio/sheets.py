@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 
-from nudge.errors import NudgeError, SheetError, nearest
+from nudge.errors import NudgeError, SheetError, did_you_mean
 from nudge.sheet import catalog
 from nudge.sheet.catalog import FORMATS, LECTURE, NAMES
 from nudge.sheet.page import Language
@@ -63,7 +63,7 @@ def ref_of_file(file: str, run: str | None = None, changed: str | None = None) -
     known = (("sheet", what, NAMES), ("language", language, LANGUAGES), ("format", form, FORMATS))
     for kind, word, words in (*known, ("sheet", file, [canonical])):
         if word not in words:
-            raise SheetError("not_found", kind=kind, word=word[:80], closest=nearest(word[:80], words))
+            raise SheetError("not_found", kind=kind, word=word[:80], closest=did_you_mean(word[:80], words))
     return SheetRef(what=what, language=cast(Language, language), run=run, changed=changed), form
 
 
@@ -105,7 +105,7 @@ class Sheets:
         return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
-        """Draw the page of a text. With a `key`, a newer question replaces an older one.
+        """Draw the page of a text. With a `key`, a newer request replaces an older one.
 
         Raises: NudgeError's children, as `sheet.draw` does; SupersededError.
         """

@@ -7,7 +7,7 @@ from nicegui import ui
 
 from nudge.data.tokenizer import Tokenizer
 from nudge.studio.components import box, icon, named, pressable, refill, text
-from nudge.studio.tokens import Shown, matching
+from nudge.studio.tokens import Shown, matching_tokens
 from nudge.studio.visit import Visit
 
 N_FOUND = 8
@@ -15,7 +15,7 @@ N_FOUND = 8
 
 def find_tokens(tokenizer: Tokenizer, wanted: str, size: int, *, by: Callable[[int], float]) -> list[int]:
     """Return the tokens below `size` that match a text: exact matches, then those that contain it, sorted by `by`."""
-    exact, containing = matching(tokenizer, wanted, size)
+    exact, containing = matching_tokens(tokenizer, wanted, size)
     return list(dict.fromkeys([*exact, *sorted(containing, key=by)]))[:N_FOUND]
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import TokenizerError
-from nudge.util.terminal_text import hex_of, shown
+from nudge.util.terminal_text import hex_of, visible_bytes
 
 Kind = Literal["text", "special", "empty", "part", "bytes"]
 Words = Callable[..., str]
@@ -34,7 +34,7 @@ class Shown:
 
     @property
     def title(self) -> str:
-        """The id and the bytes."""
+        """Return the id and the bytes."""
         return f"{self.id} · {self.hex}"
 
 
@@ -51,7 +51,7 @@ class Group:
 
     @property
     def after(self) -> int:
-        """The position after the last token."""
+        """Return the position after the last token."""
         return self.first + len(self.tokens)
 
 
@@ -61,7 +61,7 @@ def show(tokenizer: Tokenizer, token: int, words: Words) -> Shown:
     if not data:
         return _without_text(tokenizer, token, words)
     kind: Kind = "bytes" if any(map(_is_stray, data.decode("utf-8", "surrogateescape"))) else "text"
-    return Shown(label=shown(data), kind=kind, id=token, hex=hex_of(data))
+    return Shown(label=visible_bytes(data), kind=kind, id=token, hex=hex_of(data))
 
 
 def show_each(tokenizer: Tokenizer, ids: Sequence[int], words: Words) -> tuple[Shown, ...]:
@@ -112,7 +112,7 @@ def n_unfinished(tokenizer: Tokenizer, ids: Sequence[int]) -> int:
     return _LONGEST
 
 
-def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
+def matching_tokens(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], list[int]]:
     """Return the tokens below `size` that a text may mean: exact matches, and those that contain it, in any order.
 
     `#3962` is an id, `·the` has a space before it. An exact match is the text as one token, also after a space.
@@ -120,15 +120,15 @@ def matching(tokenizer: Tokenizer, wanted: str, size: int) -> tuple[list[int], l
     if wanted.startswith("#") and wanted[1:].isdecimal():
         return [token for token in (int(wanted[1:]),) if token < size], []
     plain = wanted.replace("·", " ").replace("⏎", "\n").replace("⇥", "\t")
-    forms = [encoded(tokenizer, form) for form in (plain, f" {plain}")]
+    forms = [encode_or_empty(tokenizer, form) for form in (plain, f" {plain}")]
     exact = [ids[0] for ids in forms if len(ids) == 1 and ids[0] < size]
     part = plain.encode("utf-8", "ignore")
     known = range(min(size, tokenizer.vocab_size)) if part else range(0)
     return exact, [token for token in known if part in (tokenizer.token_bytes(token) or b"")]
 
 
-def encoded(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the tokens of a text; none if the vocabulary cannot write it."""
+def encode_or_empty(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the tokens of a text; an empty list if the vocabulary cannot encode it."""
     try:
         return tokenizer.encode(text)
     except TokenizerError:  # a vocabulary of characters that lacks one
@@ -143,7 +143,7 @@ def _whole_characters(tokenizer: Tokenizer, ids: tuple[int, ...], first: int) ->
     for at, end in enumerate(accumulate(map(len, pieces)), start=1):
         if end in ends:
             characters = _characters(b"".join(pieces[begin:at]))
-            text = "".join(shown(data) if _is_stray(character) else character for character, data in characters)
+            text = "".join(visible_bytes(data) if _is_stray(character) else character for character, data in characters)
             yield Group(text=text, tokens=ids[begin:at], first=first + begin)
             begin = at
 
@@ -155,7 +155,7 @@ def _characters(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
-    """Return token `at` of a group of several, which shares a character with a neighbor."""
+    """Return token `at` of a group whose tokens share a character."""
     pieces = [bytes_of(tokenizer, token) or b"" for token in group.tokens]
     begin = sum(map(len, pieces[:at]))
     end = begin + len(pieces[at])
@@ -163,10 +163,10 @@ def _part(tokenizer: Tokenizer, group: Group, at: int, words: Words) -> Shown:
     for _, data in _characters(b"".join(pieces)):
         low, high = max(begin, position) - position, min(end, position + len(data)) - position
         if high - low == len(data):
-            label += shown(data)
+            label += visible_bytes(data)
         elif high > low:
             which = str(high) if high - low == 1 else f"{low + 1}–{high}"
-            label += words("tokens.part", text=shown(data), which=which, n=len(data))
+            label += words("tokens.part", text=visible_bytes(data), which=which, n=len(data))
         position += len(data)
     return Shown(label=label, kind="part", id=group.tokens[at], hex=hex_of(pieces[at]))
 

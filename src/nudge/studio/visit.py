@@ -25,8 +25,8 @@ from nudge.studio.worker import SupersededError, Worker
 Answer = TypeVar("Answer")
 
 
-class House:
-    """What all visits share."""
+class StudioApp:
+    """The objects that all visits share."""
 
     def __init__(self, runs: Path) -> None:
         self.models = Models(runs)
@@ -39,9 +39,9 @@ class House:
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """What a page is built from. `t` gives texts in the user's language."""
+    """The state of one visit. `t` returns texts in the user's language."""
 
-    house: House
+    app: StudioApp
     page: str
     t: Words
     theme: str  # light, dark, or "" for the browser's
@@ -57,12 +57,12 @@ class Visit:
 
     @property
     def run(self) -> str | None:
-        """The name of the run in the address."""
+        """Return the name of the run in the address."""
         return self.query.get("run")
 
     @property
     def step(self) -> int | None:
-        """The step of the checkpoint in the address; None: the newest."""
+        """Return the step of the checkpoint in the address; None: the newest."""
         text = self.query.get("step", "")
         return int(text) if text.isdecimal() and len(text) <= 8 else None
 
@@ -74,18 +74,18 @@ class Visit:
 
     @property
     def here(self) -> str:
-        """The whole address of this page."""
+        """Return the whole address of this page."""
         return _address(self.page, self.query)
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
         """Call `function` in the worker. With a `key`, a newer question of this visit replaces an older one."""
         name = None if key is None else (id(self), key)
-        return await self.house.worker.ask(function, *args, key=name, **settings)
+        return await self.app.worker.ask(function, *args, key=name, **settings)
 
     async def open_model(self) -> Opened:
         """Open the model that the address names. Raises: NudgeError's children."""
         assert self.run is not None, "a page without a run shows a message instead"
-        return await self.ask(self.house.models.open, self.run, self.step)
+        return await self.ask(self.app.models.open, self.run, self.step)
 
     def handle(
         self, function: Callable[..., Any], say: Callable[[NudgeError], None] | None = None
@@ -117,7 +117,7 @@ class Visit:
             self.failure(error, close=self.banner.clear, close_label=self.t("ui.close"))
 
     def failure(self, error: NudgeError, **settings: Any) -> None:
-        """Show an error where the page is being built. `settings` are those of `message`."""
+        """Show an error at the current place of the page. `settings` are options of `message`."""
         message(*self.t.failure(error), **{"kind": "bad", "code": error.code, **settings})
 
 
@@ -126,20 +126,20 @@ def _address(page: str, query: Mapping[str, str | int | None]) -> str:
 
 
 def _content(event: Any) -> Any:
-    """Return the value of an event; other arguments as they came."""
+    """Return the value of an event; return any other argument unchanged."""
     if isinstance(event, ValueChangeEventArguments):
         return event.value
     return event.args if isinstance(event, GenericEventArguments) else event
 
 
-def begin(house: House, page: str, request: Request) -> Visit:
-    """Return the visit that a request begins."""
+def visit_from(app: StudioApp, page: str, request: Request) -> Visit:
+    """Build a Visit from a request: language and theme from cookies, and the query."""
     language = request.cookies.get("nudge_language", "")
     if language not in words.LANGUAGES:
-        language = words.preferred(request.headers.get("accept-language", ""))
+        language = words.preferred_language(request.headers.get("accept-language", ""))
     theme = request.cookies.get("nudge_theme", "")
     return Visit(
-        house=house,
+        app=app,
         page=page,
         t=Words(language),
         theme=theme if theme in ("light", "dark") else "",

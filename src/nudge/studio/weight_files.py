@@ -37,14 +37,14 @@ class WeightFiles:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._keeping = threading.Lock()
 
-    def of_run(self, run: str) -> list[str]:
+    def run_files(self, run: str) -> list[str]:
         """Return a run's checkpoints, the oldest first. Raises: RunError if there is no such run."""
         folder = self.models.folder(run)
         paths = checkpoint.paths(folder)[::-1] or [path for path in (folder.ckpt,) if path.exists()]
         return [self._name(path) for path in paths]
 
     def foreign(self) -> list[str]:
-        """Return the safetensors files; a folder with a model.safetensors goes by its own name."""
+        """Return the safetensors files; a model.safetensors has the name of its folder."""
         runs, names = self.models.runs, []
         for path in sorted([*runs.glob("[!.]*.safetensors"), *runs.glob("[!.]*/[!.]*.safetensors")]):
             whole = path.parent if _has_weights(path.parent) and path.parent != runs else path
@@ -55,11 +55,11 @@ class WeightFiles:
         """Return the files that are not of the run: the newest checkpoint of each other run, and foreign files."""
         names = []
         for path in self.models.folders():
-            with contextlib.suppress(RunError):  # a link that leads away
-                names += self.of_run(path.name)[-1:] if path.name != run else []
+            with contextlib.suppress(RunError):  # a link to another folder
+                names += self.run_files(path.name)[-1:] if path.name != run else []
         return names + self.foreign()
 
-    def of_step(self, run: str, step: int) -> str:
+    def step_file(self, run: str, step: int) -> str:
         """Return the name of a run's checkpoint after `step` updates. Raises: as `Models.checked`."""
         return self._name(self.models.checked(run, step))
 
@@ -67,17 +67,17 @@ class WeightFiles:
         return path.relative_to(self.models.runs).as_posix()
 
     def open(self, name: str) -> Weights:
-        """Return what a file holds, without comparing its checksum (see `check`). Raises: NudgeError's children."""
+        """Open a file without comparing its checksum (see `check`). Raises: NudgeError's children."""
         return self._keep(("open",), (name,), lambda: weights(self.models.runs / name, verify=False))
 
     def newest(self, run: str) -> tuple[str, list[str]]:
-        """Return the newest file of a run that opens, and what was wrong with newer ones.
+        """Return the newest readable file of a run, and the errors of newer files.
 
         Raises: NudgeError's children if none opens.
         """
         failed: list[NudgeError] = []
         foreign = [name for name in self.foreign() if name.partition("/")[0] == run]
-        for name in [*reversed(self.of_run(run)), *foreign]:
+        for name in [*reversed(self.run_files(run)), *foreign]:
             try:
                 self.open(name)
             except NudgeError as error:
@@ -87,7 +87,7 @@ class WeightFiles:
         raise failed[0] if failed else CheckpointError("none_yet", run=run)
 
     def check(self, name: str) -> Weights:
-        """Return the same after comparing its checksum, which reads the whole file. Raises: NudgeError's children."""
+        """Open a file after comparing its checksum, which reads the whole file. Raises: NudgeError's children."""
         return self._keep(("check",), (name,), lambda: weights(self.models.runs / name))
 
     def histogram(self, name: str, parameter: str) -> Histogram:
@@ -95,11 +95,11 @@ class WeightFiles:
         return self._keep(("histogram", parameter), (name,), lambda: self.open(name).histogram(parameter))
 
     def tokenizer(self, name: str) -> Tokenizer:
-        """Return the vocabulary that belongs to a file. Raises: NudgeError's children if there is none beside it."""
+        """Return the vocabulary in a file's folder. Raises: NudgeError's children if there is none."""
         return self._keep(("tokenizer",), (name,), self.open(name).tokenizer)
 
     def difference(self, before: str, after: str) -> Difference:
-        """Return how far the weights of one file are from those of another. Both are read completely, once."""
+        """Compare the weights of two files. Both are read completely, once."""
         return self._keep(("difference",), (before, after), lambda: difference(self.open(before), self.open(after)))
 
     def _keep(self, question: tuple[str, ...], names: tuple[str, ...], answer: Callable[[], Answer]) -> Answer:
@@ -120,7 +120,7 @@ class WeightFiles:
         return found
 
     def _stamp(self, name: str) -> Hashable:
-        """Return what changes when a file does. Raises: NudgeError's children, also if a link leads outside."""
+        """Return a value that changes when a file does. Raises: NudgeError's children, also if a link leads outside."""
         path = self.models.runs / name
         self.models.check_inside(name, path)
         files = huggingface.weight_files(path) if _has_weights(path) else checkpoint.files_of(path)

@@ -5,7 +5,7 @@ import re
 import tomllib
 from importlib import resources
 
-from nudge.config import flat
+from nudge.config import flatten
 from nudge.errors import NudgeError
 from nudge.util import formatting
 
@@ -44,10 +44,10 @@ class Words:
 def texts(language: str) -> dict[str, str]:
     """Return every text of a language by its full key, such as `predict.title`."""
     source = resources.files("nudge.studio").joinpath("words", f"{language}.toml")
-    return flat(tomllib.loads(source.read_text(encoding="utf-8")))
+    return flatten(tomllib.loads(source.read_text(encoding="utf-8")))
 
 
-def preferred(accept_language: str) -> str:
+def preferred_language(accept_language: str) -> str:
     """Return the language of ours that ranks highest in an Accept-Language header."""
     wishes = []
     for order, part in enumerate(accept_language.lower().split(",")):

@@ -1,6 +1,6 @@
 """A thread for slow work, so that the event loop never waits.
 
-A knob that is turned asks for a new answer many times a second. Among questions with the same key only the newest
+A knob that is turned requests a new answer many times a second. Among questions with the same key only the newest
 matters: older ones that have not begun are dropped.
 """
 
@@ -31,7 +31,7 @@ class Worker:
         threading.Thread(target=self._run, name=f"worker: {name}", daemon=True).start()
 
     async def ask(self, function: Callable[..., Answer], *args: Any, key: Hashable = None, **settings: Any) -> Answer:
-        """Call `function(*args, **settings)` in the worker's thread, and return or raise what it does.
+        """Call `function(*args, **settings)` in the worker's thread; return its result or raise its error.
 
         Raises: SupersededError if a newer question with the same `key` came before this one began; MachineError if too
         many are waiting.
@@ -51,7 +51,7 @@ class Worker:
 
     def _run(self) -> None:
         while True:
-            _work_on(*self._next())  # in a function of its own: an idle thread keeps no answer alive
+            _work_on(*self._next())  # a separate function, so that an idle thread keeps no answer alive
 
     def _next(self) -> _Question:
         with self._changed:

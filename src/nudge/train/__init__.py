@@ -1,1 +1,1 @@
-"""The training loop and what belongs to it."""
+"""The training loop, and how a run starts, stops and resumes."""

@@ -1,4 +1,4 @@
-"""Save and restore the state of a run: in one file, or in one file per process where each keeps a part."""
+"""The state of a run, saved and restored: in one file or, if the weights are sharded, in one file per process."""
 
 import time
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from nudge.train.update import AutogradUpdate, Update
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run is. With the network and the optimizer it is everything that changes."""
+    """The progress of a run. Together with the network and the optimizer it is all that changes during a run."""
 
     step: int = 0  # updates made
     skipped_in_a_row: int = 0
@@ -28,7 +28,7 @@ class Progress:
 
 
 class Checkpointer:
-    """Writes checkpoints of one network and its optimizer to a run folder, and reads them back."""
+    """The checkpoints of one network and its optimizer in a run folder: written, pruned and restored."""
 
     def __init__(
         self, folder: RunFolder, config: ResolvedConfig, network: GPT, update: Update, dataset: Dataset, world: World
@@ -40,7 +40,7 @@ class Checkpointer:
         self.saved_step = -1  # of the last checkpoint
 
     def save(self, progress: Progress) -> Saved:
-        """Write a checkpoint and delete those that need not be kept. Raises: MachineError if it cannot be written."""
+        """Write a checkpoint and delete old ones. Raises: MachineError if it cannot be written."""
         begun = time.perf_counter()
         optimizer = self.update.state()
         state = Checkpoint(
@@ -55,7 +55,7 @@ class Checkpointer:
             tokenizer_sha256=self.dataset.tokenizer.sha256,
         )
         if self.sharded:
-            tensors = sharded_checkpoint.named(self.network, optimizer)
+            tensors = sharded_checkpoint.named_tensors(self.network, optimizer)
             saved = sharded_checkpoint.save(self.folder, state, tensors, self.world)
         else:
             saved = self.world.run_on_rank0(lambda: checkpoint.save(self.folder, state))
@@ -72,10 +72,13 @@ class Checkpointer:
         )
 
     def restore(self, saved: Checkpoint) -> Progress:
-        """Put a checkpoint's weights and moments in place. Raises: CheckpointError if it is of another model."""
+        """Load a checkpoint's weights, moments and random state; return its progress.
+
+        Raises: CheckpointError if it belongs to another model.
+        """
         if self.sharded and saved.path.is_dir():
             assert isinstance(self.update, AutogradUpdate), "only autograd works on parts of the weights"
-            with self.world.watched():
+            with self.world.watch_processes():
                 self.update.load_parts(saved)
         else:
             load_weights(self.network, saved.model.items())

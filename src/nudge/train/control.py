@@ -1,10 +1,10 @@
-"""The way back into a running run: one word in its `control` file, read between two passes."""
+"""The control of a running run from outside: one word in its `control` file, read between two passes."""
 
 import time
 from typing import Literal, get_args
 
 from nudge.distributed.world import ALONE, World
-from nudge.errors import RunError, nearest
+from nudge.errors import RunError, did_you_mean
 from nudge.runs.folder import RunFolder
 from nudge.util import files
 
@@ -12,18 +12,22 @@ Word = Literal["pause", "resume", "save", "stop"]
 POLL_S = 0.2
 
 
-def tell(folder: RunFolder, word: Word) -> None:
-    """Ask the process that works on this run to pause, go on, save now, or save and stop. Raises: RunError."""
+def send(folder: RunFolder, word: Word) -> None:
+    """Write a control word for the process that trains this run: pause, resume, save now, or save and stop.
+
+    Raises: RunError for an unknown word.
+    """
     if word not in get_args(Word):
-        raise RunError("unknown_control_word", word=word, closest=nearest(word, get_args(Word)))
+        raise RunError("unknown_control_word", word=word, closest=did_you_mean(word, get_args(Word)))
     files.write_text(folder.control, word + "\n")
 
 
 class Control:
-    """The control file of a run, as all its processes see it.
+    """The control word of a run, the same for all its processes.
 
-    A single process reads the file whenever it needs the word. Several must act on the same word at the same moment, so
-    they agree on one in `sync`, and it holds until the next `sync`. A `pause` is waited out in both cases.
+    A single process reads the file whenever it needs the word. Several processes must act on the same word at the same
+    moment, so they agree on one in `sync` and use it until the next `sync`. In both cases the methods wait while the
+    word is `pause`.
     """
 
     def __init__(self, folder: RunFolder, world: World = ALONE) -> None:
@@ -31,7 +35,7 @@ class Control:
         self._agreed = ""
 
     def sync(self) -> None:
-        """Let several processes agree on a word. If their launcher is gone, they agree on `stop`."""
+        """Agree on a word among several processes: on `stop` if their launcher is gone."""
         if self.world.size == 1:
             return
         while True:
@@ -42,7 +46,7 @@ class Control:
             time.sleep(POLL_S)
 
     def word(self) -> str:
-        """Return the word that holds now, or ''."""
+        """Return the current word, or ''."""
         if self.world.size > 1:
             return self._agreed
         while (word := self._read()) == "pause":
@@ -50,13 +54,14 @@ class Control:
         return word
 
     def clear(self) -> None:
-        """Remove the word: it was acted on."""
+        """Delete the control word once it has been obeyed."""
         self._agreed = ""
         if self.world.is_rank0:
             self.folder.control.unlink(missing_ok=True)
 
     def _read(self) -> str:
+        """Return the word in the file, or ''."""
         try:
             return self.folder.control.read_text(encoding="utf-8").strip()
-        except OSError:  # there is no file, or a shared disk is out of reach for a moment
+        except OSError:  # there is no file, or a shared disk does not respond for a moment
             return ""

@@ -1,6 +1,6 @@
-"""The training loop: sample windows, predict the next token, loss, update. A run is an iterator of events.
+"""The training loop: draw windows, predict each next token, compute the loss, update. A run is an iterator of events.
 
-Everything an update depends on is in the checkpoint or a pure function of the config and the step. A run that is
+Everything that an update depends on is in the checkpoint or a pure function of the config and the step. A run that is
 stopped anywhere and resumed makes the same updates, bit for bit on a CPU, as one that was never stopped.
 """
 
@@ -37,7 +37,7 @@ DIVERGED_HINT = (
 
 
 class Trainer:
-    """Makes the updates of a run: draws a batch, updates the network, yields what happened."""
+    """The loop of a run: it draws a batch, updates the network, and yields the events."""
 
     def __init__(
         self, config: ResolvedConfig, network: GPT, dataset: Dataset, folder: RunFolder, world: World = ALONE
@@ -50,26 +50,27 @@ class Trainer:
         self.control = Control(folder, world)
         self.checkpointer = Checkpointer(folder, config, network, self.update, dataset, world)
         self.progress = Progress()
-        self.pending = PendingUpdates(self.device.type)  # made, but not counted in `progress`
-        self._read_at = 0.0  # when the last update's numbers were read
+        self.pending = PendingUpdates(self.device.type)  # submitted, but not counted in `progress`
+        self._read_at = 0.0  # when the last update's loss and gradient norm were read
 
     def restore(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint. Raises: CheckpointError if it is of another model."""
+        """Continue from a checkpoint. Raises: CheckpointError if it belongs to another model."""
         self.progress = self.checkpointer.restore(saved)
 
-    def events(self, *, already: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
-        """Make the remaining updates and yield what happens. `already`: the (kind, step) of events in the log.
+    def events(self, *, logged_events: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
+        """Make the remaining updates and yield their events.
 
-        A consumer that stops iterating ends the run: the last finished update is then saved.
+        `logged_events`: the (kind, step) of the events in the log; they are not repeated for the current step. If the
+        caller stops iterating, the last finished update is saved.
         """
-        if (Saved, self.progress.step) in already:  # else it is saved again, so that the log has every save
+        if (Saved, self.progress.step) in logged_events:  # else it is saved again, so that the log has every save
             self.checkpointer.saved_step = self.progress.step
         try:
             self.control.sync()
-            yield from self._milestone(already)
+            yield from self._milestone(logged_events)
             yield from self._updates()
         except GeneratorExit:
-            if self.world.size > 1:  # the other processes do not know, and a save needs them
+            if self.world.size > 1:  # a save would need the other processes, which do not know of the end
                 raise
             for update in self.pending.take(everything=True):
                 self._read(update)
@@ -78,12 +79,13 @@ class Trainer:
             raise
 
     def _updates(self) -> Iterator[RunEvent]:
+        """Make updates until the last one, a control word `stop`, or too many updates without a finite loss."""
         while (done := self.progress.step + len(self.pending)) < self.config.train.steps:
-            with self.world.watched(self.progress.step):
+            with self.world.watch_processes(self.progress.step):
                 update = self._submit(done)
             if update is not None:
                 self.pending.add(update)
-            for made in self.pending.take(everything=update is None or self._must_know(done + 1)):
+            for made in self.pending.take(everything=update is None or self._needs_numbers(done + 1)):
                 yield self._read(made)
             if self.pending:
                 continue
@@ -96,13 +98,13 @@ class Trainer:
                 return
             yield from self._milestone()
         self.control.sync()
-        if self.control.word() == "stop":  # during the last evaluation: resuming makes it again
+        if self.control.word() == "stop":  # during the last evaluation, which is made again on resume
             yield from self._stop("interrupted")
         else:
             yield events.Stopped(step=self.progress.step, time=time.time(), reason="finished")
 
     def _submit(self, done: int) -> SubmittedUpdate | None:
-        """Hand update number `done` (from 0) to the device; None if a stop was asked for before it was complete."""
+        """Submit update number `done` (from 0) to the device; return None if the word `stop` comes meanwhile."""
         self.control.sync()
         begun = time.perf_counter()
         n, size = self.batches.n_sequences, self.config.train.micro_batch
@@ -123,13 +125,13 @@ class Trainer:
     def _to_device(self, tokens: Tensor) -> Tensor:
         return tokens.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tokens
 
-    def _must_know(self, step: int) -> bool:
-        """Whether what follows update `step` depends on its numbers."""
+    def _needs_numbers(self, step: int) -> bool:
+        """Return whether the work after update `step` depends on its loss and gradient norm."""
         return self.progress.skipped_in_a_row > 0 or self._is_milestone(step) or self.control.word() == "save"
 
     def _read(self, update: SubmittedUpdate) -> Step | Skipped:
-        """Wait for an update's numbers and count it."""
-        with self.world.watched(self.progress.step):  # a failed exchange between GPUs shows where it is waited for
+        """Wait for an update's loss and gradient norm, count the update, and return its event."""
+        with self.world.watch_processes(self.progress.step):  # a failed exchange between GPUs raises only here
             loss, grad_norm = update.loss.item(), update.grad_norm.item()
         now, progress = time.perf_counter(), self.progress
         step_s = now - max(update.begun_s, self._read_at)
@@ -157,13 +159,15 @@ class Trainer:
             train_s=progress.train_s,
         )
 
-    # Between two updates. The save comes first, so that nothing after it can cost a finished update.
+    # Between two updates. The save comes first, so that a failure after it loses no finished update.
 
     def _is_milestone(self, step: int) -> bool:
+        """Return whether a save, an evaluation or a sample follows update `step`."""
         every = (self.config.save.every, self.config.eval.every, self.config.sample.every)
         return step == self.config.train.steps or any(n and step % n == 0 for n in every)
 
-    def _milestone(self, already: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
+    def _milestone(self, logged_events: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
+        """Save, evaluate and sample, as far as they are due after this step and not in the log."""
         config, step = self.config, self.progress.step
         last = step == config.train.steps
         save_now = self.control.word() == "save"
@@ -171,22 +175,22 @@ class Trainer:
             self.control.clear()
         if self.checkpointer.saved_step != step and (save_now or last or step % config.save.every == 0):
             yield self.checkpointer.save(self.progress)
-        if (Evaluation, step) not in already and (last or (config.eval.every and step % config.eval.every == 0)):
+        if (Evaluation, step) not in logged_events and (last or (config.eval.every and step % config.eval.every == 0)):
             yield from self._evaluate(whole_split=last)
-        if (Sample, step) not in already and config.sample.every and (last or step % config.sample.every == 0):
+        if (Sample, step) not in logged_events and config.sample.every and (last or step % config.sample.every == 0):
             yield self._sample()
 
     def _evaluate(self, *, whole_split: bool) -> Iterator[Evaluation]:
-        """Yield the validation loss, or nothing if a stop was asked for meanwhile."""
+        """Yield the validation loss, or nothing if the control word is `stop` at the end."""
         model, limit = self.config.model, None if whole_split else self.config.eval.tokens
         windows = val_windows(self.dataset.val, model.block_size, limit, vocab_size=model.vocab_size)
-        with self.world.watched(self.progress.step):
+        with self.world.watch_processes(self.progress.step):
             result = score(
                 self.update.loss,
-                self._until_stopped(windows),
+                self._end_when_stopped(windows),
                 n_bytes=self.dataset.tokenizer.n_bytes,
                 device=self.device,
-                at_once=self.config.train.micro_batch * model.block_size,  # fits, as training does
+                at_once=self.config.train.micro_batch * model.block_size,  # training reads as many at once, so they fit
                 world=self.world,
             )
         if self.control.word() != "stop":
@@ -199,20 +203,23 @@ class Trainer:
                 whole_split=whole_split,
             )
 
-    def _until_stopped(self, windows: Iterator[Window]) -> Iterator[Window]:
+    def _end_when_stopped(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Yield windows until the control word is `stop`."""
         for window in windows:
             if self.control.word() == "stop":
                 return
             yield window
 
     def _sample(self) -> Sample:
+        """Write a sample on process 0; if the weights are sharded, gather them there first."""
         step, sample = self.progress.step, self.config.sample
-        with self.world.watched(step):
+        with self.world.watch_processes(step):
             network = whole_network(self.network, self.world) if self.sharded else self.network
         text = self.world.run_on_rank0(lambda: write_sample(network, self.dataset.tokenizer, sample))
         return Sample(step=step, time=time.time(), prompt=sample.prompt, text=text, seed=sample.seed)
 
     def _stop(self, reason: Literal["interrupted", "diverged"], hint: str = "") -> Iterator[RunEvent]:
+        """Save the last finished update and end the run."""
         if self.checkpointer.saved_step != self.progress.step:
             yield self.checkpointer.save(self.progress)
         self.control.clear()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class SubmittedUpdate:
-    """An update that was handed to the device. `step` counts the updates made, this one included."""
+    """An update that was submitted to the device. `step` counts the updates, including this one."""
 
     step: int
     lr: float
@@ -19,10 +19,10 @@ class SubmittedUpdate:
 
 
 class PendingUpdates:
-    """A queue of updates in the order they were made.
+    """A queue of submitted updates, oldest first.
 
-    Reading a number waits until a GPU has caught up. So it is read one update late there, while the next update
-    computes. On a CPU every number is there at once.
+    Reading a number from a GPU waits until all work submitted before is done. So on a GPU the numbers of an update are
+    read after the next update is submitted. On a CPU they are available at once.
     """
 
     def __init__(self, device_type: str) -> None:
@@ -33,10 +33,10 @@ class PendingUpdates:
         return len(self._queue)
 
     def add(self, update: SubmittedUpdate) -> None:
-        """Append an update that was handed to the device."""
+        """Append an update that was submitted to the device."""
         self._queue.append(update)
 
     def take(self, *, everything: bool) -> Iterator[SubmittedUpdate]:
-        """Yield the updates whose numbers can be read without making the device wait, or else `everything`."""
+        """Remove and yield updates whose numbers can be read without idling the device; `everything`: all updates."""
         while len(self._queue) > (0 if everything else self._n_late):
             yield self._queue.popleft()

@@ -1,4 +1,4 @@
-"""Time a few passes of a run on a throw-away network before it starts, and forecast from them what it will take."""
+"""The rehearsal of a run before it starts: a few timed passes on a temporary network, and a forecast from them."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from nudge.train.update import compute_in, make_update
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """Measured seconds of one update, of one token of evaluation, and of one token that is written."""
+    """Measured seconds of one update, of one evaluated token, and of one sampled token."""
 
     step_s: float
     eval_token_s: float
     sample_token_s: float
 
     def total_s(self, config: Config, *, val_tokens: int, steps: int | None = None) -> float:
-        """Seconds that the whole run will take, as far as can be told."""
+        """Estimate the seconds that the whole run takes."""
         steps = config.train.steps if steps is None else steps
         evaluations = steps // config.eval.every if config.eval.every else 0
         saves = 2 + steps // config.save.every
@@ -39,14 +39,14 @@ class Rehearsal:
         )
 
     def steps_in(self, seconds: float, config: Config, *, val_tokens: int) -> int:
-        """How many updates fit into that time, with everything that goes with them; at least one."""
+        """Return how many updates fit into `seconds`, with their evaluations, saves and samples; at least 1."""
         fixed = self.total_s(config, val_tokens=val_tokens, steps=0)
         each = (self.total_s(config, val_tokens=val_tokens, steps=1000) - fixed) / 1000
         return max(1, int((seconds - fixed) / each))
 
 
 def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:
-    """Time a few passes and one update on a throw-away network. The run's own state is not touched."""
+    """Time a few passes and one update on a temporary network. The state of the run does not change."""
     device = torch.device(config.machine.device)
     micro_batch = config.train.micro_batch
     network = empty_network(config, world)
@@ -69,9 +69,10 @@ def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: Wo
             network(x[:1, :1])
 
     def seconds(work: Callable[[], None], at_most: int) -> float:
-        work()  # not counted: it also allocates, and may compile
+        work()  # not timed: the first call also allocates, and may compile
         times: list[float] = []
-        while not times or (len(times) < at_most and (world.size > 1 or sum(times) < 1)):  # several do it as often
+        # Several processes must all call `work` equally often, so then the time is no limit.
+        while not times or (len(times) < at_most and (world.size > 1 or sum(times) < 1)):
             begin = time.perf_counter()
             work()
             if device.type == "cuda":
@@ -83,4 +84,4 @@ def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: Wo
     step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
     eval_token_s = seconds(evaluate, 4) / (world.size * x.numel())
     found = Rehearsal(step_s=step_s, eval_token_s=eval_token_s, sample_token_s=seconds(write, 6))
-    return max(world.gather(found), key=lambda rehearsal: rehearsal.step_s)  # all go on at the pace of the slowest
+    return max(world.gather(found), key=lambda rehearsal: rehearsal.step_s)  # the slowest process sets the pace

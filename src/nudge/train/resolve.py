@@ -1,4 +1,4 @@
-"""Decide once, before update 1, what a config leaves open: by the parent checkpoint, the text and the machine."""
+"""The choices that a config leaves open, made once before update 1, by the parent model, the text and the machine."""
 
 import os
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from nudge.train.rehearsal import Rehearsal, rehearse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRun:
-    """A run that can begin. `notes` are lines for the user; `forecast_s` None: it was not rehearsed."""
+    """A run that is ready to start. `notes` are lines for the user; `forecast_s` None: it was not rehearsed."""
 
     config: ResolvedConfig
     machine: Machine
@@ -32,10 +32,10 @@ class ResolvedRun:
 
 
 def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun:
-    """Decide everything about a new run. Raises: MachineError or ConfigError for what cannot work here."""
+    """Make all choices for a new run, and rehearse it. Raises: MachineError or ConfigError if it cannot work here."""
     machine = agree(world.run_all(lambda: probe(config.machine, config.model, world)), world)
     resolved = resolve_machine(config, machine, world)
-    set_up(resolved.machine)
+    set_up_torch(resolved.machine)
     resolved, machine, rehearsal = _rehearse(resolved, machine, dataset, world)
     if resolved.train.minutes is not None:
         steps = rehearsal.steps_in(60 * resolved.train.minutes, resolved, val_tokens=len(dataset.val))
@@ -45,10 +45,10 @@ def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun
 
 
 def resolve_resume(config: Config, written: dict[str, Any], world: World) -> ResolvedRun:
-    """Decide again, with the answers that run.json has: other threads or another dtype would give other numbers.
+    """Make the choices recorded in run.json (`written`) again, since other threads or dtypes would change the numbers.
 
-    What is not possible any more gives way, and `notes` say so: the fast update on a machine without a compiler, the
-    windows of a pass and the threads among another number of processes.
+    Some choices may have to change, and `notes` report it: the update, if the fast one is unavailable here; the windows
+    of a pass and the threads, if the number of processes has changed.
     """
     notes: tuple[str, ...] = ()
     n_before, at_most = written.get("processes", 1), config.train.micro_batch
@@ -60,19 +60,19 @@ def resolve_resume(config: Config, written: dict[str, Any], world: World) -> Res
             train=replace(config.train, micro_batch=None),
             machine=replace(config.machine, threads=None),
         )
-        notes = (f"{counted(world.size)} now, {n_before} before: the same batches, summed in another order",)
+        notes = (f"{format_processes(world.size)} now, {n_before} before: the same batches, summed in another order",)
     machine = agree(world.run_all(lambda: probe(config.machine, config.model, world, before=before)), world)
     if machine.update == before.update:
         machine = replace(machine, reasons=before.reasons)
     else:
         notes = (f"no longer bit for bit as it began: {machine.reasons[-1]}", *notes)
     resolved = resolve_machine(config, machine, world, at_most=at_most)
-    set_up(resolved.machine)
+    set_up_torch(resolved.machine)
     return ResolvedRun(config=resolved, machine=machine, notes=notes)
 
 
-def set_up(machine: ResolvedMachine) -> None:
-    """Set what decides the last bit of every sum."""
+def set_up_torch(machine: ResolvedMachine) -> None:
+    """Set torch's thread count and, if requested, its deterministic algorithms. Both affect rounding."""
     torch.set_num_threads(machine.threads)
     if machine.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # PyTorch's documentation on reproducibility
@@ -80,7 +80,7 @@ def set_up(machine: ResolvedMachine) -> None:
 
 
 def resolve_parent(config: Config, parent: Checkpoint) -> Config:
-    """Fine-tuning keeps the sizes and the vocabulary of the model it starts from."""
+    """Return the config of a fine-tuning run with the sizes and the vocabulary of its parent model."""
     data = config.data
     if not (len(data.paths) == 1 and is_prepared(expand_user(data.paths[0]))):
         data = replace(data, tokenizer=str(checkpoint.tokenizer_path(parent)))
@@ -88,7 +88,11 @@ def resolve_parent(config: Config, parent: Checkpoint) -> Config:
 
 
 def resolve_data(config: Config, dataset: Dataset) -> Config:
-    """Take the vocabulary from the tokenizer, and a prompt for samples that fits the text."""
+    """Return the config with the tokenizer's vocabulary size and, if no prompt is set, a prompt for samples.
+
+    Raises: CheckpointError if the tokenizer has more tokens than the parent model; ConfigError if the prompt is too
+    long; DataError if the text is too short.
+    """
     n_tokens = dataset.tokenizer.vocab_size
     if config.init is None:
         config = replace(config, model=replace(config.model, vocab_size=n_tokens))
@@ -96,25 +100,26 @@ def resolve_data(config: Config, dataset: Dataset) -> Config:
         raise CheckpointError("tokenizer_too_large", n_tokens=n_tokens, vocab_size=config.model.vocab_size)
     for tokens in (dataset.train, dataset.val):
         check_windows(tokens, config.model.block_size)
-    prompt = _fitting_prompt(dataset) if config.sample.prompt is None else config.sample.prompt
+    prompt = _choose_prompt(dataset) if config.sample.prompt is None else config.sample.prompt
     if len(dataset.tokenizer.encode(prompt)) + 1 >= config.model.block_size:  # with the token that starts a document
         raise ConfigError("sample_prompt_too_long", block_size=config.model.block_size)
     return replace(config, sample=replace(config.sample, prompt=prompt))
 
 
-def _fitting_prompt(dataset: Dataset) -> str:
-    """Choose what samples start with. The start of a single long document would show little of the rest.
+def _choose_prompt(dataset: Dataset) -> str:
+    """Choose the prompt of samples.
 
-    No prompt ends with a space: a space belongs to the token of the word after it.
+    A single long document has only one start, so its samples start with a newline instead. No prompt ends with a space,
+    because a space belongs to the token of the word after it.
     """
-    if records := dataset.manifest.records:  # a question that is held out
+    if records := dataset.manifest.records:  # the question of a held-out example
         return dataset.tokenizer.decode(dataset.val.read(0, records.n_given).tolist())
     prompt = "def __init__(self" if dataset.is_python else "\n" if dataset.train.n_documents <= 1 else ""
     try:
         dataset.tokenizer.encode(prompt)
-    except TokenizerError:  # a vocabulary of characters may lack these
+    except TokenizerError:  # a vocabulary of characters may lack some of these
         prompt = ""
-    if not prompt and not dataset.tokenizer.opening:  # then a sample needs something to start with
+    if not prompt and not dataset.tokenizer.opening:  # a sample needs a first token
         return dataset.tokenizer.decode(dataset.val.read(0, 1).tolist())
     return prompt
 
@@ -122,20 +127,21 @@ def _fitting_prompt(dataset: Dataset) -> str:
 def resolve_machine(
     config: Config, machine: Machine, world: World = ALONE, *, at_most: int | None = None
 ) -> ResolvedConfig:
-    """Take what the probe chose, and as many windows per pass as fit the memory, or `at_most` so many.
+    """Return the config with the choices of the probe, and as many windows per pass as fit the memory, up to `at_most`.
 
-    Raises: ConfigError if the windows of an update cannot be divided evenly among the processes.
+    Raises: ConfigError if the windows of an update cannot be divided evenly among the processes; MachineError if not
+    even one window fits.
     """
     chosen = {name: getattr(machine, name) for name in ("device", "dtype", "threads", "update")}
     sample = replace(config.sample, prompt=config.sample.prompt or "")
     config = replace(config, machine=replace(config.machine, **chosen), sample=sample)
     check_share(config, world)
     size = world.run_on_rank0(lambda: memory_check.choose_micro_batch(config, machine, world.size, at_most=at_most))
-    return configs.resolved(replace(config, train=replace(config.train, micro_batch=size)))
+    return configs.to_resolved(replace(config, train=replace(config.train, micro_batch=size)))
 
 
 def check_share(config: Config, world: World) -> None:
-    """Raises: ConfigError if the windows of an update, or its passes, are not the same number for all processes."""
+    """Check that all processes get equally many windows and passes per update. Raises: ConfigError."""
     n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch or 1
     if n_windows % (world.size * wanted):
         fitting = [str(n) for n in range(1, n_windows + 1) if n_windows % (n * wanted) == 0]
@@ -147,15 +153,15 @@ def check_share(config: Config, world: World) -> None:
 def _rehearse(
     config: ResolvedConfig, machine: Machine, dataset: Dataset, world: World
 ) -> tuple[ResolvedConfig, Machine, Rehearsal]:
-    """Rehearse; where torch.compile does not work, switch to the eager update and rehearse that."""
+    """Rehearse the run; if torch.compile does not work, switch to the eager update and rehearse that."""
     batches = make_batches(config, dataset)
     try:
-        with world.watched():
+        with world.watch_processes():
             return config, machine, rehearse(config, batches, world)
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # PyTorch's compilers raise all kinds of it
-        if machine.update != "compiled" or world.size > 1:  # several processes would have to fail and go on alike
+    except RuntimeError as error:  # PyTorch's compilers raise many subclasses
+        if machine.update != "compiled" or world.size > 1:  # several processes would all have to switch
             raise
         reason = f"update eager: torch.compile does not work here ({first_line(error)})"
     config = replace(config, machine=replace(config.machine, update="eager"))
@@ -163,6 +169,6 @@ def _rehearse(
     return config, machine, rehearse(config, batches, world)
 
 
-def counted(n: int) -> str:
+def format_processes(n: int) -> str:
     """Return "1 process", "2 processes" and so on."""
     return "1 process" if n == 1 else f"{n} processes"

@@ -1,4 +1,4 @@
-"""Start a run or go on with one: prepare the text, resolve the config, hold the folder, train, log every event."""
+"""The start or resumption of a run: prepare the text, resolve the config, lock the folder, train, log each event."""
 
 import contextlib
 import dataclasses
@@ -31,19 +31,27 @@ from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
 from nudge.runs.folder import RunFolder, newest_run
 from nudge.train.loop import Trainer
-from nudge.train.resolve import ResolvedRun, counted, resolve_data, resolve_parent, resolve_resume, resolve_start
+from nudge.train.resolve import (
+    ResolvedRun,
+    format_processes,
+    resolve_data,
+    resolve_parent,
+    resolve_resume,
+    resolve_start,
+)
 from nudge.util import files
 from nudge.version import __version__
 
 
 def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
-    """Train a model from the start and yield what happens. `folder` None: a new one under `runs/`.
+    """Train a model from the start and yield the events of the run. `folder` None: a new one under `runs/`.
 
-    Under torchrun, this process is one of several (distributed/world.py). After a restart by torchrun it goes on with
-    the run; with `or_resume` it also goes on with a run that it finds in `folder`.
+    Under torchrun, this process is one of several (distributed/world.py). After torchrun restarts its processes, they
+    resume the run. `or_resume`: also resume a run that is already in `folder`. If the caller stops iterating, the last
+    finished update is saved.
 
-    Raises: NudgeError's children before update 1 for what cannot work; MachineError later if a checkpoint cannot be
-    written; LostError if another process is lost. Stopping the iteration saves the last finished update.
+    Raises: a subclass of NudgeError before update 1 if the run cannot work; MachineError later if a checkpoint cannot
+    be written; LostError if another process is lost.
     """
     parent = checkpoint.find(config.init) if config.init else None
     if parent:
@@ -60,12 +68,12 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resu
 def resume(
     folder: str | os.PathLike[str] | None = None, *, steps: int | None = None, minutes: float | None = None
 ) -> Iterator[Event]:
-    """Go on with a run from its newest checkpoint that verifies. `folder` None: the newest run under `runs/`.
+    """Resume a run from its newest checkpoint that verifies. `folder` None: the newest run under `runs/`.
 
-    `steps`: updates in all, if other than planned. `minutes`: that much longer than before. A finished run that is not
-    asked for more yields one `Stopped`. The number of processes may change: the batches stay the same.
+    `steps`: the total number of updates, if it is to change. `minutes`: train that much longer. A finished run, without
+    more updates to make, yields one `Stopped`. The number of processes may change: the batches stay the same.
 
-    Raises: NudgeError's children for what cannot go on: no checkpoint, other data, a folder in use.
+    Raises: a subclass of NudgeError if the run cannot be resumed: no checkpoint, other data, a folder in use.
     """
     target = RunFolder(Path(folder) if folder else newest_run())
     if not files.exists(target.run_json):
@@ -75,6 +83,7 @@ def resume(
 
 
 def _start(config: Config, parent: Checkpoint | None, folder: RunFolder, world: World) -> Iterator[Event]:
+    """Prepare the text, resolve the config and train."""
     dataset = yield from world.run_all_iter(prepare(config.data))
     if parent and dataset.tokenizer.sha256 != parent.tokenizer_sha256:
         raise CheckpointError(
@@ -85,7 +94,7 @@ def _start(config: Config, parent: Checkpoint | None, folder: RunFolder, world: 
             n_tokens=dataset.tokenizer.vocab_size,
         )
     config = resolve_data(config, dataset)
-    _check_alike(config, dataset, world)
+    _check_processes_agree(config, dataset, world)
     run = resolve_start(config, dataset, world)
     world.run_on_rank0(lambda: _make_folder(folder, run.config))
     with _hold(folder, world):
@@ -95,15 +104,16 @@ def _start(config: Config, parent: Checkpoint | None, folder: RunFolder, world: 
 def _resume(
     folder: RunFolder, world: World, *, steps: int | None = None, minutes: float | None = None
 ) -> Iterator[Event]:
+    """Read the run folder, resolve the config again and train on."""
     with _hold(folder, world):
         written, log = world.run_on_rank0(lambda: (files.read_json(folder.run_json), list(events.read(folder.events))))
         config = configs.from_dict(written["config"])
-        saved = _newest(folder, config, world)
+        saved = _read_newest(folder, config, world)
         config = _extend(config, saved.step if saved else 0, log, steps=steps, minutes=minutes)
-        if over := _is_over(config, saved, log, world):
+        if over := _find_end(config, saved, log, world):
             yield over
             return
-        dataset = yield from world.run_all_iter(_same_data(config.data, written["data"]))
+        dataset = yield from world.run_all_iter(_open_same_data(config.data, written["data"]))
         run = resolve_resume(config, written, world)
         world.run_on_rank0(lambda: memory_check.check_disk(run.config, folder.path))
         yield from _train(run, folder, dataset, world, saved=saved, log=log, created=written["created"])
@@ -120,7 +130,7 @@ def _train(
     log: list[Event] | None = None,
     created: float | None = None,
 ) -> Iterator[RunEvent]:
-    """Write run.json, build the network with its first or `saved` weights, and make the updates."""
+    """Write run.json, build the network with its first or `saved` weights, and make the updates. `log`: past events."""
     config = run.config
     world.run_on_rank0(lambda: _write_run_json(folder, run, dataset, world, created or time.time()))
     network = empty_network(config, world)
@@ -130,24 +140,28 @@ def _train(
     trainer = Trainer(config, network, dataset, folder, world)
     if saved is not None:
         trainer.restore(saved)
-    already = frozenset((type(event), event.step) for event in log or () if not isinstance(event, Preparing))
-    yield from _logged(folder, _started(trainer, run, saved), trainer.events(already=already), world)
+    # The events of the current step that are already in the log are not repeated.
+    logged_events = frozenset((type(event), event.step) for event in log or () if not isinstance(event, Preparing))
+    yield from _log_events(
+        folder, _started_event(trainer, run, saved), trainer.events(logged_events=logged_events), world
+    )
 
 
 @contextlib.contextmanager
 def _hold(folder: RunFolder, world: World) -> Iterator[None]:
-    """Lock the run folder for all processes."""
+    """Lock the run folder, in process 0 for all processes."""
     with contextlib.ExitStack() as held:
 
         def lock() -> None:
             held.enter_context(folder.lock())
-            folder.control.unlink(missing_ok=True)  # a word from before was not meant for this process
+            folder.control.unlink(missing_ok=True)  # a leftover control word was meant for an earlier process
 
         world.run_on_rank0(lock)
         yield
 
 
 def _make_folder(folder: RunFolder, config: Config) -> None:
+    """Create the run folder. Raises: MachineError if the disk is too small or the folder cannot be created."""
     try:
         memory_check.check_disk(config, folder.path)
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -158,20 +172,24 @@ def _make_folder(folder: RunFolder, config: Config) -> None:
 def _choose_folder(
     config: Config, folder: str | os.PathLike[str] | None, world: World, *, or_resume: bool
 ) -> tuple[Path, bool]:
-    """Return where the run is or will be, and whether it has begun. Raises: RunError if a folder holds another run."""
-    path = Path(folder) if folder else (world.restarts and _begun_before(world.launch)) or new_folder(config.recipe)
+    """Return the run's folder, and whether the run has begun. Raises: RunError if the folder contains another run."""
+    path = (
+        Path(folder) if folder else (world.restarts and _find_restarted_run(world.launch)) or new_folder(config.recipe)
+    )
     is_begun = files.exists(RunFolder(path).run_json)
     if is_begun and not (world.restarts or or_resume):
         raise RunError("folder_taken", path=path)
     return path, is_begun
 
 
-def _begun_before(launch: str, runs: Path = Path("runs")) -> Path | None:
-    """Find the run that torchrun began before it restarted its processes."""
+def _find_restarted_run(launch: str, runs: Path = Path("runs")) -> Path | None:
+    """Return the folder of the run that torchrun began before it restarted its processes, or None."""
     launched = psutil.Process(os.getppid()).create_time()
     found: dict[float, Path] = {}
     for path in runs.glob("*/run.json"):
-        with contextlib.suppress(NudgeError, TypeError, KeyError):  # another run that cannot be read is not ours
+        with contextlib.suppress(
+            NudgeError, TypeError, KeyError
+        ):  # a run.json that cannot be read belongs to another run
             written = files.read_json(path)
             if written["launch"] == launch and written["created"] >= launched:
                 found[written["created"]] = path.parent
@@ -179,20 +197,20 @@ def _begun_before(launch: str, runs: Path = Path("runs")) -> Path | None:
 
 
 def new_folder(recipe: str, runs: Path = Path("runs")) -> Path:
-    """Return `runs/tiny`, or `runs/tiny-2` and so on if there is one already."""
+    """Return the path of a folder that does not exist yet: `runs/tiny`, or else `runs/tiny-2` and so on."""
     names = [recipe, *(f"{recipe}-{n}" for n in range(2, 10_000))]
     return next(runs / name for name in names if not (runs / name).exists())
 
 
-def _newest(folder: RunFolder, config: Config, world: World) -> Checkpoint | None:
-    """Read the checkpoint to go on from, the same in all processes; None if the run has none yet."""
+def _read_newest(folder: RunFolder, config: Config, world: World) -> Checkpoint | None:
+    """Read the newest checkpoint, the same in all processes; None if the run has no checkpoint yet."""
     if world.size == 1:
-        return checkpoint.newest(folder) if checkpoint.paths(folder) else None
+        return checkpoint.read_newest(folder) if checkpoint.paths(folder) else None
 
     def choose() -> tuple[Path, tuple[str, ...]] | None:
         if not checkpoint.paths(folder):
             return None
-        found = checkpoint.newest(folder, tensors=False)
+        found = checkpoint.read_newest(folder, tensors=False)
         return found.path, found.notes
 
     def read(path: Path) -> Checkpoint:
@@ -208,7 +226,10 @@ def _newest(folder: RunFolder, config: Config, world: World) -> Checkpoint | Non
 
 
 def _extend(config: Config, done: int, log: list[Event], *, steps: int | None, minutes: float | None) -> Config:
-    """Plan more updates, or as many as fit into `minutes`, after the `done` ones."""
+    """Return the config with `steps` updates in total, or with as many more after `done` as fit into `minutes`.
+
+    Raises: RunError or ConfigError.
+    """
     if minutes is not None:
         recent = [event.step_s for event in log if isinstance(event, events.Step)][-50:]
         if not recent:
@@ -221,8 +242,8 @@ def _extend(config: Config, done: int, log: list[Event], *, steps: int | None, m
     return replace(config, train=replace(config.train, steps=steps))
 
 
-def _is_over(config: Config, saved: Checkpoint | None, log: list[Event], world: World) -> Stopped | None:
-    """Return how the run ended, if there is nothing left to do."""
+def _find_end(config: Config, saved: Checkpoint | None, log: list[Event], world: World) -> Stopped | None:
+    """Return the `Stopped` event of a run that has nothing left to do, or None."""
     if world.restarts and log and isinstance(log[-1], Stopped) and log[-1].reason == "diverged":
         return log[-1]  # a restart would diverge again
     if saved is None or saved.step < config.train.steps:
@@ -232,8 +253,11 @@ def _is_over(config: Config, saved: Checkpoint | None, log: list[Event], world: 
     return None
 
 
-def _same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Preparing, None, Dataset]:
-    """Open the dataset the run began with; prepare it again from the same text if its folder is gone."""
+def _open_same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Preparing, None, Dataset]:
+    """Open the dataset the run began with; prepare it again from the same text if its folder is gone.
+
+    Raises: DataError if the text has changed.
+    """
     folder = Path(written["dir"])
     dataset = open_dataset(folder) if is_current(folder) else (yield from prepare(config))
     if dataset.fingerprint != written["fingerprint"]:
@@ -241,21 +265,21 @@ def _same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Prepari
     return dataset
 
 
-def _check_alike(config: Config, dataset: Dataset, world: World) -> None:
-    """Raises: DataError or ConfigError if the processes were given different things to do."""
-    all_given = world.gather((dataset.fingerprint, configs.flat(configs.to_dict(config)), str(dataset.dir)))
+def _check_processes_agree(config: Config, dataset: Dataset, world: World) -> None:
+    """Check that all processes have the same data and the same config. Raises: DataError or ConfigError."""
+    all_given = world.gather((dataset.fingerprint, configs.flatten(configs.to_dict(config)), str(dataset.dir)))
     first_fingerprint, first_options, first_folder = all_given[0]
     for rank, (fingerprint, options, folder) in enumerate(all_given):
         if fingerprint != first_fingerprint:
             raise DataError("processes_differ", rank=rank, folder=folder, first=first_folder)
-        # The same text may lie in different places.
+        # The same text may have different paths on different machines.
         differing = [key for key in options if options[key] != first_options[key] and key != "data.paths"]
         if differing:
             raise ConfigError("processes_differ", rank=rank, keys=" and ".join(differing))
 
 
 def _write_run_json(folder: RunFolder, run: ResolvedRun, dataset: Dataset, world: World, created: float) -> None:
-    """Write down everything that was decided, before update 1."""
+    """Write tokenizer.json, and all choices to run.json."""
     dataset.tokenizer.save(folder.tokenizer)
     files.write_json(
         folder.run_json,
@@ -277,7 +301,8 @@ def _write_run_json(folder: RunFolder, run: ResolvedRun, dataset: Dataset, world
     )
 
 
-def _started(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None) -> Started:
+def _started_event(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None) -> Started:
+    """Return the event at the start of a run or its continuation."""
     config, machine, world = run.config, run.machine, trainer.world
     verified = "verified" if saved and saved.verified else "not verified"
     source_note = trainer.dataset.manifest.source.note
@@ -305,22 +330,22 @@ def _started(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None) -> St
             *(saved.notes if saved else ()),
             *run.notes,
             *([source_note] if source_note else ()),
-            *([_shared_work(trainer)] if world.size > 1 else ()),
+            *([_describe_sharing(trainer)] if world.size > 1 else ()),
         ),
     )
 
 
-def _shared_work(trainer: Trainer) -> str:
-    """Describe in a line how several processes share the run."""
+def _describe_sharing(trainer: Trainer) -> str:
+    """Describe in one line how several processes share the run."""
     world, n = trainer.world, trainer.batches.n_sequences
     backend = "NCCL" if world.device == "cuda" else "gloo"
     weights = "each keeps a part of the weights (FSDP)" if trainer.sharded else "each has all weights (DDP)"
     share = f"{n // world.size} of the {n} windows of an update each"
-    return f"{counted(world.size)} over {backend}, {share}; {weights}"
+    return f"{format_processes(world.size)} over {backend}, {share}; {weights}"
 
 
-def _logged(folder: RunFolder, started: Started, rest: Iterator[RunEvent], world: World) -> Iterator[RunEvent]:
-    """Append each event to events.jsonl, in the first process, before yielding it."""
+def _log_events(folder: RunFolder, started: Started, rest: Iterator[RunEvent], world: World) -> Iterator[RunEvent]:
+    """Yield all events; process 0 first appends each to events.jsonl."""
     if not world.is_rank0:
         yield started
         yield from rest

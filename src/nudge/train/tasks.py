@@ -1,4 +1,4 @@
-"""nudge.eval.tasks by its name in 0.1, which programs may still import."""
+"""The name that nudge.eval.tasks had in version 0.1, which other programs may still import."""
 
 import sys
 

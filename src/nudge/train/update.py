@@ -1,9 +1,8 @@
-"""How an update is computed. Three ways behind one face; which one it is, is decided before update 1
-(machine/hardware_probe.py).
+"""The computation of an update, in three ways. The choice is made before update 1 (machine/hardware_probe.py).
 
-fast      written out in full, with C kernels: GPT-2 on a CPU (fast/fused_update.py)
-compiled  autograd through torch.compile: a GPU
-eager     autograd, operation by operation: everything, everywhere
+fast      a hand-written backward pass with C kernels: GPT-2 on a CPU (fast/fused_update.py)
+compiled  autograd through torch.compile: on a GPU
+eager     autograd, operation by operation: any model, on any device
 """
 
 import contextlib
@@ -17,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nudge.config import ResolvedConfig
 from nudge.distributed import sharded_checkpoint
-from nudge.distributed.parallel import LossModule, is_sharded, recompute_blocks, whole
+from nudge.distributed.parallel import LossModule, full_tensor, is_sharded, recompute_blocks
 from nudge.distributed.world import ALONE, World
 from nudge.fast.fused_update import FusedUpdate
 from nudge.model.gpt import GPT
@@ -29,31 +28,32 @@ if TYPE_CHECKING:
 
 
 class Update(Protocol):
-    """`forward_backward` once for each pass, then `step` (or `forget`)."""
+    """An update: call `forward_backward` once for each pass, then `step` (or `forget`)."""
 
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float, *, last: bool = True) -> Tensor:
-        """The mean loss of one pass times `share`, its part of the update. tokens, targets [B, T].
+        """Compute the gradients of one pass; return its mean loss times `share`, the pass's share of the update.
 
-        `last`: no other pass of this process comes before `step`, so that its gradients can travel already.
+        Shapes: tokens and targets [B, T]. `last`: this is the last pass before `step`, so the exchange of gradients
+        between processes can start.
         """
 
     def step(self, lr: float, loss: Tensor) -> Tensor:
-        """Clip the gradients and move the weights; the gradients' norm before clipping.
+        """Clip the gradients and update the weights; return the norm of the gradients before clipping.
 
-        If the update's `loss` or the norm is not finite, nothing is moved.
+        If `loss` or the norm is not finite, change nothing.
         """
 
     def forget(self) -> None:
-        """Drop the gradients of the passes so far."""
+        """Delete the gradients of the passes so far."""
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of windows [B, T], without gradients: what an evaluation asks for."""
+        """Return the mean loss of windows [B, T] for an evaluation, without gradients."""
 
     def state(self) -> OptimizerState:
-        """The optimizer's moments by parameter name, as they are in memory."""
+        """Return the optimizer's moments by parameter name, not copied."""
 
     def load_state(self, state: OptimizerState) -> None:
-        """Go on from `state()`, after the network got its weights. Raises: CheckpointError."""
+        """Restore the moments from a `state()`, after the network's weights were loaded. Raises: CheckpointError."""
 
 
 class AutogradUpdate:
@@ -71,23 +71,25 @@ class AutogradUpdate:
             self._loss = torch.compile(self._loss, dynamic=False)
         self._ddp: DistributedDataParallel | None = None
         if world.size > 1 and not self.sharded:
-            with world.watched():
+            with world.watch_processes():
                 self._ddp = DistributedDataParallel(cast(nn.Module, self._loss), gradient_as_bucket_view=True)
             self._loss = self._ddp
         self.optimizer = Optimizer(network, self.train, self.dtype, world)
 
     def forward_backward(self, tokens: Tensor, targets: Tensor, share: float, *, last: bool = True) -> Tensor:
-        # Sharded gradients travel after every pass: kept whole, they would take the memory that sharding saves.
+        # Sharded gradients are exchanged after every pass: unsharded, they would take the memory that sharding saves.
         with self._ddp.no_sync() if self._ddp and not last else contextlib.nullcontext():
             with compute_in(self.device, self.dtype):
                 loss = self._loss(tokens, targets) * share
-            (loss * self.world.size).backward()  # DDP and FSDP take the mean over processes, an update is their sum
+            (loss * self.world.size).backward()  # DDP and FSDP average over processes; an update is the sum
         return loss.detach()
 
     def step(self, lr: float, loss: Tensor) -> Tensor:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.train.grad_clip)
-        norm = whole(norm)
-        self.optimizer.step(lr, torch.isfinite(loss) & torch.isfinite(norm))  # decided on the device: nothing waits
+        norm = full_tensor(norm)
+        self.optimizer.step(
+            lr, torch.isfinite(loss) & torch.isfinite(norm)
+        )  # checked on the device, so that the host need not wait
         self.optimizer.zero_grad()
         return norm
 
@@ -95,11 +97,11 @@ class AutogradUpdate:
         self.optimizer.zero_grad()
 
     def loss(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        # FSDP puts blocks together in place, which inference mode forbids.
+        # FSDP gathers blocks in place, and inference mode forbids that.
         with torch.no_grad() if self.sharded else torch.inference_mode(), compute_in(self.device, self.dtype):
             loss = self.network.loss(tokens, targets)
         if self.sharded:
-            # The last pass left blocks whole, and the weights are about to be read or to change.
+            # The pass left gathered blocks in memory, and the sharded weights will be read or changed next.
             cast("FSDPModule", self.network).reshard()
         return loss
 
@@ -110,21 +112,21 @@ class AutogradUpdate:
         self.optimizer.load_state(state)
 
     def load_parts(self, saved: Checkpoint) -> None:
-        """Go on from a checkpoint of which each process reads what it needs, weights included."""
+        """Restore weights and moments from a checkpoint of several files; each process reads only its own part."""
         state = self.optimizer.blank_state() if saved.step else {}
-        sharded_checkpoint.load(saved.path, sharded_checkpoint.named(self.network, state))
+        sharded_checkpoint.load(saved.path, sharded_checkpoint.named_tensors(self.network, state))
         self.optimizer.load_state(state, of_parts=True)
 
 
 def make_update(network: GPT, config: ResolvedConfig, world: World = ALONE) -> Update:
-    """The update that the config names. Raises: UnavailableError for the fast one where it cannot be had."""
+    """Return the update that the config names. Raises: UnavailableError if it is the fast one and cannot run here."""
     if config.machine.update == "fast":
         return FusedUpdate(network, config.train, getattr(torch, config.machine.dtype), world)
     return AutogradUpdate(network, config, world)
 
 
 def compute_in(device: torch.device, dtype: str) -> contextlib.AbstractContextManager[object]:
-    """Matrix products in `dtype`, the rest (norms, softmax, loss) in float32: PyTorch's autocast, or nothing to do."""
+    """Return a context for matrix products in `dtype` and the rest (norms, softmax, loss) in float32: autocast."""
     if dtype == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, getattr(torch, dtype))

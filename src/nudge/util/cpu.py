@@ -1,4 +1,4 @@
-"""Facts about this machine that need no library: its cores and its processor."""
+"""The cores and the processor of this machine, by the standard library alone."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may use (a container may be given fewer than the machine has)."""
+    """Count the cores that this process may use. A container may have fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -18,12 +18,12 @@ def cpu_name() -> str:
 
 
 def instruction_set() -> str:
-    """Return a text that differs between processors that run different code: their list of features, on Linux."""
+    """Return a text that differs between processors with different instructions: on Linux, their list of features."""
     return _cpuinfo("flags", "Features") or _platform_name()
 
 
 def _cpuinfo(*keys: str) -> str | None:
-    """Return the value of the first line of /proc/cpuinfo that starts with one of `keys`."""
+    """Return the value in the first line of /proc/cpuinfo that starts with one of `keys`."""
     try:
         lines = _CPUINFO.read_text().splitlines()
     except OSError:

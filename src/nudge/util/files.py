@@ -16,7 +16,7 @@ from nudge.errors import ConfigError, MachineError, RunError, first_line
 
 
 class HashingFile:
-    """A binary file that hashes the data as it is written, so that a checksum costs no second read."""
+    """A binary file that hashes the data while it is written, so that the file need not be read for its checksum."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -52,15 +52,15 @@ def is_dir(path: Path) -> bool:
 def atomic_writer(path: Path) -> Iterator[HashingFile]:
     """Open `path` for writing. It appears whole when the block ends, or not at all if the block raises.
 
-    The bytes go to a temporary file beside it, which is fsynced and renamed. Then the folder is fsynced, because a
-    power cut would undo a rename that is only in memory.
+    The bytes are written to a temporary file beside it, which is fsynced and renamed. Then the folder is fsynced,
+    because a power failure would undo a rename that is only in memory.
 
-    Raises: OSError, also if `path` is a folder or a device: the rename would put a file in place of /dev/null.
+    Raises: OSError, also if `path` is a folder or a device: the rename would replace /dev/null by a file.
     """
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = _temporary_path(path)
     try:
         with temporary.open("wb") as file:
             yield HashingFile(file)
@@ -75,12 +75,12 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Make a folder to fill. It appears whole as `path` when the block ends, or not at all if the block raises.
+    """Create a folder for the block to fill. It appears as `path` when the block ends, or not at all if it raises.
 
     Raises: ConfigError if `path` exists and is not an empty folder; MachineError if it cannot be written.
     """
     path = path.resolve()
-    temporary = _temporary(path)
+    temporary = _temporary_path(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("folder_not_empty", path=path)
@@ -98,11 +98,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary(path: Path) -> Path:
-    """Return the temporary path from which this process renames to `path`; remove those of killed processes."""
+def _temporary_path(path: Path) -> Path:
+    """Return the path of this process's temporary file for `path`; remove those of processes that were killed."""
     for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
         pid = left_over.name[len(f".{path.name}.") : -len(".part")]
-        if pid.isdecimal() and len(pid) < 10 and _is_gone(int(pid), left_over):
+        if pid.isdecimal() and len(pid) < 10 and _has_ended(int(pid), left_over):
             if left_over.is_dir() and not left_over.is_symlink():
                 shutil.rmtree(left_over, ignore_errors=True)
             else:
@@ -111,9 +111,9 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _is_gone(pid: int, path: Path) -> bool:
-    """Return whether the process that wrote `path` has ended. A younger one may have its id, as in a container."""
-    import psutil  # here, because it would slow down 'nudge runs'
+def _has_ended(pid: int, path: Path) -> bool:
+    """Return whether the process that wrote `path` has ended. A newer process may reuse its id, as in containers."""
+    import psutil  # here, because importing it would slow down 'nudge runs'
 
     try:
         return psutil.Process(pid).create_time() > path.lstat().st_mtime
@@ -124,7 +124,7 @@ def _is_gone(pid: int, path: Path) -> bool:
 
 
 def fsync(path: Path) -> None:
-    """Make a file's content, or the names in a folder, survive a power cut (on POSIX; Windows has no such call)."""
+    """Flush a file, or the names in a folder, to disk so that they survive a power failure. Does nothing on Windows."""
     if os.name == "posix":
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -147,9 +147,9 @@ def write_json(path: Path, value: Any) -> None:
 def point_to(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, atomically.
 
-    Where the file system has none, make it a hard link, or a copy (as in a mounted bucket).
+    If the file system has no symbolic links, make a hard link, or else a copy (as in a mounted bucket).
     """
-    temporary = _temporary(link)
+    temporary = _temporary_path(link)
     temporary.unlink(missing_ok=True)
     try:
         temporary.symlink_to(os.path.relpath(target, link.parent))
@@ -170,9 +170,9 @@ def sha256(path: Path) -> str:
 
 
 def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> None:
-    """Append one line of JSON and flush it, so that a killed process loses no line.
+    """Append one line of JSON and flush it, so that no line is lost if the process is killed.
 
-    With `sync` the line also survives a power cut, at the cost of a few milliseconds.
+    `sync`: the line also survives a power failure, at the cost of a few milliseconds.
     """
     file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
     file.flush()
@@ -181,20 +181,20 @@ def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> 
 
 
 def open_json_lines(path: Path) -> IO[str]:
-    """Open a JSON-lines file for appending. If a power cut tore its last line, end that line first."""
-    torn = False
+    """Open a JSON-lines file for appending. If its last line was cut off by a power failure, end that line first."""
+    is_cut_off = False
     if path.exists() and path.stat().st_size > 0:
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)
-            torn = file.read(1) != b"\n"
+            is_cut_off = file.read(1) != b"\n"
     file_out = path.open("a", encoding="utf-8")
-    if torn:
+    if is_cut_off:
         file_out.write("\n")
     return file_out
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file in order, without torn lines."""
+    """Yield the objects of a JSON-lines file in order; skip lines that were cut off."""
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -214,7 +214,7 @@ def read_json(path: Path) -> Any:
 
 
 def cache_folder() -> Path:
-    """Return the folder in NUDGE_CACHE, or else the operating system's folder for caches."""
+    """Return the folder named by NUDGE_CACHE, or else the operating system's folder for caches."""
     if given := os.environ.get("NUDGE_CACHE"):
         return Path(given).expanduser()
     if sys.platform == "darwin":

@@ -1,4 +1,4 @@
-"""Numbers as people write them, in English and Korean. NaN and infinity are shown as such."""
+"""Numbers as text, in English and Korean. NaN and infinity are written as such."""
 
 import math
 
@@ -25,12 +25,12 @@ def count(value: float, language: str = "en") -> str:
 
 
 def compact(value: float) -> str:
-    """Shorten a count as one would type it on a command line: 1557611200 -> 1.56B"""
+    """Shorten a count as it is typed on a command line: 1557611200 -> 1.56B"""
     return count(value).replace(" ", "").replace("k", "K")
 
 
 def significant(value: float, digits: int = 3, *, grouped: bool = False) -> str:
-    """Round to significant digits, but never the whole part: 0.0123456 -> 0.0123, 1234.5 -> 1,235"""
+    """Round to significant digits, but keep the whole integer part: 0.0123456 -> 0.0123, 1234.5 -> 1,235"""
     if not math.isfinite(value):
         return special(value)
     if value == 0:
@@ -52,7 +52,7 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def fixed(value: float, decimals: int = 2, *, sign: bool = False) -> str:
-    """Round to some decimals, with a plus sign if `sign`: -0.314 -> −0.31"""
+    """Round to `decimals`, with a plus sign if `sign`: -0.314 -> −0.31"""
     if not math.isfinite(value):
         return special(value)
     text = f"{value:{'+' if sign else ''},.{decimals}f}"
@@ -96,7 +96,7 @@ def size(n_bytes: float) -> str:
 
 
 def capacity(n_bytes: float) -> str:
-    """Write the size of a device as on its box: 80000000000 -> 80 GB"""
+    """Write the memory or disk size of a device, without '.0': 80000000000 -> 80 GB"""
     return size(n_bytes).replace(".0 ", " ")
 
 
@@ -121,7 +121,7 @@ def duration(seconds: float, language: str = "en") -> str:
 
 
 def clock(seconds: float) -> str:
-    """Write seconds like a clock: 187 -> 3:07, 8100 -> 2:15:00, 273600 -> 3 d 4 h"""
+    """Write seconds as on a clock: 187 -> 3:07, 8100 -> 2:15:00, 273600 -> 3 d 4 h"""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     if hours >= 48:
@@ -153,7 +153,7 @@ def about(hours: float, language: str = "en") -> str:
 
 
 def about_between(low: float, high: float, language: str = "en") -> str:
-    """Write an interval of estimated times, with one unit if possible: 17.2 and 34.6 -> 17 – 35 hours"""
+    """Write an interval of estimated times, with a common unit if possible: 17.2 and 34.6 -> 17 – 35 hours"""
     (least, unit), (most, other_unit) = span(low, language), span(high, language)
     if unit != other_unit:
         return f"{about(low, language)} – {about(high, language)}"
@@ -170,7 +170,7 @@ def dollars(usd: float) -> str:
 
 
 def dollars_between(low: float, high: float) -> str:
-    """Write an interval of money: 5.87 and 11.93 -> $5.87 – $11.93"""
+    """Write an interval of amounts of money: 5.87 and 11.93 -> $5.87 – $11.93"""
     least, most = dollars(low), dollars(high)
     return least if least == most else f"{least} – {most}"
 

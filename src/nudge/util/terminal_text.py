@@ -1,4 +1,4 @@
-"""Text from a model, a file or a stranger, made safe to show; and bars for a terminal.
+"""Text from a model, a file or an unknown source, made safe to print; and bars for a terminal.
 
 Half a character, a space, a line break or a terminal command becomes a visible sign, so that it has no effect.
 """
@@ -13,42 +13,44 @@ EIGHTHS = " ▏▎▍▌▋▊▉"  # bars of 0 to 7 eighths of a cell
 _STRAY = re.compile("([\udc80-\udcff]+)")  # bytes that are not UTF-8, as surrogateescape writes them
 
 
-def shown(data: bytes) -> str:
-    """Return the bytes of a token as text: ·def, ⏎, 한. Bytes that are no whole character become hexadecimal, <EC 9D>.
+def visible_bytes(data: bytes) -> str:
+    """Return a token's bytes as visible text: ·def, ⏎, 한.
 
-    So do invisible characters (zero-width, right-to-left marks, U+FFFD) and the signs for white space themselves: a ·
-    always stands for a space.
+    Write in hexadecimal, <EC 9D>: incomplete characters, invisible characters (zero-width, right-to-left marks,
+    U+FFFD), and the characters ·, ⏎ and ⇥ themselves, so that a · always means a space.
     """
     text = data.decode("utf-8", "surrogateescape")
-    base = "◌" if text and unicodedata.combining(text[0]) else ""  # an accent needs something to stand on
+    base = "◌" if text and unicodedata.combining(text[0]) else ""  # a combining accent needs a base character
     parts = _STRAY.split(text)  # text, stray bytes, text, ...
     return base + "".join(
-        _hex(part.encode("utf-8", "surrogateescape")) if at % 2 else "".join(map(_seen, part))
+        _hex_in_brackets(part.encode("utf-8", "surrogateescape")) if at % 2 else "".join(map(_make_visible, part))
         for at, part in enumerate(parts)
     )
 
 
-def readable(text: str) -> str:
+def make_readable(text: str) -> str:
     """Return text with visible signs in place of invisible characters and control characters.
 
-    A model may write any character: one that reverses the direction of writing, a terminal command, half a character.
+    A model may write any character: one that reverses the writing direction, a terminal command, half a character.
     """
-    return "".join(character if _is_plain(character) else _seen(character) for character in text)
+    return "".join(character if _is_plain(character) else _make_visible(character) for character in text)
 
 
 def _is_plain(character: str) -> bool:
+    """Return whether `make_readable` leaves a character unchanged."""
     return character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs"
 
 
-def _seen(character: str) -> str:
+def _make_visible(character: str) -> str:
+    """Return the sign of a white-space or control character, hexadecimal for other invisible ones, or the character."""
     if sign := _SIGNS.get(character) or _CONTROLS.get(character):
         return sign
     if character in _SIGNS.values() or character == "\ufffd" or not character.isprintable():
-        return _hex(character.encode("utf-8", "surrogatepass"))
+        return _hex_in_brackets(character.encode("utf-8", "surrogatepass"))
     return character
 
 
-def _hex(data: bytes) -> str:
+def _hex_in_brackets(data: bytes) -> str:
     return f"<{hex_of(data)}>"
 
 

@@ -1,4 +1,4 @@
-"""One file per format of another program. Here is what they share: names, sizes, and the checks of what is read."""
+"""One module per format of another program. This file has the shared parts: names, sizes and checks."""
 
 import pickle
 import re
@@ -16,16 +16,17 @@ from nudge.errors import FormatError, first_line
 from nudge.model import sizes
 from nudge.runs.tensor_check import is_dense, unpacked_bytes
 
-OUR_TOKENIZER = "nudge_tokenizer.json"  # beside the weights of every export that can be imported again
+OUR_TOKENIZER = "nudge_tokenizer.json"  # in the folder of every export that can be imported again
 SIZES = {name: name for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
 _TIED_HEAD = "lm_head.weight"  # wte.weight once more
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old files store as a buffer
 
 
 def our_name(name: str) -> str | None:
-    """Convert Hugging Face's name of a parameter, which nanoGPT uses too, to ours; None for a causal mask.
+    """Convert a parameter's name in Hugging Face and nanoGPT to ours; None for a causal mask.
 
-    `transformer.h.0.ln_1.weight` -> `blocks.0.ln_1.weight`. The prefix may be missing; torch.compile's is dropped.
+    `transformer.h.0.ln_1.weight` -> `blocks.0.ln_1.weight`. `transformer.` may be missing; torch.compile's prefix is
+    dropped.
     """
     name = name.removeprefix("_orig_mod.").removeprefix("transformer.")
     return None if _MASKS.fullmatch(name) else re.sub(r"^h\.", "blocks.", name)
@@ -37,15 +38,15 @@ def hf_name(name: str) -> str:
 
 
 def require_gpt2(config: ModelConfig) -> None:
-    """Check that other programs know this architecture. Raises: FormatError."""
+    """Check that the architecture is exactly GPT-2's, for other programs. Raises: FormatError."""
     if not config.is_gpt2:
         raise FormatError("not_gpt2", departures=", ".join(config.departures))
 
 
 def read_sizes(values: Mapping[str, Any], source: Path, names: Mapping[str, str] = SIZES) -> ModelConfig:
-    """Return the sizes of a network from a file's settings; `names` maps our name of each to the file's.
+    """Return the sizes of a network from a file's settings. `names` maps our name of each size to the file's.
 
-    Raises: FormatError if no network can have them.
+    Raises: FormatError for impossible sizes.
     """
     for key in names.values():
         size = values.get(key)
@@ -59,12 +60,12 @@ def read_sizes(values: Mapping[str, Any], source: Path, names: Mapping[str, str]
 
 
 def load_pickle(path: Path) -> Any:
-    """Read what torch.save wrote. Only tensors and plain values are accepted; code is refused.
+    """Read a file of torch.save. Only tensors and plain values are accepted; code is refused.
 
-    A zip file is mapped, not copied: tensors that are never used are never read. Raises: FormatError.
+    A zip file is memory-mapped, so tensors that are never used are never read. Raises: FormatError.
     """
     try:
-        with warnings.catch_warnings():  # torch warns of old pickles, which can be read
+        with warnings.catch_warnings():  # torch warns of old pickles, but reads them
             warnings.simplefilter("ignore")
             if (unpacked := unpacked_bytes(path)) > path.stat().st_size:
                 raise FormatError("larger_than_file", path=path, total=unpacked, n_bytes=path.stat().st_size)
@@ -78,7 +79,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def add_tensors(state: dict[str, Tensor], tensors: Any, source: Path) -> None:
-    """Add the parameters among a file's `tensors` to `state` by our names. Raises: FormatError."""
+    """Add the parameters in a file's `tensors` to `state`, by our names. Raises: FormatError."""
     if not isinstance(tensors, dict):
         raise FormatError("not_tensors", path=source)
     n_bytes = 0
@@ -100,10 +101,10 @@ def _is_plain(tensor: Any) -> bool:
     return is_dense(tensor) and tensor.dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def transposed(name: str, tensor: Tensor) -> Tensor:
-    """Return a view of a layer's matrix, transposed; embeddings and vectors stay unchanged. `name` is ours.
+def transpose_matrix(name: str, tensor: Tensor) -> Tensor:
+    """Return a transposed view of a layer's matrix; embeddings and vectors stay unchanged. `name` is ours.
 
-    GPT-2 and nudge store [n_in, n_out]; torch.nn.Linear, and with it nanoGPT and llm.c, [n_out, n_in].
+    GPT-2 and nudge store [n_in, n_out]; torch.nn.Linear, and so nanoGPT and llm.c, [n_out, n_in].
     """
     return tensor.t() if tensor.dim() == 2 and name.startswith("blocks.") else tensor
 
@@ -111,10 +112,10 @@ def transposed(name: str, tensor: Tensor) -> Tensor:
 def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, *, sizes_in: str) -> dict[str, Tensor]:
     """Check that the parameters are complete, and return them as float32 in the network's order.
 
-    `sizes_in` is where the sizes came from, for the error. Raises: FormatError.
+    `sizes_in` names the source of the sizes, for the error message. Raises: FormatError.
     """
     _drop_tied_head(state, source)
-    # These two first: they bound what is built below, whatever sizes a hostile file gives.
+    # Check these two first: a malicious file could otherwise name sizes for which a huge network is built below.
     _require(state, "wte.weight", [config.vocab_size, config.n_embd], source, sizes_in)
     _require(state, "wpe.weight", [config.block_size, config.n_embd], source, sizes_in)
     n_layer = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
@@ -129,6 +130,7 @@ def complete_state(config: ModelConfig, state: dict[str, Tensor], source: Path, 
 
 
 def _require(state: Mapping[str, Tensor], name: str, shape: list[int], source: Path, sizes_in: str) -> None:
+    """Check that a parameter is there and has that shape. Raises: FormatError."""
     tensor = hf_name(name)
     if name not in state:
         raise FormatError("missing_tensor", path=source, tensor=tensor)
@@ -144,9 +146,9 @@ def _drop_tied_head(state: dict[str, Tensor], source: Path) -> None:
 
 
 def _is_same(a: Tensor, b: Tensor) -> bool:
-    """Return whether the values are equal, NaN to NaN and across types: a diverged or rounded head may be tied too."""
+    """Return whether the values are equal. NaN equals NaN, and types may differ, as networks diverge or are rounded."""
     if a.shape != b.shape:
         return False
-    if a.dtype == b.dtype and torch.equal(a, b):  # the other way copies both
+    if a.dtype == b.dtype and torch.equal(a, b):  # without the copies that allclose needs
         return True
     return torch.allclose(a.float(), b.float(), rtol=0, atol=0, equal_nan=True)

@@ -1,4 +1,4 @@
-"""GGUF, the single file that llama.cpp, Ollama and LM Studio load: sizes, tokenizer and weights. Out only.
+"""GGUF, the file that llama.cpp, Ollama and LM Studio load, with sizes, tokenizer and weights. Export only.
 
     wte.weight                   ->  token_embd.weight      (also the head, as there is no output.weight)
     blocks.3.attn.c_attn.weight  ->  blk.3.attn_qkv.weight  ([n_in, n_out] here, [n_out, n_in] there)
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from nudge.config import ModelConfig
 from nudge.convert.formats import require_gpt2
-from nudge.convert.formats.tokenizer_json import spelled, with_names
+from nudge.convert.formats.tokenizer_json import name_ids, printable_vocabulary
 from nudge.data import bpe
 from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
 from nudge.data.tokenizer import BpeTokenizer, CharTokenizer, Tokenizer
 from nudge.errors import FormatError, MachineError
 
-# What the matrices are stored as; norms, biases and positions stay float32. q8_0: int8, a scale for every 32 weights.
+# The types of the matrices; norms, biases and positions stay float32. q8_0: int8, with a scale for every 32 weights.
 DTYPES = {"float32": "F32", "bfloat16": "BF16", "q8_0": "Q8_0"}
 _Q8_0_GROUP = 32
 
@@ -29,12 +29,12 @@ _NORMS = {"ln_1": "attn_norm", "ln_2": "ffn_norm"}
 _LINEARS = {"attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
 _MATRICES = tuple(f"{name}.weight" for name in ("token_embd", *_LINEARS.values()))
 
-# llama.cpp's names for the ways to split text before bytes are merged. The name for cl100k is that of the original
-# pattern. Ours takes the white space at the end of a text in one piece, which changes no id: no token of cl100k has
-# spaces after its last newline, so no merge crosses the place where the original splits.
+# llama.cpp's names for the ways to split text before bytes are merged. For cl100k it has only the original pattern.
+# Ours takes the white space at the end of a text in one piece, which changes no id: no token of cl100k has spaces after
+# its last newline, so no merge crosses the place where the original splits.
 _SPLITS = {GPT2_PATTERN: "gpt-2", bpe.PATTERN: "llama-bpe", CL100K_PATTERN: "llama-bpe"}
-_NO_MERGE = "\ufffd \ufffd"  # llama.cpp wants at least one; these two stand for no byte, so they never meet
-_SPACE = "\u2581"  # how llama.cpp spells a space where tokens are not made of bytes
+_NO_MERGE = "\ufffd \ufffd"  # llama.cpp requires a merge; these two stand for no byte, so it is never applied
+_SPACE = "\u2581"  # llama.cpp's space in tokens that are not made of bytes
 
 
 def write(
@@ -45,11 +45,11 @@ def write(
     *,
     dtype: str = "float32",
 ) -> None:
-    """Write the network as one file, its matrices in `dtype`; without a tokenizer the file has ids only.
+    """Write the network as one file with its matrices in `dtype`. Without a tokenizer the file has only ids.
 
-    Rows of the embedding beyond the tokenizer are left out: they stand for no text, and nudge never draws them.
-    Raises: FormatError if it is not a GPT-2, or llama.cpp cannot reproduce its tokenizer; MachineError without the
-    package gguf; OSError.
+    Rows of the embedding beyond the tokenizer are left out: they have no text, and nudge never samples them.
+    Raises: FormatError if the network is not a GPT-2, or llama.cpp cannot reproduce its tokenizer; MachineError without
+    the package gguf; OSError.
     """
     require_gpt2(config)
     if dtype == "q8_0" and config.n_embd % _Q8_0_GROUP:
@@ -78,7 +78,7 @@ def write(
         out.write_header_to_file()
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
-        for name, tensor in tensors.items():  # converted one at a time, so that memory holds no second network
+        for name, tensor in tensors.items():  # one at a time, so that memory holds no second network
             values = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
             out.write_tensor_data(gguf.quantize(values, types[name]))
     finally:
@@ -86,7 +86,7 @@ def write(
 
 
 def modelfile(path: Path, config: ModelConfig) -> str:
-    """Return what `ollama create NAME -f Modelfile` reads. Without num_ctx Ollama asks for a context of thousands."""
+    """Return a Modelfile for `ollama create NAME -f Modelfile`. num_ctx keeps Ollama from using a longer context."""
     return f"FROM ./{path.name}\nPARAMETER num_ctx {config.block_size}\n"
 
 
@@ -101,7 +101,7 @@ def _add_sizes(out: Any, config: ModelConfig, n_rows: int) -> None:
 
 
 def _tensors(config: ModelConfig, state: Mapping[str, Tensor], n_rows: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield llama.cpp's name of each tensor, and the tensor as it is stored there."""
+    """Yield each tensor with llama.cpp's name and layout."""
     yield "token_embd.weight", state["wte.weight"][:n_rows]
     yield "position_embd.weight", state["wpe.weight"]
     yield "output_norm.weight", state["ln_f.weight"]
@@ -120,15 +120,16 @@ def _add_tokenizer(out: Any, tokenizer: Tokenizer) -> None:
         _add_byte_level(out, tokenizer)
     out.add_bos_token_id(tokenizer.eot)
     out.add_eos_token_id(tokenizer.eot)
-    out.add_add_bos_token(True)  # as a document does, and what `nudge sample` reads
+    out.add_add_bos_token(True)  # training documents and `nudge sample` prompts start with this token
     out.add_add_eos_token(False)
 
 
 def _add_byte_level(out: Any, tokenizer: Tokenizer) -> None:
-    pattern = tokenizer.pattern if isinstance(tokenizer, BpeTokenizer) else GPT2_PATTERN  # bytes have no merges
+    # Without merges any split gives the same ids.
+    pattern = tokenizer.pattern if isinstance(tokenizer, BpeTokenizer) else GPT2_PATTERN
     if pattern not in _SPLITS:
         raise FormatError("gguf_split", tokenizer=tokenizer.name)
-    tokens, merges = spelled(tokenizer)
+    tokens, merges = printable_vocabulary(tokenizer)
     out.add_tokenizer_model("gpt2")
     out.add_tokenizer_pre(_SPLITS[pattern])
     out.add_token_merges([" ".join(pair) for pair in merges] or [_NO_MERGE])
@@ -136,15 +137,15 @@ def _add_byte_level(out: Any, tokenizer: Tokenizer) -> None:
 
 
 def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
-    """Write the characters as T5's pieces, all equally likely: there is one way to cut a text into them.
+    """Add the characters as T5's pieces, all equally likely: there is only one way to split a text into them.
 
-    In llama.cpp a character that the vocabulary lacks becomes the end of text.
+    llama.cpp reads a character that is not in the vocabulary as end-of-text.
     """
     if not tokenizer.has_eot:
         raise FormatError("gguf_no_eot")
-    unfit = next((c for c in tokenizer.characters if c in ("\0", _SPACE) or "\ud800" <= c <= "\udfff"), None)
-    if unfit is not None:
-        raise FormatError("gguf_character", code=ord(unfit))
+    bad = next((c for c in tokenizer.characters if c in ("\0", _SPACE) or "\ud800" <= c <= "\udfff"), None)
+    if bad is not None:
+        raise FormatError("gguf_character", code=ord(bad))
     out.add_tokenizer_model("t5")
     out.add_unk_token_id(tokenizer.eot)
     out.add_add_space_prefix(False)
@@ -154,10 +155,11 @@ def _add_characters(out: Any, tokenizer: CharTokenizer) -> None:
 
 
 def _add_tokens(out: Any, tokens: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Add the list of tokens with their types: the `tokens` of text, then special and unused ids."""
     import gguf
 
     kinds = gguf.TokenType
     special = set(tokenizer.special.values())
     beyond = [kinds.CONTROL if id_ in special else kinds.UNUSED for id_ in range(len(tokens), tokenizer.vocab_size)]
-    out.add_token_list(list(with_names(tokens, tokenizer, tokenizer.vocab_size)))
+    out.add_token_list(list(name_ids(tokens, tokenizer, tokenizer.vocab_size)))
     out.add_token_types([*[kinds.NORMAL] * len(tokens), *beyond])

@@ -1,6 +1,6 @@
-"""Hugging Face folders of GPT-2: config.json, the weights and the tokenizer, in and out.
+"""Hugging Face folders of GPT-2 with config.json, the weights and the tokenizer: import and export.
 
-Their `Conv1D` stores [n_in, n_out] as we do, so names map one to one and no tensor is transposed:
+Hugging Face's `Conv1D` stores [n_in, n_out] like nudge, so names map one to one and no tensor is transposed:
 
     transformer.h.3.attn.c_attn.weight  <->  blocks.3.attn.c_attn.weight
     transformer.wte.weight              <->  wte.weight                    (lm_head.weight is the same tensor: tied)
@@ -38,7 +38,8 @@ from nudge.util import files
 
 GPT2_VOCAB_SIZE = 50257
 
-# The settings of config.json with which the network computes what ours does: allowed values, and transformers' default.
+# The settings of config.json that decide whether the network computes the same as ours: allowed values, and the default
+# in transformers.
 _ALLOWED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "model_type": (("gpt2",), None),
     "activation_function": (("gelu_new", "gelu_pytorch_tanh"), "gelu_new"),  # two names of the tanh form
@@ -56,9 +57,9 @@ _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")  
 
 
 def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """Return the sizes and the float32 weights, by our names, of a Hugging Face folder. Nothing in it is executed.
+    """Return the sizes and the float32 weights, by our names, of a Hugging Face folder. No code in it is executed.
 
-    Raises: FormatError if it is damaged or incomplete, contains code, or holds another network than GPT-2.
+    Raises: FormatError if the folder is damaged or incomplete, contains code, or holds another network than GPT-2.
     """
     config = _read_config(folder / "config.json")
     state: dict[str, Tensor] = {}
@@ -68,9 +69,9 @@ def read(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 
 
 def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Fill `folder` with what `AutoModelForCausalLM` and `AutoTokenizer` read, and with our tokenizer.
+    """Fill `folder` with the files of `AutoModelForCausalLM` and `AutoTokenizer`, and with our tokenizer.
 
-    Returns notes for the user: what is left out. Raises: FormatError if the network is not a GPT-2; OSError.
+    Return notes for the user on what is left out. Raises: FormatError if the network is not a GPT-2; OSError.
     """
     require_gpt2(config)
     ends = dict.fromkeys(("bos_token_id", "eos_token_id"), tokenizer.eot if tokenizer.has_eot else None)
@@ -82,7 +83,7 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
         **ends,
         "dtype": "float32",
     }
-    # Ids beyond the tokenizer stand for no text: nudge never draws them, and transformers must not either.
+    # Ids beyond the tokenizer have no text: nudge never samples them, and transformers must not either.
     unused = {"suppress_tokens": list(range(tokenizer.vocab_size, config.vocab_size)) or None}
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / "config.json", described)
@@ -98,14 +99,16 @@ def write(folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokeni
     except (FormatError, TokenizerError) as error:
         return (f"without tokenizer.json, so that AutoTokenizer cannot read the folder: {error.message}",)
     files.write_text(folder / "tokenizer.json", converted.to_str(pretty=True) + "\n")
-    files.write_json(folder / "tokenizer_config.json", tokenizer_json.settings(tokenizer, config.block_size))
+    files.write_json(
+        folder / "tokenizer_config.json", tokenizer_json.transformers_settings(tokenizer, config.block_size)
+    )
     return ()
 
 
 def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
-    """Return a Hugging Face folder's tokenizer: nudge's own file, else GPT-2's kind, else GPT-2's own for its size.
+    """Load a folder's tokenizer: nudge's file, else GPT-2-style files, else GPT-2's if the vocabulary size matches.
 
-    Raises: FormatError if there is none, or one that nudge cannot reproduce; TokenizerError if nudge's is damaged.
+    Raises: FormatError if there is none, or nudge cannot reproduce it; TokenizerError if nudge's file is damaged.
     """
     if (folder / OUR_TOKENIZER).is_file():
         return tokenizers.load(folder / OUR_TOKENIZER)
@@ -121,17 +124,17 @@ def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
 
 
 def _read_merges(path: Path) -> Tokenizer:
-    """Read merges.txt and the vocab.json beside it, as OpenAI published GPT-2."""
+    """Read merges.txt and its vocab.json, the format in which OpenAI published GPT-2."""
     try:
         _, *lines = path.read_text(encoding="utf-8").splitlines()  # the first is `#version: 0.2`
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError("unreadable", path=path, error=first_line(error)) from error
     merges = [line.split(" ") for line in lines if line]
-    return _byte_pairs(path, _read_json(path.with_name("vocab.json")), merges)
+    return _bpe_tokenizer(path, _read_json(path.with_name("vocab.json")), merges)
 
 
 def _read_tokenizer_json(path: Path) -> Tokenizer:
-    """Read the file of the `tokenizers` library, if it splits text and merges bytes as GPT-2 does."""
+    """Read a file of the `tokenizers` library. Raises: FormatError if it does not split and merge as GPT-2 does."""
     values = _read_json(path)
     model, split = values.get("model") or {}, values.get("pre_tokenizer") or {}
     gpt2_split = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
@@ -143,13 +146,14 @@ def _read_tokenizer_json(path: Path) -> Tokenizer:
         raise FormatError("other_tokenizer", path=path)
     merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", [])]
     added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    return _byte_pairs(path, model.get("vocab", {}) | added, merges)
+    return _bpe_tokenizer(path, model.get("vocab", {}) | added, merges)
 
 
-def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[str]]) -> Tokenizer:
-    """Return our tokenizer for GPT-2's kind of vocabulary, in which every byte is written as a printable character.
+def _bpe_tokenizer(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[str]]) -> Tokenizer:
+    """Build a tokenizer from a GPT-2-style vocabulary, in which each byte is written as a printable character.
 
-    Ids have to be in the order of the merges (256 bytes, then each merge's result), because a token's id is its rank.
+    Raises: FormatError if the ids are not in the order of the merges (256 bytes, then each merge's result): a token's
+    id is its rank.
     """
     byte_of = {char: byte for byte, char in published_vocab.byte_alphabet().items()}
     learned = ["".join(merge) for merge in merges]
@@ -167,7 +171,7 @@ def _byte_pairs(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[
     tokens = [bytes(byte_of[char] for char in text) for text in in_order]
     special = {text: id_ for text, id_ in vocab.items() if id_ >= len(tokens)}
     read = BpeTokenizer(f"bpe-{len(tokens) + 1}", tokens, pattern=GPT2_PATTERN, special=special)
-    if read.sha256 == GPT2_SHA256:  # other vocabularies have 50,257 tokens too
+    if read.sha256 == GPT2_SHA256:  # the size alone would not be proof
         read.name = "gpt2"
     return read
 
@@ -204,7 +208,7 @@ def _require_file(path: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the file or the shards that hold the weights."""
+    """Return the file or the shards that hold the weights. Raises: FormatError."""
     found = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if found is None:
         raise FormatError("no_weights", folder=folder, names=", ".join(_WEIGHTS))
@@ -221,11 +225,11 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _read_tensors(path: Path) -> Any:
-    """Read one file of weights. A .bin file is a pickle: code in it is refused."""
+    """Read one file of weights. A .bin file is a pickle: code in it is refused. Raises: FormatError."""
     _require_file(path)
     if path.suffix != ".safetensors":
         return load_pickle(path)
     try:
         return safetensors.torch.load_file(path)
-    except Exception as error:  # its reader is one library, and what makes tensors of it another
+    except Exception as error:  # safetensors and torch raise unrelated exception types
         raise FormatError("unreadable", path=path, error=first_line(error)) from error

@@ -1,8 +1,8 @@
-"""llm.c's checkpoint .bin, in and out: version 3 holds float32, version 5 bfloat16.
+"""llm.c's checkpoint .bin, import and export: version 3 holds float32, version 5 bfloat16.
 
 A header of 256 int32: magic number, version, block_size, vocab_size, n_layer, n_head, n_embd, rows of wte; zeros. Then
-the parameters, one kind after the other, each for all layers in turn. Its matrices are [n_out, n_in], the transpose of
-ours, and wte is padded with rows of 0 to a multiple of 128. Everything is little-endian.
+the parameters, one kind after another, each for all layers in order. The matrices are [n_out, n_in], the transpose of
+ours, and wte is padded with rows of zeros to a multiple of 128. Everything is little-endian.
 
 Source: llm.c's train_gpt2.py (write_model), train_gpt2.c and train_gpt2.cu (gpt2_build_from_checkpoint).
 """
@@ -16,30 +16,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nudge.config import ModelConfig
-from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, transposed
+from nudge.convert.formats import OUR_TOKENIZER, read_sizes, require_gpt2, transpose_matrix
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import FormatError, first_line
 from nudge.model.sizes import parameter_counts
 from nudge.util import files
 
 MAGIC = 20240326
-NAMES = {"float32": "model.bin", "bfloat16": "model_bf16.bin"}  # of an export, as llm.c names its own
+NAMES = {"float32": "model.bin", "bfloat16": "model_bf16.bin"}  # llm.c's usual file names
 _VERSIONS = {3: torch.float32, 5: torch.bfloat16}
 _HEADER = struct.Struct("<256i")
 _TOKENIZER_MAGIC, _TOKENIZER_VERSION = 20240328, 2
-_ROWS = 128  # wte is padded to a multiple of it
+_ROWS = 128  # wte is padded to a multiple of this
 _PARTS = ("ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj")
 
 
 def is_checkpoint(head: bytes) -> bool:
-    """Return whether a file that begins with these bytes is one."""
+    """Return whether a file that begins with these bytes is a checkpoint of llm.c."""
     return head[:4] == struct.pack("<i", MAGIC)
 
 
 def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Return the sizes and the float32 weights by our names, without the padding of wte.
 
-    Raises: FormatError if it is not one, has another version, or its length does not match its sizes.
+    Raises: FormatError if it is not a checkpoint of llm.c, has another version, or its length does not match its sizes.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             for name, shape in _parameters(config, rows):
                 data = bytearray(file.read(shape.numel() * dtype.itemsize))
                 values = torch.frombuffer(data, dtype=dtype).view(shape).to(torch.float32)
-                state[name] = transposed(name, values).contiguous()
+                state[name] = transpose_matrix(name, values).contiguous()
     except OSError as error:
         raise FormatError("unreadable", path=path, error=error.strerror or first_line(error)) from error
     state["wte.weight"] = state["wte.weight"][: config.vocab_size].clone()
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
 def write(
     folder: Path, config: ModelConfig, state: Mapping[str, Tensor], tokenizer: Tokenizer, *, dtype: str = "float32"
 ) -> None:
-    """Fill `folder` with the checkpoint in that type, and with the tokenizer: llm.c's and ours.
+    """Fill `folder` with the checkpoint in `dtype`, and with the tokenizer in llm.c's format and in ours.
 
     Raises: FormatError if the network is not a GPT-2; OSError.
     """
@@ -72,7 +72,7 @@ def write(
 
 
 def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor], *, dtype: str = "float32") -> None:
-    """Write the checkpoint alone. Raises: FormatError if the network is not a GPT-2; OSError."""
+    """Write only the checkpoint. Raises: FormatError if the network is not a GPT-2; OSError."""
     require_gpt2(config)
     version, stored_as = next((v, kind) for v, kind in _VERSIONS.items() if str(kind) == f"torch.{dtype}")
     rows = -(-config.vocab_size // _ROWS) * _ROWS
@@ -80,7 +80,7 @@ def write_checkpoint(path: Path, config: ModelConfig, state: Mapping[str, Tensor
     with files.atomic_writer(path) as file:
         file.write(_header(MAGIC, version, *sizes))
         for name, shape in _parameters(config, rows):
-            tensor = transposed(name, state[name].detach().cpu()).to(stored_as)
+            tensor = transpose_matrix(name, state[name].detach().cpu()).to(stored_as)
             if name == "wte.weight":
                 tensor = F.pad(tensor, (0, 0, 0, rows - config.vocab_size))
             assert tensor.shape == shape, f"{name} is {list(tensor.shape)}, expected {list(shape)}"
@@ -92,6 +92,7 @@ def _header(*values: int) -> bytes:
 
 
 def _read_header(head: bytes, path: Path) -> tuple[ModelConfig, int, torch.dtype]:
+    """Return the sizes, the rows of wte with padding, and the type of the weights. Raises: FormatError."""
     if len(head) < _HEADER.size:
         raise FormatError("wrong_length", path=path, got=len(head), expected=_HEADER.size)
     magic, version, block_size, vocab_size, n_layer, n_head, n_embd, rows, *_ = _HEADER.unpack(head)
@@ -122,8 +123,8 @@ def _parameters(config: ModelConfig, rows: int) -> Iterator[tuple[str, torch.Siz
 
 
 def _tokenizer_file(tokenizer: Tokenizer) -> bytes:
-    """Return the file that llm.c prints its samples with: 256 int32, then length (1 to 255) and bytes of each token."""
-    eot = (*tokenizer.opening, 0)[0]  # its samples begin with this token, so there must be one
+    """Return the bytes of llm.c's tokenizer file: a 256-int32 header, then each token's length (1-255) and bytes."""
+    eot = (*tokenizer.opening, 0)[0]  # llm.c's samples begin with this token, so there must be one
     head = (_TOKENIZER_MAGIC, _TOKENIZER_VERSION, tokenizer.vocab_size, eot)
     names = {id_: name.encode() for name, id_ in tokenizer.special.items()}
     texts = [(tokenizer.token_bytes(i) or names.get(i, b"?"))[:255] for i in range(tokenizer.vocab_size)]

@@ -1,12 +1,12 @@
-"""nanoGPT's ckpt.pt, in and out.
+"""nanoGPT's ckpt.pt, import and export.
 
-Its matrices are those of `torch.nn.Linear`, [n_out, n_in]: the transpose of ours. Names are Hugging Face's:
+The matrices are laid out like `torch.nn.Linear`'s, [n_out, n_in]: the transpose of ours. Names are Hugging Face's:
 
     transformer.h.3.attn.c_attn.weight [3C, C]  <->  blocks.3.attn.c_attn.weight [C, 3C]
     lm_head.weight                              is transformer.wte.weight once more (tied)
 
-Since May 2023 its MLP uses the exact form of GELU, GPT-2 and nudge use the tanh form: with the same weights the logits
-of the two programs differ in about the fourth digit.
+Since May 2023 nanoGPT's MLP uses the exact form of GELU, while GPT-2 and nudge use the tanh form: with the same weights
+the logits of the two programs differ in about the fourth digit.
 Source: nanoGPT's model.py, train.py, sample.py and data/shakespeare_char/prepare.py; its commit 594068e7.
 """
 
@@ -27,7 +27,7 @@ from nudge.convert.formats import (
     load_pickle,
     read_sizes,
     require_gpt2,
-    transposed,
+    transpose_matrix,
 )
 from nudge.data.foreign import meta_pkl
 from nudge.data.tokenizer import CharTokenizer, Tokenizer
@@ -37,14 +37,14 @@ GELU_NOTE = (
     "nanoGPT uses GELU's exact form, GPT-2 and nudge its tanh form: the logits of the two differ in about the fourth "
     "digit"
 )
-DATASET = "nudge"  # the name that an export gives its data: sample.py looks for data/nudge/meta.pkl
-_FIRST_BEST_LOSS = 1e9  # the best validation loss that train.py itself starts with
+DATASET = "nudge"  # the name of the data in an export: sample.py looks for data/nudge/meta.pkl
+_FIRST_BEST_LOSS = 1e9  # train.py's initial best validation loss
 
 
 def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
-    """Return the sizes, the float32 weights by our names, and notes on what is left out or replaced.
+    """Return the sizes, the float32 weights by our names, and notes for the user on what is left out or replaced.
 
-    Nothing in it is executed. Raises: FormatError if it is damaged, contains code or was not written by nanoGPT.
+    No code in the file is executed. Raises: FormatError if it is damaged, contains code or is not from nanoGPT.
     """
     content = load_pickle(path)
     content = content if isinstance(content, dict) else {}
@@ -56,7 +56,7 @@ def read(path: Path) -> tuple[ModelConfig, dict[str, Tensor], tuple[str, ...]]:
     config = read_sizes(args, path)
     state: dict[str, Tensor] = {}
     add_tensors(state, tensors, path)
-    state = {name: transposed(name, tensor) for name, tensor in state.items()}
+    state = {name: transpose_matrix(name, tensor) for name, tensor in state.items()}
     notes = [GELU_NOTE]
     if args.get("bias", True) is False:
         _add_zero_biases(state)
@@ -73,12 +73,12 @@ def write(
 ) -> tuple[str, ...]:
     """Fill `folder` with a ckpt.pt for sample.py and `train.py --init_from=resume`, and with the tokenizer.
 
-    The optimizer starts afresh. Characters become a meta.pkl, which nanoGPT looks for in the folder of its data.
-    Returns notes for the user. Raises: FormatError if the network is not a GPT-2; OSError.
+    The optimizer's state is a fresh one. A vocabulary of characters becomes a meta.pkl, which nanoGPT looks for in the
+    folder of its data. Return notes for the user. Raises: FormatError if the network is not a GPT-2; OSError.
     """
     require_gpt2(config)
     ours = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in state.items()}
-    weights = {hf_name(name): transposed(name, tensor).contiguous() for name, tensor in ours.items()}
+    weights = {hf_name(name): transpose_matrix(name, tensor).contiguous() for name, tensor in ours.items()}
     weights["lm_head.weight"] = weights["transformer.wte.weight"]
     is_gpt2 = tokenizer.name == "gpt2"  # nanoGPT's default where there is no meta.pkl
     content = {
@@ -104,11 +104,11 @@ def write(
 
 
 def _add_zero_biases(state: dict[str, Tensor]) -> None:
-    """Add biases of 0 to a network that was trained without: it computes the same with them."""
+    """Add biases of 0 to a network that was trained without biases; they do not change its output."""
     zero = torch.zeros(())
     for name, weight in list(state.items()):
         if name.startswith(("blocks.", "ln_f.")) and name.endswith(".weight") and weight.dim():
-            # A view until the shapes are checked, so that a hostile one takes no memory.
+            # An expanded view takes no memory: the shapes, perhaps from a malicious file, are not checked yet.
             state.setdefault(f"{name.removesuffix('weight')}bias", zero.expand(weight.shape[-1]))
 
 

@@ -1,1 +1,1 @@
-"""Data that other programs made: token files of nanoGPT and llm.c, meta.pkl, the Hugging Face Hub."""
+"""Data from other programs: token files of nanoGPT and llm.c, meta.pkl, the Hugging Face Hub."""

@@ -1,10 +1,11 @@
-"""Text of the Hugging Face Hub: `hf:OWNER/NAME`, with `:CONFIG` and `@SPLIT` where a data set has several.
+"""Text from the Hugging Face Hub: `hf:OWNER/NAME`, with `:CONFIG` and `@SPLIT` if a data set has several.
 
     hf:HuggingFaceFW/fineweb-edu:sample-10BT        hf:HAERAE-HUB/KOREAN-WEBTEXT@train
 
-The library `datasets` (extra `hub`) streams it in its own order, up to a number of bytes. The text is kept in the cache
-as a .jsonl file with the revision in its name: preparing reads it several times, and needs no network afterwards.
-OWNER/NAME may also be a local folder that `datasets` can read (its own, or one of .parquet, .jsonl, .csv files).
+The library `datasets` (extra `hub`) streams the text in the data set's order, up to a number of bytes. The text is kept
+in the cache as a .jsonl file with the revision in its name: preparation reads it several times, and needs no network
+afterwards. OWNER/NAME may also be a local folder that `datasets` can read (saved by `datasets`, or with .parquet,
+.jsonl or .csv files).
 """
 
 import contextlib
@@ -28,7 +29,7 @@ _PATTERN = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:
 
 
 def fetch(paths: Sequence[str], field: str, n_bytes: int) -> Generator[Preparing, None, tuple[tuple[str, ...], str]]:
-    """Return the paths with a local file in place of each data set of the hub, and a note with their revisions.
+    """Return the paths, each data set of the Hub replaced by a local file, and a note with the revisions.
 
     `n_bytes`: the most text to take from each, in bytes. Raises: DataError, MachineError.
     """
@@ -44,25 +45,25 @@ def fetch(paths: Sequence[str], field: str, n_bytes: int) -> Generator[Preparing
 
 
 def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tuple[Path, str]]:
-    """Return a file with the first documents of a data set, streamed if there is none yet, and their revision."""
+    """Return a local file with the first documents of a data set, and its revision; download it if need be."""
     match = _PATTERN.fullmatch(spec)
     if not match:
         raise DataError("bad_hub_path", path=spec)
     name, config, split = match["name"], match["config"], match["split"] or "train"
     folder = expand_user(name)
-    is_here = folder.is_dir()
-    where = str(folder.resolve()) if is_here else name
-    stem = f"{folder.name}-{key_of([where, config, split, field, n_bytes])[:16]}"
+    is_local = folder.is_dir()
+    place = str(folder.resolve()) if is_local else name
+    stem = f"{folder.name}-{key_of([place, config, split, field, n_bytes])[:16]}"
     cache = files.cache_folder() / "hub"
     with writing_to(cache), filelock.FileLock(cache / f".{stem}.lock", thread_local=False):
-        wanted = _state(folder) if is_here else "*"  # of the hub, any revision that was fetched before
-        kept = next(iter(sorted(cache.glob(f"{stem}-{wanted}.jsonl"))), None)
+        pattern = _digest_folder(folder) if is_local else "*"  # from the Hub, any revision that was downloaded before
+        kept = next(iter(sorted(cache.glob(f"{stem}-{pattern}.jsonl"))), None)
         if kept is None:
-            with _explained(spec, is_here=is_here):
-                revision = wanted if is_here else _revision(name)
-                rows = _load(folder if is_here else name, config, split, None if is_here else revision)
+            with _explain_errors(spec, is_local=is_local):
+                revision = pattern if is_local else _revision(name)
+                rows = _load(folder if is_local else name, config, split, None if is_local else revision)
             kept = cache / f"{stem}-{revision}.jsonl"
-            texts = _texts(rows, spec, field, is_here=is_here)
+            texts = _texts(rows, spec, field, is_local=is_local)
             yield from _write(kept, texts, spec=spec, field=field, n_bytes=n_bytes)
     return kept, kept.stem.removeprefix(f"{stem}-")
 
@@ -70,7 +71,7 @@ def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tup
 def _write(
     path: Path, texts: Iterator[str], *, spec: str, field: str, n_bytes: int
 ) -> Generator[Preparing, None, None]:
-    """Write the first texts to a .jsonl file, which appears when it is complete."""
+    """Write the first texts to a .jsonl file, up to `n_bytes` of text. The file appears when it is complete."""
     done = 0
     with files.atomic_writer(path) as out:
         for text in texts:
@@ -84,9 +85,9 @@ def _write(
             raise DataError("no_hub_text", path=spec, n_bytes=n_bytes)
 
 
-def _texts(rows: Iterable[Any], spec: str, field: str, *, is_here: bool) -> Iterator[str]:
-    """Yield the texts that are not empty."""
-    with _explained(spec, is_here=is_here):
+def _texts(rows: Iterable[Any], spec: str, field: str, *, is_local: bool) -> Iterator[str]:
+    """Yield the nonempty texts of the rows. Raises: DataError for a row without a text in that field."""
+    with _explain_errors(spec, is_local=is_local):
         for row in rows:
             text = row.get(field)
             if field not in row or not isinstance(text, str | None):
@@ -96,10 +97,10 @@ def _texts(rows: Iterable[Any], spec: str, field: str, *, is_here: bool) -> Iter
 
 
 def _load(name: str | Path, config: str | None, split: str, revision: str | None) -> Iterable[Any]:
-    """Return the rows of a data set in its own order."""
+    """Return the rows of a data set in the data set's order."""
     import datasets
 
-    datasets.disable_progress_bars()  # the command has one
+    datasets.disable_progress_bars()  # the command shows its own
     if isinstance(name, Path) and (name / "state.json").exists():
         return datasets.load_from_disk(str(name))
     if isinstance(name, Path) and (name / "dataset_dict.json").exists():
@@ -110,11 +111,11 @@ def _load(name: str | Path, config: str | None, split: str, revision: str | None
 def _revision(name: str) -> str:
     import huggingface_hub
 
-    # Called before `datasets`, which has no timeout: a silent network must not hang a command.
+    # Called before `datasets`, which has no timeout: a network that does not answer must not hang a command.
     return str(huggingface_hub.HfApi().dataset_info(name, timeout=TIMEOUT_S).sha)
 
 
-def _state(folder: Path) -> str:
+def _digest_folder(folder: Path) -> str:
     """Return a digest that changes when a file of the folder does."""
     listed = [
         (path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns)
@@ -125,16 +126,16 @@ def _state(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def _explained(spec: str, *, is_here: bool) -> Iterator[None]:
-    """Turn whatever the libraries raise into an error of one line."""
+def _explain_errors(spec: str, *, is_local: bool) -> Iterator[None]:
+    """Turn any error of the libraries into a NudgeError with a message of one line."""
     try:
         yield
     except NudgeError:
         raise
     except ModuleNotFoundError as error:
         raise MachineError("no_library", what=spec, library=error.name, extra="hub") from error
-    except Exception as error:  # of several libraries, without a common base class
+    except Exception as error:  # several libraries, whose errors have no common base class
         reason = first_line(error)[:300]
-        if is_here:
+        if is_local:
             raise DataError("unreadable_dataset", path=spec, error=reason) from error
         raise MachineError("hub_failed", path=spec, error=reason) from error

@@ -1,4 +1,4 @@
-"""nanoGPT's meta.pkl, the characters of a data set beside its train.bin: reading and writing it.
+"""nanoGPT's meta.pkl, which lists the characters of a data set: reading and writing it.
 
 A pickle can run code when it is loaded, and a few bytes can ask for gigabytes. This reader first walks through its
 steps without taking any, and accepts only those that build dictionaries, lists, strings and numbers.
@@ -16,7 +16,7 @@ from nudge.errors import TokenizerError, first_line
 from nudge.util import files
 
 NAME = "meta.pkl"
-_MOST_BYTES = 1 << 25  # all characters there are, twice
+_MOST_BYTES = 1 << 25  # enough for all of Unicode, twice
 _MOST_STEPS = 1 << 23
 _NUMBERS = {"BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT", "NEWTRUE", "NEWFALSE"}
 _TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "SHORT_BINSTRING", "BINSTRING", "STRING", "NONE"}
@@ -28,9 +28,9 @@ _IMPORTS = {"GLOBAL", "STACK_GLOBAL"}
 
 
 def read(path: Path) -> CharTokenizer:
-    """Return the vocabulary of a meta.pkl; it has an end of text only if its last token is spelled like one.
+    """Read the vocabulary of a meta.pkl. It has an end-of-text token only if its last entry is "<|endoftext|>".
 
-    Raises: TokenizerError for a file that is missing, damaged, dangerous, or holds anything but characters in order.
+    Raises: TokenizerError for a file that is missing or damaged, imports code, or holds anything but sorted characters.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
@@ -84,5 +84,7 @@ class _RefusedError(Exception):
 
 
 class _PlainUnpickler(pickle.Unpickler):
+    """An unpickler that refuses every import."""
+
     def find_class(self, module: str, name: str) -> NoReturn:
         raise _RefusedError(f"{module}.{name}")

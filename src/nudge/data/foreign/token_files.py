@@ -1,11 +1,11 @@
-"""Token files of other programs, read where they are: nothing is copied, nothing is written beside them.
+"""Token files of other programs, used in place: nothing is copied, and nothing is written to their folder.
 
-nanoGPT          train.bin, val.bin: uint16 tokens and nothing else; meta.pkl beside them names characters,
+nanoGPT          train.bin, val.bin: uint16 tokens and nothing else. A meta.pkl in the same folder lists characters;
                  without it the tokens are GPT-2's. A document ends with the end-of-text token.
-llm.c,           NAME_train_000001.bin, NAME_val_000000.bin: 256 int32 of header (magic, version, token count), then
+llm.c,           NAME_train_000001.bin, NAME_val_000000.bin: a header of 256 int32 (magic, version, token count), then
 modded-nanogpt   uint16 or uint32 tokens. A document starts with the end-of-text token.
 
-Every token is checked once: it must be in the vocabulary, and the ends of documents are noted. The result is a prepared
+Every token is checked once to be in the vocabulary, and the ends of documents are recorded. The result is a prepared
 folder in the cache whose manifest names the files; from then on it is a dataset like any other.
 Source: nanoGPT, data/*/prepare.py; llm.c, dev/data/data_common.py; modded-nanogpt, data/.
 """
@@ -48,14 +48,14 @@ from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError
 from nudge.events import Preparing
 
-# Part of every key: raise it when the same files would be noted in another way.
+# Part of every key: raise it when the same files would give another prepared folder.
 RECIPE = 1
 
 _RAW_NAMES = ("train.bin", "val.bin")
-_NAMES = re.compile(r"train\.bin|val\.bin|.+_(train|val)(_\d+)?\.bin")  # what a folder is searched for
+_NAMES = re.compile(r"train\.bin|val\.bin|.+_(train|val)(_\d+)?\.bin")  # the token files in a folder
 _IS_VAL = re.compile(r"(.*_)?val[_.].*")
 _BY_MAGIC = {magic: (number, n_bytes) for n_bytes, (magic, number) in MAGIC_VERSION.items()}
-_SOON = 1 << 20  # tokens: how far to look for the end of a document
+_LOOKAHEAD_TOKENS = 1 << 20  # how far to look for a place between two documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,11 @@ class TokenFile:
 
 
 def find(paths: Sequence[str]) -> list[Path]:
-    """Return the token files of folders, files and globs, in order; none if they name text.
+    """Return the token files that the paths (folders, files, globs) name, in order; none if they name text.
 
     Raises: DataError for a mixture of tokens and text.
     """
-    named = {given: _named(given) for given in paths}
+    named = {given: _find_in(given) for given in paths}
     text = next((given for given, found in named.items() if not found), None)
     files = list(dict.fromkeys(path.absolute() for found in named.values() for path in found))
     if files and text:
@@ -97,7 +97,8 @@ def find(paths: Sequence[str]) -> list[Path]:
     return files
 
 
-def _named(given: str) -> list[Path]:
+def _find_in(given: str) -> list[Path]:
+    """Return the token files that one path names; none if it names anything else."""
     path = corpus.expand_user(given)
     if path.is_dir():
         return sorted(inner for inner in path.iterdir() if _NAMES.fullmatch(inner.name) and inner.is_file())
@@ -105,8 +106,8 @@ def _named(given: str) -> list[Path]:
     return found if all(path.suffix == ".bin" for path in found) else []
 
 
-def validation(paths: Sequence[Path]) -> list[TokenFile]:
-    """Return the validation files among token files, or all if none has such a name.
+def validation_files(paths: Sequence[Path]) -> list[TokenFile]:
+    """Return the token files whose names mark them as validation data; all files if there are none.
 
     Raises: DataError for a file that is damaged or of another kind.
     """
@@ -138,7 +139,7 @@ def inspect(path: Path) -> TokenFile:
     if not n_tokens:
         raise DataError("no_tokens", path=path)
     place = Place(
-        path=str(path.absolute()),  # not where a link leads: the name tells which split it is
+        path=str(path.absolute()),  # do not resolve links: the name tells the split
         first_byte=first_byte,
         bytes_per_token=bytes_per_token,
         file_bytes=stat.st_size,
@@ -147,10 +148,10 @@ def inspect(path: Path) -> TokenFile:
     return TokenFile(place, n_tokens, is_raw=first_byte == 0)
 
 
-def neighbour(files: Sequence[TokenFile]) -> Tokenizer | None:
-    """Return the vocabulary beside the files: nanoGPT's meta.pkl, or the tokenizer.json of a prepared folder.
+def vocabulary_beside(files: Sequence[TokenFile]) -> Tokenizer | None:
+    """Return the vocabulary in the files' folders: nanoGPT's meta.pkl, or the tokenizer.json of a prepared folder.
 
-    Raises: DataError if it is not the same in all their folders; TokenizerError.
+    Raises: DataError if the folders have different vocabularies; TokenizerError.
     """
     folders = dict.fromkeys(file.path.parent for file in files)
     (first, tokenizer), *others = ((folder, _vocabulary_in(folder)) for folder in folders)
@@ -167,17 +168,17 @@ def _vocabulary_in(folder: Path) -> Tokenizer | None:
 
 
 def prepare(config: DataConfig, paths: Sequence[Path], out: Path | None = None) -> Generator[Preparing, None, Dataset]:
-    """Check token files, or open the result of an earlier check; use with `yield from`.
+    """Check token files, or open the result of an earlier check; use as `dataset = yield from prepare(...)`.
 
-    Raises: DataError for a file that is damaged, of another kind or for another vocabulary; TokenizerError,
+    Raises: DataError for a file that is damaged, of another kind or with another vocabulary; TokenizerError,
     MachineError.
     """
     files = [inspect(path) for path in paths]
-    of_nanogpt, of_llmc = [file for file in files if file.is_raw], [file for file in files if not file.is_raw]
-    if of_nanogpt and of_llmc:
-        raise DataError("two_formats", nanogpt=of_nanogpt[0].path, llmc=of_llmc[0].path)
+    raw, with_header = [file for file in files if file.is_raw], [file for file in files if not file.is_raw]
+    if raw and with_header:
+        raise DataError("two_formats", nanogpt=raw[0].path, llmc=with_header[0].path)
     tokenizer = _tokenizer(config, files)
-    key = key_of(  # not the time of a change: files that have changed are checked again
+    key = key_of(  # without modification times: changed files are checked again in the same folder
         {
             "token files": RECIPE,
             "files": [file.place.path for file in files],
@@ -192,7 +193,7 @@ def prepare(config: DataConfig, paths: Sequence[Path], out: Path | None = None) 
 
 
 def is_current(folder: Path) -> bool:
-    """Return whether a prepared folder is there, and the files that its manifest names are unchanged."""
+    """Return whether a prepared folder is finished and the files that its manifest names are unchanged."""
     if not (folder / "manifest.json").exists():
         return False
     manifest = read_manifest(folder)
@@ -206,8 +207,11 @@ def is_current(folder: Path) -> bool:
 
 
 def _tokenizer(config: DataConfig, files: Sequence[TokenFile]) -> Tokenizer:
-    """Return the tokenizer of the files, which do not name it: the one beside them, in the config, or GPT-2's."""
-    if beside := neighbour(files):
+    """Return the tokenizer of the files: from their folder, else from the config, else GPT-2's.
+
+    Raises: TokenizerError if none of them can be right.
+    """
+    if beside := vocabulary_beside(files):
         return beside
     if not tokenizers.is_learned(config.tokenizer):
         return tokenizers.get(config.tokenizer)
@@ -228,7 +232,7 @@ def _fill(
         train, val = _hold_out(train, config.val_share, tokenizer.eot)
         note += f"; no val file: the last {config.val_share:.0%} are held out"
     tokenizer.save(folder / "tokenizer.json")
-    done, total = 0, sum(file.place.file_bytes for file in files)
+    done, total = 0, sum(file.place.file_bytes for file in files)  # bytes
     splits: dict[SplitName, list[TokenFile]] = {"train": train, "val": val}
     shards: dict[SplitName, list[Shard]] = {}
     for split, parts in splits.items():
@@ -247,7 +251,7 @@ def _fill(
 
 
 def _hold_out(files: list[TokenFile], val_share: float, eot: int) -> tuple[list[TokenFile], list[TokenFile]]:
-    """Split off the last share of the tokens for validation, between two documents if one ends soon."""
+    """Split off the last share of the tokens for validation, at the next place between two documents if one is near."""
     n_tokens = sum(file.n_tokens for file in files)
     if n_tokens < 2:
         raise DataError("nothing_to_split", path=files[0].path)
@@ -257,7 +261,8 @@ def _hold_out(files: list[TokenFile], val_share: float, eot: int) -> tuple[list[
         at -= files[number].n_tokens
         number += 1
     file = files[number]
-    places = np.flatnonzero(map_place(file.place, file.n_tokens)[at : at + _SOON] == eot) + file.is_raw
+    # nanoGPT's end-of-text token ends a document: split after it. llm.c's starts a document: split before it.
+    places = np.flatnonzero(map_place(file.place, file.n_tokens)[at : at + _LOOKAHEAD_TOKENS] == eot) + file.is_raw
     if len(places) and at + places[0] < file.n_tokens:
         at += int(places[0])
     before = [file.part(0, at)] if at else []
@@ -269,14 +274,16 @@ def _check_split(
 ) -> Generator[Preparing, None, list[Shard]]:
     """Check the token files of a split, write the ends of their documents, and describe them as shards."""
     shards: list[Shard] = []
-    starts_whole = False  # llm.c: the split starts with a document, not within one
+    starts_with_document = False  # llm.c: the split starts at the beginning of a document, not inside one
     for number, part in enumerate(parts):
         eots, text_bytes, sha256 = yield from _check(part, tokenizer, done, total)
         done += part.n_bytes
-        ends = eots + part.is_raw  # llm.c: a document ends where the next one starts, the last one with its split
+        # The index after a document's last token: nanoGPT's end-of-text is that token, llm.c's starts the next document
+        # (the last document ends with its split).
+        ends = eots + part.is_raw
         if number == 0 and not part.is_raw and len(ends) and ends[0] == 0:
-            starts_whole, ends = True, ends[1:]
-        if number == len(parts) - 1 and starts_whole:
+            starts_with_document, ends = True, ends[1:]
+        if number == len(parts) - 1 and starts_with_document:
             ends = np.append(ends, part.n_tokens)
         file = f"{split}_{number:06d}.bin"
         shards.append(
@@ -296,7 +303,7 @@ def _check_split(
 def _check(
     part: TokenFile, tokenizer: Tokenizer, done: int, total: int
 ) -> Generator[Preparing, None, tuple[npt.NDArray[np.int64], int, str]]:
-    """Read every token. Return where end-of-text tokens are, how many bytes of text there are, and the SHA-256.
+    """Read every token. Return the indices of the end-of-text tokens, the number of bytes of text, and the SHA-256.
 
     Raises: DataError for a token that is not in the vocabulary.
     """

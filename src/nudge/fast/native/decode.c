@@ -158,7 +158,7 @@ static void round_to_int8(Activations *a, const float *x, int64_t n) {
 #pragma omp simd reduction(max : largest) reduction(+ : nothing)
         for (int64_t i = 0; i < size; i++) {
             largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
-            nothing += 0.0f * from[i]; /* NaN if one of them is not finite: a diverged network must not look healthy */
+            nothing += 0.0f * from[i]; /* NaN if one is not finite: rounding would hide a diverged network */
         }
         float inverse = largest > 0 ? 127.0f / largest : 0.0f;
         int32_t sum = 0;
@@ -318,7 +318,7 @@ static void meet(Barrier *barrier, int team) {
 typedef struct {
     const Sequence *const *sequences; /* [n] */
     const int64_t *tokens;            /* [n] */
-    int64_t n, longest;               /* the most room of a sequence */
+    int64_t n, longest;               /* the largest room of a sequence */
 } Batch;
 
 /* Slices of the memory that Python allocates, some shared by all threads and some for one thread. */
@@ -488,7 +488,7 @@ typedef struct {
 static void meet_all(const Worker *t) { meet(t->barrier, t->team); }
 
 /* Prepare the activations for the next product: LayerNorm of x [n, width] if there is one, then rounding. Every thread
- * prepares a single text for itself; with many texts each thread prepares some, and then they meet. */
+ * prepares a single text for itself; with many texts each thread prepares some, then waits for the others. */
 static void activate(const Worker *t, const float *x, int64_t width, const float *weight, const float *bias) {
     int64_t n = t->batch->n;
     for (int64_t text = n > 1 ? t->id : 0; text < n; text += n > 1 ? t->team : 1) {

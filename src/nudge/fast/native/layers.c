@@ -304,7 +304,7 @@ static inline float squares(i64 first, i64 last, const real *grad, const float *
     return total;
 }
 
-/* Return the squared norm of the gradient. Blocks are added as double: the sum of 124 million floats would be off. */
+/* Return the squared norm of the gradient. Blocks are added as double: a float sum of 124 million numbers would be inexact. */
 double sum_of_squares(i64 n, const real *grad, const float *sum) {
     double totals[256] = {0}, result = 0;
     int n_threads = threads < 256 ? threads : 256;

@@ -1,1 +1,1 @@
-"""One module per page, in it its class: TrainPage in train.py. A new page needs its name in shell.PAGES, and words."""
+"""One module for the class of each page: train.py has TrainPage. A new page also needs an entry in layout.PAGES."""

@@ -8,7 +8,7 @@ from nudge.studio.pages.inside_attention import AttentionCard
 from nudge.studio.pages.inside_lens import LensCard
 from nudge.studio.pages.inside_pipeline import Pipeline
 from nudge.studio.pages.inside_view import InsideView
-from nudge.studio.tokens import encoded
+from nudge.studio.tokens import encode_or_empty
 
 KOREAN = "구글에서 시니어 엔지니어를 채용합니다"  # a byte-level vocabulary cuts its syllables apart
 
@@ -23,7 +23,7 @@ class InsidePage(InsideView):
     async def arrange(self) -> None:
         self.ids: list[int] = []
         self.layer = self.opened.network.config.n_layer // 2
-        steps = await asyncio.to_thread(self.visit.house.models.steps, self.opened.run)
+        steps = await asyncio.to_thread(self.visit.app.models.steps, self.opened.run)
         with card():
             self._text_row()
             self.notes = box("notes")
@@ -38,7 +38,7 @@ class InsidePage(InsideView):
     def _text_row(self) -> None:
         with box("hs top-aligned", style="gap:16px"):
             area = self.text_field("fill gr")
-            if encoded(self.opened.tokenizer, KOREAN):
+            if encode_or_empty(self.opened.tokenizer, KOREAN):
                 button(self.t("inside.korean"), lambda: area.set_value(KOREAN), kind="ghost", lang="ko")
 
     def _step_row(self, steps: list[int]) -> None:
@@ -54,7 +54,7 @@ class InsidePage(InsideView):
     async def _go_to(self, step: int) -> None:
         if step == self.opened.step:
             return
-        self.opened = await self.visit.ask(self.visit.house.models.open, self.opened.run, step, key="step")
+        self.opened = await self.visit.ask(self.visit.app.models.open, self.opened.run, step, key="step")
         self.visit.query["step"] = str(step)
         self.step_text.text = self.t("ui.step", step=step)
         layout.readdress(self.visit, self.visit.href())

@@ -1,4 +1,4 @@
-"""Inside: how one number was made, with the numbers that made it."""
+"""Inside: the arithmetic behind one number."""
 
 import re
 
@@ -24,7 +24,7 @@ _WITH_NUMBERS = {  # by the operation; the fields are the labels of the terms
 
 
 def written(formula: str) -> str:
-    """Return a formula of the library in mathematical signs: × for *, √ for sqrt, Σ for a sum."""
+    """Return a formula with mathematical signs: × for *, √ for sqrt, Σ for a sum."""
     for plain, sign in _SIGNS:
         formula = formula.replace(plain, sign)
     return re.sub(r"sum over (\w+) of ", r"Σ_\1 ", formula)

@@ -1,4 +1,4 @@
-"""Inside: the attention wall, with every head of every layer in small; a click opens one."""
+"""Inside: the attention wall, a small picture of every head of every layer; a click opens a head."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -8,7 +8,7 @@ from nicegui.element import Element
 
 from nudge.look import Trace
 from nudge.studio.components import box, card, image, mark, text
-from nudge.studio.pages.inside_head import HeadView, masked
+from nudge.studio.pages.inside_head import HeadView, mask_future
 from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import sizes_png
 
@@ -17,7 +17,7 @@ WIDTH, SMALLEST, LARGEST, GAP = 304, 16, 56, 4  # pixels of a row of heads, of o
 
 
 class AttentionCard:
-    """The wall at the left, one head at the right, and below how one of its cells was made.
+    """The wall at the left, one head at the right, and the arithmetic of one of its cells below.
 
     `unfold` opens a block of the pipeline.
     """
@@ -71,7 +71,7 @@ class AttentionCard:
                     thumb.props["src"] = source
 
     async def choose(self, layer: int, head: int) -> None:
-        """Open a head, and the block it is in."""
+        """Open a head and its block."""
         self._mark(on=False)
         self.view.layer, self.view.head = layer, head
         self._mark(on=True)
@@ -84,4 +84,4 @@ class AttentionCard:
 
 def _thumbnails(trace: Trace, layers: range) -> list[list[str]]:
     heads = range(trace.network.config.n_head)
-    return [[sizes_png(masked(trace.pooled(layer, head))) for head in heads] for layer in layers]
+    return [[sizes_png(mask_future(trace.pooled(layer, head))) for head in heads] for layer in layers]

@@ -1,4 +1,4 @@
-"""Inside: a picture of values. A click or the arrow keys choose a cell."""
+"""Inside: a picture of values, in which a click or the arrow keys choose a cell."""
 
 import math
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Cells:
         self.n_rows = self.n_columns = 1
         self.rows_drawn = self.columns_drawn = 1
         self.row = self.column = 0
-        # An application, because it has its own keys; a live text beside it describes the chosen cell.
+        # The role is application, because the picture handles keys; a live text describes the chosen cell.
         self.element = box("cells", tabindex=0, role="application", aria_label=label)
         with self.element:
             self.picture = image("", "px", alt="")
@@ -72,5 +72,5 @@ class Cells:
 
 
 def drawn(n: int, square: int) -> int:
-    """Return how many cells a side of the picture covers, if each pixel stands for `square` of them."""
+    """Return the number of cells along a side of the picture if each pixel stands for `square` of them."""
     return math.ceil(n / square) * square

@@ -1,4 +1,4 @@
-"""Inside: one attention head in large. A row is what a token looks at; a click on a cell shows its arithmetic."""
+"""Inside: a large picture of one attention head. A row has a token's weights; a click shows a cell's arithmetic."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from nudge.studio.pages.inside_view import InsideView
 from nudge.studio.pictures import Values, sizes_png
 from nudge.util import formatting
 
-SIDE = 280  # pixels of the map; with more tokens than this a cell of the picture stands for several
+SIDE = 280  # pixels of the map; with more tokens than this, a pixel stands for several cells
 LABEL_HEIGHT = 15  # pixels that a label needs
 N_LOOKED_AT = 3
 
@@ -40,7 +40,7 @@ class HeadView:
         self.words = False  # folded to whole words
         self.seen: Seen | None = None
         self.last = (0, 0)  # the chosen cell
-        self.row = 0  # the one whose weights are listed
+        self.row = 0  # the row with listed weights
         self.labeled: list[str] = []  # the labels along the sides
         t, handle = self.t, view.visit.handle
         with box("head-view"):
@@ -116,7 +116,7 @@ class HeadView:
                     label.on(event, hovered, args=[])
 
     def _hovered(self, row: int) -> None:
-        """List what a token looks at most."""
+        """List the tokens that a token attends to most."""
         if not self._is_current(self.seen):
             return
         self.row, labels, side = row, self.labels, self.cells.rows_drawn
@@ -130,7 +130,7 @@ class HeadView:
         self.outline.style(f"top:{100 * row / side:.4f}%;height:{100 / side:.4f}%;width:{100 * (row + 1) / side:.4f}%")
 
     def _is_current(self, seen: Seen | None) -> TypeGuard[Seen]:
-        """Return whether this is of the current text and fold; if not, the next answer is on its way."""
+        """Return whether `seen` belongs to the current text and fold; if not, the next answer will come soon."""
         return seen is not None and seen.trace is self.view.trace and seen.words == self.words
 
     async def _row(self, row: int) -> None:
@@ -139,7 +139,7 @@ class HeadView:
         await self._look_at(row, int(self.seen.pattern[row].argmax()))
 
     async def _cell(self, row: int, column: int) -> None:
-        """Choose a cell. Where a pixel stands for several, the largest of them is chosen."""
+        """Choose a cell. If a pixel stands for several cells, choose the largest."""
         if not self._is_current(self.seen):
             return
         square = square_of(len(self.seen.pattern))
@@ -159,7 +159,7 @@ class HeadView:
         await (self._show_folded if self.words else self._show_cell)(layer, head, row, column)
 
     async def _show_cell(self, layer: int, head: int, row: int, column: int) -> None:
-        """Show query . key, / sqrt(K), e^, share."""
+        """Show the steps of a cell: query . key, / sqrt(K), e^, share."""
         t = self.t
         score, share = await self.view.ask(_arithmetic, layer, head, row, column, key="pattern cell")
         at = {term.label: term.value for term in share.terms}
@@ -182,7 +182,7 @@ class HeadView:
             show_arithmetic(score, t, self.view.labels, place=t("inside.products", n=K))
 
     async def _show_folded(self, layer: int, head: int, row: int, column: int) -> None:
-        """Show the tokens of the word that is looked at, each with what the tokens of this word take from it."""
+        """Show the tokens of the column's word, each with its weight for the row's word."""
         sizes = self.view.word_sizes
         made = await self.view.ask(explain_fold, layer, head, sizes, (row, column), key="pattern cell")
         with refill(self.made):
@@ -192,7 +192,7 @@ class HeadView:
 
 
 def square_of(n: int) -> int:
-    """Return how many of n tokens a pixel of the map stands for, along each side."""
+    """Return the number of cells along each side of a pixel in the map of n tokens."""
     return math.ceil(n / SIDE)
 
 
@@ -204,12 +204,12 @@ def see(trace: Trace, layer: int, head: int, sizes: tuple[int, ...] | None) -> S
         trace=trace,
         words=sizes is not None,
         pattern=shown,
-        picture=sizes_png(masked(shrink(shown, SIDE))),
+        picture=sizes_png(mask_future(shrink(shown, SIDE))),
         habit=habit(pattern),
     )
 
 
-def masked(pattern: Tensor) -> Values:
+def mask_future(pattern: Tensor) -> Values:
     """Return the pattern with NaN above the diagonal, so that the future is transparent."""
     values: Values = pattern.float().cpu().numpy().copy()
     values[np.triu_indices(len(values), 1)] = np.nan

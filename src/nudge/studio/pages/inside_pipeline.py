@@ -17,7 +17,7 @@ ROWS, COLUMNS = 24, 96  # of a strip in a row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A row of the pipeline: the key of its label, its drawing, and its stages, the first of which is shown."""
+    """A row of the pipeline: the key of its label, its drawing, and its stages. It shows the first stage."""
 
     key: str
     node: Node
@@ -203,7 +203,7 @@ def pictures(trace: Trace, names: list[str]) -> list[str]:
     return [picture(trace.stage(name), trace.strip(name, rows=ROWS, columns=COLUMNS), trace) for name in names]
 
 
-# The drawing: the residual stream is the line at STREAM, and what happens beside it is the line at BRANCH.
+# The drawing: the residual stream is the line at STREAM, a branch is the line at BRANCH.
 STREAM, BRANCH, HEIGHT = 14, 34, 50
 _MIDDLE = HEIGHT // 2
 Shape = tuple[str, dict[str, object]]  # tag, attributes

@@ -1,4 +1,4 @@
-"""Inside: an open stage: its role, its shape, its values, and how one of them was made."""
+"""Inside: an open stage: its role, its shape, its values, and the arithmetic of one value."""
 
 from nudge.look import Arithmetic, Stage, Strip, Trace, explain
 from nudge.studio.components import box, choice, pairs, refill, text
@@ -15,7 +15,7 @@ SIZES = ("attn.pattern", "probabilities")  # shares, never below 0
 
 
 class StagePanel:
-    """The panel that opens under the row `called` so, with one of its stages, at first the first one."""
+    """The panel under the row `called`. It shows one of the row's stages, at first the first one."""
 
     def __init__(self, view: InsideView, stages: tuple[str, ...], *, called: str) -> None:
         self.view, self.t = view, view.t
@@ -51,7 +51,7 @@ class StagePanel:
         return self.view.trace.stage(self.name)
 
     async def show(self) -> None:
-        """Show the values of the stage, then how the chosen one was made, then the range of all."""
+        """Show the values of the stage, then the chosen value's arithmetic, then the range of all values."""
         t, stage, shown = self.t, self.stage, (self.name, self.head)
         has_heads = len(stage.shape) == 3
         self.role.text = t(f"inside.role.{stage.kind}")
@@ -144,7 +144,7 @@ def picture(stage: Stage, strip: Strip, trace: Trace) -> str:
 
 
 def which_values(strip: Strip, stage: Stage, t: Words) -> str:
-    """Return which values of the stage the picture shows."""
+    """Return a note on which values of the stage the picture shows."""
     if stage.kind == "tokens":
         return t("inside.every_id") if strip.row_stride == 1 else t("inside.nth_id", n=strip.row_stride)
     rows = t("inside.line_per_token") if strip.row_stride == 1 else t("inside.nth_token", n=strip.row_stride)

@@ -1,4 +1,4 @@
-"""Inside: what all its cards share: a text inside a model, and the open head."""
+"""Inside: the state that all cards share: the forward pass over a text, and the open head."""
 
 import contextlib
 from collections import Counter
@@ -9,7 +9,7 @@ from nudge.look import Trace
 from nudge.studio.page import TextPage
 from nudge.studio.tokens import show_each, words_of
 from nudge.studio.worker import SupersededError
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 Answer = TypeVar("Answer")
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -26,7 +26,7 @@ class InsideView(TextPage):
 
     @property
     def trace(self) -> Trace:
-        """The current forward pass. Raises: SupersededError before there is one."""
+        """Return the current forward pass. Raises: SupersededError before there is one."""
         if self._trace is None:
             raise SupersededError
         return self._trace
@@ -34,15 +34,15 @@ class InsideView(TextPage):
     async def look_into(self, ids: list[int]) -> None:
         """Make the forward pass over these tokens the current one."""
         self._trace = await self.visit.ask(self.opened.trace, tuple(ids), key="trace")
-        self.labels = told_apart([token.label for token in show_each(self.opened.tokenizer, ids, self.t)])
+        self.labels = distinguish([token.label for token in show_each(self.opened.tokenizer, ids, self.t)])
         words = words_of(self.opened.tokenizer, ids)
         self.word_sizes = tuple(len(word.tokens) for word in words)
-        self.word_labels = told_apart(
-            [shown(word.text.encode()) if word.text else self.labels[word.first] for word in words]
+        self.word_labels = distinguish(
+            [visible_bytes(word.text.encode()) if word.text else self.labels[word.first] for word in words]
         )
 
     async def show_in_turn(self, *parts: Callable[[], Awaitable[None]]) -> None:
-        """Let one part after the other show the trace. A part that a click superseded is up to date already.
+        """Make one part after the other show the trace. A part that a click superseded is already up to date.
 
         Raises: SupersededError if the trace changes: its own parts show it.
         """
@@ -65,7 +65,7 @@ class InsideView(TextPage):
         return answer
 
 
-def told_apart(labels: list[str]) -> list[str]:
+def distinguish(labels: list[str]) -> list[str]:
     """Return the labels; repeated ones with their position: the₁ dog the₃."""
     n_times = Counter(labels)
     return [label + str(at).translate(_SUBSCRIPTS) if n_times[label] > 1 else label for at, label in enumerate(labels)]

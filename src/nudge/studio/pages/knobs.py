@@ -1,4 +1,4 @@
-"""Knobs: a network as a mixing desk. Turn a part of it up, down or off, and see how its prediction changes."""
+"""Knobs: turn a part of a network up, down or off, and see how the prediction changes."""
 
 import dataclasses
 import time
@@ -14,7 +14,7 @@ from nudge.studio.pages.knobs_desk import Desk
 from nudge.studio.pages.knobs_parameters import AnyParameter
 from nudge.studio.pages.knobs_prediction import N_TOP, Distance, NextToken
 from nudge.studio.pages.knobs_smallest import smallest_networks
-from nudge.util.terminal_text import shown
+from nudge.util.terminal_text import visible_bytes
 
 N_TAIL = 24  # characters of the text beside "Next token"
 
@@ -49,7 +49,7 @@ class KnobsPage(TextPage):
 
     async def read(self, written: str) -> None:
         self.ids = tuple(await self.tokens_of(written))
-        tail = shown(written[-N_TAIL:].encode("utf-8", "replace"))
+        tail = visible_bytes(written[-N_TAIL:].encode("utf-8", "replace"))
         self.next_token.after(tail if len(written) <= N_TAIL else f"…{tail}")
         await self.refresh()
 
@@ -70,7 +70,7 @@ class KnobsPage(TextPage):
 
     @property
     def knobs(self) -> Knobs:
-        """All knobs of the page in their current positions."""
+        """Return the current positions of all knobs of the page."""
         factors, weights = dict(self.parameters.factors), dict(self.parameters.weights)
         return dataclasses.replace(self.desk.knobs, parameters=factors, weights=weights)
 
@@ -91,7 +91,7 @@ class KnobsPage(TextPage):
         return turned, turned.top(N_TOP)
 
     def _moved(self) -> str:
-        """Return in words what is not as trained: dials: 2, heads: 1."""
+        """Return a text about the knobs that are not as trained: dials: 2, heads: 1."""
         counts = {**self.desk.moved, **self.parameters.moved}
         parts = [self.t(f"knobs.moved.{name}", n=n) for name, n in counts.items() if n]
         return ", ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts) or self.t("knobs.moved.none")

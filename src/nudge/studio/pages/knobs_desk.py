@@ -82,7 +82,7 @@ class Desk:
 
     @property
     def silent(self) -> set[int]:
-        """The blocks that only pass on their input: muted ones and, if some are solo, all others."""
+        """Return the blocks that only pass on their input: muted blocks and, if some are solo, all others."""
         any_solo = any(channel.on["solo"] for channel in self.channels)
         return {
             block
@@ -101,11 +101,11 @@ class Desk:
                 for block, channel in channels.items()
                 for head, fader in enumerate(channel.heads)
             },
-        ).muted(self.silent)
+        ).mute(self.silent)
 
     @property
     def moved(self) -> dict[str, int]:
-        """The number of dials and of faders that are not at 1, and of silent blocks."""
+        """Return the numbers of dials and faders that are not at 1, and of silent blocks."""
         return {
             "dials": sum(dial.moved for channel in self.channels for dial in channel.dials),
             "heads": sum(fader.moved for channel in self.channels for fader in channel.heads),
@@ -120,11 +120,11 @@ class Desk:
 
 
 def _fader_px(n_head: int) -> int:
-    """Return the width of a fader: many heads have less room each, so that a block stays about as wide as its dials."""
+    """Return the width of a fader. Many faders are narrower, so that a block stays about as wide as its dials."""
     return 18 if n_head <= 6 else 14 if n_head <= 8 else 11 if n_head <= 16 else 9
 
 
 def _number(head: int, n_head: int) -> str:
-    """Return the number below a fader; where faders are narrow, only every second or fifth has one."""
+    """Return the number below a fader. Of narrow faders only every second or fifth has one."""
     every = 1 if n_head <= 8 else 2 if n_head <= 16 else 5
     return str(head) if head % every == 0 else ""

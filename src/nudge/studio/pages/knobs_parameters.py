@@ -55,7 +55,7 @@ class AnyParameter:
 
     @property
     def name(self) -> str:
-        """The chosen parameter; the first one if the field is cleared."""
+        """Return the chosen parameter; the first one if the field is cleared."""
         return str(self.chosen.value or next(iter(self.shapes)))
 
     def _choose(self, _: object = None) -> None:
@@ -140,7 +140,7 @@ class AnyParameter:
         return {"parameters": len(self.factors), "weights": len(self.weights)}
 
     def _show_set(self) -> None:
-        """Show what is not as trained, each with a way back."""
+        """Show each value that is not as trained, with a button to reset it."""
         with refill(self.set_ones):
             for name, factor in self.factors.items():
                 self._pick(f"{name} × {formatting.fixed(factor)}", partial(self._forget_factor, name))

@@ -1,4 +1,4 @@
-"""Plan: what a training run needs. The form's state is the address, so that a plan can be sent to others."""
+"""Plan: the needs of a training run. The address holds the form's state, so that users can share a plan."""
 
 from nudge.errors import ConfigError
 from nudge.plan.planner import Plan, plan
@@ -21,7 +21,7 @@ class PlanPage(Page):
 
     def build(self) -> None:
         visit, found, written = self.visit, validate(), opening(self.visit.query)
-        alone, strangers = (f"{found.median_error(strangers=strangers):.0%}" for strangers in (False, True))
+        alone, strangers = (f"{found.median_error(other_codes=value):.0%}" for value in (False, True))
         with self.title_row, box("hs"):
             text(self.t("plan.accuracy", alone=alone, strangers=strangers), "s12 ink3 right")
         with box("grid plan"):
@@ -64,7 +64,7 @@ class PlanPage(Page):
             memory(t, answer)
             ladder(t, answer, self.ladder_of, self._ladder_turned)
             plan_result.one_change(t, answer)
-            plan_result.on_the_way(t, answer)
+            plan_result.progress_card(t, answer)
         self.behind.show(answer)
 
     def _ladder_turned(self, of: str) -> None:

@@ -8,7 +8,7 @@ from nudge.plan.explain import formulas
 from nudge.plan.planner import Plan
 from nudge.plan.speed import WITHIN
 from nudge.studio.components import box, icon, refill, table, text
-from nudge.studio.pages.plan_result import multiplied
+from nudge.studio.pages.plan_result import with_multiplication_sign
 from nudge.studio.visit import Visit
 from nudge.util import formatting
 
@@ -55,7 +55,7 @@ class Behind:
         )
 
     def show(self, plan: Plan) -> None:
-        """Show the formulas of a plan; the other cards are about no certain plan."""
+        """Show the formulas of a plan. The other cards do not depend on the plan."""
         self.plan = plan
         self.formulas.refresh()
 
@@ -78,13 +78,13 @@ class Behind:
         """Show the accuracy of such forecasts."""
         t, found = self.t, speed.validate()
         with box("verdict"):
-            for strangers, name in ((False, "alone"), (True, "strangers")):
+            for other_codes, name in ((False, "alone"), (True, "strangers")):
                 with box():
                     text(t(f"plan.held_out.{name}"), "eyebrow")
                     with box("v"):
-                        text(f"{found.median_error(strangers=strangers):.0%}", "b", tag="span")
+                        text(f"{found.median_error(other_codes=other_codes):.0%}", "b", tag="span")
                         text(t("plan.median"), "u", tag="span")
-                    share = f"{found.share_within(strangers=strangers):.0%}"
+                    share = f"{found.share_within(other_codes=other_codes):.0%}"
                     text(t("plan.within", share=share, within=f"{WITHIN:.0%}"), "s12 ink2")
                     box(f"sw dot {name}")
         heads = self._heads("run", "run", "unit", "published", "alone", "error", "strangers", "error")
@@ -92,13 +92,13 @@ class Behind:
             for row in found.rows:
                 name, *shown = tables.forecast(row)
                 with box(tag="tr"):
-                    text(multiplied(name), tag="th", scope="row", title=row.run.source)
+                    text(with_multiplication_sign(name), tag="th", scope="row", title=row.run.source)
                     for cell in shown:
                         text(cell, tag="td")
-                    _dots(row.error, row.error_by_strangers)
+                    _dots(row.error, row.error_by_other_codes)
         with box("vs left-out"):
             for run in found.left_out:
-                text(t("plan.left_out", run=multiplied(run.name), why=run.why_left_out), "s12 ink3")
+                text(t("plan.left_out", run=with_multiplication_sign(run.name), why=run.why_left_out), "s12 ink3")
 
     def _lecture(self) -> None:
         t = self.t
@@ -121,9 +121,9 @@ class Behind:
             for cost in published.LECTURE_COSTS:
                 took = formatting.about(cost.hours, t.language) if cost.hours else tables.NONE
                 when = t(f"plan.when.{cost.when}") if t.has(f"plan.when.{cost.when}") else cost.when
-                machine = multiplied(cost.machine) if cost.hours else tables.NONE
+                machine = with_multiplication_sign(cost.machine) if cost.hours else tables.NONE
                 numbers = (formatting.dollars(cost.usd), machine, took)
-                self._cost_row(when, numbers, cost.status, multiplied(cost.source))
+                self._cost_row(when, numbers, cost.status, with_multiplication_sign(cost.source))
             today = lecture.gpt2_today()
             if today.usd:
                 shown = tables.cells(today, t.language)
@@ -156,7 +156,7 @@ class Behind:
 
 
 def _dots(*errors: float) -> None:
-    """Add both errors on a line from -50% to +50%, in front of the band that should hold nine of ten."""
+    """Add both errors on a line from -50% to +50%, in front of the band that should contain nine of ten errors."""
     with box("dots", tag="td", aria_hidden="true"), box("error-line"):
         box("band", style=f"left:{_at(-WITHIN):.1f}%;width:{_at(WITHIN) - _at(-WITHIN):.1f}%")
         box("zero")

@@ -1,4 +1,4 @@
-"""Plan: the form of a run, and the sizes of the run. An empty field shows what follows from the others."""
+"""Plan: the form of a run, and its sizes. An empty field shows the value that follows from the other fields."""
 
 import contextlib
 from collections.abc import Callable
@@ -136,8 +136,8 @@ class PlanForm:
         )
         text(_parts(t, counts), "s12 ink3", style="margin-top:8px")
         with box("callout", style="margin-top:16px"):
-            text(t(f"plan.beside.{plan.beside_optimal}", n=CHINCHILLA))
-            if plan.beside_optimal != "close":
+            text(t(f"plan.beside.{plan.tokens_vs_optimal}", n=CHINCHILLA))
+            if plan.tokens_vs_optimal != "close":
                 link(t("plan.optimal"), self._with(tokens="chinchilla", budget="", hours=""))
 
 

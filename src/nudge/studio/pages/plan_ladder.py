@@ -9,7 +9,7 @@ from nicegui.element import Element
 from nudge.plan.planner import Interval, Plan
 from nudge.plan.tables import Rung, rungs
 from nudge.studio.components import bar, box, card, choice, legend, refill, text
-from nudge.studio.pages.plan_result import multiplied
+from nudge.studio.pages.plan_result import with_multiplication_sign
 from nudge.studio.words import Words
 from nudge.util import formatting
 
@@ -63,7 +63,7 @@ def _line(t: Words, rung: Rung, of: str, scale: "_Scale") -> None:
     first, last = (shown.time, shown.cost) if of == "time" else (shown.cost, shown.time)
     with box(f"rung {kind}" + ("" if plan.fits else " unfit"), role="row"):
         with box("name", role="cell"):
-            text(multiplied(rung.machine), "cut", title=plan.ask.device.title)
+            text(with_multiplication_sign(rung.machine), "cut", title=plan.ask.device.title)
             if not plan.fits:
                 text(t("plan.fits_not"), "s12 bad")
         with box("track", role="cell"):

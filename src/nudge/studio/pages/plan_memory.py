@@ -1,4 +1,4 @@
-"""Plan: what fills a GPU's memory, part by part, and the possible layouts."""
+"""Plan: the parts of a GPU's memory, and the possible layouts."""
 
 import math
 from functools import partial

@@ -1,4 +1,4 @@
-"""Plan: the form's fields, as the address holds them and as the planner understands them. Imports no torch."""
+"""Plan: the form's fields, in the address and for the planner. No torch."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ FIELDS = (*_TEXTS, *_WHOLE, *_NUMBERS)  # by their names in the address; an empt
 
 
 def opening(query: Mapping[str, str]) -> dict[str, str]:
-    """Return the form's first contents: what the address holds, and the lecture's machine if it names none."""
+    """Return the form's first contents: the address's, with the lecture's machine if it names none."""
     written = {name: query[name].strip() for name in FIELDS if query.get(name, "").strip()}
     if "gpu" not in written:
         written["gpu"] = "h100"
@@ -29,7 +29,7 @@ def opening(query: Mapping[str, str]) -> dict[str, str]:
 
 
 def to_ask(written: Mapping[str, str]) -> Ask:
-    """Return the form as a question to the planner, with what a budget or a time leaves open filled in.
+    """Build the planner's ask from the form, filling in what a budget or a time determines.
 
     Raises: ConfigError for what cannot be read, contradicts itself, does not exist or has no answer.
     """
@@ -40,7 +40,7 @@ def to_ask(written: Mapping[str, str]) -> Ask:
         values["settings"] = {"model": {"block_size": values.pop("context")}}
     if "recompute" in values:
         values["recompute"] = _YES_NO.get(written["recompute"], written["recompute"])
-    return questions.answered(values.pop("recipe"), **values)
+    return questions.complete_ask(values.pop("recipe"), **values)
 
 
 def read_number(text: str, name: str) -> float:

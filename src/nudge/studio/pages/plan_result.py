@@ -9,13 +9,13 @@ from nudge.studio.words import Words
 from nudge.util import formatting
 
 
-def multiplied(words: str) -> str:
-    """8 x A100 -> 8 × A100: data is written as it is typed, the studio uses the multiplication sign."""
+def with_multiplication_sign(words: str) -> str:
+    """Replace x by the multiplication sign: 8 x A100 -> 8 × A100."""
     return words.replace(" x ", " × ")
 
 
 def figures(t: Words, plan: Plan) -> None:
-    """Add the answer at a glance, each figure with its uncertainty and its source."""
+    """Add the main figures, each with its uncertainty and its source."""
     shown = cells(plan, t.language)
     with box("stats figures"):
         value, unit = formatting.span(plan.hours.likely, t.language)
@@ -97,7 +97,7 @@ def costs(t: Words, plan: Plan) -> None:
 
 
 def one_change(t: Words, plan: Plan) -> None:
-    """Add the same plan with one thing changed."""
+    """Add the same plan with one setting changed."""
     heads = (t(f"plan.{name}") for name in ("change", "memory", "time", "cost"))
     with card(t("plan.changes"), t("plan.changes_note")), table(*heads):
         for change in changes(plan.ask):
@@ -111,8 +111,8 @@ def one_change(t: Words, plan: Plan) -> None:
                 text(shown.cost, tag="td")
 
 
-def on_the_way(t: Words, plan: Plan) -> None:
-    """Add the card of what happens along the way: one update, traffic, and failures."""
+def progress_card(t: Words, plan: Plan) -> None:
+    """Add the card about the run's progress: one update, traffic, and failures."""
     failures, traffic, seconds = plan.failures, plan.traffic, formatting.duration
     late = failures.save_every_s >= 3600 * plan.hours.likely
     rows = {"update": seconds(plan.step_s.likely, t.language), "passes": formatting.whole(plan.layout.passes)}

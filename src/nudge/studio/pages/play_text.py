@@ -31,7 +31,7 @@ class Written:
 
     @property
     def probability(self) -> float:
-        """The probability of all its tokens together."""
+        """Return the probability of all its tokens together."""
         return math.prod(draw.probability for draw in self.draws)
 
 
@@ -56,7 +56,7 @@ class WrittenText:
 
     @property
     def is_looked_at(self) -> bool:
-        """Whether the page is still open in a browser."""
+        """Return whether the page is still open in a browser."""
         return self._place.client.has_socket_connection
 
     def begin(self, prompt: str) -> None:

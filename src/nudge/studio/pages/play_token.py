@@ -10,7 +10,7 @@ from nudge.util import formatting
 
 
 class TokenCard:
-    """What the network predicted where the selected token was drawn."""
+    """The network's prediction at the place of the selected token."""
 
     def __init__(self, opened: Opened, t: Words) -> None:
         self._opened, self._t = opened, t

@@ -27,7 +27,7 @@ _SAMPLING: dict[str, dict[str, float]] = {
 
 
 class PredictPage(TextPage):
-    """A text, how much of it the network reads, and the selected token."""
+    """A text, the length that the network reads, and the selected token."""
 
     ids: Sequence[int] = ()
     begins = 0  # 1 if the first id is the start-of-document token

@@ -12,7 +12,7 @@ N_POINTS = 400
 def rank_curve(prediction: Prediction, selected: int, label: str, t: Words) -> charts.Options:
     """Return the options of the chart.
 
-    Among all tokens only the points are drawn that a logarithmic axis can tell apart: the shape stays the same.
+    It has only the points that are visibly apart on a logarithmic axis, which does not change the curve's shape.
     """
     by_rank = prediction.by_rank()
     size = len(by_rank)

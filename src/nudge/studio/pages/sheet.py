@@ -1,4 +1,4 @@
-"""Sheet: one page of pen notes, to look at, to change and to download. The address names it."""
+"""Sheet: one page of pen notes to view, change and download. The address names it."""
 
 from dataclasses import replace
 
@@ -52,7 +52,7 @@ class SheetPage(Page):
 
     async def _open(self) -> None:
         """Open the sheet that the address names; without its change, if that is no longer in memory."""
-        sheets = self.visit.house.sheets
+        sheets = self.visit.app.sheets
         try:
             self.original = await sheets.text(replace(self.ref, changed=None))
         except NudgeError as error:
@@ -84,7 +84,7 @@ class SheetPage(Page):
     async def _draw(self, written: str) -> None:
         """Draw a text. If it cannot be drawn, the page stays and the error is shown."""
         self.text = written
-        sheets, ref = self.visit.house.sheets, replace(self.ref, changed=None)
+        sheets, ref = self.visit.app.sheets, replace(self.ref, changed=None)
         try:
             ref = ref if written == self.original else sheets.keep(ref, written)
             with self.preview.drawing():

@@ -50,5 +50,5 @@ def _sheet(visit: Visit, name: str, *, is_on: bool) -> None:
 
 
 def _command(visit: Visit, ref: SheetRef) -> str:
-    run = f" {shlex.quote(str(visit.house.models.runs / visit.run))}" if ref.what == "run" and visit.run else ""
+    run = f" {shlex.quote(str(visit.app.models.runs / visit.run))}" if ref.what == "run" and visit.run else ""
     return f"nudge sheet {ref.what}{run}"

@@ -46,7 +46,7 @@ class Editor:
             self.code.decorations = []
 
     def refuse(self, error: NudgeError) -> None:
-        """Show why the text is not a sheet, and in which line."""
+        """Show why the text is not a sheet, and on which line."""
         line = error.values.get("line", 0)
         is_there = 1 <= line <= self.code.value.count("\n") + 1
         self.code.decorations = [{"kind": "line", "line": line, "class": "at-fault"}] if is_there else []

@@ -58,7 +58,7 @@ class Preview:
         self.picture.props["src"] = address
 
     def refuse(self, error: NudgeError) -> None:
-        """Show why there is no page. It is a note and no alarm: it says what to do first."""
+        """Show why there is no page, as a note, not as an error: it tells the user what to do first."""
         with refill(self.wrong):
             self.visit.failure(error, kind="note")
         if self.picture is None:

@@ -21,7 +21,7 @@ from nudge.studio.pages.train_run import Watched, watched_state
 from nudge.studio.visit import when_connected
 from nudge.train import control
 from nudge.util import formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 from nudge.version import __version__
 
 POLL_S = 1.0
@@ -51,7 +51,7 @@ class TrainPage(Page):
 
     def build(self) -> None:
         ui.add_head_html(f'<script src="/static/train.js?v={__version__}"></script>')
-        visit, self.house, self.run = self.visit, self.visit.house, self.visit.run
+        visit, self.app, self.run = self.visit, self.visit.app, self.visit.run
         with self.title_row, box("hs"):
             self._actions()
         with box("grid same train"):
@@ -67,7 +67,7 @@ class TrainPage(Page):
         """Read a long log while the browser is still loading the page."""
         with contextlib.suppress(NudgeError):
             if self.run is not None:
-                self.house.log(self.house.models.folder(self.run).events).catch_up()
+                self.app.log(self.app.models.folder(self.run).events).catch_up()
 
     def _actions(self) -> None:
         words: tuple[control.Word, ...] = ("save", "pause", "resume", "stop")
@@ -110,34 +110,34 @@ class TrainPage(Page):
     def _tell(self, word: control.Word) -> None:
         if self.watched is None or self.run is None:
             return
-        control.tell(self.house.models.folder(self.run), word)
+        control.send(self.app.models.folder(self.run), word)
         self.watched.changed()
         for name, element in self.buttons.items():  # until the run reacts
             element.set_enabled(word == "save" and name != "save")
 
     def _go_on(self) -> None:
         if self.run is not None:
-            self.house.launcher.resume(self.house.models.folder(self.run).path.name)
+            self.app.launcher.resume(self.app.models.folder(self.run).path.name)
             self.show_buttons()
 
     def _cancel(self) -> None:
         if self.run is not None:
-            self.house.launcher.end(self.run)
+            self.app.launcher.end(self.run)
             ui.navigate.to("/train")
 
     def _lines(self) -> list[Line]:
         """Return the runs, those still being prepared first, then the most recently written first."""
-        launcher = self.house.launcher
+        launcher = self.app.launcher
         starting = [
             Line(name=name, state="preparing" if launch.alive else "failed")
             for name in launcher.names()
             if (launch := launcher.look(name))
         ]
-        return starting + [self._line(path) for path in self.house.models.folders()[:N_LISTED]]
+        return starting + [self._line(path) for path in self.app.models.folders()[:N_LISTED]]
 
     def _line(self, path: Path) -> Line:
         folder = RunFolder(path)
-        log = self.house.log(folder.events)
+        log = self.app.log(folder.events)
         log.catch_up()
         try:
             with log.lock:
@@ -158,7 +158,7 @@ class TrainPage(Page):
                 here = {"aria_current": "true"} if line.name == self.run else {}
                 with link("", self.visit.href(run=line.name, step=None), "run-line", **here):
                     with box("vs gr"):
-                        text(readable(line.name), "m s13 cut")
+                        text(make_readable(line.name), "m s13 cut")
                         if line.steps is not None:
                             text(f"{formatting.whole(line.step)} / {formatting.whole(line.steps)}", "s12 ink3 num")
                     if line.n_skipped:

@@ -80,7 +80,7 @@ class LossChart:
 
 
 def _skipped_marks(log: RunLog, guess: float | None) -> list[tuple[int, float]]:
-    """Return where updates were skipped, at the height of the loss before: a NaN has no height of its own."""
+    """Return a mark for each skipped update, at the height of the previous loss, because a NaN has no height."""
     marks = []
     for step in list(log.skipped)[-N_SKIPPED:]:
         before = log.loss.before(step)

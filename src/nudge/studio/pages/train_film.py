@@ -10,7 +10,7 @@ from nudge.studio.components import box, button, named, refill, text
 from nudge.studio.runlog import RunLog
 from nudge.studio.words import Words
 from nudge.util import formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 N_FRAMES = 5
 N_CHARACTERS = 600  # of a frame
@@ -41,20 +41,20 @@ class Film:
 
     @property
     def cursor(self) -> int | None:
-        """The step of the chosen sample."""
+        """Return the step of the chosen sample."""
         return self._steps[self._at] if self._steps else None
 
     @property
     def _at(self) -> int:
-        """The index of the chosen sample, or of the nearest one if a resumed run has lost it."""
+        """Return the index of the chosen sample, or of the nearest one if a resumed run has lost it."""
         return len(self._steps) - 1 if self.placed is None else self._nearest(self.placed)
 
     def _nearest(self, step: int) -> int:
-        """Return the index of the sample nearest to a step; the earlier of two as near."""
+        """Return the index of the sample nearest to a step; the earlier one on a tie."""
         return min(range(len(self._steps)), key=lambda at: abs(self._steps[at] - step))
 
     def show(self, log: RunLog) -> None:
-        """Show the current frames."""
+        """Update the slider and the frames from a run's log."""
         self.log = log
         self._steps = sorted(log.samples)
         most = max(1, log.started.steps if log.started else log.step)
@@ -99,7 +99,7 @@ class Film:
             if not shown:
                 text(self.t("train.no_samples"), "ink3 s13")
         if shown:
-            quoted = readable(shown[0].prompt).replace("\n", "⏎") or self.t("train.document_start")
+            quoted = make_readable(shown[0].prompt).replace("\n", "⏎") or self.t("train.document_start")
             self.about.text = self.t("train.prompt", prompt=quoted, seed=str(shown[0].seed))
 
     def _frame(self, sample: Sample, loss: float | None, *, on: bool) -> None:
@@ -109,4 +109,4 @@ class Film:
             with box("st"):
                 text(self.t("ui.step", step=sample.step), tag="span")
                 text("" if loss is None else formatting.fixed(loss), tag="span")
-            text(readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")
+            text(make_readable(sample.text[:N_CHARACTERS]).strip("\n"), "tx", dir="auto")

@@ -30,7 +30,7 @@ class Form:
     """The form of a new run. `started` is called with the name of a run that begins."""
 
     def __init__(self, visit: Visit, started: Callable[[str], None]) -> None:
-        self.visit, self.launcher, self.started, self.t = visit, visit.house.launcher, started, visit.t
+        self.visit, self.launcher, self.started, self.t = visit, visit.app.launcher, started, visit.t
         self.busy = False  # another run is going on, so that measuring would disturb it
         self._filling = False
         self._changes = 0
@@ -74,7 +74,7 @@ class Form:
 
     def _fill(self, config: Config) -> None:
         """Fill in the recipe's own values."""
-        values = configs.flat(configs.to_dict(config))
+        values = configs.flatten(configs.to_dict(config))
         self._filling = True
         for name, (setting, written) in _NUMBERS.items():
             self.entries[name].value = written(values[setting])
@@ -92,7 +92,7 @@ class Form:
             self._changed()
 
     async def begin(self) -> None:
-        """Measure at once: without a run to look at, the user came for the form."""
+        """Measure at once, because a user without a run needs the form."""
         if not self._changes:
             await self._rest(0)
 
@@ -122,7 +122,7 @@ class Form:
         """Return the form as a config, the run's name, and a note about its text. Raises: NudgeError's children."""
         config, name = self.config(), (self.name.value or "").strip()
         self.launcher.check_name(name)
-        return config, name, await asyncio.to_thread(_found, config, self.visit)
+        return config, name, await asyncio.to_thread(_describe_text, config, self.visit)
 
     async def _rest(self, changes: int) -> None:
         """Show what is wrong with the form, or else its forecast. After each wait the form may have changed."""
@@ -148,7 +148,7 @@ class Form:
             await self._measure()
 
     def _refuse(self, error: NudgeError, changes: int) -> None:
-        """Show an error of the form as it was after so many changes, and clear the forecast of an earlier form."""
+        """Show an error of the form and clear its forecast, unless the form has changed since `changes`."""
         if changes == self._changes:
             self._clear_forecast()
             with refill(self.wrong):
@@ -199,7 +199,7 @@ class Form:
         self.started(name)
 
 
-def _found(config: Config, visit: Visit) -> str:
+def _describe_text(config: Config, visit: Visit) -> str:
     """Return a note about the text that was found. Raises: DataError if there is none."""
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:

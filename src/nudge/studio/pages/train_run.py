@@ -22,7 +22,7 @@ from nudge.studio.runlog import RunLog
 from nudge.studio.visit import Visit
 from nudge.studio.words import Words
 from nudge.util import files, formatting
-from nudge.util.terminal_text import readable
+from nudge.util.terminal_text import make_readable
 
 _BUTTONS = {"running": ("save", "pause", "stop"), "paused": ("resume", "stop"), "interrupted": ("go_on",)}
 
@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, visit: Visit, name: str, show_buttons: Callable[..., None]) -> None:
         self.visit, self.name, self.t, self.show_buttons = visit, name, visit.t, show_buttons
-        self.launcher = visit.house.launcher
+        self.launcher = visit.app.launcher
         self._is_open = False
         self._config: Config | None = None
         self._seen: object = None  # what was shown last
@@ -49,7 +49,7 @@ class Watched:
         self._seen = None
 
     async def look(self) -> None:
-        """Look at the files once: cheap if nothing changed."""
+        """Check the files for changes once; this is cheap without changes."""
         launch = self.launcher.look(self.name)
         if not self._open():
             self._show_launch(launch)
@@ -68,7 +68,7 @@ class Watched:
         """Open the run if it has begun, and return whether it has."""
         if self._is_open:
             return True
-        models = self.visit.house.models
+        models = self.visit.app.models
         if self.launcher.look(self.name) and not (models.runs / self.name / "run.json").exists():
             return False
         try:
@@ -78,7 +78,7 @@ class Watched:
                 self._seen = error.message
                 self.visit.say(error)
             return False
-        self.log = self.visit.house.log(self.folder.events)
+        self.log = self.visit.app.log(self.folder.events)
         self._is_open = True
         return True
 
@@ -87,7 +87,7 @@ class Watched:
         if launch is None or launch == self._seen:
             return
         self._seen = launch
-        with refill(self.progress), empty_card(readable(self.name), classes="preparing"):
+        with refill(self.progress), empty_card(make_readable(self.name), classes="preparing"):
             if not launch.alive:
                 self.show_buttons()
                 message(launch.error or self.t("train.ended"), launch.hint, kind="bad")
@@ -116,7 +116,7 @@ class Watched:
             self._config = await asyncio.to_thread(_read_config, self.folder)
         self.progress.clear()
         if state == "imported" and self.log.started is None:
-            with self.progress, empty_card(readable(self.name), self.t("train.imported_note")):
+            with self.progress, empty_card(make_readable(self.name), self.t("train.imported_note")):
                 self.show_buttons()
             return
         if self.stats is None:
@@ -134,7 +134,7 @@ class Watched:
                 self.chart = LossChart(self.t)
                 self.film = Film(self.t, self.show_curves)
                 self.chart.chart.on("place", lambda event: self.film.place(int(event.args)))
-            self.rows = Rows(self.t, readable(str(self.folder.events)))
+            self.rows = Rows(self.t, make_readable(str(self.folder.events)))
 
     def show_curves(self) -> None:
         """Draw everything again."""
@@ -157,7 +157,7 @@ class Watched:
         if started is None:
             return t(f"train.state.{state}")
         parts = [
-            readable(self.name),
+            make_readable(self.name),
             *([_data(self._config, t)] if self._config else []),
             t("train.n_params", n=formatting.count(started.n_params, t.language)),
             t("train.machine", device=started.device, dtype=started.dtype, threads=started.threads),
@@ -180,7 +180,7 @@ class Watched:
 
 
 def watched_state(folder: RunFolder, log: RunLog) -> str:
-    """Return the state of a run, as the listing has it, or paused, or unreadable."""
+    """Return the state of a run: the listing's, or paused, or unreadable."""
     if not log.readable:
         return "unreadable"
     state = state_of(folder, log.step, log.started, log.stopped)
@@ -199,7 +199,7 @@ def _data(config: Config, t: Words) -> str:
         return t("train.data_default")
     if paths == (configs.SORTING,):
         return t("train.sorting")
-    return readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
+    return make_readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
 
 
 def _read_config(folder: RunFolder) -> Config | None:

@@ -62,7 +62,7 @@ class _Stat:
         self.value.text = "–" if value is None else formatting.significant(value, 3, grouped=grouped)
         self.unit.text = unit
         mark(self.value, value is not None and not math.isfinite(value), "bad")
-        path = _path(curve.few(N_SPARK) if drawn is None else drawn[:: max(1, len(drawn) // 80)])
+        path = _path(curve.fewer_points(N_SPARK) if drawn is None else drawn[:: max(1, len(drawn) // 80)])
         if self.line.props.get("d") != path:
             self.line.props["d"] = path
 

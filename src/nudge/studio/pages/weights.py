@@ -1,4 +1,4 @@
-"""Weights: a checkpoint's parameters, their shapes, roles and values, and how far they moved."""
+"""Weights: a checkpoint's parameters with their shapes, roles, values and changes."""
 
 import asyncio
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class WeightsPage(Page):
     passed_over: Sequence[str] = ()
 
     def build(self) -> None:
-        t, self.files = self.t, self.visit.house.weight_files
+        t, self.files = self.t, self.visit.app.weight_files
         with self.title_row, box("hs"), link("", "", "q-btn ghost as-link") as self.to_inside:
             icon("arrow_forward", "on-left")
             text(t("weights.to_inside"), tag="span")
@@ -61,7 +61,7 @@ class WeightsPage(Page):
             if wanted := visit.query.get("file"):
                 await self.show(wanted)
             elif visit.run is not None and visit.step is not None:
-                await self.show(self.files.of_step(visit.run, visit.step))
+                await self.show(self.files.step_file(visit.run, visit.step))
             elif visit.run is not None:
                 name, self.passed_over = await visit.ask(self.files.newest, visit.run, key="file")
                 await self.show(name)
@@ -76,16 +76,16 @@ class WeightsPage(Page):
         """List the files."""
         run = self.visit.run
         self.seen = self._stamp()
-        self.of_run: list[str] = await asyncio.to_thread(self.files.of_run, run) if run is not None else []
+        self.run_files: list[str] = await asyncio.to_thread(self.files.run_files, run) if run is not None else []
         self.elsewhere = await asyncio.to_thread(self.files.elsewhere, run)
         self._show_chooser()
 
     def _stamp(self) -> int | None:
-        """Return what changes when the run saves or deletes a checkpoint."""
+        """Return a value that changes when the run saves or deletes a checkpoint."""
         if self.visit.run is None:
             return None
         try:
-            return self.visit.house.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
+            return self.visit.app.models.folder(self.visit.run).checkpoints.stat().st_mtime_ns
         except (OSError, NudgeError):
             return None
 
@@ -95,10 +95,10 @@ class WeightsPage(Page):
 
     @property
     def names(self) -> dict[str, str]:
-        """The labels of all files: next to another step of the same run, the step is enough."""
-        short = not self.name or self.name in self.of_run
-        names = {name: self._label(name) for name in (*self.of_run, *self.elsewhere)}
-        return names | ({name: self._label(name, short=True) for name in self.of_run} if short else {})
+        """Return the labels of all files. For files of the same run, the label is only the step."""
+        short = not self.name or self.name in self.run_files
+        names = {name: self._label(name) for name in (*self.run_files, *self.elsewhere)}
+        return names | ({name: self._label(name, short=True) for name in self.run_files} if short else {})
 
     def _label(self, name: str, *, short: bool = False) -> str:
         step = _step_of(name)
@@ -108,13 +108,13 @@ class WeightsPage(Page):
         return label if short else f"{name.partition('/')[0]} · {label}"
 
     def _show_chooser(self) -> None:
-        t, n = self.t, len(self.of_run)
-        is_step = self.name in self.of_run
+        t, n = self.t, len(self.run_files)
+        is_step = self.name in self.run_files
         self.steps.set_visibility(is_step)
         if is_step:
             self.slider.props["max"] = max(1, n - 1)
             self.slider.set_enabled(n > 1)
-            self.slider.value = self.of_run.index(self.name)
+            self.slider.value = self.run_files.index(self.name)
         self.steps_note.text = t("weights.checkpoints", n=n) if n > 1 else t("weights.one_checkpoint")
         names = self.names
         if self.name:
@@ -122,8 +122,8 @@ class WeightsPage(Page):
         self.chooser.set_options(names, value=self.name or None)
 
     async def _slid(self, at: float) -> None:
-        if at < len(self.of_run):
-            await self._picked(self.of_run[int(at)])
+        if at < len(self.run_files):
+            await self._picked(self.run_files[int(at)])
 
     async def _picked(self, name: str | None) -> None:
         if name is not None and name != self.name:
@@ -214,7 +214,7 @@ class WeightsPage(Page):
                 self.row_card = RowCard(self.visit)
 
     def _show_facts(self, weights: Weights) -> None:
-        """Show what else is in the file."""
+        """Show the contents of the file besides the parameters."""
         t, look = self.t, "s13 num m"
         with refill(self.also):
             for stored in weights.stored:

@@ -1,4 +1,4 @@
-"""Weights: how far every part moved since another checkpoint."""
+"""Weights: the change of every part since another checkpoint."""
 
 import math
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class ChangeCard:
 
     async def _compare(self, before: str) -> None:
         self.shown = before
-        t, files, name, here = self.t, self.visit.house.weight_files, self.name, self.weights.step
+        t, files, name, here = self.t, self.visit.app.weight_files, self.name, self.weights.step
         label = self.names.get(before, before)
         other = await self.visit.ask(files.open, before, key="difference")
         found = await self.visit.ask(files.difference, before, name, key="difference")

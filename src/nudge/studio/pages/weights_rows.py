@@ -9,9 +9,9 @@ from nudge.data.tokenizer import Tokenizer, bytes_of
 from nudge.errors import NudgeError
 from nudge.look import Neighbour, Weights, neighbours
 from nudge.studio.components import box, card, image, pressable, refill, shape_of, text, track
-from nudge.studio.pages.weights_tensor import colored
+from nudge.studio.pages.weights_tensor import color_values
 from nudge.studio.token_search import find_tokens, token_search
-from nudge.studio.tokens import Shown, matching, show
+from nudge.studio.tokens import Shown, matching_tokens, show
 from nudge.studio.visit import Visit
 from nudge.studio.weight_files import WeightFiles
 from nudge.util import formatting
@@ -24,7 +24,7 @@ _EXAMPLES = ("·dog", "채용", "·the", "에서", "니다", "def", "e")  # the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One token's row of the table, and its neighbours."""
+    """One token's row of the table, and the nearest rows."""
 
     token: int
     values: tuple[float, ...]  # the first of them
@@ -43,7 +43,7 @@ def look(files: WeightFiles, name: str, token: int) -> Row:
     table: Tensor = files.open(name).tensor(TABLE)
     nearest = neighbours(table, token, N_NEAREST)
     values = table[token].double()
-    picture, _ = colored(values[None].numpy())
+    picture, _ = color_values(values[None].numpy())
     return Row(token=token, values=tuple(values[:N_NUMBERS].tolist()), picture=picture, nearest=nearest)
 
 
@@ -56,8 +56,8 @@ def find(tokenizer: Tokenizer | None, wanted: str, size: int) -> list[int]:
 
 
 def first_token(tokenizer: Tokenizer | None, size: int) -> int:
-    """Return the token that is shown first."""
-    found = (matching(tokenizer, example, size)[0] for example in _EXAMPLES) if tokenizer else iter(())
+    """Return the token to show first."""
+    found = (matching_tokens(tokenizer, example, size)[0] for example in _EXAMPLES) if tokenizer else iter(())
     return next((tokens[0] for tokens in found if tokens), 0)
 
 
@@ -84,7 +84,7 @@ class RowCard:
             return
         self.name, self.sizes = name, sizes
         try:
-            self.tokenizer = await self.visit.ask(self.visit.house.weight_files.tokenizer, name, key="tokenizer")
+            self.tokenizer = await self.visit.ask(self.visit.app.weight_files.tokenizer, name, key="tokenizer")
         except NudgeError:  # there is none, or it is damaged
             self.tokenizer = None
         if self.token is None or self.token >= sizes[0]:
@@ -96,7 +96,7 @@ class RowCard:
 
     async def choose(self, token: int) -> None:
         """Show one token's row."""
-        row = await self.visit.ask(look, self.visit.house.weight_files, self.name, token, key="row")
+        row = await self.visit.ask(look, self.visit.app.weight_files, self.name, token, key="row")
         self.token = token
         with refill(self.place):
             self._show_row(row)
@@ -131,9 +131,9 @@ class RowCard:
             text(t("weights.nearest_note", n=self.sizes[0]), "s12 ink3")
         if not row.nearest:
             text(t("weights.no_direction"), "s13 ink2")
-        for neighbour in row.nearest:
-            shown = self._shown(neighbour.token)
-            with pressable(self.visit.handle(partial(self.choose, neighbour.token)), "", "near", title=shown.title):
+        for neighbor in row.nearest:
+            shown = self._shown(neighbor.token)
+            with pressable(self.visit.handle(partial(self.choose, neighbor.token)), "", "near", title=shown.title):
                 text(shown.label, f"mono s13 cut t {shown.kind}")
-                track(neighbour.cosine, "thin")
-                text(formatting.fixed(neighbour.cosine, 2), "s13 num right", title=repr(neighbour.cosine))
+                track(neighbor.cosine, "thin")
+                text(formatting.fixed(neighbor.cosine, 2), "s13 num right", title=repr(neighbor.cosine))

@@ -1,4 +1,4 @@
-"""Weights: one parameter: what it is, how its values are distributed, and the values as a picture."""
+"""Weights: one parameter with its purpose, the distribution of its values, and a picture of them."""
 
 import math
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ def look(files: WeightFiles, name: str, parameter: str) -> Looked:
     table = tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 1 else tensor.reshape(1, -1)
     rows, columns = (max(1, math.ceil(n / most)) for n, most in zip(table.shape, (ROWS, COLUMNS), strict=True))
     values: Values = table[::rows, ::columns].double().numpy()
-    picture, full = colored(values)
+    picture, full = color_values(values)
     histogram, strides = files.histogram(name, parameter), (rows, columns)
     return Looked(histogram=histogram, picture=picture, full_color=full, shape=values.shape, strides=strides)
 
 
-def colored(values: Values) -> tuple[str, float]:
+def color_values(values: Values) -> tuple[str, float]:
     """Return a picture of values of both signs, and the size from which on a color is full."""
     full = full_color(values)
     return (signs_png(values, full) if values.size else ""), full
@@ -61,7 +61,7 @@ class ParameterCard:
 
     async def show(self, name: str, weights: Weights, parameter: Parameter) -> None:
         """Show one parameter of a file."""
-        looked = await self.visit.ask(look, self.visit.house.weight_files, name, parameter.name, key="parameter")
+        looked = await self.visit.ask(look, self.visit.app.weight_files, name, parameter.name, key="parameter")
         t = self.t
         self.title.text = parameter.name
         self.title.props["title"] = parameter.name
@@ -103,7 +103,7 @@ class ParameterCard:
 
 
 def what_it_is(parameter: Parameter, t: Words) -> str:
-    """Return a sentence about what its numbers do."""
+    """Return a sentence about the purpose of the parameter."""
     shape, n = parameter.shape, parameter.n
     is_vector = parameter.kind.endswith(".bias") or parameter.kind.startswith("ln_")
     if parameter.kind != "other" and len(shape) != (1 if is_vector else 2):
@@ -113,7 +113,7 @@ def what_it_is(parameter: Parameter, t: Words) -> str:
 
 
 def which(looked: Looked, parameter: Parameter, t: Words) -> str:
-    """Return which of the values the picture shows."""
+    """Return a note on which values the picture shows."""
     rows, columns = looked.strides
     if rows == columns == 1:
         return t("weights.all_values", n=parameter.n)

@@ -66,7 +66,7 @@ class Tree:
                 self._toggle(node)
 
     def mark(self, name: str) -> None:
-        """Mark the chosen parameter, and open the branches it is in."""
+        """Mark the chosen parameter, and open the branches above it."""
         for branch in _path(self.root, name):
             if branch.name in self.below and not self.below[branch.name].visible:
                 self._toggle(branch)
@@ -125,7 +125,7 @@ class Tree:
 
 
 def _path(node: Node, name: str) -> list[Node]:
-    """Return the branches above a leaf, the root first; none if it is not there."""
+    """Return the branches above a leaf, the root first; an empty list if there is no such leaf."""
     for child in node.children:
         if child.parameter is not None and child.name == name:
             return [node]
