@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from nudge.errors import ConfigError
-from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, torchrun, training_s
+from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, check_printable, torchrun, training_s
 
 RUNS, INPUTS = "/nudge/runs", "/nudge/inputs"  # on the rented machines
 PORT = 29500
@@ -81,8 +81,10 @@ def write(job: Job) -> str:
         f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
         '--rdzv-id "$SKYPILOT_TASK_ID"',
     ]
+    run_name = Path(job.folder, job.run).resolve().name
+    check_printable("--run", run_name)
     run = RUN.format(
-        run=shlex.quote(f"{RUNS}/{Path(job.folder, job.run).resolve().name}"),
+        run=shlex.quote(f"{RUNS}/{run_name}"),
         limit="" if job.hours is None else LIMIT.format(seconds=training_s(job.hours)),
         torchrun=torchrun(there, "~/nudge-venv/bin/python", rendezvous),
     )
@@ -121,12 +123,16 @@ class Carried:
         self.mounts: dict[str, object] = {}
 
     def there(self, word: str) -> str:
-        """Return the word for the rented machines, where a path leads elsewhere. Raises: ConfigError for a glob."""
+        """Return the word for the rented machines, where a path leads elsewhere.
+
+        Raises: ConfigError for a glob, and for a link to a name that a job file cannot hold.
+        """
         if not isinstance(word, LocalPath):
             return word
         source = (self.folder / Path(word).expanduser()).resolve()
         if not source.exists():
             raise ConfigError("job_glob", glob=str(word))
+        check_printable(f"what {word} links to", str(source))
         target = f"{INPUTS}/{len(self.mounts)}/{source.name}"
         self.mounts[target] = str(source)
         return target
