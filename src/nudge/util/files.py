@@ -172,6 +172,16 @@ def point_to(link: Path, target: Path) -> None:
     fsync(link.parent)
 
 
+def check_name(name: str) -> str:
+    """Return the name of a file as another file gives it. It must stay in its folder, on every operating system.
+
+    Raises: ValueError for a path, a drive, a hidden file or what cannot be printed.
+    """
+    if not name or name.startswith(".") or not name.isprintable() or any(one in name for one in "/\\:"):
+        raise ValueError(f"{name!r} is not the name of a file in this folder")
+    return name
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, as 64 hex digits."""
     with path.open("rb") as file:
