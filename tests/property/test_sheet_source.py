@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import time
 import unicodedata
 from collections.abc import Iterator
 
@@ -28,6 +29,7 @@ PIECES = [
     "# ", "\n", "\n\n", "    ", " ", "\t", "📊", "😀",
 ]
 # fmt: on
+FENCES = ("mermaid\nflowchart LR", "mermaid\nmindmap", "mermaid\nsequenceDiagram", "chart", "knobs", "note", "layout")
 MARKDOWN = st.lists(st.one_of(st.sampled_from(PIECES), st.text(max_size=4)), max_size=30).map("".join)
 
 
@@ -88,6 +90,21 @@ def test_any_text_reads_or_raises_one_error_with_a_line(text: str):
 @example("```chart\nx: a\ny: b\ncurves: [{label: a, points: [[5e-324, 0], [0, 1e12]]}]\n```\n")
 def test_any_region_reads_or_raises_one_error_with_a_line(text: str):
     reads_or_names_the_line(FRONT + text)
+
+
+@given(
+    st.sampled_from(["", "- ", "> ", "### ", "| a |\n|---|\n| ", *(f"```{kind}\n" for kind in FENCES)]),
+    st.lists(st.sampled_from([*PIECES, "<!--", "[^", "[", "--", "A --", "&", " " * 40]), min_size=1, max_size=4).map(
+        "".join
+    ),
+    st.sampled_from([*PIECES, ""]),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_long_text_of_hostile_pieces_takes_a_few_seconds_at_most(before: str, repeated: str, after: str):
+    text = FRONT + before + repeated * (20_000 // len(repeated)) + after
+    began = time.process_time()
+    reads_or_names_the_line(text)
+    assert time.process_time() - began < 5
 
 
 WHOLE = (

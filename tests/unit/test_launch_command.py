@@ -124,7 +124,7 @@ def test_a_job_on_this_machine_trains_and_is_finished_when_it_is_started_again(n
     assert [event["processes"] for event in recorded if event["event"] == "started"] == [2]
 
 
-@given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1))
+@given(st.text(st.characters(exclude_categories=["Cc", "Cf", "Cs", "Zl", "Zp"]), min_size=1))
 def test_every_word_survives_every_file(word: str):
     """Shells and YAML give back the very words, whatever is in them."""
     options = (("--tokenizer", word), ("--set", f"data.field={word}"))
@@ -265,6 +265,79 @@ def test_a_job_that_its_engine_cannot_run(here: Path, typed: str, name: str, val
         launch(*typed.split())
     assert raised.value.code == f"config.{name}"
     assert raised.value.values.items() >= values.items()
+
+
+UNPRINTABLE = [
+    "\n",
+    "\r",
+    "\r\n",
+    "\t",
+    "\0",
+    "\x1b[2J",
+    "\x7f",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\u202e",
+    "\u200b",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("characters", UNPRINTABLE)
+@pytest.mark.parametrize(
+    ("field", "settings"),
+    {
+        "the name of the job": {"name": "x{}touch pwned"},
+        "--run": {"run": "runs/x{}touch pwned"},
+        "the current folder": {"folder": "/home/x{}touch pwned"},
+        "the path of Python": {"python": "/x{}touch pwned/python"},
+        "--gpu": {"gpu": "h100{}#SBATCH --x"},
+        "--partition": {"partition": "big{}#SBATCH --x"},
+        "--package": {"package": "nudge-lm{}"},
+        "--data": {"options": (("--steps", "3"), ("--data", "x{}.txt"))},
+        "--tokenizer": {"options": (("--tokenizer", LocalPath("{}")),)},
+    }.items(),
+)
+def test_a_field_that_is_not_one_printable_line_is_named(characters: str, field: str, settings: dict[str, Any]):
+    def filled(value: Any) -> Any:
+        return value.format(characters) if isinstance(value, str) else tuple(filled(one) for one in value)
+
+    with pytest.raises(ConfigError) as raised:
+        job(**{name: filled(value) for name, value in settings.items()})
+    assert raised.value.code == "config.job_unprintable"
+    assert raised.value.values["field"] == field
+    assert raised.value.message.isprintable()
+
+
+@pytest.mark.parametrize("on", ["local", "slurm", "skypilot --gpu h100"])
+def test_no_job_is_written_in_a_folder_whose_name_has_two_lines(tmp_path: Path, on: str, monkeypatch):
+    folder = tmp_path / "data\ntouch pwned\n"
+    folder.mkdir()
+    (folder / "text.txt").write_text("the quick brown fox. " * 200)
+    monkeypatch.chdir(folder)
+    with pytest.raises(ConfigError) as raised:
+        launch("--on", *on.split(), "--out", str(tmp_path / "job"), "--", "--data", "text.txt")
+    assert (raised.value.code, raised.value.values["field"]) == ("config.job_unprintable", "the current folder")
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("field", ["what text.txt links to", "--run"])
+def test_a_link_to_a_name_with_two_lines_is_not_carried(tmp_path: Path, field: str):
+    (tmp_path / "a\ntouch pwned").mkdir()
+    (tmp_path / "text.txt").symlink_to("a\ntouch pwned")
+    settings = {"run": "text.txt"} if field == "--run" else {"options": (("--data", LocalPath("text.txt")),)}
+    with pytest.raises(ConfigError) as raised:
+        skypilot.write(job(folder=str(tmp_path), gpu="h100", **settings))
+    assert (raised.value.code, raised.value.values["field"]) == ("config.job_unprintable", field)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "말뭉치", "a\xa0b", "a\u3000b", "👩\u200d🔬", "می\u200cخواهم", "$(touch pwned)"]
+)
+def test_a_name_that_people_write_is_not_refused(name: str):
+    for write in (local.write, slurm.write):
+        assert shlex.quote(f"/{name}") in write(job(folder=f"/{name}"))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Compiling the kernels and caching them; test_kernels.py and test_decoder.py test what they compute."""
 
+import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,83 @@ def test_a_changed_header_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.M
     for answer in (41, 42, 41):
         (tmp_path / "numbers.h").write_text(f"#define ANSWER {answer}\n")
         assert load("answer").answer() == answer
+
+
+def answer() -> int:
+    """Return what native/answer.c computes, loaded as a new process would load it."""
+    return int(native_loader.load.__wrapped__("answer").answer())
+
+
+@pytest.fixture
+def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The library of the cache; in place of the compiled one, which returns 41, it is one that returns 666."""
+    for number in (41, 666):
+        (tmp_path / f"{number}").mkdir()
+        (tmp_path / f"{number}" / "answer.c").write_text(f"int answer(void) {{ return {number}; }}\n")
+    monkeypatch.setattr(native_loader, "SOURCES", tmp_path / "41")
+    monkeypatch.setenv("NUDGE_CACHE", str(tmp_path / "cache"))
+    assert answer() == 41
+    (library,) = (tmp_path / "cache" / "kernels").iterdir()
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "666" / "answer.c"], check=True)
+    library.chmod(0o700)
+    return library
+
+
+def test_a_library_that_only_this_user_can_have_written_is_loaded(planted: Path) -> None:
+    assert answer() == 666
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o720])
+@pytest.mark.parametrize("level", ["cache", "kernels", "library"])
+def test_a_library_that_others_can_write_is_not_loaded(planted: Path, level: str, mode: int) -> None:
+    path = {"cache": planted.parent.parent, "kernels": planted.parent, "library": planted}[level]
+    path.chmod(mode)
+    before = planted.read_bytes()
+    assert answer() == 41
+    if level == "library":
+        assert planted.read_bytes() != before, "the file is replaced"
+        assert planted.stat().st_mode & 0o777 == 0o700
+    else:
+        assert planted.read_bytes() == before, "such a folder is not written to"
+    assert list(planted.parent.iterdir()) == [planted]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("level", ["cache", "kernels", "library"])
+def test_a_library_of_another_user_is_not_loaded(planted: Path, level: str) -> None:
+    path = {"cache": planted.parent.parent, "kernels": planted.parent, "library": planted}[level]
+    os.chown(path, 12_345, 12_345)
+    assert answer() == 41
+
+
+def test_a_link_in_place_of_the_library_is_not_followed(planted: Path, tmp_path: Path) -> None:
+    elsewhere = planted.rename(tmp_path / "elsewhere.so")
+    planted.symlink_to(elsewhere)
+    assert answer() == 41
+    assert not planted.is_symlink()
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("variable", ["NUDGE_CACHE", "XDG_CACHE_HOME"])
+def test_whatever_the_umask_the_next_process_finds_the_library(
+    umask: None, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "answer.c").write_text("int answer(void) { return 41; }\n")
+    monkeypatch.setattr(native_loader, "SOURCES", tmp_path)
+    monkeypatch.delenv("NUDGE_CACHE", raising=False)
+    monkeypatch.setenv(variable, str(tmp_path / "cache"))
+    cache = tmp_path / "cache"
+    if variable == "XDG_CACHE_HOME":
+        cache = cache / "nudge"
+        cache.mkdir(parents=True)  # as other parts of nudge make it
+    assert answer() == 41
+    (library,) = (cache / "kernels").iterdir()
+    assert not any(path.stat().st_mode & 0o022 for path in (cache, cache / "kernels", library))
+    monkeypatch.setattr(native_loader, "_compile", None)
+    assert answer() == 41

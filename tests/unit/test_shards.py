@@ -170,6 +170,42 @@ def test_a_damaged_manifest_is_refused(dataset: Dataset):
     assert raised.value.code == "data.bad_manifest"
 
 
+ELSEWHERE = [
+    *(
+        "/etc/passwd",
+        "../val_000000.bin",
+        "a/val_000000.bin",
+        "..",
+        ".",
+        "",
+        ".hidden",
+        "a\\b.bin",
+        "..\\val_000000.bin",
+    ),
+    *(
+        "C:val_000000.bin",
+        "C:\\val_000000.bin",
+        "\\\\host\\share\\x",
+        "val.bin:stream",
+        "val\n.bin",
+        "val\0.bin",
+        7,
+        None,
+        ["a"],
+    ),
+]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(dataset: Dataset, name: object):
+    counts = json.loads((dataset.dir / "manifest.json").read_text())["val"]
+    (dataset.dir.parent / "val_000000.bin").write_bytes((dataset.dir / "val_000000.bin").read_bytes())
+    change(dataset.dir, val={**counts, "shards": [{**counts["shards"][0], "file": name}]})
+    with pytest.raises(DataError) as raised:
+        open_dataset(dataset.dir)
+    assert raised.value.code == "data.bad_manifest"
+
+
 def test_another_tokenizer_is_refused(dataset: Dataset):
     tokenizers.chars(["abc"]).save(dataset.dir / "tokenizer.json")
     with pytest.raises(DataError) as raised:

@@ -139,7 +139,7 @@ FRONT_FAULTS = [
     ("---\n- a\n---\n", 2, "expected_keys", {"what": "the front matter", "got": "a list"}),
     ("---\ntitle: a\nover: [\n---\n", 3, "not_yaml", {}),
     ("---\ntitle: a: b\n---\n", 2, "not_yaml", {}),
-    ("---\ntitle: *a\n---\n", 2, "not_yaml", {}),
+    ("---\ntitle: *a\n---\n", 2, "alias", {}),
 ]
 
 

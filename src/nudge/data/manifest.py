@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A file of tokens, and its index of document ends."""
+    """A file of tokens, and the index of document ends beside it. Raises: ValueError if `file` leads elsewhere."""
 
     file: str  # with a `place` there is no such file, only its index
     n_tokens: int
@@ -46,6 +46,9 @@ class Shard:
     sha256: str
     ends_sha256: str
     place: Place | None = None  # None: in `file`
+
+    def __post_init__(self) -> None:
+        files.check_name(self.file)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

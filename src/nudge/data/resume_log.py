@@ -1,13 +1,17 @@
 """The log of finished shards, with which an interrupted preparation continues."""
 
+import contextlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from nudge.data.manifest import Shard, SplitName
 from nudge.data.shards import ends_name, is_intact
 from nudge.util import files
 
+_SHARD = re.compile(r"(train|val)_[0-9]{6,}\.bin")  # only such files are ever read or removed here
 NAME = ".progress.jsonl"  # hidden, so that it is never read as text
 
 
@@ -27,7 +31,10 @@ class ResumeLog:
         broken = {"train": not self.continues, "val": not self.continues}
         kept = []
         for line in lines:
-            split, shard = line["split"], Shard(**line["shard"])
+            if not (read := _finished(line)):
+                broken = {"train": True, "val": True}  # no line of ours: what follows it cannot be trusted
+                continue
+            split, shard = read
             broken[split] = broken[split] or not is_intact(folder, shard)
             if broken[split]:
                 _remove(folder, shard)
@@ -50,6 +57,17 @@ class ResumeLog:
     def _count(self, split: SplitName, shard: Shard, n_groups: int) -> None:
         self.shards[split].append(shard)
         self.n_groups[split] += n_groups
+
+
+def _finished(line: dict[str, Any]) -> tuple[SplitName, Shard] | None:
+    """Return the split and the shard of a line; None if it does not name a file that a preparation writes."""
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a field is missing or of another type
+        shard = Shard(**line["shard"])
+        numbers = (line["groups"], shard.n_tokens, shard.n_documents, shard.text_bytes)
+        named = _SHARD.fullmatch(shard.file)
+        if named and named[1] == line["split"] and not shard.place and all(isinstance(n, int) for n in numbers):
+            return line["split"], shard
+    return None
 
 
 def _remove(folder: Path, shard: Shard) -> None:

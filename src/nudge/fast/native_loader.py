@@ -4,6 +4,8 @@ Why not wheels: `-march=native` on the user's own machine beats anything that wa
 PyTorch's headers: a plain C ABI compiles in two seconds, with any compiler, for any version of PyTorch. Everything
 that a kernel computes can also be computed without it; the caller of `load` decides what to do when it is unavailable.
 
+A library from the cache runs as this user, so it is loaded only from where nobody else can have written it.
+
 `CC` and `CFLAGS` have their usual meaning: another compiler, and more options. `CFLAGS` come last and win, so
 `CFLAGS=-march=x86-64-v3` compiles for an older processor.
 """
@@ -16,6 +18,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -54,30 +57,57 @@ def load(name: str, *defines: str) -> ctypes.CDLL:
     key = hashlib.sha256(
         repr((texts, command, _version(command[0]), str(runtime), instruction_set())).encode()
     ).hexdigest()
-    library = cache_folder() / "kernels" / f"{name}-{key[:16]}.so"
+    folder, file = _private_cache(), f"{name}-{key[:16]}.so"
     with contextlib.suppress(OSError):  # missing or damaged: compile it again
-        return ctypes.CDLL(str(library))
+        if folder and _is_private((folder / file).lstat()):
+            return ctypes.CDLL(str(folder / file))
     try:
-        return _compile(source, command, runtime, library)
+        return _compile(source, command, runtime, folder, file)
     except OSError as error:
         raise UnavailableError(f"the compiled kernels cannot be loaded: {error}") from error
 
 
-def _compile(source: Path, command: list[str], runtime: Path | None, library: Path) -> ctypes.CDLL:
-    """Compile in a folder beside `library`, then rename, so that several processes can compile at the same time."""
+def _private_cache() -> Path | None:
+    """Return the folder of compiled kernels; None if it cannot be made, or if another user can write to it."""
+    cache = cache_folder()
     try:
-        library.parent.mkdir(parents=True, exist_ok=True)
-        work = tempfile.mkdtemp(dir=library.parent)
-    except OSError:  # a read-only cache: compile for this process alone
+        for folder in (cache, cache / "kernels"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.name == "posix" and not os.environ.get("NUDGE_CACHE") and folder.stat().st_uid == os.geteuid():
+                folder.chmod(folder.stat().st_mode & ~0o022)  # it may be older, and made with the umask 002
+            if not _is_private(folder.stat()):
+                return None
+    except OSError:
+        return None
+    return cache / "kernels"
+
+
+def _is_private(status: os.stat_result) -> bool:
+    """Return whether a file or folder, not a link, is this user's and nobody else can write to it."""
+    if os.name != "posix":
+        return True  # Windows keeps other users out of a user's folders by other means
+    return not stat.S_ISLNK(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _compile(source: Path, command: list[str], runtime: Path | None, folder: Path | None, file: str) -> ctypes.CDLL:
+    """Compile beside the cached file, then rename, so that several processes can compile at once.
+
+    Without a folder for the cache, compile for this process alone.
+    """
+    try:
+        work = tempfile.mkdtemp(dir=folder)
+    except OSError:  # a read-only cache
         work = tempfile.mkdtemp()
     try:
-        built, object_file = Path(work, library.name), Path(work, "kernels.o")
+        built, object_file = Path(work, file), Path(work, "kernels.o")
         _run([*command, "-fopenmp", "-c", "-o", str(object_file), str(source)])
         openmp = [str(runtime)] if runtime else ["-fopenmp"]
         _run([command[0], "-shared", "-o", str(built), str(object_file), *openmp, "-lm"])
         loaded = ctypes.CDLL(str(built))
-        with contextlib.suppress(OSError):
-            built.replace(library)
+        if folder:
+            with contextlib.suppress(OSError):
+                built.chmod(0o700)
+                built.replace(folder / file)
         return loaded
     finally:
         shutil.rmtree(work, ignore_errors=True)  # the library stays loaded without its file

@@ -6,6 +6,7 @@ each later one (after a crash, a preemption, a time limit) resumes from the newe
 
 import math
 import shlex
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from nudge.errors import ConfigError
 
 ANY_GPU, NO_GPU = "any", "none"
 MIN_HOURS = 0.05
+JOINERS = "\u200c\u200d"  # invisible, but part of how some languages and emoji are written
 SAVING_S = 300  # for a run to save and stop before its time is over
 
 
@@ -39,6 +41,20 @@ class Job:
     spot: bool = False  # rent cheaper machines that the cloud can take back
     package: str = "nudge-lm"  # for pip on rented machines
 
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a field that a job file could not hold in one line."""
+        for field, text in (
+            ("the name of the job", self.name),
+            ("--run", self.run),
+            ("the current folder", self.folder),
+            ("the path of Python", self.python),
+            ("--gpu", self.gpu),
+            ("--partition", self.partition or ""),
+            ("--package", self.package),
+            *((option[0], word) for option in self.options for word in option),
+        ):
+            check_printable(field, text)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -48,6 +64,12 @@ class Engine:
     submit: tuple[str, ...]  # the command that runs the file
     suffix: str  # of the file
     install: str  # a hint if the command is missing
+
+
+def check_printable(field: str, text: str) -> None:
+    """Raise ConfigError for line ends, control characters and the like: in a script they could begin a new command."""
+    if any(unicodedata.category(one) in ("Cc", "Cf", "Cs", "Zl", "Zp") and one not in JOINERS for one in text):
+        raise ConfigError("job_unprintable", field=field, text=text)
 
 
 def check(job: Job) -> None:

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from nudge.errors import ConfigError
-from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, torchrun, training_s
+from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, check_printable, torchrun, training_s
 
 RUNS, INPUTS = "/nudge/runs", "/nudge/inputs"  # on the rented machines
 PORT = 29500
@@ -81,8 +81,10 @@ def task_yaml(job: Job) -> str:
         f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
         '--rdzv-id "$SKYPILOT_TASK_ID"',
     ]
+    run_name = Path(job.folder, job.run).resolve().name
+    check_printable("--run", run_name)
     run = RUN.format(
-        run=shlex.quote(f"{RUNS}/{Path(job.folder, job.run).resolve().name}"),
+        run=shlex.quote(f"{RUNS}/{run_name}"),
         limit="" if job.hours is None else LIMIT.format(seconds=training_s(job.hours)),
         torchrun=torchrun(remote_job, "~/nudge-venv/bin/python", rendezvous),
     )
@@ -123,13 +125,14 @@ class RemoteFiles:
     def remote_word(self, word: str) -> str:
         """Return a command-line word with a local path replaced by its remote path, and mount the file.
 
-        Raises: ConfigError for a glob.
+        Raises: ConfigError for a glob, and for a link to a name that a job file cannot hold.
         """
         if not isinstance(word, LocalPath):
             return word
         source = (self.folder / Path(word).expanduser()).resolve()
         if not source.exists():
             raise ConfigError("job_glob", glob=str(word))
+        check_printable(f"what {word} links to", str(source))
         target = f"{INPUTS}/{len(self.mounts)}/{source.name}"
         self.mounts[target] = str(source)
         return target

@@ -20,6 +20,17 @@ Word = TypeVar("Word", bound=str)
 LARGEST = 1e12  # beyond it, the tick labels of an axis need more room than the chart
 
 
+class _Loader(yaml.BaseLoader):
+    """A loader without anchors and aliases, with which a short text describes endless lists."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # of types-PyYAML
+        if name := getattr(event, "anchor", None):  # of an alias, too
+            sign = "*" if isinstance(event, yaml.AliasEvent) else "&"
+            raise SheetError("alias", line=event.start_mark.line + 1, name=sign + name)
+        return super().compose_node(parent, index)
+
+
 def parse_yaml(text: str, at: int) -> yaml.Node:
     """Parse YAML that begins on line `at` of the sheet; return the root node, an empty scalar for empty text.
 
@@ -27,7 +38,9 @@ def parse_yaml(text: str, at: int) -> yaml.Node:
     """
     nothing = yaml.Mark("", 0, at - 1, 0, None, 0)
     try:
-        node = yaml.compose("\n" * (at - 1) + text, Loader=yaml.BaseLoader)
+        loader = _Loader(text)
+        loader.line = at - 1
+        node = loader.get_single_node()
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None) or nothing
         problem = getattr(error, "problem", None) or first_line(error)

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import get_args
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_block.table import table
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
+from mdit_py_plugins.footnote.index import footnote_ref
 from mdit_py_plugins.front_matter import front_matter_plugin
 
 from nudge.errors import SheetError, did_you_mean
@@ -40,7 +44,28 @@ COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 MARK = re.compile(r"(?<!=)==(?!=)")
 MARK_COLOR = re.compile(r"([a-z]+):(?=\S)")
 
-# Without `text_join` an escape stays a separate token, so that `\=\=` is not a mark. Without `reference` the line of a
+MOST_CELLS = 3000  # of all tables: short rows are filled up to the width of the first, so few characters make many
+MOST_MARK = 40  # characters of a footnote's mark, with its brackets
+
+
+def _bounded_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Read a table. Raises: SheetError if there are too many cells."""
+    n_before = len(state.tokens)
+    found = table(state, start, end, silent)
+    state.env["cells"] = state.env.get("cells", 0) + sum(
+        token.type in ("th_open", "td_open") for token in state.tokens[n_before:]
+    )
+    if state.env["cells"] > MOST_CELLS:
+        raise SheetError("too_many_cells", line=start + 1, most=MOST_CELLS)
+    return found
+
+
+def _bounded_footnote(state: StateInline, silent: bool) -> bool:
+    """Read a footnote's mark. Without the bound, each of many `[^` would be searched for its end to the last one."""
+    return "]" in state.src[state.pos : state.pos + MOST_MARK] and footnote_ref(state, silent, always_match=True)
+
+
+# Without `text_join` an escape stays a token of its own, so that `\=\=` is no mark. Without `reference` the line of a
 # link definition stays on the page as text.
 PARSER = (
     MarkdownIt("commonmark")
@@ -49,6 +74,8 @@ PARSER = (
     .use(footnote_plugin, inline=False, move_to_end=False, always_match_refs=True)
     .use(front_matter_plugin)
 )
+PARSER.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
+PARSER.inline.ruler.at("footnote_ref", _bounded_footnote)
 
 
 def color_of(word: str, at: int) -> Color:
@@ -171,6 +198,16 @@ class _Writer:
         if self.spans and replace(self.spans[-1], text=span.text) == span:
             span = replace(span, text=self.spans.pop().text + span.text)
         self.spans.append(span)
+
+
+def comments(html: str) -> tuple[list[str], str]:
+    """Return the contents of the comments in HTML, and what is left without them."""
+    contents, left, done = [], "", 0
+    while (start := html.find("<!--", done)) >= 0 and (end := html.find("-->", start + 4)) >= 0:
+        contents.append(html[start + 4 : end])
+        left += html[done:start]
+        done = end + 3
+    return contents, left + html[done:]
 
 
 def directive(remark: str) -> list[str]:

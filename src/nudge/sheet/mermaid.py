@@ -31,20 +31,21 @@ ARROWS: dict[str, Arrow] = {
     "==>": ("thick", True),
     "===": ("thick", False),
 }
-TEXT = r'(?:"(?P<quoted>[^"]*)"|(?P<bare>[^"\[\](){}|/\\][^"\[\](){}|]*?))'
+# What stands between two brackets. No character fits two parts of it, so that a long text takes no quadratic time.
+TEXT = r'(?:\s*"(?P<quoted>[^"]*)"\s*|(?P<bare>(?![/\\])[^"\[\](){}|]+))'
 SHAPES: tuple[tuple[Literal["box", "round", "circle", "diamond"], re.Pattern[str]], ...] = (
-    ("circle", re.compile(rf"\(\(\s*{TEXT}\s*\)\)")),
-    ("round", re.compile(rf"\(\s*{TEXT}\s*\)")),
-    ("box", re.compile(rf"\[\s*{TEXT}\s*\]")),
-    ("diamond", re.compile(rf"\{{\s*{TEXT}\s*\}}")),
+    ("circle", re.compile(rf"\(\({TEXT}\)\)")),
+    ("round", re.compile(rf"\({TEXT}\)")),
+    ("box", re.compile(rf"\[{TEXT}\]")),
+    ("diamond", re.compile(rf"\{{{TEXT}\}}")),
 )
 SPACE = re.compile(r"\s*")
 NAME = re.compile(r"\w+")
 COLOR = re.compile(r":::(\w+)")
 AND = re.compile(r"\s*&\s*")
 ARROW = re.compile(r"(-->|---|-\.->|-\.-|==>|===)(?![-.=>])")
-LABEL = re.compile(rf"\s*\|\s*{TEXT}\s*\|")
-LABELLED = re.compile(rf"--\s+{TEXT}\s+(-->|---)(?![->])")
+LABEL = re.compile(rf"\s*\|{TEXT}\|")
+LABELLED = re.compile(r'--(?:\s+"(?P<quoted>[^"]*)"\s*|(?P<bare>\s[^"\[\](){}|]*?))\s(-->|---)(?![->])')
 
 MIND_NODE = re.compile(r"\w*(?:\(\((?P<a>.*)\)\)|\[(?P<b>.*)\]|\((?P<c>.*)\))")
 PARTICIPANT = re.compile(r"(?:participant|actor)\s+(\w+)(?:\s+as\s+(.+))?")
@@ -90,7 +91,7 @@ def label(text: str, at: int) -> Line:
 
 
 def _text(found: re.Match[str]) -> str:
-    return found["bare"] if found["quoted"] is None else found["quoted"]
+    return found["bare"].strip() if found["quoted"] is None else found["quoted"]
 
 
 # --- flowchart -------------------------------------------------------------------------------------------------------
@@ -118,6 +119,7 @@ class _Chart:
     """The nodes by name and the edges of the lines read so far; `place` is the position in the current line."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)  # of the nodes, in their order
     edges: list[Edge] = field(default_factory=list)
     at: int = 0
     text: str = ""
@@ -165,7 +167,7 @@ class _Chart:
         if found := self._next(COLOR):
             node = replace(node, color=color_of(found[1], self.at))
         self.nodes[name[0]] = node
-        return list(self.nodes).index(name[0])
+        return self.numbers.setdefault(name[0], len(self.numbers))
 
     def _arrow(self) -> Edge:
         if found := self._next(LABELLED):
@@ -228,12 +230,14 @@ def _branch_text(text: str, at: int) -> Line:
 def sequence(lines: list[Numbered], at: int) -> Sequence:
     """Parse the participants and their messages."""
     actors: dict[str, Line] = {}
+    numbers: dict[str, int] = {}  # of the actors, in their order
     messages: list[Message] = []
     loops: list[int] = []  # the lines on which the open loops begin
 
     def actor(name: str, number: int) -> int:
-        actors.setdefault(name, line(name, at=number))
-        return list(actors).index(name)
+        if name not in actors:
+            actors[name] = line(name, at=number)
+        return numbers.setdefault(name, len(numbers))
 
     for number, content in lines:
         text = content.strip()
@@ -241,6 +245,7 @@ def sequence(lines: list[Numbered], at: int) -> Sequence:
             if found[1] in actors:
                 raise SheetError("late_participant", line=number, name=found[1])
             actors[found[1]] = label(found[2] or found[1], number)
+            numbers[found[1]] = len(numbers)
         elif found := NOTE.fullmatch(text):
             start, end = sorted((actor(found[1], number), actor(found[2] or found[1], number)))
             messages.append(Message(kind="note", spans=label(found[3], number), start=start, end=end))

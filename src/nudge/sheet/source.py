@@ -17,9 +17,11 @@ from markdown_it.tree import SyntaxTreeNode
 from nudge.errors import SheetError, did_you_mean
 from nudge.sheet.blocks import block, line_of, name_of, tokens_of
 from nudge.sheet.fields import Reader, at_of, choice, number, parse_yaml, record, spans, string
-from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, directive, spans_of
+from nudge.sheet.inline import COLORS, COMMENT, CONTROL, PARSER, color_of, comments, directive, spans_of
 from nudge.sheet.page import LANGUAGES, Band, Block, Columns, Line, Region, Sheet, Span, texts_in
 
+MOST_CHARACTERS = 150_000  # a full page has 6,000, and a curve of 2,000 points 50,000
+MOST_IN_LINE = 60_000
 PAPERS: tuple[Literal["a4", "a4-landscape"], ...] = ("a4", "a4-landscape")
 PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%\s+(.+)")
 PLACE = re.compile(r"([\w-]+)(?:\s*\*\s*([0-9]+(?:\.[0-9]+)?))?")
@@ -40,6 +42,7 @@ def read(text: str, *, name: str = "sheet") -> Sheet:
 
 def _sheet(text: str) -> Sheet:
     text = re.sub(r"\r\n?", "\n", text)
+    _refuse_long(text)
     _refuse_controls(text)
     nodes = list(SyntaxTreeNode(PARSER.parse(text)).children)
     _refuse_open_fences(nodes, text.split("\n"))
@@ -60,12 +63,18 @@ def _sheet(text: str) -> Sheet:
 
 
 def _is_remark(node: SyntaxTreeNode) -> bool:
-    """Return whether a node has only comments, none of them a directive."""
-    return (
-        node.type == "html_block"
-        and not COMMENT.sub("", node.content).strip()
-        and not any(map(directive, COMMENT.findall(node.content)))
-    )
+    """Return whether the node is only comments, and none of them a directive."""
+    contents, left = comments(node.content)
+    return node.type == "html_block" and not left.strip() and not any(map(directive, contents))
+
+
+def _refuse_long(text: str) -> None:
+    if len(text) > MOST_CHARACTERS:
+        at = text.count("\n", 0, MOST_CHARACTERS) + 1
+        raise SheetError("too_many_characters", line=at, number=len(text), most=MOST_CHARACTERS)
+    for at, content in enumerate(text.split("\n"), 1):
+        if len(content) > MOST_IN_LINE:
+            raise SheetError("long_line", line=at, number=len(content), most=MOST_IN_LINE)
 
 
 def _refuse_controls(text: str) -> None:
@@ -252,9 +261,10 @@ class _Content:
 
     def _read_comments(self, node: SyntaxTreeNode) -> None:
         at, content = line_of(node), node.content.strip()
-        if COMMENT.sub("", content).strip():
+        remarks, left = comments(content)
+        if left.strip():
             raise SheetError("html", line=at, html=content[:60])
-        for remark in COMMENT.findall(content):
+        for remark in remarks:
             match directive(remark):
                 case ["columns", *widths]:
                     self._open_columns(widths, at)

@@ -2,17 +2,24 @@
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import json
 import os
+import platform
+import re
+import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from nudge.errors import ConfigError, MachineError, RunError, first_line
+
+LEFT_OVER_S = 24 * 3600  # without a write: then a temporary file of another machine is taken for left over
 
 
 class HashingFile:
@@ -61,8 +68,9 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
         raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_path(path)
+    opened = temporary.open("xb")  # x: it must not exist, not even as a link
     try:
-        with temporary.open("wb") as file:
+        with opened as file:
             yield HashingFile(file)
             file.flush()
             os.fsync(file.fileno())
@@ -80,43 +88,60 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises: ConfigError if `path` exists and is not an empty folder; MachineError if it cannot be written.
     """
     path = path.resolve()
-    temporary = _temporary_path(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("folder_not_empty", path=path)
+        temporary = _temporary_path(path)
         temporary.mkdir(parents=True)
-        yield temporary
-        for content in temporary.rglob("*"):
-            fsync(content)
-        if path.exists():
-            path.rmdir()  # an empty folder; only POSIX can rename onto it
-        temporary.replace(path)
+        try:
+            yield temporary
+            for content in temporary.rglob("*"):
+                fsync(content)
+            if path.exists():
+                path.rmdir()  # an empty folder; only POSIX can rename onto it
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
         fsync(path.parent)
     except OSError as error:
         raise MachineError("not_written", path=path, error=error.strerror or str(error)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _temporary_path(path: Path) -> Path:
-    """Return the path of this process's temporary file for `path`; remove those of processes that were killed."""
-    for left_over in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        pid = left_over.name[len(f".{path.name}.") : -len(".part")]
-        if pid.isdecimal() and len(pid) < 10 and _has_ended(int(pid), left_over):
-            if left_over.is_dir() and not left_over.is_symlink():
-                shutil.rmtree(left_over, ignore_errors=True)
+    """Return a new name beside `path` to rename from; remove what killed processes left under such names.
+
+    The name is `.NAME.PLACE.PID.RANDOM.part`. Nobody can guess it, so nobody can put a link or a file there first. NAME
+    is cut: a name of 255 bytes is the longest.
+    """
+    start = f".{path.name[:50]}."
+    left_over = re.compile(re.escape(start) + r"([0-9a-f]{8})\.([0-9]{1,9})\.[0-9a-f]{16}\.part")
+    for other in path.parent.glob(f"{glob.escape(start)}*.part"):
+        if (found := left_over.fullmatch(other.name)) and _is_left_over(found[1], int(found[2]), other):
+            if other.is_dir() and not other.is_symlink():
+                shutil.rmtree(other, ignore_errors=True)
             else:
                 with contextlib.suppress(OSError):  # it is harmless
-                    left_over.unlink()
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+                    other.unlink()
+    return path.with_name(f"{start}{_place_of_pids()}.{os.getpid()}.{secrets.token_hex(8)}.part")
 
 
-def _has_ended(pid: int, path: Path) -> bool:
-    """Return whether the process that wrote `path` has ended. A newer process may reuse its id, as in containers."""
-    import psutil  # here, because importing it would slow down 'nudge runs'
+@functools.cache
+def _place_of_pids() -> str:
+    """Return 8 digits for this host, boot and container: elsewhere the same process id is another process."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):  # Linux only
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+
+
+def _is_left_over(place: str, pid: int, path: Path) -> bool:
+    """Return whether the process that wrote `path` has ended. From another place, only the age of `path` tells."""
+    import psutil  # here, because it would slow down 'nudge runs'
 
     try:
-        return psutil.Process(pid).create_time() > path.lstat().st_mtime
+        if place != _place_of_pids():
+            return max(one.lstat().st_mtime for one in (path, *path.rglob("*"))) < time.time() - LEFT_OVER_S
+        return psutil.Process(pid).create_time() > path.lstat().st_mtime  # a younger process with the same id
     except psutil.NoSuchProcess:
         return True
     except (psutil.Error, OSError):  # no permission, or another process has just removed it
@@ -150,17 +175,27 @@ def point_to(link: Path, target: Path) -> None:
     If the file system has no symbolic links, make a hard link, or else a copy (as in a mounted bucket).
     """
     temporary = _temporary_path(link)
-    temporary.unlink(missing_ok=True)
     try:
         temporary.symlink_to(os.path.relpath(target, link.parent))
     except OSError:
         try:
             os.link(target, temporary)
         except OSError:
-            shutil.copyfile(target, temporary)
+            with target.open("rb") as source, temporary.open("xb") as copy:
+                shutil.copyfileobj(source, copy)
             fsync(temporary)
     temporary.replace(link)
     fsync(link.parent)
+
+
+def check_name(name: str) -> str:
+    """Return the name of a file as another file gives it. It must stay in its folder, on every operating system.
+
+    Raises: ValueError for a path, a drive, a hidden file or what cannot be printed.
+    """
+    if not name or name.startswith(".") or not name.isprintable() or any(one in name for one in "/\\:"):
+        raise ValueError(f"{name!r} is not the name of a file in this folder")
+    return name
 
 
 def sha256(path: Path) -> str:
