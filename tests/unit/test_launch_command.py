@@ -328,7 +328,7 @@ def test_a_link_to_a_name_with_two_lines_is_not_carried(tmp_path: Path, field: s
     (tmp_path / "text.txt").symlink_to("a\ntouch pwned")
     settings = {"run": "text.txt"} if field == "--run" else {"options": (("--data", LocalPath("text.txt")),)}
     with pytest.raises(ConfigError) as raised:
-        skypilot.write(job(folder=str(tmp_path), gpu="h100", **settings))
+        skypilot.task_yaml(job(folder=str(tmp_path), gpu="h100", **settings))
     assert (raised.value.code, raised.value.values["field"]) == ("config.job_unprintable", field)
 
 
@@ -336,7 +336,7 @@ def test_a_link_to_a_name_with_two_lines_is_not_carried(tmp_path: Path, field: s
     "name", ["a b", "말뭉치", "a\xa0b", "a\u3000b", "👩\u200d🔬", "می\u200cخواهم", "$(touch pwned)"]
 )
 def test_a_name_that_people_write_is_not_refused(name: str):
-    for write in (local.write, slurm.write):
+    for write in (local.script, slurm.batch_script):
         assert shlex.quote(f"/{name}") in write(job(folder=f"/{name}"))
 
 

@@ -54,13 +54,14 @@ def rendezvous(machine: MachineConfig) -> Iterator[World]:
         call_with_timeout(world.timeout_s + GRACE_S, init)  # gloo alone waits for five times its timeout
     except (RuntimeError, TimeoutError) as error:
         raise MachineError("no_connection", rank=world.rank, error=first_line(error)) from error
-    try:
-        yield world
-        world.gather(None)  # no process leaves while another still needs it
-    except LostError as error:
-        if not error.reports_error:
-            time.sleep(FINISHING_S)  # the launcher ends all processes when one ends: first let the error be reported
-        raise  # without leaving the group, which would wait for the lost process
+    with world.heartbeat():
+        try:
+            yield world
+            world.gather(None)  # no process leaves while another still needs it
+        except LostError as error:
+            if not error.reports_error:
+                time.sleep(FINISHING_S)  # the launcher ends all processes when one ends: first report the error
+            raise  # without leaving the group, which would wait for the lost process
     dist.destroy_process_group()
 
 

@@ -6,6 +6,7 @@ for which the methods below return at once.
 """
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -26,6 +27,8 @@ E = TypeVar("E")
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, lowest priority first
 GRACE_S = 3.0  # after a failure: how long the other processes have to report
 LATE, CLOSED = "late", "closed"  # reports of a surviving process: an exchange timed out, or its connection closed
+ALIVE = "alive"  # instead of a report: the process has noticed nothing yet, but its heart beats
+BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +144,8 @@ class World:
         return self.size > 1 and os.getppid() != self.parent
 
     @contextlib.contextmanager
-    def watch_processes(self, step: int = 0) -> Iterator[None]:
-        """Turn a communication failure into an error that names the missing process. `step`: updates made so far.
+    def watch_processes(self) -> Iterator[None]:
+        """Turn a communication failure into an error that names the missing process.
 
         Raises: LostError.
         """
@@ -153,57 +156,76 @@ class World:
             yield
         except RuntimeError as error:  # the kind of torch's communication errors
             if _is_communication_error(error):
-                raise self._find_lost(error, step) from error
+                raise self._find_lost(error) from error
             with contextlib.suppress(RuntimeError):
                 self.store.set(f"failed/{self.rank}", f"{type(error).__name__}: {first_line(error)}")
             raise
 
-    def _find_lost(self, error: BaseException, step: int) -> LostError:
-        """Find out which processes have died or failed; return the error that names them.
-
-        Each process that notices the failure writes a report into the store. A process without a report is missing,
-        and a report that is neither LATE nor CLOSED is another process's own failure.
-        """
+    def _find_lost(self, error: BaseException) -> LostError:
+        """Find out which processes have died or failed; return the error that names them. One process prints it."""
         try:
-            report = LATE if _is_late(error) else CLOSED
-            reports = call_with_timeout(4 * GRACE_S, lambda: self._exchange_reports(report))
+            reports = call_with_timeout(
+                2 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED)
+            )
+            reporter = self.store.compare_set("reporter", "", str(self.rank)).decode()
         except (RuntimeError, TimeoutError) as silence:
-            return self._lost_store_error(silence, step)
-        crashed = [rank for rank, report in enumerate(reports) if report not in (None, LATE, CLOSED)]
-        missing = [rank for rank, report in enumerate(reports) if report is None]
-        surviving = [rank for rank, report in enumerate(reports) if report in (LATE, CLOSED)]
-        reports_error = self.rank == surviving[0]  # only the lowest surviving rank prints the error
-        if crashed:
-            failures = "; ".join(f"{self._process_name(rank)}: {reports[rank]}" for rank in crashed)
-            return LostError("process_failed", failures=failures, step=step, reports_error=reports_error)
+            return self._lost_store_error(silence)
+        reports_error = reporter == str(self.rank)
+        failures = [f"{self._process_name(rank)}: {report}" for rank, report in enumerate(reports) if _is_own(report)]
+        missing = [self._process_name(rank) for rank, report in enumerate(reports) if report is None]
+        if failures:
+            return LostError("process_failed", failures="; ".join(failures), reports_error=reports_error)
         if not missing:
-            return LostError("processes_apart", error=first_line(error), step=step, reports_error=reports_error)
-        return self._lost_error(
-            "; ".join(map(self._process_name, missing)), late=LATE in reports, step=step, reports_error=reports_error
-        )
+            return LostError("processes_apart", error=first_line(error), reports_error=reports_error)
+        return self._lost_error("; ".join(missing), late=LATE in reports, reports_error=reports_error)
 
-    def _lost_store_error(self, silence: BaseException, step: int) -> LostError:
+    def _lost_store_error(self, silence: BaseException) -> LostError:
         """Return the error for a lost store. It names the process that keeps the store."""
         keeper = self._process_name(0) if self.keeps_store else "the launcher of these processes"
         reports_error = self.rank == 1 if self.keeps_store else self.local_rank == 0
-        return self._lost_error(keeper, late=_is_late(silence), step=step, reports_error=reports_error)
+        return self._lost_error(keeper, late=_is_late(silence), reports_error=reports_error)
 
     def _exchange_reports(self, report: str) -> list[str | None]:
         """Write this process's report, wait GRACE_S, and return the reports of all processes (None: no report).
 
-        If two or more reports are missing, wait up to twice more: two processes are seldom lost at the same time, so
-        one of them is probably only slow.
+        A process that only waits for others cannot report before its own timeout: if its heart beats, it is ALIVE. But
+        if processes waited in vain, the one without a report is the one they waited for, even if its heart beats.
         """
         self.store.set(f"failed/{self.rank}", report)
-        keys = [f"failed/{rank}" for rank in range(self.size)]
-        for _ in range(3):
-            time.sleep(GRACE_S)
-            reports = [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
-            if reports.count(None) <= 1:
-                break
-        return reports
+        before = self._read_all("beats")
+        time.sleep(GRACE_S)
+        reports, beats = self._read_all("failed"), self._read_all("beats")
+        if LATE in reports:
+            return reports
+        is_beating = [old != new for old, new in zip(before, beats, strict=True)]
+        return [
+            ALIVE if report is None and beating else report for report, beating in zip(reports, is_beating, strict=True)
+        ]
 
-    def _lost_error(self, processes: str, *, late: bool, step: int, reports_error: bool) -> LostError:
+    def _read_all(self, name: str) -> list[str | None]:
+        """Read a value of every process from the store; None for a process that wrote none."""
+        keys = [f"{name}/{rank}" for rank in range(self.size)]
+        return [self.store.get(key).decode() if self.store.check([key]) else None for key in keys]
+
+    @contextlib.contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        """Count in the store, from a thread, so that the others can see that this process is alive while it waits."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            for count in itertools.count():
+                with contextlib.suppress(RuntimeError):  # the store is lost, which `watch_processes` will notice
+                    self.store.set(f"beats/{self.rank}", str(count))
+                if ended.wait(BEAT_S):
+                    return
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _lost_error(self, processes: str, *, late: bool, reports_error: bool) -> LostError:
         """Return the error that processes did not answer in time (`late`) or closed their connection."""
         if late:
             waited, longer = self.timeout_s, 4 * self.timeout_s
@@ -212,10 +234,9 @@ class World:
                 processes=processes,
                 timeout_s=waited,
                 longer_s=longer,
-                step=step,
                 reports_error=reports_error,
             )
-        return LostError("process_gone", processes=processes, step=step, reports_error=reports_error)
+        return LostError("process_gone", processes=processes, reports_error=reports_error)
 
     def _process_name(self, rank: int) -> str:
         return f"rank {rank} ({self.names[rank]})"
@@ -251,6 +272,11 @@ def call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
 def host_name() -> str:
     """Return the name of this machine."""
     return socket.gethostname()
+
+
+def _is_own(report: str | None) -> bool:
+    """Return whether a report tells of a failure of the process itself."""
+    return report not in (None, LATE, CLOSED, ALIVE)
 
 
 def _is_late(error: BaseException) -> bool:

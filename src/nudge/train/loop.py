@@ -81,7 +81,7 @@ class Trainer:
     def _updates(self) -> Iterator[RunEvent]:
         """Make updates until the last one, a control word `stop`, or too many updates without a finite loss."""
         while (done := self.progress.step + len(self.pending)) < self.config.train.steps:
-            with self.world.watch_processes(self.progress.step):
+            with self.world.watch_processes():
                 update = self._submit(done)
             if update is not None:
                 self.pending.add(update)
@@ -131,7 +131,7 @@ class Trainer:
 
     def _read(self, update: SubmittedUpdate) -> Step | Skipped:
         """Wait for an update's loss and gradient norm, count the update, and return its event."""
-        with self.world.watch_processes(self.progress.step):  # a failed exchange between GPUs raises only here
+        with self.world.watch_processes():  # a failed exchange between GPUs raises only here
             loss, grad_norm = update.loss.item(), update.grad_norm.item()
         now, progress = time.perf_counter(), self.progress
         step_s = now - max(update.begun_s, self._read_at)
@@ -184,7 +184,7 @@ class Trainer:
         """Yield the validation loss, or nothing if the control word is `stop` at the end."""
         model, limit = self.config.model, None if whole_split else self.config.eval.tokens
         windows = val_windows(self.dataset.val, model.block_size, limit, vocab_size=model.vocab_size)
-        with self.world.watch_processes(self.progress.step):
+        with self.world.watch_processes():
             result = score(
                 self.update.loss,
                 self._end_when_stopped(windows),
@@ -213,7 +213,7 @@ class Trainer:
     def _sample(self) -> Sample:
         """Write a sample on process 0; if the weights are sharded, gather them there first."""
         step, sample = self.progress.step, self.config.sample
-        with self.world.watch_processes(step):
+        with self.world.watch_processes():
             network = whole_network(self.network, self.world) if self.sharded else self.network
         text = self.world.run_on_rank0(lambda: write_sample(network, self.dataset.tokenizer, sample))
         return Sample(step=step, time=time.time(), prompt=sample.prompt, text=text, seed=sample.seed)
