@@ -164,13 +164,10 @@ class World:
     def _find_lost(self, error: BaseException) -> LostError:
         """Find out which processes have died or failed; return the error that names them. One process prints it."""
         try:
-            reports = call_with_timeout(
-                2 * GRACE_S, lambda: self._exchange_reports(LATE if _is_late(error) else CLOSED)
-            )
-            reporter = self.store.compare_set("reporter", "", str(self.rank)).decode()
+            report = LATE if _is_late(error) else CLOSED
+            reports, reports_error = call_with_timeout(2 * GRACE_S, lambda: self._exchange_reports(report))
         except (RuntimeError, TimeoutError) as silence:
             return self._lost_store_error(silence)
-        reports_error = reporter == str(self.rank)
         failures = [f"{self._process_name(rank)}: {report}" for rank, report in enumerate(reports) if _is_own(report)]
         missing = [self._process_name(rank) for rank, report in enumerate(reports) if report is None]
         if failures:
@@ -185,8 +182,10 @@ class World:
         reports_error = self.rank == 1 if self.keeps_store else self.local_rank == 0
         return self._lost_error(keeper, late=_is_late(silence), reports_error=reports_error)
 
-    def _exchange_reports(self, report: str) -> list[str | None]:
+    def _exchange_reports(self, report: str) -> tuple[list[str | None], bool]:
         """Write this process's report, wait GRACE_S, and return the reports of all processes (None: no report).
+
+        Also return whether this process is the first to get so far, which is the one that prints the error.
 
         A process that only waits for others cannot report before its own timeout: if its heart beats, it is ALIVE. But
         if processes waited in vain, the one without a report is the one they waited for, even if its heart beats.
@@ -195,12 +194,12 @@ class World:
         before = self._read_all("beats")
         time.sleep(GRACE_S)
         reports, beats = self._read_all("failed"), self._read_all("beats")
-        if LATE in reports:
-            return reports
-        is_beating = [old != new for old, new in zip(before, beats, strict=True)]
-        return [
-            ALIVE if report is None and beating else report for report, beating in zip(reports, is_beating, strict=True)
-        ]
+        if LATE not in reports:
+            reports = [
+                ALIVE if found is None and old != new else found
+                for found, old, new in zip(reports, before, beats, strict=True)
+            ]
+        return reports, self.store.compare_set("reporter", "", str(self.rank)).decode() == str(self.rank)
 
     def _read_all(self, name: str) -> list[str | None]:
         """Read a value of every process from the store; None for a process that wrote none."""

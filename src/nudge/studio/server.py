@@ -43,7 +43,7 @@ class Address:
 
 
 def serve(runs: Path, address: Address) -> None:
-    """Serve the pages about the runs under `runs` until the process is told to end.
+    """Serve the pages about the runs under `runs` until a signal ends the process.
 
     Raises: ConfigError for an address that other machines can reach without a token; MachineError if it is taken.
     """

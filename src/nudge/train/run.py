@@ -106,7 +106,7 @@ def _resume(
 ) -> Iterator[Event]:
     """Read the run folder, resolve the config again and train on."""
     with _hold(folder, world):
-        written, log = world.run_on_rank0(lambda: (files.read_json(folder.run_json), list(events.read(folder.events))))
+        written, log = world.run_on_rank0(lambda: (files.read_json(folder.run_json), events.read(folder.events)))
         config = configs.from_dict(written["config"])
         saved = _read_newest(folder, config, world)
         config = _extend(config, saved.step if saved else 0, log, steps=steps, minutes=minutes)
@@ -187,9 +187,8 @@ def _find_restarted_run(launch: str, runs: Path = Path("runs")) -> Path | None:
     launched = psutil.Process(os.getppid()).create_time()
     found: dict[float, Path] = {}
     for path in runs.glob("*/run.json"):
-        with contextlib.suppress(
-            NudgeError, TypeError, KeyError
-        ):  # a run.json that cannot be read belongs to another run
+        # A run.json that cannot be read belongs to another run.
+        with contextlib.suppress(NudgeError, TypeError, KeyError):
             written = files.read_json(path)
             if written["launch"] == launch and written["created"] >= launched:
                 found[written["created"]] = path.parent
