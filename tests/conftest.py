@@ -26,8 +26,10 @@ for variable in ("COLUMNS", "FORCE_COLOR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"): 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# An example takes as long as a busy machine lets it: time is measured in bench/, not here.
-hypothesis.settings.register_profile("nudge", deadline=None)
+# An example takes as long as a busy machine lets it: time is measured in bench/, not here. A change is judged by the
+# same examples on every machine and on every day; `--hypothesis-profile=search` looks for new ones.
+hypothesis.settings.register_profile("nudge", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("nudge")
 
 

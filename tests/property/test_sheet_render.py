@@ -317,7 +317,10 @@ def faults(sheet: Sheet, page: Page) -> list[str]:
     return found
 
 
-REFUSALS = ("sheet.no_room", "sheet.too_wide", "sheet.too_high", "sheet.too_many_characters", "sheet.too_many_cells")
+# What a sheet may be refused for when all of it is well written: it is too much for a page, or longer than is read.
+TOO_MUCH = ("no_room", "too_wide", "too_high", "too_long", "too_many_arrows")
+LIMITS = ("long_line", "too_many_characters", "too_many_cells")
+REFUSALS = [f"sheet.{code}" for code in (*TOO_MUCH, *LIMITS)]
 
 
 @pytest.mark.slow
