@@ -14,12 +14,15 @@ PINNED := pyproject.toml constraints.txt
 # One process for each core. Each gets a share of the tests, and takes some of another's when it has done its own.
 PYTEST = $(BIN)/python -m pytest --numprocesses logical
 
-.PHONY: help train studio test campaign check lint format docs screenshots constraints clean
+FLOORS := $(VENV)/floors
+
+.PHONY: help train studio test floors campaign check lint format docs screenshots constraints clean
 
 help:
 	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
 	@echo "make studio   the same, then open the runs in a browser: http://127.0.0.1:8300/"
 	@echo "make test     set everything up in $(VENV) and run the tests: minutes"
+	@echo "make floors   run the quick tests with the oldest versions that pyproject.toml allows"
 	@echo "make campaign  the long tests: processes that die, hosts, clusters; a few of each kind, drawn anew each time"
 	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
 	@echo "make format   let ruff format the code and mend what it can"
@@ -41,6 +44,17 @@ studio: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(PYTEST) --dist worksteal $(ARGS)
+
+# The oldest version that pyproject.toml allows of each library but PyTorch, found before the installed ones.
+$(FLOORS): pyproject.toml .ci/floors.py | $(VENV)/.installed-dev
+	rm -rf $@
+	$(BIN)/python .ci/floors.py > $(VENV)/floors.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --target $@ \
+	  --requirement $(VENV)/floors.txt
+	@touch $@
+
+floors: $(FLOORS)
+	PYTHONPATH=$(FLOORS) $(PYTEST) --dist worksteal -m "not slow" tests/unit tests/property tests/golden $(ARGS)
 
 campaign: $(VENV)/.installed-dev
 	$(PYTEST) --dist loadscope --campaign $(ARGS)
