@@ -4,17 +4,20 @@ An expected error (NudgeError) becomes one line, a hint below it and exit code 2
 its traceback.
 """
 
+import contextlib
+import errno
 import importlib
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
-from nudge.errors import LostError, NudgeError
+from nudge.errors import LostError, MachineError, NudgeError
 from nudge.version import __version__
 
 COMMANDS = {  # name: (its module in this folder, the first line of its help)
@@ -37,6 +40,11 @@ COMMANDS = {  # name: (its module in this folder, the first line of its help)
     "bench": ("bench", "Compare speed with other programs and with this machine's limits."),
     "doctor": ("doctor", "Show this machine, what nudge chooses for it, and why."),
     "completion": ("completion", "Print a script that completes commands in your shell."),
+}
+
+REFUSALS = {  # what a system answers if a file cannot be read or written: no bug
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.EPIPE),
 }
 
 
@@ -81,7 +89,10 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 2 an expected error, 130 interrupted."""
+    """Run one command and exit: 0 done, 1 nobody reads its output any more, 2 an expected error, 130 interrupted."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the command was started with this output closed
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
     if os.environ.get("WORLD_SIZE", "1") == "1":
         run(args)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # nudge itself reports a lost process
@@ -93,9 +104,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         traceback.print_exc()
         code = 1
     # With several processes, a thread of gloo sometimes aborts an orderly exit after all work is done (torch 2.13).
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    exit_at_once(code)
 
 
 def run(args: Sequence[str] | None) -> NoReturn:
@@ -104,7 +113,7 @@ def run(args: Sequence[str] | None) -> NoReturn:
     # other programs used the cores too, updates were 5 to 25 times slower; a short spin costs nothing measurable.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        sys.exit(cli.main(args, prog_name="nudge", standalone_mode=False))
+        sys.exit(call(args))
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -122,6 +131,30 @@ def run(args: Sequence[str] | None) -> NoReturn:
         if isinstance(error.__cause__, EOFError):  # a bug, which click mistakes for the end of standard input
             raise error.__cause__ from None
         exit_interrupted()
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        fail_at_file(error)
+
+
+def call(args: Sequence[str] | None) -> Any:
+    """Run one command and write out what it printed, while an error can still be reported; return its exit code."""
+    try:
+        return cli.main(args, prog_name="nudge", standalone_mode=False)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def fail_at_file(error: OSError) -> NoReturn:
+    """Exit because the system refused to read or write a file: quietly if that is a pipe that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more to write what standard output did not take
+    if error.errno == errno.EPIPE:
+        sys.exit(1)
+    refused = MachineError("file_refused", path=error.filename or "a file", error=error.strerror)
+    fail(refused.message, refused.hint)
 
 
 def exit_interrupted() -> NoReturn:
@@ -131,15 +164,22 @@ def exit_interrupted() -> NoReturn:
     once; everything that had to be cleaned up was cleaned up before this call.
     """
     if any(thread.name == "busy in C" for thread in threading.enumerate()):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+        exit_at_once(130)
     sys.exit(130)
+
+
+def exit_at_once(code: int) -> NoReturn:
+    """Exit without the orderly end of Python and its threads."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(code)
 
 
 def fail(message: str, hint: str = "") -> NoReturn:
     """Print an error and its hint on standard error, with colors on a terminal, and exit with 2."""
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
-    if hint:
-        click.echo(click.style(" hint: ", fg="cyan", bold=True) + hint, err=True)
+    with contextlib.suppress(OSError):  # standard error can be full, too
+        click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+        if hint:
+            click.echo(click.style(" hint: ", fg="cyan", bold=True) + hint, err=True)
     sys.exit(2)

@@ -188,9 +188,7 @@ def check_carried(config: "Config", options: tuple[tuple[str, ...], ...]) -> Non
 
 def save(path: Path, text: str) -> None:
     """Write the job. Raises: ConfigError if the file exists and is not a job; MachineError if it cannot be written."""
-    try:
+    with files.writing(path, lambda error: MachineError("cannot_write_out", path=path, error=error)):
         if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace")[:200]:
             raise ConfigError("not_a_job", path=path)
         files.write_text(path, text)
-    except OSError as error:
-        raise MachineError("cannot_write_out", path=path, error=error.strerror) from error

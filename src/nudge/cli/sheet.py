@@ -55,13 +55,11 @@ def _save(out: Path, page: bytes) -> None:
     """Write a page. Raises: SheetError if it would replace an edited text; MachineError if it cannot be written."""
     from nudge.util import files
 
-    try:
+    with files.writing(out, lambda error: MachineError("cannot_write_out", path=out, error=error)):
         if out.suffix == ".md" and out.exists() and out.read_bytes() != page:
             raise SheetError("would_overwrite", out=out)
         with files.atomic_writer(out) as file:
             file.write(page)
-    except OSError as error:
-        raise MachineError("cannot_write_out", path=out, error=error.strerror) from error
 
 
 def _form_of(out: Path | None) -> Format:

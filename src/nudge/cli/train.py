@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,12 +156,13 @@ def make_config(**options: Any) -> "Config":
     return config
 
 
-def watch(stream: Iterator["Event"], *, as_json: bool) -> None:
+def watch(stream: Generator["Event", None, None], *, as_json: bool) -> None:
     """Print the events of a run until it ends; then exit or raise, depending on how it ended."""
     from nudge.events import Started, Stopped
 
     last: Event | None = None
-    with Interrupt() as interrupt, _printing(as_json) as show:
+    # The stream is closed, and so the run is saved, before an error of the printing (a full disk) ends the command.
+    with Interrupt() as interrupt, contextlib.closing(stream), _printing(as_json) as show:
         for last in stream:
             if isinstance(last, Started):
                 interrupt.listen(last.run)
@@ -199,36 +201,49 @@ def is_first_process() -> bool:
 
 
 class Interrupt:
-    """Stops the run on Control-C or SIGTERM: after saving the last finished update; at once on a second signal."""
+    """Stops the run on Control-C or SIGTERM: after saving the last finished update; at once on a second signal.
+
+    A signal can come in the middle of anything, also of printing or of another handler. So its handler only notes it:
+    the loop reads the note before its next pass, and a thread prints the message.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
         self.run = ""
         self._before: dict[int, Any] = {}
+        self._ended = threading.Event()
 
     def listen(self, run: str) -> None:
         """Handle signals from now on: there is a run to save."""
-        self.run = run
+        from nudge.train.control import Control
+
+        self.run, self._control = run, Control
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._stop)
+            self._before[number] = signal.signal(number, self._note)
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            threading.Thread(target=self._announce, daemon=True).start()
 
     def __enter__(self) -> "Interrupt":
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._ended.set()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+            self._control.stop_asked = False
 
-    def _stop(self, number: int, frame: object) -> None:
-        if self.signal and "TORCHELASTIC_RUN_ID" in os.environ:
-            return  # torchrun repeats the signal, and kills a process that does not end in time
-        if self.signal:
-            os._exit(128 + number)
+    def _note(self, number: int, frame: object) -> None:
         self.signal = number
-        from nudge.runs.folder import RunFolder
-        from nudge.train import control
+        self._control.stop_asked = True
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # torchrun repeats the signal, and kills what does not end in time
+            for each in self._before:
+                signal.signal(each, signal.SIG_DFL)  # a second signal ends the process, even in a save that hangs
 
-        folder = RunFolder(Path(self.run))
-        if os.environ.get("LOCAL_RANK", "0") == "0" and folder.run_json.exists():  # this machine has the folder
-            control.send(folder, "stop")
-            click.echo("\nstopping: the last finished update is being saved (once more: stop at once)", err=True)
+    def _announce(self) -> None:
+        while not self._ended.wait(0.1):
+            if self.signal:
+                with contextlib.suppress(OSError):
+                    click.echo(
+                        "\nstopping: the last finished update is being saved (once more: stop at once)", err=True
+                    )
+                return

@@ -204,8 +204,6 @@ def locked_folder(key: str, out: Path | None) -> Iterator[Path]:
 @contextlib.contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
     """Make a folder; while writing to it, turn a full disk or a missing permission into a MachineError."""
-    try:
+    with files.writing(folder, lambda error: MachineError("unwritable", folder=folder, error=error)):
         folder.mkdir(parents=True, exist_ok=True)
         yield
-    except OSError as error:
-        raise MachineError("unwritable", folder=folder, error=error.strerror) from error

@@ -191,6 +191,6 @@ def _download(file: RankFile) -> bytes:
     if recognize(data) is not file:
         raise TokenizerError("wrong_download", url=file.url, file=name)
     # If the cache cannot be written, the file is downloaded again next time.
-    with contextlib.suppress(OSError), files.atomic_writer(_tiktoken_cache(file)) as out:
+    with contextlib.suppress(MachineError), files.atomic_writer(_tiktoken_cache(file)) as out:
         out.write(data)
     return data

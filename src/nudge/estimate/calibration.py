@@ -217,12 +217,13 @@ def _measure(config: ResolvedConfig, dataset: Dataset) -> list[_Round]:
     init_weights(network, config.seed)
     network.to(config.machine.device)
     cache = files.cache_folder()  # on a disk, like runs; /tmp may be in memory, where saving costs nothing
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="calibration-", dir=cache) as place:
-        folder = RunFolder(Path(place))
-        folder.checkpoints.mkdir()
-        events = Trainer(config, network, dataset, folder).events()
-        return _time_rounds(events, ends_with=Sample if config.sample.every else Evaluation)
+    with files.writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="calibration-", dir=cache) as place:
+            folder = RunFolder(Path(place))
+            folder.checkpoints.mkdir()
+            events = Trainer(config, network, dataset, folder).events()
+            return _time_rounds(events, ends_with=Sample if config.sample.every else Evaluation)
 
 
 def _time_rounds(events: Iterator[Event], *, ends_with: type[Event]) -> list[_Round]:

@@ -139,7 +139,7 @@ def _convert_errors(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
     """Convert errors of a save to MachineErrors."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
+    except (OSError, MachineError, RuntimeError) as error:  # torch's zip writer wraps a failed write in a RuntimeError
         if step == 0:  # an import, or a run before its first update, has no earlier checkpoint
             raise MachineError("first_save_failed", file=path.name, error=_cause(error)) from error
         raise MachineError("save_failed", file=path.name, error=_cause(error), run=folder.path) from error

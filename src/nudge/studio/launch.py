@@ -96,7 +96,12 @@ class Launcher:
             raise MachineError("cannot_start", folder=self.runs, error=error.strerror) from error
         with self._children_lock:
             self._children.append(child)
-        files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": psutil.Process(child.pid).create_time()})
+        try:
+            born = psutil.Process(child.pid).create_time()
+            files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": born})
+        except MachineError:  # no page could show or stop it
+            child.kill()
+            raise
 
     def look(self, name: str) -> Launch | None:
         """Return the process that was last started for a run of that name, if there was one."""
@@ -124,9 +129,10 @@ class Launcher:
         return [name for _, name in sorted(found, reverse=True)]
 
     def forget(self, name: str) -> None:
-        """Delete the file of a process."""
+        """Delete the file of a process. Raises: MachineError."""
         for path in (self._path(name), self._path(name).with_suffix(".json")):
-            path.unlink(missing_ok=True)
+            with files.writing(path):
+                path.unlink(missing_ok=True)
 
     def end(self, name: str) -> None:
         """End a process that is still preparing text: there is no run yet to stop."""

@@ -6,7 +6,7 @@ stopped anywhere and resumed makes the same updates, bit for bit on a CPU, as on
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Literal
 
 import torch
@@ -57,7 +57,7 @@ class Trainer:
         """Continue from a checkpoint. Raises: CheckpointError if it belongs to another model."""
         self.progress = self.checkpointer.restore(saved)
 
-    def events(self, *, logged_events: frozenset[tuple[type, int]] = frozenset()) -> Iterator[RunEvent]:
+    def events(self, *, logged_events: frozenset[tuple[type, int]] = frozenset()) -> Generator[RunEvent, None, None]:
         """Make the remaining updates and yield their events.
 
         `logged_events`: the (kind, step) of the events in the log; they are not repeated for the current step. If the

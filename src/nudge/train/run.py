@@ -43,7 +43,9 @@ from nudge.util import files
 from nudge.version import __version__
 
 
-def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False) -> Iterator[Event]:
+def run(
+    config: Config, folder: str | os.PathLike[str] | None = None, *, or_resume: bool = False
+) -> Generator[Event, None, None]:
     """Train a model from the start and yield the events of the run. `folder` None: a new one under `runs/`.
 
     Under torchrun, this process is one of several (distributed/world.py). After torchrun restarts its processes, they
@@ -67,7 +69,7 @@ def run(config: Config, folder: str | os.PathLike[str] | None = None, *, or_resu
 
 def resume(
     folder: str | os.PathLike[str] | None = None, *, steps: int | None = None, minutes: float | None = None
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Resume a run from its newest checkpoint that verifies. `folder` None: the newest run under `runs/`.
 
     `steps`: the total number of updates, if it is to change. `minutes`: train that much longer. A finished run, without
@@ -154,7 +156,8 @@ def _hold(folder: RunFolder, world: World) -> Iterator[None]:
 
         def lock() -> None:
             held.enter_context(folder.lock())
-            folder.control.unlink(missing_ok=True)  # a leftover control word was meant for an earlier process
+            with files.writing(folder.control):  # a leftover control word was meant for an earlier process
+                folder.control.unlink(missing_ok=True)
 
         world.run_on_rank0(lock)
         yield
@@ -343,13 +346,16 @@ def _describe_sharing(trainer: Trainer) -> str:
     return f"{format_processes(world.size)} over {backend}, {share}; {weights}"
 
 
-def _log_events(folder: RunFolder, started: Started, rest: Iterator[RunEvent], world: World) -> Iterator[RunEvent]:
-    """Yield all events; process 0 first appends each to events.jsonl."""
+def _log_events(
+    folder: RunFolder, started: Started, rest: Generator[RunEvent, None, None], world: World
+) -> Iterator[RunEvent]:
+    """Yield all events; process 0 first appends each to events.jsonl. Raises: MachineError if it cannot."""
     if not world.is_rank0:
         yield started
         yield from rest
         return
-    with files.open_json_lines(folder.events) as log:
+    # `rest` is closed, and so saves, before the error of a log that cannot be written ends the run.
+    with files.open_json_lines(folder.events) as log, contextlib.closing(rest):
         files.append_json(log, events.to_json(started))
         yield started
         for event in rest:

@@ -13,7 +13,8 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -56,29 +57,48 @@ def is_dir(path: Path) -> bool:
 
 
 @contextlib.contextmanager
+def writing(path: Path, refusal: Callable[[str], MachineError] | None = None) -> Iterator[None]:
+    """Turn what the system refuses (a full disk, a missing permission) into a MachineError about `path`, or `refusal`.
+
+    Blocks may be nested: the outer one decides, so that no error names a file in a temporary folder.
+    """
+    refusal = refusal or (lambda error: MachineError("not_written", path=path, error=error))
+    try:
+        yield
+    except OSError as error:
+        raise refusal(error.strerror or str(error)) from error
+    except MachineError as error:
+        if error.name != "not_written":
+            raise
+        raise refusal(error.values["error"]) from error
+
+
+@contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[HashingFile]:
     """Open `path` for writing. It appears whole when the block ends, or not at all if the block raises.
 
     The bytes are written to a temporary file beside it, which is fsynced and renamed. Then the folder is fsynced,
     because a power failure would undo a rename that is only in memory.
 
-    Raises: OSError, also if `path` is a folder or a device: the rename would replace /dev/null by a file.
+    Raises: MachineError, also if `path` is a folder or a device: the rename would replace /dev/null by a file.
     """
-    if path.exists() and not path.is_file():
-        raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_path(path)
-    opened = temporary.open("xb")  # x: it must not exist, not even as a link
-    try:
-        with opened as file:
-            yield HashingFile(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync(path.parent)
+    with writing(path):
+        if path.exists() and not path.is_file():
+            raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary_path(path)
+        opened = temporary.open("xb")  # x: it must not exist, not even as a link
+        try:
+            with opened as file:
+                yield HashingFile(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # the first error is the one to report
+                temporary.unlink()
+            raise
+        fsync(path.parent)
 
 
 @contextlib.contextmanager
@@ -88,7 +108,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises: ConfigError if `path` exists and is not an empty folder; MachineError if it cannot be written.
     """
     path = path.resolve()
-    try:
+    with writing(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("folder_not_empty", path=path)
         temporary = _temporary_path(path)
@@ -103,8 +123,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         fsync(path.parent)
-    except OSError as error:
-        raise MachineError("not_written", path=path, error=error.strerror or str(error)) from error
 
 
 def _temporary_path(path: Path) -> Path:
@@ -159,13 +177,13 @@ def fsync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace the content of `path` with `text`, atomically."""
+    """Replace the content of `path` with `text`, atomically. Raises: MachineError."""
     with atomic_writer(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the content of `path` with `value` as indented JSON, atomically."""
+    """Replace the content of `path` with `value` as indented JSON, atomically. Raises: MachineError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -173,19 +191,33 @@ def point_to(link: Path, target: Path) -> None:
     """Make `link` a relative symbolic link to `target`, atomically.
 
     If the file system has no symbolic links, make a hard link, or else a copy (as in a mounted bucket).
+
+    Raises: MachineError.
     """
-    temporary = _temporary_path(link)
-    try:
-        temporary.symlink_to(os.path.relpath(target, link.parent))
-    except OSError:
+    with writing(link):
+        temporary = _temporary_path(link)
         try:
-            os.link(target, temporary)
+            temporary.symlink_to(os.path.relpath(target, link.parent))
         except OSError:
-            with target.open("rb") as source, temporary.open("xb") as copy:
-                shutil.copyfileobj(source, copy)
-            fsync(temporary)
-    temporary.replace(link)
-    fsync(link.parent)
+            try:
+                os.link(target, temporary)
+            except OSError:
+                _copy(target, temporary)
+        temporary.replace(link)
+        fsync(link.parent)
+
+
+def _copy(source: Path, copy: Path) -> None:
+    """Copy a file to a new one, which is removed if the copy fails. Raises: OSError."""
+    opened = copy.open("xb")
+    try:
+        with source.open("rb") as file, opened:
+            shutil.copyfileobj(file, opened)
+        fsync(copy)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            copy.unlink()
+        raise
 
 
 def check_name(name: str) -> str:
@@ -204,28 +236,37 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def append_json(file: IO[str], value: dict[str, Any], *, sync: bool = False) -> None:
-    """Append one line of JSON and flush it, so that no line is lost if the process is killed.
+def append_json(file: FileIO, value: dict[str, Any], *, sync: bool = False) -> None:
+    """Append one line of JSON, which stays if the process is killed.
 
     `sync`: the line also survives a power failure, at the cost of a few milliseconds.
+
+    Raises: MachineError; then the line may be cut off. `open_json_lines` ends it, and readers skip it.
     """
-    file.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
-    file.flush()
-    if sync:
-        os.fsync(file.fileno())
+    line = memoryview(json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    with writing(Path(file.name)):
+        while line:  # a disk that is nearly full takes a part of it
+            line = line[file.write(line) :]
+        if sync:
+            os.fsync(file.fileno())
 
 
-def open_json_lines(path: Path) -> IO[str]:
-    """Open a JSON-lines file for appending. If its last line was cut off by a power failure, end that line first."""
-    is_cut_off = False
-    if path.exists() and path.stat().st_size > 0:
-        with path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            is_cut_off = file.read(1) != b"\n"
-    file_out = path.open("a", encoding="utf-8")
-    if is_cut_off:
-        file_out.write("\n")
-    return file_out
+def open_json_lines(path: Path) -> FileIO:
+    """Open a JSON-lines file for appending. If its last line was cut off, end that line first. Raises: MachineError.
+
+    The file has no buffer, so nothing is left to write, and to fail, when it is closed.
+    """
+    with writing(path):
+        file = path.open("ab+", buffering=0)
+        try:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+        except OSError:
+            file.close()
+            raise
+    return file
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
