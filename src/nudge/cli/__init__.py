@@ -1,7 +1,7 @@
 """The command line: one thin file per command, imported only when the command is typed, so that help is fast.
 
-An expected error (NudgeError) becomes one line, a hint below it and exit code 2. Any other exception is a bug and shows
-its traceback.
+An expected error becomes one line, a hint below it and exit code 2: a NudgeError, or what the system answers if a file or
+the output cannot be read or written (REFUSALS). Any other exception is a bug and shows its traceback.
 """
 
 import contextlib
@@ -142,10 +142,7 @@ def call(args: Sequence[str] | None) -> Any:
     try:
         return cli.main(args, prog_name="nudge", standalone_mode=False)
     finally:
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, "standard output") from error
+        sys.stdout.flush()
 
 
 def fail_at_file(error: OSError) -> NoReturn:
@@ -153,7 +150,8 @@ def fail_at_file(error: OSError) -> NoReturn:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more to write what standard output did not take
     if error.errno == errno.EPIPE:
         sys.exit(1)
-    refused = MachineError("file_refused", path=error.filename or "a file", error=error.strerror)
+    path = error.filename or "standard output"  # of files, the name is known
+    refused = MachineError("file_refused", path=path, error=error.strerror)
     fail(refused.message, refused.hint)
 
 

@@ -13,11 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import filelock
-
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, MachineError, first_line
 from nudge.util import files
+from nudge.util.locks import make_lock
 
 FORMAT = "nudge shards 1"
 
@@ -195,7 +194,7 @@ def locked_folder(key: str, out: Path | None) -> Iterator[Path]:
     Raises: DataError if it holds other tokens; MachineError if it cannot be written.
     """
     folder = out or files.cache_folder() / "datasets" / key[:16]
-    with writing_to(folder), filelock.FileLock(folder / ".lock", thread_local=False):
+    with writing_to(folder), make_lock(folder / ".lock"):
         if (folder / "manifest.json").exists() and read_manifest(folder).key != key:
             raise DataError("other_tokens", folder=folder)
         yield folder

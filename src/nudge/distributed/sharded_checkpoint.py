@@ -45,8 +45,9 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
             raise MachineError("shared_save_failed", file=path.name, error=_cause(error)) from error
 
     def clean() -> None:
-        for left_over in folder.checkpoints.glob(".*.parts.part"):  # of interrupted saves
-            shutil.rmtree(left_over)
+        with files.writing(folder.checkpoints):
+            for left_over in folder.checkpoints.glob(".*.parts.*"):  # of interrupted saves
+                shutil.rmtree(left_over)
 
     world.run_on_rank0(clean)
     written = world.gather(world.run_all(write))

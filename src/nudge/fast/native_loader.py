@@ -24,7 +24,7 @@ import tempfile
 from pathlib import Path
 
 from nudge.util.cpu import instruction_set
-from nudge.util.files import cache_folder
+from nudge.util.files import cache_folder, temporary_path
 
 # Not -ffast-math: it assumes that there are no infinities, and a training step must see them. Not -ffp-contract=fast:
 # the compiler would then round some a * b + c once and others twice, and decode.c promises the same sum for one text
@@ -95,11 +95,12 @@ def _compile(source: Path, command: list[str], runtime: Path | None, folder: Pat
     Without a folder for the cache, compile for this process alone.
     """
     try:
-        work = tempfile.mkdtemp(dir=folder)
+        work = temporary_path((folder or Path(tempfile.gettempdir())) / file)
+        work.mkdir(mode=0o700)
     except OSError:  # a read-only cache
-        work = tempfile.mkdtemp()
+        work = Path(tempfile.mkdtemp())
     try:
-        built, object_file = Path(work, file), Path(work, "kernels.o")
+        built, object_file = work / file, work / "kernels.o"
         _run([*command, "-fopenmp", "-c", "-o", str(object_file), str(source)])
         openmp = [str(runtime)] if runtime else ["-fopenmp"]
         _run([command[0], "-shared", "-o", str(built), str(object_file), *openmp, "-lm"])

@@ -19,7 +19,7 @@ from pathlib import Path
 import filelock
 
 from nudge.errors import CheckpointError, MachineError, RunError
-from nudge.util import files
+from nudge.util import files, locks
 
 LOCK_TIMEOUT_S = 0.2  # far longer than `is_in_use` holds a lock, so that listing runs keeps no run from starting
 
@@ -39,14 +39,17 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder for this process. However the process ends, the operating system releases the lock.
+        """Lock the folder for this process, until it ends; `util.locks` tells the exception.
 
         Raises: RunError if another process holds the lock; MachineError if the folder cannot be written to.
         """
-        lock = filelock.FileLock(self.path / ".lock")
         try:
+            lock = locks.make_lock(self.path / ".lock")
             lock.acquire(timeout=LOCK_TIMEOUT_S)
         except filelock.Timeout:
+            if held_by := locks.holder(lock):
+                process, host = held_by
+                raise RunError("held", path=self.path, process=process, host=host, file=Path(lock.lock_file)) from None
             raise RunError("in_use", path=self.path) from None
         except OSError as error:
             raise MachineError("no_permission", folder=self.path, error=error.strerror) from error
@@ -58,7 +61,7 @@ class RunFolder:
     def is_in_use(self) -> bool:
         """Return whether a process trains in this folder, and so holds the lock."""
         try:
-            with filelock.FileLock(self.path / ".lock").acquire(timeout=0):
+            with locks.make_lock(self.path / ".lock").acquire(timeout=0):
                 return False
         except filelock.Timeout:
             return True

@@ -39,8 +39,12 @@ from nudge.train.resolve import (
     resolve_resume,
     resolve_start,
 )
-from nudge.util import files
+from nudge.util import files, locks
 from nudge.version import __version__
+
+NO_LOCKS = (
+    "this disk has no locks: if this process is killed, a process on another machine must first delete .lock.held"
+)
 
 
 def run(
@@ -331,6 +335,7 @@ def _started_event(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None)
         notes=(
             *(saved.notes if saved else ()),
             *run.notes,
+            *([] if locks.has_locks(trainer.folder.path) else [NO_LOCKS]),
             *([source_note] if source_note else ()),
             *([_describe_sharing(trainer)] if world.size > 1 else ()),
         ),

@@ -1,4 +1,7 @@
-"""Write files so that a crash at any moment leaves either the old content or the new, never a mixture."""
+"""Write files so that a crash at any moment leaves either the old content or the new, never a mixture.
+
+Only JSON lines are appended: there a crash can cut off the last line, which readers skip.
+"""
 
 import contextlib
 import errno
@@ -86,7 +89,7 @@ def atomic_writer(path: Path) -> Iterator[HashingFile]:
         if path.exists() and not path.is_file():
             raise FileExistsError(errno.EEXIST, "it exists and is not a file", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary_path(path)
+        temporary = temporary_path(path)
         opened = temporary.open("xb")  # x: it must not exist, not even as a link
         try:
             with opened as file:
@@ -111,7 +114,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     with writing(path):
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError("folder_not_empty", path=path)
-        temporary = _temporary_path(path)
+        temporary = temporary_path(path)
         temporary.mkdir(parents=True)
         try:
             yield temporary
@@ -125,7 +128,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         fsync(path.parent)
 
 
-def _temporary_path(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """Return a new name beside `path` to rename from; remove what killed processes left under such names.
 
     The name is `.NAME.PLACE.PID.RANDOM.part`. Nobody can guess it, so nobody can put a link or a file there first. NAME
@@ -195,7 +198,7 @@ def point_to(link: Path, target: Path) -> None:
     Raises: MachineError.
     """
     with writing(link):
-        temporary = _temporary_path(link)
+        temporary = temporary_path(link)
         try:
             temporary.symlink_to(os.path.relpath(target, link.parent))
         except OSError:

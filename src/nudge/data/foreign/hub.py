@@ -15,14 +15,13 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from nudge.data.corpus import expand_user, is_hub
 from nudge.data.manifest import key_of, writing_to
 from nudge.data.tokenizer import to_bytes
 from nudge.errors import DataError, MachineError, NudgeError, first_line
 from nudge.events import Preparing
 from nudge.util import files
+from nudge.util.locks import make_lock
 
 TIMEOUT_S = 10
 _PATTERN = re.compile(r"hf:(?P<name>[^:@]+)(:(?P<config>[^:@]+))?(@(?P<split>[^:@]+))?")
@@ -55,7 +54,7 @@ def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tup
     place = str(folder.resolve()) if is_local else name
     stem = f"{folder.name}-{key_of([place, config, split, field, n_bytes])[:16]}"
     cache = files.cache_folder() / "hub"
-    with writing_to(cache), filelock.FileLock(cache / f".{stem}.lock", thread_local=False):
+    with writing_to(cache), make_lock(cache / f".{stem}.lock"):
         pattern = _digest_folder(folder) if is_local else "*"  # from the Hub, any revision that was downloaded before
         kept = next(iter(sorted(cache.glob(f"{stem}-{pattern}.jsonl"))), None)
         if kept is None:
