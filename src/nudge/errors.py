@@ -14,8 +14,8 @@ NudgeError            code + message + hint; the command line prints message and
 ```
 
 Code raises `DataError("empty", path=path)`. The error then has the code `data.empty`, which never changes, and the
-message and the hint of that code in errors.toml. Any other exception that escapes is a bug and shows its traceback, except
-an OSError of a full disk or a missing permission: the command line prints it like a NudgeError (cli/__init__.py).
+message and the hint of that code in errors.toml. The command line also prints an OSError of a full disk or a missing
+permission in this way (cli/__init__.py). Any other exception that escapes is a bug and shows its traceback.
 """
 
 import difflib

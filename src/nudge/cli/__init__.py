@@ -1,7 +1,7 @@
 """The command line: one thin file per command, imported only when the command is typed, so that help is fast.
 
-An expected error becomes one line, a hint below it and exit code 2: a NudgeError, or what the system answers if a file or
-the output cannot be read or written (REFUSALS). Any other exception is a bug and shows its traceback.
+An expected error becomes one line, a hint below it and exit code 2: a NudgeError, or an OSError of a full disk or a
+missing permission (REFUSALS). Any other exception is a bug and shows its traceback.
 """
 
 import contextlib
