@@ -11,7 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio, failure, serving
 
 from nudge import events
-from nudge.events import Event, Sample, Skipped, Step, Stopped
+from nudge.events import Event, Sample, Skipped, Started, Step, Stopped
+from nudge.runs.folder import RunFolder
 from nudge.studio.words import texts
 from nudge.util import formatting
 
@@ -197,6 +198,21 @@ def test_the_page_shows_the_events_of_a_run(studio: Studio, own_run: Path, visit
     append(own_run, Stopped(step=63, time=1.0, reason="diverged", hint="a smaller learning rate"))
     expect(stat(page, "loss")).to_have_text("NaN")
     expect(page.locator(".notices .message.bad")).to_contain_text("a smaller learning rate")
+
+
+def test_a_word_that_cannot_be_written_is_an_error_on_the_page(
+    studio: Studio, own_run: Path, visitor: Callable[..., Page]
+) -> None:
+    folder = RunFolder(own_run)
+    folder.control.mkdir()  # the disk refuses the file, as a full one does
+    url = f"{studio.url}/train?run={own_run.name}"
+    with folder.lock():  # as the process of a run holds it
+        append(own_run, next(event for event in read(own_run) if isinstance(event, Started)))  # it goes on
+        for page, words in ((visitor(url), WORDS), (visitor(url, locale="ko-KR"), texts("ko"))):
+            page.get_by_role("button", name=words["train.stop"], exact=True).click()
+            said = failure(page, "machine.not_written")
+            expect(said).to_contain_text("control")
+            expect(said).to_contain_text("make room on the disk" if words is WORDS else "디스크 공간")
 
 
 def test_a_chosen_sample_stays_when_a_nearer_one_comes(

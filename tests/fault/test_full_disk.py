@@ -8,15 +8,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.fault.test_kill import TEXT, assert_same_run, ended, finish, settings, start, wait_for_lines
 from tests.fault.test_processes import wait_for_silence
+from tests.processes import typed
 from tests.refusals import refused
-from tests.waiting import LONG_S
+from tests.waiting import LONG_S, wait_until
 
 from nudge import events
+from nudge.recipes import recipe
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder
+from nudge.studio.launch import Launcher
+from nudge.studio.words import Words
 from nudge.train import control
 
 SIZE = 4 << 20
@@ -137,3 +142,54 @@ def test_output_that_nobody_reads_ends_the_command_quietly(tmp_path: Path, args:
     finally:
         os.close(write)
     assert (unread.returncode, unread.stderr) == (1, b"")
+
+
+@pytest.mark.slow
+def test_what_is_written_to_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, disk: Path, trained: Path) -> None:
+    source = str(next(trained.iterdir()))
+    commands = {
+        "hf": ["export", source, "--to", "hf", "--out"],
+        "one": ["export", source, "--to", "ckpt", "--out"],
+        "page.pdf": ["sheet", "run", source, "--out"],
+        "job.sh": ["launch", "--on", "local", "--out"],
+        "tokens": ["data", "prepare", "text.txt", "--tokenizer", "bytes", "--out"],
+        "tokenizer.json": ["tokenizer", "train", "text.txt", "--vocab-size", "300", "--out"],
+    }
+    for name, args in commands.items():
+        filler = fill(disk)
+        said = typed(tmp_path, *args, f"disk/{name}")
+        errors = said.stderr.decode().splitlines()
+        assert (said.returncode, len(errors)) == (2, 2), said.stderr.decode()
+        assert f"disk/{name}: No space left on device" in errors[0]
+        filler.unlink()
+        assert {path.name for path in disk.rglob("*") if path.is_file()} <= {".lock"}, name
+
+
+def test_a_button_whose_word_cannot_be_written_shows_one_line_in_both_languages(disk: Path) -> None:
+    folder = RunFolder(disk)
+    fill(disk)
+    with refused("machine.not_written", path=folder.control) as caught:
+        control.send(folder, "stop")
+    error = caught.value
+    assert Words("en").failure(error) == (error.message, error.hint)
+    korean, hint = Words("ko").failure(error)
+    assert str(folder.control) in korean
+    assert "No space left on device" in korean
+    assert (korean, hint) != (error.message, error.hint)
+    assert not folder.control.exists()
+
+
+def test_a_run_that_no_page_could_stop_is_not_started(disk: Path) -> None:
+    """The log of a process takes no room while it is empty; the file that names the process does."""
+    fill(disk)
+    launcher = Launcher(disk)
+    with refused("machine.not_written"):
+        launcher.start("run", recipe("tiny"))
+    wait_until(lambda: not any(is_training(child) for child in psutil.Process().children()), "its end")
+    assert not (disk / "run").exists()
+
+
+def is_training(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and "train" in process.cmdline()
+    return False

@@ -94,7 +94,7 @@ def test_a_signal_during_a_pause(folder: Path, number: signal.Signals, code: int
     ],
 )
 def test_a_signal_while_it_starts(folder: Path, number: signal.Signals, moment: int, chance: random.Random) -> None:
-    """While it reads the text, measures the machine, compiles the kernels: nothing is saved yet, and it ends at once."""
+    """While it reads the text, measures the machine, compiles the kernels: nothing is saved, it ends at once."""
     environment = os.environ | {"NUDGE_CACHE": str(folder / "cache")}  # empty: text is prepared, kernels are compiled
     command, run = [sys.executable, "-m", "nudge", *train_args()], RunFolder(folder / "run")
     with (folder / "output.txt").open("wb") as output, (folder / "errors.txt").open("wb") as errors:

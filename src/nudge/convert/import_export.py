@@ -93,7 +93,10 @@ def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
     with files.new_folder(out) as temporary:
         folder = RunFolder(temporary)
         folder.tokenizer.write_bytes(tokenizer)
-        checkpoints.save(folder, found)
+        try:
+            checkpoints.save(folder, found)
+        except MachineError as error:  # of a run, which this is not
+            raise MachineError("not_written", path=out, error=error.values["error"]) from error
     return found
 
 

@@ -75,6 +75,6 @@ def _disk_usage(folder: Path) -> tuple[float, int]:
     found = []
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # a run deletes its old checkpoints meanwhile
-            if path.is_file() and path.name != ".lock":
+            if path.is_file() and not path.name.startswith(".lock"):
                 found.append(path.lstat())
     return max((stat.st_mtime for stat in found), default=0.0), sum(stat.st_size for stat in found)
