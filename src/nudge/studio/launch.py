@@ -101,6 +101,7 @@ class Launcher:
             files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": born})
         except MachineError:  # no page could show or stop it
             child.kill()
+            child.wait()
             raise
 
     def look(self, name: str) -> Launch | None:
