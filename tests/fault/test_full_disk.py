@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.fault.test_kernels_missing import three_updates
 from tests.fault.test_kill import TEXT, assert_same_run, ended, finish, settings, start, wait_for_lines
 from tests.fault.test_processes import wait_for_silence
 from tests.processes import typed
@@ -160,7 +161,8 @@ def test_what_is_written_to_a_full_disk_is_named_and_leaves_nothing(tmp_path: Pa
         said = typed(tmp_path, *args, f"disk/{name}")
         errors = said.stderr.decode().splitlines()
         assert (said.returncode, said.stderr.count(b"error: ")) == (2, 1), said.stderr.decode()
-        assert f"disk/{name}: No space left on device" in errors[-2]
+        named = "disk" if name == "tokenizer.json" else f"disk/{name}"
+        assert f"{named}: No space left on device" in errors[-2]
         filler.unlink()
         assert {path.name for path in disk.rglob("*") if path.is_file()} <= {".lock"}, name
 
@@ -187,3 +189,14 @@ def test_a_run_that_no_page_could_stop_is_not_started(disk: Path) -> None:
         launcher.start("run", recipe("tiny"))
     assert not any("train" in child.cmdline() for child in psutil.Process().children())
     assert not (disk / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_full_cache_does_not_make_a_run_slow(disk: Path, tmp_path: Path) -> None:
+    """The kernels are compiled elsewhere, for this process alone."""
+    disk.chmod(0o755)  # as a cache must be
+    if (usual := three_updates(tmp_path / "cache"))["update"] != "fast":
+        pytest.skip(f"no fast update on this machine: {usual['why']}")
+    fill(disk)
+    assert three_updates(disk)["update"] == "fast"
+    assert [path.name for path in disk.rglob("*") if path.is_file()] == ["filler"]

@@ -29,7 +29,7 @@ def test_a_command_that_only_looks_writes_nothing(runs: Path, tmp_path: Path) ->
     before = tree(runs)
     for args in (
         ["predict", source, "--prompt", "def"],
-        ["once", source, "--prompt", "def", "--target", " x"],
+        ["once", source, "--prompt", "def", "--target", "x"],
         ["inspect", source],
         ["sample", source, "--max-tokens", "4"],
         ["eval", source, "--data", "text.txt"],

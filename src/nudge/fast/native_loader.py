@@ -32,6 +32,7 @@ from nudge.util.files import cache_folder, temporary_path
 FLAGS = ("-O3", "-march=native", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off")
 FLAGS_OF = {"layers": ("-ffp-contract=fast",)}  # layers.c makes no such promise; this makes it up to 10% faster
 COMPILE_TIMEOUT_S = 120
+ROOM_BYTES = 4 << 20  # more than a library and its object file need
 SOURCES = Path(__file__).with_name("native")
 
 
@@ -92,8 +93,10 @@ def _is_private(status: os.stat_result) -> bool:
 def _compile(source: Path, command: list[str], runtime: Path | None, folder: Path | None, file: str) -> ctypes.CDLL:
     """Compile beside the cached file, then rename, so that several processes can compile at once.
 
-    Without a folder for the cache, compile for this process alone.
+    Without a folder for the cache, or room in it, compile for this process alone.
     """
+    if folder and shutil.disk_usage(folder).free < ROOM_BYTES:
+        folder = None
     try:
         work = temporary_path((folder or Path(tempfile.gettempdir())) / file)
         work.mkdir(mode=0o700)
