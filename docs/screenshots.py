@@ -62,7 +62,7 @@ def serving(runs: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     # From beside the folder, so that no path of this machine is in a picture.
-    command = nudge("studio", runs.name, "--port", str(port))
+    command = nudge("studio", runs.name, "--port", str(port), "--no-token")
     process = subprocess.Popen(command, cwd=runs.parent, stdout=subprocess.DEVNULL)
     try:
         for _ in range(300):

@@ -39,14 +39,19 @@ class Studio:
 
 
 @contextmanager
-def serving(runs: Path, *options: str) -> Iterator[Studio]:
-    """Run `nudge studio` on a free port until the block ends."""
+def serving(runs: Path, *options: str, **environment: str) -> Iterator[Studio]:
+    """Run `nudge studio` on a free port until the block ends. Without options, it needs no token."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "nudge", "studio", str(runs), "--port", str(port), *options]
+    command = [sys.executable, "-m", "nudge", "studio", str(runs), "--port", str(port), *(options or ["--no-token"])]
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | environment,
     )
     url = f"http://127.0.0.1:{port}"
     try:

@@ -2,34 +2,51 @@
 
 A page on the internet can make a browser send requests to 127.0.0.1. It can choose neither the Host header (DNS
 rebinding) nor the Origin (cross-site), so both are checked. Requests for an image or a script carry no Origin, but the
-browser adds whether another site's page made them (Source: W3C, Fetch Metadata Request Headers). An address that other
-machines can reach requires a token as well.
+browser adds whether another site's page made them (Source: W3C, Fetch Metadata Request Headers). Other users of this
+machine need no browser, and can send any header: they lack the session (see keys.py).
 """
 
-import hmac
 import ipaddress
+import re
+import secrets
 import socket
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs
 
+from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.responses import PlainTextResponse
+from starlette.responses import RedirectResponse, Response
 
+from nudge.studio import door
+from nudge.studio.keys import Keys
+
+Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-COOKIE = "nudge_token"
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(\d{1,5}))?", re.ASCII)
+_FORM_BYTES = 4096
+# Nobody needs them here: Range can ask for thousands of parts of a file, and NiceGUI writes the prefix into pages.
+_DROPPED = {b"range", b"x-forwarded-prefix"}
 _HEADERS = {
-    # Everything comes from this server; NiceGUI writes its own scripts and styles into the page.
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; frame-ancestors 'none'; "
-    "base-uri 'none'; form-action 'self'",
     "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
 }
+# Why each exception: see docs/studio.md.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; script-src-attr 'none'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+_DRAWING_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; frame-ancestors 'none'"
+_POLICIES = {"text/html": _PAGE_POLICY, "image/svg+xml": _DRAWING_POLICY}
+_CACHED = ("/_nicegui/", "/static/")  # published code; everything else may hold what a person wrote
 
 
 def is_loopback(host: str) -> bool:
@@ -39,49 +56,48 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """An ASGI application around another one: it answers forbidden requests with 403, and a missing token with 401.
+    """An ASGI application around another one: foreign requests get a 403, and those without a session a 401.
 
-    `host` is the address that the server listens on. `token` None: none is required (loopback only).
+    `host` is the address that the server listens on, `names` are others by which a proxy reaches it. `keys` None: no
+    session is required (loopback only).
     """
 
-    def __init__(self, app: App, *, host: str, token: str | None) -> None:
+    def __init__(self, app: App, *, host: str, keys: Keys | None, names: Iterable[str] = ()) -> None:
         self.app = app
-        self.token = token
-        self.names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self.keys = keys
+        self.names = {"localhost", host.lower(), socket.gethostname().lower(), *(name.lower() for name in names)}
         self.loopback_only = is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):  # startup and shutdown
             await self.app(scope, receive, send)
             return
+        headers = [(name, value) for name, value in scope["headers"] if name not in _DROPPED]
+        scope = {**scope, "headers": headers, "nonce": secrets.token_urlsafe(16)}
         request = HTTPConnection(scope)
-        headers: dict[str, str] = {}
         if reason := self.refusal(request.headers):
-            status = 403
-        elif self.token is None or self._is_token(request.cookies.get(COOKIE, "")):
-            await self.app(scope, receive, _with_headers(send))
-            return
-        elif scope["type"] == "http" and self._is_token(request.query_params.get("token", "")):
-            status = 303
-            cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
-            headers = {"location": _without_token(request), "set-cookie": cookie}
+            answer: App = door.page(request, reason, 403)
+        elif self._is_open(request):
+            answer = RedirectResponse(door.here(request), 303) if _code(request) else self.app
         else:
-            status, reason = 401, "this studio requires its token: open the address with ?token=..."
-        if scope["type"] == "websocket":
+            answer = await self._entrance(request, receive)
+        if scope["type"] == "websocket" and answer is not self.app:
             await send({"type": "websocket.close", "code": 1008})  # before it is accepted: the client gets a 403
         else:
-            await PlainTextResponse(reason, status, {**headers, **_HEADERS})(scope, receive, send)
+            await answer(scope, receive, _with_headers(send, scope))
 
-    def refusal(self, headers: Mapping[str, str]) -> str:
-        """Return the reason why a request with these headers is refused; '' if it is accepted."""
-        host, origin = headers.get("host", ""), headers.get("origin")
-        name = _name(host)
-        if not self._is_ours(name):
-            return f"this studio does not answer to the name {name[:100]!r}"
-        is_foreign = headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
-        if is_foreign or (origin is not None and _place(origin) != host.lower()):
-            return "this studio does not answer to other web sites"
-        return ""
+    def refusal(self, headers: Headers) -> str:
+        """Return why a request with these headers is refused: "name" or "site"; '' if it is accepted."""
+        hosts = headers.getlist("host")
+        host = hosts[0].lower() if len(hosts) == 1 else ""
+        if not (match := _HOST.fullmatch(host)) or not self._is_ours(match[1].strip("[]")):
+            return "name"
+        site, mode, place = (headers.get(f"sec-fetch-{part}", "") for part in ("site", "mode", "dest"))
+        is_link = mode == "navigate" and place == "document"  # which a person follows
+        if site in ("cross-site", "same-site") and not is_link:
+            return "site"
+        ours = (f"http://{host}", f"https://{host}")  # https: a proxy's
+        return "" if all(origin.lower() in ours for origin in headers.getlist("origin")) else "site"
 
     def _is_ours(self, name: str) -> bool:
         address = _address(name)
@@ -89,8 +105,59 @@ class Guard:
             return name in self.names
         return address.is_loopback or not self.loopback_only  # only names can be rebound
 
-    def _is_token(self, given: str) -> bool:
-        return bool(self.token) and hmac.compare_digest(given.encode(), str(self.token).encode())
+    def _is_open(self, request: HTTPConnection) -> bool:
+        if self.keys is None or request.scope["path"] == door.STYLE:
+            return True
+        return self.keys.knows(request.cookies.get(_cookie(request), ""))
+
+    async def _entrance(self, request: HTTPConnection, receive: Receive) -> Response:
+        """Answer a request without a session: it may bring the one-time code or the token."""
+        assert self.keys is not None, "without keys every request is let in"
+        has_token, method = self.keys.token is not None, request.scope.get("method")
+        if method == "GET" and (code := _code(request)):
+            session = self.keys.use_code(code)
+            return _enter(request, session) if session else door.page(request, "used", 401, form=has_token)
+        if (
+            has_token
+            and method == "POST"
+            and request.headers.get("content-type") == "application/x-www-form-urlencoded"
+        ):
+            if self.keys.is_closed:
+                return door.page(request, "wait", 429, form=True)
+            session = self.keys.use_token(await _token(receive))
+            return _enter(request, session) if session else door.page(request, "wrong", 401, form=True)
+        if method == "GET" and request.headers.get("sec-fetch-site") == "cross-site":
+            # A link elsewhere, or the file of opening.py. The browser then leaves a Strict cookie out, so the page
+            # makes it ask once more, and this time the request comes from here.
+            return door.page(request, "opening", 200, again=True)
+        return door.page(request, "token_needed" if has_token else "locked", 401, form=has_token)
+
+
+def _code(request: HTTPConnection) -> str:
+    return request.query_params.get("once", "")
+
+
+def _cookie(request: HTTPConnection) -> str:
+    """Return the name of the cookie: browsers send cookies to all ports of a host, so each port has its own."""
+    match = _HOST.fullmatch(request.headers["host"].lower())
+    return f"nudge_session_{(match and match[2]) or 80}"
+
+
+def _enter(request: HTTPConnection, session: str) -> Response:
+    response = RedirectResponse(door.here(request), 303)
+    # A browser that came over TLS, to a proxy, names it in the Origin of the form.
+    secure = request.headers.get("origin", "").startswith("https:")
+    response.set_cookie(_cookie(request), session, path="/", httponly=True, samesite="strict", secure=secure)
+    return response
+
+
+async def _token(receive: Receive) -> str:
+    """Return the token in a form, or '' if there is none or the form is too long."""
+    body, more = b"", True
+    while more and len(body) <= _FORM_BYTES:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0] if len(body) <= _FORM_BYTES else ""
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -100,36 +167,17 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _name(host: str) -> str:
-    """Return the host of a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
-
-
-def _place(origin: str) -> str | None:
-    """Return the host and port of an Origin header; None if it has none."""
-    try:
-        return urlsplit(origin).netloc.lower() or None
-    except ValueError:
-        return None
-
-
-def _without_token(request: HTTPConnection) -> str:
-    """Return the address of a request without its token."""
-    rest = urlencode([(key, value) for key, value in request.query_params.multi_items() if key != "token"])
-    # "//elsewhere" would be another machine, and browsers read "\\" as "/".
-    path = "/" + quote(request.scope["path"].lstrip("/\\"))
-    return path + (f"?{rest}" if rest else "")
-
-
-def _with_headers(send: Send) -> Send:
-    extra = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-
-    async def sending(message: MutableMapping[str, Any]) -> None:
+def _with_headers(send: Send, scope: Scope) -> Send:
+    async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            old = Headers(raw=list(message.get("headers", ())))
+            policy = _POLICIES.get(old.get("content-type", "").partition(";")[0], "frame-ancestors 'none'")
+            ours = {**_HEADERS, "content-security-policy": policy.format(nonce=scope["nonce"])}
+            if not scope["path"].startswith(_CACHED):
+                ours["cache-control"] = "no-store"
+            kept = [(name, value) for name, value in old.raw if name.decode("latin-1").lower() not in ours]
+            extra = [(name.encode(), value.encode()) for name, value in ours.items()]
+            message = {**message, "headers": [*kept, *extra]}
         await send(message)
 
     return sending

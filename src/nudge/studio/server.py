@@ -3,7 +3,9 @@
 import copy
 import importlib
 import logging
+import socket
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,14 +14,19 @@ from urllib.parse import urlencode
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
+from jinja2 import DictLoader
 from nicegui import app, ui
+from nicegui.client import templates
 from nicegui.language import Language
 
 from nudge.errors import ConfigError, MachineError
 from nudge.studio import visit as visits
 from nudge.studio import words
 from nudge.studio.access import Guard, is_loopback
+from nudge.studio.door import FAVICON, STYLE
+from nudge.studio.keys import Keys
 from nudge.studio.layout import PAGES
+from nudge.studio.opening import Opening
 from nudge.studio.page import Page
 from nudge.studio.visit import StudioApp
 from nudge.version import __version__
@@ -30,35 +37,61 @@ _YEAR_S = 365 * 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """The studio's address. `token`: required from browsers; None: no token is required."""
+    """Where the studio listens, and the `names` by which a proxy reaches it."""
 
     host: str = "127.0.0.1"
     port: int = 8300
-    token: str | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
 
-def serve(runs: Path, address: Address) -> None:
+def serve(runs: Path, address: Address, *, token: str | None = None, is_open: bool = False) -> None:
     """Serve the pages about the runs under `runs` until a signal ends the process.
 
-    Raises: ConfigError for an address that other machines can reach without a token; MachineError if it is taken.
+    A browser enters by the one-time address that is printed, or by `token`. `is_open` lets in everyone without.
+
+    Raises: ConfigError for an address that other machines can reach without a key; MachineError if it is taken.
     """
-    if not is_loopback(address.host) and not address.token:
+    if is_open and not is_loopback(address.host):
         raise ConfigError("no_token", host=address.host)
-    if address.token is not None and not (address.token.isascii() and address.token.isalnum()):
-        raise ConfigError("bad_token")
-    guard = Guard(_application(runs), host=address.host, token=address.token)
-    config = uvicorn.Config(guard, address.host, address.port, log_level="warning", timeout_graceful_shutdown=2)
+    opening = Opening(address.url)
+    keys = None if is_open else Keys(opening.show, token)
+    guard = Guard(_application(runs), host=address.host, keys=keys, names=address.names)
+    config = uvicorn.Config(
+        guard,
+        address.host,
+        address.port,
+        http="h11",  # which limits how long a request may become
+        ws_max_size=1_000_000,
+        proxy_headers=False,  # any user of this machine could send them
+        server_header=False,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
     # NiceGUI searches all live objects for its server, and some of PyTorch's warn when they are touched.
     warnings.filterwarnings("ignore", message=".*reduce_op.*", category=FutureWarning)
     try:
-        uvicorn.Server(config).run()
+        _Server(config, keys.renew if keys else opening.show_open).run()
     except SystemExit as error:  # uvicorn could not listen
         raise MachineError("cannot_listen", host=address.host, port=address.port) from error
+    finally:
+        opening.close()
+
+
+class _Server(uvicorn.Server):
+    """A server that calls `ready` when it listens: an address that is shown earlier could be opened in vain."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
 
 
 def _application(runs: Path) -> FastAPI:
@@ -68,8 +101,9 @@ def _application(runs: Path) -> FastAPI:
         module = importlib.import_module(f"nudge.studio.pages.{name}")
         _add_page(studio_app, name, getattr(module, f"{name.capitalize()}Page"))
     app.add_static_files("/static", str(resources.files("nudge.studio").joinpath("static")))
-    ui.add_head_html(f'<link rel="stylesheet" href="/static/studio.css?v={__version__}">', shared=True)
+    ui.add_head_html(f'<link rel="stylesheet" href="{STYLE}?v={__version__}">', shared=True)
     ui.add_head_html(f'<script src="/static/page.js?v={__version__}"></script>', shared=True)
+    _mark_scripts()
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     outer.get("/")(lambda: RedirectResponse("/train"))
     outer.get("/set")(_remember)
@@ -81,9 +115,18 @@ def _application(runs: Path) -> FastAPI:
         binding_refresh_interval=None,  # nothing is bound: an idle page costs nothing
         reconnect_timeout=30,
         show_welcome_message=False,
-        favicon=_FAVICON,
+        favicon=FAVICON,
     )
     return outer
+
+
+def _mark_scripts() -> None:
+    """Give the scripts that NiceGUI writes into a page the nonce of its request: no other script in it may run."""
+    loader = templates.env.loader
+    assert loader is not None
+    source, *_ = loader.get_source(templates.env, "index.html")
+    marked = source.replace("<script", '<script nonce="{{ request.scope.nonce }}"')
+    templates.env.loader = DictLoader({"index.html": marked})
 
 
 def _add_page(studio_app: StudioApp, name: str, page: type[Page]) -> None:
@@ -110,10 +153,3 @@ def _remember(request: Request, back: str = "/", language: str = "", theme: str 
         if value in known:
             response.set_cookie(f"nudge_{key}", value, max_age=_YEAR_S, httponly=True, samesite="lax")
     return response
-
-
-_FAVICON = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 28 28'><rect width='28' height='28' rx='8' fill='#E07A10'/>"
-    "<circle cx='10' cy='18' r='4' fill='#231400'/><path d='M14.5 13.5 20 8M15.6 7.6h4.8v4.8' stroke='#231400' "
-    "stroke-width='2.2' fill='none' stroke-linecap='round' stroke-linejoin='round'/></svg>"
-)

@@ -134,17 +134,8 @@ def _content(event: Any) -> Any:
 
 def visit_from(app: StudioApp, page: str, request: Request) -> Visit:
     """Build a Visit from a request: language and theme from cookies, and the query."""
-    language = request.cookies.get("nudge_language", "")
-    if language not in words.LANGUAGES:
-        language = words.preferred_language(request.headers.get("accept-language", ""))
-    theme = request.cookies.get("nudge_theme", "")
-    return Visit(
-        app=app,
-        page=page,
-        t=Words(language),
-        theme=theme if theme in ("light", "dark") else "",
-        query=dict(request.query_params),
-    )
+    language, theme = words.preferences(request)
+    return Visit(app=app, page=page, t=Words(language), theme=theme, query=dict(request.query_params))
 
 
 def when_connected(function: Callable[..., Any]) -> None:

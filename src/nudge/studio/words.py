@@ -5,6 +5,8 @@ import re
 import tomllib
 from importlib import resources
 
+from starlette.requests import HTTPConnection
+
 from nudge.config import flatten
 from nudge.errors import NudgeError
 from nudge.util import formatting
@@ -55,3 +57,11 @@ def preferred_language(accept_language: str) -> str:
         if match and match[1] in LANGUAGES:
             wishes.append((-float(match[2] or 1), order, match[1]))
     return min(wishes)[2] if wishes else DEFAULT
+
+
+def preferences(request: HTTPConnection) -> tuple[str, str]:
+    """Return the language and the theme (light, dark, or "" for the browser's) that a browser asks for."""
+    language, theme = (request.cookies.get(f"nudge_{name}", "") for name in ("language", "theme"))
+    if language not in LANGUAGES:
+        language = preferred_language(request.headers.get("accept-language", ""))
+    return language, theme if theme in ("light", "dark") else ""
