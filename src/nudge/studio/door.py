@@ -20,6 +20,7 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="same-origin">
 <title>nudge studio</title>
 <link rel="icon" href="data:image/svg+xml,{favicon}">
 <link rel="stylesheet" href="{style}?v={version}">
@@ -36,6 +37,7 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+# Without any referrer a browser would send the form with an Origin of "null", as if another site had made it.
 _FORM = """<form method="post">
 <label class="fld"><span class="l">{label}</span>
 <input type="password" name="token" autocomplete="current-password" required autofocus></label>
