@@ -20,7 +20,7 @@ FLOORS := $(VENV)/floors
 
 help:
 	@echo "make train    set everything up in $(VENV) and train a small GPT-2, here and now"
-	@echo "make studio   the same, then open the runs in a browser: http://127.0.0.1:8300/"
+	@echo "make studio   the same, then open the runs in a browser"
 	@echo "make test     set everything up in $(VENV) and run the tests: minutes"
 	@echo "make floors   run the quick tests with the oldest versions that pyproject.toml allows"
 	@echo "make campaign  the long tests: processes that die, hosts, clusters; a few of each kind, drawn anew each time"

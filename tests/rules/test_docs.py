@@ -1,6 +1,5 @@
 """Documentation that is true: its commands run, its tables agree with the code, its links lead somewhere."""
 
-import contextlib
 import dataclasses
 import json
 import re
@@ -18,7 +17,7 @@ import click
 import pytest
 from tests.processes import typed
 from tests.sheets import pen_font
-from tests.waiting import LONG_S, wait_until
+from tests.waiting import LONG_S
 
 from nudge import cli, events
 from nudge import config as configs
@@ -106,21 +105,22 @@ def type_in(folder: Path, command: str) -> None:
 
 
 def open_studio(folder: Path) -> None:
-    """`nudge studio` does not end by itself: it must answer, and end by Control-C."""
+    """`nudge studio` does not end by itself: the address that it prints must open it, and Control-C must end it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(folder / "bin" / "nudge"), "studio", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-    def answers() -> bool:
-        assert process.poll() is None, "it ended at once"
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/train") as answer:
-            return b"nudge" in answer.read()
-        return False
-
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
     try:
-        wait_until(answers, "an answer of the studio")
+        assert process.stdout is not None
+        address = re.search(r"http://\S+", process.stdout.readline())
+        assert address, "it ended at once"
+        with browser.open(address[0], timeout=LONG_S) as answer:
+            assert b"nudge" in answer.read()
+            assert "/train" in answer.url
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=LONG_S)
     finally:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -35,9 +36,10 @@ class Opening:
             return _say(f"another browser: {url}")
         _say(f"nudge studio: {url}  (works once; Control-C stops the studio)")
         if _has_desktop():
-            with contextlib.suppress(OSError, webbrowser.Error):  # the address is in the terminal
+            with contextlib.suppress(OSError):  # the address is in the terminal
                 self._file = _private_file(_FILE.format(url=url))
-                webbrowser.open(self._file.as_uri())
+                # Some browsers come back only when they are closed.
+                threading.Thread(target=_open, args=(self._file.as_uri(),), daemon=True).start()
         return None
 
     def show_open(self) -> None:
@@ -55,6 +57,11 @@ def _has_desktop() -> bool:
     """Return whether a person at this machine's own screen started the studio."""
     screen = sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
     return screen and sys.stdout.isatty() and "SSH_CONNECTION" not in os.environ
+
+
+def _open(uri: str) -> None:
+    with contextlib.suppress(OSError, webbrowser.Error):
+        webbrowser.open(uri)
 
 
 def _private_file(content: str) -> Path:

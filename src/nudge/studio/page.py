@@ -12,6 +12,7 @@ from nudge.studio.models import Opened
 from nudge.studio.visit import Visit, when_connected
 
 _UNSORTED = (2, 1, 0, 1, 1, 2)
+_LETTERS = 20_000  # of a text; only a request that no page sends, or an address, has more
 
 
 class Page:
@@ -87,7 +88,7 @@ class TextPage(ModelPage):
 
     async def fill(self) -> None:
         written = self.visit.query.get("text")
-        self.first = await self.visit.ask(_example, self.opened) if written is None else written
+        self.first = await self.visit.ask(_example, self.opened) if written is None else written[:_LETTERS]
         await self.arrange()
         await self.visit.handle(self.read)(self.first)  # an error in the text does not change the page
 
@@ -102,8 +103,9 @@ class TextPage(ModelPage):
     def text_field(self, classes: str = "fill") -> ui.textarea:
         """Add the text field."""
         with box(classes):
-            area = ui.textarea(value=self.first, on_change=self.visit.handle(lambda written: self.read(written or "")))
-        props = "outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength=20000"
+            changed = self.visit.handle(lambda written: self.read((written or "")[:_LETTERS]))
+            area = ui.textarea(value=self.first, on_change=changed)
+        props = f"outlined dense autogrow debounce=250 rows=1 spellcheck=false maxlength={_LETTERS}"
         return named(area, self.t(f"{self.visit.page}.text"), props)
 
     async def tokens_of(self, written: str) -> list[int]:
