@@ -22,9 +22,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from tests.e2e.conftest import Studio, serving
+from tests.e2e.conftest import Studio, failure, serving
 from tests.waiting import wait_until
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from nudge.studio.words import texts
@@ -365,11 +365,12 @@ def test_unbounded_sizes(studio: Studio, browser: Browser) -> None:
         with contextlib.suppress(ConnectionError):  # it ends the connection before everything is sent
             assert ask(studio.url, **long)[0] in (400, 414, 431)
     websocket = studio.url.replace("http", "ws") + WEBSOCKET
-    with connect(websocket, origin=studio.url) as socket_, contextlib.suppress(Exception):  # type: ignore[arg-type]
-        socket_.recv(timeout=20)
+    with connect(websocket, origin=studio.url) as socket_, pytest.raises(ConnectionClosed) as closed:  # type: ignore[arg-type]
         socket_.send("4" + "a" * 2_000_000)
-        socket_.recv(timeout=20)
-        assert socket_.recv(timeout=20) is None, "it was read"
+        while True:
+            socket_.recv(timeout=60)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009  # too big
     with browser.new_context() as context:
         page = context.new_page()
         for query in (f"count={digits}", f"tokens={digits}", "tokens=1e400", f"hours={digits}", f"context={digits}",
@@ -381,6 +382,13 @@ def test_unbounded_sizes(studio: Studio, browser: Browser) -> None:
             page.goto(f"{studio.url}/predict?run=small&{query}")
             expect(page.locator("h1")).to_be_visible()
             assert page.locator("[data-code='machine.bug']").count() == 0, query
+        page.goto(f"{studio.url}/play?run=small")
+        for name in ("Maximum tokens", "Seed"):  # a number field gives no such number, a hand-made event does
+            field = page.get_by_label(name, exact=True)
+            field.evaluate("field => { field.type = 'text'; }")
+            field.fill("1e400")
+        page.locator(".play-buttons .prim").click()
+        expect(failure(page, "config.not_whole")).to_be_visible()
         page.goto(f"{studio.url}/predict?run=small")
         area = page.locator("textarea").first
         expect(area).to_be_visible()
@@ -398,10 +406,10 @@ def test_scripts_in_what_a_model_or_a_user_wrote(
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     written = quote(f"</script><script>hacked=1</script>{HOSTILE}")
     for name in ("train", "predict", "inside", "knobs", "weights", "play", "sheet"):
-        said = "" if name == "sheet" else f"&text={written}"
+        said = "&what=run" if name == "sheet" else f"&text={written}"
         page.goto(f"{studio.url}/{name}?run={quote(folder.name)}{said}")
         expect(page.locator(".runchip")).to_contain_text(HOSTILE)
-        expect(page.locator("main .q-spinner")).to_have_count(0)
+        expect(page.locator("main .q-spinner:visible")).to_have_count(0, timeout=90_000)  # a sheet is drawn
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
     code, headers, _ = ask(studio.url, path=f"/sheets/run.en.md?run={quote(folder.name)}")

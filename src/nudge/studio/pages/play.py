@@ -119,7 +119,7 @@ class PlayPage(ModelPage):
         value, default = self.fields[name].value, _FIELDS[name][0]
         if value is None or name not in _WHOLE:
             return default if value is None else float(value)
-        if value != int(value) or not 0 <= value < 2**53:  # larger numbers have gaps in a browser
+        if not 0 <= value < 2**53 or value != int(value):  # larger numbers have gaps in a browser
             raise ConfigError("not_whole", name=name, value=value, example=default or 50)
         return int(value)
 

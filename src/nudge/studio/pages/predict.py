@@ -84,7 +84,7 @@ class PredictPage(TextPage):
         """Run the network again."""
         begun = time.perf_counter()
         context = tuple(self.ids[: self.begins + self.length])  # the ids that the network reads
-        settings = {**self.settings, "top_k": int(self.settings["top_k"]) or None}
+        settings = {**self.settings, "top_k": int(min(self.settings["top_k"], self.size)) or None}
         self.prediction = await self.visit.ask(
             predict, self.opened.network, self.tokenizer, context, **settings, key="predict"
         )
