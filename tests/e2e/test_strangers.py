@@ -3,6 +3,7 @@
 The last tests each stand for a class of known weaknesses of such servers.
 """
 
+import base64
 import contextlib
 import http.client
 import json
@@ -27,6 +28,7 @@ from tests.waiting import wait_until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from nudge.data.tokenizer import _digest
 from nudge.studio.words import texts
 
 WEBSOCKET = "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
@@ -399,10 +401,39 @@ def test_unbounded_sizes(studio: Studio, browser: Browser) -> None:
         assert page.locator("[data-code='machine.bug']").count() == 0
 
 
+def train_hostile(trained: Path, folder: Path, run: Path) -> None:
+    """A run in which every longer token is a script."""
+    content = json.loads((trained / "small" / "tokenizer.json").read_text())
+    for token in range(256, len(content["tokens"])):
+        script = f"<script>hacked={token}</script><img src=x onerror=hacked={token}>"
+        content["tokens"][token] = base64.b64encode(script.encode()).decode()
+    hashed = {key: value for key, value in content.items() if key not in ("format", "name", "sha256")}
+    tokenizer, text = folder / "tokenizer.json", folder / "text.txt"
+    tokenizer.write_text(json.dumps(content | {"sha256": _digest(hashed)}))
+    text.write_text("<script>hacked=1</script>\n" * 3000)
+    sizes = ("n_layer=1", "n_head=2", "n_embd=32", "block_size=32")
+    settings = [part for size in sizes for part in ("--set", f"model.{size}")]
+    command = [
+        sys.executable,
+        "-m",
+        "nudge",
+        "train",
+        "--data",
+        str(text),
+        "--tokenizer",
+        str(tokenizer),
+        "--steps",
+        "2",
+    ]
+    command += [*settings, "--run", str(run)]
+    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=300)
+
+
 def test_scripts_in_what_a_model_or_a_user_wrote(
-    studio: Studio, add_run: Callable[[Path], Path], trained: Path, visitor: Callable[..., Page]
+    studio: Studio, add_run: object, trained: Path, visitor: Callable[..., Page], tmp_path: Path
 ) -> None:
-    folder = add_run(trained / "small").rename(studio.runs / HOSTILE)
+    folder = studio.runs / HOSTILE  # which `add_run` removes
+    train_hostile(trained, tmp_path, folder)
     page = visitor(studio.url)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     written = quote(f"</script><script>hacked=1</script>{HOSTILE}")
@@ -413,6 +444,8 @@ def test_scripts_in_what_a_model_or_a_user_wrote(
         if name == "sheet":
             expect(page.locator(".paper img")).to_have_attribute("src", re.compile("/sheets/run"), timeout=90_000)
         expect(page.locator("main .q-spinner:visible")).to_have_count(0)
+        if name == "predict":
+            expect(page.locator("button.pb", has_text="<script>hacked=").first).to_be_visible()
         assert page.evaluate("window.hacked") is None
         assert page.locator("img[src=x]").count() == 0
     code, headers, _ = ask(studio.url, path=f"/sheets/run.en.md?run={quote(folder.name)}")
