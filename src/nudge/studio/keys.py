@@ -87,13 +87,19 @@ def read_token(file: Path | None) -> str | None:
 
 def _read_private(path: Path) -> str:
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe would make it wait for ever
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o077:
+        # Opening a pipe would wait for ever; Windows has no such pipes, and keeps other users out by other means.
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            if not _is_private(os.fstat(file.fileno())):
                 raise ConfigError("token_file_not_private", path=path)
             return file.read(_MOST_BYTES + 2).decode("utf-8", "replace").strip()
     except OSError as error:
         raise ConfigError("token_file_unreadable", path=path, error=first_line(error)) from error
+
+
+def _is_private(status: os.stat_result) -> bool:
+    if os.name != "posix":
+        return stat.S_ISREG(status.st_mode)
+    return stat.S_ISREG(status.st_mode) and status.st_uid in (os.geteuid(), 0) and not status.st_mode & 0o077
 
 
 def _is_same(given: str, secret: str) -> bool:
