@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_block.table import table
 from markdown_it.rules_inline import StateInline
+from markdown_it.rules_inline.emphasis import tokenize as read_emphasis
 from markdown_it.token import Token
 from mdit_py_plugins.footnote import footnote_plugin
 from mdit_py_plugins.footnote.index import footnote_ref
@@ -65,17 +66,29 @@ def _bounded_footnote(state: StateInline, silent: bool) -> bool:
     return "]" in state.src[state.pos : state.pos + MOST_MARK] and footnote_ref(state, silent, always_match=True)
 
 
+def _only_bold(state: StateInline, silent: bool) -> bool:
+    """Read `**`. In a diagram `_` and a single `*` are characters like others: __init__, 2*3*4."""
+    return state.src.startswith("**", state.pos) and read_emphasis(state, silent)
+
+
 # Without `text_join` an escape stays a token of its own, so that `\=\=` is no mark. Without `reference` the line of a
 # link definition stays on the page as text.
-PARSER = (
-    MarkdownIt("commonmark")
-    .enable("table")
-    .disable(["text_join", "reference"])
-    .use(footnote_plugin, inline=False, move_to_end=False, always_match_refs=True)
-    .use(front_matter_plugin)
-)
-PARSER.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
-PARSER.inline.ruler.at("footnote_ref", _bounded_footnote)
+def _parser() -> MarkdownIt:
+    parser = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .disable(["text_join", "reference"])
+        .use(footnote_plugin, inline=False, move_to_end=False, always_match_refs=True)
+        .use(front_matter_plugin)
+    )
+    parser.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
+    parser.inline.ruler.at("footnote_ref", _bounded_footnote)
+    return parser
+
+
+PARSER = _parser()
+OF_LABELS = _parser().disable(["link", "image", "autolink"])
+OF_LABELS.inline.ruler.at("emphasis", _only_bold)
 
 
 def color_of(word: str, at: int) -> Color:
@@ -86,12 +99,12 @@ def color_of(word: str, at: int) -> Color:
     raise SheetError("unknown_word", line=at, what="color", word=word, closest=did_you_mean(word, COLORS))
 
 
-def line(text: str, *, at: int = 1) -> Line:
+def line(text: str, *, at: int = 1, parser: MarkdownIt = PARSER) -> Line:
     """Return the spans of inline Markdown on line `at` of the sheet.
 
     Raises: SheetError.
     """
-    (inline,) = PARSER.parseInline(text.strip())
+    (inline,) = parser.parseInline(text.strip())
     return spans_of(inline.children or (), at)
 
 
@@ -197,7 +210,7 @@ class _Writer:
         span = replace(self.style, text=SPACES.sub(" ", text))  # entities can encode control characters
         if self.spans and replace(self.spans[-1], text=span.text) == span:
             span = replace(span, text=self.spans.pop().text + span.text)
-        self.spans.append(span)
+        self.spans.append(replace(span, text=unicodedata.normalize("NFC", span.text)))  # of entities: e&#769;
 
 
 def comments(html: str) -> tuple[list[str], str]:

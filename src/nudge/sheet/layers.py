@@ -86,3 +86,62 @@ def crossings(rank: Sequence[int], place: Sequence[int], edges: Sequence[Pair]) 
         for number, one in enumerate(between)
         for other in between[:number]
     )
+
+
+def nested_ranks(group_of: Sequence[int | None], parents: Sequence[int | None], edges: Sequence[Pair]) -> list[int]:
+    """Return the rank of each node, such that the ranks of a group's nodes follow each other and have no other nodes.
+
+    `group_of`: the innermost group of each node; `parents`: of each group. So a frame around a group holds nothing else.
+    """
+    n_nodes = len(group_of)
+    paths = [_path(group, parents, n_nodes) for group in group_of]
+    items: dict[int | None, dict[int, None]] = {}  # of each group, in order: nodes, and groups as n_nodes + number
+    for node, path in enumerate(paths):
+        for level, item in zip([None, *path], [*path, node], strict=True):
+            items.setdefault(level, {})[item] = None
+    within: dict[int | None, list[Pair]] = {}  # edges between the items of each group
+    for start, end in edges:
+        (one, other) = ([*paths[start], start], [*paths[end], end])
+        split = next((n for n, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), None)
+        if split is not None:
+            within.setdefault(one[split - 1] if split else None, []).append((one[split], other[split]))
+    ranks = [0] * n_nodes
+
+    def place(level: int | None, first: int) -> int:
+        """Place the items of a group from this rank on; return the next free rank."""
+        numbers = {item: number for number, item in enumerate(items[level])}
+        pairs = [(numbers[start], numbers[end]) for start, end in within.get(level, [])]
+        by_rank: dict[int, list[int]] = {}
+        for item, rank in zip(numbers, assign_ranks(len(numbers), pairs)[0], strict=True):
+            by_rank.setdefault(rank, []).append(item)
+        for _, some in sorted(by_rank.items()):
+            nodes = [item for item in some if item < n_nodes]
+            for node in nodes:
+                ranks[node] = first
+            first += bool(nodes)
+            for group in some[:]:
+                first = place(group, first) if group >= n_nodes else first
+        return first
+
+    place(None, 0)
+    return ranks
+
+
+def ranks_inside(
+    group_of: Sequence[int | None], parents: Sequence[int | None], ranks: Sequence[int]
+) -> list[set[int]]:
+    """Return the ranks of the nodes inside each group, at any depth."""
+    inside: list[set[int]] = [set() for _ in parents]
+    for group, rank in zip(group_of, ranks, strict=True):
+        for outer in _path(group, parents, 0):
+            inside[outer].add(rank)
+    return inside
+
+
+def _path(group: int | None, parents: Sequence[int | None], offset: int) -> list[int]:
+    """Return the groups around a node from the outermost to the innermost, each plus `offset`."""
+    path: list[int] = []
+    while group is not None:
+        path.append(group + offset)
+        group = parents[group]
+    return path[::-1]

@@ -8,6 +8,13 @@ Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 Alignment = Literal["left", "center", "right"]
 Color = Literal["ink", "blue", "green", "orange", "purple", "red", "gray", "yellow"]
+Tip = Literal["none", "arrow", "half", "circle", "cross"]  # of a line
+# fmt: off
+Shape = Literal[
+    "box", "round", "circle", "diamond", "stadium", "subroutine", "cylinder", "double", "hexagon", "flag",
+    "lean-right", "lean-left", "trapezoid", "funnel",
+]
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +96,9 @@ class Node:
     """A box of a flowchart. `rank`: its layer along the direction; `order`: its place in that layer."""
 
     spans: Line
-    shape: Literal["box", "round", "circle", "diamond"] = "box"
+    shape: Shape = "box"
     color: Color | None = None
+    group: int | None = None  # the innermost subgraph that it is in, by number
     rank: int = 0
     order: float = 0.0
 
@@ -103,8 +111,19 @@ class Edge:
     end: int
     spans: Line = ()
     style: Literal["solid", "dashed", "thick"] = "solid"
-    arrow: bool = True
+    tail: Tip = "none"
+    head: Tip = "arrow"
     back: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A subgraph: a frame around all nodes of the ranks `first` to `last`, inside the frame of its `parent`."""
+
+    spans: Line = ()
+    parent: int | None = None
+    first: int = 0
+    last: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +133,8 @@ class Flow:
     direction: Literal["LR", "TB"]
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+    groups: tuple[Group, ...] = ()
+    title: Line = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,17 +151,32 @@ class Mindmap:
 
     root: Line
     branches: tuple[Branch, ...]
+    title: Line = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """An arrow of a sequence diagram, a note over lifelines, or one end of a loop's frame."""
+    """An arrow of a sequence diagram, a note, or the beginning, a new part or the end of a frame around messages."""
 
-    kind: Literal["message", "note", "loop", "end"] = "message"
+    kind: Literal["message", "note", "frame", "part", "end"] = "message"
     spans: Line = ()
     start: int = 0
     end: int = 0
     dashed: bool = False
+    tail: Tip = "none"
+    head: Tip = "arrow"
+    number: int | None = None
+    side: Literal["over", "left", "right"] = "over"  # of a note
+    word: str = ""  # what a frame begins with: loop, alt, opt, ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A participant at work, from one message to another, by numbers."""
+
+    actor: int
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +185,8 @@ class Sequence:
 
     actors: tuple[Line, ...]
     messages: tuple[Message, ...]
+    bars: tuple[Bar, ...] = ()
+    title: Line = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

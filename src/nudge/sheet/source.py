@@ -5,6 +5,7 @@ blocks. blocks.py, figures.py (YAML) and mermaid.py parse the blocks, inline.py 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
@@ -41,7 +42,8 @@ def read(text: str, *, name: str = "sheet") -> Sheet:
 
 
 def _sheet(text: str) -> Sheet:
-    text = re.sub(r"\r\n?", "\n", text)
+    # Text from macOS may have decomposed letters, which no pen has: ᄀ + ᅡ is 가, e + ´ is é.
+    text = unicodedata.normalize("NFC", re.sub(r"\r\n?", "\n", text))
     _refuse_long(text)
     _refuse_controls(text)
     nodes = list(SyntaxTreeNode(PARSER.parse(text)).children)

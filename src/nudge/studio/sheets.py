@@ -15,6 +15,7 @@ from nudge.errors import NudgeError, SheetError, did_you_mean
 from nudge.sheet import catalog
 from nudge.sheet.catalog import FORMATS, LECTURE, NAMES
 from nudge.sheet.page import Language
+from nudge.studio.drawing import Drawer
 from nudge.studio.models import Models
 from nudge.studio.words import LANGUAGES
 from nudge.studio.worker import Worker
@@ -72,9 +73,11 @@ class Sheets:
 
     def __init__(self, models: Models) -> None:
         self.models = models
+        self.texts = Worker("texts of sheets")
         self.worker = Worker("sheets")  # one page after another: each keeps a core busy for about a second
+        self.drawer = Drawer(self.worker.is_superseded)
         self._changed: OrderedDict[str, str] = OrderedDict()
-        self._draw = functools.lru_cache(maxsize=N_DRAWN)(catalog.draw)
+        self._draw = functools.lru_cache(maxsize=N_DRAWN)(self.drawer.draw)
 
     def keep(self, ref: SheetRef, text: str) -> SheetRef:
         """Store a changed text and return the sheet with it. Raises: SheetError if it is too long."""
@@ -102,12 +105,12 @@ class Sheets:
         if ref.what == "run" and ref.run is None:
             raise SheetError("no_run_yet")
         run = self.models.folder(ref.run).path if ref.what == "run" and ref.run else None
-        return await self.worker.ask(catalog.text_of, ref.what, run=run, language=ref.language)
+        return await self.texts.ask(catalog.text_of, ref.what, run=run, language=ref.language)
 
     async def draw(self, text: str, form: str, *, name: str, key: Hashable = None) -> bytes:
         """Draw the page of a text. With a `key`, a newer request replaces an older one.
 
-        Raises: NudgeError's children, as `sheet.draw` does; SupersededError.
+        Raises: NudgeError's children, as `Drawer.draw` does; SupersededError.
         """
         return await self.worker.ask(self._draw, text, form, name=name, key=key)
 

@@ -27,6 +27,7 @@ class Worker:
     def __init__(self, name: str = "models", room: int = 32) -> None:
         self.room = room
         self._waiting: OrderedDict[Hashable, _Question] = OrderedDict()
+        self._name: Hashable = None  # of the question that is being worked on
         self._changed = threading.Condition()
         threading.Thread(target=self._run, name=f"worker: {name}", daemon=True).start()
 
@@ -49,6 +50,10 @@ class Worker:
         answer: Answer = await question[1]
         return answer
 
+    def is_superseded(self) -> bool:
+        """Return whether a newer question waits with the key of the one that is being worked on."""
+        return self._name in self._waiting
+
     def _run(self) -> None:
         while True:
             _work_on(*self._next())  # a separate function, so that an idle thread keeps no answer alive
@@ -57,7 +62,8 @@ class Worker:
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
-            return self._waiting.popitem(last=False)[1]
+            self._name, question = self._waiting.popitem(last=False)
+            return question
 
 
 def _work_on(work: Callable[[], Any], answer: "asyncio.Future[Any]") -> None:
