@@ -58,6 +58,7 @@ LONG = (
 )
 COLORS = ("ink", "blue", "green", "orange", "purple", "red", "gray", "yellow")
 EMOJI = tuple(ICONS)
+PARTS = {"alt": "else", "par": "and", "critical": "option"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -182,16 +183,27 @@ class Writer:
 
     def flow(self) -> str:
         n_nodes = self.count(1, 15)
-        shapes = ['["{}"]', '["{}"]', '("{}")', '(("{}"))', '{{"{}"}}']
+        shapes = [*(['["{}"]'] * 4), '("{}")', '(("{}"))', '{{"{}"}}', '(["{}"])', '[["{}"]]', '[("{}")]', '((("{}")))']
+        shapes += ['{{{{"{}"}}}}', '[/"{}"/]', '[\\"{}"\\]', '[/"{}"\\]', '[\\"{}"/]', '>"{}"]']
         colored = lambda: f":::{self.random.choice(COLORS)}" if self.often(0.2) else ""  # noqa: E731
-        lines = [f"flowchart {self.random.choice(['LR', 'TB', 'TD'])}"]
-        lines += [f"n{i}{self.random.choice(shapes).format(self.line(1, 4))}{colored()}" for i in range(n_nodes)]
-        arrows = ["-->", "-->", "-->", "---", "-.->", "==>", "==="]
+        lines = [f"flowchart {self.random.choice(['LR', 'TB', 'TD', 'RL', 'BT'])}"]
+        n_open = 0
+        for i in range(n_nodes):
+            if n_open < 3 and self.often(0.15):
+                lines.append(f'subgraph g{i} ["{self.line(1, 4)}"]')
+                n_open += 1
+            lines.append(f"n{i}{self.random.choice(shapes).format(self.line(1, 4))}{colored()}")
+            if n_open and self.often(0.3):
+                lines.append("end")
+                n_open -= 1
+        lines += ["end"] * n_open
+        arrows = ["-->", "-->", "-->", "---", "-.->", "==>", "===", "<-->", "x--x", "o--o", "--o", "---->", "~~~"]
         tree = [(self.random.randrange(max(0, i - 3), i), i) for i in range(1, n_nodes)]
         more = [(self.random.randrange(n_nodes), self.random.randrange(n_nodes)) for _ in range(self.count(0, 5))]
         for start, end in tree + more:
-            label = f'|"{self.words(1, 3)}"|' if self.often(0.3) else ""
-            lines.append(f"n{start} {self.random.choice(arrows)}{label} n{end}")
+            arrow = self.random.choice(arrows)
+            label = f'|"{self.words(1, 3)}"|' if self.often(0.3) and arrow != "~~~" else ""
+            lines.append(f"n{start} {arrow}{label} n{end}")
         return "```mermaid\n" + "\n".join(lines) + "\n```"
 
     def mindmap(self) -> str:
@@ -204,20 +216,25 @@ class Writer:
     def sequence(self) -> str:
         names = [f"p{i}" for i in range(self.count(1, 6))]
         lines = ["sequenceDiagram"] + [f"participant {name} as {self.line(1, 2)}" for name in names]
+        lines += ["autonumber"] if self.often(0.2) else []
         one = lambda: self.random.choice(names)  # noqa: E731
-        message = lambda: f"{one()}{self.random.choice(['->>', '-->>'])}{one()}: {self.line(1, 5)}"  # noqa: E731
-        opened = 0
+        arrows = ["->>", "->>", "-->>", "->", "-x", "--)", "<<->>", "->>+"]
+        message = lambda: f"{one()}{self.random.choice(arrows)}{one()}: {self.line(1, 5)}"  # noqa: E731
+        opened: list[str] = []
         for _ in range(self.count(1, 9)):
-            if self.often(0.15):
-                lines.append(f"loop {self.line(1, 4)}")
-                opened += 1
-            lines.append(message())
             if self.often(0.2):
-                lines.append(f"Note over {one()},{one()}: {self.line(1, 5)}")
+                opened.append(self.random.choice(["loop", "alt", "opt", "par", "critical", "break", "rect"]))
+                lines.append(f"{opened[-1]} {self.line(1, 4)}")
+            lines.append(message())
+            if self.often(0.3):
+                places = [f"over {one()},{one()}", f"over {one()}", f"left of {one()}", f"right of {one()}"]
+                lines.append(f"Note {self.random.choice(places)}: {self.line(1, 5)}")
+            if opened and opened[-1] in PARTS and self.often(0.4):
+                lines += [f"{PARTS[opened[-1]]} {self.line(1, 4)}", message()]
             if opened and self.often(0.3):
                 lines.append("end")
-                opened -= 1
-        return "```mermaid\n" + "\n".join(lines + ["end"] * opened) + "\n```"
+                opened.pop()
+        return "```mermaid\n" + "\n".join(lines + ["end"] * len(opened)) + "\n```"
 
     def columns(self) -> str:
         n_columns = self.count(2, 4)
@@ -331,6 +348,21 @@ def test_a_sheet_is_drawn_whole_or_refused(seed: int):
     try:
         sheet = read(Writer(seed).sheet())
         found = faults(sheet, render(sheet))
+    except SheetError as error:
+        refusal = error.code
+    assert not found
+    assert refusal in ("", *REFUSALS)
+
+
+@pytest.mark.slow
+@given(st.integers(0, 10**9), st.sampled_from(["flow", "sequence", "mindmap"]))
+@settings(max_examples=12, deadline=None)
+def test_no_line_of_a_diagram_goes_through_its_text(seed: int, kind: str):
+    refusal, found = "", []
+    try:
+        sheet = read(TOP.format(layout="8% title\n92% one") + getattr(Writer(seed), kind)() + "\n")
+        page = render(sheet)
+        found = [*faults(sheet, page), *map(str, crossed(page.data))]
     except SheetError as error:
         refusal = error.code
     assert not found
