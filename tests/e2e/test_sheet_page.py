@@ -1,6 +1,8 @@
 """The Sheet page: every sheet is shown, downloaded and changed, in a real browser."""
 
 import re
+import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,9 @@ from nudge.sheet.catalog import NAMES, text_of
 from nudge.studio.words import texts
 
 DRAWN_MS = 90_000  # a page takes a second, and others may be in the queue
+
+CHART = "```mermaid\nflowchart LR\n" + "".join(f"n{i % 12} --> n{i * 7 % 11}\n" for i in range(40)) + "```\n"
+SLOW = '---\ntitle: "a"\n---\n```layout\n5% title\n95% one\n```\n## One <!-- one: blue -->\n' + CHART * 60
 
 
 def shown(page: Page, address: str | re.Pattern[str]) -> int:
@@ -117,6 +122,28 @@ def test_a_sheet_is_changed(studio: Studio, visitor: Callable[..., Page], tmp_pa
     page.get_by_role("button", name="Back to the original").click()
     assert shown(page, "/sheets/io.en.png") > 1000
     assert "text=" not in page.url
+
+
+def test_a_text_that_takes_long_stops_no_other_page(studio: Studio, visitor: Callable[..., Page]) -> None:
+    page = visitor(f"{studio.url}/sheet?what=io&lang=en")
+    shown(page, "/sheets/io.en.png")
+    page.get_by_role("button", name="Change it").click()
+    page.locator(".cm-content").click()
+    page.keyboard.press("Control+A")
+    page.keyboard.insert_text(SLOW)
+    drawing = page.locator(".desk [role=status] .pill")
+    expect(drawing).to_be_visible()
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        urllib.request.urlopen(f"{studio.url}/play", timeout=60).read()
+        times.append(time.monotonic() - began)
+    expect(drawing).to_be_visible()
+    assert min(times) < 1.0
+    expect(failure(page, "sheet.too_slow")).to_be_visible(timeout=DRAWN_MS)
+    page.get_by_role("button", name="Back to the original").click()
+    assert shown(page, "/sheets/io.en.png") > 1000
+    expect(page.locator(".editor .message.bad")).to_have_count(0, timeout=DRAWN_MS)
 
 
 def test_the_sheet_of_a_run(studio: Studio, own_run: Path, visitor: Callable[..., Page], tmp_path: Path) -> None:

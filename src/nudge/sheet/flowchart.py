@@ -20,6 +20,7 @@ DIRECTIONS: dict[str, tuple[Literal["LR", "TB"], bool]] = {
     "RL": ("LR", True),
 }
 MOST_ARROWS = 500  # counting crossings takes quadratic time, and a few `A & B --> C & D` make a million arrows
+MOST_SUBGRAPHS = 60
 DEEPEST = 4  # subgraphs within subgraphs
 
 SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = tuple(
@@ -66,7 +67,7 @@ TIPS: dict[str, Tip] = {"x": "cross", "o": "circle", "<": "arrow", ">": "arrow"}
 STATEMENT = re.compile(r"(subgraph|direction|classDef|class|style|linkStyle|click|accTitle|accDescr)\b(?!\s*(?:[-=]|<|&|$))")
 BARE_SUBGRAPH = re.compile(r"(subgraph)(?=\s*(?:;|%%|$))")
 ENDING = re.compile(r"end(?=\s*(?:;|%%|$))")
-TITLED = re.compile(rf'(?P<id>[^\["]*?)\s*\[{TEXT}\]')
+TITLED = re.compile(rf'(?P<id>[^\["]*)\[{TEXT}\]')
 REST = re.compile(r'(?:[^";]|"[^"]*")*')
 
 
@@ -193,10 +194,12 @@ class _Chart:
     def _open_group(self, rest: str) -> None:
         if len(self.open) == DEEPEST:
             raise SheetError("nested_subgraphs", line=self.at, most=DEEPEST)
+        if len(self.groups) == MOST_SUBGRAPHS:
+            raise SheetError("too_many_subgraphs", line=self.at, most=MOST_SUBGRAPHS)
         title: Line = ()
         name = rest
         if found := TITLED.fullmatch(rest):
-            name, title = found["id"], label(text_of(found), self.at)
+            name, title = found["id"].strip(), label(text_of(found), self.at)
         elif rest:
             title = label(rest.strip('"'), self.at)
         if name:

@@ -35,8 +35,14 @@ class Drawer:
     `is_superseded` returns whether a newer text waits. Only one thread may use a drawer.
     """
 
-    def __init__(self, is_superseded: Callable[[], bool] = lambda: False, limit_s: float = LIMIT_S) -> None:
-        self.is_superseded, self.limit_s = is_superseded, limit_s
+    def __init__(
+        self,
+        is_superseded: Callable[[], bool] = lambda: False,
+        *,
+        limit_s: float = LIMIT_S,
+        limit_bytes: int = LIMIT_BYTES,
+    ) -> None:
+        self.is_superseded, self.limit_s, self.limit_bytes = is_superseded, limit_s, limit_bytes
         self._running: _Process | None = None
 
     @property
@@ -51,7 +57,7 @@ class Drawer:
         SupersededError.
         """
         is_warm = self._running is not None
-        self._running = running = self._running or _start()
+        self._running = running = self._running or _start(self.limit_bytes)
         try:
             return self._ask(running, text, form, name)
         except (EOFError, OSError):  # it ended
@@ -59,7 +65,7 @@ class Drawer:
         if running.process.exitcode == TOOK_CPU:
             raise SheetError("too_slow", limit_s=LIMIT_CPU_S)
         if not is_warm:
-            raise SheetError("too_much_memory", limit_gb=LIMIT_BYTES / 2**30)
+            raise SheetError("too_much_memory", limit_gb=self.limit_bytes / 2**30)
         # Not because of this text alone: something killed the process, or earlier pages had taken its memory.
         return self.draw(text, form, name=name)
 
@@ -89,20 +95,21 @@ class Drawer:
         return page
 
 
-def _start() -> _Process:
+def _start(limit_bytes: int) -> _Process:
     context = multiprocessing.get_context("spawn")  # a fork would copy the studio's threads and its locks
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), name="sheets", daemon=True)
+    process = context.Process(target=_serve, args=(theirs, limit_bytes), name="sheets", daemon=True)
     process.start()
     theirs.close()  # so that its death ends the pipe
     return _Process(process, ours)
 
 
-def _serve(pipe: Connection) -> None:
+def _serve(pipe: Connection, limit_bytes: int) -> None:
     """Draw the pages that are asked for, until the studio ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the studio, which ends this process
-    _limit_memory()
-    while not _is_full():
+    os.environ["RAYON_NUM_THREADS"] = "1"  # Typst's: each thread takes 64 MB of address space before it does anything
+    _limit_memory(limit_bytes)
+    while not _is_full(limit_bytes):
         try:
             text, form, name = pipe.recv()
         except EOFError:
@@ -125,13 +132,13 @@ def _drawn(text: str, form: catalog.Format, name: str) -> bytes | Exception:
 if sys.platform == "win32":  # which has none of these limits: only the clock limits a page
     TOOK_CPU = None
 
-    def _limit_memory() -> None:
+    def _limit_memory(most: int) -> None:
         pass
 
     def _limit_time() -> None:
         pass
 
-    def _is_full() -> bool:
+    def _is_full(most: int) -> bool:
         return False
 
 else:
@@ -139,18 +146,19 @@ else:
 
     TOOK_CPU = -signal.SIGXCPU
 
-    def _limit_memory() -> None:
-        _limit(resource.RLIMIT_AS, LIMIT_BYTES)
+    def _limit_memory(most: int) -> None:
+        _limit(resource.RLIMIT_AS, most)
+        _limit(resource.RLIMIT_CORE, 0)  # its end is no reason to write so much memory to the disk
 
     def _limit_time() -> None:
         """Limit the CPU time of the next page. The process ends by itself, even if no studio is left."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + LIMIT_CPU_S) + 1)
 
-    def _is_full() -> bool:
+    def _is_full(most: int) -> bool:
         """Return whether the pages drawn so far have taken half of the memory, so that a new process should go on."""
         unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > LIMIT_BYTES / 2
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > most / 2
 
     def _limit(what: int, most: int) -> None:
         _, highest = resource.getrlimit(what)
