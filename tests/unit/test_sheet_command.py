@@ -12,7 +12,7 @@ from tests.sheets import characters, pen_font
 
 from nudge.errors import SheetError
 from nudge.sheet import fonts
-from nudge.sheet.catalog import text_of
+from nudge.sheet.catalog import draw, text_of
 from nudge.sheet.render import render
 from nudge.sheet.source import read
 
@@ -214,3 +214,15 @@ def test_a_line_breaks_at_spaces_only() -> None:
     for one in sorted(characters(render(sheet).data, loose=True), key=lambda one: (round(one.bottom / 6), one.left)):
         lines[round(one.bottom / 6)] = lines.get(round(one.bottom / 6), "") + one.char
     assert not [line for line in lines.values() if line.startswith((")", ",", "."))]
+
+
+def test_decomposed_text_is_drawn_as_composed_text_and_stays_as_it_is(tmp_path: Path) -> None:
+    pen_font()
+    page = '---\ntitle: "{0}"\n---\n```layout\n15% title\n85% one\n```\n## {0} <!-- one: blue -->\n{0}\n'
+    whole, parts = page.format("\uac00\uaca9"), page.format("\u1100\u1161\u1100\u1167\u11a8")
+    assert draw(parts, "svg") == draw(whole, "svg")
+    assert draw(parts, "md") == parts.encode()
+    with pytest.raises(SheetError) as error:  # this letter has no composed form, and the pen no accent
+        draw(page.format("x\u0301"), "svg")
+    assert error.value.code == "sheet.lacking_characters"
+    assert "U+0301" in error.value.message

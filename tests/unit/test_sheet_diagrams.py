@@ -36,7 +36,11 @@ def flow(direction: str, nodes: list[tuple[str, int, int]], edges: list[tuple[in
         ),
         edges=tuple(
             page.Edge(
-                start=a, end=b, spans=line(text) if text else (), back=nodes[b][1] <= nodes[a][1], arrow=(a + b) % 5 > 0
+                start=a,
+                end=b,
+                spans=line(text) if text else (),
+                back=nodes[b][1] <= nodes[a][1],
+                head="arrow" if (a + b) % 5 else "none",
             )
             for a, b, text in edges
         ),
@@ -92,9 +96,9 @@ MAP = page.Mindmap(
 )
 
 
-def message(a: int, b: int, text: str, kind: str = "message") -> page.Message:
+def message(a: int, b: int, text: str, kind: str = "message", word: str = "") -> page.Message:
     """A message from a to b."""
-    return page.Message(kind=kind, start=a, end=b, spans=line(text) if text else ())  # type: ignore[arg-type]
+    return page.Message(kind=kind, start=a, end=b, spans=line(text) if text else (), word=word)  # type: ignore[arg-type]
 
 
 TALK = page.Sequence(
@@ -102,7 +106,7 @@ TALK = page.Sequence(
     messages=(
         message(0, 1, "train 시작을 누른다"),
         message(0, 1, "이 컴퓨터 안에서만", kind="note"),
-        message(0, 0, "step마다", kind="loop"),
+        message(0, 0, "step마다", kind="frame", word="loop"),
         message(1, 2, "1. forward와 backward를 부탁한다"),
         message(2, 1, "loss"),
         message(2, 2, "memory 정리"),

@@ -42,37 +42,42 @@ IN_DIAGRAMS = [
         "A -->|",
         "A",
         "A -- a --> ",
-        "A -. ",
-        "A -.",
-        "A == ",
-        "A --o",
-        "A[/",
-        "A>",
-        "A:::",
-        "subgraph ",
-        "subgraph a[",
-        "classDef ",
-        "class ",
-        "click ",
-        "direction ",
-        'A["\n',
-        "%%{",
-        "",
     )
-    for unit in (" ", "- ", "--", "-- a ", "--> A ", "a ", "&", '"', ".", ".-", "=", "/", ";", "a-", "#", "A;", "\n", 'A["\n')
+    for unit in (" ", "- ", "--", "-- a ", "--> A ", "a ", "&", '"')
     for end in ("", "[", "x[", '"x[', "|")
 ] + [
     (kind, begin, unit, end)
     for kind, begins in {
-        "sequence": (
-            *("A->>B", "A", "A->>B:", "Note over A", "Note over A,", "Note", "participant A", "loop"),
-            *("alt a\n", "activate ", "autonumber ", "A->>+B: a\n", "---\ntitle: "),
-        ),
-        "mindmap": ("root\n a", "root\n a((", "root\n a[", "", 'root\n a["', "root\n a:::"),
+        "sequence": ("A->>B", "A", "A->>B:", "Note over A", "Note over A,", "Note", "participant A", "loop"),
+        "mindmap": ("root\n a", "root\n a((", "root\n a[", ""),
     }.items()
     for begin in begins
-    for unit in (" ", "a", "a ", "((", "))", "->>", ",", ":", "-", "+", "#", "else\n", "loop\n", "A-xB: a\n", '"', ":::")
+    for unit in (" ", "a", "a ", "((", "))", "->>", ",", ":")
     for end in ("", "x", "(")
+]
+IN_DIAGRAMS += [
+    ("flowchart", begin, unit, "")
+    for begin in ("", "A -. ", "A == ", "A --o", "A[/", "A>", "subgraph ", "class ", "click ", 'A["\n', "%%{")
+    for unit in (" ", "- ", ". ", "= ", '"', ";", "#", "a-", "/", "A;", 'A["\n', ":::a", "[")
+] + [
+    (kind, begin, unit, "")
+    for kind, begin in (("sequence", "A->>B: "), ("sequence", ""), ("mindmap", "a\n b["), ("mindmap", 'a\n b["'))
+    for unit in (
+        "-",
+        "A-",
+        "<<",
+        "+",
+        "#",
+        "A->>+B: a\n",
+        "alt\n",
+        "Note ",
+        "autonumber\n",
+        " as ",
+        ":::",
+        '"',
+        ")",
+        "((a))",
+    )
 ]
 MARKS = [
     *("<!--", "<!-- ", "<!-- a -->", "-->", "<", "<a", "</a", "<?", "<![CDATA[", "<!A", "<a b='", "*a **b ", "*", "**"),
@@ -169,7 +174,12 @@ def test_as_much_as_is_allowed_is_read() -> None:
 
 
 def test_a_label_beside_an_arrow_is_read_as_before() -> None:
-    for words, label in (("-- a b -->", "a b"), ("-. a b .->", "a b"), ('--  "a --> b"  ---', "a --> b"), ("-- a-b -->", "a-b")):
+    for words, label in (
+        ("-- a b -->", "a b"),
+        ("-. a b .->", "a b"),
+        ('--  "a --> b"  ---', "a --> b"),
+        ("-- a-b -->", "a-b"),
+    ):
         flow = read(FRONT + FENCES["flowchart"].format(f"A {words} B")).bands[1].regions[0].blocks[0]
         assert [span.text for span in flow.edges[0].spans] == [label]  # type: ignore[union-attr]
     for shape in ("[ a b ]", '( "a b" )', "((a b))", "{ a b}"):

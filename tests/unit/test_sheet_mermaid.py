@@ -78,8 +78,10 @@ def test_the_directions_of_a_flowchart(head: str, direction: str):
         ("A[a<br/>b] %% why", Node(spans=(Span(text="a"), Span(text="\n", kind="break"), Span(text="b")))),
         ("A;", Node(spans=plain("A"))),
         ("A:::mine\nclassDef mine fill:#f9f,stroke:#333;", Node(spans=plain("A"))),
-        ("A\nclass A green\nstyle A fill:#f9f\nlinkStyle default stroke:red\nclick A href \"https://a.b;c\"",
-         Node(spans=plain("A"), color="green")),
+        (
+            'A\nclass A green\nstyle A fill:#f9f\nlinkStyle default stroke:red\nclick A href "https://a.b;c"',
+            Node(spans=plain("A"), color="green"),
+        ),
         ("A:::blue", Node(spans=plain("A"), color="blue")),
         ('A( "a" ):::red', Node(spans=plain("a"), shape="round", color="red")),
         ('A["**a**<br>b"]', Node(spans=(Span(text="a", bold=True), Span(text="\n", kind="break"), Span(text="b")))),
@@ -341,7 +343,9 @@ def test_bars_of_who_is_active():
 
 
 def test_numbers_of_messages():
-    chart = sequence("A->>B: a\nautonumber\nA->>B: b\nA->>B: c\nautonumber 10 5\nA->>B: d\nA->>B: e\nautonumber off\nA->>B: f")
+    chart = sequence(
+        "A->>B: a\nautonumber\nA->>B: b\nA->>B: c\nautonumber 10 5\nA->>B: d\nA->>B: e\nautonumber off\nA->>B: f"
+    )
     assert [message.number for message in chart.messages] == [None, 1, 2, 10, 15, None]
 
 

@@ -547,3 +547,26 @@ def test_a_footnotes_mark_counts_for_the_whole_text() -> None:
     one, two = read(text.replace("MARK", "2")).bands[1].regions
     assert [mark for mark, _ in one.footnotes + two.footnotes] == ["1", "2"]
     refused(text.replace("MARK", "1"), 15, "repeated_footnote", {"mark": "1"})
+
+
+# --- letters that are written in parts -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ("\u1100\u1161\u1100\u1167\u11a8", "\uac00\uaca9"),  # Hangul from macOS
+        ("e\u0301", "\u00e9"),
+        ("e&#769;", "\u00e9"),  # composed only after the entity is read
+        ("x\u0301", "x\u0301"),  # has no composed form
+    ],
+)
+def test_decomposed_letters_are_read_as_composed_ones(parts: str, whole: str):
+    diagram = f'```mermaid\nflowchart LR\nA["{parts}"]\n```\n'
+    assert block(f"{parts} a\n") == Paragraph(spans=plain(f"{whole} a"))
+    assert block(diagram).nodes[0].spans == plain(whole)  # type: ignore[attr-defined]
+    sheet = read(HEAD.replace("Neural Network", parts).replace("## One", f"## {parts}"))
+    assert (sheet.bands[1].regions[0].title, sheet.title) == (
+        plain(whole),
+        parts.replace("\u1100\u1161\u1100\u1167\u11a8", "\uac00\uaca9").replace("e\u0301", "\u00e9") + " I/O",
+    )

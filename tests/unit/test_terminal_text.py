@@ -25,6 +25,8 @@ from nudge.util.terminal_text import make_readable, visible_bytes
         ("\ufffd".encode(), "<EF BF BD>"),
         ("·⏎".encode(), "<C2 B7><E2 8F 8E>"),  # these signs stand for a space and a line break
         ("\u0301".encode(), "◌\u0301"),
+        ("\u1161\u11a8".encode(), "◌\u1161\u11a8"),  # without its first consonant
+        ("\u1100\u1161".encode(), "\u1100\u1161"),
         (b"", ""),
     ],
 )

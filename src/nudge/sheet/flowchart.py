@@ -1,4 +1,4 @@
-"""Mermaid's flowchart. Source of the language: mermaid.js.org/syntax/flowchart, and its lexer for arrows (flow.jison)."""
+"""Mermaid's flowchart. Source of the language: mermaid.js.org/syntax/flowchart, and for arrows its lexer, flow.jison."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -23,26 +23,24 @@ MOST_ARROWS = 500  # counting crossings takes quadratic time, and a few `A & B -
 MOST_SUBGRAPHS = 60
 DEEPEST = 4  # subgraphs within subgraphs
 
-SHAPES: tuple[tuple[Shape, re.Pattern[str]], ...] = tuple(
-    (shape, re.compile(re.escape(opening) + TEXT + re.escape(closing)))
-    for shape, opening, closing in (
-        ("double", "(((", ")))"),
-        ("circle", "((", "))"),
-        ("stadium", "([", "])"),
-        ("circle", "(-", "-)"),
-        ("round", "(", ")"),
-        ("subroutine", "[[", "]]"),
-        ("cylinder", "[(", ")]"),
-        ("lean-right", "[/", "/]"),
-        ("lean-left", "[\\", "\\]"),
-        ("trapezoid", "[/", "\\]"),
-        ("funnel", "[\\", "/]"),
-        ("box", "[", "]"),
-        ("hexagon", "{{", "}}"),
-        ("diamond", "{", "}"),
-        ("flag", ">", "]"),
-    )
+BRACKETS: tuple[tuple[Shape, str, str], ...] = (
+    ("double", "(((", ")))"),
+    ("circle", "((", "))"),
+    ("stadium", "([", "])"),
+    ("circle", "(-", "-)"),
+    ("round", "(", ")"),
+    ("subroutine", "[[", "]]"),
+    ("cylinder", "[(", ")]"),
+    ("lean-right", "[/", "/]"),
+    ("lean-left", "[\\", "\\]"),
+    ("trapezoid", "[/", "\\]"),
+    ("funnel", "[\\", "/]"),
+    ("box", "[", "]"),
+    ("hexagon", "{{", "}}"),
+    ("diamond", "{", "}"),
+    ("flag", ">", "]"),
 )
+SHAPES = [(shape, re.compile(re.escape(begin) + TEXT + re.escape(end))) for shape, begin, end in BRACKETS]
 END = re.compile(r"\s*(?:;|%%|$)")
 BREAK = re.compile(r"[\s;]*(?:%%.*)?")
 SPACE = re.compile(r"\s*")
@@ -51,7 +49,7 @@ CLASS = re.compile(r":::([\w-]+)")
 AND = re.compile(r"\s*&\s*")
 LABEL = re.compile(rf"\s*\|{TEXT}\|")
 
-# A line with its ends, then the same around its text: `A -- text --> B`. In each, the text may not contain its own line.
+# A line with its ends, then the same around a text, which may not contain such a line: `A -- text --> B`.
 ARROW = re.compile(r"([xo<]?)(--+[-xo>]|==+[=xo>]|-?\.+-[xo>]?|~~~+)(?![-=>])")
 AROUND = tuple(
     re.compile(rf'([xo<]?){begin}\s*(?:"(?P<quoted>[^"]*)"\s*|(?P<bare>{text}))({end})(?![-=>])')
@@ -62,9 +60,12 @@ AROUND = tuple(
     )
 )
 AMBIGUOUS = re.compile(r"[xo<]?(?:--|==)[xo]\w")  # `A --ok--> B` has a text, `A --o B` an end
+NO_TEXT: Line = ()
 TIPS: dict[str, Tip] = {"x": "cross", "o": "circle", "<": "arrow", ">": "arrow"}
 
-STATEMENT = re.compile(r"(subgraph|direction|classDef|class|style|linkStyle|click|accTitle|accDescr)\b(?!\s*(?:[-=]|<|&|$))")
+STATEMENT = re.compile(
+    r"(subgraph|direction|classDef|class|style|linkStyle|click|accTitle|accDescr)\b(?!\s*(?:[-=]|<|&|$))"
+)
 BARE_SUBGRAPH = re.compile(r"(subgraph)(?=\s*(?:;|%%|$))")
 ENDING = re.compile(r"end(?=\s*(?:;|%%|$))")
 TITLED = re.compile(rf'(?P<id>[^\["]*)\[{TEXT}\]')
@@ -91,7 +92,9 @@ def _arranged(chart: "_Chart", direction: Literal["LR", "TB"], is_reversed: bool
     parents = [group.parent for group in chart.groups]
     ranks = layers.nested_ranks(group_of, parents, chart.pairs)
     edges, pairs = chart.edges, chart.pairs
-    if is_reversed:  # drawn as in the other direction, with the last layer first and arrows from their end to their start
+    if (
+        is_reversed
+    ):  # drawn as in the other direction, with the last layer first and arrows from their end to their start
         last = max(ranks)
         ranks = [last - rank for rank in ranks]
         edges = [replace(edge, start=edge.end, end=edge.start, tail=edge.head, head=edge.tail) for edge in edges]
@@ -99,9 +102,7 @@ def _arranged(chart: "_Chart", direction: Literal["LR", "TB"], is_reversed: bool
     nodes = zip(chart.nodes.values(), group_of, ranks, layers.order_ranks(ranks, pairs), strict=True)
     return Flow(
         direction=direction,
-        nodes=tuple(
-            replace(node, group=group, rank=rank, order=float(order)) for node, group, rank, order in nodes
-        ),
+        nodes=tuple(replace(node, group=group, rank=rank, order=float(order)) for node, group, rank, order in nodes),
         edges=tuple(replace(edge, back=ranks[edge.end] <= ranks[edge.start]) for edge in edges),
         groups=tuple(
             replace(group, first=min(inside), last=max(inside))
@@ -258,7 +259,7 @@ class _Chart:
         found = found or around or self._next(ARROW)
         if not found:
             raise SheetError("expected_arrow", line=self.at, got=self._rest())
-        line, words = found[found.lastindex or 0], ()
+        line, words = found[found.lastindex or 0], NO_TEXT
         if around:
             line, words = around[around.lastindex or 0], label(text_of(around), self.at)
         elif named := self._next(LABEL):
@@ -268,7 +269,7 @@ class _Chart:
         self._next(SPACE)
         if line.startswith("~"):
             return None
-        style = "thick" if "=" in line else "dashed" if "." in line else "solid"
+        style: Literal["solid", "dashed", "thick"] = "thick" if "=" in line else "dashed" if "." in line else "solid"
         return Edge(
             start=0, end=0, spans=words, style=style, tail=TIPS.get(found[1], "none"), head=TIPS.get(line[-1], "none")
         )

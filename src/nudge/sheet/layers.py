@@ -91,7 +91,7 @@ def crossings(rank: Sequence[int], place: Sequence[int], edges: Sequence[Pair]) 
 def nested_ranks(group_of: Sequence[int | None], parents: Sequence[int | None], edges: Sequence[Pair]) -> list[int]:
     """Return the rank of each node, such that the ranks of a group's nodes follow each other and have no other nodes.
 
-    `group_of`: the innermost group of each node; `parents`: of each group. So a frame around a group holds nothing else.
+    So a frame around a group holds nothing else. `group_of`: the innermost group of each node; `parents`: of each group.
     """
     n_nodes = len(group_of)
     paths = [_path(group, parents, n_nodes) for group in group_of]
@@ -119,7 +119,7 @@ def nested_ranks(group_of: Sequence[int | None], parents: Sequence[int | None], 
             for node in nodes:
                 ranks[node] = first
             first += bool(nodes)
-            for group in some[:]:
+            for group in some:
                 first = place(group, first) if group >= n_nodes else first
         return first
 
@@ -127,9 +127,7 @@ def nested_ranks(group_of: Sequence[int | None], parents: Sequence[int | None], 
     return ranks
 
 
-def ranks_inside(
-    group_of: Sequence[int | None], parents: Sequence[int | None], ranks: Sequence[int]
-) -> list[set[int]]:
+def ranks_inside(group_of: Sequence[int | None], parents: Sequence[int | None], ranks: Sequence[int]) -> list[set[int]]:
     """Return the ranks of the nodes inside each group, at any depth."""
     inside: list[set[int]] = [set() for _ in parents]
     for group, rank in zip(group_of, ranks, strict=True):

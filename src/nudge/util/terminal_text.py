@@ -20,12 +20,17 @@ def visible_bytes(data: bytes) -> str:
     U+FFFD), and the characters ·, ⏎ and ⇥ themselves, so that a · always means a space.
     """
     text = data.decode("utf-8", "surrogateescape")
-    base = "◌" if text and unicodedata.combining(text[0]) else ""  # a combining accent needs a base character
+    base = "◌" if text and _joins(text[0]) else ""
     parts = _STRAY.split(text)  # text, stray bytes, text, ...
     return base + "".join(
         _hex_in_brackets(part.encode("utf-8", "surrogateescape")) if at % 2 else "".join(map(_make_visible, part))
         for at, part in enumerate(parts)
     )
+
+
+def _joins(character: str) -> bool:
+    """Return whether the character joins the one before it: an accent, a vowel or a last consonant of Hangul's."""
+    return unicodedata.combining(character) > 0 or "\u1160" <= character <= "\u11ff"
 
 
 def make_readable(text: str) -> str:
