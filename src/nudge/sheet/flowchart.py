@@ -1,4 +1,4 @@
-"""Mermaid's flowchart. Source of the language: mermaid.js.org/syntax/flowchart, and for arrows its lexer, flow.jison."""
+"""Mermaid's flowchart. Source of the language: mermaid.js.org/syntax/flowchart; for arrows, its flow.jison."""
 
 import re
 from dataclasses import dataclass, field, replace

@@ -91,7 +91,7 @@ def crossings(rank: Sequence[int], place: Sequence[int], edges: Sequence[Pair]) 
 def nested_ranks(group_of: Sequence[int | None], parents: Sequence[int | None], edges: Sequence[Pair]) -> list[int]:
     """Return the rank of each node, such that the ranks of a group's nodes follow each other and have no other nodes.
 
-    So a frame around a group holds nothing else. `group_of`: the innermost group of each node; `parents`: of each group.
+    So a frame around a group holds nothing else. `group_of`: each node's innermost group; `parents`: of each group.
     """
     n_nodes = len(group_of)
     paths = [_path(group, parents, n_nodes) for group in group_of]
