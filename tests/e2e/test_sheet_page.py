@@ -16,8 +16,10 @@ from nudge.studio.words import texts
 
 DRAWN_MS = 90_000  # a page takes a second, and others may be in the queue
 
-CHART = "```mermaid\nflowchart LR\n" + "".join(f"n{i % 12} --> n{i * 7 % 11}\n" for i in range(40)) + "```\n"
-SLOW = '---\ntitle: "a"\n---\n```layout\n5% title\n95% one\n```\n## One <!-- one: blue -->\n' + CHART * 60
+CHART = "```mermaid\nflowchart LR\n{0}a & b & c & d & e & f --> g & h & i & j & k & l --> a & m & n\n```\n"
+SLOW = '---\ntitle: "a"\n---\n```layout\n5% title\n95% one\n```\n## One <!-- one: blue -->\n' + "".join(
+    map(CHART.format, range(150))
+)
 
 
 def shown(page: Page, address: str | re.Pattern[str]) -> int:

@@ -7,6 +7,7 @@ import pytest
 
 from nudge.errors import SheetError
 from nudge.sheet.inline import MOST_CELLS, comments
+from nudge.sheet.page import texts_in
 from nudge.sheet.source import MOST_CHARACTERS, MOST_IN_LINE, read
 
 FRONT = '---\ntitle: "a"\n---\n```layout\n10% title\n90% one\n```\n## One <!-- one: blue -->\n'
@@ -171,6 +172,12 @@ def test_as_much_as_is_allowed_is_read() -> None:
     line = "a" * MOST_IN_LINE + "\n"
     read((FRONT + line + "\n" + TABLE + "|\n" * (MOST_CELLS // 50 - 1) + "\n").ljust(MOST_CHARACTERS, "\n"))
     read(FRONT + FENCES["knobs"].format('- {label: "&a *a", value: 1}'))
+
+
+def test_only_what_is_drawn_counts_as_text() -> None:
+    chart = FENCES["flowchart"].format("A & B & C & D --> E & F & G & H & I\n" * 20)
+    flow = read(FRONT + chart).bands[1].regions[0].blocks[0]
+    assert sum(len(one if isinstance(one, str) else one.text) for one in texts_in(flow)) == 9
 
 
 def test_a_label_beside_an_arrow_is_read_as_before() -> None:

@@ -21,9 +21,9 @@ from nudge.studio.sheets import SheetRef, Sheets
 from nudge.studio.worker import SupersededError
 
 FRONT = '---\ntitle: "a"\n---\n```layout\n5% title\n95% one\n```\n## One <!-- one: blue -->\n'
-CHART = "```mermaid\nflowchart LR\n" + "".join(f"n{i % 12} --> n{i * 7 % 11}\n" for i in range(40)) + "```\n"
+CHART = "```mermaid\nflowchart LR\n{0}a & b & c & d & e & f --> g & h & i & j & k & l --> a & m & n\n```\n"
 REF = SheetRef(what="io", language="en")
-SLOW = FRONT + CHART * 60  # takes far longer than any limit here
+SLOW = FRONT + "".join(map(CHART.format, range(150)))  # no two alike: Typst remembers what it has laid out
 
 
 @pytest.fixture(autouse=True)

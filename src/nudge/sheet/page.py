@@ -300,7 +300,9 @@ def texts_in(value: Any) -> Iterator[Span | str]:
             yield from texts_in(one)
     elif is_dataclass(value):
         for one in fields(value):
-            yield from texts_in(getattr(value, one.name))
+            inner = getattr(value, one.name)
+            if one.type is str or not isinstance(inner, str):  # a shape, a color or a style is no text
+                yield from texts_in(inner)
 
 
 def to_json(value: Any) -> Any:
