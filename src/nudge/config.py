@@ -7,7 +7,6 @@ choices before update 1, by the data and the probe. run.json contains the resolv
 import contextlib
 import dataclasses
 import difflib
-import math
 import re
 import tomllib
 import types
@@ -17,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nudge.errors import ConfigError, did_you_mean
+from nudge.errors import ConfigError, did_you_mean, first_line
+from nudge.util import json_reader
 
 
 def setting(default: Any, within: str) -> Any:
@@ -83,7 +83,7 @@ class TrainConfig:
     weight_decay: float = setting(0.1, "[0, inf)")
     beta1: float = setting(0.9, "[0, 1)")
     beta2: float = setting(0.95, "[0, 1)")
-    grad_clip: float = setting(1.0, "(0, inf]")  # inf: no clipping
+    grad_clip: float = setting(1.0, "(0, inf)")  # a large number: no clipping
     max_skipped: int = setting(5, "[1, inf)")  # non-finite updates in a row before the run stops
 
 
@@ -212,12 +212,16 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(values: Mapping[str, Any]) -> Config:
+def from_dict(values: Any) -> Config:
     """Convert the result of `to_dict` back to a config.
 
     Raises: ConfigError for an unknown key or a value of the wrong type.
     """
-    return override(Config(), values)
+    try:
+        config = json_reader.convert(values, Config)
+    except ValueError as error:
+        raise ConfigError("not_a_config", error=first_line(error)) from error
+    return override(config, values)  # refuses a setting that this version does not know
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
@@ -280,18 +284,21 @@ def _convert(value: Any, hint: Any, key: str) -> Any:
         raise ConfigError(
             "unknown_choice", key=key, value=value, closest=did_you_mean(str(value), typing.get_args(expected))
         )
-    if expected == tuple[str, ...]:
-        return (value,) if isinstance(value, str) else tuple(str(item) for item in value)
     converted = _parse(value, expected)
     if converted is None:
-        raise ConfigError("wrong_type", key=key, expected=_TYPES.get(expected, expected.__name__), value=value)
+        raise ConfigError("wrong_type", key=key, expected=_TYPES[expected], value=str(value)[:40])
     return converted
 
 
-def _parse(value: Any, expected: type) -> Any:
-    """Return `value` as bool, int, float or str; None if it is not one."""
+def _parse(value: Any, expected: Any) -> Any:
+    """Return `value` as bool, int, float, str or a tuple of str; None if it is not one."""
     if expected is str:
-        return str(value)
+        return value if isinstance(value, str) else None
+    if expected == tuple[str, ...]:
+        items = (value,) if isinstance(value, str) else value
+        return (
+            tuple(items) if isinstance(items, list | tuple) and all(isinstance(item, str) for item in items) else None
+        )
     if expected is bool:
         return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
     if isinstance(value, bool):
@@ -302,10 +309,16 @@ def _parse(value: Any, expected: type) -> Any:
         return None
     if expected is float:
         return number
-    return int(number) if math.isfinite(number) and number == int(number) else None  # 1e6 is a valid whole number
+    return int(number) if abs(number) < 2**63 and number.is_integer() else None  # 1e6 is a valid whole number
 
 
-_TYPES = {bool: "true or false", int: "a whole number", float: "a number"}
+_TYPES = {
+    bool: "true or false",
+    int: "a whole number of at most 64 bits",
+    float: "a number",
+    str: "text",
+    tuple[str, ...]: "a list of texts",
+}
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
@@ -319,6 +332,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         table = tables
         for section in sections:
             table = table.setdefault(section, {})
+            if not isinstance(table, dict):
+                raise ConfigError("section", key=section, value=table)
         table[name] = value.strip()
     return tables
 
@@ -344,8 +359,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("unreadable_file", path=path, error=str(error)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError("not_toml", path=path, error=str(error)) from error
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of 5,000 digits
+        raise ConfigError("not_toml", path=path, error=first_line(error)) from error
 
 
 def check(config: Config) -> None:

@@ -6,15 +6,14 @@ such a value is null, and `not_finite` lists its name.
 """
 
 import dataclasses
-import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from nudge.util import files
+from nudge.util import json_reader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,22 +131,6 @@ _KINDS: dict[str, type[Any]] = {
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
-def _check_of(hint: Any) -> Callable[[Any], bool]:
-    """Return a check whether a value has a field's type. An int is a valid float, since JSON may write 1.0 as 1."""
-    if get_origin(hint) is Literal:
-        words = frozenset(get_args(hint))
-        return lambda value: type(value) is str and value in words
-    if get_origin(hint) is tuple:
-        return lambda value: type(value) is tuple and all(type(inner) is str for inner in value)
-    types = frozenset(get_args(hint) or (hint,))
-    types |= {int} if float in types else set()
-    return lambda value: type(value) in types and (type(value) is not int or -_INT_END <= value < _INT_END)
-
-
-_INT_END = 1 << 63  # larger numbers are no counts and fit neither an array nor a float
-_CHECKS = {kind: {name: _check_of(hint) for name, hint in get_type_hints(kind).items()} for kind in _NAMES}
-
-
 def to_json(event: Event) -> dict[str, Any]:
     """Return an event as a JSON-compatible dict; non-finite floats become null and are named in `not_finite`."""
     line: dict[str, Any] = {"event": _NAMES[type(event)], **dataclasses.asdict(event)}
@@ -157,39 +140,20 @@ def to_json(event: Event) -> dict[str, Any]:
     return line | {"not_finite": not_finite} if not_finite else line
 
 
-def from_json(line: Mapping[str, Any]) -> Event | None:
-    """Return the event of a dict from `to_json`, or None if its kind is unknown or its values have wrong types."""
-    name, not_finite = line.get("event"), line.get("not_finite", ())
-    kind = _KINDS.get(name) if isinstance(name, str) else None
-    if kind is None or not isinstance(not_finite, list | tuple):
-        return None
-    values = {}
-    for key, is_valid in _CHECKS[kind].items():
-        if key not in line:
-            continue
-        value = math.nan if key in not_finite else line[key]
-        values[key] = tuple(value) if isinstance(value, list) else value
-        if not is_valid(values[key]):
-            return None
+def from_line(line: bytes) -> Event | None:
+    """Parse a line of events.jsonl; return None if it is cut off, of an unknown kind, or has values of wrong types."""
     try:
-        event: Event = kind(**values)
-    except TypeError:  # a value is missing
+        values = json_reader.parse(line)
+        values |= dict.fromkeys(values.get("not_finite", ()), math.nan)
+        event: Event = json_reader.convert(values, _KINDS[values["event"]])
+    except (ValueError, KeyError, TypeError, AttributeError):  # the last three: it is no object of ours
         return None
     return event
 
 
-def from_line(line: str) -> Event | None:
-    """Parse a line of events.jsonl; return None if it is cut off or not an event."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return from_json(value) if isinstance(value, dict) else None
-
-
 def read(path: Path) -> list[Event]:
     """Read the events of a run from events.jsonl, in the order of its updates, each only once (see `latest_events`)."""
-    return latest_events(event for line in files.read_json_lines(path) if (event := from_json(line)) is not None)
+    return latest_events(event for line in json_reader.lines(path) if (event := from_line(line)) is not None)
 
 
 def latest_events(events: Iterable[Event]) -> list[Event]:

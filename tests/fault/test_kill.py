@@ -19,7 +19,7 @@ from nudge import events
 from nudge.cli import main
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder
-from nudge.util import files
+from nudge.util import json_reader
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 
@@ -192,7 +192,7 @@ def test_a_torn_event_log_goes_on(folder: Path) -> None:
     log = folder / "run" / "events.jsonl"
     log.write_bytes(log.read_bytes()[:-20])  # a power cut in the middle of the last line
     finish(folder, ["resume", "run", "--steps", "30"])
-    lines = list(files.read_json_lines(log))
+    lines = list(json_reader.read_lines(log, dict))
     assert [line["step"] for line in lines if line["event"] == "step"] == list(range(1, 31))
 
 
@@ -226,5 +226,5 @@ def test_two_processes_cannot_work_on_one_run(folder: Path) -> None:
 def test_json_events_are_the_log(folder: Path) -> None:
     said = typed(folder, *train_args("run", 5), "--json").stdout
     printed = [json.loads(line) for line in said.splitlines()]
-    logged = list(files.read_json_lines(folder / "run" / "events.jsonl"))
+    logged = list(json_reader.read_lines(folder / "run" / "events.jsonl", dict))
     assert [line for line in printed if line["event"] != "preparing"] == logged

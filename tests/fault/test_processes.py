@@ -26,7 +26,7 @@ from nudge.infer.engine import load
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder
 from nudge.train import control
-from nudge.util import files
+from nudge.util import json_reader
 
 TEXT = "".join(f"{i} squared is {i * i}, and {i} and {i} make {i + i}.\n" for i in range(3000))
 ROUNDING = 2e-5  # float32 sums in another order; after 12 updates the losses below differ by 2e-6 at most
@@ -323,8 +323,7 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itsel
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["tiny"]
     assert furthest(alone("muon", "fast"), losses(folder.path)) < ROUNDING
     assert (
-        sum(isinstance(event, events.Started) for event in map(events.from_json, files.read_json_lines(folder.events)))
-        == 2
+        sum(isinstance(event, events.Started) for event in map(events.from_line, json_reader.lines(folder.events))) == 2
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nudge.util import files
+from nudge.util import json_reader
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "ablation.py"  # in a process of its own: it changes PyTorch's functions
 
@@ -24,7 +24,7 @@ def test_setups_are_measured_once_and_shown(tmp_path: Path):
     few = ",steps=3,warmup_steps=1,n_layer=1"
     setups = [setup + few for setup in ("base", "full,qk_norm,relu2,rms_norm,no_bias,no_gain,hidden_std=0.1,ns=4")]
     ablation(str(text), *setups, "--dtype", "bfloat16", "--out", str(out))
-    base, full = files.read_json_lines(out)
+    base, full = json_reader.read_lines(out, dict)
     assert 1 < base["loss"] < 5 > full["loss"] > 1
     assert base["loss"] != full["loss"]
     assert (base["steps"], base["dtype"], base["settings"]["n_layer"]) == (3, "bfloat16", "1")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nudge.errors import ConfigError, MachineError, RunError
-from nudge.util import files
+from nudge.util import files, json_reader
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -54,17 +54,17 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, interruption: typ
 def test_json_has_no_nan(tmp_path: Path):
     files.write_json(tmp_path / "x.json", {"text": "한글", "n": 1})
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"text": "한글", "n": 1}
-    assert files.read_json(tmp_path / "x.json")["n"] == 1
+    assert json_reader.read(tmp_path / "x.json", dict)["n"] == 1
     with pytest.raises(ValueError):
         files.write_json(tmp_path / "x.json", float("nan"))
-    assert files.read_json(tmp_path / "x.json")["n"] == 1
+    assert json_reader.read(tmp_path / "x.json", dict)["n"] == 1
 
 
 def test_an_unreadable_json_file_is_named(tmp_path: Path):
     (tmp_path / "x.json").write_text("{")
     for name in ("x.json", "none.json"):
         with pytest.raises(RunError) as error:
-            files.read_json(tmp_path / name)
+            json_reader.read(tmp_path / name, dict)
         assert error.value.code == "run.unreadable_json"
         assert error.value.values["path"] == tmp_path / name
 
@@ -89,8 +89,8 @@ def test_json_lines_survive_a_torn_end(tmp_path: Path):
         raw.write(b'{"n": 3, "te\xff')  # a power cut here
     with files.open_json_lines(path) as log:
         files.append_json(log, {"n": 4})
-    assert [line["n"] for line in files.read_json_lines(path)] == [1, 2, 4]
-    assert list(files.read_json_lines(tmp_path / "none.jsonl")) == []
+    assert [line["n"] for line in json_reader.read_lines(path, dict)] == [1, 2, 4]
+    assert list(json_reader.read_lines(tmp_path / "none.jsonl", dict)) == []
 
 
 def test_new_folder_appears_whole_or_not_at_all(tmp_path: Path):

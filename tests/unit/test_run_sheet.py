@@ -27,7 +27,7 @@ from nudge.sheet.page import LANGUAGES, Block, Bullets, Chart, Columns, Line, No
 from nudge.sheet.render import render
 from nudge.sheet.run_sheet import run_sheet_text
 from nudge.sheet.sanitize import Pen, is_plain
-from nudge.util import files
+from nudge.util import files, json_reader
 
 SMALL = {
     "model": {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16},
@@ -153,7 +153,7 @@ def test_a_loss_that_is_no_number_is_no_point(write_run: Callable[..., Path]) ->
 
 @pytest.mark.parametrize("switch", [{}, {"rotary": True}, {"untied": True}])
 def test_the_parameters_are_those_of_the_network(run: Path, switch: dict[str, bool]) -> None:
-    written = files.read_json(run / "run.json")
+    written = json_reader.read(run / "run.json", dict)
     written["config"]["model"].update(switch)
     files.write_json(run / "run.json", written)
     rows = [[words(cell) for cell in row] for row in only(source.read(run_sheet_text(run, "en")), "model", Table).rows]
@@ -185,7 +185,7 @@ def test_the_data_are_those_of_the_manifest(run: Path) -> None:
 
 
 def test_without_the_prepared_text_it_says_what_the_run_itself_knows(run: Path) -> None:
-    written = files.read_json(run / "run.json")
+    written = json_reader.read(run / "run.json", dict)
     written["data"]["dir"] = str(run / "gone")
     files.write_json(run / "run.json", written)
     text = run_sheet_text(run, "en")
@@ -260,7 +260,7 @@ def test_what_to_do_next(
 
 
 def test_what_to_do_next_keeps_the_model_it_began_with(run: Path, write_run: Callable[..., Path]) -> None:
-    written = files.read_json(run / "run.json")
+    written = json_reader.read(run / "run.json", dict)
     written["config"]["init"] = "runs/first"
     files.write_json(run / "run.json", written)
     folder = write_run(*story({0: 5.5, 50: 3.2, 100: 4.5}, falling))
@@ -289,7 +289,7 @@ def test_what_it_cost(write_run: Callable[..., Path]) -> None:
 
 def test_the_date_is_where_the_person_is(write_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_run(*story({0: 5.5, 9: 3.0}, falling), time=1e9)  # 2001-09-09 01:46:40 UTC
-    written = files.read_json(folder / "run.json")
+    written = json_reader.read(folder / "run.json", dict)
     files.write_json(folder / "run.json", written | {"created": 1e9})
     try:
         for zone, date in (("Asia/Seoul", "2001-09-09"), ("America/New_York", "2001-09-08")):
@@ -427,7 +427,7 @@ def test_figures(written: str, expected: str) -> None:
 @pytest.mark.parametrize("letters", ["W" * 300, "漢 " * 300])
 def test_a_large_run_fits_its_page(run: Path, write_run: Callable[..., Path], language: str, letters: str) -> None:
     font = pen_font()
-    written = files.read_json(run / "run.json")
+    written = json_reader.read(run / "run.json", dict)
     gpt3 = {"n_layer": 96, "n_head": 96, "n_embd": 12_288, "block_size": 2048, "vocab_size": 50_257, "untied": True}
     written["config"]["model"].update(gpt3)
     written["config"].update(recipe="r" * 99, init="runs/" + "i" * 99, seed=2**53)
@@ -498,7 +498,7 @@ def test_no_evaluation_yet(write_run: Callable[..., Path]) -> None:
 
 
 def test_a_run_that_failed_at_step_3(trained: Path, tmp_path: Path) -> None:
-    written = files.read_json(trained / "run.json")["config"]
+    written = json_reader.read(trained / "run.json", dict)["config"]
     config = nudge.recipe("tiny", **{**SMALL, "data": {"paths": written["data"]["paths"], "tokenizer": "bytes"}})
     config = replace(config, train=replace(config.train, lr=1e30, warmup_steps=0))
     for _ in nudge.run(config, tmp_path / "run"):

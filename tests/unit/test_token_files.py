@@ -35,7 +35,7 @@ from nudge.eval.loss import Score, evaluate
 from nudge.events import Step
 from nudge.infer.engine import LanguageModel
 from nudge.train.run import resume, run
-from nudge.util import files
+from nudge.util import json_reader
 
 EOT = ByteTokenizer().eot
 TEXTS = [f"document {number}: " + "some words " * (number % 5) for number in range(60)]
@@ -368,7 +368,7 @@ def test_a_run_learns_from_them_and_goes_on(nanogpt: Path, tmp_path: Path):
     os.utime(nanogpt / "train.bin", ns=(1, 1))  # touched, not changed
     losses += [event.loss for event in resume(tmp_path / "run") if isinstance(event, Step)]
     assert losses == whole
-    source = files.read_json(tmp_path / "run" / "run.json")["data"]["source"]
+    source = json_reader.read(tmp_path / "run" / "run.json", dict)["data"]["source"]
     assert source["note"] == "tokens of nanoGPT, read where they lie"
     raw(nanogpt / "train.bin", ending(TEXTS[:40]))
     with pytest.raises(DataError, match="is not the one this run began with"):

@@ -14,24 +14,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import DataError, MachineError, first_line
-from nudge.util import files
+from nudge.errors import DataError, MachineError, RunError
+from nudge.util import files, json_reader
 from nudge.util.locks import make_lock
-
-FORMAT = "nudge shards 1"
 
 SplitName = Literal["train", "val"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The place of a shard's tokens in a file of another program. Nudge only reads the file."""
+    """The place of a shard's tokens in a file of another program, which nudge only reads. Raises: ValueError."""
 
     path: str
     first_byte: int
     bytes_per_token: int
     file_bytes: int
     modified_ns: int  # with file_bytes, shows whether the file has changed since it was checked
+
+    def __post_init__(self) -> None:
+        if "\0" in self.path:
+            raise ValueError("a path has no zero byte")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +97,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """The content of manifest.json. Folders with the same `key` hold the same text, tokenizer, split and tokens."""
+    """The content of manifest.json. Folders with the same `key` hold the same text, tokenizer, split and tokens.
 
+    Raises: ValueError if its counts contradict each other.
+    """
+
+    format: Literal["nudge shards 1"]
     key: str
     tokenizer: str
     tokenizer_sha256: str
@@ -108,8 +114,12 @@ class Manifest:
     versions: dict[str, str]
     records: Records | None = None  # None: documents
 
+    def __post_init__(self) -> None:
+        if not (_adds_up(self.train, self.records) and _adds_up(self.val, self.records)):
+            raise ValueError("its counts contradict each other")
+
     def save(self, path: Path) -> None:
-        files.write_json(path, {"format": FORMAT, **asdict(self, dict_factory=_drop_none)})
+        files.write_json(path, asdict(self, dict_factory=_drop_none))
 
 
 def write_manifest(
@@ -124,6 +134,7 @@ def write_manifest(
 ) -> None:
     """Write the manifest of a folder. Call it last: a folder with a manifest is finished."""
     Manifest(
+        format="nudge shards 1",
         key=key,
         tokenizer=tokenizer.name,
         tokenizer_sha256=tokenizer.sha256,
@@ -144,30 +155,9 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.exists():
         raise DataError("not_prepared", folder=folder)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if value.pop("format") != FORMAT:
-            raise ValueError(f"its format is not '{FORMAT}'")
-        manifest = _from_json(value)
-        if not (_adds_up(manifest.train, manifest.records) and _adds_up(manifest.val, manifest.records)):
-            raise ValueError("its counts contradict each other")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError("bad_manifest", path=path, folder=folder, error=first_line(error)) from error
-    return manifest
-
-
-def _from_json(value: dict[str, Any]) -> Manifest:
-    """Build the manifest from plain JSON values. Raises: KeyError or TypeError if they do not fit."""
-    for name in ("train", "val"):
-        shards = []
-        for shard in value[name]["shards"]:
-            place = Place(**shard["place"]) if shard.get("place") else None
-            shards.append(Shard(**{**shard, "place": place}))
-        value[name] = SplitManifest(**{**value[name], "shards": tuple(shards)})
-    source = value["source"]
-    value["source"] = Source(**{**source, "paths": tuple(source["paths"]), "suffixes": tuple(source["suffixes"])})
-    if value.get("records") is not None:
-        value["records"] = Records(**value["records"])
-    return Manifest(**value)
+        return json_reader.read(path, Manifest)
+    except RunError as error:
+        raise DataError("bad_manifest", path=path, folder=folder, error=error.values["error"]) from error
 
 
 def _adds_up(split: SplitManifest, records: Records | None) -> bool:

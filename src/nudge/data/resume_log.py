@@ -1,15 +1,13 @@
 """The log of finished shards, with which an interrupted preparation continues."""
 
-import contextlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from nudge.data.manifest import Shard, SplitName
 from nudge.data.shards import ends_name, is_intact
-from nudge.util import files
+from nudge.util import files, json_reader
 
 _SHARD = re.compile(r"(train|val)_[0-9]{6,}\.bin")  # only such files are ever read or removed here
 NAME = ".progress.jsonl"  # hidden, so that it is never read as text
@@ -26,48 +24,57 @@ class ResumeLog:
         self.folder = folder
         self.shards: dict[SplitName, list[Shard]] = {"train": [], "val": []}
         self.n_groups: dict[SplitName, int] = {"train": 0, "val": 0}
-        first, *lines = list(files.read_json_lines(folder / NAME)) or [{}]
-        self.continues = first.get("key") == key  # an interrupted preparation of the same text
+        first, *lines = list(json_reader.lines(folder / NAME)) or [b""]
+        self.continues = json_reader.convert_line(first, _Header) == _Header(key=key)  # an interrupted preparation
         broken = {"train": not self.continues, "val": not self.continues}
-        kept = []
+        kept: list[_Header | _Finished] = [_Header(key=key)]
         for line in lines:
-            if not (read := _finished(line)):
+            if not (done := json_reader.convert_line(line, _Finished)):
                 broken = {"train": True, "val": True}  # no line of ours: what follows it cannot be trusted
                 continue
-            split, shard = read
-            broken[split] = broken[split] or not is_intact(folder, shard)
-            if broken[split]:
-                _remove(folder, shard)
+            broken[done.split] = broken[done.split] or not is_intact(folder, done.shard)
+            if broken[done.split]:
+                _remove(folder, done.shard)
             else:
-                self._count(split, shard, line["groups"])
-                kept.append(line)
-        header = {"key": key}
-        files.write_text(folder / NAME, "".join(json.dumps(line) + "\n" for line in [header, *kept]))
+                self._count(done)
+                kept.append(done)
+        files.write_text(folder / NAME, "".join(json.dumps(asdict(line)) + "\n" for line in kept))
 
     def add(self, split: SplitName, shard: Shard, *, n_groups: int) -> None:
         """Log a shard that is on disk, and how many groups of text it holds."""
-        self._count(split, shard, n_groups)
+        done = _Finished(split=split, groups=n_groups, shard=shard)
+        self._count(done)
         with files.open_json_lines(self.folder / NAME) as file:
-            files.append_json(file, {"split": split, "groups": n_groups, "shard": asdict(shard)}, sync=True)
+            files.append_json(file, asdict(done), sync=True)
 
     def close(self) -> None:
         """Remove the log. It is not needed once the manifest is written."""
         (self.folder / NAME).unlink(missing_ok=True)
 
-    def _count(self, split: SplitName, shard: Shard, n_groups: int) -> None:
-        self.shards[split].append(shard)
-        self.n_groups[split] += n_groups
+    def _count(self, done: "_Finished") -> None:
+        self.shards[done.split].append(done.shard)
+        self.n_groups[done.split] += done.groups
 
 
-def _finished(line: dict[str, Any]) -> tuple[SplitName, Shard] | None:
-    """Return the split and the shard of a line; None if it does not name a file that a preparation writes."""
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):  # a field is missing or of another type
-        shard = Shard(**line["shard"])
-        numbers = (line["groups"], shard.n_tokens, shard.n_documents, shard.text_bytes)
-        named = _SHARD.fullmatch(shard.file)
-        if named and named[1] == line["split"] and not shard.place and all(isinstance(n, int) for n in numbers):
-            return line["split"], shard
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header:
+    """The first line."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finished:
+    """The line of a shard. Raises: ValueError if it names a file that no preparation writes."""
+
+    split: SplitName
+    groups: int
+    shard: Shard
+
+    def __post_init__(self) -> None:
+        named = _SHARD.fullmatch(self.shard.file)
+        if not named or named[1] != self.split or self.shard.place:
+            raise ValueError(f"{self.shard.file!r} is no shard of {self.split}")
 
 
 def _remove(folder: Path, shard: Shard) -> None:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
 from nudge.errors import TokenizerError, did_you_mean, first_line
-from nudge.util import files
+from nudge.util import files, json_reader
 from nudge.util.terminal_text import visible_bytes
 
 EOT = "<|endoftext|>"
@@ -284,21 +285,22 @@ def load(path: Path) -> Tokenizer:
     """
     path = path / "tokenizer.json" if files.is_dir(path) else path
     try:
-        data = path.read_bytes()
+        with path.open("rb") as opened:
+            data = opened.read(json_reader.LARGEST_VOCABULARY)
     except (OSError, ValueError) as error:  # a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise TokenizerError("unreadable", path=path, error=reason) from error
     if file := published_vocab.recognize(data):
         return _published_tokenizer(file.vocabulary, published_vocab.parse(data, file))
     value = None
-    with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(data)
+    with contextlib.suppress(ValueError):
+        value = json_reader.parse(data, surrogates=True)  # a character may be a byte that is not UTF-8
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TokenizerError("unknown_file", path=path)
     content = {key: value[key] for key in value if key not in ("format", "name", "sha256")}
     tokenizer = None
-    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        if value["sha256"] == _digest(content):  # before anything is built from it
+    with contextlib.suppress(ValueError, RecursionError):
+        if value.get("sha256") == _digest(content):  # before anything is built from it
             tokenizer = _from_json(value, path)
     if tokenizer is None or tokenizer.sha256 != value["sha256"]:
         raise TokenizerError("damaged", path=path)
@@ -313,34 +315,53 @@ def _digest(content: dict[str, Any]) -> str:
 def _from_json(value: dict[str, Any], path: Path) -> Tokenizer:
     """Build the tokenizer that a tokenizer.json describes.
 
-    Raises: TokenizerError for a pattern or an id that cannot be used; KeyError, ValueError, ... for another structure.
+    Raises: TokenizerError for a pattern or an id that cannot be used; ValueError for another structure.
     """
-    match value["kind"]:
+    match value.get("kind"):
         case "bytes":
             return ByteTokenizer()
         case "chars":
-            return CharTokenizer(value["characters"], has_eot=value.get("has_eot", True))
+            characters = json_reader.convert(value, _Characters)
+            return CharTokenizer(characters.characters, has_eot=characters.has_eot)
         case "bpe":
-            return _byte_pairs(value, path)
+            return _byte_pairs(json_reader.convert(value, _BytePairs), path)
         case kind:
             raise ValueError(kind)
 
 
-def _byte_pairs(value: dict[str, Any], path: Path) -> BpeTokenizer:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Characters:
+    """The content of a tokenizer.json of characters."""
+
+    characters: list[str]
+    has_eot: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BytePairs:
+    """The content of a tokenizer.json of byte pairs."""
+
+    name: str
+    pattern: str
+    tokens: list[bytes]  # in base64
+    special_tokens: dict[str, int]
+    vocab_size: int
+
+
+def _byte_pairs(read: _BytePairs, path: Path) -> BpeTokenizer:
     """Build a byte-pair tokenizer. Only what tiktoken is known to accept reaches it: a panic ends the process."""
-    if value["pattern"] not in published_vocab.PATTERNS:
-        raise TokenizerError("unknown_pattern", path=path, pattern=str(value["pattern"])[:80])
-    tokens = [base64.b64decode(token, validate=True) for token in value["tokens"]]
-    size, special = value["vocab_size"], value["special_tokens"]
-    n, most = len(tokens), len(tokens) + MOST_WITHOUT_TEXT
-    if type(size) is not int or not n < size <= most:
-        raise TokenizerError("bad_size", path=path, got=repr(size)[:40], least=n + 1, most=most)
+    if read.pattern not in published_vocab.PATTERNS:
+        raise TokenizerError("unknown_pattern", path=path, pattern=read.pattern[:80])
+    size, special = read.vocab_size, read.special_tokens
+    n, most = len(read.tokens), len(read.tokens) + MOST_WITHOUT_TEXT
+    if not n < size <= most:
+        raise TokenizerError("bad_size", path=path, got=size, least=n + 1, most=most)
     for text, token in special.items():
-        if type(token) is not int or not n <= token < size or not text:
-            raise TokenizerError("bad_id", path=path, name=text[:40], got=repr(token)[:40], first=n, last=size - 1)
-    if len(set(tokens)) < n or len(set(special.values())) < len(special):
+        if not n <= token < size or not text:
+            raise TokenizerError("bad_id", path=path, name=text[:40], got=token, first=n, last=size - 1)
+    if len(set(read.tokens)) < n or len(set(special.values())) < len(special):
         raise TokenizerError("repeated_token", path=path)
-    return BpeTokenizer(str(value["name"]), tokens, pattern=value["pattern"], special=special, vocab_size=size)
+    return BpeTokenizer(read.name, read.tokens, pattern=read.pattern, special=special, vocab_size=size)
 
 
 def _published_tokenizer(name: str, tokens: Sequence[bytes]) -> Tokenizer:

@@ -22,6 +22,7 @@ from nudge.machine.memory_check import SHARE_OF_PEAK
 from nudge.model import sizes
 from nudge.train.rehearsal import Rehearsal, rehearse
 from nudge.train.resolve import resolve_machine
+from nudge.util import json_reader
 
 LONGEST_S = 15.0  # a longer rehearsal is replaced by a computed forecast
 N_PASSES = 5  # roughly the fewest passes of a rehearsal
@@ -85,15 +86,10 @@ def _random_batches(config: Config) -> Any:
     return batches
 
 
-def from_json(values: dict[str, Any]) -> Forecast:
-    """Return a forecast from the JSON values of `main`."""
-    return Forecast(**{**values, "rehearsal": Rehearsal(**values["rehearsal"])})
-
-
 def main() -> None:
     """Read a config as JSON from standard input; write its forecast, or the error, as JSON to standard output."""
     try:
-        answer = dataclasses.asdict(forecast(configs.from_dict(json.load(sys.stdin))))
+        answer = dataclasses.asdict(forecast(configs.from_dict(json_reader.parse(sys.stdin.buffer.read()))))
     except NudgeError as error:
         answer = {"code": error.code, "message": error.message, "hint": error.hint}
     json.dump(answer, sys.stdout)

@@ -22,8 +22,7 @@ from nudge.distributed.world import ALONE, World
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
-from nudge.runs.folder import RunFolder
-from nudge.util import files
+from nudge.runs.folder import RunFolder, RunJson
 
 TOKENS_AT_ONCE = 2048
 LARGEST_EXPONENT = 709.0  # exp of a larger number overflows float64
@@ -88,11 +87,7 @@ def run_dataset(model: LanguageModel) -> Dataset:
     folder = RunFolder(model.path.parent.parent if model.path else Path())
     if not folder.run_json.exists():
         raise DataError("no_validation_text")
-    try:
-        prepared = Path(files.read_json(folder.run_json)["data"]["dir"])
-    except (KeyError, TypeError) as error:
-        raise DataError("no_text_in_run", path=folder.run_json) from error
-    return open_dataset(prepared)
+    return open_dataset(Path(folder.read_json(RunJson).data.dir))
 
 
 def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:

@@ -7,19 +7,18 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nudge.config import ModelConfig
+from nudge.config import ModelConfig, check_ranges
 from nudge.errors import RunError
 from nudge.model import sizes
-from nudge.util import files
+from nudge.util import files, json_reader
 
 KEPT = 50  # measurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalSpeed:
-    """One measurement of the training speed of a model."""
+    """One measurement of the training speed of a model. Raises: ConfigError or ValueError if it cannot be one."""
 
     date: str  # of the measurement, YYYY-MM-DD
     machine: str  # the name of the processor or GPU, and the threads
@@ -30,6 +29,11 @@ class LocalSpeed:
     batch_tokens: int
     tokens_per_s: float  # of updates alone
     spread: float  # half the width of the interval, as a share of the speed
+
+    def __post_init__(self) -> None:
+        check_ranges(self.model)
+        if not (self.tokens_per_s > 0 and self.batch_tokens > 0):
+            raise ValueError("a speed is above 0")
 
     @property
     def flops_per_s(self) -> float:
@@ -48,8 +52,8 @@ def measurements() -> list[LocalSpeed]:
     if not _path().exists():
         return []
     try:
-        return [_from_json(values) for values in files.read_json(_path())]
-    except (TypeError, KeyError, RunError):
+        return json_reader.read(_path(), list[LocalSpeed])
+    except RunError:
         return []
 
 
@@ -77,10 +81,6 @@ def decades(one: ModelConfig, other: ModelConfig) -> float:
 def _identity(speed: LocalSpeed) -> tuple[object, ...]:
     """Return the values that are equal for two measurements of the same training."""
     return speed.machine, speed.device, speed.dtype, speed.model, speed.batch_tokens
-
-
-def _from_json(values: dict[str, Any]) -> LocalSpeed:
-    return LocalSpeed(**{**values, "model": ModelConfig(**values["model"])})
 
 
 def _path() -> Path:

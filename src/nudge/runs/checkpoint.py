@@ -31,7 +31,7 @@ from nudge.errors import CheckpointError, MachineError, first_line
 from nudge.runs.folder import RunFolder, newest_run
 from nudge.runs.parts import PARTS, check_files, load_tensors
 from nudge.runs.tensor_check import check_state, unpacked_bytes
-from nudge.util import files
+from nudge.util import files, json_reader
 
 FORMAT = "nudge checkpoint"
 VERSION = 1
@@ -285,7 +285,7 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
 def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
     """Read a checkpoint of several files. Raises: CheckpointError."""
     try:
-        header = files.read_json(path / PARTS)
+        header = json_reader.read(path / PARTS, dict[str, Any])
         check_files(path, header["files"], recorded, verify=verify)
         values = load_tensors(path, tensors=tensors)
     except CheckpointError:
@@ -303,14 +303,22 @@ def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) 
     return _build_checkpoint(content, path, verified=bool(recorded), tensors=tensors)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _IndexLine:
+    """What is read of a line of index.jsonl."""
+
+    file: str
+    sha256: str
+
+
 def _recorded_sha256(path: Path) -> set[str]:
     """Return the checksums of a file in the index: several if its step was saved several times."""
     for index in (path.parent / "index.jsonl", path.parent / "checkpoints" / "index.jsonl"):
-        lines = [line for line in files.read_json_lines(index) if isinstance(line.get("sha256"), str)]
+        lines = list(json_reader.read_lines(index, _IndexLine))
         if lines and path.name == "ckpt.pt":  # a copy instead of a link: it may be any of the run's checkpoints
-            return {line["sha256"] for line in lines}
+            return {line.sha256 for line in lines}
         if lines:
-            return {line["sha256"] for line in lines if line.get("file") == path.name}
+            return {line.sha256 for line in lines if line.file == path.name}
     return set()
 
 

@@ -8,9 +8,8 @@ from typing import Literal
 from nudge import events
 from nudge.errors import NudgeError
 from nudge.events import Started, Stopped
-from nudge.runs.folder import RunFolder, run_folders
+from nudge.runs.folder import RunFolder, RunJson, run_folders
 from nudge.runs.summary import summarize
-from nudge.util import files
 
 State = Literal["running", "finished", "interrupted", "diverged", "imported", "unreadable"]
 
@@ -37,14 +36,12 @@ def list_runs(runs: Path = Path("runs")) -> list[RunLine]:
 
 def describe(folder: RunFolder) -> RunLine:
     """Return a run folder's line in the `nudge runs` table."""
-    summary = summarize(events.read(folder.events))
-    recipe: str | None
-    state: State
-    try:
-        recipe = files.read_json(folder.run_json)["config"]["recipe"] if folder.run_json.exists() else None
+    summary, recipe = summarize([]), None
+    state: State = "unreadable"
+    with contextlib.suppress(NudgeError):
+        summary = summarize(events.read(folder.events))
+        recipe = folder.read_json(RunJson).config.recipe if folder.run_json.exists() else None
         state = state_of(folder, summary.steps, summary.started, summary.stopped)
-    except (NudgeError, KeyError, TypeError):
-        recipe, state = None, "unreadable"
     written_s, n_bytes = _disk_usage(folder.path)
     return RunLine(
         run=str(folder.path),

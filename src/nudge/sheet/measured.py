@@ -5,22 +5,20 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
-from nudge import config as configs
 from nudge import events
 from nudge.config import Config
 from nudge.data import tokenizer as tokenizers
 from nudge.data.shards import Dataset, open_dataset
 from nudge.data.tokenizer import Tokenizer
-from nudge.errors import NudgeError, SheetError, first_line
+from nudge.errors import NudgeError, SheetError
 from nudge.events import Evaluation, Event, Skipped, Started, Step
 from nudge.plan.planner import CHINCHILLA
-from nudge.runs.folder import RunFolder
+from nudge.runs.folder import PreparedText, RunFolder, RunJson
 from nudge.runs.listing import State, state_of
 from nudge.runs.summary import Summary, summarize
 from nudge.sheet.fields import LARGEST
-from nudge.util import files
 
 NEAR = 0.05  # of ln V: a first loss this close to ln V is like a guess among all tokens
 CLEARLY = 0.01  # of ln V: losses that differ by less count as equal
@@ -30,12 +28,27 @@ Trend = Literal["overfitting", "unsteady", "falling", "flat", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What a sheet shows of the machine."""
+
+    cpu: str
+    gpu: str | None
+    update: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetRunJson(RunJson):
+    """What is read of run.json for a sheet."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
     """A run with at least one update and one evaluation after it. Losses in nats per token."""
 
     folder: Path
-    run_json: dict[str, Any]  # run.json
-    config: Config
+    run_json: SheetRunJson
     tokenizer: Tokenizer
     dataset: Dataset | None  # None: the prepared text is gone
     events: tuple[Event, ...]
@@ -46,6 +59,10 @@ class MeasuredRun:
     evaluations: tuple[Evaluation, ...]  # likewise
     best: Evaluation
     last: Evaluation
+
+    @property
+    def config(self) -> Config:
+        return self.run_json.config
 
     @property
     def n_skipped(self) -> int:
@@ -118,20 +135,19 @@ class MeasuredRun:
 def read(path: Path) -> MeasuredRun:
     """Read a run folder. Raises: SheetError if there is nothing to draw."""
     folder = RunFolder(path)
-    run_json, config = _run_json(folder)
+    run_json = _run_json(folder)
     recorded = tuple(events.read(folder.events))
     summary = summarize(recorded)
     state = state_of(folder, summary.steps, summary.started, summary.stopped)
     evaluations = tuple(event for event in recorded if isinstance(event, Evaluation) and abs(event.loss) <= LARGEST)
     steps = tuple(event for event in recorded if isinstance(event, Step) and abs(event.loss) <= LARGEST)
     if summary.started is None or not steps or not evaluations or evaluations[-1].step == 0:
-        _refuse(folder, config, summary, state, recorded)
+        _refuse(folder, run_json.config, summary, state, recorded)
     return MeasuredRun(
         folder=path,
         run_json=run_json,
-        config=config,
         tokenizer=tokenizers.load(folder.tokenizer),
-        dataset=_dataset(run_json),
+        dataset=_dataset(run_json.data),
         events=recorded,
         summary=summary,
         started=summary.started,
@@ -143,16 +159,12 @@ def read(path: Path) -> MeasuredRun:
     )
 
 
-def _run_json(folder: RunFolder) -> tuple[dict[str, Any], Config]:
+def _run_json(folder: RunFolder) -> SheetRunJson:
     if not folder.run_json.exists():
         if folder.ckpt.exists():
             raise SheetError("imported_model", path=folder.path)
         raise SheetError("no_run", path=folder.path)
-    try:
-        run_json = files.read_json(folder.run_json)
-        return run_json, configs.from_dict(run_json["config"])
-    except (NudgeError, KeyError, TypeError, AttributeError) as error:
-        raise SheetError("damaged_run", path=folder.run_json, error=first_line(error)) from None
+    return folder.read_json(SheetRunJson)
 
 
 def _refuse(folder: RunFolder, config: Config, summary: Summary, state: State, recorded: tuple[Event, ...]) -> NoReturn:
@@ -169,10 +181,10 @@ def _refuse(folder: RunFolder, config: Config, summary: Summary, state: State, r
     raise SheetError("no_evaluation", path=path, step=step, steps=steps, due=due)
 
 
-def _dataset(run_json: dict[str, Any]) -> Dataset | None:
+def _dataset(text: PreparedText) -> Dataset | None:
     """Return the prepared text of a run; None if it is gone or has changed."""
-    with contextlib.suppress(NudgeError, KeyError, TypeError):
-        dataset = open_dataset(Path(run_json["data"]["dir"]))
-        if dataset.fingerprint == run_json["data"]["fingerprint"]:
+    with contextlib.suppress(NudgeError):
+        dataset = open_dataset(Path(text.dir))
+        if dataset.fingerprint == text.fingerprint:
             return dataset
     return None

@@ -81,12 +81,11 @@ def _fill_in(text: str, values: Values) -> str:
 
 def _title_values(run: MeasuredRun, pen: Pen) -> Values:
     """Return the title's values: name, date, seed, and progress under the run's state."""
-    created = run.run_json.get("created")
     done, steps = f"{run.summary.steps:,}", f"{run.started.steps:,}"
     corners = {"finished": done, "running": f"{done} / {steps}", "interrupted": f"{done} / {steps}", "diverged": done}
     return {
         "name": pen.yaml_text(run.folder.resolve().name, NAME_CELLS),
-        "date": time.strftime("%Y-%m-%d", time.localtime(created if isinstance(created, float) else run.started.time)),
+        "date": time.strftime("%Y-%m-%d", time.localtime(run.run_json.created)),
         "seed": str(run.config.seed),
         **{state: text if run.state == state else None for state, text in corners.items()},
     }
@@ -272,22 +271,20 @@ def _sample_layout(texts: Sequence[str]) -> Values:
 
 
 def _machine_values(run: MeasuredRun, pen: Pen, language: Language) -> Values:
-    started, summary = run.started, run.summary
-    machine = run.run_json.get("machine")
-    machine = machine if isinstance(machine, dict) else {}
-    on_gpu, several = bool(machine.get("gpu")), started.processes > 1
+    started, summary, machine = run.started, run.summary, run.run_json.machine
+    on_gpu, several = bool(machine.gpu), started.processes > 1
     wall_s = _wall_s(run)
     forecast_s = None if wall_s is None else started.forecast_s
     seconds = {"train_time": summary.train_s, "wall_time": wall_s, "forecast": forecast_s}
     mfu = summary.tokens_per_s * started.flops_per_token / started.peak_flops if started.peak_flops else None
     return {
-        "machine": pen.text(str(machine.get("gpu") or machine.get("cpu") or started.device), NAME_CELLS),
+        "machine": pen.text(machine.gpu or machine.cpu or started.device, NAME_CELLS),
         "threads": f"{started.threads:,}" if not on_gpu and not several else None,
         "gpus": f"{started.processes:,}" if on_gpu else None,
         "processes": f"{started.processes:,}" if several and not on_gpu else None,
         "threads_each": f"{started.threads:,}",
         "dtype": started.dtype,
-        "update": pen.text(str(run.config.machine.update or machine.get("update") or "eager")),
+        "update": pen.text(run.config.machine.update or machine.update),
         **{name: None if s is None else formatting.duration(s, language) for name, s in seconds.items()},
         "tokens_per_s": f"{summary.tokens_per_s:,.0f}",
         "peak": short_number(started.peak_flops, "FLOP/s"),

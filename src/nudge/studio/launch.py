@@ -15,7 +15,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -23,10 +22,10 @@ from nudge import config as configs
 from nudge import events
 from nudge.config import Config
 from nudge.errors import ConfigError, MachineError, NudgeError, RunError, first_line
-from nudge.estimate.forecast import Forecast, from_json
+from nudge.estimate.forecast import Forecast
 from nudge.events import Preparing
 from nudge.recipes import recipe
-from nudge.util import files
+from nudge.util import files, json_reader
 
 FOLDER = ".starting"
 _TAIL_BYTES = 16_384
@@ -97,8 +96,8 @@ class Launcher:
         with self._children_lock:
             self._children.append(child)
         try:
-            born = psutil.Process(child.pid).create_time()
-            files.write_json(path.with_suffix(".json"), {"pid": child.pid, "born": born})
+            started = _Started(pid=child.pid, born=psutil.Process(child.pid).create_time())
+            files.write_json(path.with_suffix(".json"), dataclasses.asdict(started))
         except MachineError:  # no page could show or stop it
             child.kill()
             child.wait()
@@ -162,20 +161,28 @@ class Launcher:
         """
         async with self._one_at_a_time:
             question = _question(config)
-            found = self._forecasts.get(question) or from_json(await _ask(question))
+            found = self._forecasts.get(question) or await _ask(question)
             if keep:
                 self._forecasts[question] = found
             return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Started:
+    """The process of a run that was started from a page."""
+
+    pid: int
+    born: float  # seconds since 1970
+
+
 def _process(path: Path) -> psutil.Process | None:
     """Return the running process of a file. Another process may have its id by now, so the start time is compared."""
     try:
-        written = files.read_json(path.with_suffix(".json"))
-        process = psutil.Process(written["pid"])
-        is_it = process.create_time() == written["born"] and process.status() != psutil.STATUS_ZOMBIE
+        started = json_reader.read(path.with_suffix(".json"), _Started)
+        process = psutil.Process(started.pid)
+        is_it = process.create_time() == started.born and process.status() != psutil.STATUS_ZOMBIE
         return process if is_it else None
-    except (NudgeError, psutil.Error, KeyError, TypeError):
+    except (NudgeError, psutil.Error, ValueError):  # psutil raises ValueError for a negative id
         return None
 
 
@@ -193,7 +200,7 @@ def _question(config: Config) -> str:
     return json.dumps(configs.to_dict(same))
 
 
-async def _ask(question: str) -> dict[str, Any]:
+async def _ask(question: str) -> Forecast:
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -205,7 +212,10 @@ async def _ask(question: str) -> dict[str, Any]:
     )
     try:
         output, _ = await asyncio.wait_for(process.communicate(question.encode()), _TOO_LONG_S)
-        answer: dict[str, Any] = json.loads(output)
+        answer = json_reader.parse(output)
+        if "message" in answer:
+            raise RunError("no_forecast", error=answer["message"], hint=answer["hint"])
+        return json_reader.convert(answer, Forecast)
     except TimeoutError:
         raise MachineError("forecast_too_long") from None
     except ValueError as error:
@@ -214,14 +224,11 @@ async def _ask(question: str) -> dict[str, Any]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if "message" in answer:
-        raise RunError("no_forecast", error=answer["message"], hint=answer["hint"])
-    return answer
 
 
 def _last_preparing(lines: Sequence[str]) -> Preparing | None:
     """Return the progress of preparing, if that is the last event."""
-    event = next((event for line in reversed(lines) if (event := events.from_line(line))), None)
+    event = next((event for line in reversed(lines) if (event := events.from_line(line.encode()))), None)
     return event if isinstance(event, Preparing) else None
 
 

@@ -204,7 +204,7 @@ class RunLog:
         for first in range(0, len(lines), _LINES_AT_ONCE):  # a page does not wait for a long log
             with self.lock:
                 for line in lines[first : first + _LINES_AT_ONCE]:
-                    self._take(events.from_line(line.decode(errors="replace")))
+                    self._take(events.from_line(line))
         return whole > 0
 
     def _take(self, event: Event | None) -> None:

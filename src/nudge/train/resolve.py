@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -17,6 +16,7 @@ from nudge.machine import memory_check
 from nudge.machine.hardware_probe import Machine, agree, probe
 from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.folder import RunJson
 from nudge.train.loop import make_batches
 from nudge.train.rehearsal import Rehearsal, rehearse
 
@@ -29,6 +29,13 @@ class ResolvedRun:
     machine: Machine
     forecast_s: float | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumableRun(RunJson):
+    """What is read of run.json to resume a run."""
+
+    machine: Machine
 
 
 def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun:
@@ -44,15 +51,14 @@ def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun
     return ResolvedRun(config=resolved, machine=machine, forecast_s=forecast_s, notes=machine.reasons)
 
 
-def resolve_resume(config: Config, written: dict[str, Any], world: World) -> ResolvedRun:
+def resolve_resume(config: Config, written: ResumableRun, world: World) -> ResolvedRun:
     """Make the choices recorded in run.json (`written`) again, since other threads or dtypes would change the numbers.
 
     Some choices may have to change, and `notes` report it: the update, if the fast one is unavailable here; the windows
     of a pass and the threads, if the number of processes has changed.
     """
     notes: tuple[str, ...] = ()
-    n_before, at_most = written.get("processes", 1), config.train.micro_batch
-    before = Machine(**{**written["machine"], "reasons": tuple(written["machine"]["reasons"])})
+    n_before, at_most, before = written.processes, config.train.micro_batch, written.machine
     before = replace(before, peak_flops={dtype: flops / n_before for dtype, flops in before.peak_flops.items()})
     if n_before != world.size:
         config = replace(

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import psutil
 import torch
@@ -29,10 +28,11 @@ from nudge.model import sizes
 from nudge.model.gpt import first_weights
 from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
-from nudge.runs.folder import RunFolder, newest_run
+from nudge.runs.folder import PreparedText, RunFolder, RunJson, newest_run
 from nudge.train.loop import Trainer
 from nudge.train.resolve import (
     ResolvedRun,
+    ResumableRun,
     format_processes,
     resolve_data,
     resolve_parent,
@@ -84,7 +84,7 @@ def resume(
     target = RunFolder(Path(folder) if folder else newest_run())
     if not files.exists(target.run_json):
         raise RunError("no_run", path=target.path)
-    with rendezvous(configs.from_dict(files.read_json(target.run_json)["config"]).machine) as world:
+    with rendezvous(target.read_json(RunJson).config.machine) as world:
         yield from _resume(target, world, steps=steps, minutes=minutes)
 
 
@@ -112,17 +112,17 @@ def _resume(
 ) -> Iterator[Event]:
     """Read the run folder, resolve the config again and train on."""
     with _hold(folder, world):
-        written, log = world.run_on_rank0(lambda: (files.read_json(folder.run_json), events.read(folder.events)))
-        config = configs.from_dict(written["config"])
+        written, log = world.run_on_rank0(lambda: (folder.read_json(ResumableRun), events.read(folder.events)))
+        config = written.config
         saved = _read_newest(folder, config, world)
         config = _extend(config, saved.step if saved else 0, log, steps=steps, minutes=minutes)
         if over := _find_end(config, saved, log, world):
             yield over
             return
-        dataset = yield from world.run_all_iter(_open_same_data(config.data, written["data"]))
+        dataset = yield from world.run_all_iter(_open_same_data(config.data, written.data))
         run = resolve_resume(config, written, world)
         world.run_on_rank0(lambda: memory_check.check_disk(run.config, folder.path))
-        yield from _train(run, folder, dataset, world, saved=saved, log=log, created=written["created"])
+        yield from _train(run, folder, dataset, world, saved=saved, log=log, created=written.created)
 
 
 def _train(
@@ -195,10 +195,10 @@ def _find_restarted_run(launch: str, runs: Path = Path("runs")) -> Path | None:
     found: dict[float, Path] = {}
     for path in runs.glob("*/run.json"):
         # A run.json that cannot be read belongs to another run.
-        with contextlib.suppress(NudgeError, TypeError, KeyError):
-            written = files.read_json(path)
-            if written["launch"] == launch and written["created"] >= launched:
-                found[written["created"]] = path.parent
+        with contextlib.suppress(NudgeError):
+            written = RunFolder(path.parent).read_json(RunJson)
+            if written.launch == launch and written.created >= launched:
+                found[written.created] = path.parent
     return found[max(found)] if found else None
 
 
@@ -259,14 +259,14 @@ def _find_end(config: Config, saved: Checkpoint | None, log: list[Event], world:
     return None
 
 
-def _open_same_data(config: DataConfig, written: dict[str, Any]) -> Generator[Preparing, None, Dataset]:
+def _open_same_data(config: DataConfig, written: PreparedText) -> Generator[Preparing, None, Dataset]:
     """Open the dataset the run began with; prepare it again from the same text if its folder is gone.
 
     Raises: DataError if the text has changed.
     """
-    folder = Path(written["dir"])
+    folder = Path(written.dir)
     dataset = open_dataset(folder) if is_current(folder) else (yield from prepare(config))
-    if dataset.fingerprint != written["fingerprint"]:
+    if dataset.fingerprint != written.fingerprint:
         raise DataError("text_changed", folder=folder)
     return dataset
 

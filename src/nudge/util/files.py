@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-from nudge.errors import ConfigError, MachineError, RunError, first_line
+from nudge.errors import ConfigError, MachineError
 
 LEFT_OVER_S = 24 * 3600  # without a write: then a temporary file of another machine is taken for left over
 
@@ -270,26 +270,6 @@ def open_json_lines(path: Path) -> FileIO:
             file.close()
             raise
     return file
-
-
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON-lines file in order; skip lines that were cut off."""
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with contextlib.suppress(json.JSONDecodeError):
-                value = json.loads(line)
-                if isinstance(value, dict):
-                    yield value
-
-
-def read_json(path: Path) -> Any:
-    """Return the value of a JSON file. Raises: RunError if it cannot be read or is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError("unreadable_json", path=path, error=first_line(error)) from error
 
 
 def cache_folder() -> Path:

@@ -10,8 +10,9 @@ Source: transformers/models/gpt2/modeling_gpt2.py and configuration_gpt2.py.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import safetensors
 import safetensors.torch
@@ -34,7 +35,9 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.published_vocab import GPT2_PATTERN
 from nudge.data.tokenizer import EOT, GPT2_SHA256, MOST_WITHOUT_TEXT, BpeTokenizer, Tokenizer
 from nudge.errors import FormatError, RunError, TokenizerError, first_line
-from nudge.util import files
+from nudge.util import files, json_reader
+
+T = TypeVar("T")
 
 GPT2_VOCAB_SIZE = 50257
 
@@ -116,8 +119,8 @@ def read_tokenizer(folder: Path, config: ModelConfig) -> Tokenizer:
         if (folder / name).is_file():
             try:
                 return read_file(folder / name)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:  # JSON of another structure
-                raise FormatError("not_byte_pairs", path=folder / name, error=repr(error)) from error
+            except ValueError as error:  # JSON of another structure
+                raise FormatError("not_byte_pairs", path=folder / name, error=first_line(error)) from error
     if config.vocab_size == GPT2_VOCAB_SIZE:
         return tokenizers.get("gpt2")
     raise FormatError("no_tokenizer", folder=folder, ours=OUR_TOKENIZER)
@@ -130,23 +133,48 @@ def _read_merges(path: Path) -> Tokenizer:
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError("unreadable", path=path, error=first_line(error)) from error
     merges = [line.split(" ") for line in lines if line]
-    return _bpe_tokenizer(path, _read_json(path.with_name("vocab.json")), merges)
+    vocab = _read_json(path.with_name("vocab.json"), dict[str, int], at_most=json_reader.LARGEST_VOCABULARY)
+    return _bpe_tokenizer(path, vocab, merges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AddedToken:
+    content: str
+    id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _TokenizerJson:
+    """What is read of tokenizer.json. `model` has another structure for each of its types."""
+
+    model: dict[str, Any]
+    pre_tokenizer: dict[str, Any] | None = None
+    normalizer: Any = None
+    added_tokens: list[_AddedToken] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BytePairs:
+    """What is read of the model of a tokenizer.json. A merge is two tokens, with a space between or in a list."""
+
+    vocab: dict[str, int]
+    merges: list[str | list[str]]
 
 
 def _read_tokenizer_json(path: Path) -> Tokenizer:
     """Read a file of the `tokenizers` library. Raises: FormatError if it does not split and merge as GPT-2 does."""
-    values = _read_json(path)
-    model, split = values.get("model") or {}, values.get("pre_tokenizer") or {}
+    read = _read_json(path, _TokenizerJson, at_most=json_reader.LARGEST_VOCABULARY)
+    model, split = read.model, read.pre_tokenizer or {}
     gpt2_split = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
     if (
         model.get("type") != "BPE"
-        or values.get("normalizer")
+        or read.normalizer
         or {key: split.get(key, default) for key, default in gpt2_split.items()} != gpt2_split
     ):
         raise FormatError("other_tokenizer", path=path)
-    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges", [])]
-    added = {token["content"]: token["id"] for token in values.get("added_tokens", [])}
-    return _bpe_tokenizer(path, model.get("vocab", {}) | added, merges)
+    pairs = json_reader.convert(model, _BytePairs)
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in pairs.merges]
+    return _bpe_tokenizer(path, pairs.vocab | {token.content: token.id for token in read.added_tokens}, merges)
 
 
 def _bpe_tokenizer(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequence[str]]) -> Tokenizer:
@@ -163,7 +191,7 @@ def _bpe_tokenizer(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequen
         and in_order[256:] == learned
         and [vocab[text] for text in in_order] == list(range(len(in_order)))
         and EOT in vocab
-        and all(text and type(id_) is int and id_ < len(in_order) + MOST_WITHOUT_TEXT for text, id_ in vocab.items())
+        and all(text and id_ < len(in_order) + MOST_WITHOUT_TEXT for text, id_ in vocab.items())
         and len(set(vocab.values())) == len(vocab)
     )
     if not consistent:
@@ -177,7 +205,7 @@ def _bpe_tokenizer(path: Path, vocab: Mapping[str, int], merges: Sequence[Sequen
 
 
 def _read_config(path: Path) -> ModelConfig:
-    values = _read_json(path)
+    values = _read_json(path, dict[str, Any])
     for key, (allowed, default) in _ALLOWED.items():
         _require_setting(key, values.get(key, default), allowed, path)
     config = read_sizes(_DEFAULT_SIZES | values, path, _SIZES)
@@ -186,25 +214,29 @@ def _read_config(path: Path) -> ModelConfig:
 
 
 def _require_setting(key: str, value: Any, allowed: tuple[Any, ...], path: Path) -> None:
-    if value not in allowed:
+    if (type(value), value) not in [(type(one), one) for one in allowed]:  # 1 is not true
         expected = ", ".join(map(json.dumps, allowed))
-        raise FormatError("other_setting", path=path, key=key, got=json.dumps(value), expected=expected)
+        raise FormatError("other_setting", path=path, key=key, got=json.dumps(value)[:80], expected=expected)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, kind: type[T], *, at_most: int = json_reader.LARGEST) -> T:
     _require_file(path)
     try:
-        values = files.read_json(path)
+        return json_reader.read(path, kind, at_most=at_most)
     except RunError as error:
         raise FormatError("unreadable", path=path, error=error.values["error"]) from error
-    if not isinstance(values, dict):
-        raise FormatError("not_an_object", path=path)
-    return values
 
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
         raise FormatError("missing_file", name=path.name, folder=path.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    """What is read of an index of shards: the file of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -214,13 +246,14 @@ def weight_files(folder: Path) -> list[Path]:
         raise FormatError("no_weights", folder=folder, names=", ".join(_WEIGHTS))
     if not found.name.endswith(".index.json"):
         return [found]
-    weight_map = _read_json(found).get("weight_map")
-    names = sorted({str(name) for name in weight_map.values()}) if isinstance(weight_map, dict) else []
+    names = sorted(set(_read_json(found, _Index).weight_map.values()))
     if not names:
         raise FormatError("no_shards", path=found)
-    outside = next((name for name in names if Path(name).name != name or name.startswith(".")), None)
-    if outside is not None:
-        raise FormatError("shard_outside", path=found, shard=outside)
+    for name in names:
+        try:
+            files.check_name(name)
+        except ValueError as error:
+            raise FormatError("shard_outside", path=found, shard=name[:80]) from error
     return [folder / name for name in names]
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from nicegui import ui
 
-from nudge import config as configs
-from nudge.config import Config
+from nudge.config import SORTING, Config
 from nudge.errors import NudgeError
 from nudge.events import Preparing
-from nudge.runs.folder import RunFolder
+from nudge.runs.folder import RunFolder, RunJson
 from nudge.runs.listing import state_of
 from nudge.studio.components import bar, box, button, empty_card, message, refill, text
 from nudge.studio.launch import Launch
@@ -21,7 +20,7 @@ from nudge.studio.pages.train_stats import Stats
 from nudge.studio.runlog import RunLog
 from nudge.studio.visit import Visit
 from nudge.studio.words import Words
-from nudge.util import files, formatting
+from nudge.util import formatting
 from nudge.util.terminal_text import make_readable
 
 _BUTTONS = {"running": ("save", "pause", "stop"), "paused": ("resume", "stop"), "interrupted": ("go_on",)}
@@ -197,13 +196,13 @@ def _data(config: Config, t: Words) -> str:
     paths = config.data.paths
     if not paths:
         return t("train.data_default")
-    if paths == (configs.SORTING,):
+    if paths == (SORTING,):
         return t("train.sorting")
     return make_readable(Path(paths[0]).name) + (f" +{len(paths) - 1}" if len(paths) > 1 else "")
 
 
 def _read_config(folder: RunFolder) -> Config | None:
     try:
-        return configs.from_dict(files.read_json(folder.run_json)["config"])
-    except (NudgeError, KeyError, TypeError):
+        return folder.read_json(RunJson).config
+    except NudgeError:
         return None
