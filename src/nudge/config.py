@@ -221,7 +221,8 @@ def from_dict(values: Any) -> Config:
         config = json_reader.convert(values, Config)
     except ValueError as error:
         raise ConfigError("not_a_config", error=first_line(error)) from error
-    return override(config, values)  # refuses a setting that this version does not know
+    override(config, values)  # refuses a setting that this version does not know
+    return config
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from nudge.errors import ConfigError, MachineError
 
+LONGEST_NAME = 255  # bytes
 LEFT_OVER_S = 24 * 3600  # without a write: then a temporary file of another machine is taken for left over
 
 
@@ -226,10 +227,16 @@ def _copy(source: Path, copy: Path) -> None:
 def check_name(name: str) -> str:
     """Return the name of a file as another file gives it. It must stay in its folder, on every operating system.
 
-    Raises: ValueError for a path, a drive, a hidden file or what cannot be printed.
+    Raises: ValueError for a path, a drive, a hidden file, what cannot be printed or is longer than a name can be.
     """
-    if not name or name.startswith(".") or not name.isprintable() or any(one in name for one in "/\\:"):
-        raise ValueError(f"{name!r} is not the name of a file in this folder")
+    if (
+        not name
+        or name.startswith(".")
+        or not name.isprintable()
+        or any(one in name for one in "/\\:")
+        or len(name.encode()) > LONGEST_NAME
+    ):
+        raise ValueError(f"{name[:80]!r} is not the name of a file in this folder")
     return name
 
 
