@@ -6,6 +6,7 @@ the file; each field with a value of another type goes through the function that
 
 import contextlib
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -297,6 +298,12 @@ def changed(value: Any, place: tuple[Any, ...], new: Any) -> Any:
     return value
 
 
+def digest(value: dict[str, Any]) -> str:
+    """Return the SHA-256 that a tokenizer.json of this content names."""
+    content = {key: value[key] for key in value if key not in ("format", "name", "sha256")}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def documents(path: Path) -> list[Any]:
     """Return the value of a file, or those of its lines."""
     if path.suffix == ".jsonl":
@@ -320,7 +327,10 @@ def test_each_field_with_a_value_of_another_type(name: str, place: Path, damaged
         seen.add(shape)
         for where in places_in(value):
             for new in VALUES:
-                path = damaged(kind.file, write([*values[:number], changed(value, where, new), *values[number + 1 :]]))
+                wrong = changed(value, where, new)
+                if kind.read is tokenizers.load and where != ("sha256",):
+                    wrong["sha256"] = digest(wrong)  # as one who means harm would
+                path = damaged(kind.file, write([*values[:number], wrong, *values[number + 1 :]]))
                 with contextlib.suppress(NudgeError):
                     kind.read(path)
 

@@ -92,7 +92,6 @@ def test_a_log_that_names_another_file_touches_none(
         {"n_tokens": "9"},
         {"n_documents": None},
         {"text_bytes": [1]},
-        {"extra": 1},
         {"place": {"path": "/etc/passwd", "first_byte": 0, "bytes_per_token": 2, "file_bytes": 1, "modified_ns": 1}},
     ],
 )

@@ -484,7 +484,7 @@ def test_an_imported_model(run: Path) -> None:
 def test_a_damaged_run_json(run: Path, content: str) -> None:
     (run / "run.json").write_text(content)
     error = refused(run)
-    assert (error.code, error.values["path"]) == ("sheet.damaged_run", run / "run.json")
+    assert (error.code, error.values["path"]) == ("run.unreadable_json", run / "run.json")
 
 
 def test_no_evaluation_yet(write_run: Callable[..., Path]) -> None:

@@ -273,14 +273,14 @@ def test_the_known_patterns_are_read(tmp_path: Path, pattern: str):
     assert read.decode(read.encode("one 2 three")) == "one 2 three"
 
 
-@pytest.mark.parametrize("pattern", ["x*", "", "(?=a)", "(a+)+$", "(", "\\p{L}+", r"(?<=a)b", "\ud800", 7, None, ["x"]])
+@pytest.mark.parametrize("pattern", ["x*", "", "(?=a)", "(a+)+$", "(", "\\p{L}+", r"(?<=a)b", "\ud800"])
 def test_another_pattern_is_refused_by_name(tmp_path: Path, pattern: Any):
     path = written(tmp_path / "tokenizer.json", pattern=pattern)
     with refused("tokenizer.unknown_pattern", path=path, pattern=str(pattern)):
         tokenizers.load(path)
 
 
-@pytest.mark.parametrize("token", [-1, 2**31, 2**32, 2**64, 10**40, 257, 255, 0, 256.0, True, None, "256", [256]])
+@pytest.mark.parametrize("token", [-1, 2**31, 2**32, 2**62, 257, 255, 0])
 def test_a_special_id_outside_of_the_table_is_refused(tmp_path: Path, token: Any):
     for special in ({tokenizers.EOT: token}, {tokenizers.EOT: 256, "more": token}):
         path = written(tmp_path / "tokenizer.json", special_tokens=special)
@@ -288,7 +288,7 @@ def test_a_special_id_outside_of_the_table_is_refused(tmp_path: Path, token: Any
             tokenizers.load(path)
 
 
-@pytest.mark.parametrize("size", [256, 0, -1, 2**31, 2**32, 10**12, 10**40, 257.0, True, "257", None])
+@pytest.mark.parametrize("size", [256, 0, -1, 2**31, 2**32, 10**12])
 def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path, size: Any):
     path = written(tmp_path / "tokenizer.json", vocab_size=size)
     with refused("tokenizer.bad_size", path=path, least=257):
@@ -309,6 +309,10 @@ def test_a_vocabulary_of_another_size_is_refused(tmp_path: Path, size: Any):
         ({"tokens": [*BYTES_IN_ORDER[1:], 7]}, "damaged"),
         ({"tokens": [*BYTES_IN_ORDER[1:], "A"]}, "damaged"),
         ({"tokens": 256}, "damaged"),
+        *(({"pattern": pattern}, "damaged") for pattern in (7, None, ["x"])),
+        *(({"special_tokens": {tokenizers.EOT: id_}}, "damaged") for id_ in (256.0, True, None, "256", [256])),
+        *(({"vocab_size": size}, "damaged") for size in (257.0, True, "257", None)),
+        *(({"vocab_size": size}, "unknown_file") for size in (2**64, 10**40)),  # no JSON that nudge reads
         ({"kind": ["bpe"]}, "damaged"),
         ({"kind": "chars", "characters": ["ab"]}, "damaged"),
         ({"kind": "chars", "characters": 7}, "damaged"),

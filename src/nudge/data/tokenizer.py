@@ -298,12 +298,14 @@ def load(path: Path) -> Tokenizer:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise TokenizerError("unknown_file", path=path)
     content = {key: value[key] for key in value if key not in ("format", "name", "sha256")}
-    tokenizer = None
-    with contextlib.suppress(ValueError, RecursionError):
+    tokenizer, reason = None, "its content does not have the SHA-256 that it names"
+    try:
         if value.get("sha256") == _digest(content):  # before anything is built from it
             tokenizer = _from_json(value, path)
+    except (ValueError, RecursionError) as error:
+        reason = first_line(error)
     if tokenizer is None or tokenizer.sha256 != value["sha256"]:
-        raise TokenizerError("damaged", path=path)
+        raise TokenizerError("damaged", path=path, error=reason)
     return tokenizer
 
 
@@ -326,26 +328,34 @@ def _from_json(value: dict[str, Any], path: Path) -> Tokenizer:
         case "bpe":
             return _byte_pairs(json_reader.convert(value, _BytePairs), path)
         case kind:
-            raise ValueError(kind)
+            raise ValueError(f"'kind' is {str(kind)[:40]!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Characters:
-    """The content of a tokenizer.json of characters."""
+    """The content of a tokenizer.json of characters. Raises: ValueError."""
 
     characters: list[str]
     has_eot: bool = True
 
+    def __post_init__(self) -> None:
+        if any(len(character) != 1 for character in self.characters):
+            raise ValueError("'characters' are not single characters")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BytePairs:
-    """The content of a tokenizer.json of byte pairs."""
+    """The content of a tokenizer.json of byte pairs. Raises: ValueError if it cannot encode every text."""
 
     name: str
     pattern: str
     tokens: list[bytes]  # in base64
     special_tokens: dict[str, int]
     vocab_size: int
+
+    def __post_init__(self) -> None:
+        if EOT not in self.special_tokens or not {bytes([byte]) for byte in range(256)} <= set(self.tokens):
+            raise ValueError(f"a byte or {EOT} is missing")
 
 
 def _byte_pairs(read: _BytePairs, path: Path) -> BpeTokenizer:
