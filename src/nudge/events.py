@@ -27,7 +27,7 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The start of a run, or its continuation after `step` finished updates."""
+    """The start of a run, or its continuation after `step` finished updates. Raises: ValueError for an empty network."""
 
     step: int
     time: float  # seconds since 1970, UTC, as in every event
@@ -49,6 +49,10 @@ class Started:
     usd_per_hour: float | None = None
     resumed_from: str | None = None  # the checkpoint
     notes: tuple[str, ...] = ()  # the choices of the probe and their reasons; damaged checkpoints that were skipped
+
+    def __post_init__(self) -> None:
+        if self.n_params < 1 or self.batch_tokens < 1:
+            raise ValueError("a run has parameters, and tokens in its batches")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

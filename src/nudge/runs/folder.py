@@ -27,6 +27,7 @@ from nudge.util import files, json_reader, locks
 
 Written = TypeVar("Written", bound="RunJson")
 
+LATEST_S = 1e11  # the year 5138: later times are no dates everywhere
 LOCK_TIMEOUT_S = 0.2  # far longer than `is_in_use` holds a lock, so that listing runs keeps no run from starting
 
 
@@ -55,8 +56,8 @@ class RunJson:
 
     def __post_init__(self) -> None:
         configs.check_saved(self.config)
-        if self.processes < 1:
-            raise ValueError("a run has at least one process")
+        if self.processes < 1 or not 0 <= self.created < LATEST_S:
+            raise ValueError("'processes' or 'created' is out of range")
 
 
 class RunFolder:

@@ -88,7 +88,7 @@ def convert(value: Any, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(_describe(str(error))) from error
+        raise ValueError(_describe(str(error))[:300]) from error
     except RecursionError as error:
         raise ValueError("its brackets are nested too deep") from error
 
