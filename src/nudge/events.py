@@ -27,7 +27,7 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The start of a run, or its continuation after `step` finished updates. Raises: ValueError for an empty network."""
+    """The start of a run, or its continuation after `step` finished updates. Raises: ValueError."""
 
     step: int
     time: float  # seconds since 1970, UTC, as in every event
