@@ -22,7 +22,8 @@ from nudge.distributed.world import ALONE, World
 from nudge.errors import DataError
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
-from nudge.runs.folder import RunFolder, RunJson
+from nudge.runs.folder import RunFolder
+from nudge.runs.run_json import RunJson
 
 TOKENS_AT_ONCE = 2048
 LARGEST_EXPONENT = 709.0  # exp of a larger number overflows float64

@@ -14,50 +14,17 @@ runs/first/
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import filelock
 
-from nudge import config as configs
-from nudge.config import Config
 from nudge.errors import CheckpointError, MachineError, RunError
 from nudge.util import files, json_reader, locks
 
-Written = TypeVar("Written", bound="RunJson")
+T = TypeVar("T")
 
-LATEST_S = 1e11  # the year 5138: later times are no dates everywhere
 LOCK_TIMEOUT_S = 0.2  # far longer than `is_in_use` holds a lock, so that listing runs keeps no run from starting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedText:
-    """Where run.json says that the tokens are. Raises: ValueError for a path that no folder can have."""
-
-    dir: str
-    fingerprint: str
-
-    def __post_init__(self) -> None:
-        if "\0" in self.dir:
-            raise ValueError("a path has no zero byte")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunJson:
-    """What is read of run.json. Raises: ConfigError if no network can have this config."""
-
-    created: float  # seconds since 1970, UTC
-    config: Config
-    machine: Any  # of machine/hardware_probe.py
-    data: PreparedText
-    processes: int = 1
-    launch: str = ""
-
-    def __post_init__(self) -> None:
-        configs.check_saved(self.config)
-        if self.processes < 1 or not 0 <= self.created < LATEST_S:
-            raise ValueError("'processes' or 'created' is out of range")
 
 
 class RunFolder:
@@ -73,8 +40,8 @@ class RunFolder:
         self.index = self.checkpoints / "index.jsonl"
         self.control = path / "control"
 
-    def read_json(self, kind: type[Written]) -> Written:
-        """Read run.json. Raises: RunError if it is missing or damaged."""
+    def read_json(self, kind: type[T]) -> T:
+        """Return what `kind` has of run.json. Raises: RunError if it is missing or damaged."""
         return json_reader.read(self.run_json, kind)
 
     @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Literal
 from nudge import events
 from nudge.errors import NudgeError
 from nudge.events import Started, Stopped
-from nudge.runs.folder import RunFolder, RunJson, run_folders
+from nudge.runs.folder import RunFolder, run_folders
 from nudge.runs.summary import summarize
 
 State = Literal["running", "finished", "interrupted", "diverged", "imported", "unreadable"]
@@ -29,6 +29,18 @@ class RunLine:
     state: State
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ListedConfig:
+    recipe: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listed:
+    """What the table shows of run.json. Reading more of it would slow down 'nudge runs'."""
+
+    config: _ListedConfig
+
+
 def list_runs(runs: Path = Path("runs")) -> list[RunLine]:
     """Describe all runs under `runs/`, the most recently written first."""
     return [describe(RunFolder(path)) for path in run_folders(runs)]
@@ -40,7 +52,7 @@ def describe(folder: RunFolder) -> RunLine:
     state: State = "unreadable"
     with contextlib.suppress(NudgeError):
         summary = summarize(events.read(folder.events))
-        recipe = folder.read_json(RunJson).config.recipe if folder.run_json.exists() else None
+        recipe = folder.read_json(_Listed).config.recipe if folder.run_json.exists() else None
         state = state_of(folder, summary.steps, summary.started, summary.stopped)
     written_s, n_bytes = _disk_usage(folder.path)
     return RunLine(

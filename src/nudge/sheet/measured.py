@@ -15,8 +15,9 @@ from nudge.data.tokenizer import Tokenizer
 from nudge.errors import NudgeError, SheetError
 from nudge.events import Evaluation, Event, Skipped, Started, Step
 from nudge.plan.planner import CHINCHILLA
-from nudge.runs.folder import PreparedText, RunFolder, RunJson
+from nudge.runs.folder import RunFolder
 from nudge.runs.listing import State, state_of
+from nudge.runs.run_json import PreparedText, RunJson
 from nudge.runs.summary import Summary, summarize
 from nudge.sheet.fields import LARGEST
 

@@ -16,7 +16,7 @@ from nudge.machine import memory_check
 from nudge.machine.hardware_probe import Machine, agree, probe
 from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
-from nudge.runs.folder import RunJson
+from nudge.runs.run_json import RunJson
 from nudge.train.loop import make_batches
 from nudge.train.rehearsal import Rehearsal, rehearse
 

@@ -28,7 +28,8 @@ from nudge.model import sizes
 from nudge.model.gpt import first_weights
 from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
-from nudge.runs.folder import PreparedText, RunFolder, RunJson, newest_run
+from nudge.runs.folder import RunFolder, newest_run
+from nudge.runs.run_json import PreparedText, RunJson
 from nudge.train.loop import Trainer
 from nudge.train.resolve import (
     ResolvedRun,

@@ -8,6 +8,7 @@ more. docs/decisions/0014-json.md says why two libraries.
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +27,10 @@ def read(path: Path, kind: type[T], *, at_most: int = LARGEST) -> T:
     """Return the value of a JSON file. Raises: RunError if it cannot be read, or is not of this kind."""
     try:
         with path.open("rb") as file:
-            data = file.read(at_most + 1)
-        if len(data) > at_most:
-            raise ValueError(f"it has more than {at_most:,} bytes")
+            n_bytes = os.fstat(file.fileno()).st_size
+            if n_bytes > at_most:
+                raise ValueError(f"it has {n_bytes:,} bytes, expected at most {at_most:,}")
+            data = file.read(n_bytes)  # and no more: a device has no end
         return convert(parse(data), kind)
     except (OSError, ValueError, NudgeError) as error:
         raise RunError("unreadable_json", path=path, error=first_line(error)) from error

@@ -9,8 +9,9 @@ from nicegui import ui
 from nudge.config import SORTING, Config
 from nudge.errors import NudgeError
 from nudge.events import Preparing
-from nudge.runs.folder import RunFolder, RunJson
+from nudge.runs.folder import RunFolder
 from nudge.runs.listing import state_of
+from nudge.runs.run_json import RunJson
 from nudge.studio.components import bar, box, button, empty_card, message, refill, text
 from nudge.studio.launch import Launch
 from nudge.studio.pages.train_curves import LossChart
