@@ -17,7 +17,7 @@ from tests.sheets import pen_font
 
 import nudge
 from nudge import events
-from nudge.errors import SheetError
+from nudge.errors import NudgeError
 from nudge.events import Evaluation, Event, Sample, Skipped, Started, Step, Stopped
 from nudge.model.sizes import parameter_counts
 from nudge.runs.folder import RunFolder
@@ -458,8 +458,8 @@ def test_the_texts_have_the_same_placeholders_and_all_have_values(run: Path) -> 
 # What cannot be drawn says why.
 
 
-def refused(folder: Path) -> SheetError:
-    with pytest.raises(SheetError) as caught:
+def refused(folder: Path) -> NudgeError:
+    with pytest.raises(NudgeError) as caught:
         run_sheet_text(folder, "en")
     assert "\n" not in caught.value.message
     assert caught.value.hint
