@@ -31,6 +31,7 @@ from nudge.plan import this_machine
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import describe
+from nudge.sheet.measured import SheetRunJson
 from nudge.sheet.run_sheet import run_sheet_text
 from nudge.train.resolve import ResumableRun
 from nudge.util import json_reader
@@ -60,12 +61,11 @@ class Kind:
 
 def read_run_json(path: Path) -> None:
     RunFolder(path.parent).read_json(ResumableRun)
-    run_sheet_text(path.parent, "en")
+    RunFolder(path.parent).read_json(SheetRunJson)
 
 
 def read_events(path: Path) -> None:
     describe(RunFolder(path.parent))
-    run_sheet_text(path.parent, "en")
 
 
 KINDS = {
@@ -383,6 +383,16 @@ def test_the_error_names_the_file_and_the_field(
     assert caught.value.code == "run.unreadable_json"
     assert caught.value.values["path"] == place / file
     assert message in caught.value.values["error"]
+
+
+def test_a_sheet_of_numbers_that_no_run_has(place: Path, damaged: Any) -> None:
+    values = documents(place / "runs/small/events.jsonl")
+    damaged("runs/small/events.jsonl", write([values[0] | {"n_params": 0}, *values[1:]]))
+    with pytest.raises(NudgeError):
+        run_sheet_text(place / "runs/small", "en")
+    damaged("runs/small/run.json", write([documents(place / "runs/small/run.json")[0] | {"created": 1e300}]))
+    with pytest.raises(NudgeError):
+        run_sheet_text(place / "runs/small", "en")
 
 
 def test_a_newer_version_may_write_more(place: Path, damaged: Any) -> None:
