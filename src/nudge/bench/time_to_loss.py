@@ -22,6 +22,7 @@ from nudge.bench.suites import NANOGPT_MODEL, NANOGPT_TRAIN, shape
 from nudge.bench.training import nanogpt_module, nanogpt_optimizer, plain_update
 from nudge.config import Config, TrainConfig, from_dict, override
 from nudge.data.split import Split
+from nudge.data.text import pieces
 from nudge.events import Evaluation, Event, Step
 from nudge.train.run import run
 from nudge.version import __version__
@@ -96,8 +97,8 @@ def read_characters(path: Path, val_share: float) -> tuple[Tensor, Tensor, int]:
     """Read a text as character ids; return its training part, validation part and vocabulary size."""
     text = path.read_text(encoding="utf-8")
     id_of = {character: number for number, character in enumerate(sorted(set(text)))}
-    parts = Split(val_share, cut=True)(text)
-    train, val = (torch.tensor([id_of[character] for character in part]) for part in parts)
+    parts = map(pieces, Split(val_share, cut_above=0)(text))
+    train, val = (torch.tensor([id_of[character] for piece in part for character in piece]) for part in parts)
     return train, val, len(id_of)
 
 

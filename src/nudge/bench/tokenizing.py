@@ -116,4 +116,5 @@ def _make_round(encode: Encode, paths: list[str], field: str) -> Callable[[], Ma
 def check(paths: Sequence[str | Path], field: str) -> int:
     """Count the bytes of text. Raises: DataError for missing files; MachineError without GPT-2's vocabulary."""
     published_vocab.find("gpt2")
-    return sum(len(to_bytes(text)) for text in documents([str(path) for path in paths], field=field))
+    texts = documents([str(path) for path in paths], field=field)
+    return sum(len(to_bytes(chunk)) for text in texts for chunk in chunks(text))

@@ -105,19 +105,19 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
     size = (
         f"{source.n_files:,} files, {source.n_bytes / 1e6:,.1f} MB" if source.n_files else f"{source.n_bytes:,} bytes"
     )
-    lines = {
-        "folder": str(dataset.dir),
-        "text": f"{paths} ({size})",
-        "tokenizer": f"{manifest.tokenizer}, {manifest.vocab_size:,} symbols, SHA-256 {manifest.tokenizer_sha256[:12]}",
-        "training": _counts(manifest.train, manifest.records),
-        "validation": _counts(manifest.val, manifest.records),
-        "fingerprint": dataset.fingerprint[:12],
-    }
-    if source.note:
-        lines["note"] = source.note
+    vocabulary = f"{manifest.tokenizer}, {manifest.vocab_size:,} symbols, SHA-256 {manifest.tokenizer_sha256[:12]}"
+    lines = [
+        ("folder", str(dataset.dir)),
+        ("text", f"{paths} ({size})"),
+        ("tokenizer", vocabulary),
+        ("training", _counts(manifest.train, manifest.records)),
+        ("validation", _counts(manifest.val, manifest.records)),
+        ("fingerprint", dataset.fingerprint[:12]),
+        *(("note", line) for line in manifest.notes),
+    ]
     if note:
-        lines["verified"] = note
-    for name, words in lines.items():
+        lines.append(("verified", note))
+    for name, words in lines:
         click.echo(f"{name:12} {words}")
 
 

@@ -1,26 +1,36 @@
 """The sources of text: files, folders and globs, or Python's standard library, read one document after another.
 
 A .txt, .md or .py file is one document; each line of a .jsonl file is one; any of them may be compressed (.gz, .zst).
-Each row of a .parquet file is one. At any time, memory holds only one document (.jsonl), some rows (.parquet) or one
-whole file (all others).
+Each row of a .parquet file is one. At any time, memory holds only one document (.jsonl), some rows (.parquet) or some
+megabytes of a file (all others). A byte-order mark at the start of a document is no text.
 """
 
+import contextlib
 import glob
 import gzip
+import io
 import json
 import os
 import sysconfig
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from nudge.data import arrow
+from nudge.data.charset import BOM, Decoder, decode_line
+from nudge.data.text import LongText, Text
 from nudge.errors import DataError, did_you_mean, first_line
 
 SUFFIXES = (".txt", ".md", ".py", ".jsonl", ".parquet")
 COMPRESSED = (".gz", ".zst")
+
+LONG_BYTES = 1 << 26  # a file of more text is read piece by piece, several times
+LINE_BYTES = 1 << 28  # of JSON; reading it takes a few times its size in memory
+# Text is packed to a tenth, rarely to a fiftieth of its size. More is a line again and again, by mistake or on purpose.
+MOST_PACKED = 200
 
 _CHUNK_BYTES = 1 << 24
 
@@ -59,39 +69,43 @@ def find(paths: Sequence[str]) -> list[TextFile]:
     return list(found.values())
 
 
-def documents(paths: Sequence[str], field: str = "text") -> Iterator[str]:
+def documents(paths: Sequence[str], field: str = "text") -> Iterator[Text]:
     """Yield all documents of `paths`. Raises: DataError for text that is missing, binary or unreadable."""
     for text, _ in read_all(find(paths), field):
         yield text
 
 
-def read_all(files: Iterable[TextFile], field: str = "text") -> Iterator[tuple[str, int]]:
-    """Yield each document of all files, and how many bytes of all files have been read so far."""
+def read_all(
+    files: Iterable[TextFile], field: str = "text", stray: Counter[Path] | None = None
+) -> Iterator[tuple[Text, int]]:
+    """Yield each document of all files, and how many bytes of all files have been read so far.
+
+    `stray` counts the bytes of each file that are not UTF-8.
+    """
     before = 0
     for file in files:
-        for text, position in read(file, field):
+        for text, position in read(file, field, stray):
             yield text, before + position
         before += file.n_bytes
 
 
-def read(file: TextFile, field: str = "text") -> Iterator[tuple[str, int]]:
+def read(file: TextFile, field: str = "text", stray: Counter[Path] | None = None) -> Iterator[tuple[Text, int]]:
     """Yield each nonempty document, and how many bytes of the file have been read so far.
 
     Bytes that are not UTF-8 become lone surrogates (`surrogateescape`). Raises: DataError.
     """
-    try:
-        with file.path.open("rb") as raw:
-            if file.suffix == ".parquet":
-                for text, share in arrow.parquet_texts(file.path, field):
-                    yield text, int(share * file.n_bytes)
-            elif file.suffix == ".jsonl":
-                yield from _json_lines(file, raw, field)
-            elif text := _read_whole(file, raw):
-                yield text, file.n_bytes
-    except (EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise DataError("unreadable", path=file.path, error=error.strerror) from error
-        raise DataError("incomplete", path=file.path, kind=file.compression, error=first_line(error)) from error
+    stray = Counter() if stray is None else stray
+    if file.suffix == ".parquet":
+        found = _parquet_rows(file, field)
+    elif file.suffix == ".jsonl":
+        found = _json_lines(file, field, stray)
+    else:
+        found = iter([(_read_file(file, stray), file.n_bytes)])
+    for text, position in found:
+        if isinstance(text, str):
+            text = text.removeprefix(BOM)
+        if text:
+            yield text, position
 
 
 def chunks(file: TextFile) -> Iterator[bytes]:
@@ -175,38 +189,108 @@ def _text_file(path: Path) -> TextFile:
         raise DataError("unreadable", path=path, error=error.strerror) from error
 
 
-def _decompress(file: TextFile, raw: IO[bytes]) -> IO[bytes]:
-    if file.compression == ".zst":
-        return arrow.zstd_reader(raw, file.path)
-    return cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if file.compression else raw
+class _Unpacked(io.RawIOBase):
+    """A packed file as it is read. Raises: DataError when it gives more than any text would."""
+
+    def __init__(self, packed: IO[bytes], file: TextFile) -> None:
+        self._packed = cast(io.BufferedIOBase, packed)
+        self._file = file
+        self._n_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
+        n = self._packed.readinto(buffer)
+        self._n_bytes += n
+        _check_size(self._file, self._n_bytes)
+        return n
 
 
-def _read_whole(file: TextFile, raw: IO[bytes]) -> str:
-    """Read a file as one text. Only files without a known suffix must be valid UTF-8. Raises: DataError."""
-    data = _decompress(file, raw).read()
-    if b"\0" in data:
-        raise DataError("binary", path=file.path)
+def _check_size(file: TextFile, n_bytes: int) -> None:
+    """Check how much text a packed file has given. Raises: DataError."""
+    if n_bytes > LONG_BYTES and n_bytes > MOST_PACKED * file.n_bytes:
+        raise DataError("packed_too_well", path=file.path, n_bytes=n_bytes, packed=file.n_bytes)
+
+
+@contextlib.contextmanager
+def _opened(file: TextFile) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Open a file; yield it as it is, and unpacked. Raises: DataError when it cannot be read to its end."""
     try:
-        return data.decode("utf-8", "surrogateescape" if file.suffix in SUFFIXES else "strict")
-    except UnicodeDecodeError as error:
-        raise DataError("not_utf8", path=file.path, at=error.start) from error
+        with file.path.open("rb") as raw:
+            if not file.compression:
+                yield raw, raw
+            else:
+                packed = arrow.zstd_reader(raw, file.path) if file.compression == ".zst" else gzip.GzipFile(fileobj=raw)
+                yield raw, io.BufferedReader(cast(io.RawIOBase, _Unpacked(cast(IO[bytes], packed), file)), 1 << 20)
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError("unreadable", path=file.path, error=error.strerror) from error
+        if arrow.needs_long_window(error):
+            raise DataError("long_window", path=file.path, unpacked=file.path.with_suffix("")) from error
+        raise DataError("incomplete", path=file.path, kind=file.compression, error=first_line(error)) from error
 
 
-def _json_lines(file: TextFile, raw: IO[bytes], field: str) -> Iterator[tuple[str, int]]:
-    """Yield the nonempty text of each JSON line, and how many bytes of the file have been read so far."""
-    done = 0
-    for number, line in enumerate(_decompress(file, raw), start=1):
-        done = raw.tell() if file.compression else done + len(line)
-        if line.isspace():
-            continue
-        try:
-            value = json.loads(line.decode("utf-8", "surrogateescape"))
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise DataError("not_json", path=file.path, line=number, start=line[:40].decode("utf-8", "replace"))
-        text = value.get(field)
-        if not isinstance(text, str):
-            raise DataError("no_field", place=f"{file.path}, line {number}", field=field, names=", ".join(value))
-        if text:
-            yield text, done
+def _pieces(file: TextFile, decoder: Decoder) -> Iterator[str]:
+    """Yield the text of a file piece by piece. Raises: DataError."""
+    with _opened(file) as (_, reader):
+        while data := reader.read(_CHUNK_BYTES):
+            yield decoder.decode(data)
+    yield decoder.decode(b"", final=True)
+
+
+def _read_file(file: TextFile, stray: Counter[Path]) -> Text:
+    """Return a file as one document: a string, or if it is long what was learned by reading all of it: its length."""
+    decoder = _decoder(file)
+    held: list[str] = []
+    n_chars = 0
+    for piece in _pieces(file, decoder):
+        n_chars += len(piece)
+        held = [*held, piece] if decoder.n_bytes <= LONG_BYTES else []
+    stray[file.path] += decoder.n_stray
+    if decoder.n_bytes <= LONG_BYTES:
+        return "".join(held)
+    return LongText(lambda: _pieces(file, _decoder(file)), 0, n_chars)
+
+
+def _decoder(file: TextFile) -> Decoder:
+    return Decoder(file.path, strict=file.suffix not in SUFFIXES)
+
+
+def _parquet_rows(file: TextFile, field: str) -> Iterator[tuple[Text, int]]:
+    n_chars = 0
+    for text, share in arrow.parquet_texts(file.path, field):
+        n_chars += len(text)
+        _check_size(file, n_chars)
+        yield text, int(share * file.n_bytes)
+
+
+def _json_lines(file: TextFile, field: str, stray: Counter[Path]) -> Iterator[tuple[Text, int]]:
+    """Yield the text of each JSON line, and how many bytes of the file have been read so far."""
+    done = number = 0
+    with _opened(file) as (raw, reader):
+        while line := reader.readline(LINE_BYTES + 1):
+            number += 1
+            done = raw.tell() if file.compression else done + len(line)
+            if len(line) > LINE_BYTES:
+                raise DataError("line_too_long", path=file.path, line=number, limit=LINE_BYTES)
+            if not line.isspace():
+                decoded, n_stray = decode_line(file.path, line)
+                stray[file.path] += n_stray
+                yield _text_of_line(decoded, f"{file.path}, line {number}", field), done
+
+
+def _text_of_line(line: str, place: str, field: str) -> str:
+    """Return the text in a line of JSON; null is none. Raises: DataError."""
+    try:
+        value = json.loads(line.removeprefix(BOM))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise DataError("not_json", place=place, start=line[:40])
+    if field not in value:
+        raise DataError("no_field", place=place, field=field, names=", ".join(value))
+    text = value[field]
+    if not isinstance(text, str | None):
+        raise DataError("not_text", place=place, field=field, kind=type(text).__name__)
+    return text or ""

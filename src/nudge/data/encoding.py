@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from nudge.data.manifest import SplitName
 from nudge.data.resume_log import ResumeLog
 from nudge.data.shards import Tokens16or32, token_dtype, write_shard
 from nudge.data.split import Split
+from nudge.data.text import LongText, Text
 from nudge.data.tokenizer import Tokenizer
 
 SHARD_TOKENS = 1 << 25  # 64 or 128 MiB, kept in memory until the shard is written
@@ -52,7 +53,7 @@ class EncodedGroup:
 
 
 def encode_documents(
-    documents: Iterable[tuple[str, int]], split: Split, tokenizer: Tokenizer, log: ResumeLog, threads: int
+    documents: Iterable[tuple[Text, int]], split: Split, tokenizer: Tokenizer, log: ResumeLog, threads: int
 ) -> Iterator[int]:
     """Write the shards that are not in the log yet, and yield the position in the source after each group.
 
@@ -129,16 +130,18 @@ class _UnfilledGroup:
         self.texts, self.n_chars = [], 0
 
 
-def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Iterator[Group]:
+def group_documents(documents: Iterable[tuple[Text, int]], split: Split) -> Iterator[Group]:
     """Yield the groups of both splits in the order of the text."""
     both = (_UnfilledGroup("train"), _UnfilledGroup("val"))
     position = 0
     for text, position in documents:
         for waiting, part in zip(both, split(text), strict=True):
-            if len(part) > LONGEST_CHUNK:
+            if not part:
+                continue
+            if isinstance(part, LongText) or len(part) > LONGEST_CHUNK:
                 yield from waiting.take(position)
                 yield from _split_long_document(waiting.split, part, position)
-            elif part:
+            else:
                 waiting.texts.append(part)
                 waiting.n_chars += len(part)
                 if waiting.n_chars >= CHUNK_CHARS:
@@ -147,11 +150,15 @@ def group_documents(documents: Iterable[tuple[str, int]], split: Split) -> Itera
         yield from waiting.take(position)
 
 
-def _split_long_document(split: SplitName, text: str, position: int) -> Iterator[Group]:
+def _split_long_document(split: SplitName, text: Text, position: int) -> Iterator[Group]:
     """Yield a document that is too long for one group as several groups."""
-    parts = list(chunks(text))
-    for at, part in enumerate(parts):
-        yield Group(split, [part], position, begins=at == 0, ends=at == len(parts) - 1)
+    waiting: Group | None = None  # until the next chunk shows that it is not the last
+    for chunk in chunks(text):
+        if waiting:
+            yield waiting
+        waiting = Group(split, [chunk], position, begins=waiting is None, ends=False)
+    if waiting:
+        yield replace(waiting, ends=True)
 
 
 def map_in_order(

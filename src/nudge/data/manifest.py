@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from nudge.data.split import is_near
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, MachineError, RunError
 from nudge.util import files, json_reader
@@ -113,10 +114,21 @@ class Manifest:
     val: SplitManifest
     versions: dict[str, str]
     records: Records | None = None  # None: documents
+    cut_above: int | None = None  # the end of each document of more characters is validation text (data/split.py)
 
     def __post_init__(self) -> None:
         if not (_adds_up(self.train, self.records) and _adds_up(self.val, self.records)):
             raise ValueError("its counts contradict each other")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know about the text, a line each."""
+        notes = (self.source.note,) if self.source.note else ()
+        foreign = any(shard.place for shard in self.val.shards)  # split by another program
+        if foreign or self.records or is_near(self.val_share, self.val.text_bytes, self.train.text_bytes):
+            return notes
+        share = self.val.text_bytes / max(self.val.text_bytes + self.train.text_bytes, 1)
+        return (*notes, f"validation is {share:.2%} of the text, where {self.val_share:.0%} was asked for")
 
     def save(self, path: Path) -> None:
         files.write_json(path, asdict(self, dict_factory=_drop_none))
@@ -131,6 +143,7 @@ def write_manifest(
     source: Source,
     shards: dict[SplitName, list[Shard]],
     records: Records | None = None,
+    cut_above: int | None = None,
 ) -> None:
     """Write the manifest of a folder. Call it last: a folder with a manifest is finished."""
     Manifest(
@@ -146,6 +159,7 @@ def write_manifest(
         versions={name: version(name) for name in ("nudge-lm", "tiktoken", "tokenizers")}
         | {"python": platform.python_version()},
         records=records,
+        cut_above=cut_above,
     ).save(folder / "manifest.json")
 
 

@@ -4,7 +4,9 @@ Text is prepared only once: the folder is named by a key of the files' content, 
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nudge.config import SORTING, DataConfig
@@ -16,7 +18,8 @@ from nudge.data.foreign import hub, token_files
 from nudge.data.manifest import Source, key_of, locked_folder, write_manifest
 from nudge.data.resume_log import ResumeLog
 from nudge.data.shards import Dataset, is_prepared, open_dataset
-from nudge.data.split import decide
+from nudge.data.split import decide, decide_by_size, is_near
+from nudge.data.text import Text
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import DataError, TokenizerError
 from nudge.events import Preparing
@@ -104,31 +107,53 @@ def _fill(
     config: DataConfig,
     texts: list[TextFile],
     source: Source,
-    tokenizer: Tokenizer | None,
+    given: Tokenizer | None,
     threads: int,
 ) -> Generator[Preparing, None, None]:
-    """Write the shards, the tokenizer and the manifest to a locked folder. Without a tokenizer, learn one."""
+    """Write the shards, the tokenizer and the manifest to a locked folder. Without a given tokenizer, learn one."""
+    stray: Counter[Path] = Counter()
 
-    def documents() -> Iterator[tuple[str, int]]:
-        return corpus.read_all(texts, config.field)
+    def documents() -> Iterator[tuple[Text, int]]:
+        stray.clear()
+        return corpus.read_all(texts, config.field, stray)
 
     for left_over in folder.glob(".*.part"):  # from a process that was killed: the folder is locked
         left_over.unlink(missing_ok=True)
-    log = ResumeLog(folder, key)
-    split = decide((text for text, _ in documents()), config.val_share)
     path = folder / "tokenizer.json"
-    if log.continues and path.exists():
-        tokenizer = tokenizers.load(path)
-    else:
-        tokenizer = tokenizer or (
-            yield from vocabulary.learn(
-                config.tokenizer, documents(), lambda text: split(text)[0], total=source.n_bytes
+    # Only at the end is it known how much text either split got, and rarely it has to be done again: to read everything
+    # before would slow down every preparation on a machine with many cores.
+    for rule in (decide, decide_by_size):
+        split = rule((text for text, _ in documents()), config.val_share)
+        log = ResumeLog(folder, key_of([key, "split 2", split.cut_above]))
+        if log.continues and path.exists():
+            tokenizer = tokenizers.load(path)
+        else:
+            tokenizer = given or (
+                yield from vocabulary.learn(config.tokenizer, documents(), split.train, total=source.n_bytes)
             )
-        )
-        tokenizer.save(path)
-    for position in encode_documents(documents(), split, tokenizer, log, threads):
-        yield Preparing(what="tokens", done=position, total=source.n_bytes)
+            tokenizer.save(path)
+        for position in encode_documents(documents(), split, tokenizer, log, threads):
+            yield Preparing(what="tokens", done=position, total=source.n_bytes)
+        n_train, n_val = (sum(shard.text_bytes for shard in log.shards[name]) for name in ("train", "val"))
+        if is_near(config.val_share, n_val, n_train):
+            break
     if not (log.shards["train"] and log.shards["val"]):
         raise DataError("nothing_to_split", path=", ".join(config.paths))
-    write_manifest(folder, key=key, tokenizer=tokenizer, val_share=config.val_share, source=source, shards=log.shards)
+    write_manifest(
+        folder,
+        key=key,
+        tokenizer=tokenizer,
+        val_share=config.val_share,
+        source=replace(source, note="; ".join(filter(None, [source.note, _describe_stray(stray)])) or None),
+        shards=log.shards,
+        cut_above=split.cut_above or None,
+    )
     log.close()
+
+
+def _describe_stray(stray: Counter[Path]) -> str:
+    """Describe in one line how many bytes are not UTF-8."""
+    ((path, n), *others) = stray.most_common() or [(Path(), 0)]
+    more = sum(n > 0 for _, n in others)
+    files = f"{path} and {more:,} more files" if more else str(path)
+    return f"{stray.total():,} bytes of {files} are not UTF-8; they are learned as they are" if n else ""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 
 from nudge.data import tokenizer as tokenizers
 from nudge.data.chunking import chunks
+from nudge.data.text import Text
 from nudge.data.tokenizer import Tokenizer
 from nudge.events import Preparing
 
@@ -12,7 +13,7 @@ TRAINING_BYTES = 100_000_000  # spread evenly over larger text: more text takes 
 
 
 def learn(
-    spec: str, documents: Iterable[tuple[str, int]], training_part: Callable[[str], str], *, total: int
+    spec: str, documents: Iterable[tuple[Text, int]], training_part: Callable[[Text], Text], *, total: int
 ) -> Generator[Preparing, None, Tokenizer]:
     """Learn the vocabulary `chars` or `bpe-N`. `documents`: (text, position in the source of `total` bytes).
 
@@ -47,9 +48,9 @@ class _Learner(threading.Thread):
     def __init__(
         self,
         function: Callable[[Iterator[str]], Tokenizer],
-        documents: Iterable[tuple[str, int]],
+        documents: Iterable[tuple[Text, int]],
         *,
-        part: Callable[[str], str],
+        part: Callable[[Text], Text],
         share: float,
     ) -> None:
         super().__init__(daemon=True, name="busy in C")  # nudge.cli looks for this name

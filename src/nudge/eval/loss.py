@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nudge.data.batches import Window, check_windows, val_windows
+from nudge.data.chunking import chunks
 from nudge.data.corpus import documents, expand_user
 from nudge.data.foreign import token_files
 from nudge.data.foreign.token_files import TokenFile
@@ -147,7 +148,8 @@ def text_windows(
     if not tokenizer.opening:
         raise DataError("no_start_token")
     for document in documents([str(path) for path in paths], field=field):
-        ids = np.array([*tokenizer.opening, *tokenizer.encode(document)], dtype=np.int64)
+        opening = np.array(tokenizer.opening, dtype=np.uint32)
+        ids = np.concatenate([opening, *map(tokenizer.encode_array, chunks(document))])
         yield from _cut_windows(ids, block_size)
 
 

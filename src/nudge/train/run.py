@@ -312,7 +312,6 @@ def _started_event(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None)
     """Return the event at the start of a run or its continuation."""
     config, machine, world = run.config, run.machine, trainer.world
     verified = "verified" if saved and saved.verified else "not verified"
-    source_note = trainer.dataset.manifest.source.note
     return Started(
         step=trainer.progress.step,
         time=time.time(),
@@ -337,7 +336,7 @@ def _started_event(trainer: Trainer, run: ResolvedRun, saved: Checkpoint | None)
             *(saved.notes if saved else ()),
             *run.notes,
             *([] if locks.has_locks(trainer.folder.path) else [NO_LOCKS]),
-            *([source_note] if source_note else ()),
+            *trainer.dataset.manifest.notes,
             *([_describe_sharing(trainer)] if world.size > 1 else ()),
         ),
     )

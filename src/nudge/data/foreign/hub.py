@@ -85,12 +85,14 @@ def _write(
 
 
 def _texts(rows: Iterable[Any], spec: str, field: str, *, is_local: bool) -> Iterator[str]:
-    """Yield the nonempty texts of the rows. Raises: DataError for a row without a text in that field."""
+    """Yield the nonempty texts of the rows. Raises: DataError for a row without that field, or with no text in it."""
     with _explain_errors(spec, is_local=is_local):
-        for row in rows:
-            text = row.get(field)
-            if field not in row or not isinstance(text, str | None):
-                raise DataError("no_field", place=spec, field=field, names=", ".join(row))
+        for number, row in enumerate(rows, start=1):
+            text, place = row.get(field), f"{spec}, row {number}"
+            if field not in row:
+                raise DataError("no_field", place=place, field=field, names=", ".join(row))
+            if not isinstance(text, str | None):
+                raise DataError("not_text", place=place, field=field, kind=type(text).__name__)
             if text:
                 yield text
 
