@@ -357,7 +357,7 @@ def parse_count(text: str, name: str = "the number") -> int:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file as nested tables. Raises: ConfigError if it cannot be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("unreadable_file", path=path, error=str(error)) from error
     except (ValueError, RecursionError) as error:  # ValueError also for a number of 5,000 digits

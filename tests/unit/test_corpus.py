@@ -1,13 +1,24 @@
 import gzip
 import json
 import os
+import random
+import re
+import struct
+import subprocess
 import sys
 import sysconfig
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.refusals import refused
 
-from nudge.data import corpus
+from nudge.data import arrow, corpus
+from nudge.data.charset import BOM
+from nudge.data.split import hash_number
+from nudge.data.text import LongText, pieces
+from nudge.data.tokenizer import to_bytes
 from nudge.errors import DataError, MachineError
 
 
@@ -146,10 +157,13 @@ def test_a_missing_standard_library_is_reported(monkeypatch: pytest.MonkeyPatch)
     ("name", "content", "code", "place"),
     [
         ("a.txt", b"MZ\0\0", "data.binary", "a.txt"),
-        ("a.bin", b"\xff\xfe", "data.not_utf8", "a.bin"),
+        ("a.bin", b"caf\xe9", "data.not_utf8", "a.bin"),
         ("a.jsonl", '{"text": "x"}\n{"text": ', "data.not_json", "a.jsonl, line 2"),
         ("a.jsonl", '{"text": "x"}\n["x"]\n', "data.not_json", "a.jsonl, line 2"),
-        ("a.jsonl", '{"text": 3, "n": 4}\n', "data.no_field", "a.jsonl, line 1"),
+        ("a.jsonl", '{"text": 3, "n": 4}\n', "data.not_text", "a.jsonl, line 1"),
+        ("a.jsonl", '{"text": "x"}\n\n{"text": ["x"]}\n', "data.not_text", "a.jsonl, line 3"),
+        ("a.jsonl", '{"text": "x"}\n{"text": "x",}\n', "data.not_json", "a.jsonl, line 2"),
+        ("a.jsonl", "[" * 100_000, "data.not_json", "a.jsonl, line 1"),
     ],
 )
 def test_what_is_not_text_is_refused(here: Path, name: str, content: bytes, code: str, place: str):
@@ -204,11 +218,207 @@ def test_a_broken_parquet_file_is_refused(here: Path, change):
 
 def test_a_wrong_column_names_those_there_are(here: Path):
     write_parquet("a.parquet", texts=["x"], number=[3])
-    for field in ("text", "number"):
-        with pytest.raises(DataError) as raised:
-            read("a.parquet", field=field)
-        assert raised.value.code == "data.no_field"
-        assert raised.value.values == {"place": "a.parquet", "field": field, "names": "texts, number"}
+    with refused("data.no_field", place="a.parquet", field="text", names="texts, number"):
+        read("a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"), [([3], "int64"), ([b"x"], "binary"), ([{"s": "x"}], "struct<s: string>")], ids=str
+)
+def test_a_column_without_text_is_named_by_its_type(here: Path, values: list[object], kind: str):
+    write_parquet("a.parquet", text=values)
+    with refused("data.not_text", place="a.parquet, row 1", field="text", kind=kind):
+        read("a.parquet")
+
+
+def test_a_null_is_no_document_in_any_format(here: Path):
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    values = ["a", None, "", "b"]
+    write("a.jsonl", "".join(json.dumps({"text": value}) + "\n" for value in values))
+    assert read("a.jsonl") == ["a", "b"]
+    for kind in (pyarrow.string(), pyarrow.large_string(), pyarrow.dictionary(pyarrow.int32(), pyarrow.string())):
+        write_parquet("a.parquet", text=pyarrow.array(values, kind))
+        assert read("a.parquet") == ["a", "b"]
+    write_parquet("a.parquet", text=[None, None])
+    write("a.jsonl", '{"text": null}\n' * 2)
+    assert read("a.parquet") == read("a.jsonl") == []
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.md.gz", "a.txt.zst", "a.rst"])
+def test_a_byte_order_mark_is_no_text(here: Path, name: str):
+    assert read(write(name, "\ufeffone \ufeff two")) == ["one \ufeff two"]
+    assert read(write(name, "\ufeff")) == []
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_a_byte_order_mark_is_no_json(here: Path, name: str):
+    assert read(write(name, "\ufeff" + lines("one", "\ufefftwo"))) == ["one", "two"]
+
+
+def test_a_byte_order_mark_is_no_text_in_a_column(here: Path):
+    write_parquet("a.parquet", text=["\ufeffone", "\ufeff", "two"])
+    assert read("a.parquet") == ["one", "two"]
+
+
+KOREAN = "안녕하세요. 오늘은 날씨가 좋습니다.\r\n" * 50
+
+
+@pytest.mark.parametrize("encoding", ["cp949", "euc-kr", "utf-16", "utf-32", "utf-16-be-mark"])
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl", "a.rst"])
+def test_another_encoding_is_named_with_its_cure(here: Path, name: str, encoding: str):
+    text = json.dumps({"text": KOREAN}, ensure_ascii=False) if ".jsonl" in name else KOREAN
+    data = b"\xfe\xff" + text.encode("utf-16-be") if encoding == "utf-16-be-mark" else text.encode(encoding)
+    with refused("data.other_encoding", path=Path(name)) as error:
+        read(write(name, data))
+    (command,) = re.findall(r"iconv .*", error.value.hint)
+    if name.endswith(".gz"):
+        Path("a.txt").write_bytes(data)
+    subprocess.run(command, shell=True, check=True)
+    converted = error.value.values["converted"]
+    assert read(str(converted)) == [KOREAN]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "déjà vu, été, où, naïve, çà et là, forêt, hôtel, fenêtre, élève, Noël ".encode("latin-1") * 20,
+        "今天天气很好，我们去公园散步，然后一起吃午饭。".encode("gbk") * 20,
+        "今日は天気がいいので、公園へ散歩に行きます。カメラ".encode("shift-jis") * 20,
+        "今日は天気がいいので、公園へ散歩に行きます。カメラ".encode("euc-jp") * 20,
+        KOREAN.encode() + "가나다".encode("cp949") + KOREAN.encode(),
+        bytes(range(1, 256)) * 20,
+    ],
+    ids=["latin-1", "gbk", "shift-jis", "euc-jp", "a few in UTF-8", "every byte"],
+)
+def test_other_bytes_are_kept_and_counted(here: Path, data: bytes):
+    stray: Counter[Path] = Counter()
+    ((text, _),) = corpus.read_all(corpus.find([write("a.txt", data)]), stray=stray)
+    assert isinstance(text, str)
+    assert text.encode("utf-8", "surrogateescape") == data
+    assert stray[Path("a.txt")] == len(data) - len(data.decode("utf-8", "ignore").encode()) > 0
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_file_is_the_same_text_in_pieces(here: Path, monkeypatch: pytest.MonkeyPatch, packed: str, seed: int):
+    draw = random.Random(seed)
+    data = BOM.encode() + b"".join(draw.choices([b"a", "é".encode(), "가".encode(), b"\xff", b"\n"], k=3000))
+    whole = read(write("a.txt" + packed, data))[0]
+    monkeypatch.setattr(corpus, "LONG_BYTES", 1000)
+    monkeypatch.setattr(corpus, "_CHUNK_BYTES", draw.choice([1, 7, 640]))
+    stray: Counter[Path] = Counter()
+    ((text, position),) = corpus.read_all(corpus.find(["a.txt" + packed]), stray=stray)
+    assert isinstance(text, LongText)
+    assert position == Path("a.txt" + packed).stat().st_size
+    assert (len(text), "".join(pieces(text)), hash_number(text)) == (len(whole), whole, hash_number(whole))
+    start, end = sorted(draw.choices(range(len(whole)), k=2))
+    assert "".join(pieces(text[start:][: end - start])) == whole[start:end]
+    assert stray.total() == data.count(b"\xff")
+    with refused("data.not_utf8", at=data.index(b"\xff")):
+        Path("a.txt").write_bytes(data)
+        read(str(Path("a.txt").rename("a.rst")))
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.jsonl.gz", "a.txt.zst", "a.parquet"])
+def test_what_no_text_is_packed_to_is_refused_on_the_way(here: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(corpus, "LONG_BYTES", 1 << 16)
+    monkeypatch.setattr(corpus, "_CHUNK_BYTES", 1 << 16)
+    if name == "a.parquet":
+        write_parquet(name, text=["the same line " * 1000] * 1000)
+    else:
+        write(name, "the same line " * 500_000)
+    with refused("data.packed_too_well", path=Path(name), packed=Path(name).stat().st_size) as error:
+        read(name)
+    assert error.value.values["n_bytes"] < 6_000_000
+
+
+def test_a_text_that_is_packed_well_is_read(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "LONG_BYTES", 1 << 16)
+    text = "".join(f"line {number}: the same words\n" for number in range(20_000))
+    data = gzip.compress(text.encode())
+    Path("a.txt.gz").write_bytes(data)
+    assert len(text) > 8 * len(data)
+    assert "".join(piece for document in corpus.documents(["a.txt.gz"]) for piece in pieces(document)) == text
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.zst"])
+def test_a_line_of_json_has_a_limit(here: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(corpus, "LINE_BYTES", len(lines("x" * 1000)))
+    assert read(write(name, lines("x" * 1000))) == ["x" * 1000]
+    with refused("data.line_too_long", path=Path(name), line=2):
+        read(write(name, lines("one", "x" * 1001)))
+
+
+def test_a_repeated_text_in_a_column_is_not_held_many_times(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(arrow, "_BATCH_BYTES", 1 << 24)
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    text = "".join(random.Random(0).choices("abcdefgh", k=1_000_000))
+    write_parquet("a.parquet", text=pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000), [text]))
+    pool, before, peak = pyarrow.default_memory_pool(), pyarrow.default_memory_pool().bytes_allocated(), 0
+    for document, _ in zip(corpus.documents(["a.parquet"]), range(100), strict=False):
+        assert document == text
+        peak = max(peak, pool.bytes_allocated())
+    assert peak - before < 100e6
+
+
+def test_lines_end_only_at_a_newline(here: Path):
+    text = '{"text":"first\u0085x\u2028y\u2029z"}\n\n   \n{"text":"second"}'
+    assert read(write("a.jsonl", text)) == ["first\u0085x\u2028y\u2029z", "second"]
+    with refused("data.not_json", line=3):
+        read(write("a.jsonl", '{"text":"ok\u2028"}\n\n{"text":oops}\n'))
+
+
+def test_half_a_surrogate_pair_in_json_is_a_character_or_a_byte(here: Path):
+    text = '{"text":"A\\ud83d\\udc4dB"}\n{"text":"A\\udbc0B"}\n{"text":"A\\udcb2B"}\n'
+    found = [to_bytes(document) for document in read(write("a.jsonl", text))]
+    assert found == ["A👍B".encode(), "A\ufffdB".encode(), b"A\xb2B"]
+
+
+def test_gzip_may_be_several_members_and_padded(here: Path):
+    two = gzip.compress(b"a" * 10) + gzip.compress(b"") + gzip.compress(b"b" * 10)
+    for data in (two, two + bytes(512), bgzip(b"a" * 10) + bgzip(b"b" * 10) + bgzip(b"")):
+        Path("a.txt.gz").write_bytes(data)
+        assert read("a.txt.gz") == ["a" * 10 + "b" * 10]
+    Path("a.txt.gz").write_bytes(two + b"more")
+    with refused("data.incomplete", path=Path("a.txt.gz")):
+        read("a.txt.gz")
+
+
+def bgzip(data: bytes) -> bytes:
+    """A block of a BGZF file: a gzip member with its own size in an extra field. Source: the SAM specification, 4.1."""
+    packer = zlib.compressobj(wbits=-15)
+    body = packer.compress(data) + packer.flush()
+    head = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff" + struct.pack("<H2sHH", 6, b"BC", 2, len(body) + 25)
+    return head + body + struct.pack("<II", zlib.crc32(data), len(data))
+
+
+SKIPPED_FRAME = struct.pack("<II", 0x184D2A50, 4) + b"note"
+
+
+def zstd_frame(data: bytes, window: int) -> bytes:
+    """A frame with one raw block and a window of 2**`window` bytes. Source: RFC 8878, 3.1.1."""
+    return b"\x28\xb5\x2f\xfd" + bytes([0, (window - 10) << 3]) + struct.pack("<I", len(data) << 3 | 1)[:3] + data
+
+
+def test_zst_may_be_any_sequence_of_frames(here: Path):
+    data = lines("one", "two", "three").encode()
+    for frames in (
+        [SKIPPED_FRAME, zstd(data), SKIPPED_FRAME],
+        [zstd(data[:20]), zstd(b""), SKIPPED_FRAME, zstd(data[20:]), zstd(b"")],
+        [SKIPPED_FRAME, zstd_frame(data[:9], 10), SKIPPED_FRAME, zstd_frame(data[9:], 27)],
+    ):
+        Path("a.jsonl.zst").write_bytes(b"".join(frames))
+        assert read("a.jsonl.zst") == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("window", [28, 31])
+def test_a_sound_zst_file_with_a_long_window_is_not_called_damaged(here: Path, window: int):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    for frames in (zstd_frame(b"text", window), zstd(b"text") + zstd_frame(b"text", window)):
+        Path("a.txt.zst").write_bytes(frames)
+        with refused("data.long_window", path=Path("a.txt.zst"), unpacked=Path("a.txt")) as error:
+            read("a.txt.zst")
+        assert "zstd -d --long=31 a.txt.zst" in error.value.hint
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.txt.zst"])

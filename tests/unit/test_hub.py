@@ -48,6 +48,16 @@ def test_documents_come_in_their_order(corpus: Path):
     assert fetched("hf:corpus:default@train", field="upper") == [text.upper() for text in TEXTS]
 
 
+def test_a_null_is_no_document(tmp_path: Path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    pytest.importorskip("datasets", reason="the library datasets is not installed")
+    import pyarrow
+
+    (tmp_path / "nulls").mkdir()
+    parquet.write_table(pyarrow.table({"text": ["a", None, "", "b"]}), tmp_path / "nulls" / "train.parquet")
+    assert fetched("hf:nulls") == ["a", "b"]
+
+
 def test_only_so_much_is_taken(corpus: Path):
     texts = fetched("hf:corpus", n_bytes=1000)
     assert texts == TEXTS[: len(texts)]
@@ -93,7 +103,7 @@ def test_it_is_prepared_like_any_text(corpus: Path):
     ("spec", "field", "code", "words"),
     [
         ("hf:corpus", "txt", "data.no_field", ["hf:corpus", "'txt'", "text, upper, n"]),
-        ("hf:corpus", "n", "data.no_field", ["hf:corpus", "'n'", "text, upper, n"]),
+        ("hf:corpus", "n", "data.not_text", ["hf:corpus, row 1", "'n'", "int"]),
         ("hf:corpus:other", "text", "data.unreadable_dataset", ["hf:corpus:other", "'other' not found"]),
         ("hf:corpus@dev", "text", "data.unreadable_dataset", ["hf:corpus@dev", "split"]),
         ("hf:", "text", "data.bad_hub_path", ["hf: "]),

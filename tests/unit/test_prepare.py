@@ -12,8 +12,9 @@ import pytest
 from tests.preparing import finish
 
 from nudge.config import DataConfig
-from nudge.data import encoding, prepare, vocabulary
+from nudge.data import corpus, encoding, prepare, vocabulary
 from nudge.data import tokenizer as tokenizers
+from nudge.data.chunking import chunks
 from nudge.data.shards import Dataset
 from nudge.errors import DataError, MachineError, NudgeError, TokenizerError
 
@@ -96,7 +97,7 @@ def test_a_long_document_is_encoded_in_pieces_that_leave_no_trace(
     monkeypatch.setattr("nudge.data.chunking.CHUNK_CHARS", 300)
     monkeypatch.setattr("nudge.data.chunking.LONGEST_CHUNK", 400)
     monkeypatch.setattr(encoding, "LONGEST_CHUNK", 400)
-    texts = [" ".join(WORDS) * 40, "short", "It's\n\n\n   12345 !!!\n" * 200]
+    texts = [f"{number} " + " ".join(WORDS) * 40 for number in range(12)] + ["short", "It's\n\n\n   12345 !!!\n" * 200]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     dataset = make(tmp_path / "a.jsonl", tokenizer="bpe-300", threads=2)
     assert sorted(documents(dataset, "train") + documents(dataset, "val")) == sorted(texts)
@@ -104,6 +105,95 @@ def test_a_long_document_is_encoded_in_pieces_that_leave_no_trace(
         whole = dataset.tokenizer._encoding  # type: ignore[attr-defined]
         expected = [[dataset.tokenizer.eot, *whole.encode_ordinary(text)] for text in documents(dataset, split.name)]
         assert split.read(0, len(split)).tolist() == [token for ids in expected for token in ids]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_files", "packed"), [(1, False), (3, True), (1200, False)])
+def test_a_file_that_is_not_held_gives_the_same_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_files: int, packed: bool
+):
+    draw = random.Random(n_files)
+    for number in range(n_files):
+        n_words = 3000 if number < 3 else 3
+        data = (f"{number} " + "".join(draw.choice(WORDS) + draw.choice(" \n") for _ in range(n_words))).encode()
+        path = tmp_path / "texts" / f"{number:04}.txt{'.gz' if packed else ''}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(data) if packed else data)
+    whole = make(tmp_path / "texts", tokenizer="bpe-300", out=tmp_path / "whole")
+    monkeypatch.setattr(corpus, "LONG_BYTES", 5000)
+    monkeypatch.setattr(corpus, "_CHUNK_BYTES", 777)
+    monkeypatch.setattr("nudge.data.chunking.CHUNK_CHARS", 300)
+    monkeypatch.setattr("nudge.data.chunking.LONGEST_CHUNK", 400)
+    in_pieces = make(tmp_path / "texts", tokenizer=str(whole.dir), out=tmp_path / "pieces")
+    assert [shard.sha256 for shard in in_pieces.manifest.train.shards] == [
+        shard.sha256 for shard in whole.manifest.train.shards
+    ]
+    assert in_pieces.fingerprint == whole.fingerprint
+    learned = make(tmp_path / "texts", tokenizer="chars", out=tmp_path / "chars")
+    assert documents(learned, "val") == documents(whole, "val")
+
+
+@pytest.mark.slow
+def test_one_word_of_many_megabytes_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("nudge.data.chunking.LONGEST_WORD", 1 << 18)
+    (tmp_path / "a.txt").write_text("word " + "ab" * 800_000)
+    assert max(map(len, chunks((tmp_path / "a.txt").read_text()))) == 1 << 18
+    dataset = make(tmp_path / "a.txt")
+    both = documents(dataset, "train")[0] + documents(dataset, "val")[0]
+    assert both == (tmp_path / "a.txt").read_text()
+
+
+def test_two_books_and_a_note_have_a_tenth_for_validation(tmp_path: Path):
+    for name, n_words in (("a.txt", 5000), ("b.txt", 7000), ("note.txt", 4)):
+        (tmp_path / name).write_text(" ".join(random.Random(name).choices(WORDS, k=n_words)))
+    val = make(*sorted(tmp_path.glob("*.txt"))).manifest.val
+    text_bytes = sum(path.stat().st_size for path in tmp_path.glob("*.txt"))
+    assert 0.09 < val.text_bytes / text_bytes < 0.11
+    assert val.n_documents >= 2
+
+
+@pytest.mark.slow
+def test_a_book_among_many_notes_is_cut_in_a_second_round(tmp_path: Path, small_parts: None):
+    texts = write_json_lines(tmp_path / "a.jsonl", 1500)
+    (tmp_path / "b.txt").write_text(book := " ".join(random.Random(0).choices(WORDS, k=50_000)))
+    dataset = make(tmp_path / "a.jsonl", tmp_path / "b.txt", tokenizer="bpe-300")
+    manifest = dataset.manifest
+    assert 0.09 < manifest.val.text_bytes / (manifest.val.text_bytes + manifest.train.text_bytes) < 0.11
+    assert manifest.cut_above
+    assert max(map(len, texts)) < manifest.cut_above < len(book)
+    assert not manifest.notes
+    both = documents(dataset, "train") + documents(dataset, "val")
+    assert sorted(text for text in both if len(text) < 1000) == sorted(texts)
+    assert "".join(text for text in both if len(text) > 1000) == book
+    dataset.verify()
+
+
+def test_an_ordinary_split_is_recorded_as_by_the_first_version(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    (tmp_path / "b.txt").write_text("one document " * 100)
+    for name in ("a.jsonl", "b.txt"):
+        assert "cut_above" not in json.loads((make(tmp_path / name).dir / "manifest.json").read_text())
+
+
+def test_a_share_that_is_far_off_is_noted(tmp_path: Path):
+    write_json_lines(tmp_path / "a.jsonl", 50)
+    made = finish(prepare.prepare(DataConfig(paths=(str(tmp_path / "a.jsonl"),), tokenizer="bytes", val_share=0.5)))[1]
+    assert not made.manifest.notes
+    manifest = json.loads((made.dir / "manifest.json").read_text())
+    (made.dir / "manifest.json").write_text(json.dumps(manifest | {"val_share": 0.1}))
+    (note,) = make(made.dir).manifest.notes
+    assert "10%" in note
+
+
+def test_bytes_that_are_not_utf8_are_noted_with_their_file(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9 \xff" * 100)
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "caf\xe9 de la gare"}\n' * 3)
+    (tmp_path / "c.txt").write_text("café " * 100)
+    (note,) = make(tmp_path / "a.txt", tmp_path / "b.jsonl", tmp_path / "c.txt").manifest.notes
+    assert "203 bytes" in note
+    assert str(tmp_path / "a.txt") in note
+    assert "1 more" in note
+    assert not make(tmp_path / "c.txt").manifest.notes
 
 
 def test_bytes_that_are_not_utf8_survive(tmp_path: Path):

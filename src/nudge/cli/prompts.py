@@ -30,7 +30,7 @@ def read_prompt(prompt: str) -> str:
     if prompt != "-":
         return prompt
     # Bytes that are not UTF-8 are kept, as Python does in arguments of the command line.
-    text = sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
+    text = sys.stdin.buffer.read().decode("utf-8-sig", errors="surrogateescape")
     return text.removesuffix("\n").removesuffix("\r")
 
 

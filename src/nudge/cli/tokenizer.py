@@ -1,5 +1,6 @@
 """`nudge tokenizer`: train a vocabulary, and turn text into tokens and back."""
 
+import codecs
 import json
 import sys
 from collections.abc import Iterator
@@ -85,7 +86,8 @@ def decode(spec: str) -> None:
     from nudge.data import tokenizer as tokenizers
 
     chosen = tokenizers.get(spec)
-    sys.stdout.buffer.write(chosen.decode_bytes(_numbers(sys.stdin.buffer.read())))
+    numbers = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    sys.stdout.buffer.write(chosen.decode_bytes(_numbers(numbers)))
     sys.stdout.buffer.flush()
 
 

@@ -18,8 +18,8 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
-# Korean text in CP949 is nearly all Hangul besides ASCII. Chinese in GBK, read as CP949, is half Hanja; Japanese in
-# Shift JIS or EUC-JP, Latin-1 and stray bytes in UTF-8 give few or no syllables.
+# Korean text in CP949 is, besides ASCII, nearly all syllables that are also in EUC-KR. Of Chinese in GBK that is about
+# half; Japanese in Shift JIS or EUC-JP, Latin-1 and UTF-8 with some stray bytes have few or none.
 _HANGUL_SHARE = 0.8
 _FEWEST_SYLLABLES = 10
 
@@ -35,7 +35,8 @@ class Decoder:
         self.n_stray = 0
         self._path = path
         self._strict = strict
-        self._utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._begun = False
 
     def decode(self, data: bytes, *, final: bool = False) -> str:
         """Return the text of the next bytes. Raises: DataError for another encoding and for what is not text."""
@@ -52,6 +53,8 @@ class Decoder:
                 raise DataError("not_utf8", path=self._path, at=at) from error
             text = self._decode_stray(data, final)
         self.n_bytes += len(data)
+        if text and not self._begun:
+            text, self._begun = text.removeprefix(BOM), True
         return text
 
     def _decode_stray(self, data: bytes, final: bool) -> str:
@@ -87,7 +90,7 @@ def _refuse_mark(path: Path, data: bytes) -> None:
 
 def _refuse_korean(path: Path, data: bytes) -> None:
     """Check that bytes that are not UTF-8 do not read as Korean in CP949. Raises: DataError."""
-    letters = [letter for letter in data.decode("cp949", "replace") if not letter.isascii()]
+    letters = [letter for letter in data.decode("euc_kr", "replace") if not letter.isascii()]
     n_hangul = sum("가" <= letter <= "힣" for letter in letters)
     if n_hangul >= max(_FEWEST_SYLLABLES, _HANGUL_SHARE * len(letters)):
         raise _other_encoding(path, "CP949")

@@ -277,17 +277,18 @@ def _json_lines(file: TextFile, field: str, stray: Counter[Path]) -> Iterator[tu
             if not line.isspace():
                 decoded, n_stray = decode_line(file.path, line)
                 stray[file.path] += n_stray
-                yield _text_of_line(decoded, f"{file.path}, line {number}", field), done
+                yield _text_of_line(decoded, file.path, number, field), done
 
 
-def _text_of_line(line: str, place: str, field: str) -> str:
+def _text_of_line(line: str, path: Path, number: int, field: str) -> str:
     """Return the text in a line of JSON; null is none. Raises: DataError."""
     try:
         value = json.loads(line.removeprefix(BOM))
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise DataError("not_json", place=place, start=line[:40])
+        raise DataError("not_json", path=path, line=number, start=line[:40])
+    place = f"{path}, line {number}"
     if field not in value:
         raise DataError("no_field", place=place, field=field, names=", ".join(value))
     text = value[field]

@@ -8,6 +8,7 @@ any data.
 
 import abc
 import base64
+import codecs
 import contextlib
 import functools
 import hashlib
@@ -286,7 +287,7 @@ def load(path: Path) -> Tokenizer:
     path = path / "tokenizer.json" if files.is_dir(path) else path
     try:
         with path.open("rb") as opened:
-            data = opened.read(json_reader.LARGEST_VOCABULARY)
+            data = opened.read(json_reader.LARGEST_VOCABULARY).removeprefix(codecs.BOM_UTF8)
     except (OSError, ValueError) as error:  # a name that no file can have
         reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise TokenizerError("unreadable", path=path, error=reason) from error

@@ -230,7 +230,7 @@ def read(task: Task, path: Path, limit: int | None = None) -> list[Example]:
     if not files.is_file(path):
         raise DataError("unreadable", path=path, error="there is no such file")
     label_file = path.with_name(f"{path.stem}-labels.lst")  # of PIQA
-    labels = iter(label_file.read_text(encoding="utf-8", errors="replace").split() if label_file.is_file() else ())
+    labels = iter(label_file.read_text(encoding="utf-8-sig", errors="replace").split() if label_file.is_file() else ())
     examples: list[Example] = []
     for number, line in enumerate(json_reader.lines(path), start=1):
         if line.isspace():

@@ -35,7 +35,7 @@ def text_of(what: str, *, run: Path | None = None, language: Language = "en", fo
         return filled_text(what, language)
     path = Path(what)
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         if isinstance(error, FileNotFoundError) and path.suffix != ".md":
             raise SheetError("unknown", name=what, closest=did_you_mean(what, NAMES)) from None
