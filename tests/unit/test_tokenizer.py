@@ -116,6 +116,29 @@ def test_a_million_letters_take_seconds_and_not_minutes(tokenizer: Tokenizer, ru
     assert chosen.decode(ids) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (tokenizers.EOT, [27, 91, 437, 1659, 5239, 91, 29]),
+        ("y is ?", [88, 318, 5633]),
+        ("hello ", [31373, 220]),
+        ("a\r\n\tb  c \r\n\r\n", None),
+    ],
+)
+def test_gpt2_reads_special_words_and_white_space_as_text(text: str, ids: list[int] | None):
+    found = gpt2().encode(text)
+    assert ids is None or found == ids
+    assert gpt2().decode_bytes(found) == text.encode()
+
+
+def test_the_bytes_of_tokens_add_up_where_a_character_is_cut_in_two():
+    tokenizer, text = gpt2(), "i love borzois! \U0001f415"
+    assert len(tokenizer.encode(text)) > len(tokenizer.encode(text[:-1])) + 1
+    assert int(tokenizer.n_bytes[tokenizer.encode(text)].sum()) == 20
+    assert set(tokenizer.n_bytes[:256].tolist()) == {1}
+    assert tokenizer.n_bytes[tokenizer.eot] == 0
+
+
 def test_more_white_space_than_tiktoken_can_take(tokenizer: Tokenizer):
     text = "a" + " " * 1_500_000 + "b" + "\n" * 1_500_000 + "a b"
     chosen = tokenizers.chars([text]) if tokenizer.kind == "chars" else tokenizer

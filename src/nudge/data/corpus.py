@@ -32,7 +32,8 @@ LINE_BYTES = 1 << 28  # of JSON; reading it takes a few times its size in memory
 # Text is packed to a tenth, rarely to a fiftieth of its size. More is a line again and again, by mistake or on purpose.
 MOST_PACKED = 200
 
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 17
 
 # Not in the default text: tests, third-party packages, and tables in .py files (code pages, the help texts of pydoc).
 _NOT_LIBRARY = {"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings", "pydoc_data"}
@@ -222,7 +223,10 @@ def _opened(file: TextFile) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
                 yield raw, raw
             else:
                 packed = arrow.zstd_reader(raw, file.path) if file.compression == ".zst" else gzip.GzipFile(fileobj=raw)
-                yield raw, io.BufferedReader(cast(io.RawIOBase, _Unpacked(cast(IO[bytes], packed), file)), 1 << 20)
+                yield (
+                    raw,
+                    io.BufferedReader(cast(io.RawIOBase, _Unpacked(cast(IO[bytes], packed), file)), _BUFFER_BYTES),
+                )
     except (EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise DataError("unreadable", path=file.path, error=error.strerror) from error
