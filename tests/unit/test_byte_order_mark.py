@@ -1,4 +1,4 @@
-"""A byte-order mark at the start of any file that a person writes is no part of it. Text has its tests in test_corpus."""
+"""A byte-order mark at the start of a file that a person writes is no part of it; for text see test_corpus."""
 
 import io
 import json

@@ -280,7 +280,8 @@ def _json_lines(file: TextFile, field: str, stray: Counter[Path]) -> Iterator[tu
                 raise DataError("line_too_long", path=file.path, line=number, limit=LINE_BYTES)
             if not line.isspace():
                 decoded, n_stray = decode_line(file.path, line)
-                stray[file.path] += n_stray
+                if n_stray:
+                    stray[file.path] += n_stray
                 yield _text_of_line(decoded, file.path, number, field), done
 
 
@@ -292,10 +293,12 @@ def _text_of_line(line: str, path: Path, number: int, field: str) -> str:
         value = None
     if not isinstance(value, dict):
         raise DataError("not_json", path=path, line=number, start=line[:40])
+    text = value.get(field)
+    if isinstance(text, str):
+        return text
     place = f"{path}, line {number}"
     if field not in value:
         raise DataError("no_field", place=place, field=field, names=", ".join(value))
-    text = value[field]
-    if not isinstance(text, str | None):
+    if text is not None:
         raise DataError("not_text", place=place, field=field, kind=type(text).__name__)
-    return text or ""
+    return ""
