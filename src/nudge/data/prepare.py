@@ -26,7 +26,7 @@ from nudge.events import Preparing
 from nudge.util.cpu import usable_cores
 
 # Part of every key: raise it when the same text would be prepared in another way.
-RECIPE = 1
+RECIPE = 2
 
 
 def prepare(
@@ -124,7 +124,7 @@ def _fill(
     # before would slow down every preparation on a machine with many cores.
     for rule in (decide, decide_by_size):
         split = rule((text for text, _ in documents()), config.val_share)
-        log = ResumeLog(folder, key_of([key, "split 2", split.cut_above]))
+        log = ResumeLog(folder, key_of([key, split.cut_above]))
         if log.continues and path.exists():
             tokenizer = tokenizers.load(path)
         else:
