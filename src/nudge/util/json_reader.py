@@ -66,7 +66,9 @@ def lines(path: Path) -> Iterator[bytes]:
 
 
 def parse(data: bytes, *, surrogates: bool = False) -> Any:
-    """Parse JSON as its standard has it, after a byte-order mark if there is one. Raises: ValueError, also for nesting that is too deep.
+    """Parse JSON as its standard has it; a byte-order mark before it is ignored.
+
+    Raises: ValueError, also for nesting that is too deep.
 
     Refused besides wrong syntax: NaN and Infinity, numbers beyond 64 bits, a key that an object has twice, and, without
     `surrogates`, text that no encoding can hold.
