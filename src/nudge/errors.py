@@ -59,7 +59,7 @@ class NudgeError(Exception):
         return type(self)(self.name, where=where + self.where, **self.values)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are pickled between processes (of data preparation, of a run).
+        # A measurement in a process of its own (estimate/calibration.py) hands its error over as a pickle.
         return _rebuild, (type(self), self.name, self.where, self.values)
 
 

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 
 from nudge import cli
 from nudge.cli.launch import ENGINES
-from nudge.errors import ConfigError, DataError, MachineError, NudgeError
+from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, TokenizerError
 from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import Job, LocalPath
+from nudge.runs import checkpoint
+from nudge.runs.folder import newest_run
 
 NASTY = 'it\'s $HOME "말뭉치" #1 `id`'  # what a shell would take apart
 
@@ -72,7 +74,7 @@ def test_the_command_is_handed_on_as_it_was_typed(here: Path):
     words = shlex.split(command)
     assert words[: words.index("--")] == shlex.split(
         f"exec {shlex.quote(sys.executable)} -m torch.distributed.run --nnodes 1 --nproc-per-node 2 --max-restarts 3"
-        " --standalone -m"
+        ' --master-addr 127.0.0.1 --master-port "$port" -m'
     )
     assert words[words.index("--") + 1 :] == ["nudge", "train", "--continue", "--run", "$run", *typed]
 
@@ -347,7 +349,10 @@ def test_a_name_that_people_write_is_not_refused(name: str):
         ("--on local --partition big --", ConfigError, "--partition"),
         ("--on skypilot --gpu h100 -- --config paths.toml", ConfigError, "말뭉치"),
         ("--on slurm -- --data nowhere.txt", DataError, "nowhere.txt"),
-        ("--on slurm -- --init nowhere", ConfigError, "nowhere"),
+        ("--on slurm -- --init nowhere", CheckpointError, "nowhere"),
+        ("--on slurm -- --init broken", CheckpointError, "broken"),
+        ("--on slurm -- --data text --tokenizer gtp2", TokenizerError, "gtp2"),
+        ("--on slurm -- --data text --tokenizer nowhere.json", TokenizerError, "nowhere.json"),
         ("--on slurm -- --set train.lrr=1", ConfigError, "train.lrr"),
         ("--on slurm -- --set train.lr=-1", ConfigError, "train.lr must be"),
         ("--on slurm -- --recipe tinny", ConfigError, "tinny"),
@@ -356,9 +361,56 @@ def test_a_name_that_people_write_is_not_refused(name: str):
 )
 def test_a_mistake_costs_no_time_in_a_queue(here: Path, typed: str, error: type[NudgeError], expected: str):
     Path("paths.toml").write_text(f"[data]\npaths = [{json.dumps(str(here))}]\n", encoding="utf-8")
+    Path("broken").write_bytes(b"PK")
+    Path("text").symlink_to(f"{NASTY}.txt")
     with pytest.raises(error) as raised:
         launch(*typed.split())
     assert expected in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("place", "training", "code"),
+    [
+        ("--on local --per-node 3", "", "config.uneven_share"),
+        ("--on slurm --nodes 2 --per-node 8", "", "config.uneven_share"),
+        ("--on skypilot --gpu h100 --nodes 4 --per-node 4", "", "config.uneven_share"),
+        ("--on local --per-node 4", "--set train.micro_batch=4", "config.uneven_share"),
+        ("--on local", "--set train.batch_tokens=1000", "config.partial_window"),
+        ("--on local --per-node 4", "--set train.micro_batch=2", None),
+        ("--on slurm --nodes 2 --per-node 4", "", None),
+    ],
+)
+def test_a_batch_that_the_processes_cannot_share_is_refused_as_train_does(
+    here: Path, place: str, training: str, code: str | None
+):
+    """8 windows in an update."""
+    eight = ["--set", "model.block_size=128", "--set", "train.batch_tokens=1024", *training.split()]
+    if code is None:
+        assert "nudge train" in launch(*place.split(), "--", *eight)
+        return
+    with pytest.raises(ConfigError) as raised:
+        launch(*place.split(), "--out", "job", "--", *eight)
+    assert raised.value.code == code
+    assert not Path("job").exists()
+    if code == "config.uneven_share":
+        assert raised.value.values["fitting"] == ("1, 2" if "micro_batch" in training else "1, 2, 4, 8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("per_node", "fits"), [(2, True), (3, False)])
+def test_a_fine_tuning_job_is_checked_with_the_sizes_of_its_parent(
+    here: Path, trained: Path, per_node: int, fits: bool
+):
+    """The windows of an update are as long as the parent's context, not as the recipe says."""
+    parent = newest_run(trained)
+    block_size = checkpoint.find(parent, verify=False).config.model.block_size
+    typed = ["--init", str(parent), "--set", f"train.batch_tokens={4 * block_size}"]
+    if fits:
+        assert "--init" in launch("--on", "local", "--per-node", str(per_node), "--", *typed)
+        return
+    with pytest.raises(ConfigError) as raised:
+        launch("--on", "local", "--per-node", str(per_node), "--", *typed)
+    assert (raised.value.code, raised.value.values["n_windows"]) == ("config.uneven_share", 4)
 
 
 @pytest.mark.parametrize(

@@ -144,12 +144,12 @@ def in_parts(runs: Path) -> Path:
 
 def save_in_parts(run: RunFolder, whole: Checkpoint) -> None:
     moments = {f"{name}.{key}": value for name, of in (whole.optimizer or {}).items() for key, value in of.items()}
-    written, parts = run.checkpoints / "writing", {}
+    written, parts = run.checkpoints / "writing", []
     written.mkdir()
     for number, (section, tensors) in enumerate((("model", whole.model), ("optimizer", moments)), start=1):
         path = written / f"shard-{number:05d}.safetensors"
         safetensors.torch.save_file({f"{section}.{name}": value.clone() for name, value in tensors.items()}, path)
-        parts[path.name] = SavedFile(path=path, n_bytes=path.stat().st_size, sha256=disk.sha256(path))
+        parts.append(SavedFile(file=path.name, n_bytes=path.stat().st_size, sha256=disk.sha256(path)))
     checkpoints.save_parts(run, whole, written, parts)
 
 

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from nudge import config as configs
 from nudge.cli.train import make_config
 from nudge.cli.train import train as train_command
+from nudge.distributed.share import check_share
 from nudge.errors import ConfigError, MachineError
 from nudge.launch import local, skypilot, slurm
 from nudge.launch.job import ANY_GPU, Job, LocalPath, check
@@ -116,7 +117,7 @@ def check_options(on: str, place: dict[str, Any]) -> None:
 def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str | None, **place: Any) -> Job:
     """Build the job. `words`: options of `nudge train`. Raises: ConfigError, DataError, as `nudge train`."""
     context = train_command.make_context("nudge train", list(words))
-    config = check_training(context.params)
+    config = check_training(context.params, max(1, place["nodes"] * place["per_node"]))  # `check` refuses fewer
     run = context.params["folder"]
     if not run:
         name = name or free_name(config.recipe)
@@ -135,17 +136,26 @@ def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str 
     )
 
 
-def check_training(params: dict[str, Any]) -> "Config":
-    """Make the checks that `nudge train` makes before it reads text. Raises: ConfigError, DataError."""
+def check_training(params: dict[str, Any], n_processes: int) -> "Config":
+    """Make the checks that `nudge train` makes before it reads text, by the same functions.
+
+    Raises: ConfigError, DataError, TokenizerError, CheckpointError.
+    """
+    from nudge.data import tokenizer as tokenizers
     from nudge.data.prepare import find_text
 
-    config = make_config(**params)
-    if not config.init:  # otherwise the sizes come from the checkpoint
-        configs.check(config)
-    elif not Path(config.init).exists():
-        raise ConfigError("no_such_init", source=config.init)
-    find_text(config.data.paths)
-    return config
+    typed = config = make_config(**params)
+    if config.init:  # the sizes come from the checkpoint, which needs torch
+        from nudge.runs import checkpoint
+        from nudge.train.resolve import resolve_parent
+
+        config = resolve_parent(config, checkpoint.find(config.init, verify=False))
+    configs.check(config)
+    check_share(config, n_processes)
+    spec = config.data.tokenizer
+    if find_text(config.data.paths) and spec not in tokenizers.NAMES and not tokenizers.is_learned(spec):
+        tokenizers.get(spec)  # a file; those with a name are found where the job runs
+    return typed
 
 
 def free_name(recipe: str) -> str:

@@ -111,6 +111,10 @@ def _recognize(path: Path) -> tuple[str, Path]:
     """Recognize a path's format by its content; return it, and the file or folder to read. Raises: FormatError."""
     if not path.is_dir():
         return _recognize_file(path), path
+    # Links may lead anywhere: the cache of the Hub consists of links, and what they lead to is checked as any file.
+    for entry in sorted(path.glob("*")):
+        if entry.exists() and not (entry.is_file() or entry.is_dir()):
+            raise FormatError("not_regular", path=entry)
     if (path / "config.json").is_file():
         return "hf", path
     if (path / "ckpt.pt").is_file():
@@ -127,6 +131,8 @@ def _recognize(path: Path) -> tuple[str, Path]:
 
 def _recognize_file(path: Path) -> str:
     """Recognize a file's format by its first bytes. Raises: FormatError."""
+    if not path.is_file():  # a pipe can be read only once
+        raise FormatError("not_regular", path=path)
     head = _first_bytes(path)
     if llmc.is_checkpoint(head):
         return "llmc"

@@ -125,8 +125,9 @@ class Dataset:
 def open_dataset(folder: Path) -> Dataset:
     """Open a prepared folder and check sizes and headers; `Dataset.verify` checks every byte.
 
-    Raises: DataError for a folder that is missing, unfinished, cut off or not from nudge; TokenizerError.
+    Raises: DataError for a folder that is missing, unfinished, cut off, not from nudge or with links; TokenizerError.
     """
+    _check_regular(folder)
     manifest = read_manifest(folder)
     tokenizer = tokenizers.load(folder / "tokenizer.json")
     if tokenizer.sha256 != manifest.tokenizer_sha256:
@@ -144,7 +145,10 @@ def open_dataset(folder: Path) -> Dataset:
 def is_prepared(folder: Path) -> bool:
     """Return whether a folder holds nudge's manifest.json; other programs use that file name, too."""
     try:
-        with (folder / "manifest.json").open("rb") as file:
+        path = folder / "manifest.json"
+        if not path.is_file():  # to open a pipe may wait forever
+            return False
+        with path.open("rb") as file:
             return b"nudge shards" in file.read(100)
     except (OSError, ValueError):  # a name that no file can have
         return False
@@ -231,6 +235,20 @@ def read_place(place: Place, n_tokens: int) -> Iterator[Tokens16or32]:
         for start in range(0, n_tokens, _CHUNK_TOKENS):
             count = min(_CHUNK_TOKENS, n_tokens - start)
             yield np.fromfile(file, dtype=f"<u{place.bytes_per_token}", count=count)
+
+
+def _check_regular(folder: Path) -> None:
+    """Check that no file of prepared text is a link, a pipe or a device.
+
+    The folder may come from a stranger. A link can lead to any file of the person who opens it, whose bytes would then
+    be "tokens" in a model or in a copy of the folder, and a pipe never ends. We write only regular files. (A Hugging
+    Face folder may have links, because the cache of the Hub consists of them. What they lead to must be weights.)
+
+    Raises: DataError.
+    """
+    for path in sorted(folder.glob("*")):
+        if path.suffix in (".json", ".bin", ".npy") and not files.is_regular(path):
+            raise DataError("not_regular", path=path, folder=folder)
 
 
 def _map(folder: Path, shard: Shard, dtype: np.dtype[Any]) -> Tokens16or32:

@@ -1,17 +1,22 @@
 """Checkpoints of a sharded network: every process writes and reads its own part.
 
-torch.distributed.checkpoint writes the parts as safetensors files, which cannot contain code, and reads them with any
-number of processes. The steps are the same as for one file (checkpoint.py): write under a temporary name, flush, add
-the checksum to the index, rename, and only then make `ckpt.pt` point to it.
+The parts are safetensors files, which cannot contain code, as torch.distributed.checkpoint writes and reads them. The
+steps are the same as for one file (checkpoint.py): write under a temporary name, flush, add the checksum to the index,
+rename, and only then make `ckpt.pt` point to it.
+
+Each process writes its file by itself, and reads with `no_dist`. Together, the processes of torch.distributed.checkpoint
+would exchange their plans as pickles.
 """
 
-import shutil
+import json
 from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from nudge.distributed.parallel import shard_like
+from nudge.distributed.parallel import is_sharded, local_rows, row_span, shard_like
 from nudge.distributed.world import World
 from nudge.errors import CheckpointError, MachineError
 from nudge.model.gpt import GPT
@@ -26,33 +31,47 @@ def save(folder: RunFolder, header: Checkpoint, tensors: dict[str, Tensor], worl
 
     Raises: MachineError, in all processes, if one of them cannot write.
     """
-    import torch.distributed.checkpoint as dcp
-
     path = checkpoint.parts_path(folder, header.step)
-    writing = path.with_name(f".{path.name}.part")
 
-    def write() -> dict[str, SavedFile]:
+    def make_folder() -> str:
         try:
-            with world.watch_processes():
-                dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(writing), save_distributed=True))
-            ours = sorted(writing.glob(f"shard-{world.rank + 1:05d}-*"))
-            for file in ours:
-                files.fsync(file)
-            return {
-                file.name: SavedFile(path=file, n_bytes=file.stat().st_size, sha256=files.sha256(file)) for file in ours
-            }
-        except (OSError, dcp.CheckpointException) as error:
+            checkpoint.remove_left_overs(folder)
+            writing = files.temporary_path(path)
+            writing.mkdir()
+        except OSError as error:
+            raise MachineError("shared_save_failed", file=path.name, error=_cause(error)) from error
+        return writing.name
+
+    writing = path.with_name(world.run_on_rank0(make_folder))
+
+    def write() -> SavedFile:
+        part = writing / f"shard-{world.rank + 1:05d}.safetensors"
+        try:
+            _write_part(part, tensors, world)
+            files.fsync(part)
+            return SavedFile(file=part.name, n_bytes=part.stat().st_size, sha256=files.sha256(part))
+        except (OSError, safetensors.SafetensorError) as error:
             raise MachineError("shared_save_failed", file=path.name, error=_cause(error)) from error
 
-    def clean() -> None:
-        with files.writing(folder.checkpoints):
-            for left_over in folder.checkpoints.glob(".*.parts.*"):  # of interrupted saves
-                shutil.rmtree(left_over)
-
-    world.run_on_rank0(clean)
-    written = world.gather(world.run_all(write))
-    parts = {name: part for ours in written for name, part in ours.items()}
+    parts = world.gather(world.run_all(write))
     return world.run_on_rank0(lambda: checkpoint.save_parts(folder, header, writing, parts))
+
+
+def _write_part(path: Path, tensors: dict[str, Tensor], world: World) -> None:
+    """Write this process's rows of each tensor. Process 0 also writes the tensors that are not sharded.
+
+    Source: torch/distributed/checkpoint/_hf_utils.py, for the place of the rows in the file's metadata.
+    """
+    rows, offsets = {}, {}
+    for name, tensor in tensors.items():
+        mine = local_rows(tensor)
+        if mine.numel() and (is_sharded(tensor) or world.is_rank0):
+            offset = [0] * mine.dim()
+            if is_sharded(tensor):
+                offset[0] = row_span(tensor).start
+            rows[name], offsets[name] = mine.cpu().contiguous(), {"saved_offsets": offset}
+    metadata = {"format": "pt", "DCP_VERSION": "1.0", "DCP_SHARDING_INFO": json.dumps(offsets)}
+    safetensors.torch.save_file(rows, path, metadata)
 
 
 def _cause(error: BaseException) -> str:
@@ -79,6 +98,6 @@ def load(path: Path, tensors: dict[str, Tensor]) -> None:
 
     with torch.no_grad():
         try:
-            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)))
+            dcp.load(tensors, storage_reader=dcp.HuggingFaceStorageReader(str(path)), no_dist=True)
         except dcp.CheckpointException as error:
             raise CheckpointError("parts_unreadable", file=path.name, error=_cause(error)) from error

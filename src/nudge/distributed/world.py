@@ -7,28 +7,33 @@ for which the methods below return at once.
 
 import contextlib
 import itertools
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn import functional
 
-from nudge.errors import LostError, NudgeError, first_line
+from nudge.errors import LostError, NudgeError, RunError, first_line
 
 T = TypeVar("T")
 E = TypeVar("E")
+J = TypeVar("J", bound=None | bool | int | float | str | list[Any] | Mapping[str, Any])  # a value of JSON
 
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, lowest priority first
 GRACE_S = 3.0  # after a failure: how long the other processes have to report
 LATE, CLOSED = "late", "closed"  # reports of a surviving process: an exchange timed out, or its connection closed
 ALIVE = "alive"  # instead of a report: the process has noticed nothing yet, but its heart beats
 BEAT_S = 1.0
+MOST_BYTES = 1 << 30  # of the values of one process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,31 +60,43 @@ class World:
 
     # Collective operations: every process calls them at the same point
 
-    def gather(self, value: T) -> list[T]:
-        """Return the values of all processes, by rank."""
+    def gather(self, value: J) -> list[J]:
+        """Return the values of all processes, by rank. They are sent as JSON: to read a pickle can run code in it.
+
+        Raises: RunError if a process sends anything else.
+        """
         if self.size == 1:
             return [value]
-        values: list[Any] = [None] * self.size
+        sent = torch.frombuffer(bytearray(json.dumps(value, default=_to_plain).encode()), dtype=torch.uint8)
         with self.watch_processes():
-            dist.all_gather_object(values, value)
-        return values
+            lengths = self.gather_rows(torch.tensor([len(sent)])).tolist()
+            if (longest := max(lengths)) > MOST_BYTES:
+                raise RunError("foreign_process", process=self._process_name(lengths.index(longest)))
+            rows = self.gather_rows(functional.pad(sent, (0, longest - len(sent)))[None])
+        return [self._from_json(rank, rows[rank, :length]) for rank, length in enumerate(lengths)]
 
-    def run_on_rank0(self, work: Callable[[], T]) -> T:
+    def _from_json(self, rank: int, received: Tensor) -> Any:
+        try:
+            return json.loads(received.numpy().tobytes())
+        except (ValueError, RecursionError) as error:
+            raise RunError("foreign_process", process=self._process_name(rank)) from error
+
+    def run_on_rank0(self, work: Callable[[], J]) -> J:
         """Do `work` in process 0 and return its result in all processes; its NudgeError is raised in all."""
         if self.size == 1:
             return work()
-        result, error = None, None
+        outcome: list[Any] = [None, None]  # the result, the error
         if self.is_rank0:
             try:
-                result = work()
+                outcome[0] = work()
             except LostError:
                 raise
             except NudgeError as failed:
-                error = failed
-        result, error = self.gather((result, error))[0]
+                outcome[1] = _error_to_json(failed)
+        result, error = self.gather(outcome)[0]
         if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
+            raise _error_from_json(error)
+        return result
 
     def run_all(self, work: Callable[[], T]) -> T:
         """Do `work` in every process; a NudgeError in one is raised in all."""
@@ -94,18 +111,19 @@ class World:
     @contextlib.contextmanager
     def _fail_together(self) -> Iterator[None]:
         """If the block raises a NudgeError in any process, raise that error in all processes."""
-        error = None
+        outcome: list[Any] = [None, host_name()]
         try:
             yield
         except LostError:
             raise
         except NudgeError as failed:
-            error = failed
-        outcomes = self.gather((error, host_name()))
+            outcome[0] = _error_to_json(failed)
+        outcomes = self.gather(outcome)
         failures = [(rank, error, host) for rank, (error, host) in enumerate(outcomes) if error is not None]
         if failures:
             rank, first, host = failures[0]
-            raise first.within(f"process {rank} on {host}: " if len(failures) < self.size else "")
+            where = f"process {rank} on {host}: " if len(failures) < self.size else ""
+            raise _error_from_json(first).within(where)
 
     def agree(self, word: str) -> str:
         """Return the control word with the highest priority among the words of all processes (see WORDS)."""
@@ -271,6 +289,21 @@ def call_with_timeout(seconds: float, work: Callable[[], T]) -> T:
 def host_name() -> str:
     """Return the name of this machine."""
     return socket.gethostname()
+
+
+def _error_to_json(error: NudgeError) -> list[Any]:
+    return [error.family, error.name, error.where, error.values]
+
+
+def _error_from_json(sent: list[Any]) -> NudgeError:
+    family, name, where, values = sent
+    kind = next(kind for kind in NudgeError.__subclasses__() if kind.family == family)
+    return kind(name, where=where, **values)
+
+
+def _to_plain(value: Any) -> Any:
+    """Return a value of an error for JSON: a number of numpy as Python's, and a path or the like as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _is_own(report: str | None) -> bool:

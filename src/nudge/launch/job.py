@@ -17,6 +17,9 @@ MIN_HOURS = 0.05
 JOINERS = "\u200c\u200d"  # invisible, but part of how some languages and emoji are written
 SAVING_S = 300  # for a run to save and stop before its time is over
 
+# Asks the system for a port that nobody listens on. One that follows from a job's number may be taken.
+FREE_PORT = """import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])"""
+
 
 class LocalPath(str):
     """A word of the command that names a file, a folder or a glob on this machine; rented machines need a copy."""
@@ -98,7 +101,11 @@ def saving_s(hours: float) -> int:
 
 
 def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
-    """Return the shell command that trains in `$run`. `python` and `rendezvous` are already quoted for the shell."""
+    """Return the shell command that trains in `$run`. `python` and `rendezvous` are already quoted for the shell.
+
+    `rendezvous` names a port, which makes torchrun's rendezvous static. Its other one, c10d, keeps its state as a pickle
+    in a store that anybody can write to who reaches its port.
+    """
     return " \\\n  ".join(
         [
             f"{python} -m torch.distributed.run",

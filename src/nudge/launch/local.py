@@ -3,7 +3,7 @@
 import shlex
 
 from nudge.errors import ConfigError
-from nudge.launch.job import Engine, Job, torchrun
+from nudge.launch.job import FREE_PORT, Engine, Job, torchrun
 
 SCRIPT = """\
 #!/usr/bin/env bash
@@ -12,6 +12,7 @@ SCRIPT = """\
 set -euo pipefail
 cd -- {folder}
 run={run}
+port=$({python} -c {free_port})
 exec {torchrun}
 """
 
@@ -26,7 +27,9 @@ def script(job: Job) -> str:
         processes=job.per_node,
         folder=shlex.quote(job.folder),
         run=shlex.quote(job.run),
-        torchrun=torchrun(job, shlex.quote(job.python), ["--standalone"]),
+        python=shlex.quote(job.python),
+        free_port=shlex.quote(FREE_PORT),
+        torchrun=torchrun(job, shlex.quote(job.python), ['--master-addr 127.0.0.1 --master-port "$port"']),
     )
 
 

@@ -19,7 +19,7 @@ from nudge.errors import ConfigError
 from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, LocalPath, check_printable, torchrun, training_s
 
 RUNS, INPUTS = "/nudge/runs", "/nudge/inputs"  # on the rented machines
-PORT = 29500
+PORT = 29500  # no other job is on these machines
 CATALOG = {"a100-40": "A100", "a100-80": "A100-80GB", "4090": "RTX4090"}  # GPUs with another name in SkyPilot
 
 TASK = """\
@@ -54,8 +54,6 @@ RUN = """\
 set -euo pipefail
 run={run}
 {limit}mapfile -t hosts <<< "$SKYPILOT_NODE_IPS"
-# The first machine hosts the rendezvous, chosen by rank: it may not know the address under which others see it.
-is_host=$((SKYPILOT_NODE_RANK == 0))
 {torchrun}"""
 
 LIMIT = """\
@@ -78,7 +76,7 @@ def task_yaml(job: Job) -> str:
     # SkyPilot restarts all of them once everything is in the bucket.
     remote_job = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
     rendezvous = [
-        f'--rdzv-backend c10d --rdzv-endpoint "${{hosts[0]}}:{PORT}" --rdzv-conf "is_host=$is_host"',
+        f'--master-addr "${{hosts[0]}}" --master-port {PORT} --node-rank "$SKYPILOT_NODE_RANK"',
         '--rdzv-id "$SKYPILOT_TASK_ID"',
     ]
     run_name = Path(job.folder, job.run).resolve().name

@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from nudge.launch.job import ANY_GPU, NO_GPU, Engine, Job, saving_s, torchrun
+from nudge.launch.job import ANY_GPU, FREE_PORT, NO_GPU, Engine, Job, saving_s, torchrun
 
 DEFAULT_HOURS = 24.0
 
@@ -19,12 +19,13 @@ run={run}
 trap 'echo stop > "$run/control" || true' USR1
 
 head=$(hostname)                                    # this script runs on the first node: the rendezvous
-port=$((20000 + SLURM_JOB_ID % 10000))              # one per job, below the ephemeral ports
+port=$({python} -c {free_port})
 export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"    # srun does not inherit it since Slurm 22.05
 
 # In the background, since bash handles a signal only after a command in the foreground has ended. The signal ends the
-# first wait; the second one returns the status of srun.
-srun --kill-on-bad-exit=1 {torchrun} &
+# first wait; the second one returns the status of srun. Only on its node does a torchrun know the number of the node.
+srun --kill-on-bad-exit=1 bash -c 'PET_NODE_RANK=$SLURM_NODEID exec "$@"' torchrun \
+  {torchrun} &
 wait $! || wait $!
 """
 
@@ -52,10 +53,12 @@ def batch_script(job: Job) -> str:
         per_node=job.per_node,
         directives="\n".join(f"#SBATCH --{line}" for line in [*given, "requeue"]),
         run=shlex.quote(job.run),
+        python=shlex.quote(job.python),
+        free_port=shlex.quote(FREE_PORT),
         torchrun=torchrun(
             job,
             shlex.quote(job.python),
-            ['--rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "$SLURM_JOB_ID"'],
+            ['--master-addr "$head" --master-port "$port" --rdzv-id "$SLURM_JOB_ID"'],
         ),
     )
 

@@ -1,7 +1,7 @@
 """A short probe of this machine. Its results are printed and written to run.json before update 1."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +12,7 @@ from nudge.config import MachineConfig, ModelConfig
 from nudge.distributed.world import ALONE, World
 from nudge.errors import MachineError, first_line
 from nudge.fast.fused_update import why_not_fast
+from nudge.util import json_reader
 from nudge.util.cpu import cpu_name, usable_cores
 
 WORTHWHILE = 1.3  # bfloat16 must be this much faster to make up for its three decimal digits
@@ -83,7 +84,7 @@ def agree(machine: Machine, world: World) -> Machine:
 
     Raises: MachineError if their devices differ.
     """
-    machines = world.gather(machine)
+    machines = [json_reader.convert(values, Machine) for values in world.gather(asdict(machine))]
     first = machines[0]
     for rank, other in enumerate(machines):
         if other.device != first.device:

@@ -17,10 +17,10 @@ import pickle
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from nudge import config as configs
 from nudge.config import Config, SaveConfig
 from nudge.errors import CheckpointError, MachineError, first_line
 from nudge.runs.folder import RunFolder, newest_run
-from nudge.runs.parts import PARTS, check_files, load_tensors
+from nudge.runs.parts import PARTS, check_files, check_regular, load_tensors
 from nudge.runs.tensor_check import check_state, unpacked_bytes
 from nudge.util import files, json_reader
 
@@ -61,11 +61,10 @@ class Checkpoint:
     notes: tuple[str, ...] = field(default=())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedFile:
-    """A checkpoint that was written to disk."""
+class SavedFile(TypedDict):
+    """A file or folder in `checkpoints/` that was written: plain values, which processes can exchange."""
 
-    path: Path
+    file: str
     n_bytes: int
     sha256: str
 
@@ -79,16 +78,19 @@ def save(folder: RunFolder, checkpoint: Checkpoint) -> SavedFile:
     tensors = {"model": checkpoint.model, "optimizer": checkpoint.optimizer, "rng": checkpoint.rng}
     content = {**_header(checkpoint), **tensors}
     with _convert_errors(folder, path, checkpoint.step):
-        for left_over in folder.checkpoints.glob(
-            ".step_*.pt.*.part"
-        ):  # of interrupted saves, by this machine or another
-            left_over.unlink(missing_ok=True)
+        remove_left_overs(folder)
         with files.atomic_writer(path) as file:
             torch.save(content, cast(IO[bytes], file))  # torch calls only `write`
-            saved = SavedFile(path=path, n_bytes=file.n_bytes, sha256=file.sha256.hexdigest())
+            saved = SavedFile(file=path.name, n_bytes=file.n_bytes, sha256=file.sha256.hexdigest())
             _append_to_index(folder, saved, checkpoint.step)
         files.point_to(folder.ckpt, path)
     return saved
+
+
+def remove_left_overs(folder: RunFolder) -> None:
+    """Remove what interrupted saves left. Only the process that holds the run's lock may call this. Raises: OSError."""
+    for path in folder.checkpoints.glob(".step_*"):
+        files.remove(path)
 
 
 def parts_path(folder: RunFolder, step: int) -> Path:
@@ -96,21 +98,21 @@ def parts_path(folder: RunFolder, step: int) -> Path:
     return folder.checkpoints / f"step_{step:08d}.parts"
 
 
-def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: Mapping[str, SavedFile]) -> SavedFile:
+def save_parts(folder: RunFolder, checkpoint: Checkpoint, written: Path, parts: Sequence[SavedFile]) -> SavedFile:
     """Turn the folder `written`, which contains the flushed files `parts`, into the checkpoint of this step.
 
     Raises: MachineError as `save` does.
     """
     path = parts_path(folder, checkpoint.step)
     with _convert_errors(folder, path, checkpoint.step):
-        if lost := [name for name in parts if not (written / name).exists()]:
+        if lost := [part["file"] for part in parts if not (written / part["file"]).exists()]:
             raise OSError(f"{lost[0]} is missing: all processes must write to a disk that they share")
-        sums = {name: {"sha256": part.sha256, "n_bytes": part.n_bytes} for name, part in sorted(parts.items())}
+        sums = {part["file"]: {"sha256": part["sha256"], "n_bytes": part["n_bytes"]} for part in parts}
         files.write_json(written / PARTS, {**_header(checkpoint), "files": sums})
-        n_bytes = sum(part.n_bytes for part in parts.values()) + (written / PARTS).stat().st_size
-        saved = SavedFile(path=path, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
+        n_bytes = sum(part["n_bytes"] for part in parts) + (written / PARTS).stat().st_size
+        saved = SavedFile(file=path.name, n_bytes=n_bytes, sha256=files.sha256(written / PARTS))
         _append_to_index(folder, saved, checkpoint.step)
-        before = path.with_name(f".{path.name}.before")  # an earlier checkpoint of the same step
+        before = files.temporary_path(path)  # for an earlier checkpoint of the same step
         if path.exists():
             path.rename(before)
         written.rename(path)
@@ -147,13 +149,7 @@ def _convert_errors(folder: RunFolder, path: Path, step: int) -> Iterator[None]:
 
 def _append_to_index(folder: RunFolder, saved: SavedFile, step: int) -> None:
     """Append the checksum of a saved file to index.jsonl."""
-    line = {
-        "file": saved.path.name,
-        "step": step,
-        "sha256": saved.sha256,
-        "n_bytes": saved.n_bytes,
-        "time": time.time(),
-    }
+    line = {**saved, "step": step, "time": time.time()}
     with files.open_json_lines(folder.index) as index:
         files.append_json(index, line, sync=True)
 
@@ -260,7 +256,8 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
     recorded = _recorded_sha256(path) if verify else set()
     if path.is_dir():
         return _read_parts(path, recorded, verify=verify, tensors=tensors)
-    if path.is_file() and not recorded and not zipfile.is_zipfile(path):  # an old-style pickle could run code
+    is_zip = path.is_file() and zipfile.is_zipfile(path)  # an old-style pickle could run code, and a pipe never ends
+    if path.exists() and not is_zip and not (recorded and path.is_file()):
         raise CheckpointError("not_a_checkpoint", file=path.name)
     try:
         damaged = bool(recorded) and files.sha256(path) not in recorded
@@ -285,6 +282,7 @@ def read(path: Path, *, verify: bool = True, tensors: bool = True) -> Checkpoint
 def _read_parts(path: Path, recorded: set[str], *, verify: bool, tensors: bool) -> Checkpoint:
     """Read a checkpoint of several files. Raises: CheckpointError."""
     try:
+        check_regular(path)
         header = json_reader.read(path / PARTS, dict[str, Any])
         check_files(path, header["files"], recorded, verify=verify)
         values = load_tensors(path, tensors=tensors)

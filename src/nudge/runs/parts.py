@@ -14,6 +14,16 @@ from nudge.util import files
 PARTS = "checkpoint.json"  # the index of the files, in their folder
 
 
+def check_regular(path: Path) -> None:
+    """Check that the folder has only regular files. Its files may come from a stranger: see data/shards.py.
+
+    Raises: CheckpointError.
+    """
+    for file in sorted(path.iterdir()):
+        if not files.is_regular(file):
+            raise CheckpointError("not_regular", file=f"{path.name}/{file.name}")
+
+
 def check_files(path: Path, listed: dict[str, Any], recorded: set[str], *, verify: bool) -> None:
     """Check that the folder has exactly the listed files and, with `verify`, that they are unchanged.
 

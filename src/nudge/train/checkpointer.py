@@ -65,9 +65,9 @@ class Checkpointer:
         return Saved(
             step=progress.step,
             time=time.time(),
-            path=str(saved.path.relative_to(self.folder.path)),
-            n_bytes=saved.n_bytes,
-            sha256=saved.sha256,
+            path=str(self.folder.checkpoints.relative_to(self.folder.path) / saved["file"]),
+            n_bytes=saved["n_bytes"],
+            sha256=saved["sha256"],
             save_s=time.perf_counter() - begun,
         )
 
@@ -77,9 +77,9 @@ class Checkpointer:
         Raises: CheckpointError if it belongs to another model.
         """
         if self.sharded and saved.path.is_dir():
-            assert isinstance(self.update, AutogradUpdate), "only autograd works on parts of the weights"
-            with self.world.watch_processes():
-                self.update.load_parts(saved)
+            update = self.update
+            assert isinstance(update, AutogradUpdate), "only autograd works on parts of the weights"
+            self.world.run_all(lambda: update.load_parts(saved))
         else:
             load_weights(self.network, saved.model.items())
             self.update.load_state(saved.optimizer or {})

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
 import torch
@@ -84,4 +84,5 @@ def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: Wo
     step_s = (passes - 1) * (seconds(one_pass, 4) if passes > 1 else 0.0) + seconds(last_pass_and_step, 6)
     eval_token_s = seconds(evaluate, 4) / (world.size * x.numel())
     found = Rehearsal(step_s=step_s, eval_token_s=eval_token_s, sample_token_s=seconds(write, 6))
-    return max(world.gather(found), key=lambda rehearsal: rehearsal.step_s)  # the slowest process sets the pace
+    slowest = max(world.gather(asdict(found)), key=lambda times: times["step_s"])  # sets the pace
+    return Rehearsal(**slowest)

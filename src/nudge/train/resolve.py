@@ -10,6 +10,7 @@ from nudge.config import Config, ResolvedConfig, ResolvedMachine
 from nudge.data.batches import check_windows
 from nudge.data.corpus import expand_user
 from nudge.data.shards import Dataset, is_prepared
+from nudge.distributed.share import check_share
 from nudge.distributed.world import ALONE, World
 from nudge.errors import CheckpointError, ConfigError, TokenizerError, first_line
 from nudge.machine import memory_check
@@ -141,19 +142,9 @@ def resolve_machine(
     chosen = {name: getattr(machine, name) for name in ("device", "dtype", "threads", "update")}
     sample = replace(config.sample, prompt=config.sample.prompt or "")
     config = replace(config, machine=replace(config.machine, **chosen), sample=sample)
-    check_share(config, world)
+    check_share(config, world.size)
     size = world.run_on_rank0(lambda: memory_check.choose_micro_batch(config, machine, world.size, at_most=at_most))
     return configs.to_resolved(replace(config, train=replace(config.train, micro_batch=size)))
-
-
-def check_share(config: Config, world: World) -> None:
-    """Check that all processes get equally many windows and passes per update. Raises: ConfigError."""
-    n_windows, wanted = config.train.batch_tokens // config.model.block_size, config.train.micro_batch or 1
-    if n_windows % (world.size * wanted):
-        fitting = [str(n) for n in range(1, n_windows + 1) if n_windows % (n * wanted) == 0]
-        raise ConfigError(
-            "uneven_share", size=world.size, n_windows=n_windows, micro_batch=wanted, fitting=", ".join(fitting[:8])
-        )
 
 
 def _rehearse(

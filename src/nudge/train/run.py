@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 import torch
@@ -40,7 +41,7 @@ from nudge.train.resolve import (
     resolve_resume,
     resolve_start,
 )
-from nudge.util import files, locks
+from nudge.util import files, json_reader, locks
 from nudge.version import __version__
 
 NO_LOCKS = (
@@ -67,9 +68,9 @@ def run(
     with rendezvous(config.machine) as world:
         path, is_begun = world.run_on_rank0(lambda: _choose_folder(config, folder, world, or_resume=or_resume))
         if is_begun:
-            yield from _resume(RunFolder(path), world)
+            yield from _resume(RunFolder(Path(path)), world)
         else:
-            yield from _start(config, parent, RunFolder(path), world)
+            yield from _start(config, parent, RunFolder(Path(path)), world)
 
 
 def resume(
@@ -113,7 +114,9 @@ def _resume(
 ) -> Iterator[Event]:
     """Read the run folder, resolve the config again and train on."""
     with _hold(folder, world):
-        written, log = world.run_on_rank0(lambda: (folder.read_json(ResumableRun), events.read(folder.events)))
+        values, lines = world.run_on_rank0(lambda: _read_run(folder))
+        written = json_reader.convert(values, ResumableRun)
+        log = events.latest_events(filter(None, map(events.from_line, lines.encode().split(b"\n"))))
         config = written.config
         saved = _read_newest(folder, config, world)
         config = _extend(config, saved.step if saved else 0, log, steps=steps, minutes=minutes)
@@ -154,6 +157,13 @@ def _train(
     )
 
 
+def _read_run(folder: RunFolder) -> list[Any]:
+    """Return the values of run.json and the text of the log, for all processes. Raises: RunError if one is damaged."""
+    folder.read_json(ResumableRun)
+    log = b"".join(json_reader.lines(folder.events))
+    return [json_reader.read(folder.run_json, dict[str, Any]), log.decode("utf-8", "replace")]
+
+
 @contextlib.contextmanager
 def _hold(folder: RunFolder, world: World) -> Iterator[None]:
     """Lock the run folder, in process 0 for all processes."""
@@ -179,15 +189,15 @@ def _make_folder(folder: RunFolder, config: Config) -> None:
 
 def _choose_folder(
     config: Config, folder: str | os.PathLike[str] | None, world: World, *, or_resume: bool
-) -> tuple[Path, bool]:
-    """Return the run's folder, and whether the run has begun. Raises: RunError if the folder contains another run."""
+) -> list[Any]:
+    """Return the path of the run's folder, and whether the run has begun. Raises: RunError if the folder contains another run."""
     path = (
         Path(folder) if folder else (world.restarts and _find_restarted_run(world.launch)) or new_folder(config.recipe)
     )
     is_begun = files.exists(RunFolder(path).run_json)
     if is_begun and not (world.restarts or or_resume):
         raise RunError("folder_taken", path=path)
-    return path, is_begun
+    return [str(path), is_begun]
 
 
 def _find_restarted_run(launch: str, runs: Path = Path("runs")) -> Path | None:
@@ -214,11 +224,11 @@ def _read_newest(folder: RunFolder, config: Config, world: World) -> Checkpoint 
     if world.size == 1:
         return checkpoint.read_newest(folder) if checkpoint.paths(folder) else None
 
-    def choose() -> tuple[Path, tuple[str, ...]] | None:
+    def choose() -> list[str] | None:
         if not checkpoint.paths(folder):
             return None
         found = checkpoint.read_newest(folder, tensors=False)
-        return found.path, found.notes
+        return [str(found.path), *found.notes]
 
     def read(path: Path) -> Checkpoint:
         if not path.exists():
@@ -228,8 +238,8 @@ def _read_newest(folder: RunFolder, config: Config, world: World) -> Checkpoint 
     chosen = world.run_on_rank0(choose)
     if chosen is None:
         return None
-    path, notes = chosen
-    return replace(world.run_all(lambda: read(path)), notes=notes)
+    path, *notes = chosen
+    return replace(world.run_all(lambda: read(Path(path))), notes=tuple(notes))
 
 
 def _extend(config: Config, done: int, log: list[Event], *, steps: int | None, minutes: float | None) -> Config:
@@ -274,7 +284,8 @@ def _open_same_data(config: DataConfig, written: PreparedText) -> Generator[Prep
 
 def _check_processes_agree(config: Config, dataset: Dataset, world: World) -> None:
     """Check that all processes have the same data and the same config. Raises: DataError or ConfigError."""
-    all_given = world.gather((dataset.fingerprint, configs.flatten(configs.to_dict(config)), str(dataset.dir)))
+    given: list[Any] = [dataset.fingerprint, configs.flatten(configs.to_dict(config)), str(dataset.dir)]
+    all_given = world.gather(given)
     first_fingerprint, first_options, first_folder = all_given[0]
     for rank, (fingerprint, options, folder) in enumerate(all_given):
         if fingerprint != first_fingerprint:

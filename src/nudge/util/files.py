@@ -14,6 +14,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ def exists(path: Path) -> bool:
 def is_file(path: Path) -> bool:
     """Return whether there is a file of this name, whatever the name is."""
     return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_regular(path: Path) -> bool:
+    """Return whether it is a file, and no link, pipe or device. To open a pipe may wait forever."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def is_dir(path: Path) -> bool:
@@ -139,12 +148,17 @@ def temporary_path(path: Path) -> Path:
     left_over = re.compile(re.escape(start) + r"([0-9a-f]{8})\.([0-9]{1,9})\.[0-9a-f]{16}\.part")
     for other in path.parent.glob(f"{glob.escape(start)}*.part"):
         if (found := left_over.fullmatch(other.name)) and _is_left_over(found[1], int(found[2]), other):
-            if other.is_dir() and not other.is_symlink():
-                shutil.rmtree(other, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):  # it is harmless
-                    other.unlink()
+            with contextlib.suppress(OSError):  # it is harmless
+                remove(other)
     return path.with_name(f"{start}{_place_of_pids()}.{os.getpid()}.{secrets.token_hex(8)}.part")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder. Raises: OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @functools.cache

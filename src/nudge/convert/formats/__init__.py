@@ -19,16 +19,19 @@ from nudge.runs.tensor_check import is_dense, unpacked_bytes
 OUR_TOKENIZER = "nudge_tokenizer.json"  # in the folder of every export that can be imported again
 SIZES = {name: name for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
 _TIED_HEAD = "lm_head.weight"  # wte.weight once more
+# DDP; torch.compile; FSDP; recomputed activations. They may wrap the whole network or a part of it.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_HOLDERS = re.compile(r"^((model|transformer)\.)+")  # in Lightning and the like, the network is the attribute `model`
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old files store as a buffer
 
 
 def our_name(name: str) -> str | None:
     """Convert a parameter's name in Hugging Face and nanoGPT to ours; None for a causal mask.
 
-    `transformer.h.0.ln_1.weight` -> `blocks.0.ln_1.weight`. `transformer.` may be missing; torch.compile's prefix is
-    dropped.
+    `transformer.h.0.ln_1.weight` -> `blocks.0.ln_1.weight`. `transformer.` may be missing, and the names that wrappers
+    add are dropped, in any order: they rename the parameters and change nothing else.
     """
-    name = name.removeprefix("_orig_mod.").removeprefix("transformer.")
+    name = _HOLDERS.sub("", ".".join(part for part in name.split(".") if part not in _WRAPPERS))
     return None if _MASKS.fullmatch(name) else re.sub(r"^h\.", "blocks.", name)
 
 
@@ -80,6 +83,8 @@ def load_pickle(path: Path) -> Any:
 
 def add_tensors(state: dict[str, Tensor], tensors: Any, source: Path) -> None:
     """Add the parameters in a file's `tensors` to `state`, by our names. Raises: FormatError."""
+    if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):  # Lightning's
+        tensors = tensors["state_dict"]
     if not isinstance(tensors, dict):
         raise FormatError("not_tensors", path=source)
     n_bytes = 0
@@ -133,6 +138,9 @@ def _require(state: Mapping[str, Tensor], name: str, shape: list[int], source: P
     """Check that a parameter is there and has that shape. Raises: FormatError."""
     tensor = hf_name(name)
     if name not in state:
+        end = "." + tensor.removeprefix("transformer.")
+        if longer := next((other for other in state if other.endswith(end)), None):
+            raise FormatError("unknown_prefix", path=source, tensor=longer, prefix=longer.removesuffix(end[1:]))
         raise FormatError("missing_tensor", path=source, tensor=tensor)
     if (got := list(state[name].shape)) != shape:
         raise FormatError("wrong_shape", path=source, tensor=tensor, got=got, sizes_in=sizes_in, expected=shape)
