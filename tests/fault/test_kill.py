@@ -178,6 +178,23 @@ def test_a_signal_saves_the_last_finished_update(folder: Path, number: signal.Si
     assert not (run / "control").exists()
 
 
+@pytest.mark.slow
+def test_a_signal_during_an_evaluation_does_not_wait_for_its_end(folder: Path) -> None:
+    """A cluster gives a job some 30 s, and an evaluation may take minutes."""
+    (folder / "text.txt").write_text(TEXT * 20)
+    long = {"model.n_layer": 4, "model.n_embd": 128, "eval.tokens": 100_000_000, "sample.every": 0}
+    process = start(folder, train_args("run", 100, **long))
+    run = folder / "run"
+    wait_for_lines(process, run, 2)  # started, saved; then comes the first evaluation
+    time.sleep(0.3)
+    begun = time.monotonic()
+    os.kill(process.pid or 0, signal.SIGTERM)
+    assert ended(process) == 143
+    assert time.monotonic() - begun < 15
+    assert [line["event"] for line in files.read_json_lines(run / "events.jsonl")] == ["started", "saved", "stopped"]
+    assert checkpoint.read_newest(RunFolder(run)).verified
+
+
 def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
     process = start(folder, train_args("run", 100_000))
     wait_for_lines(process, folder / "run", 10)

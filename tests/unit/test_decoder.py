@@ -187,6 +187,15 @@ def test_a_batch_writes_what_each_prompt_gives_alone(fast: bool) -> None:
     assert len({len(text) for text in alone}) > 1, "no text ended before the others"
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_batch_in_fewer_bits_writes_what_each_prompt_gives_alone(dtype: DType) -> None:
+    model = with_weights(random_network(BYTE_MODEL), dtype)
+    prompts = ["", "a", "abcdefghijklmnopqrstuvw", "abcdefghijkl"]  # 24 tokens are the whole context
+    for temperature in (0.0, 1.2):
+        alone = [model.generate(p, max_tokens=30, temperature=temperature, seed=5 + i) for i, p in enumerate(prompts)]
+        assert model.generate_batch(prompts, max_tokens=30, temperature=temperature, seed=5) == alone
+
+
 def test_a_batch_of_nothing_and_bad_prompts() -> None:
     model = with_weights(random_network(BYTE_MODEL))
     assert model.generate_batch([]) == []

@@ -40,7 +40,14 @@ def test_a_device_is_found_by_its_name_and_says_where_it_comes_from(name: str):
 
 @pytest.mark.parametrize(
     ("name", "tera", "gigabytes"),
-    [("h100", 989.4, 80), ("a100-80", 312, 80), ("a100-40", 312, 40), ("4090", 165.2, 24), ("b200", 2250, 180)],
+    [
+        ("h100", 989.4, 80),
+        ("h200", 989.4, 141),
+        ("a100-80", 312, 80),
+        ("a100-40", 312, 40),
+        ("4090", 165.2, 24),
+        ("b200", 2250, 180),
+    ],
 )
 def test_peaks_are_dense_and_in_bfloat16(name: str, tera: float, gigabytes: int):
     """Data sheets print the figure with sparsity first, which is twice as large."""

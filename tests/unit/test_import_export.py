@@ -105,6 +105,13 @@ def test_rows_beyond_the_tokenizer_are_kept_and_never_written(tmp_path: Path) ->
     assert len(back.generate("abc", max_tokens=3, temperature=0)) == 3
 
 
+def test_transformers_is_told_not_to_draw_rows_beyond_the_tokenizer(tmp_path: Path) -> None:
+    import_export.export_model(model_of(WITHOUT_EOT, rows=64), tmp_path / "hf", "hf")
+    settings = json.loads((tmp_path / "hf" / "generation_config.json").read_text())
+    assert settings["suppress_tokens"] == list(range(WITHOUT_EOT.vocab_size, 64))
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["vocab_size"] == 64
+
+
 def test_a_network_without_biases_computes_the_same_with_zeros(tmp_path: Path) -> None:
     model = model_of(BYTES)
     with torch.no_grad():

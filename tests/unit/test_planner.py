@@ -55,6 +55,12 @@ def test_published_runs_end_inside_of_their_interval():
     assert xl.usd.low < 576 < xl.usd.high
 
 
+def test_nanogpts_four_days_are_inside_of_their_interval():
+    """600,000 updates of 491,520 tokens on 8 x A100 40 GB. Source: nanoGPT's README and config/train_gpt2.py."""
+    four_days = plan(make_ask("gpt2_small", gpu="a100-40", count=8, tokens=600_000 * 491_520))
+    assert four_days.hours.low < 96 < four_days.hours.high
+
+
 def test_the_lectures_arithmetic():
     """8 GPUs x 24 h x $3 = $576; 32,000 updates of 7 s are 62 hours; one day needs 2.7 s."""
     assert hours_of(576, 8, PRICES["h100"]) == 24

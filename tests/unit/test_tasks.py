@@ -86,6 +86,23 @@ def test_arc_as_on_the_hub_and_as_released(tmp_path: Path):
     assert (other.pairs, other.right) == (one.pairs, 2)
 
 
+@pytest.mark.parametrize(
+    ("labels", "key", "right"),
+    [("1234", "3", 2), ("1234", 2, 1), ("ABCDE", "E", 4), ("AB", "A", 0), ("12345", 5, 4)],
+)
+def test_arc_has_questions_with_numbers_for_letters_and_with_more_choices(
+    tmp_path: Path, labels: str, key: object, right: int
+):
+    choices = {"text": [f"answer {label}" for label in labels], "label": list(labels)}
+    assert example("arc_easy", tmp_path, ARC | {"choices": choices, "answerKey": key}).right == right
+
+
+def test_the_length_of_an_answer_is_its_characters(tmp_path: Path):
+    """As in lm-evaluation-harness, which divides by len() of the string: not bytes, not tokens."""
+    one = example("arc_easy", tmp_path, ARC | {"choices": {"text": ["얼음", "🧊", "ice"], "label": ["A", "B", "C"]}})
+    assert one.lengths == (2, 1, 3)
+
+
 PIQA = {"goal": "keep bread soft", "sol1": "leave it in the sun.", "sol2": "wrap it in a cloth."}
 
 

@@ -4,8 +4,8 @@ The parts are safetensors files, which cannot contain code, as torch.distributed
 steps are the same as for one file (checkpoint.py): write under a temporary name, flush, add the checksum to the index,
 rename, and only then make `ckpt.pt` point to it.
 
-Each process writes its file by itself, and reads with `no_dist`. Together, the processes of torch.distributed.checkpoint
-would exchange their plans as pickles.
+Each process writes its file by itself, and reads with `no_dist`: together, they would exchange the plans of
+torch.distributed.checkpoint as pickles.
 """
 
 import json

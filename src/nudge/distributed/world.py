@@ -26,7 +26,7 @@ from nudge.errors import LostError, NudgeError, RunError, first_line
 
 T = TypeVar("T")
 E = TypeVar("E")
-J = TypeVar("J", bound=None | bool | int | float | str | list[Any] | Mapping[str, Any])  # a value of JSON
+J = TypeVar("J", bound=bool | int | float | str | list[Any] | Mapping[str, Any] | None)  # a value of JSON
 
 WORDS = ("", "save", "pause", "stop")  # of train/control.py, lowest priority first
 GRACE_S = 3.0  # after a failure: how long the other processes have to report

@@ -190,7 +190,7 @@ def _make_folder(folder: RunFolder, config: Config) -> None:
 def _choose_folder(
     config: Config, folder: str | os.PathLike[str] | None, world: World, *, or_resume: bool
 ) -> list[Any]:
-    """Return the path of the run's folder, and whether the run has begun. Raises: RunError if the folder contains another run."""
+    """Return the path of the run's folder, and whether it has begun. Raises: RunError if it contains another run."""
     path = (
         Path(folder) if folder else (world.restarts and _find_restarted_run(world.launch)) or new_folder(config.recipe)
     )
