@@ -78,7 +78,7 @@ def test_the_folder_itself_may_be_a_link(prepared: Path, tmp_path: Path) -> None
 
 @pytest.fixture
 def parts(trained: Path, tmp_path: Path) -> Path:
-    run = RunFolder(shutil.copytree(trained / "second", tmp_path / "run", symlinks=True))
+    run = RunFolder(shutil.copytree(trained / "small", tmp_path / "run", symlinks=True))
     whole = checkpoint.read(checkpoint.paths(run)[0])
     for path in checkpoint.paths(run):
         path.unlink()
@@ -98,7 +98,7 @@ def test_a_checkpoint_of_several_files(name: str, irregular: Callable[[Path], No
 
 @pytest.mark.parametrize("verify", [True, False])
 def test_a_checkpoint_that_is_a_pipe(verify: bool, trained: Path, tmp_path: Path) -> None:
-    run = RunFolder(shutil.copytree(trained / "second", tmp_path / "run", symlinks=True))
+    run = RunFolder(shutil.copytree(trained / "small", tmp_path / "run", symlinks=True))
     path = checkpoint.paths(run)[0]
     pipe(path)
     with refused("checkpoint.not_a_checkpoint"):

@@ -137,16 +137,17 @@ dist.all_gather_object([None, None], "something")
 def guarded(folder: Path, code: str, *args: str) -> list[int]:
     """The exit codes of two processes in which nothing can be unpickled."""
     place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", GUARD + code, *args],
-            cwd=folder,
-            env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdin=subprocess.DEVNULL,
-            stderr=(folder / f"{rank}.err").open("wb"),
-        )
-        for rank in range(2)
-    ]
+    started = []
+    for rank in range(2):
+        with (folder / f"{rank}.err").open("wb") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-c", GUARD + code, *args],
+                cwd=folder,
+                env=os.environ | place | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        started.append(process)
     try:
         return [process.wait(LONG_S) for process in started]
     finally:

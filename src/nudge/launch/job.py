@@ -103,8 +103,8 @@ def saving_s(hours: float) -> int:
 def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
     """Return the shell command that trains in `$run`. `python` and `rendezvous` are already quoted for the shell.
 
-    `rendezvous` names a port, which makes torchrun's rendezvous static. Its other one, c10d, keeps a pickle in a store
-    to which anyone can write who reaches its port.
+    `rendezvous` names a port, which makes torchrun's rendezvous static. Its other one, c10d, unpickles what is in a
+    store, and anyone who reaches the port of the store can write to it.
     """
     return " \\\n  ".join(
         [
