@@ -328,7 +328,7 @@ def test_torchrun_starts_a_run_again_that_lost_a_process_and_it_goes_on_by_itsel
 
 
 MEETINGS = {
-    "as nudge launch writes it": "--master-addr=127.0.0.1 --master-port={port}",
+    "as nudge launch writes it": "--rdzv-backend=static --rdzv-endpoint=127.0.0.1:{port}",
     "as others type it": "--rdzv-backend=c10d --rdzv-endpoint=127.0.0.1:{port}",
 }
 

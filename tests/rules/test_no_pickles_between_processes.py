@@ -11,7 +11,7 @@ UNPICKLES = {  # what it is: the files that may use it, and why
     r"(gather|broadcast|scatter|send|recv)_object": {},
     r"dcp\.(save|async_save)\(": {},
     r"dcp\.load\((?!.*no_dist=True)": {},
-    r"rdzv[-_]backend|--standalone": {},  # torchrun's c10d keeps its state as a pickle
+    r"rdzv[-_]backend[ =](?!static)|--standalone": {},  # torchrun's c10d keeps its state as a pickle
     r"torch\.load\((?!.*weights_only=True)": {},
     r"\bpickle\.(load|loads)\(|allow_pickle=True": {},
     r"\bpickle\.Unpickler\b": {"data/foreign/meta_pkl.py": "a subclass that refuses every import"},

@@ -74,7 +74,7 @@ def test_the_command_is_handed_on_as_it_was_typed(here: Path):
     words = shlex.split(command)
     assert words[: words.index("--")] == shlex.split(
         f"exec {shlex.quote(sys.executable)} -m torch.distributed.run --nnodes 1 --nproc-per-node 2 --max-restarts 3"
-        ' --master-addr 127.0.0.1 --master-port "$port" -m'
+        ' --rdzv-backend static --rdzv-endpoint "127.0.0.1:$port" -m'
     )
     assert words[words.index("--") + 1 :] == ["nudge", "train", "--continue", "--run", "$run", *typed]
 

@@ -7,7 +7,7 @@ each later one (after a crash, a preemption, a time limit) resumes from the newe
 import math
 import shlex
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from nudge.errors import ConfigError
@@ -100,17 +100,17 @@ def saving_s(hours: float) -> int:
     return min(SAVING_S, int(hours * 3600) // 4)
 
 
-def torchrun(job: Job, python: str, rendezvous: Iterable[str]) -> str:
+def torchrun(job: Job, python: str, rendezvous: str) -> str:
     """Return the shell command that trains in `$run`. `python` and `rendezvous` are already quoted for the shell.
 
-    `rendezvous` names a port, which makes torchrun's rendezvous static. Its other one, c10d, unpickles what is in a
-    store, and anyone who reaches the port of the store can write to it.
+    torchrun's other kind of rendezvous, c10d, unpickles what is in a store, and anyone who reaches the port of the
+    store can write to it.
     """
     return " \\\n  ".join(
         [
             f"{python} -m torch.distributed.run",
             f"--nnodes {job.nodes} --nproc-per-node {job.per_node} --max-restarts {job.restarts}",
-            *rendezvous,
+            f"--rdzv-backend static {rendezvous}",
             # Without the --, torchrun reads our --run as its option --run-path.
             '-m -- nudge train --continue --run "$run"',
             *(shlex.join(option) for option in job.options),

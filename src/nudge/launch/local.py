@@ -29,7 +29,7 @@ def script(job: Job) -> str:
         run=shlex.quote(job.run),
         python=shlex.quote(job.python),
         free_port=shlex.quote(FREE_PORT),
-        torchrun=torchrun(job, shlex.quote(job.python), ['--master-addr 127.0.0.1 --master-port "$port"']),
+        torchrun=torchrun(job, shlex.quote(job.python), '--rdzv-endpoint "127.0.0.1:$port"'),
     )
 
 

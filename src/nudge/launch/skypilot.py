@@ -75,10 +75,9 @@ def task_yaml(job: Job) -> str:
     # A machine sees another's checkpoints only after a delay. So with several machines torchrun restarts nothing;
     # SkyPilot restarts all of them once everything is in the bucket.
     remote_job = dataclasses.replace(job, options=options, restarts=job.restarts if job.nodes == 1 else 0)
-    rendezvous = [
-        f'--master-addr "${{hosts[0]}}" --master-port {PORT} --node-rank "$SKYPILOT_NODE_RANK"',
-        '--rdzv-id "$SKYPILOT_TASK_ID"',
-    ]
+    rendezvous = (
+        f'--rdzv-endpoint "${{hosts[0]}}:{PORT}" --node-rank "$SKYPILOT_NODE_RANK" --rdzv-id "$SKYPILOT_TASK_ID"'
+    )
     run_name = Path(job.folder, job.run).resolve().name
     check_printable("--run", run_name)
     run = RUN.format(

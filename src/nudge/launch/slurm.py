@@ -58,7 +58,7 @@ def batch_script(job: Job) -> str:
         torchrun=torchrun(
             job,
             shlex.quote(job.python),
-            ['--master-addr "$head" --master-port "$port" --rdzv-id "$SLURM_JOB_ID"'],
+            '--rdzv-endpoint "$head:$port" --rdzv-id "$SLURM_JOB_ID"',
         ),
     )
 
