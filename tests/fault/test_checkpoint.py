@@ -75,7 +75,7 @@ def in_another_process(script: str, *arguments: object) -> subprocess.CompletedP
 def test_what_is_saved_is_what_is_read(run: RunFolder) -> None:
     before = checkpoint(420)
     saved = checkpoints.save(run, before)
-    after = checkpoints.read(saved.path)
+    after = checkpoints.read(run.checkpoints / saved["file"])
     assert after.verified
     assert after.notes == ()
     for name in ("step", "config", "skipped_in_a_row", "train_s", "data_fingerprint", "tokenizer_sha256"):
@@ -86,7 +86,7 @@ def test_what_is_saved_is_what_is_read(run: RunFolder) -> None:
     assert all(torch.equal(after.optimizer[name]["exp_avg"], s["exp_avg"]) for name, s in before.optimizer.items())
     assert before.rng is not None
     assert torch.equal(before.rng, after.rng)
-    assert saved.n_bytes == saved.path.stat().st_size
+    assert saved["n_bytes"] == (run.checkpoints / saved["file"]).stat().st_size
 
 
 def test_a_save_removes_what_saves_that_were_cut_off_left_behind(run: RunFolder) -> None:
@@ -94,12 +94,12 @@ def test_a_save_removes_what_saves_that_were_cut_off_left_behind(run: RunFolder)
     for pid in (999_999_999, os.getppid()):  # of nobody; and of a process, but of another machine than the save's
         (run.checkpoints / f".step_00000003.pt.{pid}.part").touch()
     saved = checkpoints.save(run, checkpoint(1))
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["index.jsonl", saved.path.name]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["index.jsonl", saved["file"]]
 
 
 def test_each_of_1000_truncations_and_bit_flips_is_detected(run: RunFolder) -> None:
     checkpoints.save(run, checkpoint(1))
-    path = checkpoints.save(run, checkpoint(2)).path
+    path = run.checkpoints / checkpoints.save(run, checkpoint(2))["file"]
     whole, rng = path.read_bytes(), random.Random(0)
     for number in range(1000):
         path.write_bytes(damaged(whole, rng))
@@ -115,7 +115,7 @@ def test_each_of_1000_truncations_and_bit_flips_is_detected(run: RunFolder) -> N
 
 def test_damage_without_a_recorded_hash_never_ends_in_anything_but_a_clear_error(run: RunFolder) -> None:
     before = checkpoint(1)
-    path = checkpoints.save(run, before).path
+    path = run.checkpoints / checkpoints.save(run, before)["file"]
     run.index.unlink()
     whole, rng, n_read = path.read_bytes(), random.Random(1), 0
     for _ in range(300):
@@ -135,7 +135,7 @@ def test_damage_without_a_recorded_hash_never_ends_in_anything_but_a_clear_error
 
 def test_a_damaged_index_never_makes_a_checkpoint_look_verified_nor_crashes(run: RunFolder) -> None:
     checkpoints.save(run, checkpoint(1))
-    path = checkpoints.save(run, checkpoint(2)).path
+    path = run.checkpoints / checkpoints.save(run, checkpoint(2))["file"]
     index, whole, rng = run.index.read_bytes(), path.read_bytes(), random.Random(2)
     path.write_bytes(flipped(whole, whole.index(checkpoint(2).model["wte.weight"].numpy().tobytes()), 3))
     outcomes: set[bool | str] = set()
@@ -149,14 +149,14 @@ def test_a_damaged_index_never_makes_a_checkpoint_look_verified_nor_crashes(run:
 
 def test_no_checkpoint_is_whole_any_more(run: RunFolder) -> None:
     for step in (1, 2):
-        path = checkpoints.save(run, checkpoint(step)).path
+        path = run.checkpoints / checkpoints.save(run, checkpoint(step))["file"]
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=r"step_00000002\.pt skipped.*step_00000001\.pt skipped"):
         checkpoints.read_newest(run)
 
 
 def test_a_file_on_its_own_is_read_but_not_verified(run: RunFolder, tmp_path: Path) -> None:
-    path = checkpoints.save(run, checkpoint(3)).path
+    path = run.checkpoints / checkpoints.save(run, checkpoint(3))["file"]
     copy = tmp_path / "elsewhere" / "model.pt"
     copy.parent.mkdir()
     shutil.copy(path, copy)
@@ -312,7 +312,7 @@ def test_a_folder_in_use_by_another_process(run: RunFolder) -> None:
 
 def test_ckpt_is_a_relative_link_to_the_newest(run: RunFolder, tmp_path: Path) -> None:
     for step in (1, 2):
-        path = checkpoints.save(run, checkpoint(step)).path
+        path = run.checkpoints / checkpoints.save(run, checkpoint(step))["file"]
         assert run.ckpt.resolve() == path
     assert run.ckpt.readlink() == Path("checkpoints/step_00000002.pt")
     run.path.rename(tmp_path / "moved")
@@ -322,7 +322,7 @@ def test_ckpt_is_a_relative_link_to_the_newest(run: RunFolder, tmp_path: Path) -
 
 def test_ckpt_as_a_plain_file_is_verified_by_the_run_s_index(run: RunFolder) -> None:
     """As a copy without links makes it, or a disk that has none."""
-    path = checkpoints.save(run, checkpoint(1)).path
+    path = run.checkpoints / checkpoints.save(run, checkpoint(1))["file"]
     run.ckpt.unlink()
     shutil.copy(path, run.ckpt)
     assert checkpoints.read(run.ckpt).verified
@@ -381,7 +381,7 @@ def test_without_a_source_the_run_that_was_written_to_last(tmp_path: Path) -> No
 def test_the_tokenizer_beside_a_checkpoint(run: RunFolder) -> None:
     saved = checkpoints.save(run, checkpoint(1))
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
-        checkpoints.tokenizer_path(checkpoints.read(saved.path))
+        checkpoints.tokenizer_path(checkpoints.read(run.checkpoints / saved["file"]))
     run.tokenizer.write_text("{}")
-    assert checkpoints.tokenizer_path(checkpoints.read(saved.path)) == run.tokenizer
+    assert checkpoints.tokenizer_path(checkpoints.read(run.checkpoints / saved["file"])) == run.tokenizer
     assert checkpoints.tokenizer_path(checkpoints.read(run.ckpt)) == run.tokenizer
