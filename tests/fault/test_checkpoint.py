@@ -232,7 +232,7 @@ FULL_DISK = """
 @pytest.mark.parametrize("limit_bytes", [0, 1000, 12_000, 19_000])
 def test_a_full_disk_in_the_middle_of_a_save(run: RunFolder, limit_bytes: int) -> None:
     before = checkpoints.save(run, checkpoint(1))
-    assert before.n_bytes > limit_bytes
+    assert before["n_bytes"] > limit_bytes
     ended = in_another_process(FULL_DISK, run.path, limit_bytes)
     assert ended.returncode == 0, ended.stderr
     message, hint = ended.stdout.splitlines()
