@@ -10,13 +10,13 @@ import importlib
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from nudge.cli.terminal import echo, show_bug
 from nudge.errors import LostError, MachineError, NudgeError
 from nudge.version import __version__
 
@@ -90,6 +90,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 nobody reads its output any more, 2 an expected error, 130 interrupted."""
+    sys.excepthook = show_bug
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the command was started with this output closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
@@ -100,8 +101,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         run(args)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        show_bug(type(error), error, error.__traceback__)
         code = 1
     # With several processes, a thread of gloo sometimes aborts an orderly exit after all work is done (torch 2.13).
     exit_at_once(code)
@@ -177,7 +178,8 @@ def exit_at_once(code: int) -> NoReturn:
 def fail(message: str, hint: str = "") -> NoReturn:
     """Print an error and its hint on standard error, with colors on a terminal, and exit with 2."""
     with contextlib.suppress(OSError):  # standard error can be full, too
-        click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
-        if hint:
-            click.echo(click.style(" hint: ", fg="cyan", bold=True) + hint, err=True)
+        for label, color, text in (("error: ", "red", message), (" hint: ", "cyan", hint)):
+            if text:
+                echo(label, err=True, nl=False, fg=color, bold=True)
+                echo(text, err=True)
     sys.exit(2)

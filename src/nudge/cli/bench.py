@@ -1,7 +1,6 @@
 """`nudge bench`: the speed of nudge, compared with other programs and with the limits of this machine."""
 
 import functools
-import json
 import os
 import platform
 import sys
@@ -12,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo_json
 from nudge.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from nudge.bench.suites import Suite
 
-PATH = click.Path(resolve_path=True, path_type=Path)
+PATH = FilePath(resolve_path=True, path_type=Path)
 COMMON = (
     click.option("--rounds", default=7, type=click.IntRange(min=1), help="Measured turns of each contender."),
     click.option("--threads", type=click.IntRange(min=1), help="Threads of each contender. [default: all cores]"),
@@ -59,7 +60,7 @@ def measuring(make: Callable[..., tuple["Suite", str | None]]) -> Callable[..., 
         if plot:
             pictures.draw(found, plot)
         if as_json:
-            click.echo(json.dumps(found, indent=2))
+            echo_json(found, indent=2)
         else:
             benchtable.show(found)
 
@@ -125,7 +126,7 @@ def train(
 
 
 @bench.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option(
     "--recipe", default="gpt2_small", metavar="NAME", help="The sizes of random weights if there is no SOURCE."
 )
@@ -171,7 +172,7 @@ def decode(
 
 
 @bench.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", type=FilePath(), nargs=-1, required=True, metavar="FILE...")
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
 @click.option(
     "--cores", multiple=True, type=click.IntRange(min=1), help="Number of cores; can be repeated. [default: 1 and 2]"

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from nudge.bench.runner import Event
     from nudge.bench.suites import Suite
+    from nudge.cli.output import Table
 
 
 def show_progress(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator[Event]":
@@ -31,7 +30,7 @@ def show(found: Mapping[str, Any]) -> None:
 
     console = make_console(wide=True)
     machine = found["machine"]
-    console.print(found["title"], style="bold", markup=False)
+    console.print(found["title"], style="bold")
     console.print(
         f"{machine['gpu'] or machine['processor']}, {machine['threads']} threads, PyTorch {machine['pytorch']}, "
         f"{found['rounds']} rounds, {found['time']}",
@@ -39,24 +38,24 @@ def show(found: Mapping[str, Any]) -> None:
         markup=False,
     )
     if found["limits"]:
-        console.print(limits_line(found["limits"]), markup=False)
+        console.print(limits_line(found["limits"]))
     console.print()
     console.print(_figures(found))
     if found["comparisons"]:
         console.print()
         console.print(_ratios(found))
         if found["rounds"] < FEW:
-            console.print(f"(fewer than {FEW} rounds: from the lowest to the highest)", style="dim", markup=False)
+            console.print(f"(fewer than {FEW} rounds: from the lowest to the highest)", style="dim")
     console.print()
     for contender in found["contenders"]:
         if missed := _missed(contender):
             words = "not compared" if contender["ours"] else "counted with its whole recipe's time, which favors it"
-            console.print(f"{contender['name']} missed the target in {missed}: {words}", style="yellow", markup=False)
+            console.print(f"{contender['name']} missed the target in {missed}: {words}", style="yellow")
     for contender in found["contenders"]:
         if contender["absent"]:
-            console.print(f"{contender['name']}: {contender['absent']}", style="yellow", markup=False)
+            console.print(f"{contender['name']}: {contender['absent']}", style="yellow")
     versions = dict.fromkeys(c["version"] for c in found["contenders"] if not c["absent"])
-    console.print(f"measured: {', '.join(versions)}", style="dim", markup=False)
+    console.print(f"measured: {', '.join(versions)}", style="dim")
 
 
 def limits_line(limits: Mapping[str, float]) -> str:
@@ -76,9 +75,7 @@ def _missed(contender: Mapping[str, Any]) -> str:
 
 
 def _figures(found: Mapping[str, Any]) -> "Table":
-    from rich.text import Text
-
-    from nudge.cli.output import make_table
+    from nudge.cli.output import Text, make_table
 
     measured = [contender for contender in found["contenders"] if not contender["absent"]]
     measures = [(measure["key"], measure["digits"]) for measure in found["measures"]]
@@ -118,10 +115,8 @@ def _two_lines(label: str) -> str:
 
 
 def _ratios(found: Mapping[str, Any]) -> "Table":
-    from rich.text import Text
-
     from nudge.bench.samples import FEW
-    from nudge.cli.output import make_table
+    from nudge.cli.output import Text, make_table
 
     table = make_table("", ">times as fast", ">95% interval" if found["rounds"] >= FEW else ">range", "")
     labels = {measure["key"]: measure["label"] for measure in found["measures"]}

@@ -3,6 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
+from nudge.cli.terminal import write
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -18,4 +20,5 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     complete = get_completion_class(shell)
     assert complete is not None, "click knows each of the choices"
-    click.echo(complete(ctx.find_root().command, {}, "nudge", "_NUDGE_COMPLETE").source())
+    script = complete(ctx.find_root().command, {}, "nudge", "_NUDGE_COMPLETE").source()
+    write(f"{script}\n".encode())

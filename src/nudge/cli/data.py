@@ -1,12 +1,13 @@
 """`nudge data`: turn text into tokens on disk, and show what a folder of tokens holds."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json
 from nudge.config import DataConfig
 
 if TYPE_CHECKING:
@@ -26,16 +27,17 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("src", nargs=-1)
+@click.argument("src", type=FilePath(), nargs=-1)
 @click.option(
     "--tokenizer",
+    type=FilePath(),
     metavar="NAME|FILE",
     default=DataConfig().tokenizer,
     help="bytes, chars, gpt2, cl100k, bpe-N (learned from this text), or a file.",
 )
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=FilePath(file_okay=False, path_type=Path),
     help="The folder for the tokens. [default: one in the cache; its path is printed]",
 )
 @click.option("--field", default=DataConfig().field, help="The field or column that holds the text (.jsonl, .parquet).")
@@ -68,7 +70,7 @@ def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, 
 
 
 @data.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", type=FilePath(path_type=Path))
 @click.option("--verify", is_flag=True, help="Read every byte and compare its SHA-256.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(folder: Path, verify: bool, as_json: bool) -> None:
@@ -98,7 +100,7 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
     manifest = dataset.manifest
     if as_json:
         value = {"dir": str(dataset.dir), "fingerprint": dataset.fingerprint, **dataclasses.asdict(manifest)}
-        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        echo_json(value, indent=2)
         return
     source = manifest.source
     paths = ", ".join(source.paths) or f"the standard library of Python {manifest.versions['python']}"
@@ -118,7 +120,7 @@ def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:
     if note:
         lines.append(("verified", note))
     for name, words in lines:
-        click.echo(f"{name:12} {words}")
+        echo(f"{name:12} {words}")
 
 
 def _counts(split: "SplitManifest", records: "Records | None") -> str:

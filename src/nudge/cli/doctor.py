@@ -1,6 +1,5 @@
 """`nudge doctor`: this machine, what nudge chooses for it, and what is missing."""
 
-import json
 import os
 import platform
 import re
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from nudge.cli.terminal import echo, echo_json
 from nudge.errors import SheetError
 
 EXTRAS = {
@@ -46,12 +46,12 @@ def doctor(as_json: bool) -> None:
     """
     report = examine()
     if as_json:
-        click.echo(json.dumps({title: {f.name: f.value for f in facts} for title, facts in report.items()}, indent=2))
+        echo_json({title: {f.name: f.value for f in facts} for title, facts in report.items()}, indent=2)
         return
     for title, facts in report.items():
-        click.secho(f"{title.replace('_', ' ')}:", bold=True)
+        echo(f"{title.replace('_', ' ')}:", bold=True)
         for fact in facts:
-            click.echo(f"  {fact.name.replace('_', ' '):<12}{fact.words}")
+            echo(f"  {fact.name.replace('_', ' '):<12}{fact.words}")
 
 
 def examine() -> dict[str, list[Fact]]:

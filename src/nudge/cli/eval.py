@@ -1,13 +1,14 @@
 """`nudge eval`: a model's loss on text that it was not trained on, and its scores at standard tasks."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError
 from nudge.eval.tasks import TASKS, Example, Task, read
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 
 @click.command("eval")
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option(
-    "--data", multiple=True, metavar="PATH", help="Other text or tokens. [default: the run's validation split]"
+    "--data",
+    type=FilePath(),
+    multiple=True,
+    metavar="PATH",
+    help="Other text or tokens. [default: the run's validation split]",
 )
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="Measure the score at a standard task instead.")
-@click.option("--file", type=click.Path(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")
+@click.option("--file", type=FilePath(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def eval(
@@ -67,7 +72,6 @@ def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[s
 
 
 def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
-    from nudge.cli.output import finite
     from nudge.cli.progress import with_bar
     from nudge.eval.loss import count_solved, evaluate, run_dataset
 
@@ -77,21 +81,20 @@ def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as
     if not data and (dataset := run_dataset(model)).manifest.records:
         splits = {records.name: count_solved(model.network, records) for records in (dataset.val, dataset.train)}
     if as_json:
-        values = finite({**dataclasses.asdict(result), "perplexity": result.perplexity})
+        values = {**dataclasses.asdict(result), "perplexity": result.perplexity}
         counts = {"solved": {name: dataclasses.asdict(split) for name, split in splits.items()}} if splits else {}
-        click.echo(json.dumps(values | counts))
+        echo_json(values | counts)
         return
-    click.echo(f"loss           {result.loss:.4f} nats per token")
-    click.echo(f"perplexity     {_format_score('perplexity', result.perplexity)}")
-    click.echo(f"bits per byte  {result.bits_per_byte:.4f}")
-    click.echo(f"tokens         {result.tokens:,}")
+    echo(f"loss           {result.loss:.4f} nats per token")
+    echo(f"perplexity     {_format_score('perplexity', result.perplexity)}")
+    echo(f"bits per byte  {result.bits_per_byte:.4f}")
+    echo(f"tokens         {result.tokens:,}")
     for name, split in splits.items():
         examples = {"val": "held-out", "train": "training"}[name]
-        click.echo(f"solved         {split.right:,} of {split.total:,} {examples} examples exactly")
+        echo(f"solved         {split.right:,} of {split.total:,} {examples} examples exactly")
 
 
 def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], as_json: bool) -> None:
-    from nudge.cli.output import finite
     from nudge.cli.progress import with_bar
     from nudge.eval import likelihood
 
@@ -108,13 +111,13 @@ def _evaluate_task(model: "LanguageModel", task: Task, examples: list[Example], 
             name: {**dataclasses.asdict(score), "published": published.get(name)} for name, score in scores.items()
         }
         counts = {"examples": len(examples), "answers": len(answers), "answers_cut": cut}
-        click.echo(json.dumps({"task": task.name, **counts, "scores": finite(values)}))
+        echo_json({"task": task.name, **counts, "scores": values})
         return
-    click.echo(f"{task.name}: {len(examples):,} example{'s' * (len(examples) > 1)}, none shown before a question")
+    echo(f"{task.name}: {len(examples):,} example{'s' * (len(examples) > 1)}, none shown before a question")
     if cut:
-        click.echo(f"{cut:,} of {len(answers):,} answers lost the beginning of their context: the window is too short")
+        echo(f"{cut:,} of {len(answers):,} answers lost the beginning of their context: the window is too short")
     for line in _table(scores, published, f"published, {recipe}" if published else ""):
-        click.echo(line)
+        echo(line)
 
 
 def _published(config: "ModelConfig", task: Task) -> tuple[str, dict[str, float]]:

@@ -1,11 +1,12 @@
 """`nudge import` and `nudge export`: models in the formats of other programs."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError
 
 _NEXT = {  # how the other program loads what was exported
@@ -17,10 +18,11 @@ _NEXT = {  # how the other program loads what was exported
 
 
 @click.command("import")
-@click.argument("source", metavar="SRC")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.argument("source", type=FilePath(), metavar="SRC")
+@click.option("--out", required=True, type=FilePath(path_type=Path), help="The new folder.")
 @click.option(
     "--tokenizer",
+    type=FilePath(),
     metavar="NAME|FILE",
     help="gpt2, cl100k, bytes, nudge's tokenizer.json, or nanoGPT's meta.pkl, if SRC has no tokenizer.",
 )
@@ -44,17 +46,17 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
 
     imported = import_export.import_model(source, out, tokenizer=tokenizer)
     for note in imported.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     model = imported.config.model
     n_params = parameter_counts(model).total
     if as_json:
-        click.echo(json.dumps({"out": str(out), "parameters": n_params, **dataclasses.asdict(model)}))
+        echo_json({"out": str(out), "parameters": n_params, **dataclasses.asdict(model)})
     else:
-        click.echo(f"{out}: {n_params:,} parameters, {model.vocab_size:,} tokens. Next: nudge sample {out}")
+        echo(f"{out}: {n_params:,} parameters, {model.vocab_size:,} tokens. Next: nudge sample {out}")
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option(
     "--to",
     "target",
@@ -62,7 +64,7 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
     type=click.Choice(["hf", "nanogpt", "llmc", "gguf", "ckpt"]),
     help="The format. ckpt: nudge's own, in a single file.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The new folder.")
+@click.option("--out", required=True, type=FilePath(path_type=Path), help="The new folder.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "q8_0"]),
@@ -95,12 +97,15 @@ def export(source: str | None, target: str, out: Path, dtype: str | None, as_jso
             raise ConfigError("dtype_for_ckpt", dtype=dtype)
         found = import_export.export_checkpoint(source, out)
         values = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
-        click.echo(json.dumps(values) if as_json else f"{out}: {found.path} at step {found.step:,}, as one file")
+        if as_json:
+            echo_json(values)
+        else:
+            echo(f"{out}: {found.path} at step {found.step:,}, as one file")
         return
     model = load_model(source, device="cpu")
     for note in import_export.export_model(model, out, target, dtype=dtype):
-        click.echo(note, err=True)
+        echo(note, err=True)
     if as_json:
-        click.echo(json.dumps({"out": str(out), "format": target, "source": str(model.path), "step": model.step}))
+        echo_json({"out": str(out), "format": target, "source": str(model.path), "step": model.step})
     else:
-        click.echo(f"{out}: {model.path} at step {model.step:,}, for {_NEXT[target].format(out=out)}")
+        echo(f"{out}: {model.path} at step {model.step:,}, for {_NEXT[target].format(out=out)}")

@@ -1,11 +1,12 @@
 """`nudge inspect`: the parameters of a checkpoint as a tree, and their values."""
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo_json
 from nudge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ BINS = 51  # of a histogram: columns on the terminal
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option("--tensor", "name", metavar="NAME", help="Show statistics and a histogram of one parameter.")
 @click.option("--neighbours", "text", metavar="TEXT", help="Show the tokens nearest to those of TEXT in wte.")
-@click.option("--against", metavar="OTHER", help="Show how far each part moved from OTHER to SOURCE.")
+@click.option("--against", type=FilePath(), metavar="OTHER", help="Show how far each part moved from OTHER to SOURCE.")
 @click.option("--all", "every", is_flag=True, help="Expand every block, not only the first.")
 @click.option("--verify/--no-verify", default=True, help="Check the SHA-256, which reads the whole file.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
@@ -48,7 +49,7 @@ def inspect(
       nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
     """
     from nudge.cli import inspectview as view
-    from nudge.cli.output import finite, make_console
+    from nudge.cli.output import make_console
     from nudge.look.changes import difference
     from nudge.look.inspection import weights
 
@@ -57,8 +58,7 @@ def inspect(
     nearest = _nearest(found, text) if text is not None else None
     moved = difference(weights(against, verify=verify), found) if against is not None else None
     if as_json:
-        values = finite(_describe(found, histogram, nearest, moved))
-        click.echo(view.clean(json.dumps(values, indent=2, ensure_ascii=False)))
+        echo_json(_describe(found, histogram, nearest, moved), indent=2)
         return
     console = make_console()
     view.show_head(console, found)

@@ -4,12 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from nudge.cli.output import Console, Table, Text
 from nudge.util.formatting import count, percent, significant, size
-from nudge.util.terminal_text import bar, make_readable
+from nudge.util.terminal_text import bar, one_line
 
 if TYPE_CHECKING:
     from nudge.look.changes import Difference
@@ -27,28 +24,18 @@ MOST_MOVED = 10
 WIDE, WIDEST = 126, 160  # widths of a terminal from which the tree has more columns
 
 
-def clean(text: str) -> str:
-    """Replace unprintable characters: a name in a file may contain half a character."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
-
-
-def _line(text: str) -> str:
-    """Return a name or a token as one visible line."""
-    return make_readable(clean(text)).replace("\n", "⏎").replace("\t", "⇥")
-
-
 def show_head(console: Console, found: "Weights") -> None:
     """Print the file's name, format and size."""
     facts = [f"{found.total:,} parameters in {len(found.parameters)} tensors", size(found.n_bytes)]
     facts.append(", ".join(sorted({parameter.dtype for parameter in found.parameters})) or "empty")
     if found.step is not None:
         facts.append(f"step {found.step:,}")
-    console.print(Text(_line(str(found.path)), style="bold"))
+    console.print(Text(one_line(str(found.path)), style="bold"))
     console.print(Text(" · ".join(facts)))
     words = {"verified": "SHA-256 verified", "not recorded": "not verified: no SHA-256 of it was recorded"}
     console.print(Text(words.get(found.checksum, "not verified: --no-verify"), style="dim"))
     for note in found.notes:
-        console.print(Text(_line(note), style="yellow"))
+        console.print(Text(one_line(note), style="yellow"))
     renamed = next((p for p in found.parameters if p.stored_as != p.name and p.block is not None), None)
     if renamed:
         example = f"names are nudge's: {renamed.name} is {renamed.stored_as} in the file"
@@ -79,14 +66,14 @@ def show_tree(console: Console, found: "Weights", every: bool) -> None:
     table.add_column("", justify="right", no_wrap=True, min_width=6)
     for depth, node in _rows(found.tree, 0, every):
         parameter = node.parameter
-        cells = [Text("  " * depth + _line(node.label), style="" if parameter else "bold")]
+        cells: list[str | Text] = [Text("  " * depth + one_line(node.label), style="" if parameter else "bold")]
         if with_names:
-            cells.append(Text(_line(parameter.stored_as) if parameter else ""))
+            cells.append(parameter.stored_as if parameter else "")
         if with_roles:
-            cells.append(Text(node.role))
+            cells.append(node.role)
         color = COLORS.get(parameter.group, "dim") if parameter else "dim"
-        cells.append(Text(_shape(parameter.shape) if parameter else ""))
-        cells += [Text(count(node.n)), Text(bar(node.share, BAR), style=color), Text(percent(node.share))]
+        cells.append(_shape(parameter.shape) if parameter else "")
+        cells += [count(node.n), Text(bar(node.share, BAR), style=color), percent(node.share)]
         table.add_row(*cells)
     console.print(table)
 
@@ -112,13 +99,13 @@ def show_beside(console: Console, found: "Weights") -> None:
     console.print(Text(f"\n{title}", style="bold"))
     grid = Table.grid(padding=(0, 3))
     for name, *cells, role in rows:
-        grid.add_row(Text("  " + _line(name)), *map(Text, cells), Text(role, style="dim"))
+        grid.add_row(f"  {name}", *cells, Text(role, style="dim"))
     if found.tokens_seen is not None and found.step is not None and found.config is not None:
         model = found.config.model
         tokens = f"{count(found.tokens_seen)} tokens seen"
         sizes = f"n_layer {model.n_layer}, n_head {model.n_head}, n_embd {model.n_embd}"
         grid.add_row("  updates", f"{found.step:,}", "", Text(tokens, style="dim"))
-        grid.add_row("  config", Text(_line(found.config.recipe)), "", Text(sizes, style="dim"))
+        grid.add_row("  config", found.config.recipe, "", Text(sizes, style="dim"))
     console.print(grid)
 
 
@@ -126,7 +113,7 @@ def show_histogram(console: Console, found: "Weights", histogram: "Histogram") -
     """Print the histogram and the statistics of one parameter."""
     parameter = found.parameter(histogram.name)
     console.print(
-        Text.assemble((_line(parameter.name), "bold"), f"  {_shape(parameter.shape)}  ", (parameter.role, "dim"))
+        Text.assemble((one_line(parameter.name), "bold"), f"  {_shape(parameter.shape)}  ", (parameter.role, "dim"))
     )
     console.print()
     for line in _columns(histogram.counts):
@@ -160,12 +147,12 @@ def show_nearest(console: Console, nearest: "Nearest") -> None:
     """Print the nearest neighbors of each token of a text."""
     console.print(Text("Nearest tokens, by the angle between their rows of wte", style="bold"))
     for token, text, near in nearest:
-        console.print(Text.assemble("\n  ", (repr(_line(text)), "bold"), (f"  token {token:,}", "dim")))
+        console.print(Text.assemble("\n  ", (repr(one_line(text)), "bold"), (f"  token {token:,}", "dim")))
         grid = Table.grid(padding=(0, 3))
         for neighbor, its in near:
             cosine = neighbor.cosine
             grid.add_row(
-                Text("    " + repr(_line(its))),
+                "    " + repr(one_line(its)),
                 Text(f"{neighbor.token:,}", style="dim"),
                 Text(bar(cosine, BAR), style="blue"),
                 f"{cosine:.2f}",
@@ -176,12 +163,12 @@ def show_nearest(console: Console, nearest: "Nearest") -> None:
 
 def show_difference(console: Console, against: str, moved: "Difference") -> None:
     """Print the change of the parameters since another checkpoint."""
-    console.print(Text.assemble(("Moved", "bold"), " since ", _line(against), ("   |dW|/|W|", "dim")))
+    console.print(Text.assemble(("Moved", "bold"), " since ", one_line(against), ("   |dW|/|W|", "dim")))
     grid = Table.grid(padding=(0, 2))
     most = max((value for value in moved.parts.values() if math.isfinite(value)), default=0.0)
     for part, value in moved.parts.items():
         grid.add_row(
-            Text(f"  {part}"), Text(bar(value / most if most else 0.0, BAR), style="dark_orange"), significant(value)
+            f"  {part}", Text(bar(value / most if most else 0.0, BAR), style="dark_orange"), significant(value)
         )
     grid.add_row(Text("  all", style="bold"), "", Text(significant(moved.total), style="bold"))
     console.print(grid)
@@ -192,7 +179,7 @@ def show_difference(console: Console, against: str, moved: "Difference") -> None
     )
     for change in ranked[:MOST_MOVED]:
         largest = f"largest change of a value {significant(change.largest)}"
-        grid.add_row(Text(f"  {_line(change.name)}"), Text(significant(change.relative)), Text(largest, style="dim"))
+        grid.add_row(f"  {change.name}", significant(change.relative), Text(largest, style="dim"))
     console.print(grid)
     from_zero = sum(change.relative == math.inf for change in moved.changes)
     not_finite = sum(math.isnan(change.relative) for change in moved.changes)
@@ -207,7 +194,7 @@ def show_difference(console: Console, against: str, moved: "Difference") -> None
     ):
         if names:
             more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-            console.print(Text(f"{words}: {', '.join(map(_line, names[:5]))}{more}", style="yellow"))
+            console.print(Text(f"{words}: {', '.join(map(one_line, names[:5]))}{more}", style="yellow"))
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import glob
-import json
 import os
 import shlex
 import shutil
@@ -15,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from nudge import config as configs
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json, write
 from nudge.cli.train import make_config
 from nudge.cli.train import train as train_command
 from nudge.distributed.share import check_share
@@ -57,7 +58,7 @@ PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that 
 @click.option("--name", metavar="NAME", help="The job's name.  [default: its run's]")
 @click.option(
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Write the job to a file instead of printing it.",
 )
@@ -92,13 +93,12 @@ def launch(
     command = [*engine.submit, str(out or "FILE")]
     if as_json:
         made = {"on": on, "name": job.name, "run": job.run, "file": out and str(out), "submit": command, "text": text}
-        click.echo(json.dumps(made, ensure_ascii=False))
+        echo_json(made)
     elif out:
-        click.echo(f"wrote {out}" + ("" if submit else f", to be submitted with: {shlex.join(command)}"), err=True)
+        echo(f"wrote {out}" + ("" if submit else f", to be submitted with: {shlex.join(command)}"), err=True)
     else:
-        click.echo(text, nl=False)
+        write(text.encode())
     if submit:
-        sys.stdout.flush()
         if as_json:
             os.dup2(2, 1)  # the engine's own output is not JSON
         os.execvp(command[0], command)
@@ -111,7 +111,7 @@ def check_options(on: str, place: dict[str, Any]) -> None:
         if on not in engines and place[option] not in (None, default[option]):
             raise ConfigError("option_of_other_engine", option=option, engine=on, engines=", ".join(engines))
     if on == "local" and place["per_node"] > (here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or usable_cores()):
-        click.echo(f"note: {place['per_node']} processes, but this machine has {here} GPUs or cores for them", err=True)
+        echo(f"note: {place['per_node']} processes, but this machine has {here} GPUs or cores for them", err=True)
 
 
 def make_job(on: str, name: str | None, words: tuple[str, ...], *, package: str | None, **place: Any) -> Job:

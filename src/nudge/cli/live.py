@@ -3,17 +3,14 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.rule import Rule
-from rich.text import Text
 
-from nudge.cli.output import make_console
+from nudge.cli.output import Console, Text, make_console
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.util.formatting import clock
-from nudge.util.terminal_text import make_readable
+from nudge.util.terminal_text import one_line
 
 HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
 HEADER_EVERY = 20
@@ -24,9 +21,9 @@ def printing() -> Iterator[Callable[[Event], None]]:
     """Yield a function that prints one event of a run, above a progress bar."""
     console = make_console()
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=None, complete_style="dark_orange", finished_style="dark_orange"),
-        TextColumn("{task.fields[status]}"),
+        TextColumn("{task.fields[status]}", markup=False),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -74,7 +71,9 @@ class View:
                 self._print_sample(event)
             case Stopped(reason="interrupted"):
                 run = self.started.run if self.started else ""
-                self.console.print(f"stopped after update {event.step}, which is saved. Go on: nudge resume {run}")
+                self.console.print(
+                    f"stopped after update {event.step}, which is saved. Go on: nudge resume {one_line(run)}"
+                )
             case Stopped(reason="finished", hint=hint) if hint:
                 self.console.print(f"this run is finished after {event.step} updates ({hint})")
             case _:
@@ -92,15 +91,16 @@ class View:
     def _start(self, event: Started) -> None:
         self.started = event
         out = self.console.print
-        out(
-            f"[bold]{escape(event.run)}[/bold]: {event.n_params:,} parameters, {event.steps:,} updates of "
-            f"{event.batch_tokens:,} tokens ({event.micro_batch} windows a pass)"
+        words = (
+            f": {event.n_params:,} parameters, {event.steps:,} updates of {event.batch_tokens:,} tokens "
+            f"({event.micro_batch} windows a pass)"
         )
+        out(Text.assemble((one_line(event.run), "bold"), words))
         if event.resumed_from:
-            out(f"  resumed from {escape(event.resumed_from)}, {event.step:,} updates are made")
+            out(f"  resumed from {one_line(event.resumed_from)}, {event.step:,} updates are made")
         for note in event.notes:
-            out(f"  {escape(note)}", style="dim")
-        out(f"  tokens in {escape(event.data)}", style="dim")
+            out(f"  {one_line(note)}", style="dim")
+        out(f"  tokens in {one_line(event.data)}", style="dim")
         if event.forecast_s is not None:
             out(f"  forecast: {clock(event.forecast_s)}, {event.forecast_bytes / 1e9:.1f} GB of memory", style="dim")
         self.bar.update(self.task, description="training", completed=event.step, total=event.steps, status="")
@@ -139,7 +139,7 @@ class View:
 
     def _print_sample(self, sample: Sample) -> None:
         self._print_rule(f"after update {sample.step:,}" if sample.step else "before any update")
-        self.console.print(Text.assemble((make_readable(sample.prompt), "bold"), make_readable(sample.text)))
+        self.console.print(Text.assemble((sample.prompt, "bold"), sample.text))
         self._print_rule()
 
     def _print_rule(self, title: str = "") -> None:

@@ -1,14 +1,15 @@
 """`nudge once`: one real update on one example, and what it changes."""
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo_json
 
+if TYPE_CHECKING:
+    from nudge.cli.output import Table
     from nudge.infer.engine import LanguageModel
     from nudge.look.single_update import Nudge, Optimizer
 
@@ -16,7 +17,7 @@ N_PARAMETERS = 5  # in the table; --json has all
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
 @click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, without anything added.")
 @click.option("--target", metavar="TEXT|ID", required=True, help="The token that should come next.")
@@ -50,7 +51,6 @@ def once(
       nudge once runs/first --prompt "def" --target 32 --lr 10
       nudge once --prompt "import" --target " os" --optimizer adamw --json
     """
-    from nudge.cli.output import finite
     from nudge.cli.prompts import load_model, one_token, read_context
     from nudge.look.prediction import start_of_document
     from nudge.look.single_update import control_contexts, nudge_once
@@ -61,7 +61,7 @@ def once(
     controls = [tuple(model.prompt_ids(text)) for text in control] or control_contexts(model, context)
     nudge = nudge_once(model.network, context, token, lr, optimizer=optimizer, controls=controls)
     if as_json:
-        click.echo(json.dumps(finite(_as_json(model, nudge, context)), ensure_ascii=False))
+        echo_json(_as_json(model, nudge, context))
     else:
         _show(model, nudge, context)
 
@@ -94,9 +94,7 @@ def _as_json(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -
 
 
 def _show(model: "LanguageModel", nudge: "Nudge", context: tuple[int, ...]) -> None:
-    from rich.text import Text
-
-    from nudge.cli.output import make_console
+    from nudge.cli.output import Text, make_console
     from nudge.cli.predict import percent
     from nudge.cli.prompts import format_context
     from nudge.data.tokenizer import shown_token
@@ -146,12 +144,11 @@ def _largest_changes(nudge: "Nudge") -> list[tuple[str, str]]:
 
 def _table(header: tuple[str, ...], rows: list[Any]) -> "Table":
     """Return a table with a left-aligned first column; other columns are right-aligned."""
-    from rich.table import Table
-    from rich.text import Text
+    from nudge.cli.output import Table
 
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", no_wrap=number > 0)
     for row in rows:
-        table.add_row(*map(Text, row))  # not as markup: a token may be [bold]
+        table.add_row(*row)
     return table

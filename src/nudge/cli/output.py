@@ -1,15 +1,56 @@
-"""How commands print: consoles, tables, progress bars, and JSON."""
+"""How commands print with rich: consoles, tables and progress bars. See terminal.py: what is shown is never obeyed."""
 
-import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console, RenderableType
+import rich.console
+import rich.table
+import rich.text
+from rich.console import ConsoleOptions, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from rich.segment import Segment
+
+from nudge.util.terminal_text import make_readable, one_line
+
+
+class Text(rich.text.Text):
+    """Text of which control and invisible characters are shown. Made readable before it is measured and wrapped."""
+
+    def __init__(self, text: str = "", style: Any = "", **options: Any) -> None:
+        super().__init__(make_readable(text), style, **options)
+
+    def append(self, text: rich.text.Text | str, style: Any = None) -> "Text":
+        super().append(make_readable(text) if isinstance(text, str) else text, style)
+        return self
+
+    @classmethod
+    def assemble(cls, *parts: rich.text.Text | str | tuple[str, Any], **options: Any) -> "Text":
+        text = cls(**options)
+        for part in parts:
+            text.append(*(part if isinstance(part, tuple) else (part,)))
+        return text
+
+
+class Table(rich.table.Table):
+    """A table whose cells of plain text are one line each."""
+
+    def add_row(self, *cells: RenderableType | None, style: Any = None, end_section: bool = False) -> None:
+        shown = (Text(one_line(cell)) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, style=style, end_section=end_section)
+
+
+class Console(rich.console.Console):
+    """A console that reads no markup, and sends no control characters but those of rich itself."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        shown = Text(renderable) if isinstance(renderable, str) else renderable
+        for segment in super().render(shown, options):  # all that is printed comes by here, whatever it was made of
+            yield segment if segment.control else Segment(make_readable(segment.text), segment.style)
 
 
 def make_console(*, wide: bool = False) -> Console:
@@ -18,15 +59,15 @@ def make_console(*, wide: bool = False) -> Console:
     `wide`: without a terminal, tables are as wide as they need to be.
     """
     if sys.stdout.isatty():
-        return Console(highlight=False, emoji=False)
-    return Console(highlight=False, emoji=False, soft_wrap=True, width=1000 if wide else 120)
+        return Console()
+    return Console(soft_wrap=True, width=1000 if wide else 120)
 
 
 def make_bar(*columns: ProgressColumn) -> Progress:
     """Return a progress bar on standard error: standard output is for results. Without a terminal it is not drawn."""
-    console = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    console = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *columns,
         TimeRemainingColumn(),
@@ -52,21 +93,12 @@ def make_table(*columns: str, wraps: str = "") -> Table:
     return table
 
 
-def make_facts(rows: Iterable[tuple[str, *tuple[str | Text, ...]]]) -> Table:
-    """Return a table of facts, each after its dim name. Nothing in it is read as markup."""
+def make_facts(rows: Iterable[tuple[str, *tuple[str | Text, ...]]]) -> rich.table.Table:
+    """Return a table of facts, each after its dim name."""
     table = Table.grid(padding=(0, 2))
     for name, *cells in rows:
-        table.add_row(Text(name, style="dim"), *(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+        table.add_row(Text(name, style="dim"), *cells)
     return table
-
-
-def finite(value: Any) -> Any:
-    """Return the value with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def indent(shown: RenderableType) -> Padding:

@@ -1,12 +1,12 @@
 """`nudge plan`: forecasts of the memory, time and money of a training run."""
 
-import json
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
             "ladder": [_summary(other) for other in questions.ladder(ask)],
             "changes": [{"change": change.words, **_summary(change.plan)} for change in questions.changes(ask)],
         }
-        click.echo(json.dumps({"answer": answer, **to_json(found), **others}))
+        echo_json({"answer": answer, **to_json(found), **others})
         return
     from nudge.cli import planview
 
@@ -134,7 +134,7 @@ def _affordable(options: dict[str, Any], as_json: bool) -> None:
     names = ("hours", "gpu", "count", "price")
     plans = questions.affordable_plans(usd=options["budget"], **{name: options[name] for name in names})
     if as_json:
-        click.echo(json.dumps([to_json(found) for found in plans]))
+        echo_json([to_json(found) for found in plans])
         return
     from nudge.cli import plantables
 
@@ -151,7 +151,7 @@ def _lecture(as_json: bool) -> None:
             ("models", lecture.MODELS),
         )
         today = to_json(lecture.gpt2_today())
-        click.echo(json.dumps({**{name: _rows_to_json(rows) for name, rows in tables}, "gpt2_today": today}))
+        echo_json({**{name: _rows_to_json(rows) for name, rows in tables}, "gpt2_today": today})
         return
     from nudge.cli import plantables
 
@@ -181,7 +181,7 @@ def _validate(as_json: bool) -> None:
             "holds": found.holds,
         }
         reached = {"median_error": found.median_error(), "share_within": found.share_within()}
-        click.echo(json.dumps({"rows": rows, **reached, "goal": goal}))
+        echo_json({"rows": rows, **reached, "goal": goal})
     else:
         from nudge.cli import plantables
 
@@ -202,11 +202,11 @@ def _calibrate(recipe: str, settings: tuple[str, ...], tokens: Any, as_json: boo
         steps = planned(make_ask(recipe, settings=tables, tokens=tokens)).steps
         config = replace(config, train=replace(config.train, steps=steps, minutes=None))
     if not as_json:
-        click.echo("measuring this machine: about 30 seconds, after its text is prepared", err=True)
+        echo("measuring this machine: about 30 seconds, after its text is prepared", err=True)
     found = calibrate_in_process(config)
     if as_json:
         forecast = {name: getattr(found, name) for name in ("likely_s", "low_s", "high_s", "tokens_per_s")}
-        click.echo(json.dumps({**forecast, **asdict(found)}))
+        echo_json({**forecast, **asdict(found)})
         return
     from nudge.cli import plantables
 

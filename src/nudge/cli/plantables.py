@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.text import Text
 
-from nudge.cli.output import indent, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import Text, indent, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses

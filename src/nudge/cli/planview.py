@@ -3,11 +3,9 @@
 import math
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.padding import Padding
-from rich.text import Text
 
-from nudge.cli.output import indent, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import Console, Text, indent, make_console, make_facts, make_table, show_next, show_title
 from nudge.plan.explain import formulas
 from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses

@@ -1,11 +1,12 @@
 """`nudge predict`: the probabilities of the next token."""
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo_json
 from nudge.util.terminal_text import bar
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ BAR = 28  # cells of a full bar
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
 @click.option("--ids", metavar="ID,ID,...", help="Token ids instead of a prompt, without anything added.")
 @click.option("--top", default=20, type=click.IntRange(min=1), help="Number of tokens to list, most likely first.")
@@ -57,7 +58,7 @@ def predict(
     context = read_context(model, prompt, ids)
     prediction = predictions.predict(model.network, model.tokenizer, context, **sampling)
     if as_json:
-        click.echo(json.dumps(_as_json(model, prediction, top, tokens), ensure_ascii=False, allow_nan=False))
+        echo_json(_as_json(model, prediction, top, tokens))
     else:
         drawn = sampling != {"temperature": 1, "top_k": None, "top_p": None}
         _show(model, prediction, top, tokens, drawn=drawn)
@@ -91,10 +92,7 @@ def _row(model: "LanguageModel", prediction: "Prediction", token: int) -> dict[s
 
 
 def _show(model: "LanguageModel", prediction: "Prediction", top: int, tokens: list[int], *, drawn: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from nudge.cli.output import make_console
+    from nudge.cli.output import Table, Text, make_console
     from nudge.cli.prompts import format_context
 
     console = make_console()

@@ -1,12 +1,15 @@
-"""The input of commands that use a model: the model itself, a prompt or token ids, and single tokens."""
+"""The input of commands: paths, the model, a prompt or token ids, and single tokens."""
 
 import contextlib
+import os
 import re
 import sys
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.terminal import echo
 from nudge.errors import ConfigError, TokenizerError
 
 if TYPE_CHECKING:
@@ -15,13 +18,25 @@ if TYPE_CHECKING:
 SHOWN_TOKENS = 24  # of a context
 
 
+class FilePath(click.Path):
+    """A path that a person types. A control character in it is a mistake: nobody can type it again or read it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(readable=False, **options)  # what reads it says what is wrong with it
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if any(unicodedata.category(character) == "Cc" for character in os.fsdecode(value)):
+            self.fail(f"{value!r} has a control character", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def load_model(source: str | None, **options: Any) -> "LanguageModel":
     """Load a model and print its notes on standard error. `options` are infer.engine.load's."""
     from nudge.infer import engine
 
     model = engine.load(source, **options)
     for note in model.notes:
-        click.echo(note, err=True)
+        echo(note, err=True)
     return model
 
 
@@ -67,9 +82,7 @@ def one_token(model: "LanguageModel", text: str) -> int:
         with contextlib.suppress(TokenizerError):
             tokens = model.tokenizer.encode(text)
             if len(tokens) == 1 and tokens[0] != token:
-                click.echo(
-                    f"{text} is read as an id; the token with the text {text!r} has the id {tokens[0]}", err=True
-                )
+                echo(f"{text} is read as an id; the token with the text {text!r} has the id {tokens[0]}", err=True)
         return token
     tokens = model.tokenizer.encode(text)
     if not tokens:

@@ -5,12 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from nudge import events
-from nudge.cli.output import make_console, make_facts, show_next
+from nudge.cli.output import Console, Table, Text, make_console, make_facts, show_next
 from nudge.data.shards import Dataset, open_dataset
 from nudge.eval.loss import count_solved
 from nudge.infer.engine import LanguageModel, load
@@ -20,7 +17,7 @@ from nudge.plan.planner import rent
 from nudge.runs.folder import RunFolder
 from nudge.runs.summary import Summary, summarize
 from nudge.util.formatting import about, clock, dollars
-from nudge.util.terminal_text import make_readable
+from nudge.util.terminal_text import one_line
 
 SHOWN_CHARACTERS = 160
 
@@ -50,9 +47,7 @@ def _show_film(console: Console, summary: Summary) -> None:
     )
     for sample in summary.film:
         table.add_column(f"update {sample.step:,}", ratio=1, overflow="fold")
-    texts = (
-        Text.assemble((make_readable(s.prompt), "bold"), make_readable(s.text[:SHOWN_CHARACTERS])) for s in summary.film
-    )
+    texts = (Text.assemble((s.prompt, "bold"), s.text[:SHOWN_CHARACTERS]) for s in summary.film)
     table.add_row(*texts)
     console.print(table)
 
@@ -67,7 +62,7 @@ def _show_nudge(console: Console, model: LanguageModel, dataset: Dataset) -> Non
     console.print(
         Text.assemble(("\nOne nudge", "bold"), ": one update on one example, and the right token is more likely")
     )
-    shown = make_readable(model.tokenizer.decode(context[-16:])).replace("\n", "⏎")
+    shown = one_line(model.tokenizer.decode(context[-16:]))
     console.print(Text.assemble(("  context  ", "dim"), "…", shown))
     console.print(
         Text.assemble(("  next     ", "dim"), (repr(model.tokenizer.decode([target])), "bold"), "  ", _change(nudge))

@@ -1,17 +1,18 @@
 """`nudge runs`: the runs in a folder as a table."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json
 from nudge.runs.listing import RunLine, list_runs
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("runs"), metavar="[FOLDER]")
+@click.argument("folder", type=FilePath(path_type=Path), default=Path("runs"), metavar="[FOLDER]")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs here.
@@ -26,24 +27,22 @@ def runs(folder: Path, as_json: bool) -> None:
     """
     lines = list_runs(folder)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(line) for line in lines], indent=2))
+        echo_json([dataclasses.asdict(line) for line in lines], indent=2)
     elif lines:
         _show(lines)
     else:
-        click.echo(f"no runs in {folder} yet: 'nudge train' makes the first one")
+        echo(f"no runs in {folder} yet: 'nudge train' makes the first one")
 
 
 def _show(lines: list[RunLine]) -> None:
-    from rich.text import Text
-
-    from nudge.cli.output import make_console, make_table
+    from nudge.cli.output import Text, make_console, make_table
 
     colors = {"running": "dark_orange", "finished": "green", "interrupted": "yellow", "imported": "blue"}
     names = ("run", "recipe", ">updates", ">train loss", ">val loss", ">size", "last written", "state")
     table = make_table(*names, wraps="run")
     for line in lines:
         table.add_row(
-            Text(line.run),
+            line.run,
             line.recipe or "",
             "" if line.steps is None else f"{line.step:,}/{line.steps:,}",
             "" if line.train_loss is None else f"{line.train_loss:.3f}",

@@ -1,15 +1,13 @@
 """`nudge sample`: write text with a trained model."""
 
-import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.prompts import clean, load_model, read_prompt
+from nudge.cli.prompts import FilePath, clean, load_model, read_prompt
+from nudge.cli.terminal import echo, echo_json, write
 from nudge.errors import CheckpointError
 from nudge.fast import DTYPES
-from nudge.util.terminal_text import make_readable
 
 if TYPE_CHECKING:
     from nudge.fast.weights import DType
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", required=False)
+@click.argument("source", type=FilePath(), required=False)
 @click.option("--prompt", default="", help="Text to continue; - reads it from standard input.")
 @click.option("--max-tokens", default=200, help="The most tokens to write.")
 @click.option("--temperature", default=0.8, help="0: always the most likely token; above 1: more random.")
@@ -55,7 +53,7 @@ def sample(
     slid = False
     for number in range(num):
         if number and not as_json:
-            click.echo("---")
+            echo("---")
         stream = model.stream(prompt, seed=seed + number, **options)
         stream.tokens.strict = True
         if as_json:
@@ -64,7 +62,7 @@ def sample(
             _write_text(stream, prompt)
         slid = slid or stream.slid
     if slid:
-        click.echo(
+        echo(
             f"the context of {model.network.config.block_size:,} tokens was full: the oldest were forgotten on the way",
             err=True,
         )
@@ -72,18 +70,14 @@ def sample(
 
 def _write_text(stream: "TextStream", prompt: str) -> None:
     """Write the prompt and its continuation, each piece at once. On a terminal the prompt is bold."""
-    terminal, prompt = sys.stdout.isatty(), clean(prompt)
-    sys.stdout.write(click.style(make_readable(prompt), bold=True) if terminal and prompt else prompt)
-    sys.stdout.flush()
+    write(prompt.encode("utf-8", "surrogateescape"), bold=True)
     try:
         for piece in stream:
-            sys.stdout.write(make_readable(piece) if terminal else piece)
-            sys.stdout.flush()
+            write(piece.encode())
     except CheckpointError:  # its message goes on a line of its own
-        click.echo()
+        write(b"\n")
         raise
-    sys.stdout.write("\n")
-    sys.stdout.flush()
+    write(b"\n")
 
 
 def _write_json(model: "LanguageModel", stream: "TextStream", prompt: str, seed: int) -> None:
@@ -98,4 +92,4 @@ def _write_json(model: "LanguageModel", stream: "TextStream", prompt: str, seed:
         "ended": stream.ended,
         "slid": stream.slid,
     }
-    click.echo(json.dumps(line, ensure_ascii=False))
+    echo_json(line)

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo
 from nudge.errors import MachineError, SheetError
 from nudge.sheet.catalog import FORMATS, NAMES, Format, draw, text_of
 from nudge.sheet.page import LANGUAGES, Language
 
 
 @click.command()
-@click.argument("what", metavar="gpt2|internals|io|parameters|run|FILE.md")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("what", type=FilePath(), metavar="gpt2|internals|io|parameters|run|FILE.md")
+@click.argument("run", type=FilePath(path_type=Path), required=False)
 @click.option("--lang", type=click.Choice(LANGUAGES), help="Language of the notes. [default: the system's, or en]")
 @click.option(
     "--format",
@@ -22,9 +24,9 @@ from nudge.sheet.page import LANGUAGES, Language
     help="md: the sheet's source, to edit and draw again. [default: from the end of --out, or pdf]",
 )
 @click.option(
-    "--font", type=click.Path(path_type=Path), metavar="FILE", help="The handwriting font. [default: Nanum Pen Script]"
+    "--font", type=FilePath(path_type=Path), metavar="FILE", help="The handwriting font. [default: Nanum Pen Script]"
 )
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", help="The file to write. [default: WHAT.pdf]")
+@click.option("--out", type=FilePath(path_type=Path), metavar="PATH", help="The file to write. [default: WHAT.pdf]")
 def sheet(
     what: str, run: Path | None, lang: Language | None, form: Format | None, font: Path | None, out: Path | None
 ) -> None:
@@ -48,7 +50,7 @@ def sheet(
     out = out or Path(f"{Path(what).stem}.{form}")
     page = draw(text_of(what, run=run, language=lang or _language(), font=font), form, name=what, font=font)
     _save(out, page)
-    click.echo(f"{out}  {len(page) / 1024:,.0f} KiB")
+    echo(f"{out}  {len(page) / 1024:,.0f} KiB")
 
 
 def _save(out: Path, page: bytes) -> None:

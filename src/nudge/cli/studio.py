@@ -4,17 +4,18 @@ from pathlib import Path
 
 import click
 
+from nudge.cli.prompts import FilePath
 from nudge.errors import ConfigError, MachineError
 
 
 @click.command()
-@click.argument("runs", type=click.Path(file_okay=False, path_type=Path), default=Path("runs"), metavar="[RUNS_DIR]")
+@click.argument("runs", type=FilePath(file_okay=False, path_type=Path), default=Path("runs"), metavar="[RUNS_DIR]")
 @click.option("--port", type=click.IntRange(1, 65535), default=8300, help="The port to listen on.")
 @click.option("--host", default="127.0.0.1", help="The address to listen on.")
 @click.option("--name", "names", multiple=True, metavar="NAME", help="A name that a proxy has for it; can be repeated.")
 @click.option(
     "--token-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="A token for several people, in a file that only you can read; or set NUDGE_STUDIO_TOKEN.",
 )

@@ -1,13 +1,14 @@
 """`nudge tokenizer`: train a vocabulary, and turn text into tokens and back."""
 
 import codecs
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json, write
 from nudge.errors import TokenizerError
 
 _IDS_A_LINE = 16
@@ -25,9 +26,9 @@ def tokenizer() -> None:
 
 
 @tokenizer.command()
-@click.argument("src", nargs=-1)
+@click.argument("src", type=FilePath(), nargs=-1)
 @click.option("--vocab-size", type=int, required=True, help="Number of tokens: 256 bytes, merges, and the end of text.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option("--out", type=FilePath(path_type=Path), required=True, help="The file to write.")
 @click.option("--field", default="text", help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json: bool) -> None:
@@ -52,14 +53,16 @@ def train(src: tuple[str, ...], vocab_size: int, out: Path, field: str, as_json:
     with writing_to(out.parent):
         learned.save(out)
     if as_json:
-        click.echo(json.dumps({"path": str(out), "vocab_size": learned.vocab_size, "sha256": learned.sha256}))
+        echo_json({"path": str(out), "vocab_size": learned.vocab_size, "sha256": learned.sha256})
         return
     fewer = f" (the text gives no more of the {vocab_size:,})" if learned.vocab_size < vocab_size else ""
-    click.echo(f"{out}: {learned.vocab_size:,} symbols{fewer}, SHA-256 {learned.sha256[:12]}")
+    echo(f"{out}: {learned.vocab_size:,} symbols{fewer}, SHA-256 {learned.sha256[:12]}")
 
 
 @tokenizer.command()
-@click.option("--tokenizer", "spec", metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file.")
+@click.option(
+    "--tokenizer", "spec", type=FilePath(), metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file."
+)
 def encode(spec: str) -> None:
     """Turn text from standard input into token ids on standard output.
 
@@ -71,11 +74,13 @@ def encode(spec: str) -> None:
 
     ids = tokenizers.get(spec).encode_bytes(sys.stdin.buffer.read())
     for start in range(0, len(ids), _IDS_A_LINE):
-        click.echo(" ".join(map(str, ids[start : start + _IDS_A_LINE])))
+        echo(" ".join(map(str, ids[start : start + _IDS_A_LINE])))
 
 
 @tokenizer.command()
-@click.option("--tokenizer", "spec", metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file.")
+@click.option(
+    "--tokenizer", "spec", type=FilePath(), metavar="NAME|FILE", required=True, help="bytes, gpt2, cl100k, or a file."
+)
 def decode(spec: str) -> None:
     """Turn token ids from standard input into text on standard output.
 
@@ -87,8 +92,7 @@ def decode(spec: str) -> None:
 
     chosen = tokenizers.get(spec)
     numbers = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
-    sys.stdout.buffer.write(chosen.decode_bytes(_numbers(numbers)))
-    sys.stdout.buffer.flush()
+    write(chosen.decode_bytes(_numbers(numbers)))
 
 
 def _numbers(data: bytes) -> Iterator[int]:

@@ -1,7 +1,6 @@
 """`nudge train` and `nudge resume`: train a model and print its progress."""
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -59,22 +60,26 @@ class Count(click.ParamType[int]):
 )
 @click.option(
     "--data",
+    type=FilePath(),
     multiple=True,
     metavar="PATH...",
     help="Text files, folders, globs, hf:OWNER/NAME, or a folder of tokens. [default: Python's standard library]",
 )
-@click.argument("more_data", nargs=-1, metavar="")
+@click.argument("more_data", type=FilePath(), nargs=-1, metavar="")
 @click.option("--field", metavar="NAME", help="The field or column that holds the text (.jsonl, .parquet).")
 @click.option(
     "--tokenizer",
+    type=FilePath(),
     metavar="NAME|FILE",
     help="bytes, chars, gpt2, cl100k, bpe-N (learned from the text), or a file. [default: the recipe's]",
 )
-@click.option("--run", "folder", metavar="DIR", help="The run's folder. [default: a new one under runs/]")
+@click.option(
+    "--run", "folder", type=FilePath(), metavar="DIR", help="The run's folder. [default: a new one under runs/]"
+)
 @click.option("--steps", type=int, metavar="N", help="Number of updates. [default: the recipe's]")
 @click.option("--tokens", type=Count(), metavar="N", help="Tokens to train on instead of --steps: 10M, 33.5B.")
 @click.option("--minutes", type=float, metavar="M", help="Training time on this machine instead of --steps.")
-@click.option("--init", metavar="SOURCE", help="Start from another model's weights (fine-tuning).")
+@click.option("--init", type=FilePath(), metavar="SOURCE", help="Start from another model's weights (fine-tuning).")
 @click.option(
     "--seed", type=int, metavar="N", help="Seed of the initial weights and the order of the text. [default: 1337]"
 )
@@ -83,7 +88,7 @@ class Count(click.ParamType[int]):
 @click.option("--save-every", type=int, metavar="N", help="Updates between checkpoints.")
 @click.option("--shard", is_flag=True, help="With several processes, each keeps only a part of the weights (FSDP).")
 @click.option("--continue", "or_resume", is_flag=True, help="Continue the run if the folder of --run holds one.")
-@click.option("--config", "config_file", type=click.Path(), metavar="FILE.toml", help="A file with settings.")
+@click.option("--config", "config_file", type=FilePath(), metavar="FILE.toml", help="A file with settings.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, such as train.lr=3e-4.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
 def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) -> None:
@@ -105,7 +110,7 @@ def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) ->
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", type=FilePath(), required=False)
 @click.option("--steps", type=int, metavar="N", help="Total number of updates, if more than planned.")
 @click.option("--minutes", type=float, metavar="M", help="Continue for this time.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
@@ -187,7 +192,7 @@ def _printing(as_json: bool) -> Iterator[Callable[["Event"], None]]:
     if not is_first_process():
         yield lambda event: None
     elif as_json:
-        yield lambda event: click.echo(json.dumps(events.to_json(event), ensure_ascii=False))
+        yield lambda event: echo_json(events.to_json(event))
     else:
         from nudge.cli import live
 
@@ -243,7 +248,6 @@ class Interrupt:
         while not self._ended.wait(0.1):
             if self.signal:
                 with contextlib.suppress(OSError):
-                    click.echo(
-                        "\nstopping: the last finished update is being saved (once more: stop at once)", err=True
-                    )
+                    echo(err=True)
+                    echo("stopping: the last finished update is being saved (once more: stop at once)", err=True)
                 return

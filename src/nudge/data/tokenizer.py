@@ -28,7 +28,7 @@ from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
 from nudge.errors import TokenizerError, did_you_mean, first_line
 from nudge.util import files, json_reader
-from nudge.util.terminal_text import visible_bytes
+from nudge.util.terminal_text import one_line, visible_bytes
 
 EOT = "<|endoftext|>"
 FORMAT = "nudge tokenizer 1"
@@ -420,7 +420,8 @@ def shown_token(tokenizer: Tokenizer, token: int) -> str:
     data = bytes_of(tokenizer, token)
     if data is not None:
         return visible_bytes(data)
-    return next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
+    name = next((name for name, special in tokenizer.special.items() if special == token), f"<id {token}>")
+    return one_line(name)
 
 
 def bytes_of(tokenizer: Tokenizer, token: int) -> bytes | None:

@@ -38,10 +38,15 @@ def make_readable(text: str) -> str:
 
     A model may write any character: one that reverses the writing direction, a terminal command, half a character.
     """
-    return "".join(character if _is_plain(character) else _make_visible(character) for character in text)
+    return "".join(character if is_plain(character) else _make_visible(character) for character in text)
 
 
-def _is_plain(character: str) -> bool:
+def one_line(text: str) -> str:
+    """Return readable text as one line: a name with a line break in it must not look like two."""
+    return make_readable(text).replace("\n", _SIGNS["\n"]).replace("\t", _SIGNS["\t"])
+
+
+def is_plain(character: str) -> bool:
     """Return whether `make_readable` leaves a character unchanged."""
     return character in "\n\t" or character.isprintable() or unicodedata.category(character) == "Zs"
 

@@ -1,0 +1,55 @@
+"""What commands print without a console. Only this module and output.py, whose console is for tables, may print.
+
+A token, a name in a file or a model's text may hold anything, also what a terminal obeys: such characters are shown,
+not sent, even if a file or another program reads the output, because a terminal may show it later. Two things are
+exact: the values in JSON, by its own escapes, and what `write` writes to a file or another program.
+"""
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from nudge.util.terminal_text import is_plain, make_readable, one_line
+
+
+def echo(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print one line. `err`: on standard error. `style`: as for click.style."""
+    click.echo(_styled(one_line(text), style), err=err, nl=nl)
+
+
+def echo_json(value: Any, *, indent: int | None = None) -> None:
+    """Print a value as JSON. NaN and infinity, which JSON does not have, become null."""
+    text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    click.echo("".join(one if is_plain(one) else json.dumps(one)[1:-1] for one in text))
+
+
+def write(data: bytes, **style: Any) -> None:
+    """Write a model's text or a file's content at once: every byte as it is, on a terminal readable and in a style."""
+    if sys.stdout.isatty():
+        click.echo(_styled(make_readable(data.decode("utf-8", errors="replace")), style), nl=False)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def show_bug(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Print a traceback, as sys.excepthook does: a message may quote a file."""
+    click.echo(make_readable("".join(traceback.format_exception(kind, error, trace))), err=True, nl=False)
+
+
+def _styled(shown: str, style: dict[str, Any]) -> str:
+    return click.style(shown, **style) if style and shown else shown
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
