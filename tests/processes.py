@@ -1,12 +1,16 @@
 """Commands in processes of their own without their seconds of imports: forked from one that is ready to go."""
 
 import contextlib
+import fcntl
 import multiprocessing
 import os
 import shlex
 import socket
+import struct
 import sys
 import tempfile
+import termios
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,6 +67,45 @@ def typed(home: Path, *args: str, stdin: bytes | None = None, **environment: str
         finally:
             process.kill()
             process.join()
+
+
+def _work_in_terminal(terminal: str, home: Path, args: list[str], environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(home)
+    opened = os.open(terminal, os.O_RDWR | os.O_NOCTTY)
+    for number in range(3):
+        os.dup2(opened, number)
+    sys.stdin = os.fdopen(0, closefd=False)
+    main(args)
+
+
+def in_terminal(home: Path, *args: str, columns: int = 250) -> tuple[int | None, bytes]:
+    """`nudge ARGS` in the folder `home`, typed in a real terminal: its exit code and every byte the terminal gets."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = os.environ | {"TERM": "xterm-256color"}
+    process = FORKS.Process(target=_work_in_terminal, args=(os.ttyname(slave), home, list(args), environment))
+    got = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # Linux: EIO when the last writer has closed it
+            while part := os.read(master, 65536):
+                got.extend(part)
+
+    reader = threading.Thread(target=read)
+    process.start()
+    reader.start()
+    try:
+        process.join(LONG_S)
+        assert process.exitcode is not None, f"nudge {shlex.join(args)} goes on and on"
+    finally:
+        process.kill()
+        process.join()
+        os.close(slave)
+        reader.join()
+        os.close(master)
+    return process.exitcode, bytes(got)
 
 
 @dataclass
