@@ -13,7 +13,7 @@ from nudge.cli.prompts import FilePath
 
 PACKAGE = Path(__file__).parents[2] / "src" / "nudge"
 BOUNDARY = {"cli/terminal.py", "cli/output.py"}
-PIPES = {"estimate/forecast.py", "bench/worker.py"}  # processes that answer another process of nudge in JSON
+PIPES = {"estimate/forecast.py", "bench/worker.py"}  # started by another process of nudge, which reads what they print
 FLUSHES = "flush"
 FORBIDDEN = {  # what prints, or makes text that is not made readable
     "click": {"echo", "secho", "style", "echo_via_pager"},

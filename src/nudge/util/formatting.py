@@ -135,16 +135,20 @@ def special(value: float) -> str:
 
 
 def span(hours: float, language: str = "en") -> tuple[str, str]:
-    """Return an estimated time and its unit: 24.6 -> ("25", "hours"), 70 -> ("2.9", "days")"""
+    """Return an estimated time, of two digits, and its unit: 24.6 -> ("25", "hours"), 70 -> ("2.9", "days")"""
     units = ((8766.0, "years", "년"), (24.0, "days", "일"), (1.0, "hours", "시간"), (1 / 60, "min", "분"))
     for size, english, korean in units:
         if hours >= size * (2 if size == 24.0 else 1):  # 36 hours rather than 1.5 days
             value = hours / size
-            shown = count(value, language) if value >= 1e5 else significant(value, 2, grouped=True)
+            shown = count(value, language) if value >= 1e5 else _two_digits(value)
             return shown, korean if language == "ko" else english
-    if hours * 3600 < 0.9995:
-        return significant(hours * 3.6e6, 2), "ms"
-    return significant(hours * 3600, 2), "초" if language == "ko" else "s"
+    if hours * 3600 < 0.995:
+        return _two_digits(hours * 3.6e6), "ms"
+    return _two_digits(hours * 3600), "초" if language == "ko" else "s"
+
+
+def _two_digits(value: float) -> str:
+    return significant(float(f"{value:.2g}"), 2, grouped=True)  # which alone keeps the whole integer part
 
 
 def about(hours: float, language: str = "en") -> str:
