@@ -20,9 +20,10 @@ permission in this way (cli/__init__.py). Any other exception that escapes is a 
 
 import difflib
 import functools
+import shlex
 import tomllib
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Self
 
 
@@ -51,7 +52,8 @@ class NudgeError(Exception):
         self.name, self.where, self.values = name, where, values
         self.code = f"{self.family}.{name}"
         self.message = where + wording["message"].format_map(values)
-        self.hint = wording.get("hint", "").format_map(values)
+        typed = {key: shlex.quote(str(one)) if isinstance(one, PurePath) else one for key, one in values.items()}
+        self.hint = wording.get("hint", "").format_map(typed)  # a path may have a space in it
         super().__init__(self.message)
 
     def within(self, where: str) -> Self:

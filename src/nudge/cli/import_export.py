@@ -1,6 +1,7 @@
 """`nudge import` and `nudge export`: models in the formats of other programs."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 import click
@@ -52,7 +53,7 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
     if as_json:
         echo_json({"out": str(out), "parameters": n_params, **dataclasses.asdict(model)})
     else:
-        echo(f"{out}: {n_params:,} parameters, {model.vocab_size:,} tokens. Next: nudge sample {out}")
+        echo(f"{out}: {n_params:,} parameters, {model.vocab_size:,} tokens. Next: nudge sample {shlex.quote(str(out))}")
 
 
 @click.command()

@@ -109,7 +109,7 @@ def check_options(on: str, place: dict[str, Any]) -> None:
     default = {field.name: field.default for field in dataclasses.fields(Job)}
     for option, engines in ONLY.items():
         if on not in engines and place[option] not in (None, default[option]):
-            raise ConfigError("option_of_other_engine", option=option, engine=on, engines=", ".join(engines))
+            raise ConfigError("option_of_other_engine", option=option, engine=on, engines=" or ".join(engines))
     if on == "local" and place["per_node"] > (here := len(list(Path("/dev").glob("nvidia[0-9]*"))) or usable_cores()):
         echo(f"note: {place['per_node']} processes, but this machine has {here} GPUs or cores for them", err=True)
 

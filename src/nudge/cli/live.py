@@ -1,6 +1,7 @@
 """A run on the terminal: a line per update above a progress bar. Without a terminal there are only the lines."""
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -72,7 +73,7 @@ class View:
             case Stopped(reason="interrupted"):
                 run = self.started.run if self.started else ""
                 self.console.print(
-                    f"stopped after update {event.step}, which is saved. Go on: nudge resume {one_line(run)}"
+                    f"stopped after update {event.step}, which is saved. Go on: nudge resume {shlex.quote(run)}"
                 )
             case Stopped(reason="finished", hint=hint) if hint:
                 self.console.print(f"this run is finished after {event.step} updates ({hint})")

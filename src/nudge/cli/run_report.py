@@ -1,6 +1,7 @@
 """The report at the end of a run: its samples, the effect of one update, and the results in numbers."""
 
 import math
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,11 +141,11 @@ def _python_share(summary: Summary) -> str:
 
 def _show_next(console: Console, run: Path, summary: Summary) -> None:
     prompt = summary.samples[-1].prompt if summary.samples else ""
-    option = f' --prompt "{prompt}"' if prompt.strip() else ""
+    option = ("--prompt", prompt) if prompt.strip() and prompt.isprintable() else ()
     show_next(
         console,
-        (f"nudge sample {run}{option}", "write with it"),
-        (f"nudge resume {run} --steps {2 * summary.steps}", "train it twice as long"),
+        (shlex.join(("nudge", "sample", str(run), *option)), "write with it"),
+        (shlex.join(("nudge", "resume", str(run), "--steps", str(2 * summary.steps))), "train it twice as long"),
         ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
         width=46,
     )

@@ -140,7 +140,7 @@ def make_config(**options: Any) -> "Config":
     from nudge import recipes
 
     if options["more_data"] and not options["data"]:
-        raise ConfigError("text_without_data", path=options["more_data"][0])
+        raise ConfigError("text_without_data", path=Path(options["more_data"][0]))
     if sum(options[name] is not None for name in ("steps", "tokens", "minutes")) > 1:
         raise ConfigError("exclusive_options", options="--steps, --tokens, --minutes")
     if options["init"] and options["tokenizer"]:
