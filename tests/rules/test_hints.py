@@ -12,6 +12,7 @@ import click
 import pytest
 from tests.rules.test_cli_help import ALL
 from tests.rules.test_docs import parse
+from tests.rules.test_error_codes import raised
 
 from nudge import cli, errors
 from nudge import config as configs
@@ -145,6 +146,16 @@ def test_each_package_in_a_hint_is_one_of_ours():
             assert extra[1] in EXTRAS, code
         elif not extra:
             assert any(line.startswith(package) for lines in EXTRAS.values() for line in lines), code
-    assert errors.MachineError("no_library", what="x.zst", library="pyarrow", extra="data").hint.endswith(
-        '"nudge-lm[data]"'
-    )
+
+
+def test_a_missing_library_is_in_the_extra_that_is_named():
+    """{extra} in a hint is the value that the code gives: read it where the error is raised."""
+    given = [keyword.value for _, call in raised() for keyword in call.keywords if keyword.arg == "extra"]
+    assert len(given) >= 2
+    assert {value.value for value in given if isinstance(value, ast.Constant)} <= EXTRAS.keys()
+    assert all(isinstance(value, ast.Constant) for value in given)
+
+
+def test_a_path_in_a_command_is_quoted_for_the_shell():
+    error = errors.RunError("folder_taken", path=Path("my runs") / "it's")
+    assert shlex.split(commands(error.hint)[0].partition(") ")[0])[2:] == ["my runs/it's"]

@@ -40,7 +40,8 @@ def sample(
 ) -> None:
     """Write text with a trained model.
 
-    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used.
+    SOURCE is a run folder, a checkpoint or an imported folder. Without it, the newest run under runs/ is used. On a
+    terminal, control and invisible characters of the text are shown as signs, such as ␛; a file gets them as they are.
 
     \b
     Example:

@@ -92,7 +92,7 @@ def check_windows(tokens: Tokens, block_size: int) -> None:
             fitting=tokens.records.n_tokens - 1,
         )
     if len(tokens) < block_size + 1:
-        fitting = max(1, (len(tokens) - 1) // 2)
+        fitting = 1 << max(1, (len(tokens) - 1) // 2).bit_length() - 1  # a power of 2: whole windows in an update
         raise DataError("too_short", split=tokens.name, n=len(tokens), window=block_size + 1, fitting=fitting)
 
 
