@@ -67,7 +67,7 @@ class Failure:
         assert "Traceback" not in printed.err
         error = self.errors.pop()
         assert not self.errors
-        assert f"error: {error.message}\n hint: {error.hint}\n" in printed.err
+        assert f"error: {one_line(error.message)}\n hint: {one_line(error.hint)}\n" in printed.err
         assert error.hint
         return error
 
@@ -338,6 +338,7 @@ from nudge import errors
 from nudge.config import Config
 from nudge.runs.folder import RunFolder
 from nudge.train import run as runs
+from nudge.util.terminal_text import one_line
 errors.catalog()  # the other user may not be able to read it
 if os.getuid() == 0:
     os.setuid(65534)
