@@ -16,6 +16,7 @@ from nudge.data import tokenizer as tokenizers
 from nudge.errors import NudgeError
 from nudge.runs import checkpoint
 from nudge.runs.folder import RunFolder
+from nudge.util.terminal_text import one_line
 
 SMALL = [
     f"--set={setting}"
