@@ -339,7 +339,6 @@ from nudge import errors
 from nudge.config import Config
 from nudge.runs.folder import RunFolder
 from nudge.train import run as runs
-from nudge.util.terminal_text import one_line
 errors.catalog()  # the other user may not be able to read it
 if os.getuid() == 0:
     os.setuid(65534)
