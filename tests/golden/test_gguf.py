@@ -243,5 +243,5 @@ def test_without_its_package_the_words_say_what_to_type(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "gguf", None)
     with refused("machine.gguf_not_installed") as caught:
         import_export.export_model(speaker(BYTES), tmp_path / "out", "gguf")
-    assert caught.value.hint == "pip install 'nudge-lm[formats]'"
+    assert caught.value.hint == 'pip install "nudge-lm[formats]"'
     assert list(tmp_path.iterdir()) == []

@@ -23,6 +23,8 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["p
 OF_OTHERS = {  # options of other programs that hints name
     "--nproc-per-node", "--standalone", "--max-restarts",  # torchrun
     "--cask",  # brew
+    "--master-port",  # torchrun
+    "--long",  # zstd
 }  # fmt: skip
 
 # What a person puts in the place of a word in capitals or of {a value}. A folder or a number can be called 4.
@@ -33,7 +35,7 @@ VALUES |= {"{kind}": "cuda", "{today}": "2026-11-20", "{key}": "train.lr", "{wha
 END = r"(?=[;)]|, |: | \(| or | and | then\b|$)"  # of what is typed in a sentence, if it is not in quotation marks
 COMMAND = re.compile(rf"(?:'(nudge [^']+)'|\b(nudge (?:{'|'.join(cli.COMMANDS)})\b.*?){END})")
 SETTING = re.compile(rf"--set (\S+?)(?:\s|'|{END})")
-OPTION = re.compile(r"(?<![\w-])(--[a-z][\w-]*)(?:[ =]([^\s;,)']+))?")
+OPTION = re.compile(r"(?<![\w-])(--[a-z][\w-]+)(?:[ =]([^\s;,)']+))?")
 PACKAGE = re.compile(r"pip install (\S+)")
 HINTS = {
     f"{family}.{name}": wording["hint"]

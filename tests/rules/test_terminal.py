@@ -14,7 +14,7 @@ from nudge.cli.prompts import FilePath
 PACKAGE = Path(__file__).parents[2] / "src" / "nudge"
 BOUNDARY = {"cli/terminal.py", "cli/output.py"}
 PIPES = {"estimate/forecast.py", "bench/worker.py"}  # started by another process of nudge, which reads what they print
-FLUSHES = "flush"
+NO_PRINTING = {"flush", "isatty"}
 FORBIDDEN = {  # what prints, or makes text that is not made readable
     "click": {"echo", "secho", "style", "echo_via_pager"},
     "rich.console": {"Console"},
@@ -29,7 +29,8 @@ FORBIDDEN = {  # what prints, or makes text that is not made readable
 def outside(path: Path) -> Iterator[str]:
     """Yield each place of a module that prints without passing the boundary."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    flushed = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == FLUSHES}
+    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    harmless = {id(node.value) for node in attributes if node.attr in NO_PRINTING}
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Name(id="print")):
@@ -37,7 +38,7 @@ def outside(path: Path) -> Iterator[str]:
             case ast.Attribute(
                 value=ast.Name(id="sys"), attr="stdout" | "stderr" | "__stdout__" | "__stderr__" as found
             ):
-                if id(node) in flushed:
+                if id(node) in harmless:
                     continue
             case ast.Attribute(value=ast.Name(id=module), attr=name) if name in FORBIDDEN.get(module, ()):
                 found = f"{module}.{name}"

@@ -314,7 +314,7 @@ def test_a_token_that_is_easy_to_guess_is_refused(tmp_path: Path, token: str) ->
 
 
 def test_without_a_token_only_this_machine() -> None:
-    assert refusal(lambda: serve(Path("runs"), Address(host="0.0.0.0"), is_open=True)) == "config.no_token"
+    assert refusal(lambda: serve(Path("runs"), Address(host="0.0.0.0"), say=print, is_open=True)) == "config.no_token"
 
 
 def test_no_secret_is_an_argument(monkeypatch: pytest.MonkeyPatch) -> None:

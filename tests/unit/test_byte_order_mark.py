@@ -12,7 +12,7 @@ from nudge.cli.prompts import read_prompt
 from nudge.data import tokenizer as tokenizers
 from nudge.eval import tasks
 from nudge.sheet import catalog
-from nudge.util import files
+from nudge.util import json_reader
 
 MARK = b"\xef\xbb\xbf"
 
@@ -22,15 +22,16 @@ def test_files_of_settings_vocabularies_tasks_and_sheets(tmp_path: Path):
     path.write_bytes(MARK + b"[train]\nlr = 1\n")
     assert config.read_toml(path) == {"train": {"lr": 1}}
     path.write_bytes(MARK + b'{"a": 1}')
-    assert files.read_json(path) == {"a": 1}
+    assert json_reader.read(path, dict[str, int]) == {"a": 1}
     path.write_bytes(MARK + "# 제목\n".encode())
     assert catalog.text_of(str(path)) == "# 제목\n"
     tokenizers.chars(["abc"]).save(path)
     path.write_bytes(MARK + path.read_bytes())
     assert tokenizers.load(path).sha256 == tokenizers.chars(["abc"]).sha256
-    example = {"text": "A long way from here to there."}
-    path.write_bytes(MARK + json.dumps(example).encode() + b"\n")
-    assert [fields for _, fields in tasks._read_objects(path)] == [example]
+    path.write_bytes(MARK + json.dumps({"text": "A long way from here to there."}).encode() + b"\n")
+    assert [example.pairs for example in tasks.read(tasks.TASKS["lambada"], path)] == [
+        (("A long way from here to", " there."),)
+    ]
 
 
 def test_a_published_vocabulary(tmp_path: Path, shared_data: Path):

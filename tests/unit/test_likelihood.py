@@ -221,7 +221,7 @@ def test_the_command_prints_scores(run: Path, nudge):
         (["--task", "piqa", "--file", "nowhere.jsonl"], "cannot read nowhere.jsonl"),
         (
             ["--task", "lambada", "--file", "piqa.jsonl"],
-            "no field 'context' (the fields here: goal, sol1,",
+            "'text' is missing",
         ),
         (["--task", "copa", "--file", "x"], "'copa' is not one of"),
     ],

@@ -455,7 +455,8 @@ def test_text_for_nanogpts_characters(tmp_path: Path) -> None:
     """The end of a line opens each document, as no token of theirs starts one."""
     (tmp_path / "text.jsonl").write_text('{"text": "ab\\nba"}\n{"text": "b"}\n' * 20)
     CharTokenizer("\nab", has_eot=False).save(tmp_path / "tokenizer.json")
-    config = DataConfig(paths=(str(tmp_path / "text.jsonl"),), tokenizer=str(tmp_path / "tokenizer.json"))
+    tokenizer = str(tmp_path / "tokenizer.json")
+    config = DataConfig(paths=(str(tmp_path / "text.jsonl"),), tokenizer=tokenizer, val_share=0.25)
     _, dataset = finish(prepare(config))
     assert {*documents(dataset, "train"), *documents(dataset, "val")} == {b"\nab\nba", b"\nb"}
     assert dataset.train.n_documents + dataset.val.n_documents == 40

@@ -169,9 +169,9 @@ def exit_interrupted() -> NoReturn:
 
 def exit_at_once(code: int) -> NoReturn:
     """Exit without the orderly end of Python and its threads."""
-    for stream in (sys.stdout, sys.stderr):
+    for flush in (sys.stdout.flush, sys.stderr.flush):
         with contextlib.suppress(OSError):
-            stream.flush()
+            flush()
     os._exit(code)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from nudge.cli.prompts import FilePath
+from nudge.cli.terminal import echo
 from nudge.errors import ConfigError, MachineError
 
 
@@ -41,4 +42,4 @@ def studio(runs: Path, port: int, host: str, names: tuple[str, ...], token_file:
     token = read_token(token_file)
     if no_token and token is not None:
         raise ConfigError("exclusive_options", options=f"--no-token, --token-file, {VARIABLE}")
-    serve(runs, Address(host=host, port=port, names=names), token=token, is_open=no_token)
+    serve(runs, Address(host=host, port=port, names=names), token=token, is_open=no_token, say=echo)

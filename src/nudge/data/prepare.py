@@ -123,7 +123,9 @@ def _fill(
     # Only at the end is it known how much text either split got, and rarely it has to be done again: to read everything
     # before would slow down every preparation on a machine with many cores.
     for rule in (decide, decide_by_size):
-        split = rule((text for text, _ in documents()), config.val_share)
+        if (better := rule((text for text, _ in documents()), config.val_share)) is None:
+            break
+        split = better
         log = ResumeLog(folder, key_of([key, split.cut_above]))
         if log.continues and path.exists():
             tokenizer = tokenizers.load(path)

@@ -75,9 +75,14 @@ def decide(texts: Iterable[Text], val_share: float) -> Split:
     return Split(val_share, chosen=chosen) if is_near(val_share, n_val, total - n_val) else _cut_long(total, val_share)
 
 
-def decide_by_size(texts: Iterable[Text], val_share: float) -> Split:
-    """Return the rule for documents of which a few hold most of the text: these are cut. Reads all documents."""
-    return _cut_long(sum(map(len, texts)), val_share)
+def decide_by_size(texts: Iterable[Text], val_share: float) -> Split | None:
+    """Return the rule for documents of which a few hold most of the text: these are cut. Reads all documents.
+
+    None if no document is so long, as in many copies of a few short ones.
+    """
+    sizes = [len(text) for text in texts]
+    split = _cut_long(sum(sizes), val_share)
+    return split if split.cut_above is not None and max(sizes, default=0) > split.cut_above else None
 
 
 def is_near(val_share: float, n_val: int, n_train: int) -> bool:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +25,7 @@ import tiktoken
 from nudge.data import published_vocab
 from nudge.data.chunking import LONGEST_CHUNK, chunks
 from nudge.data.published_vocab import CL100K_PATTERN, GPT2_PATTERN
+from nudge.data.tokenizer_json import BytePairs, Characters
 from nudge.errors import TokenizerError, did_you_mean, first_line
 from nudge.util import files, json_reader
 from nudge.util.terminal_text import one_line, visible_bytes
@@ -324,43 +324,18 @@ def _from_json(value: dict[str, Any], path: Path) -> Tokenizer:
         case "bytes":
             return ByteTokenizer()
         case "chars":
-            characters = json_reader.convert(value, _Characters)
+            characters = json_reader.convert(value, Characters)
             return CharTokenizer(characters.characters, has_eot=characters.has_eot)
         case "bpe":
-            return _byte_pairs(json_reader.convert(value, _BytePairs), path)
+            return _byte_pairs(json_reader.convert(value, BytePairs), path)
         case kind:
             raise ValueError(f"'kind' is {str(kind)[:40]!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Characters:
-    """The content of a tokenizer.json of characters. Raises: ValueError."""
-
-    characters: list[str]
-    has_eot: bool = True
-
-    def __post_init__(self) -> None:
-        if any(len(character) != 1 for character in self.characters):
-            raise ValueError("'characters' are not single characters")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _BytePairs:
-    """The content of a tokenizer.json of byte pairs. Raises: ValueError if it cannot encode every text."""
-
-    name: str
-    pattern: str
-    tokens: list[bytes]  # in base64
-    special_tokens: dict[str, int]
-    vocab_size: int
-
-    def __post_init__(self) -> None:
-        if EOT not in self.special_tokens or not {bytes([byte]) for byte in range(256)} <= set(self.tokens):
-            raise ValueError(f"a byte or {EOT} is missing")
-
-
-def _byte_pairs(read: _BytePairs, path: Path) -> BpeTokenizer:
+def _byte_pairs(read: BytePairs, path: Path) -> BpeTokenizer:
     """Build a byte-pair tokenizer. Only what tiktoken is known to accept reaches it: a panic ends the process."""
+    if EOT not in read.special_tokens or not {bytes([byte]) for byte in range(256)} <= set(read.tokens):
+        raise ValueError(f"a byte or {EOT} is missing")  # it could not encode every text
     if read.pattern not in published_vocab.PATTERNS:
         raise TokenizerError("unknown_pattern", path=path, pattern=read.pattern[:80])
     size, special = read.vocab_size, read.special_tokens

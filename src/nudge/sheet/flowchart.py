@@ -52,7 +52,7 @@ LABEL = re.compile(rf"\s*\|{TEXT}\|")
 # A line with its ends, then the same around a text, which may not contain such a line: `A -- text --> B`.
 ARROW = re.compile(r"([xo<]?)(--+[-xo>]|==+[=xo>]|-?\.+-[xo>]?|~~~+)(?![-=>])")
 AROUND = tuple(
-    re.compile(rf'([xo<]?){begin}\s*(?:"(?P<quoted>[^"]*)"\s*|(?P<bare>{text}))({end})(?![-=>])')
+    re.compile(rf'([xo<]?){begin}\s*+(?:"(?P<quoted>[^"]*)"\s*|(?P<bare>{text}))({end})(?![-=>])')
     for begin, text, end in (
         (r"--(?![->])", r'[^-"]*(?:-(?!-)[^-"]*)*', r"--+[-xo>]"),
         (r"==(?![=>])", r'[^="]*(?:=(?!=)[^="]*)*', r"==+[=xo>]"),

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 
 _FILE = """<!doctype html>
@@ -20,10 +21,11 @@ _FILE = """<!doctype html>
 
 
 class Opening:
-    """Shows the one-time addresses of the studio at `url`, one after another."""
+    """Shows the one-time addresses of the studio at `url`, one after another; `say` prints a line."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, say: Callable[[str], None]) -> None:
         self.url = url
+        self._print = say
         self._file: Path | None = None
         self._n_shown = 0
 
@@ -33,8 +35,8 @@ class Opening:
         url = f"{self.url}?once={code}"
         self._n_shown += 1
         if self._n_shown > 1:
-            return _say(f"another browser: {url}")
-        _say(f"nudge studio: {url}  (works once; Control-C stops the studio)")
+            return self._say(f"another browser: {url}")
+        self._say(f"nudge studio: {url}  (works once; Control-C stops the studio)")
         if _has_desktop():
             with contextlib.suppress(OSError):  # the address is in the terminal
                 self._file = _private_file(_FILE.format(url=url))
@@ -44,7 +46,11 @@ class Opening:
 
     def show_open(self) -> None:
         """Print the address of a studio that needs no code."""
-        _say(f"nudge studio: {self.url}  (open to every user of this machine; Control-C stops the studio)")
+        self._say(f"nudge studio: {self.url}  (open to every user of this machine; Control-C stops the studio)")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            self._print(line)
 
     def close(self) -> None:
         """Delete the file: its code was used, or the studio ends."""
@@ -76,8 +82,3 @@ def _private_file(content: str) -> Path:
             raise PermissionError(name)
         file.write(content)
     return Path(name)
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more
-        print(line, flush=True)

@@ -49,16 +49,18 @@ class Address:
         return f"http://[{host}]:{self.port}/" if ":" in host else f"http://{host}:{self.port}/"
 
 
-def serve(runs: Path, address: Address, *, token: str | None = None, is_open: bool = False) -> None:
+def serve(
+    runs: Path, address: Address, *, say: Callable[[str], None], token: str | None = None, is_open: bool = False
+) -> None:
     """Serve the pages about the runs under `runs` until a signal ends the process.
 
-    A browser enters by the one-time address that is printed, or by `token`. `is_open` lets in everyone without.
+    A browser enters by the one-time address that `say` prints, or by `token`. `is_open` lets in everyone without.
 
     Raises: ConfigError for an address that other machines can reach without a key; MachineError if it is taken.
     """
     if is_open and not is_loopback(address.host):
         raise ConfigError("no_token", host=address.host)
-    opening = Opening(address.url)
+    opening = Opening(address.url, say)
     keys = None if is_open else Keys(opening.show, token)
     guard = Guard(_application(runs), host=address.host, keys=keys, names=address.names)
     config = uvicorn.Config(

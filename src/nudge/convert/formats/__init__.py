@@ -21,7 +21,8 @@ SIZES = {name: name for name in ("n_layer", "n_head", "n_embd", "block_size", "v
 _TIED_HEAD = "lm_head.weight"  # wte.weight once more
 # DDP; torch.compile; FSDP; recomputed activations. They may wrap the whole network or a part of it.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_HOLDERS = re.compile(r"^((model|transformer)\.)+")  # in Lightning and the like, the network is the attribute `model`
+# In Lightning and the like, the network is the attribute `model`.
+_HOLDERS = re.compile(r"^((model|transformer)\.)+(?=(h|blocks|wte|wpe|ln_f|lm_head|head)\.)")
 _MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # the causal mask, which old files store as a buffer
 
 
