@@ -372,6 +372,6 @@ def test_a_script_may_prepare_at_its_top_level(tmp_path: Path):
 def test_copies_of_a_few_short_documents_are_not_cut(tmp_path: Path) -> None:
     """No document is long, so that cutting cannot bring validation near its share: the documents stay whole."""
     (tmp_path / "text.jsonl").write_text('{"text": "one more line"}\n{"text": "b"}\n' * 500)
-    _, dataset = finish(prepare(DataConfig(paths=(str(tmp_path / "text.jsonl"),), tokenizer="bytes")))
+    _, dataset = finish(prepare.prepare(DataConfig(paths=(str(tmp_path / "text.jsonl"),), tokenizer="bytes")))
     assert dataset.manifest.cut_above is None
     assert (dataset.train.n_documents, dataset.val.n_documents) == (500, 500)
