@@ -1,6 +1,6 @@
-"""The fast decoder for a CPU: a new token is one call of nudge/fast/native/decode.c; a prompt goes through oneDNN.
+"""The fast decoder for a CPU: a new token is one call of nudge/fast/native/decode.c; a prompt is read all at once.
 
-    prompt, T tokens ------------------> forward (PyTorch, all T at once) -- keys, values --+
+    prompt, T tokens --------------> forward (products of all T at once) --- keys, values --+
     next token, of one text or many ---> nudge_tokens (C, one call) <-----------------------+--> logits [n, V]
 
 nudge/model/gpt.py computes the same in readable code, and decodes where this decoder is unavailable.
@@ -100,7 +100,8 @@ class Decoder:
         q, k, v = qkv.view(T, 3, self.weights.config.n_head, -1).permute(1, 2, 0, 3).unbind(0)  # [H, T, K] each
         self.k[layer, :, self.n_tokens : n_all] = k
         self.v[layer, :, self.n_tokens : n_all] = v
-        y = causal_attention(self.weights.prompt_kernels, q, self.k[layer, :, :n_all], self.v[layer, :, :n_all])
+        keys, values = (cache[layer, :, :n_all].to(q.dtype) for cache in (self.k, self.v))
+        y = causal_attention(self.weights.prompt_kernels, q, keys, values)
         return y.transpose(0, 1).reshape(T, -1)
 
 
@@ -166,14 +167,14 @@ def embed(weights: Weights, ids: Sequence[int], positions: Sequence[int]) -> Ten
 def forward(weights: Weights, x: Tensor, attend: Callable[[int, Tensor], Tensor]) -> Tensor:
     """Run all layers on M tokens: x [M, C] -> [M, C]. Only `attend(layer, qkv)` mixes tokens."""
     for i, layer in enumerate(weights.layers):
-        h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.torch_dtype)
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_1).to(weights.prompt_dtype)
         x = x + layer.attn_proj(attend(i, layer.c_attn(h)))
-        h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.torch_dtype)
+        h = F.layer_norm(x, x.shape[1:], *layer.ln_2).to(weights.prompt_dtype)
         x = x + layer.mlp_proj(layer.c_fc(h, gelu=True))
     return x
 
 
 def head(weights: Weights, x: Tensor) -> Tensor:
     """Return the logits [M, V] of x [M, C], as float32."""
-    h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.torch_dtype)
+    h = F.layer_norm(x, x.shape[1:], *weights.ln_f).to(weights.prompt_dtype)
     return weights.head(h).float()

@@ -24,7 +24,8 @@ from nudge.model.gpt import GPT, Block, Linear
 
 DType = Literal["float32", "bfloat16", "int8"]
 Norm = tuple[Tensor, Tensor]  # weight and bias of a LayerNorm, float32 [C]
-GROUP = 64  # as in decode.c: activations that share a scale; rows of int8 are padded to a multiple of this
+STORE, GELU = 0, 2  # as in decode.c: what a product does with its result
+GROUP = 64  # as in dot.h: activations that share a scale; rows of int8 are padded to a multiple of this
 CACHE_LINE = 64  # bytes
 
 
@@ -76,8 +77,10 @@ class CSequence(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matrix:
-    """The weights of a product y = x W^T + bias: for decode.c and, to read prompts, for PyTorch."""
+    """The weights of a product y = x W^T + bias: for decode.c and, to read prompts, for oneDNN."""
 
+    kernels: ctypes.CDLL
+    dtype: DType
     weight: Tensor  # W [n_out, n_in], float32 or bfloat16
     bias: Tensor | None  # [n_out], float32
     rounded_bias: Tensor | None  # the bias in the dtype of W
@@ -90,13 +93,32 @@ class Matrix:
         return CMatrix(weight.data_ptr(), _address(scale), _address(self.bias), n_in, n_out)
 
     def __call__(self, x: Tensor, *, gelu: bool = False) -> Tensor:
-        """Return y [M, n_out], or gelu(y), for x [M, n_in]; all have the dtype of W."""
-        if not onednn_multiplies(x.dtype):
-            y = F.linear(x, self.weight, self.rounded_bias)
+        """Return y [M, n_out], or gelu(y), for x [M, n_in], in the dtype of x: see `prompt_dtype`."""
+        if not onednn_multiplies(self.weight.dtype):
+            if self.dtype != "float32":
+                return self._product(x, gelu=gelu)
+            y = F.linear(x, self.weight, self.bias)
             return F.gelu(y, approximate="tanh") if gelu else y
         # F.linear would use MKL for float32, which reaches only half the speed on AMD processors.
         then, form = ("gelu", "tanh") if gelu else ("none", "")
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.rounded_bias, then, [], form)
+
+    def _product(self, x: Tensor, *, gelu: bool) -> Tensor:
+        """The same by decode.c, float32 [M, n_in] -> [M, n_out]."""
+        x, (n_out, n_in) = x.contiguous(), self.weight.shape
+        memory = torch.empty(self.kernels.nudge_product_workspace(n_in, len(x)))
+        y = torch.empty(len(x), n_out)
+        self.kernels.nudge_product(
+            ctypes.byref(self.c_struct()),
+            DTYPES.index(self.dtype),
+            x.data_ptr(),
+            len(x),
+            memory.data_ptr(),
+            y.data_ptr(),
+            GELU if gelu else STORE,
+            torch.get_num_threads(),
+        )
+        return y
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,8 +154,13 @@ class Weights:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """The dtype of PyTorch's products and of keys and values: for int8 weights, bfloat16."""
+        """The dtype of keys and values: for int8 weights, bfloat16."""
         return self.head.weight.dtype
+
+    @property
+    def prompt_dtype(self) -> torch.dtype:
+        """The dtype of the products of a prompt."""
+        return prompt_dtype(self.dtype)
 
     @functools.cached_property
     def c_struct(self) -> CModel:
@@ -176,10 +203,11 @@ def pack_weights(network: GPT, dtype: DType = "float32") -> Weights:
     """
     kernels = load_kernels(network)
     torch_dtype = torch.float32 if dtype == "float32" else torch.bfloat16
-    prompt_kernels = Kernels(torch_dtype)
+    prompt_kernels = Kernels(prompt_dtype(dtype))
     arena = Arena(torch_dtype, (p for p in network.parameters() if p.dim() == 2))
-    layers = [_pack_block(cast(Block, block), arena, dtype) for block in network.blocks]
-    head = _pack_rows(network.wte.weight.detach(), None, arena, dtype)
+    pack = Packer(kernels, dtype, arena)
+    layers = [pack.block(cast(Block, block)) for block in network.blocks]
+    head = pack.rows(network.wte.weight.detach(), None)
     network.wte.weight.data = head.weight
     ln_f, wpe = _pack_norm(network.ln_f), network.wpe.weight.detach().float().contiguous()
     network.to(torch_dtype)
@@ -202,6 +230,10 @@ def load_kernels(network: GPT) -> ctypes.CDLL:
     library.nudge_workspace.restype = number
     library.nudge_tokens.argtypes = [pointer, pointer, pointer, number, number, pointer, pointer, threads]
     library.nudge_tokens.restype = None
+    library.nudge_product_workspace.argtypes = [number, number]
+    library.nudge_product_workspace.restype = number
+    library.nudge_product.argtypes = [pointer, number, pointer, number, pointer, pointer, threads, threads]
+    library.nudge_product.restype = None
     return library
 
 
@@ -221,28 +253,35 @@ class Arena:
         return copy.copy_(tensor)
 
 
-def _pack_block(block: Block, arena: Arena, dtype: DType) -> Layer:
-    return Layer(
-        ln_1=_pack_norm(block.ln_1),
-        ln_2=_pack_norm(block.ln_2),
-        c_attn=_pack_linear(block.attn.c_attn, arena, dtype),
-        attn_proj=_pack_linear(block.attn.c_proj, arena, dtype),
-        c_fc=_pack_linear(block.mlp.c_fc, arena, dtype),
-        mlp_proj=_pack_linear(block.mlp.c_proj, arena, dtype),
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class Packer:
+    """Moves the matrices of a network to an arena."""
 
+    kernels: ctypes.CDLL
+    dtype: DType
+    arena: Arena
 
-def _pack_linear(linear: Linear, arena: Arena, dtype: DType) -> Matrix:
-    """Move a linear layer's weight to the arena; the layer's own weight becomes a view of it."""
-    matrix = _pack_rows(linear.weight.detach().t(), _copy_float32(linear.bias), arena, dtype)
-    linear.weight.data = matrix.weight.t()
-    return matrix
+    def block(self, block: Block) -> Layer:
+        return Layer(
+            ln_1=_pack_norm(block.ln_1),
+            ln_2=_pack_norm(block.ln_2),
+            c_attn=self.linear(block.attn.c_attn),
+            attn_proj=self.linear(block.attn.c_proj),
+            c_fc=self.linear(block.mlp.c_fc),
+            mlp_proj=self.linear(block.mlp.c_proj),
+        )
 
+    def linear(self, linear: Linear) -> Matrix:
+        """Move a linear layer's weight to the arena; the layer's own weight becomes a view of it."""
+        matrix = self.rows(linear.weight.detach().t(), _copy_float32(linear.bias))
+        linear.weight.data = matrix.weight.t()
+        return matrix
 
-def _pack_rows(rows: Tensor, bias: Tensor | None, arena: Arena, dtype: DType) -> Matrix:
-    """Copy W [n_out, n_in] to the arena."""
-    rounded_bias = None if bias is None else bias.to(arena.dtype)
-    return Matrix(arena.copy(rows), bias, rounded_bias, quantize(rows) if dtype == "int8" else None)
+    def rows(self, rows: Tensor, bias: Tensor | None) -> Matrix:
+        """Copy W [n_out, n_in] to the arena."""
+        rounded_bias = None if bias is None else bias.to(self.arena.dtype)
+        int8 = quantize(rows) if self.dtype == "int8" else None
+        return Matrix(self.kernels, self.dtype, self.arena.copy(rows), bias, rounded_bias, int8)
 
 
 def _pack_norm(norm: nn.LayerNorm) -> Norm:
@@ -273,6 +312,14 @@ def onednn_multiplies(dtype: torch.dtype) -> bool:
     if not (torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")):
         return False
     return dtype == torch.float32 or bool(ops._is_mkldnn_bf16_supported())
+
+
+def prompt_dtype(dtype: DType) -> torch.dtype:
+    """Return the dtype of a prompt's products: bfloat16 only where the processor multiplies it.
+
+    PyTorch would otherwise emulate it, a hundred times as slowly; decode.c takes float32 for all types of weights.
+    """
+    return torch.bfloat16 if dtype != "float32" and onednn_multiplies(torch.bfloat16) else torch.float32
 
 
 def _address(tensor: Tensor | None) -> int | None:

@@ -20,16 +20,10 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
-#if defined(__x86_64__) || defined(__i386__)
-#include <immintrin.h>
-#endif
 
-#include "numbers.h"
+#include "dot.h"
 
-enum { FLOAT32, BFLOAT16, INT8 };
-enum { GROUP = 64 };           /* int8: activations that share a scale; rows of weights are padded to a multiple */
 enum { ROWS_PER_THREAD = 32 }; /* another thread is only worth it for this many rows of the smallest matrix */
-enum { TEXTS = 4 };            /* texts whose activations are multiplied with a row in one go; sum_each needs 4 */
 enum { MAX_TEXTS = 64 };       /* texts in one call */
 enum { ROWS_BYTES = 65536 };   /* of weights that stay in the cache while they are multiplied with all texts */
 enum { AT_ONCE = 8 };         /* tokens whose values attention sums in one go */
@@ -61,226 +55,9 @@ typedef struct {
     int64_t room, n_tokens;  /* n_tokens: positions that are filled */
 } Sequence;
 
-/* ---- numbers ------------------------------------------------------------------------------------------------- */
-
-typedef float floats __attribute__((vector_size(64))); /* 16 lanes: compilers split them where registers are shorter */
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef int32_t integers __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
-typedef int16_t shorts __attribute__((vector_size(32)));
-typedef uint8_t unsigned_bytes __attribute__((vector_size(16)));
-typedef int8_t signed_bytes __attribute__((vector_size(16)));
-typedef float eight __attribute__((vector_size(32)));
-typedef float four __attribute__((vector_size(16)));
-typedef uint32_t four_words __attribute__((vector_size(16)));
-
-static inline floats load(const float *p) {
-    floats v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline words load_words(const uint16_t *p) {
-    words v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline floats spread(float x) { return x - (floats){0}; }
-
-/* a * b + sum, rounded once with AVX-512 and twice elsewhere: a fused one gains nothing with AVX2's 16 registers. */
-static inline floats multiply_add(floats a, floats b, floats sum) {
-#ifdef __AVX512F__
-    return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
-#else
-    return sum + a * b;
-#endif
-}
-
-/* Sum sixteen lanes to four, adding halves to halves. */
-static inline four fold(floats v) {
-    eight a[2];
-    memcpy(a, &v, sizeof a);
-    a[0] += a[1];
-    four b[2];
-    memcpy(b, a, sizeof b);
-    return b[0] + b[1];
-}
-
-static inline float sum_lanes(floats v) {
-    four a = fold(v);
-    return (a[0] + a[1]) + (a[2] + a[3]);
-}
-
-#ifdef __clang__
-#define PICK(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
-#else
-#define PICK(a, b, i, j, k, l) __builtin_shuffle(a, b, (four_words){i, j, k, l})
-#endif
-
-/* Write the sums of 1 or TEXTS vectors to y, each in the order of sum_lanes. Summing four together takes half as many
- * instructions, which saves much of a batch's time when rows are short. */
-static inline void sum_each(const floats *v, int count, float *y) {
-    if (count == 1) {
-        y[0] = sum_lanes(v[0]);
-        return;
-    }
-    four a = fold(v[0]), b = fold(v[1]), c = fold(v[2]), d = fold(v[3]);
-    four ab = PICK(a, b, 0, 4, 2, 6) + PICK(a, b, 1, 5, 3, 7); /* a0 + a1, b0 + b1, a2 + a3, b2 + b3 */
-    four cd = PICK(c, d, 0, 4, 2, 6) + PICK(c, d, 1, 5, 3, 7);
-    four all = PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
-    memcpy(y, &all, sizeof all);
-}
-
 static inline float gelu(float u) { /* tanh form, as in GPT-2: u/2 (1 + tanh t) = u / (1 + exp(-2t)) */
     float x = -2.0f * 0.797884561f * (u + 0.044715f * u * u * u);
     return u / (1.0f + exponential(x > 88.0f ? 88.0f : x));
-}
-
-/* ---- one row of weights times the activations ------------------------------------------------------------------ */
-
-/* The activations of one text, in the form that the type of the weights needs. */
-typedef struct {
-    float *values;   /* the output of LayerNorm, float32 */
-    uint16_t *half;  /* bfloat16 */
-    int8_t *bytes;   /* int8 in groups, the last one padded with zeros */
-    float *scale;    /* of each group */
-    float *offset;   /* what the weights' zero of 128 adds to every dot product */
-} Activations;
-
-static void round_to_int8(Activations *a, const float *x, int64_t n) {
-    float offset = 0;
-    for (int64_t g = 0; g * GROUP < n; g++) {
-        int64_t size = n - g * GROUP < GROUP ? n - g * GROUP : GROUP;
-        const float *from = x + g * GROUP;
-        int8_t *to = a->bytes + g * GROUP;
-        float largest = 0, nothing = 0;
-#pragma omp simd reduction(max : largest) reduction(+ : nothing)
-        for (int64_t i = 0; i < size; i++) {
-            largest = fabsf(from[i]) > largest ? fabsf(from[i]) : largest;
-            nothing += 0.0f * from[i]; /* NaN if one is not finite: rounding would hide a diverged network */
-        }
-        float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-        int32_t sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < size; i++) {
-            to[i] = (int8_t)(int32_t)((from[i] * inverse + 12582912.0f) - 12582912.0f);
-            sum += to[i];
-        }
-        memset(to + size, 0, (size_t)(GROUP - size));
-        a->scale[g] = largest / 127.0f + nothing;
-        offset += a->scale[g] * 128.0f * (float)sum;
-    }
-    *a->offset = offset;
-}
-
-/* Convert x [n] to the form that `dot` reads. */
-static void prepare(Activations *a, const float *x, int64_t n, int64_t type) {
-    if (type == FLOAT32 && x != a->values) memcpy(a->values, x, (size_t)n * sizeof *x);
-    if (type == BFLOAT16)
-        for (int64_t i = 0; i < n; i++) a->half[i] = to_bfloat16(x[i]);
-    if (type == INT8) round_to_int8(a, x, n);
-}
-
-/* Write the products of one row w [n] with the activations of `count` texts to y [count]. `count` is 1 or TEXTS, a
- * constant where this is inlined, so that the sums stay in registers. Each product has several sums: an addition
- * takes four cycles and one can start in every cycle. */
-static inline __attribute__((always_inline)) void dot_float32(
-    const float *w, const Activations *x, int64_t n, int count, float *y) {
-    floats sum[TEXTS][4] = {0};
-    int64_t i = 0;
-    for (; i + 64 <= n; i += 64)
-        for (int part = 0; part < 4; part++) {
-            floats weights = load(w + i + 16 * part);
-            for (int j = 0; j < count; j++)
-                sum[j][part] = multiply_add(weights, load(x[j].values + i + 16 * part), sum[j][part]);
-        }
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < count; j++) sum[j][0] = multiply_add(load(w + i), load(x[j].values + i), sum[j][0]);
-    floats sums[TEXTS] = {0};
-    for (int j = 0; j < count; j++) sums[j] = (sum[j][0] + sum[j][1]) + (sum[j][2] + sum[j][3]);
-    sum_each(sums, count, y);
-    for (; i < n; i++)
-        for (int j = 0; j < count; j++) y[j] += w[i] * x[j].values[i];
-}
-
-/* Return the sum plus 32 products of bfloat16. */
-static inline floats add_products(floats sum, words w, words x) {
-#ifdef __AVX512BF16__
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
-#else
-    /* A word holds two numbers; bfloat16 is the upper half of float32, so shifting or masking widens one of them. */
-    sum = multiply_add((floats)(w << 16), (floats)(x << 16), sum);
-    return multiply_add((floats)(w & 0xffff0000u), (floats)(x & 0xffff0000u), sum);
-#endif
-}
-
-static inline __attribute__((always_inline)) void dot_bfloat16(
-    const uint16_t *w, const Activations *x, int64_t n, int count, float *y) {
-    floats sum[TEXTS][2] = {0};
-    int64_t i = 0;
-    for (; i + 64 <= n; i += 64)
-        for (int part = 0; part < 2; part++) {
-            words weights = load_words(w + i + 32 * part);
-            for (int j = 0; j < count; j++)
-                sum[j][part] = add_products(sum[j][part], weights, load_words(x[j].half + i + 32 * part));
-        }
-    floats sums[TEXTS] = {0};
-    for (int j = 0; j < count; j++) sums[j] = sum[j][0] + sum[j][1];
-    sum_each(sums, count, y);
-    for (; i < n; i++)
-        for (int j = 0; j < count; j++) y[j] += from_bfloat16(w[i]) * from_bfloat16(x[j].half[i]);
-}
-
-/* Return the sum of the products of a group, each at most 255 * 127, in 16 lanes. */
-static inline integers multiply_bytes(const uint8_t *w, const int8_t *x) {
-#if defined(__AVX512VNNI__)
-    return (integers)_mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_loadu_si512(w), _mm512_loadu_si512(x));
-#elif defined(__AVX2__)
-    __m256i pairs[4];
-    for (int i = 0; i < 4; i++)
-        pairs[i] = _mm256_madd_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)w + i)),
-                                     _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)x + i)));
-    __m256i lanes[2] = {_mm256_add_epi32(pairs[0], pairs[1]), _mm256_add_epi32(pairs[2], pairs[3])};
-    integers all;
-    memcpy(&all, lanes, sizeof all);
-    return all;
-#else
-    integers all = {0};
-    for (int i = 0; i < GROUP; i += 16) {
-        unsigned_bytes weights;
-        signed_bytes activations;
-        memcpy(&weights, w + i, sizeof weights);
-        memcpy(&activations, x + i, sizeof activations);
-        all += __builtin_convertvector(
-            __builtin_convertvector(weights, shorts) * __builtin_convertvector(activations, shorts), integers);
-    }
-    return all;
-#endif
-}
-
-/* Sums are integers within a group and float32 from group to group. */
-static inline __attribute__((always_inline)) void dot_int8(
-    const uint8_t *w, const Activations *x, int64_t n_groups, int count, float *y) {
-    floats sum[TEXTS] = {0};
-    for (int64_t g = 0; g < n_groups; g++)
-        for (int j = 0; j < count; j++) {
-            integers products = multiply_bytes(w + g * GROUP, x[j].bytes + g * GROUP);
-            sum[j] = multiply_add(__builtin_convertvector(products, floats), spread(x[j].scale[g]), sum[j]);
-        }
-    sum_each(sum, count, y);
-    for (int j = 0; j < count; j++) y[j] -= *x[j].offset;
-}
-
-static inline __attribute__((always_inline)) void dot(
-    const Matrix *m, int64_t type, const Activations *x, int64_t row, int count, float *y) {
-    int64_t n = m->n_in, n_groups = (n + GROUP - 1) / GROUP;
-    if (type == FLOAT32) dot_float32((const float *)m->weight + row * n, x, n, count, y);
-    if (type == BFLOAT16) dot_bfloat16((const uint16_t *)m->weight + row * n, x, n, count, y);
-    if (type == INT8) {
-        dot_int8((const uint8_t *)m->weight + row * n_groups * GROUP, x, n_groups, count, y);
-        for (int j = 0; j < count; j++) y[j] *= m->scale[row];
-    }
 }
 
 /* ---- the threads of a token ------------------------------------------------------------------------------------ */
@@ -330,26 +107,27 @@ typedef struct {
 
 static int64_t whole_lines(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
 
-static int64_t activation_floats(const Model *m) { /* values, half, bytes, offset and scale */
-    int64_t wide = whole_lines(4 * m->n_embd);
+/* The floats of the activations of one text that are `width` wide: values; half or shorts; bytes; offset and scale. */
+static int64_t activation_floats(int64_t width) {
+    int64_t wide = whole_lines(width);
     return wide + wide / 2 + wide / 4 + whole_lines(wide / GROUP + 1);
 }
 
-static Activations activations_of(const Model *m, const Workspace *w, int64_t text) {
-    int64_t wide = whole_lines(4 * m->n_embd);
-    float *start = w->activations + text * activation_floats(m);
+static Activations activations_at(float *start, int64_t width) {
+    int64_t wide = whole_lines(width);
     Activations a = {.values = start, .half = (uint16_t *)(start + wide), .bytes = (int8_t *)(start + wide + wide / 2)};
+    a.shorts = (int16_t *)a.half; /* no type uses both */
     a.offset = start + wide + wide / 2 + wide / 4;
     a.scale = a.offset + 1;
     return a;
 }
 
 static int64_t shared_floats(const Model *m, int64_t n) {
-    return n * whole_lines(9 * m->n_embd) + (n > 1 ? n * activation_floats(m) : 0);
+    return n * whole_lines(9 * m->n_embd) + (n > 1 ? n * activation_floats(4 * m->n_embd) : 0);
 }
 
 static int64_t own_floats(const Model *m, int64_t n, int64_t longest) {
-    return (n > 1 ? 0 : activation_floats(m)) + whole_lines(longest);
+    return (n > 1 ? 0 : activation_floats(4 * m->n_embd)) + whole_lines(longest);
 }
 
 static Workspace workspace(const Model *m, const Batch *batch, float *memory, int id) {
@@ -357,7 +135,7 @@ static Workspace workspace(const Model *m, const Batch *batch, float *memory, in
     float *own = memory + shared_floats(m, n) + id * own_floats(m, n, batch->longest);
     Workspace w = {.x = memory, .qkv = memory + n * C, .mixed = memory + 4 * n * C, .hidden = memory + 5 * n * C};
     w.activations = n > 1 ? memory + n * whole_lines(9 * C) : own;
-    w.scores = n > 1 ? own : own + activation_floats(m);
+    w.scores = n > 1 ? own : own + activation_floats(4 * C);
     return w;
 }
 
@@ -376,40 +154,70 @@ static void layer_norm(const float *x, const float *weight, const float *bias, f
 
 enum { STORE, ADD, GELU };
 
-static inline __attribute__((always_inline)) void one_row(
-    const Matrix *m, int64_t type, const Activations *a, int64_t row, int64_t text, int count, float *y, int then) {
-    float sums[TEXTS] = {0}, bias = m->bias ? m->bias[row] : 0.0f;
-    dot(m, type, a + text, row, count, sums);
-    for (int j = 0; j < count; j++) {
-        float *to = y + (text + j) * m->n_out + row;
-        *to = then == ADD ? *to + (sums[j] + bias) : sums[j] + bias;
+/* Convert x [n] to the form that products read. x may be a->values. */
+static void prepare(Activations *a, const float *x, int64_t n, int64_t type) {
+    if (type == FLOAT32 && x != a->values) memcpy(a->values, x, (size_t)n * sizeof *x);
+    if (type == BFLOAT16) prepare_bfloat16(a, x, n);
+    if (type == INT8) prepare_int8(a, x, n);
+}
+
+INLINED void one_tile(const Matrix *m, int64_t type, const Activations *a, int64_t row, int rows, int64_t text,
+                      int texts, float *y, int then) {
+    float sums[LARGEST_TILE];
+    int64_t n = m->n_in, n_groups = (n + GROUP - 1) / GROUP;
+    if (type == FLOAT32) dot_float32((const float *)m->weight + row * n, a + text, n, rows, texts, sums);
+    if (type == BFLOAT16) dot_bfloat16((const uint16_t *)m->weight + row * n, a + text, n, rows, texts, sums);
+    if (type == INT8)
+        dot_int8((const uint8_t *)m->weight + row * n_groups * GROUP, a + text, n_groups, rows, texts, sums);
+    for (int r = 0; r < rows; r++)
+        for (int t = 0; t < texts; t++) {
+            float *to = y + (text + t) * m->n_out + row + r;
+            float sum = sums[r * texts + t] * (type == INT8 ? m->scale[row + r] : 1.0f);
+            sum += m->bias ? m->bias[row + r] : 0.0f;
+            *to = then == ADD ? *to + sum : sum;
+        }
+}
+
+/* Compute rows `start` to `end` of the products with some texts. */
+INLINED void some_rows(const Matrix *m, int64_t type, const Activations *a, int64_t start, int64_t end, int rows,
+                       int64_t text, int texts, float *y, int then) {
+    int64_t row = start;
+    for (; row + rows <= end; row += rows) one_tile(m, type, a, row, rows, text, texts, y, then);
+    for (; row < end; row++) one_tile(m, type, a, row, 1, text, texts, y, then);
+}
+
+/* Compute rows `first` to `last` of the products with n texts. A few rows at a time, so that they stay in the cache for
+ * all texts. */
+INLINED void all_rows(const Matrix *m, int64_t type, int rows, int together, const Activations *a, int64_t first,
+                      int64_t last, int64_t n, float *y, int then) {
+    int64_t at_once = 1 + ROWS_BYTES / (m->n_in * (type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1)), text;
+    at_once = (at_once + together - 1) / together * together;
+    for (int64_t start = first; start < last; start += at_once) {
+        int64_t end = start + at_once < last ? start + at_once : last;
+        for (text = 0; text + TEXTS <= n; text += TEXTS)
+            some_rows(m, type, a, start, end, together, text, TEXTS, y, then);
+        for (; text < n; text++) some_rows(m, type, a, start, end, rows, text, 1, y, then);
     }
 }
 
-/* Compute this thread's rows of y = W a + bias, y += W a + bias or y = gelu(W a + bias) for n texts: y [n, n_out].
- * A few rows at a time, so that they stay in the cache for all groups of texts. */
+/* Compute this thread's rows of y = W a + bias, y += W a + bias or y = gelu(W a + bias) for n texts: y [n, n_out]. */
 static void product(
     const Matrix *m, int64_t type, const Activations *a, int64_t n, float *y, int then, int id, int team) {
     int64_t first = m->n_out * id / team, last = m->n_out * (id + 1) / team;
-    int64_t at_once = 1 + ROWS_BYTES / (m->n_in * (type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1));
-    for (int64_t start = first; start < last; start += at_once) {
-        int64_t end = start + at_once < last ? start + at_once : last;
-        for (int64_t text = 0; text + TEXTS <= n; text += TEXTS)
-            for (int64_t row = start; row < end; row++) one_row(m, type, a, row, text, TEXTS, y, then);
-        for (int64_t text = n / TEXTS * TEXTS; text < n; text++)
-            for (int64_t row = start; row < end; row++) one_row(m, type, a, row, text, 1, y, then);
-    }
+    if (type == FLOAT32) all_rows(m, FLOAT32, ROWS_FLOAT32, TOGETHER_FLOAT32, a, first, last, n, y, then);
+    if (type == BFLOAT16) all_rows(m, BFLOAT16, ROWS_BFLOAT16, TOGETHER_BFLOAT16, a, first, last, n, y, then);
+    if (type == INT8) all_rows(m, INT8, ROWS_INT8, TOGETHER_INT8, a, first, last, n, y, then);
     if (then == GELU)
         for (int64_t text = 0; text < n; text++)
             for (int64_t row = first; row < last; row++) y[text * m->n_out + row] = gelu(y[text * m->n_out + row]);
 }
 
-/* Return number i of a cache (or 16 numbers), which is float32 or, if `half`, bfloat16. */
+/* Return number i of a cache (or a vector of numbers), which is float32 or, if `half`, bfloat16. */
 static inline float kept(const void *cache, int64_t i, int half) {
     return half ? from_bfloat16(((const uint16_t *)cache)[i]) : ((const float *)cache)[i];
 }
 
-static inline floats kept16(const void *cache, int64_t i, int half) {
+static inline floats kept_vector(const void *cache, int64_t i, int half) {
     if (!half) return load((const float *)cache + i);
     halves narrow;
     memcpy(&narrow, (const uint16_t *)cache + i, sizeof narrow);
@@ -428,14 +236,14 @@ static inline void keep(void *cache, int64_t at, const float *values, int64_t n,
 static inline __attribute__((always_inline)) void attend(
     const Sequence *s, int64_t start, int64_t K, const float *q, const float *k, const float *v, float *scores,
     float *y, int half) {
-    int64_t now = s->n_tokens, whole = K / 16 * 16; /* whole: the channels that fill vectors of sixteen */
+    int64_t now = s->n_tokens, whole = K / LANES * LANES; /* whole: the channels that fill vectors */
     keep(s->k, start + now * K, k, K, half);
     keep(s->v, start + now * K, v, K, half);
     float scale = 1.0f / sqrtf((float)K), largest = -INFINITY, sum = 0;
     for (int64_t t = 0; t <= now; t++) {
         floats products = {0};
-        for (int64_t i = 0; i < whole; i += 16)
-            products = multiply_add(load(q + i), kept16(s->k, start + t * K + i, half), products);
+        for (int64_t i = 0; i < whole; i += LANES)
+            products = multiply_add(load(q + i), kept_vector(s->k, start + t * K + i, half), products);
         float score = sum_lanes(products);
         for (int64_t i = whole; i < K; i++) score += q[i] * kept(s->k, start + t * K + i, half);
         scores[t] = score * scale;
@@ -449,10 +257,10 @@ static inline __attribute__((always_inline)) void attend(
     memset(y, 0, (size_t)K * sizeof *y);
     for (int64_t t = 0; t <= now; t += AT_ONCE) { /* y is read and written once per AT_ONCE tokens */
         int64_t end = now + 1 - t < AT_ONCE ? now + 1 : t + AT_ONCE;
-        for (int64_t i = 0; i < whole; i += 16) {
+        for (int64_t i = 0; i < whole; i += LANES) {
             floats mixed = load(y + i);
             for (int64_t u = t; u < end; u++)
-                mixed = multiply_add(spread(scores[u]), kept16(s->v, start + u * K + i, half), mixed);
+                mixed = multiply_add(spread(scores[u]), kept_vector(s->v, start + u * K + i, half), mixed);
             memcpy(y + i, &mixed, sizeof mixed);
         }
         for (int64_t i = whole; i < K; i++)
@@ -554,8 +362,32 @@ void nudge_tokens(const Model *m, const Sequence *const *sequences, const int64_
         if (id < team) {
             Activations a[MAX_TEXTS];
             Worker worker = {m, &batch, workspace(m, &batch, memory, id), a, &barrier, id, team};
-            for (int64_t text = 0; text < n; text++) a[text] = activations_of(m, &worker.w, text);
+            int64_t width = 4 * m->n_embd, size = activation_floats(width);
+            for (int64_t text = 0; text < n; text++) a[text] = activations_at(worker.w.activations + text * size, width);
             work(&worker, logits);
         }
+    }
+}
+
+static int64_t structs_floats(int64_t n) { return whole_lines(n * (int64_t)(sizeof(Activations) / sizeof(float))); }
+
+/* Return the size of `memory` for the products of n tokens, in floats. */
+int64_t nudge_product_workspace(int64_t n_in, int64_t n) { return structs_floats(n) + n * activation_floats(n_in); }
+
+/* Multiply n tokens of a prompt with a matrix: y [n, n_out] = W x + bias, or its GELU, for x [n, n_in]. */
+void nudge_product(const Matrix *m, int64_t type, const float *x, int64_t n, float *memory, float *y, int32_t then,
+                   int32_t n_threads) {
+    Activations *a = (Activations *)memory;
+    float *start = memory + structs_floats(n);
+    Barrier barrier = {0};
+#pragma omp parallel num_threads(n_threads)
+    {
+        int id = omp_get_thread_num(), team = omp_get_num_threads();
+        for (int64_t t = id; t < n; t += team) {
+            a[t] = activations_at(start + t * activation_floats(m->n_in), m->n_in);
+            prepare(&a[t], x + t * m->n_in, m->n_in, type);
+        }
+        meet(&barrier, team);
+        product(m, type, a, n, y, then, id, team);
     }
 }
