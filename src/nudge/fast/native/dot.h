@@ -79,27 +79,35 @@ static void prepare_bfloat16(Activations *a, const float *x, int64_t n) {
 #endif
 }
 
-INLINED void dot_bfloat16(const uint16_t *w, const Activations *x, int64_t n, int rows, int texts, float *y) {
-    floats sum[LARGEST_TILE] = {0}, odd_sum[LARGEST_TILE] = {0};
-    int64_t i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES)
-        for (int t = 0; t < texts; t++) {
 #ifdef __AVX512BF16__
-            words values = load_words(x[t].half + i);
-            for (int r = 0; r < rows; r++)
-                sum[r * texts + t] = (floats)_mm512_dpbf16_ps(
-                    (__m512)sum[r * texts + t], (__m512bh)load_words(w + r * n + i), (__m512bh)values);
+enum { STEP = 4 * LANES };
+static inline floats multiply_pairs(words w, words x, floats sum) {
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
+}
 #else
-            floats even = load(x[t].values + i), odd = load(x[t].values + i + LANES);
-            for (int r = 0; r < rows; r++) { /* bfloat16 is the upper half of float32, and a word holds two */
-                if (texts == 1) read_ahead(w + r * n + i);
-                words pair = load_words(w + r * n + i);
-                sum[r * texts + t] = multiply_add((floats)(pair << 16), even, sum[r * texts + t]);
-                odd_sum[r * texts + t] = multiply_add((floats)(pair & 0xffff0000u), odd, odd_sum[r * texts + t]);
-            }
+enum { STEP = 2 * LANES };
 #endif
-        }
-    for (int p = 0; p < rows * texts; p++) sum[p] += odd_sum[p];
+
+INLINED void dot_bfloat16(const uint16_t *w, const Activations *x, int64_t n, int rows, int texts, float *y) {
+    floats sum[LARGEST_TILE] = {0}, other_sum[LARGEST_TILE] = {0};
+    int64_t i = 0;
+    for (; i + STEP <= n; i += STEP)
+        for (int t = 0; t < texts; t++)
+            for (int r = 0; r < rows; r++) {
+                const uint16_t *row = w + r * n + i;
+                floats *to = &sum[r * texts + t], *other = &other_sum[r * texts + t];
+                if (texts == 1) read_ahead(row);
+#ifdef __AVX512BF16__
+                const uint16_t *half = x[t].half + i;
+                *to = multiply_pairs(load_words(row), load_words(half), *to);
+                *other = multiply_pairs(load_words(row + STEP / 2), load_words(half + STEP / 2), *other);
+#else
+                words pair = load_words(row); /* bfloat16 is the upper half of float32, and a word holds two */
+                *to = multiply_add((floats)(pair << 16), load(x[t].values + i), *to);
+                *other = multiply_add((floats)(pair & 0xffff0000u), load(x[t].values + i + LANES), *other);
+#endif
+            }
+    for (int p = 0; p < rows * texts; p++) sum[p] += other_sum[p];
     sum_each(sum, rows * texts, y);
     for (; i < n; i++)
         for (int p = 0; p < rows * texts; p++) {
