@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nudge.errors import ConfigError, did_you_mean, first_line
+from nudge.other_names import OTHER_NAMES
 from nudge.util import json_reader
 
 
@@ -105,9 +106,7 @@ class EvalConfig:
     """The evaluations during a run."""
 
     every: int = setting(100, "[0, inf)")  # updates; 0: only at the end
-    tokens: int = setting(
-        32768, "[1, inf)"
-    )  # of the validation split, always the same; the last evaluation reads the whole split
+    tokens: int = setting(32768, "[1, inf)")  # of the validation split, always the same; at the end it is read whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,9 +250,13 @@ def _override(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
 
 
 def _setting_hint(key: str) -> str:
-    """Return a hint with the settings closest to an unknown one, also if only its section is wrong or missing."""
-    same_last_part = [name for name in keys() if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
-    close = same_last_part or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
+    """Return a hint with the settings closest to an unknown one.
+
+    Also if only its section is wrong or missing, or if another program calls it so.
+    """
+    last = key.rsplit(".", 1)[-1]
+    same_last_part = [name for name in keys() if name.rsplit(".", 1)[-1] == last]
+    close = same_last_part or OTHER_NAMES.get(last) or difflib.get_close_matches(key, keys(), n=3, cutoff=0.5)
     return did_you_mean(close[0], close) if close else did_you_mean(key, keys())
 
 

@@ -7,10 +7,11 @@ import filelock
 import pytest
 
 from nudge import events
+from nudge.cli.output import Console, make_fitting_table
 from nudge.cli.runs import runs
 from nudge.events import Evaluation, Started, Step, Stopped
 from nudge.runs.folder import RunFolder
-from nudge.runs.listing import describe
+from nudge.runs.listing import describe, list_runs
 from nudge.util import files
 
 
@@ -122,3 +123,27 @@ def test_table_and_json_and_nothing_at_all(tmp_path: Path):
     assert "6.500" in table
     (line,) = json.loads(command.invoke(runs, [str(tmp_path), "--json"]).output)
     assert (line["step"], line["steps"], line["state"]) == (1, 3, "interrupted")
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_shows_names_whole_and_leaves_out_columns(tmp_path: Path, width: int):
+    console, row = Console(width=width), ("runs/shakespeare-with-muon", "gpt2_small", "1,234 MB", "interrupted")
+    columns, expendable = ("run", "recipe", ">size", "state"), ("size", "recipe")
+    table = make_fitting_table(console, columns, [row], wraps="run", expendable=expendable)
+    with console.capture() as shown:
+        console.print(table)
+    lines = [line.split() for line in shown.get().splitlines()]
+    kept = {40: ["run", "state"], 60: ["run", "recipe", "state"], 80: ["run", "recipe", "size", "state"]}
+    assert lines[0] == kept[width]
+    assert len(lines) == 2
+    assert (lines[1][0], lines[1][-1]) == ("runs/shakespeare-with-muon", "interrupted")
+
+
+def test_a_link_to_a_run_is_not_another_run(tmp_path: Path):
+    make_run(tmp_path / "b-run", started())
+    (tmp_path / "a-link").symlink_to("b-run")
+    assert [line.run for line in list_runs(tmp_path)] == [str(tmp_path / "b-run")]
+    (tmp_path / "elsewhere").mkdir()
+    make_run(tmp_path / "elsewhere" / "run", started())
+    (tmp_path / "link").symlink_to("elsewhere/run")
+    assert {line.run for line in list_runs(tmp_path)} == {str(tmp_path / "b-run"), str(tmp_path / "link")}

@@ -7,6 +7,7 @@ import pytest
 from nudge import config as configs
 from nudge.config import Config, ModelConfig, TrainConfig
 from nudge.errors import ConfigError
+from nudge.other_names import OTHER_NAMES
 from nudge.recipes import RECIPES, recipe
 
 
@@ -157,3 +158,12 @@ def test_nested_settings_by_their_full_names():
         "seed": 1,
         "data.paths": ("a", "b"),
     }
+
+
+def test_the_names_of_other_programs_are_known():
+    for name, ours in OTHER_NAMES.items():
+        assert set(ours) <= set(configs.keys()), name
+        assert name not in {key.rsplit(".", 1)[-1] for key in configs.keys()}, name  # noqa: SIM118 (a function)
+    with pytest.raises(ConfigError) as refused:
+        configs.override(Config(), configs.parse_settings(["train.learning_rate=1"]))
+    assert refused.value.values["closest"] == "did you mean 'train.lr'?"

@@ -1,13 +1,14 @@
 """How commands print with rich: consoles, tables and progress bars. See terminal.py: what is shown is never obeyed."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import rich.console
 import rich.table
 import rich.text
 from rich.console import ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -90,6 +91,29 @@ def make_table(*columns: str, wraps: str = "") -> Table:
             no_wrap=name != wraps,
             overflow="fold" if name == wraps else "ellipsis",
         )
+    return table
+
+
+def make_fitting_table(
+    console: Console,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    *,
+    wraps: str,
+    expendable: Sequence[str],
+) -> Table:
+    """Return a table that fits the console: as many of the `expendable` columns as needed are left out, in this order.
+
+    `columns` and `wraps` as for `make_table`.
+    """
+    rows, unlimited = list(rows), console.options.update(width=10_000)
+    for n_left_out in range(len(expendable) + 1):
+        kept = [i for i, name in enumerate(columns) if name.removeprefix(">") not in expendable[:n_left_out]]
+        table = make_table(*(columns[i] for i in kept), wraps=wraps)
+        for row in rows:
+            table.add_row(*(row[i] for i in kept))
+        if Measurement.get(console, unlimited, table).maximum <= console.width:
+            break
     return table
 
 

@@ -3,12 +3,16 @@
 import dataclasses
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo, echo_json
 from nudge.runs.listing import RunLine, list_runs
+
+if TYPE_CHECKING:
+    from nudge.cli.output import Text
 
 
 @click.command()
@@ -35,20 +39,25 @@ def runs(folder: Path, as_json: bool) -> None:
 
 
 def _show(lines: list[RunLine]) -> None:
-    from nudge.cli.output import Text, make_console, make_table
+    from nudge.cli.output import make_console, make_fitting_table
+
+    console = make_console(wide=True)
+    columns = ("run", "recipe", ">updates", ">train loss", ">val loss", ">size", "last written", "state")
+    expendable = ("size", "recipe", "last written", "train loss", "updates", "val loss")
+    console.print(make_fitting_table(console, columns, map(_row, lines), wraps="run", expendable=expendable))
+
+
+def _row(line: RunLine) -> list["str | Text"]:
+    from nudge.cli.output import Text
 
     colors = {"running": "dark_orange", "finished": "green", "interrupted": "yellow", "imported": "blue"}
-    names = ("run", "recipe", ">updates", ">train loss", ">val loss", ">size", "last written", "state")
-    table = make_table(*names, wraps="run")
-    for line in lines:
-        table.add_row(
-            line.run,
-            line.recipe or "",
-            "" if line.steps is None else f"{line.step:,}/{line.steps:,}",
-            "" if line.train_loss is None else f"{line.train_loss:.3f}",
-            "" if line.val_loss is None else f"{line.val_loss:.3f}",
-            f"{line.n_bytes / 1e6:,.0f} MB",
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(line.time)),
-            Text(line.state, style=colors.get(line.state, "red")),
-        )
-    make_console(wide=True).print(table)
+    return [
+        line.run,
+        line.recipe or "",
+        "" if line.steps is None else f"{line.step:,}/{line.steps:,}",
+        "" if line.train_loss is None else f"{line.train_loss:.3f}",
+        "" if line.val_loss is None else f"{line.val_loss:.3f}",
+        f"{line.n_bytes / 1e6:,.0f} MB",
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(line.time)),
+        Text(line.state, style=colors.get(line.state, "red")),
+    ]

@@ -85,11 +85,13 @@ def newest_run(runs: Path = Path("runs")) -> Path:
 
 
 def run_folders(runs: Path = Path("runs")) -> list[Path]:
-    """Return all run folders under `runs/`, the most recently written first."""
+    """Return all run folders under `runs/`, the most recently written first. Of a run and links to it, only the run."""
     if not files.is_dir(runs):
         return []
     found = [path.parent for path in runs.glob("[!.]*/ckpt.pt")]  # a hidden folder is still being imported
-    return sorted(found, key=_last_write_time, reverse=True)
+    found.sort(key=Path.is_symlink)
+    once = {path.resolve(): path for path in reversed(found)}
+    return sorted(once.values(), key=_last_write_time, reverse=True)
 
 
 def _last_write_time(path: Path) -> float:
