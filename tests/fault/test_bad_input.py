@@ -222,6 +222,14 @@ def test_data_without_its_option(fails: Failure, here: Path) -> None:
     assert "--data text.txt" in error.hint
 
 
+@pytest.mark.parametrize("data", [(), ("--data", "text.txt")])
+def test_a_second_setting_without_its_option(fails: Failure, here: Path, data: tuple[str, ...]) -> None:
+    error = fails("train", *data, "--set", "train.lr=1e-3", "train.steps=5")
+    assert (error.code, error.values["setting"]) == ("config.setting_without_set", "train.steps=5")
+    Path("seed=1").write_text("a file can have such a name")
+    assert fails("train", "seed=1").code == "config.text_without_data"
+
+
 def test_a_folder_that_holds_a_run(run: Path, fails: Failure) -> None:
     error = fails(*train("--run", str(run)))
     assert error.code == "run.folder_taken"

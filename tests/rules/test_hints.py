@@ -30,7 +30,14 @@ OF_OTHERS = {  # options of other programs that hints name
 # What a person puts in the place of a word in capitals or of {a value}. A folder or a number can be called 4.
 VALUES = {"N": "4096", "USD@DATE": "3@2026-11-20", "SECRET": "abc", "FORMAT": "hf"}
 VALUES |= {"{divisible}": "64", "{whole}": "8192", "{fitting}": "16", "{usual}": "float32", "{amount}": "3"}
-VALUES |= {"{kind}": "cuda", "{today}": "2026-11-20", "{key}": "train.lr", "{what}": "gpt2", "...": "4"}
+VALUES |= {
+    "{kind}": "cuda",
+    "{today}": "2026-11-20",
+    "{key}": "train.lr",
+    "{setting}": "train.lr=1",
+    "{what}": "gpt2",
+    "...": "4",
+}
 
 END = r"(?=[;)]|, |: | \(| or | and | then\b|$)"  # of what is typed in a sentence, if it is not in quotation marks
 COMMAND = re.compile(rf"(?:'(nudge [^']+)'|\b(nudge (?:{'|'.join(cli.COMMANDS)})\b.*?){END})")

@@ -139,6 +139,10 @@ def make_config(**options: Any) -> "Config":
     from nudge import config as configs
     from nudge import recipes
 
+    settings = set(configs.keys())
+    for word in options["more_data"]:
+        if word.partition("=")[0] in settings and not Path(word).exists():
+            raise ConfigError("setting_without_set", setting=word)
     if options["more_data"] and not options["data"]:
         raise ConfigError("text_without_data", path=Path(options["more_data"][0]))
     if sum(options[name] is not None for name in ("steps", "tokens", "minutes")) > 1:
