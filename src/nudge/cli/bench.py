@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli import complete
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo_json
 from nudge.errors import ConfigError, RunError
@@ -83,7 +84,9 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--recipe", default="gpt2_small", metavar="NAME", help="The network's sizes.")
+@click.option(
+    "--recipe", shell_complete=complete.recipes, default="gpt2_small", metavar="NAME", help="The network's sizes."
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Windows per update. [default: 4,096 tokens' worth]")
 @click.option("--context", type=click.IntRange(min=1), help="Tokens per window. [default: the recipe's]")
 @click.option(
@@ -97,7 +100,14 @@ def bench() -> None:
 @click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
+@click.option(
+    "--set",
+    "settings",
+    shell_complete=complete.settings,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of nudge's run.",
+)
 @measuring
 def train(
     recipe: str, settings: tuple[str, ...], device: str | None, nanogpt: Path | None, llmc: Path | None, **options: Any
@@ -128,7 +138,11 @@ def train(
 @bench.command()
 @click.argument("source", type=FilePath(), required=False)
 @click.option(
-    "--recipe", default="gpt2_small", metavar="NAME", help="The sizes of random weights if there is no SOURCE."
+    "--recipe",
+    shell_complete=complete.recipes,
+    default="gpt2_small",
+    metavar="NAME",
+    help="The sizes of random weights if there is no SOURCE.",
 )
 @click.option("--batch", default=1, type=click.IntRange(min=1), help="Sequences written at once.")
 @click.option("--prompt", default=32, type=click.IntRange(min=1), help="Tokens to read first.")
@@ -208,8 +222,21 @@ def tokenize(
     help="Text to learn by characters; its last tenth validates.",
 )
 @click.option("--target", default=1.91, help="The validation loss to reach, in nats per character.")
-@click.option("--recipe", default="tiny", metavar="NAME", help="nudge's recipe, with the sizes of nanoGPT's network.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of nudge's run.")
+@click.option(
+    "--recipe",
+    shell_complete=complete.recipes,
+    default="tiny",
+    metavar="NAME",
+    help="nudge's recipe, with the sizes of nanoGPT's network.",
+)
+@click.option(
+    "--set",
+    "settings",
+    shell_complete=complete.settings,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting of nudge's run.",
+)
 @click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between measurements of the loss.")
 @click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
 @click.option("--nanogpt-lr", "tuned_lr", default=4e-3, help="The tuned learning rate of nanoGPT.")

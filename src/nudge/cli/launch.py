@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from nudge import config as configs
+from nudge.cli import complete
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo, echo_json, write
 from nudge.cli.train import make_config
@@ -47,7 +48,11 @@ PATHS = {"data", "more_data", "tokenizer", "init", "config_file"}  # those that 
 @click.option("--nodes", default=1, metavar="N", help="Number of machines.")
 @click.option("--per-node", default=1, metavar="N", help="Processes per machine, one per GPU.")
 @click.option(
-    "--gpu", default=ANY_GPU, metavar="NAME", help="h100, a100-80, 4090, ...; any: Slurm's choice; none: CPUs."
+    "--gpu",
+    shell_complete=complete.gpus,
+    default=ANY_GPU,
+    metavar="NAME",
+    help="h100, a100-80, 4090, ...; any: Slurm's choice; none: CPUs.",
 )
 @click.option("--cpus", default=4, metavar="N", help="CPU cores per process.")
 @click.option("--hours", type=float, metavar="H", help="Save and stop after this time.  [default: 24 on Slurm]")

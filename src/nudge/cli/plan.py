@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nudge.cli import complete
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError
 
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("recipe", required=False)
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting, such as model.n_layer=24.")
+@click.argument("recipe", required=False, shell_complete=complete.recipes)
+@click.option(
+    "--set",
+    "settings",
+    shell_complete=complete.settings,
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any setting, such as model.n_layer=24.",
+)
 @click.option(
     "--tokens",
     metavar="N",
@@ -26,7 +34,10 @@ if TYPE_CHECKING:
     "--hours", type=float, metavar="H", help="Find out how many GPUs it takes, or with --count how far it goes."
 )
 @click.option(
-    "--gpu", metavar="NAME", help="4090, a100-40, a100-80, h100, h200, h800, b200, t4, l4, tpu-v3, cpu. [default: h100]"
+    "--gpu",
+    shell_complete=complete.gpus,
+    metavar="NAME",
+    help="4090, a100-40, a100-80, h100, h200, h800, b200, t4, l4, tpu-v3, cpu. [default: h100]",
 )
 @click.option("--count", type=int, metavar="N", help="Number of GPUs. [default: 1, or 8 without --gpu]")
 @click.option("--price", metavar="USD@DATE", help="Price of one GPU per hour, and its date: 2.49@2026-11-20.")
