@@ -119,7 +119,9 @@ def test_the_difference_in_words(run: RunFolder, tmp_path: Path) -> None:
     printed = inspected(run.path, "--against", run.checkpoints / "step_00000000.pt")
     assert all(part in printed for part in ("wte", "wpe", "attention", "mlp", "norms"))
     other = tmp_path / "other.safetensors"
-    safetensors.torch.save_file({"wte.weight": torch.ones(3, 8), "mine": torch.ones(1)}, other)
+    safetensors.torch.save_file(
+        {"wte.weight": torch.ones(3, 8), "ln_f.bias": torch.ones(8), "mine": torch.ones(1)}, other
+    )
     printed = inspected(run.path, "--against", other)
     assert "only there: mine" in printed
     assert "of another shape: wte.weight [3, 8] -> [257, 8]" in printed

@@ -274,13 +274,14 @@ def test_a_difference_is_what_was_added(tmp_path: Path) -> None:
     assert found.total == pytest.approx(math.sqrt((4 + 8 + 16) / (16 + 64 + 4)))
 
 
-def test_a_difference_with_nothing_in_common_is_listed(tmp_path: Path) -> None:
-    a = bare(tmp_path / "a.safetensors", {"wte.weight": torch.ones(4, 4), "old": torch.ones(1)})
-    b = bare(tmp_path / "b.safetensors", {"wte.weight": torch.ones(5, 4), "new": torch.ones(1)})
+def test_a_difference_lists_what_only_one_side_has(tmp_path: Path) -> None:
+    both = {"wpe.weight": torch.ones(2, 4)}
+    a = bare(tmp_path / "a.safetensors", {"wte.weight": torch.ones(4, 4), "old": torch.ones(1), **both})
+    b = bare(tmp_path / "b.safetensors", {"wte.weight": torch.ones(5, 4), "new": torch.ones(1), **both})
     found = difference(a, b)
-    assert (found.changes, found.only_before, found.only_after) == ((), ("old",), ("new",))
+    assert ([change.name for change in found.changes], found.total) == (["wpe.weight"], 0)
+    assert (found.only_before, found.only_after) == (("old",), ("new",))
     assert found.other_shape == (("wte.weight", (4, 4), (5, 4)),)
-    assert found.total == 0
 
 
 def test_a_difference_with_nan_says_so(tmp_path: Path) -> None:
@@ -297,3 +298,9 @@ def test_a_run_against_its_own_export(tmp_path: Path) -> None:
     found = difference(weights(run.path), weights(tmp_path / "hf"))
     assert len(found.changes) == len(weights(run.path).parameters)
     assert found.total == 0
+
+
+def test_checkpoints_of_other_sizes_are_not_compared(tmp_path: Path) -> None:
+    small, large = (bare(tmp_path / f"{n}.safetensors", {"transformer.wte.weight": torch.ones(n, 3)}) for n in (2, 4))
+    with refused("checkpoint.nothing_in_common", old="wte.weight [2, 3]", new="wte.weight [4, 3]"):
+        difference(small, large)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from nudge.cli.terminal import echo, show_bug
+from nudge.cli.terminal import echo, print_any_text, show_bug
 from nudge.errors import LostError, MachineError, NudgeError
 from nudge.version import __version__
 
@@ -91,6 +91,7 @@ def cli() -> None:
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 done, 1 nobody reads its output any more, 2 an expected error, 130 interrupted."""
     sys.excepthook = show_bug
+    print_any_text()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # the command was started with this output closed
             setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 (open until the end)
