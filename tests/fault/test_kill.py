@@ -191,7 +191,11 @@ def test_a_signal_during_an_evaluation_does_not_wait_for_its_end(folder: Path) -
     os.kill(process.pid or 0, signal.SIGTERM)
     assert ended(process) == 143
     assert time.monotonic() - begun < 15
-    assert [json.loads(line)["event"] for line in (run / "events.jsonl").open()] == ["started", "saved", "stopped"]
+    assert [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()] == [
+        "started",
+        "saved",
+        "stopped",
+    ]
     assert checkpoint.read_newest(RunFolder(run)).verified
 
 

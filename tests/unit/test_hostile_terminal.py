@@ -81,7 +81,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "texts" / f"{IN_A_PATH}.txt").write_text("The little dog ran to the edge of the water.\n" * 99)
     (home / "settings.toml").write_text(f"recipe = {json.dumps(HOSTILE)}\n", encoding="utf-8")
     (home / "broken.toml").write_text(f"[train]\n{json.dumps(HOSTILE)} = 1\n", encoding="utf-8")
-    (home / "task.jsonl").write_text(json.dumps({HOSTILE: HOSTILE}) + "\n", encoding="utf-8")
+    task = {"activity_label": "a", "ctx": "b", "endings": ["c", "d"], "label": HOSTILE}
+    (home / "task.jsonl").write_text(json.dumps(task) + "\n", encoding="utf-8")
     (home / "sheet.md").write_text(f'---\n"{NAME}": 1\n---\n', encoding="utf-8")
     return home
 

@@ -107,6 +107,15 @@ def test_a_process_with_too_much_memory_of_earlier_pages_is_replaced() -> None:
 
 
 @pytest.mark.slow
+def test_the_memory_of_the_studio_does_not_count() -> None:
+    """A new process inherits the largest memory that the process which starts it ever had."""
+    a_large_model, drawer = b"x" * (700 << 20), Drawer(limit_bytes=1 << 30)
+    assert drawer.draw(text_of("io", language="en"), "svg", name="io").startswith(b"<svg")
+    drawer.stop()
+    assert len(a_large_model) > drawer.limit_bytes / 2
+
+
+@pytest.mark.slow
 def test_a_newer_text_ends_the_drawing_of_an_older_one_and_the_studio_answers_meanwhile(tmp_path: Path) -> None:
     async def main() -> None:
         sheets = Sheets(Models(tmp_path))

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+import psutil
+
 from nudge.errors import NudgeError, SheetError
 from nudge.sheet import catalog
 from nudge.studio.worker import SupersededError
@@ -118,6 +120,14 @@ def _serve(pipe: Connection, limit_bytes: int) -> None:
         pipe.send(_drawn(text, form, name))
 
 
+def _is_full(most: int) -> bool:
+    """Return whether the pages drawn so far have taken half of the memory, so that a new process should go on.
+
+    Not by `ru_maxrss`: on Linux a new process inherits it from the one that started it, which may hold a large model.
+    """
+    return psutil.Process().memory_info().rss > most / 2
+
+
 def _drawn(text: str, form: catalog.Format, name: str) -> bytes | Exception:
     try:
         return catalog.draw(text, form, name=name)
@@ -138,9 +148,6 @@ if sys.platform == "win32":  # which has none of these limits: only the clock li
     def _limit_time() -> None:
         pass
 
-    def _is_full(most: int) -> bool:
-        return False
-
 else:
     import resource
 
@@ -154,11 +161,6 @@ else:
         """Limit the CPU time of the next page. The process ends by itself, even if no studio is left."""
         used = resource.getrusage(resource.RUSAGE_SELF)
         _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + LIMIT_CPU_S) + 1)
-
-    def _is_full(most: int) -> bool:
-        """Return whether the pages drawn so far have taken half of the memory, so that a new process should go on."""
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit > most / 2
 
     def _limit(what: int, most: int) -> None:
         _, highest = resource.getrlimit(what)
