@@ -100,14 +100,7 @@ def bench() -> None:
 @click.option("--llmc", type=PATH, metavar="DIR", help="A checkout of llm.c.")
 @click.option("--turn", "turn_s", default=2.0, type=click.FloatRange(min=0), help="Approximate seconds per turn.")
 @click.option("--device", help="cpu or cuda. [default: the GPU if there is one]")
-@click.option(
-    "--set",
-    "settings",
-    shell_complete=complete.settings,
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting of nudge's run.",
-)
+@complete.set_option("Any setting of nudge's run.")
 @measuring
 def train(
     recipe: str, settings: tuple[str, ...], device: str | None, nanogpt: Path | None, llmc: Path | None, **options: Any
@@ -229,14 +222,7 @@ def tokenize(
     metavar="NAME",
     help="nudge's recipe, with the sizes of nanoGPT's network.",
 )
-@click.option(
-    "--set",
-    "settings",
-    shell_complete=complete.settings,
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting of nudge's run.",
-)
+@complete.set_option("Any setting of nudge's run.")
 @click.option("--every", default=100, type=click.IntRange(min=1), help="Updates between measurements of the loss.")
 @click.option("--nanogpt", type=PATH, metavar="DIR", help="A checkout of nanoGPT.")
 @click.option("--nanogpt-lr", "tuned_lr", default=4e-3, help="The tuned learning rate of nanoGPT.")

@@ -1,6 +1,7 @@
 """What a shell proposes for the options whose values are names. Click itself proposes options, choices and files."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 
@@ -30,4 +31,11 @@ def _settings() -> Iterable[str]:
     return (f"{key}=" for key in config.keys())  # noqa: SIM118 (a function)
 
 
-recipes, gpus, settings = _of(_recipes), _of(_gpus), _of(_settings)
+recipes, gpus = _of(_recipes), _of(_gpus)
+
+
+def set_option(text: str) -> Callable[[Any], Any]:
+    """Return the option --set, with its help."""
+    return click.option(
+        "--set", "settings", multiple=True, metavar="KEY=VALUE", shell_complete=_of(_settings), help=text
+    )

@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", required=False, shell_complete=complete.recipes)
-@click.option(
-    "--set",
-    "settings",
-    shell_complete=complete.settings,
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting, such as model.n_layer=24.",
-)
+@complete.set_option("Any setting, such as model.n_layer=24.")
 @click.option(
     "--tokens",
     metavar="N",

@@ -91,14 +91,7 @@ class Count(click.ParamType[int]):
 @click.option("--shard", is_flag=True, help="With several processes, each keeps only a part of the weights (FSDP).")
 @click.option("--continue", "or_resume", is_flag=True, help="Continue the run if the folder of --run holds one.")
 @click.option("--config", "config_file", type=FilePath(), metavar="FILE.toml", help="A file with settings.")
-@click.option(
-    "--set",
-    "settings",
-    shell_complete=complete.settings,
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Any setting, such as train.lr=3e-4.",
-)
+@complete.set_option("Any setting, such as train.lr=3e-4.")
 @click.option("--json", "as_json", is_flag=True, help="Print every event as a line of JSON instead.")
 def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) -> None:
     """Train a model from the start.
