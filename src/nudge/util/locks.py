@@ -22,12 +22,18 @@ def make_lock(path: Path) -> filelock.BaseFileLock:
 
 
 def has_locks(folder: Path) -> bool:
-    """Return whether the disk of a folder has locks of the operating system. Some network file systems have none."""
+    """Return whether the disk of a folder has locks of the operating system. Some network file systems have none.
+
+    True if there is no such folder here: of several processes, only the first needs to see the run's.
+    """
     try:
         import fcntl
     except ImportError:  # Windows has them
         return True
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # comes again with the lock itself
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:  # any other error says that it is taken, or comes again with the lock itself
