@@ -1,12 +1,11 @@
 """Print the oldest version that pyproject.toml allows of every library, as requirements for pip.
 
 Left out: torch (a large download, and not every index keeps its old versions), types-* (only mypy reads them), and the
-extra 'bench'. Each given argument is left out as well.
+extra 'bench'.
 """
 
 import itertools
 import re
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,5 +13,5 @@ project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["pro
 extras = (required for extra, required in project["optional-dependencies"].items() if extra not in ("all", "bench"))
 floors = (re.match(r"([\w-]+)>=([\w.]+)$", line) for line in itertools.chain(project["dependencies"], *extras))
 for name, version in sorted({found.groups() for found in floors if found}):
-    if name not in ("torch", *sys.argv[1:]) and not name.startswith("types-"):
+    if name != "torch" and not name.startswith("types-"):
         print(f"{name}=={version}")

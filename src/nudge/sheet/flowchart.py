@@ -92,9 +92,7 @@ def _arranged(chart: "_Chart", direction: Literal["LR", "TB"], is_reversed: bool
     parents = [group.parent for group in chart.groups]
     ranks = layers.nested_ranks(group_of, parents, chart.pairs)
     edges, pairs = chart.edges, chart.pairs
-    if (
-        is_reversed
-    ):  # drawn as in the other direction, with the last layer first and arrows from their end to their start
+    if is_reversed:  # drawn as the other direction: the last layer first, and arrows from their end to their start
         last = max(ranks)
         ranks = [last - rank for rank in ranks]
         edges = [replace(edge, start=edge.end, end=edge.start, tail=edge.head, head=edge.tail) for edge in edges]
