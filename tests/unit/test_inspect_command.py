@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from rich.console import Console
+from tests.refusals import refused
 
 from nudge.cli import inspect as command
 from nudge.cli import inspectview as view
@@ -125,6 +126,17 @@ def test_the_difference_in_words(run: RunFolder, tmp_path: Path) -> None:
     printed = inspected(run.path, "--against", other)
     assert "only there: mine" in printed
     assert "of another shape: wte.weight [3, 8] -> [257, 8]" in printed
+
+
+def test_checkpoints_of_other_sizes_are_not_compared(tmp_path: Path) -> None:
+    small, large = (tmp_path / f"{n}.safetensors" for n in (2, 4))
+    for n, path in ((2, small), (4, large)):
+        safetensors.torch.save_file({"wte.weight": torch.ones(n, 3)}, path)
+    with refused("checkpoint.nothing_in_common", old="wte.weight [2, 3]", new="wte.weight [4, 3]"):
+        inspected(large, "--against", small)
+    safetensors.torch.save_file({"mine": torch.ones(2)}, small)
+    with refused("checkpoint.nothing_in_common", old="mine", new="wte.weight"):
+        inspected(large, "--against", small)
 
 
 def test_what_a_file_says_cannot_act_on_the_terminal(tmp_path: Path) -> None:

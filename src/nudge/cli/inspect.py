@@ -7,7 +7,7 @@ import click
 
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo_json
-from nudge.errors import ConfigError
+from nudge.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from nudge.cli.inspectview import Nearest
@@ -50,13 +50,12 @@ def inspect(
     """
     from nudge.cli import inspectview as view
     from nudge.cli.output import make_console
-    from nudge.look.changes import difference
     from nudge.look.inspection import weights
 
     found = weights(source, verify=verify)
     histogram = found.histogram(name, BINS) if name is not None else None
     nearest = _nearest(found, text) if text is not None else None
-    moved = difference(weights(against, verify=verify), found) if against is not None else None
+    moved = _changes(weights(against, verify=verify), found) if against is not None else None
     if as_json:
         echo_json(_describe(found, histogram, nearest, moved), indent=2)
         return
@@ -89,6 +88,20 @@ def _nearest(found: "Weights", text: str) -> "Nearest":
         )
         for token in dict.fromkeys(tokens)
     ]
+
+
+def _changes(before: "Weights", after: "Weights") -> "Difference":
+    """Compare two checkpoints. Raises: CheckpointError if no parameter has the same name and shape in both."""
+    from nudge.look.changes import difference
+
+    found = difference(before, after)
+    if not found.changes:
+        old, new = before.parameters[0].name, after.parameters[0].name
+        if found.other_shape:
+            name, *shapes = found.other_shape[0]
+            old, new = (f"{name} {list(shape)}" for shape in shapes)
+        raise CheckpointError("nothing_in_common", old=old, new=new)
+    return found
 
 
 def _text(tokenizer: "Tokenizer", token: int) -> str:

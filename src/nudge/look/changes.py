@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nudge.errors import CheckpointError
 from nudge.look.inspection import Weights
 from nudge.look.parameters import Group, Parameter
 from nudge.look.values import pieces, relative_change
@@ -38,10 +37,7 @@ class Difference:
 
 
 def difference(before: Weights, after: Weights) -> Difference:
-    """Compare two checkpoints, reading one tensor of each at a time.
-
-    Raises: CheckpointError, also if no parameter of one has the name and shape of one in the other.
-    """
+    """Compare two checkpoints, reading one tensor of each at a time. Raises: CheckpointError."""
     old, new = ({p.name: p for p in side.parameters} for side in (before, after))
     changes, other_shape = [], []
     sums: dict[str, tuple[float, float]] = {}  # of each part: |dW|^2, |W|^2
@@ -56,9 +52,6 @@ def difference(before: Weights, after: Weights) -> Difference:
         changes.append(Change(name=name, group=parameter.group, relative=relative, largest=largest))
         part = _part(parameter)
         sums[part] = (sums.get(part, (0.0, 0.0))[0] + moved, sums.get(part, (0.0, 0.0))[1] + size)
-    if not changes:
-        first_old, first_new = _first_mismatch(before, after, other_shape)
-        raise CheckpointError("nothing_in_common", old=first_old, new=first_new)
     return Difference(
         changes=tuple(changes),
         parts={part: relative_change(*both) for part, both in sums.items()},
@@ -67,16 +60,6 @@ def difference(before: Weights, after: Weights) -> Difference:
         only_after=tuple(name for name in new if name not in old),
         other_shape=tuple(other_shape),
     )
-
-
-def _first_mismatch(
-    before: Weights, after: Weights, other_shape: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
-) -> tuple[str, str]:
-    """Return the first parameters that differ in shape, or else in name, to show them in an error."""
-    if other_shape:
-        name, old, new = other_shape[0]
-        return f"{name} {list(old)}", f"{name} {list(new)}"
-    return before.parameters[0].name, after.parameters[0].name
 
 
 def _part(parameter: Parameter) -> str:

@@ -134,6 +134,13 @@ def entry(kind: Callable[..., Some], label: str, props: str = "", **settings: An
         return named(kind(**settings), label, f"outlined dense {props}")
 
 
+class Number(ui.number):
+    """A field for a number. It keeps what the user typed: NiceGUI's own moves it into the limits without a word."""
+
+    def sanitize(self) -> None:
+        """Change nothing. The server checks the number, and says what is wrong with it."""
+
+
 def choice(
     options: Mapping[str, str], chosen: str, action: Action, *, label: str, classes: str = ""
 ) -> Callable[[str], None]:

@@ -14,7 +14,7 @@ from nudge.errors import ConfigError
 from nudge.infer.engine import DEFAULT_MAX_TOKENS, LanguageModel, Sampling
 from nudge.infer.streams import TokenStream
 from nudge.look import Drawn, watch
-from nudge.studio.components import box, button, card, choice, entry, field, pairs
+from nudge.studio.components import Number, box, button, card, choice, entry, field, pairs
 from nudge.studio.page import ModelPage
 from nudge.studio.pages.play_text import WrittenText, legend_of_bars
 from nudge.studio.pages.play_token import TokenCard
@@ -95,9 +95,9 @@ class PlayPage(ModelPage):
                 button(t("play.another_seed"), handle(self._another_seed), icon="casino")
                 button(t("play.write"), handle(self._write), kind="prim", icon="edit")
 
-    def _number(self, name: str, value: float | None, step: float, least: int) -> ui.number:
+    def _number(self, name: str, value: float | None, step: float, least: int) -> Number:
         hint = self.t("play.all") if value is None else ""
-        number = partial(ui.number, value=value, step=step, min=least, placeholder=hint)
+        number = partial(Number, value=value, step=step, min=least, placeholder=hint)
         return entry(number, self.t(f"play.{name}"))
 
     def _build_switch(self) -> None:

@@ -5,12 +5,24 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from nicegui import ui
 from nicegui.element import Element
 
 from nudge.look import Prediction, predict
 from nudge.studio import charts
-from nudge.studio.components import box, card, choice, entry, mark, pairs, pressable, refill, slider, text, track
+from nudge.studio.components import (
+    Number,
+    box,
+    card,
+    choice,
+    entry,
+    mark,
+    pairs,
+    pressable,
+    refill,
+    slider,
+    text,
+    track,
+)
 from nudge.studio.page import TextPage
 from nudge.studio.pages.predict_curve import N_POINTS, rank_curve
 from nudge.studio.pages.predict_nudge import NudgeCard
@@ -142,7 +154,7 @@ class PredictPage(TextPage):
             with box("sampling hs") as self.sampling:
                 for name, number in _SAMPLING.items():
                     changed = self.visit.handle(partial(self._set, name))
-                    entry(ui.number, t(f"predict.{name}"), "debounce=300", on_change=changed, **number)
+                    entry(Number, t(f"predict.{name}"), "debounce=300", on_change=changed, **number)
             self.sampling.set_visibility(False)
             self.bars = box("bars")
 
