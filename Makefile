@@ -8,13 +8,25 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
+# On a terminal, pip shows what it downloads, how large it is, and how far it is.
+QUIET := $(shell test -t 2 || echo --quiet)
+INSTALL = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check $(PIP_ARGS) --constraint constraints.txt
 PINNED := pyproject.toml constraints.txt
 
 # One process for each core. Each gets a share of the tests, and takes some of another's when it has done its own.
 PYTEST = $(BIN)/python -m pytest --numprocesses logical
 
 FLOORS := $(VENV)/floors
+
+# PyPI has one PyTorch for Linux on x86-64, the one for CUDA. No package index but PyPI is used unless you name it.
+define ABOUT_PYTORCH
+@if [ "$$(uname -sm)" = "Linux x86_64" ] && [ -z "$(PIP_ARGS)" ] && ! command -v nvidia-smi >/dev/null \
+    && ! $(BIN)/python -c 'import torch' 2>/dev/null; then \
+  echo "The first time, this downloads PyTorch for CUDA, about 3 GB. Without an NVIDIA GPU, 200 MB are enough:"; \
+  echo "  make $(MAKECMDGOALS) PIP_ARGS=\"--extra-index-url URL\""; \
+  echo "with the URL that https://pytorch.org/get-started/locally/ shows for Linux, Pip, CPU."; \
+fi
+endef
 
 .PHONY: help train studio test floors campaign check lint format docs screenshots constraints clean
 
@@ -80,12 +92,14 @@ screenshots: $(VENV)/.installed-dev
 
 # The stamps say what is installed; a changed pyproject.toml or constraints.txt is newer than they are.
 $(VENV)/.installed: $(PINNED) | $(BIN)/python
-	@echo "Installing nudge and the pinned libraries into $(VENV) (PyTorch is large: the first time takes minutes) ..."
+	@echo "Installing nudge and the pinned libraries into $(VENV) ..."
+	$(ABOUT_PYTORCH)
 	@$(INSTALL) --editable ".[all]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(PINNED) | $(BIN)/python
 	@echo "Installing nudge, the pinned libraries and what the tests need into $(VENV) ..."
+	$(ABOUT_PYTORCH)
 	@$(INSTALL) --editable ".[all,dev]"
 	@touch $@ $(VENV)/.installed
 

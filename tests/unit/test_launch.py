@@ -70,7 +70,7 @@ def test_names_that_are_taken(launcher: Launcher) -> None:
 def command_line(config: Config) -> Config:
     """The config that `nudge train` makes of the arguments."""
     context = commands.train.make_context("train", [f"--recipe={config.recipe}", *_arguments(config)])
-    return commands.make_config(**context.params)
+    return commands.make_config(**context.params, default_minutes=commands.MINUTES)
 
 
 @pytest.mark.parametrize("name", RECIPES)

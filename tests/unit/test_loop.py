@@ -91,11 +91,14 @@ def test_bits_per_byte_of_a_byte_model(text: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_everything_is_decided_in_run_json(text: Path, tmp_path: Path) -> None:
-    told(make(text, train={"minutes": 0.02}), tmp_path / "run")
+    begun = told(make(text, train={"minutes": 0.02}), tmp_path / "run")
     written = json.loads((tmp_path / "run" / "run.json").read_text())
     config = written["config"]
     assert config["train"]["minutes"] is None
     assert config["train"]["steps"] >= 1
+    (started,) = (event for event in begun if isinstance(event, Started))
+    assert started.steps == config["train"]["steps"]
+    assert any(note.startswith(f"updates {started.steps:,}: as many as fit into 0.02 min") for note in started.notes)
     assert config["train"]["micro_batch"] == 4
     assert config["machine"] == {
         "device": config["machine"]["device"],

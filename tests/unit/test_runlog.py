@@ -168,15 +168,15 @@ def test_a_skipped_update_is_a_gap_and_a_row(log: RunLog) -> None:
     assert log.rows[-1].change == 0.0  # against the last loss that is a number
 
 
-def test_time_left_counts_only_speeds_that_are_some(log: RunLog) -> None:
-    speeds = [0.0, 8.0, math.nan, math.inf, 8.0]
-    append(log.path, started(), *(dataclasses.replace(step(n + 1), tokens_per_s=v) for n, v in enumerate(speeds)))
+def test_the_time_left_ignores_impossible_times(log: RunLog) -> None:
+    times = [0.0, 8.0, math.nan, math.inf, -1.0, 8.0]
+    append(log.path, started(), *(dataclasses.replace(step(n + 1), step_s=v) for n, v in enumerate(times)))
     log.catch_up()
-    assert log.left_s == (100 - 5) * 64 / 8.0
+    assert log.left_s == pytest.approx((100 - 6) * 16 / 6)
 
 
-def test_without_any_speed_the_time_left_is_unknown(log: RunLog) -> None:
-    append(log.path, started(), dataclasses.replace(step(1), tokens_per_s=0.0))
+def test_without_any_time_the_time_left_is_unknown(log: RunLog) -> None:
+    append(log.path, started(), dataclasses.replace(step(1), step_s=0.0))
     log.catch_up()
     assert log.left_s is None
 

@@ -10,6 +10,7 @@ from rich.rule import Rule
 from nudge.cli.output import Console, Text, make_console
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
+from nudge.runs.pace import Pace
 from nudge.util.formatting import clock
 from nudge.util.terminal_text import one_line
 
@@ -42,11 +43,14 @@ class View:
         self.task: TaskID = bar.add_task("", total=None, status="")
         self.preparing = ""
         self.started: Started | None = None
+        self.pace = Pace()
         self.held: Step | None = None  # not printed yet: its line waits for the validation loss of the same update
         self.n_lines = 0
 
     def show(self, event: Event) -> None:
         """Print one event."""
+        if not isinstance(event, Preparing):
+            self.pace.take(event)
         if self.held and not isinstance(event, Saved):
             self._print_step(self.held, event if isinstance(event, Evaluation) else None)
             self.held = None
@@ -116,7 +120,7 @@ class View:
         if self.started:
             status = f"{event.step:,}/{self.started.steps:,}"
             if isinstance(event, Step):
-                status += f"  {clock((self.started.steps - event.step) * event.train_s / event.step)} left"
+                status += f"  {self._left()} left"
             self.bar.update(self.task, completed=event.step, status=status)
 
     def _print_step(self, step: Step, evaluation: Evaluation | None) -> None:
@@ -128,15 +132,17 @@ class View:
             self.console.print(HEADER + money, style="dim")
         self.n_lines += 1
         share = step.tokens_per_s * started.flops_per_token / started.peak_flops
-        left_s = (started.steps - step.step) * step.train_s / step.step
         line = Text(f"{step.step:7,}  ")
         line.append(f"{step.loss:7.4f}", style="bold dark_orange")
         line.append(f"  {evaluation.loss:7.4f}" if evaluation else " " * 9, style="bold blue")
         line.append(f"  {step.lr:8.2e}  {step.grad_norm:6.2f}  {1e3 * step.step_s:7,.0f}  {step.tokens_per_s:8,.0f}")
-        line.append(f"  {share:8.1%}  {clock(left_s):>8}", style="dim")
+        line.append(f"  {share:8.1%}  {self._left():>8}", style="dim")
         if started.usd_per_hour is not None:
             line.append(f"  ${step.train_s / 3600 * started.usd_per_hour:8.4f}", style="green")
         self.console.print(line)
+
+    def _left(self) -> str:
+        return clock(self.pace.left_s or 0.0)
 
     def _print_sample(self, sample: Sample) -> None:
         self._print_rule(f"after update {sample.step:,}" if sample.step else "before any update")

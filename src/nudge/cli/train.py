@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from nudge.events import Event
 
 
+LENGTHS = {"steps", "tokens", "minutes"}  # how long to train
+MINUTES = {"tiny": 4.0, "modern": 4.0}  # if the user says no length: on any machine, about as long as a person waits
 SETTINGS = {  # option: the setting that it changes
     "seed": "seed",
     "init": "init",
@@ -78,9 +80,19 @@ class Count(click.ParamType[int]):
 @click.option(
     "--run", "folder", type=FilePath(), metavar="DIR", help="The run's folder. [default: a new one under runs/]"
 )
-@click.option("--steps", type=int, metavar="N", help="Number of updates. [default: the recipe's]")
+@click.option(
+    "--steps",
+    type=int,
+    metavar="N",
+    help="Number of updates. [default: as many as fit into 4 minutes for tiny and modern, else the recipe's]",
+)
 @click.option("--tokens", type=Count(), metavar="N", help="Tokens to train on instead of --steps: 10M, 33.5B.")
-@click.option("--minutes", type=float, metavar="M", help="Training time on this machine instead of --steps.")
+@click.option(
+    "--minutes",
+    type=float,
+    metavar="M",
+    help="Training time on this machine instead of --steps. [default for tiny and modern: 4]",
+)
 @click.option("--init", type=FilePath(), metavar="SOURCE", help="Start from another model's weights (fine-tuning).")
 @click.option(
     "--seed", type=int, metavar="N", help="Seed of the initial weights and the order of the text. [default: 1337]"
@@ -105,7 +117,7 @@ def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) ->
       nudge train --recipe mini_24k --data reviews.jsonl --field document
       nudge train --data notes/*.md --init runs/tiny --steps 200 --set train.lr=1e-4
     """
-    config = make_config(**options)
+    config = make_config(**options, default_minutes=MINUTES)
     from nudge.train.run import run
 
     watch(run(config, folder, or_resume=or_resume), as_json=as_json)
@@ -133,8 +145,10 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     watch(continue_run(run, steps=steps, minutes=minutes), as_json=as_json)
 
 
-def make_config(**options: Any) -> "Config":
+def make_config(*, default_minutes: Mapping[str, float] | None = None, **options: Any) -> "Config":
     """Return the recipe, changed by the file, then by --set, then by the other options of `nudge train`.
+
+    `default_minutes`: for each recipe, the time to train if the user does not say how long.
 
     Raises: ConfigError.
     """
@@ -147,14 +161,17 @@ def make_config(**options: Any) -> "Config":
             raise ConfigError("setting_without_set", setting=word)
     if options["more_data"] and not options["data"]:
         raise ConfigError("text_without_data", path=Path(options["more_data"][0]))
-    if sum(options[name] is not None for name in ("steps", "tokens", "minutes")) > 1:
+    if sum(options[name] is not None for name in LENGTHS) > 1:
         raise ConfigError("exclusive_options", options="--steps, --tokens, --minutes")
     if options["init"] and options["tokenizer"]:
         raise ConfigError("tokenizer_with_init")
     config = recipes.recipe(options["recipe"])
-    if options["config_file"]:
-        config = configs.override(config, configs.read_toml(Path(options["config_file"])))
-    config = configs.override(config, configs.parse_settings(options["settings"]))
+    from_file = configs.read_toml(Path(options["config_file"])) if options["config_file"] else {}
+    for table in (from_file, given := configs.parse_settings(options["settings"])):
+        config = configs.override(config, table)
+    lengths = {*from_file.get("train", {}), *given.get("train", {}), *(n for n in LENGTHS if options[n] is not None)}
+    if not lengths & LENGTHS:
+        options["minutes"] = (default_minutes or {}).get(config.recipe)
     if options["tokens"] is not None:
         options["steps"] = max(1, -(-options["tokens"] // max(1, config.train.batch_tokens)))
     options["paths"] = (*options["data"], *options["more_data"]) or None

@@ -6,8 +6,6 @@ from statistics import median
 
 from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest_events
 
-FILM_STEPS = (0, 20, 420)  # in the lecture: noise, first words, local coherence
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -33,13 +31,11 @@ class Summary:
 
     @property
     def film(self) -> tuple[Sample, ...]:
-        """The samples nearest to updates 0, 20, 420 and the last; without update 420, one from the middle instead."""
+        """The samples nearest to updates 0 and 20, to the middle, and to the end: as far as this run came."""
         if not self.samples:
             return ()
         last = self.samples[-1].step
-        wanted = [*(step for step in FILM_STEPS if step < last), last]
-        if not any(FILM_STEPS[1] < step < last for step in wanted):
-            wanted.insert(-1, last // 2)
+        wanted = {step for step in (0, 20, last // 2, last) if step <= last}
         nearest = {min(self.samples, key=lambda s, w=step: abs(s.step - w)).step for step in wanted}  # type: ignore[misc]
         return tuple(sample for sample in self.samples if sample.step in nearest)
 

@@ -187,9 +187,12 @@ def _process(path: Path) -> psutil.Process | None:
 
 
 def _arguments(config: Config) -> list[str]:
-    """Return the differences from the recipe as arguments of the command line."""
+    """Return the number of updates, and the differences from the recipe, as arguments of the command line."""
     base, wanted = configs.flatten(configs.to_dict(recipe(config.recipe))), configs.flatten(configs.to_dict(config))
-    settings = [f"--set={key}={value}" for key, value in wanted.items() if value != base[key] and key != "data.paths"]
+    base.pop("train.steps")  # without it, the command line trains for some minutes
+    settings = [
+        f"--set={key}={value}" for key, value in wanted.items() if value != base.get(key) and key != "data.paths"
+    ]
     paths = [] if wanted["data.paths"] == base["data.paths"] else [f"--data={path}" for path in config.data.paths]
     return settings + paths
 

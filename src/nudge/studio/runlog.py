@@ -16,6 +16,7 @@ import numpy as np
 
 from nudge import events
 from nudge.events import Evaluation, Event, Preparing, Sample, Skipped, Started, Step, Stopped
+from nudge.runs.pace import Pace
 
 N_LOGS = 100  # in memory: more than the list of runs shows, or each look at it would read them all again
 N_BUCKETS = 640  # at most three points of each are drawn, and the first and the last: below 2,000 in all
@@ -156,6 +157,7 @@ class RunLog:
         self._offset = 0
         self.started: Started | None = None
         self.stopped: Stopped | None = None
+        self.pace = Pace()
         self.curves = self.loss, self.lr, self.grad_norm, self.speed, self.validation = [Curve() for _ in range(5)]
         self.evaluations: dict[int, Evaluation] = {}
         self.samples: dict[int, Sample] = {}
@@ -170,11 +172,8 @@ class RunLog:
 
     @property
     def left_s(self) -> float | None:
-        """Return the seconds of the remaining updates at the speed of the last ones; None if unknown."""
-        recent = [n for n in self.speed.values[-50:] if 0 < n < math.inf]
-        if not recent or self.started is None or self.stopped:
-            return None
-        return (self.started.steps - self.step) * self.started.batch_tokens * sum(1 / n for n in recent) / len(recent)
+        """Return the seconds until the run ends, at the pace of the last minute; None if unknown."""
+        return None if self.stopped else self.pace.left_s
 
     def catch_up(self) -> bool:
         """Read what was appended since the last time. Return whether there was anything."""
@@ -211,6 +210,7 @@ class RunLog:
         if event is None or isinstance(event, Preparing):
             return
         self.version += 1
+        self.pace.take(event)
         if isinstance(event, Started):
             self.started, self.stopped = event, None
             self._cut(event.step)

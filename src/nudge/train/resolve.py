@@ -20,6 +20,7 @@ from nudge.runs.checkpoint import Checkpoint
 from nudge.runs.run_json import RunJson
 from nudge.train.loop import make_batches
 from nudge.train.rehearsal import Rehearsal, rehearse
+from nudge.util.formatting import clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +46,15 @@ def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun
     resolved = resolve_machine(config, machine, world)
     set_up_torch(resolved.machine)
     resolved, machine, rehearsal = _rehearse(resolved, machine, dataset, world)
-    if resolved.train.minutes is not None:
-        steps = rehearsal.steps_in(60 * resolved.train.minutes, resolved, val_tokens=len(dataset.val))
+    notes = machine.reasons
+    if (minutes := resolved.train.minutes) is not None:
+        steps = rehearsal.steps_in(60 * minutes, resolved, val_tokens=len(dataset.val))
+        usual, usual_s = resolved.train.steps, rehearsal.total_s(resolved, val_tokens=len(dataset.val))
+        other = f"{usual:,} would take {clock(usual_s)} (--steps {usual})"
+        notes = (*notes, f"updates {steps:,}: as many as fit into {minutes:g} min here; {other}")
         resolved = replace(resolved, train=replace(resolved.train, steps=steps, minutes=None))
     forecast_s = rehearsal.total_s(resolved, val_tokens=len(dataset.val))
-    return ResolvedRun(config=resolved, machine=machine, forecast_s=forecast_s, notes=machine.reasons)
+    return ResolvedRun(config=resolved, machine=machine, forecast_s=forecast_s, notes=notes)
 
 
 def resolve_resume(config: Config, written: ResumableRun, world: World) -> ResolvedRun:
