@@ -17,13 +17,15 @@ import pytest
 import torch
 
 from nudge.bench import llmc, pictures, reports, samples, suites, tokenizing
+from nudge.bench.limits import check_dtype
 from nudge.bench.peers import NotHereError, peak_bytes
-from nudge.bench.runner import Absent, Contender, Measured, Prepared, interleave
+from nudge.bench.runner import Absent, Contender, Measured, Prepared, Turn, interleave
 from nudge.bench.time_to_loss import NANOGPT_TRAIN, nanogpt_lr, read_characters
 from nudge.cli import benchtable
 from nudge.config import Config
 from nudge.data import published_vocab
 from nudge.errors import ConfigError, MachineError
+from nudge.fast.weights import onednn_multiplies
 
 Nudge = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -87,7 +89,9 @@ def found(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert result.returncode == 0, result.stderr
     value = json.loads(result.stdout)
     assert {"benchmark", "time", "nudge", "machine", "settings", "limits", "contenders", "comparisons"} <= value.keys()
-    assert set(value["limits"]) == {"float32_flops_per_s", "bfloat16_flops_per_s", "read_bytes_per_s"}
+    flops = [value["limits"][f"{dtype}_flops_per_s"] for dtype in ("float32", "bfloat16")]
+    assert value["limits"]["flops_per_s"] == max(flops)
+    assert value["limits"]["read_bytes_per_s"] > 0
     for contender in value["contenders"]:
         if not contender["absent"]:
             assert contender["version"]
@@ -285,6 +289,10 @@ def test_turns_alternate_and_nobody_who_fails_stops_the_others(players: Path):
         "dies": ("its process ended with 9: last words", False),
     }
     assert [event.version for event in events if isinstance(event, Prepared)] == ["1.0", "3.0", "2.0"]
+    turns = [(event.number, event.contender.name) for event in events if isinstance(event, Turn)]
+    ready = [(-1, name) for name in ("steady", "refuses", "falls", "dies", "other")]  # said before it takes its time
+    rounds = [(0, "steady"), (0, "falls"), (0, "other"), (1, "steady"), (1, "falls"), (1, "other")]
+    assert turns == [*ready, *rounds]
     outputs = [event.output for event in events if isinstance(event, Measured) and event.contender.name == "steady"]
     assert outputs == ["x", "x"]
 
@@ -360,7 +368,9 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
     limits = {"float32_flops_per_s": 1e12, "bfloat16_flops_per_s": 2e12, "read_bytes_per_s": 3e10}
     made.add(Measured(made.machine, 0, limits, 10))
     machine = {"gpu": None, "processor": "a processor", "threads": 1, "pytorch": torch.__version__}
-    benchtable.show(made.as_dict({"machine": machine, "rounds": 1}))
+    found = made.as_dict({"machine": machine, "rounds": 1})
+    assert found["limits"] == {**limits, "flops_per_s": 2e12}  # of the faster dtype, whichever that is
+    benchtable.show(found)
     printed = capsys.readouterr().out
     for words in (
         "matrix products 2,000 GFLOP/s in bfloat16, 1,000 in float32; reading memory 30.0 GB/s",
@@ -371,6 +381,17 @@ def test_the_table_has_everything(capsys: pytest.CaptureFixture[str]):
         "nobody: not installed: pip install nobody",
     ):
         assert words in printed
+
+
+def test_emulated_bfloat16_is_left_out():
+    cpu = torch.device("cpu")
+    check_dtype("float32", cpu)
+    check_dtype("bfloat16", torch.device("cuda"))
+    if onednn_multiplies(torch.bfloat16):
+        check_dtype("bfloat16", cpu)
+    else:
+        with pytest.raises(NotHereError, match="no bfloat16"):
+            check_dtype("bfloat16", cpu)
 
 
 def test_times_as_fast_is_above_one_when_ours_takes_less_time():

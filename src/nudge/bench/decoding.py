@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nudge.bench import ours
-from nudge.bench.limits import synchronize
+from nudge.bench.limits import check_dtype, synchronize
 from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.bench.training import huggingface_config
 from nudge.config import ModelConfig
@@ -63,6 +63,7 @@ def transformers(*, model: dict[str, Any], work: str, dtype: str, threads: int, 
     """Load Hugging Face's GPT2LMHeadModel, called token by token with its cache, which is less work than `generate`."""
     import transformers as hf
 
+    check_dtype(dtype, torch.device(device))
     torch.set_num_threads(threads)
     with torch.device("meta"):
         network: Any = hf.GPT2LMHeadModel(huggingface_config(ModelConfig(**model)))

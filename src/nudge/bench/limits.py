@@ -8,10 +8,11 @@ from functools import partial
 import psutil
 import torch
 
-from nudge.bench.peers import Prepared
+from nudge.bench.peers import NotHereError, Prepared
 from nudge.config import MachineConfig
 from nudge.fast import native_loader
 from nudge.fast.huge_pages import huge_pages
+from nudge.fast.weights import onednn_multiplies
 from nudge.machine.hardware_probe import probe
 
 SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
@@ -89,6 +90,15 @@ def _fastest_s(work: Callable[[], object], device: torch.device) -> float:
         synchronize(device)
         times.append(time.perf_counter() - begin)
     return min(times)
+
+
+def check_dtype(dtype: str, device: torch.device) -> None:
+    """Check that the processor multiplies in `dtype` itself. Raises: NotHereError.
+
+    PyTorch emulates bfloat16 elsewhere, so slowly that nobody would choose it: one update of GPT-2 small takes an hour.
+    """
+    if dtype == "bfloat16" and device.type == "cpu" and not onednn_multiplies(torch.bfloat16):
+        raise NotHereError("left out: this processor has no bfloat16, and PyTorch emulates it a hundred times slower")
 
 
 def synchronize(device: torch.device) -> None:

@@ -51,9 +51,11 @@ class Report:
                 found.peak_bytes = max(found.peak_bytes, event.peak_bytes)
 
     def limits(self) -> dict[str, float]:
-        """Return the machine's limits: the best figures of all its turns."""
+        """Return the machine's limits: the best figures of all its turns, and the operations in its fastest dtype."""
         rounds = self.found[self.machine.name].rounds
-        return {key: max(one.figures[key] for one in rounds) for key in (rounds[0].figures if rounds else ())}
+        best = {key: max(one.figures[key] for one in rounds) for key in (rounds[0].figures if rounds else ())}
+        flops = [value for key, value in best.items() if key.endswith("_flops_per_s")]
+        return {**best, "flops_per_s": max(flops)} if flops else best
 
     def measured(self) -> list[Found]:
         """Return the results of the contenders that were measured to the end."""

@@ -42,6 +42,14 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A contender begins its turn in round `number`, from 0; -1: it gets ready."""
+
+    contender: Contender
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A contender is ready."""
 
@@ -69,7 +77,7 @@ class Absent:
     began: bool = False  # it failed after it was ready
 
 
-Event = Prepared | Measured | Absent
+Event = Turn | Prepared | Measured | Absent
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) -> Iterator[Event]:
@@ -83,6 +91,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) ->
         for contender in contenders:
             why = _absence(contender, largest)
             if why is None:
+                yield Turn(contender, -1)
                 process = stack.enter_context(_Process(threads))
                 answer = process.ask({"prepare": contender.prepare, "options": dict(contender.options)})
                 warm = {} if "failed" in answer else process.ask({"round": -1})
@@ -95,6 +104,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, *, threads: int) ->
                 yield Absent(contender, why)
         for number in range(rounds):
             for contender, process in list(ready):
+                yield Turn(contender, number)
                 time.sleep(SETTLE_S)
                 answer = process.ask({"round": number})
                 if "failed" in answer:

@@ -122,7 +122,7 @@ def training(
     if cuda:
         del peers["llm.c"]
     contenders = [*_nudge_updates(config, shared, updates), *peers.values()]
-    limit = ("bfloat16_flops_per_s", float(sizes.training_flops_per_token(config.model)))
+    limit = ("flops_per_s", float(sizes.training_flops_per_token(config.model)))
     return Suite(
         name="train",
         title=f"training {config.recipe}, batch {B}, context {T}",
@@ -135,7 +135,7 @@ def training(
             "turn_s": turn_s,
             "model": dataclasses.asdict(config.model),
         },
-        limit_label="of the bf16 peak",
+        limit_label="of the peak",
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nudge.bench import ours, suites
-from nudge.bench.limits import synchronize
+from nudge.bench.limits import check_dtype, synchronize
 from nudge.bench.peers import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
 from nudge.version import __version__
@@ -51,6 +51,7 @@ def nanogpt(
     torch.set_num_threads(threads)
     run = from_dict(config)
     device = _device(run)
+    check_dtype(dtype, device)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     module = nanogpt_module(folder)
@@ -73,6 +74,7 @@ def transformers(*, config: dict[str, Any], batch: int, threads: int, turn_s: fl
     torch.set_num_threads(threads)
     run = from_dict(config)
     device = _device(run)
+    check_dtype(dtype, device)
     model: Any = hf.GPT2LMHeadModel(huggingface_config(run.model))
     model.to(device).train()
     train = run.train

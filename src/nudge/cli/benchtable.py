@@ -10,16 +10,22 @@ if TYPE_CHECKING:
 
 
 def show_progress(events: "Iterator[Event]", suite: "Suite", rounds: int) -> "Iterator[Event]":
-    """Yield the events and show the progress on standard error."""
-    from nudge.bench.runner import Absent, Measured
+    """Yield the events and show the progress on standard error: a bar on a terminal, else a line for each round."""
+    from nudge.bench.runner import Absent, Turn
     from nudge.cli.output import make_bar
 
     with make_bar() as bar:
-        task = bar.add_task("getting ready", total=(rounds + 1) * (1 + len(suite.contenders)))
+        task = bar.add_task("starting", total=(rounds + 1) * (1 + len(suite.contenders)))
+        shown = ""
         for event in events:
-            stage = f"round {event.number + 1} of {rounds}" if isinstance(event, Measured) else "getting ready"
-            done = 1 + rounds if isinstance(event, Absent) and not event.began else 1
-            bar.update(task, description=f"{stage}: {event.contender.name}", advance=done)
+            if isinstance(event, Turn):
+                stage = f"round {event.number + 1} of {rounds}" if event.number >= 0 else "getting ready"
+                bar.update(task, description=f"{stage}: {event.contender.name}")
+                if not bar.console.is_terminal and stage != shown:
+                    bar.console.print(f"{stage} ...")
+                shown = stage
+            else:
+                bar.advance(task, 1 + rounds if isinstance(event, Absent) and not event.began else 1)
             yield event
 
 
