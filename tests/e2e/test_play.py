@@ -57,7 +57,7 @@ def by_command(run: Path, prompt: str, settings: dict[str, str]) -> str:
     options = {
         f"--{name.lower().replace('maximum', 'max').replace(' ', '-')}": value for name, value in settings.items()
     }
-    command = [sys.executable, "-m", "nudge", "sample", str(run), "--prompt", prompt, "--json"]
+    command = [sys.executable, "-m", "nudge", "sample", str(run), "--prompt", prompt, "--dtype=float32", "--json"]
     command += [part for option in options.items() for part in option]
     output = subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=120).stdout
     text: str = json.loads(output)["text"]

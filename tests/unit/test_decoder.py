@@ -21,13 +21,14 @@ from torch import Tensor
 from nudge.config import Config, ModelConfig
 from nudge.data import tokenizer as tokenizers
 from nudge.errors import ConfigError
-from nudge.fast import DTYPES
+from nudge.fast import DTYPES, native_loader
 from nudge.fast.decoder import Decoder, PlainReader, causal_attention, feed_each
 from nudge.fast.kernels import Kernels
-from nudge.fast.weights import GROUP, DType, onednn_multiplies, pack_weights, quantize, take_over
+from nudge.fast.weights import GROUP, DType, fastest_dtype, onednn_multiplies, pack_weights, quantize, take_over
 from nudge.infer import engine
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT, init_weights
+from nudge.recipes import recipe
 from nudge.runs import checkpoint as checkpoints
 from nudge.runs.checkpoint import Checkpoint
 from nudge.runs.folder import RunFolder
@@ -278,7 +279,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 LOAD_EVERY_TYPE = """
 import json, sys
-from nudge.fast import DTYPES
+from nudge.fast import DTYPES, native_loader
 from nudge.infer import engine
 for dtype in DTYPES:
     model = engine.load(sys.argv[1], device="cpu", dtype=dtype)
@@ -346,6 +347,19 @@ def test_a_dtype_that_does_not_exist(run: Path) -> None:
         engine.load(run, device="cpu", dtype="int4")  # type: ignore[arg-type]
     assert error.value.code == "config.unknown_choice"
     assert (error.value.values["key"], error.value.values["value"]) == ("dtype", "int4")
+
+
+def test_a_large_network_writes_in_bfloat16_with_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (GPT(recipe(name).model) for name in ("mini_24k", "gpt2_small"))  # no values: only sizes count
+    assert [fastest_dtype(network) for network in (small, large)] == ["float32", "bfloat16"]
+    rotary = GPT(dataclasses.replace(large.config, rotary=True))  # for plain PyTorch, which may emulate bfloat16
+    assert fastest_dtype(rotary) == "float32"
+    monkeypatch.setattr(native_loader, "load", _no_compiler)
+    assert fastest_dtype(large) == "float32"
+
+
+def _no_compiler(name: str) -> None:
+    raise native_loader.UnavailableError("no compiler")
 
 
 def test_what_is_loaded_for_the_cpu_decodes_with_the_kernels(run: Path) -> None:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 @click.option("--num", default=1, type=click.IntRange(min=1), help="Number of samples, with seeds SEED, SEED+1, ...")
 @click.option("--stop", multiple=True, metavar="TEXT", help="Stop before this text; can be repeated.")
 @click.option(
-    "--dtype", type=click.Choice(DTYPES), default=DTYPES[0], help="Number type of the weights; fewer bits are faster."
+    "--dtype",
+    type=click.Choice(DTYPES),
+    help="Number type of the weights. [default: bfloat16 for a large network where that is faster, else float32]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON per sample.")
 def sample(
@@ -34,7 +36,7 @@ def sample(
     prompt: str,
     seed: int,
     num: int,
-    dtype: "DType",
+    dtype: "DType | None",
     as_json: bool,
     **options: Any,
 ) -> None:

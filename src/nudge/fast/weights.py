@@ -21,12 +21,14 @@ from nudge.fast import DTYPES, native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.fast.kernels import Kernels
 from nudge.model.gpt import GPT, Block, Linear
+from nudge.model.sizes import parameter_counts
 
 DType = Literal["float32", "bfloat16", "int8"]
 Norm = tuple[Tensor, Tensor]  # weight and bias of a LayerNorm, float32 [C]
 STORE, GELU = 0, 2  # as in decode.c: what a product does with its result
 GROUP = 64  # as in dot.h: activations that share a scale; rows of int8 are padded to a multiple of this
 CACHE_LINE = 64  # bytes
+SMALL = 50_000_000  # parameters
 
 
 class CMatrix(ctypes.Structure):
@@ -190,6 +192,23 @@ def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
             network.to(torch.bfloat16)
         instead = " in bfloat16 instead of int8" if dtype == "int8" else ""
         return None, f"plain PyTorch decodes{instead}, not the compiled kernels: {error}"
+
+
+def fastest_dtype(network: GPT) -> DType:
+    """Return the fastest type that keeps a network's quality here: bfloat16 on a GPU and with compiled kernels.
+
+    int8 is faster still, but its loss was measured for a few networks only (docs/decoding.md). A small network stays
+    exact: it writes a token in a few milliseconds anyway. Plain PyTorch on a CPU may emulate bfloat16.
+    """
+    if parameter_counts(network.config).total < SMALL:
+        return "float32"
+    if network.wte.weight.device.type == "cuda":
+        return "bfloat16"
+    try:
+        load_kernels(network)
+    except native_loader.UnavailableError:
+        return "float32"
+    return "bfloat16"
 
 
 def pack_weights(network: GPT, dtype: DType = "float32") -> Weights:

@@ -20,7 +20,7 @@ from nudge.data import tokenizer as tokenizers
 from nudge.data.tokenizer import Tokenizer
 from nudge.errors import CheckpointError, ConfigError, did_you_mean
 from nudge.fast import DTYPES, decoder
-from nudge.fast.weights import DType, Weights, take_over
+from nudge.fast.weights import DType, Weights, fastest_dtype, take_over
 from nudge.infer.batching import finish
 from nudge.infer.streams import TextStream, TokenStream
 from nudge.model.gpt import GPT
@@ -202,17 +202,18 @@ def write_sample(network: GPT, tokenizer: Tokenizer, sample: SampleConfig) -> st
 
 
 def load(
-    source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType = "float32"
+    source: str | os.PathLike[str] | None = None, *, device: str | None = None, dtype: DType | None = "float32"
 ) -> LanguageModel:
     """Load the model that SOURCE names: a run folder, a checkpoint file or an imported folder; None: the newest run.
 
     `device` None: the GPU if there is one, else the CPU. `dtype` is the type of its weights in memory: float32 (exact),
-    bfloat16 (half the memory) or int8 (a quarter of it). docs/decoding.md has their speed.
+    bfloat16 (half the memory) or int8 (a quarter of it); None: the fastest here that keeps the quality. docs/decoding.md
+    compares them.
 
     Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other; ConfigError
     for an unknown dtype.
     """
-    if dtype not in DTYPES:
+    if dtype is not None and dtype not in DTYPES:
         raise ConfigError("unknown_choice", key="dtype", value=dtype, closest=did_you_mean(dtype, DTYPES))
     checkpoint = checkpoints.find(source)
     tokenizer = tokenizers.load(checkpoints.tokenizer_path(checkpoint))
@@ -221,6 +222,8 @@ def load(
     if not checkpoint.verified:
         notes += (f"{checkpoint.path.name} is not verified: no SHA-256 of it was recorded",)
     network = network_of(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if dtype is None and (dtype := fastest_dtype(network)) != "float32":
+        notes += (f"weights in {dtype}, which is faster here (--dtype float32: exact)",)
     weights, note = take_over(network, dtype)
     return LanguageModel(
         network=network,
