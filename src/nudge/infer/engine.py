@@ -207,8 +207,8 @@ def load(
     """Load the model that SOURCE names: a run folder, a checkpoint file or an imported folder; None: the newest run.
 
     `device` None: the GPU if there is one, else the CPU. `dtype` is the type of its weights in memory: float32 (exact),
-    bfloat16 (half the memory) or int8 (a quarter of it); None: the fastest here that keeps the quality. docs/decoding.md
-    compares them.
+    bfloat16 (half the memory) or int8 (a quarter of it); None: the fastest here that keeps the quality.
+    docs/decoding.md compares them.
 
     Raises: CheckpointError if there is nothing to read, or network and tokenizer do not fit each other; ConfigError
     for an unknown dtype.
@@ -222,8 +222,10 @@ def load(
     if not checkpoint.verified:
         notes += (f"{checkpoint.path.name} is not verified: no SHA-256 of it was recorded",)
     network = network_of(checkpoint).to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if dtype is None and (dtype := fastest_dtype(network)) != "float32":
-        notes += (f"weights in {dtype}, which is faster here (--dtype float32: exact)",)
+    if dtype is None:
+        dtype = fastest_dtype(network)
+        if dtype != "float32":
+            notes += (f"weights in {dtype}, which is faster here (--dtype float32: exact)",)
     weights, note = take_over(network, dtype)
     return LanguageModel(
         network=network,
