@@ -55,6 +55,17 @@ def test_a_matrix_in_a_stack_is_as_alone_and_the_other_layout_is_the_transpose(s
     torch.testing.assert_close(orthogonalize(stack.mT), together.mT)
 
 
+@pytest.mark.parametrize("rank", [1, 9, 16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_steps_multiply_the_matrix(shape: tuple[int, int], rank: int) -> None:
+    """However the steps are computed, they are these products, which are readable and slow."""
+    matrix = random(shape[0], rank) @ random(rank, shape[1])
+    X = matrix.double() / (matrix @ matrix.T).norm().double().sqrt()
+    for a, b, c in muon.STEPS:
+        X = a * X + b * X @ X.T @ X + c * X @ X.T @ X @ X.T @ X
+    torch.testing.assert_close(orthogonalize(matrix[None])[0], X.float(), atol=2e-4, rtol=0)
+
+
 def test_nothing_stays_nothing() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         assert not orthogonalize(torch.zeros(2, 8, 4), dtype=dtype).any()
