@@ -60,7 +60,7 @@ SORTING = "builtin:sorting"  # stands in place of a path: the examples of data/s
 class DataConfig:
     """The text to train on, and its tokenizer."""
 
-    paths: tuple[str, ...] = ()  # files, folders, globs, hf:OWNER/NAME, tokens; none: Python's standard library
+    paths: tuple[str, ...] = ()  # files, folders, globs, names, hf:OWNER/NAME, tokens; none: Python's library
     field: str = "text"  # of .jsonl files; the column of .parquet files
     hub_bytes: int = setting(1_000_000_000, "[1, inf)")  # of text, at most, from each hf:OWNER/NAME
     tokenizer: str = "bpe-4096"  # bytes, chars, gpt2, cl100k, bpe-N (trained on this text), or a file

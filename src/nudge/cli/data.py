@@ -2,11 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.prompts import FilePath
+from nudge.cli.prompts import FilePath, note_hidden_names, system_language
 from nudge.cli.terminal import echo, echo_json
 from nudge.config import DataConfig
 
@@ -21,6 +21,7 @@ def data() -> None:
 
     \b
     Example:
+      nudge data list
       nudge data prepare books/ --tokenizer gpt2 --out tokens/books
       nudge data info tokens/books
     """
@@ -52,9 +53,10 @@ def data() -> None:
 def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, hub_bytes: int, as_json: bool) -> None:
     """Turn text into tokens, split into training and validation.
 
-    SRC is files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, or hf:OWNER/NAME
-    on the Hugging Face Hub. Without it, the text is Python's standard library. After an interruption the same command
-    continues where it stopped. Token files of nanoGPT and llm.c are checked and used in place, not copied.
+    SRC is files, folders and globs of .txt, .md, .py, .jsonl (each also as .gz or .zst) and .parquet, a name of 'nudge
+    data list', or hf:OWNER/NAME on the Hugging Face Hub. Without it, the text is Python's standard library. After an
+    interruption the same command continues where it stopped. Token files of nanoGPT and llm.c are checked and used in
+    place, not copied.
 
     \b
     Example:
@@ -65,6 +67,7 @@ def prepare(src: tuple[str, ...], tokenizer: str, out: Path | None, field: str, 
     from nudge.cli.progress import prepare_with_bar
     from nudge.data import prepare as preparation
 
+    note_hidden_names(src)
     config = DataConfig(paths=src, field=field, hub_bytes=hub_bytes, tokenizer=tokenizer)
     _show(prepare_with_bar(preparation.prepare(config, out=out)), as_json)
 
@@ -94,6 +97,60 @@ def info(folder: Path, verify: bool, as_json: bool) -> None:
     if verify:
         dataset.verify()
     _show(dataset, as_json, "every byte is as it was written" if verify else "")
+
+
+@data.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+def list_(as_json: bool) -> None:
+    """List well-known free texts, by the names that --data takes.
+
+    A text is downloaded when it is first used; a file or folder of the same name is read instead. Of a data set of the
+    Hugging Face Hub, only the first documents are read, up to data.hub_bytes. The license says what you may do with it.
+
+    \b
+    Example:
+      nudge data list
+      nudge train --data shakespeare --tokenizer chars
+    """
+    from nudge.data import named_texts
+    from nudge.data.foreign import named
+
+    texts = [
+        {
+            "name": name,
+            "title": text.title["en"],
+            "language": text.language,
+            "n_bytes": text.n_bytes or DataConfig().hub_bytes,
+            "license": text.license,
+            "source": text.hub or text.url,
+            "here": named.is_here(name, text),
+        }
+        for name, text in named_texts.table(system_language()).items()
+    ]
+    if as_json:
+        echo_json(texts, indent=2)
+    else:
+        _show_texts(texts)
+
+
+def _show_texts(texts: list[dict[str, Any]]) -> None:
+    from nudge.cli.output import make_console, make_fitting_table
+    from nudge.util import formatting
+
+    console = make_console(wide=True)
+    rows = [
+        (
+            text["name"],
+            text["language"],
+            ("up to " if text["source"].startswith("hf:") else "") + formatting.size(text["n_bytes"]),
+            text["license"],
+            "yes" if text["here"] else "no",
+            text["title"],
+        )
+        for text in texts
+    ]
+    columns = ("name", "lang", ">size", "license", "here", "text")
+    console.print(make_fitting_table(console, columns, rows, wraps="text", expendable=("text",)))
 
 
 def _show(dataset: "Dataset", as_json: bool, note: str = "") -> None:

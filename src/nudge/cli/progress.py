@@ -36,7 +36,7 @@ def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
                 bar.reset(task, description=PREPARING[stage], total=event.total)
                 if not bar.console.is_terminal:
                     bar.console.print(PREPARING[stage])
-            bar.update(task, completed=event.done)
+            bar.update(task, completed=event.done, total=event.total)
 
 
 def with_bar(items: Iterable[Made], total: int | None, title: str) -> Iterator[Made]:

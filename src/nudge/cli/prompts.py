@@ -1,11 +1,13 @@
-"""The input of commands: paths, the model, a prompt or token ids, and single tokens."""
+"""The input of commands: paths, the language, the model, a prompt or token ids, and single tokens."""
 
 import contextlib
+import locale
 import os
 import re
 import sys
 import unicodedata
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -28,6 +30,20 @@ class FilePath(click.Path):
         if any(unicodedata.category(character) == "Cc" for character in os.fsdecode(value)):
             self.fail(f"{value!r} has a control character", param, ctx)
         return super().convert(value, param, ctx)
+
+
+def system_language() -> Literal["en", "ko"]:
+    """Return the language that the system is set to, or English if it is none of ours."""
+    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None) or locale.getlocale()[0]
+    return "ko" if (name or "").lower().startswith("ko") else "en"
+
+
+def note_hidden_names(paths: Iterable[str]) -> None:
+    """Print, on standard error, which names of texts are taken by a file or folder here."""
+    from nudge.data import named_texts
+
+    for path in filter(named_texts.is_hidden, paths):
+        echo(f"{path} is read from here; the text of that name ('nudge data list') is not used", err=True)
 
 
 def load_model(source: str | None, **options: Any) -> "LanguageModel":

@@ -1,12 +1,10 @@
 """`nudge sheet`: a page of pen notes about the lecture or about a run."""
 
-import locale
-import os
 from pathlib import Path
 
 import click
 
-from nudge.cli.prompts import FilePath
+from nudge.cli.prompts import FilePath, system_language
 from nudge.cli.terminal import echo
 from nudge.errors import MachineError, SheetError
 from nudge.sheet.catalog import FORMATS, NAMES, Format, draw, text_of
@@ -48,7 +46,7 @@ def sheet(
         raise SheetError("unexpected_run", run=run, what=what)
     form = form or _form_of(out)
     out = out or Path(f"{Path(what).stem}.{form}")
-    page = draw(text_of(what, run=run, language=lang or _language(), font=font), form, name=what, font=font)
+    page = draw(text_of(what, run=run, language=lang or system_language(), font=font), form, name=what, font=font)
     _save(out, page)
     echo(f"{out}  {len(page) / 1024:,.0f} KiB")
 
@@ -71,8 +69,3 @@ def _form_of(out: Path | None) -> Format:
         if form == ending:
             return form
     raise SheetError("unknown_ending", out=out)
-
-
-def _language() -> Language:
-    name = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), None) or locale.getlocale()[0]
-    return "ko" if (name or "").lower().startswith("ko") else "en"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nudge.cli import complete
-from nudge.cli.prompts import FilePath
+from nudge.cli.prompts import FilePath, note_hidden_names, system_language
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError, RunError
 
@@ -67,7 +67,8 @@ class Count(click.ParamType[int]):
     type=FilePath(),
     multiple=True,
     metavar="PATH...",
-    help="Text files, folders, globs, hf:OWNER/NAME, or a folder of tokens. [default: Python's standard library]",
+    help="Text files, folders, globs, a name of 'nudge data list', hf:OWNER/NAME, or a folder of tokens. "
+    "[default: Python's standard library]",
 )
 @click.argument("more_data", type=FilePath(), nargs=-1, metavar="")
 @click.option("--field", metavar="NAME", help="The field or column that holds the text (.jsonl, .parquet).")
@@ -114,10 +115,15 @@ def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) ->
     Example:
       nudge train                                            Python's standard library, a few minutes
       nudge train --data book.txt --tokenizer chars --minutes 1
+      nudge train --data shakespeare                         a text that is downloaded once
       nudge train --recipe mini_24k --data reviews.jsonl --field document
       nudge train --data notes/*.md --init runs/tiny --steps 200 --set train.lr=1e-4
     """
     config = make_config(**options, default_minutes=MINUTES)
+    if is_first_process():
+        note_hidden_names(config.data.paths)
+        if not (config.data.paths or or_resume or as_json):
+            _propose_text()
     from nudge.train.run import run
 
     watch(run(config, folder, or_resume=or_resume), as_json=as_json)
@@ -182,6 +188,14 @@ def make_config(*, default_minutes: Mapping[str, float] | None = None, **options
             change = {name: options[option]}
             config = configs.override(config, {section: change} if section else change)
     return config
+
+
+def _propose_text() -> None:
+    """Print what the text is without --data, and the name of another one, in the user's language."""
+    from nudge.data import named_texts
+
+    first = next(iter(named_texts.table(system_language())))
+    echo(f"text: Python's standard library; for another: --data {first} ('nudge data list')", err=True)
 
 
 def watch(stream: Generator["Event", None, None], *, as_json: bool) -> None:

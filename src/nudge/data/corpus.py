@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from nudge.data import arrow
+from nudge.data import arrow, named_texts
 from nudge.data.charset import BOM, Decoder, decode_line
 from nudge.data.text import LongText, Text
 from nudge.errors import DataError, did_you_mean, first_line
@@ -149,7 +149,7 @@ def matches(pattern: str) -> list[Path]:
 
 def _expand(given: str) -> list[Path]:
     """Return the files that one path names. Raises: DataError if there are none."""
-    if is_hub(given):
+    if is_hub(given) or named_texts.find(given):
         raise DataError("hub_path", path=given)
     path = expand_user(given)
     if path.is_dir():
@@ -161,7 +161,7 @@ def _expand(given: str) -> list[Path]:
         return [path]
     if found := matches(given):
         return [path for match in found for path in _expand(str(match))]
-    raise DataError("missing", path=given, closest=_closest_name(path))
+    raise DataError("missing", path=given, closest=_closest_name(given, path))
 
 
 def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
@@ -171,10 +171,11 @@ def _walk(root: Path, skipped: Collection[str] = ()) -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
-def _closest_name(path: Path) -> str:
-    """Return a hint with the names in the path's folder that are most like the path's."""
+def _closest_name(given: str, path: Path) -> str:
+    """Return a hint with the names that are most like the path's: in its folder, and of texts that have a name."""
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    return did_you_mean(path.name, names) if 0 < len(names) <= 1000 else "check the path"
+    known = [*(names if len(names) <= 1000 else ()), *(named_texts.table() if path.name == given else ())]
+    return did_you_mean(path.name, known) if known else "check the path"
 
 
 def _suffixes(path: Path) -> tuple[str, str]:

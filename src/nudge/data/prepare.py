@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from nudge.config import SORTING, DataConfig
-from nudge.data import corpus, sorting, vocabulary
+from nudge.data import corpus, named_texts, sorting, vocabulary
 from nudge.data import tokenizer as tokenizers
 from nudge.data.corpus import TextFile
 from nudge.data.encoding import encode_documents
-from nudge.data.foreign import hub, token_files
+from nudge.data.foreign import hub, named, token_files
 from nudge.data.manifest import Source, key_of, locked_folder, write_manifest
 from nudge.data.resume_log import ResumeLog
 from nudge.data.shards import Dataset, is_prepared, open_dataset
@@ -45,9 +45,10 @@ def prepare(
         return (yield from token_files.prepare(config, found, out))
     if SORTING in config.paths:
         return sorting.prepare(config, out)
-    paths, note = yield from hub.fetch(config.paths, config.field, config.hub_bytes)
+    paths, note = yield from named.fetch(config.paths, config.field)
+    paths, revisions = yield from hub.fetch(paths, config.field, config.hub_bytes)
     texts = corpus.find(paths)
-    source = yield from _read_source(config, texts, note)
+    source = yield from _read_source(config, texts, "; ".join(filter(None, [note, revisions])))
     tokenizer = None if tokenizers.is_learned(config.tokenizer) else tokenizers.get(config.tokenizer)
     if tokenizer and not tokenizer.opening:
         raise TokenizerError("no_opening", name=config.tokenizer, sorting=SORTING)
@@ -59,10 +60,10 @@ def prepare(
 
 
 def find_text(paths: Sequence[str]) -> list[TextFile]:
-    """Return the text files that the paths name; none for tokens or text on the Hub. Raises: DataError."""
+    """Return the text files that the paths name; none for tokens or text that is fetched first. Raises: DataError."""
     if (len(paths) == 1 and is_prepared(corpus.expand_user(paths[0]))) or SORTING in paths or token_files.find(paths):
         return []
-    local = [path for path in paths if not corpus.is_hub(path)]
+    local = [path for path in paths if not (corpus.is_hub(path) or named_texts.find(path))]
     return corpus.find(local) if local or not paths else []
 
 

@@ -43,17 +43,36 @@ def fetch(paths: Sequence[str], field: str, n_bytes: int) -> Generator[Preparing
     return tuple(local), "; ".join(notes)
 
 
-def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tuple[Path, str]]:
-    """Return a local file with the first documents of a data set, and its revision; download it if need be."""
+def is_here(spec: str, field: str, n_bytes: int) -> bool:
+    """Return whether the first documents of a data set of the Hub are in the cache. Raises: DataError."""
+    return any(_cache().glob(f"{_stem(*_parse(spec), field, n_bytes)}-*.jsonl"))
+
+
+def _cache() -> Path:
+    return files.cache_folder() / "hub"
+
+
+def _parse(spec: str) -> tuple[str, str | None, str]:
+    """Return the name, the configuration and the split. Raises: DataError."""
     match = _PATTERN.fullmatch(spec)
     if not match:
         raise DataError("bad_hub_path", path=spec)
-    name, config, split = match["name"], match["config"], match["split"] or "train"
+    return match["name"], match["config"], match["split"] or "train"
+
+
+def _stem(name: str, config: str | None, split: str, field: str, n_bytes: int) -> str:
+    """Return how the names of a data set's files in the cache begin."""
+    folder = expand_user(name)
+    place = str(folder.resolve()) if folder.is_dir() else name
+    return f"{folder.name}-{key_of([place, config, split, field, n_bytes])[:16]}"
+
+
+def _keep(spec: str, field: str, n_bytes: int) -> Generator[Preparing, None, tuple[Path, str]]:
+    """Return a local file with the first documents of a data set, and its revision; download it if need be."""
+    name, config, split = _parse(spec)
     folder = expand_user(name)
     is_local = folder.is_dir()
-    place = str(folder.resolve()) if is_local else name
-    stem = f"{folder.name}-{key_of([place, config, split, field, n_bytes])[:16]}"
-    cache = files.cache_folder() / "hub"
+    stem, cache = _stem(name, config, split, field, n_bytes), _cache()
     with writing_to(cache), make_lock(cache / f".{stem}.lock"):
         pattern = _digest_folder(folder) if is_local else "*"  # from the Hub, any revision that was downloaded before
         kept = next(iter(sorted(cache.glob(f"{stem}-{pattern}.jsonl"))), None)
