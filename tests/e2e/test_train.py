@@ -11,6 +11,7 @@ from playwright.sync_api import Locator, Page, expect
 from tests.e2e.conftest import Studio, failure, serving
 
 from nudge import events
+from nudge.data import named_texts
 from nudge.events import Event, Sample, Skipped, Started, Step, Stopped
 from nudge.runs.folder import RunFolder
 from nudge.studio.words import texts
@@ -144,6 +145,18 @@ def test_a_form_that_is_wrong_is_not_measured(empty_studio: Studio, visitor: Cal
     expect(page.locator(".wrong")).to_contain_text("train.steps")
     expect(page.locator(".forecast dd").first).to_have_text("–")
     expect(page.locator(".form")).not_to_contain_text(WORDS["train.measuring"])
+
+
+def test_a_text_is_chosen_by_its_name(empty_studio: Studio, visitor: Callable[..., Page]) -> None:
+    for locale, first, title in (("en-US", "shakespeare", "Plays of Shakespeare"), ("ko-KR", "nsmc", "한국어 영화평")):
+        page = visitor(f"{empty_studio.url}/train", locale=locale)
+        names = page.locator(".names button")
+        expect(names.first).to_have_text(first)
+        expect(names).to_have_count(len(named_texts.table()))
+        names.first.click()
+        expect(entry(page, "data")).to_have_value(first)
+        expect(page.locator(".data-note")).to_contain_text(f"{title}, ")
+        expect(page.locator(".wrong")).to_be_empty()
 
 
 def test_an_error_before_there_is_a_run_is_shown(

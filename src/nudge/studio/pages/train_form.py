@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from nicegui import ui
 
 from nudge import config as configs
-from nudge.config import Config
+from nudge.config import Config, DataConfig
+from nudge.data import named_texts
+from nudge.data.named_texts import NamedText
 from nudge.data.prepare import find_text
 from nudge.errors import ConfigError, NudgeError
 from nudge.estimate.forecast import Forecast
 from nudge.recipes import recipe
-from nudge.studio.components import bar, box, button, card, entry, link, pairs, refill, text
+from nudge.studio.components import bar, box, button, card, entry, link, pairs, pressable, refill, text
 from nudge.studio.recipe_choice import recipe_choice
 from nudge.studio.visit import Visit
 from nudge.util import formatting
@@ -51,6 +54,10 @@ class Form:
         self.recipe = entry(ui.select, t("train.recipe"), options=options, value="tiny", on_change=self._other_recipe)
         self.data = self._entry("data", "maxlength=4000 spellcheck=false clearable")
         self.data_note = text("", "s12 ink3 data-note")
+        with box("found names", role="group", aria_label=t("train.data_names")):
+            for name, named in named_texts.table(t.language).items():
+                choose = self.visit.handle(partial(self.data.set_value, name))
+                pressable(choose, name, "pick", title=_describe_named(named, self.visit))
         with box("grid halves"):
             self.entries = {name: self._entry(name, "maxlength=24") for name in _NUMBERS}
         self.name = self._entry("name", "maxlength=100 spellcheck=false")
@@ -204,8 +211,16 @@ def _describe_text(config: Config, visit: Visit) -> str:
     paths = config.data.paths
     if paths == recipe(config.recipe).data.paths:
         return ""
+    if len(paths) == 1 and (named := named_texts.find(paths[0])):
+        return _describe_named(named, visit)
     texts = find_text(paths)
     if not texts:
         return visit.t("train.data_prepared")
     n_bytes = sum(file.n_bytes for file in texts)
     return visit.t("train.data_found", n=len(texts), size=formatting.size(n_bytes))
+
+
+def _describe_named(named: NamedText, visit: Visit) -> str:
+    size = formatting.size(named.n_bytes or DataConfig().hub_bytes)
+    shown = size if named.n_bytes else visit.t("train.data_up_to", size=size)
+    return visit.t("train.data_named", title=named.title[visit.t.language], size=shown, license=named.license)
