@@ -22,7 +22,7 @@ class Site:
 
     url: str
     answers: list[Answer] = field(default_factory=list)
-    requests: list[dict[str, str]] = field(default_factory=list)  # their headers, in lower case, and the path
+    requests: list[dict[str, str]] = field(default_factory=list)  # their headers in lower case, and the path
     over: threading.Event = field(default_factory=threading.Event)
 
 
@@ -51,6 +51,7 @@ def serving(*answers: Answer, certificate: Path | None = None) -> Iterator[Site]
     """Serve until the block ends. `certificate`: a file with a key and a certificate, for https."""
     site = Site("", list(answers))
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("OfSite", (Handler,), {"site": site}))
+    server.daemon_threads = False  # each answer has ended when the block ends
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
@@ -120,11 +121,11 @@ def stalled(content: bytes, sent: int, **headers: str) -> Answer:
 def endless(handler: Handler) -> None:
     """Bytes until the client goes away, without their number."""
     handler.head(200)
-    with contextlib.suppress(OSError):
+    try:
         while not handler.site.over.is_set():
             handler.wfile.write(bytes(1 << 16))
-        return
-    handler.site.requests[-1]["end"] = "the client went away"
+    except OSError:
+        handler.site.requests[-1]["end"] = "the client went away"
 
 
 def slowly(content: bytes, ready: threading.Event) -> Answer:

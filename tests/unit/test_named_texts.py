@@ -306,6 +306,7 @@ def test_two_processes_download_it_once(here: Path, site: Site):
             process.join(LONG_S)
             assert process.exitcode == 0
     finally:
+        ready.set()
         for process in both:
             process.kill()
             process.join()

@@ -122,9 +122,15 @@ class _Part:
             raise _FailedError(f"it ended after {self.n_bytes:,} of {self.remote.n_bytes:,} bytes", again=True)
 
     def _check(self, answer: "Response") -> None:
-        """Check that the body of an answer goes on where this part ends, or starts anew. Raises: _FailedError."""
+        """Check that the body of an answer goes on where this part ends, or starts anew.
+
+        Raises: _FailedError; DataError if it is another file by its length.
+        """
         status, validator = answer.status_code, _validator(answer)
+        length = answer.headers.get("Content-Length", "")
         if status == 200:
+            if length.isdecimal() and int(length) != self.remote.n_bytes and "Content-Encoding" not in answer.headers:
+                raise DataError("wrong_download", url=self.remote.url, found=f"{int(length):,} bytes")
             self.restart()
             self.validator = validator
         elif status == 206 and self._continues(answer, validator):

@@ -221,6 +221,7 @@ def _describe_text(config: Config, visit: Visit) -> str:
 
 
 def _describe_named(named: NamedText, visit: Visit) -> str:
+    """Return the title, the size and the license of a text that has a name."""
     size = formatting.size(named.n_bytes or DataConfig().hub_bytes)
     shown = size if named.n_bytes else visit.t("train.data_up_to", size=size)
-    return visit.t("train.data_named", title=named.title[visit.t.language], size=shown, license=named.license)
+    return f"{named.title[visit.t.language]}, {shown}, {named.license}"
