@@ -13,6 +13,7 @@ from tests.refusals import refused
 from tests.waiting import wait_until
 from tests.web import (
     Answer,
+    Handler,
     Site,
     closed_port,
     endless,
@@ -113,16 +114,28 @@ def test_without_a_sure_mark_it_starts_again(tmp_path: Path, headers: dict[str, 
     assert "range" not in site.requests[1]
 
 
+def part_of_other(place: str) -> Answer:
+    """As many bytes as are missing, but from another place."""
+
+    def answer(handler: Handler) -> None:
+        named = {"Content_Range": place} if place else {}
+        handler.head(206, ETag='"a"', Content_Length=len(OTHER) - CUT, **named)
+        handler.wfile.write(OTHER[:-CUT])
+
+    return answer
+
+
+def never_a_part(handler: Handler) -> None:
+    (status(416) if "Range" in handler.headers else whole(CONTENT))(handler)
+
+
 STRANGE: dict[str, list[Answer]] = {
     "ranges are ignored": [whole(CONTENT, ETag='"a"')],
     "it has changed": [ranged(CONTENT, '"b"')],
     "it has changed, and the server does not care": [ranged(CONTENT, '"b"', honest=False)],
-    "another part": [
-        lambda handler: handler.head(206, ETag='"a"', Content_Range="bytes 0-4/5", Content_Length=0),
-        whole(CONTENT),
-    ],
-    "a part that is not named": [lambda handler: handler.head(206, ETag='"a"', Content_Length=0), whole(CONTENT)],
-    "no such part": [status(416), whole(CONTENT)],
+    "another part": [part_of_other(f"bytes 0-{len(OTHER) - CUT - 1}/{len(OTHER)}"), whole(CONTENT)],
+    "a part that is not named": [part_of_other(""), whole(CONTENT)],
+    "no such part": len(WAITS_S) * [never_a_part],
 }
 
 

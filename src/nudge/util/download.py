@@ -95,8 +95,7 @@ class _Part:
         self.restart()
 
     def restart(self) -> None:
-        self.file.seek(0)
-        self.file.truncate()
+        self.file.seek(0)  # all bytes will be written over: a part is never longer than the file
         self.n_bytes = 0
         self.hasher = self.remote.hasher()
         self.validator: str | None = None  # marks the content that the bytes are of
