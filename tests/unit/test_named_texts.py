@@ -106,6 +106,14 @@ def test_shakespeare_is_the_text_that_is_known(shared_data: Path):
     assert REAL["shakespeare"].digest == f"sha256:{hashlib.sha256(copy).hexdigest()}"
 
 
+def test_the_page_of_the_docs_has_each_text_and_its_license():
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("## Texts to start from")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \| (.*) \| (.*) \|$", section, re.M)
+    assert {name: license for name, _, _, license in rows} == {name: text.license for name, text in REAL.items()}
+    assert all(text.hub in source for (_, source, *_), text in zip(rows, REAL.values(), strict=True))
+
+
 def test_a_text_is_downloaded_once(here: Path, site: Site):
     events, dataset = finish(prepare(DataConfig(paths=("plays",), tokenizer="bytes")))
     assert list(dict.fromkeys(event.what for event in events)) == ["downloading", "reading", "tokens"]
