@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nudge.errors import ConfigError, did_you_mean, first_line
-from nudge.other_names import OTHER_NAMES
+from nudge.other_names import OTHER_NAMES, PLANNED_ONLY
 from nudge.util import json_reader
 
 
@@ -237,6 +237,8 @@ def _override(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(type(section))
     changes: dict[str, Any] = {}
     for key, value in values.items():
+        if key not in hints and prefix + key in PLANNED_ONLY:
+            raise ConfigError("planned_only", key=prefix + key, value=value)
         if key not in hints:
             raise ConfigError("unknown_setting", key=prefix + key, closest=_setting_hint(prefix + key))
         current = getattr(section, key)

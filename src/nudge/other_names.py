@@ -38,3 +38,5 @@ OTHER_NAMES = {
     "n_ctx": ("model.block_size",),
     "dataset": ("data.paths",),
 }
+
+PLANNED_ONLY = ("model.n_kv_head", "model.ffn", "model.swiglu", "model.bias")  # what model/shape.py adds for nudge plan

@@ -1,5 +1,6 @@
 """`nudge plan`: forecasts of the memory, time and money of a training run."""
 
+import shlex
 import sys
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", required=False, shell_complete=complete.recipes)
-@complete.set_option("Any setting, such as model.n_layer=24.")
+@complete.set_option("Any setting, such as model.n_layer=24; also of networks that nudge only plans, see below.")
+@click.option("--params", metavar="N", help="Plan a network of about N parameters, on chinchilla tokens: 350M, 8.0B.")
 @click.option(
     "--tokens",
     metavar="N",
-    help="Tokens to train on: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's]",
+    help="Tokens to train on: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's, or chinchilla]",
 )
 @click.option("--budget", type=float, metavar="USD", help="Find out how far this money goes.")
 @click.option(
@@ -60,6 +62,9 @@ def plan(
     RECIPE is gpt2_small by default. Times are forecast from published runs, as an interval that holds four in five of
     them; --validate shows the errors. No GPU is needed, and nothing is downloaded.
 
+    Four settings describe networks that nudge plans but does not train: model.n_kv_head (grouped queries), model.ffn
+    (width of the MLP), model.swiglu=true, and model.bias=false (also for RMSNorm).
+
     \b
     Example:
       nudge plan                                   gpt2_small on 8 x H100
@@ -67,6 +72,7 @@ def plan(
       nudge plan --budget 100                      what $100 trains
       nudge plan gpt2_small --gpu 4090             how long one 4090 takes
       nudge plan gpt2_xl --hours 24 --gpu h100     how many GPUs it takes
+      nudge plan --params 8.0B --set model.swiglu=true --set model.n_kv_head=8
     """
     if sum((lecture, validate, calibrate, explain)) > 1:
         raise ConfigError("exclusive_options", options="--explain, --lecture, --validate, --calibrate")
@@ -85,7 +91,7 @@ def plan(
 def _is_only_limited(options: dict[str, Any]) -> bool:
     """Return whether there is a budget or a time, but neither tokens nor sizes of a network."""
     limited = options["budget"] is not None or options["hours"] is not None
-    return limited and options["tokens"] is None and not options["settings"]
+    return limited and options["tokens"] is None and options["params"] is None and not options["settings"]
 
 
 def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool) -> None:
@@ -113,7 +119,15 @@ def _plan(recipe: str, options: dict[str, Any], *, explain: bool, as_json: bool)
     if explain:
         planview.show_formulas(found, answer)
     else:
-        planview.show(found, answer)
+        planview.show(found, answer, command=_command(recipe, options))
+
+
+def _command(recipe: str, options: dict[str, Any]) -> str:
+    """Return the command that plans this network, to type again with other options."""
+    sizes = [word for setting in options["settings"] for word in ("--set", setting)]
+    return shlex.join(
+        ["nudge", "plan", recipe, *(("--params", options["params"]) if options["params"] else ()), *sizes]
+    )
 
 
 def _answer(ask: "Ask", *, budget: float | None, hours: float | None, counted: bool) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from rich.padding import Padding
 
 from nudge.cli.output import Console, Text, indent, make_console, make_facts, make_table, show_next, show_title
+from nudge.model.sizes import cache_bytes
 from nudge.plan.explain import formulas
 from nudge.plan.layout import Layout
 from nudge.plan.losses import published_losses
@@ -27,19 +28,21 @@ COLORS = {  # of the parts of the memory (Layout.parts)
 }
 
 
-def show(plan: Plan, answer: str = "") -> None:
-    """Print time, money and memory first, then where they come from, and the alternatives."""
+def show(plan: Plan, answer: str = "", *, command: str) -> None:
+    """Print time, money and memory first, then where they come from, and the alternatives.
+
+    `command`: what plans the same network.
+    """
     console = make_console(wide=True)
     _show_headline(console, plan, answer)
     _show_memory(console, plan)
     _show_work(console, plan)
     _show_ladder(console, plan)
     _show_changes(console, plan)
-    recipe = plan.ask.recipe
     show_next(
         console,
         ("the same with --explain", "every formula with its numbers"),
-        (f"nudge plan {recipe} --budget 100", "how far it gets for $100"),
+        (f"{command} --budget 100", "how far it gets for $100"),
         ("nudge plan --budget 100", "what $100 trains, of every size"),
         ("nudge plan --validate", "how right such forecasts are"),
     )
@@ -49,7 +52,7 @@ def _show_headline(console: Console, plan: Plan, answer: str) -> None:
     ask, shown = plan.ask, cells(plan)
     console.print(
         Text.assemble(
-            (ask.recipe, "bold"),
+            (ask.title, "bold"),
             f" on {ask.count} x {ask.device.title}",
             (f": {compact(plan.tokens)} tokens, {plan.steps:,} updates, {ask.dtype}", "dim"),
         )
@@ -152,6 +155,8 @@ def _work(plan: Plan) -> Iterator[tuple[str, str]]:
     }
     yield "parameters", f"{counts.total:,}: " + ", ".join(f"{name} {compact(n)}" for name, n in components.items() if n)
     yield "work", f"{scientific(plan.flops)} FLOP, {plain(plan.flops_per_token / 1e9)} GFLOP per token (6N + 12LTC)"
+    cache = size(cache_bytes(plan.ask.model))
+    yield "KV cache", f"{cache} in 16 bits for a context of {plan.ask.model.block_size:,} tokens, to write text"
     beside = {"more": "more than", "less": "less than", "close": "close to"}[plan.tokens_vs_optimal]
     ratio = plain(plan.tokens_per_parameter)
     yield "tokens", f"{ratio} per parameter, {beside} the compute-optimal {CHINCHILLA} (Chinchilla)"

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 from nudge.config import Config, ModelConfig
+from nudge.model.shape import Shape, shape_of
 
 MUON_STACK_NUMBERS = 2**22  # orthogonalized at once: small matrices share a product, but a larger stack needs memory
 
@@ -26,15 +27,26 @@ class ParameterCounts:
 
 def parameter_counts(model: ModelConfig) -> ParameterCounts:
     """Count weights and biases of a network of these sizes."""
-    L, C = model.n_layer, model.n_embd
+    shape = shape_of(model)
+    L, C, qkv, biases = model.n_layer, model.n_embd, _qkv_width(shape), int(shape.bias)
     return ParameterCounts(
         wte=model.vocab_size * C,
         wpe=0 if model.rotary else model.block_size * C,
-        attention=L * (C * 3 * C + 3 * C + C * C + C),
-        mlp=L * (C * 4 * C + 4 * C + 4 * C * C + C),
-        norms=L * 4 * C + 2 * C,
+        attention=L * (C * qkv + C * C + biases * (qkv + C)),
+        mlp=L * (C * _mlp_width(shape) + biases * (_mlp_width(shape) - shape.hidden_width + C)),
+        norms=(2 * L + 1) * (1 + biases) * C,
         head=model.vocab_size * C if model.untied else 0,
     )
+
+
+def _qkv_width(shape: Shape) -> int:
+    """Return the width of queries, keys and values together."""
+    return shape.n_embd + 2 * shape.key_width
+
+
+def _mlp_width(shape: Shape) -> int:
+    """Return the width of the MLP's matrices together: one into the hidden layer or two (SwiGLU), and one back."""
+    return (3 if shape.swiglu else 2) * shape.hidden_width
 
 
 def parameter_shapes(model: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -55,9 +67,20 @@ def parameter_shapes(model: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]
         yield "head.weight", (model.vocab_size, C)
 
 
+def block_matrices(model: ModelConfig) -> int:
+    """Count the parameters in the matrices of one block: 12C^2 in a GPT-2."""
+    shape = shape_of(model)
+    return model.n_embd * (_qkv_width(shape) + model.n_embd + _mlp_width(shape))
+
+
 def matmul_parameters(model: ModelConfig) -> int:
     """Count the parameters in matrix products: the matrices of the blocks and the head."""
-    return model.n_layer * 12 * model.n_embd**2 + model.vocab_size * model.n_embd
+    return model.n_layer * block_matrices(model) + model.vocab_size * model.n_embd
+
+
+def cache_bytes(model: ModelConfig) -> int:
+    """Return the bytes of the keys and values of one whole context in 16 bits, which writing text keeps."""
+    return 2 * 2 * model.n_layer * model.block_size * shape_of(model).key_width
 
 
 def training_flops_per_token(model: ModelConfig, n_tokens: int | None = None) -> int:
@@ -168,31 +191,34 @@ def _fast_memory(config: Config, tokens: int, *, accumulate: bool) -> TrainingMe
 
 def _moments_bytes(config: Config) -> int:
     """Count the bytes of the optimizer's moments: two float32 numbers per parameter, one if Muon updates it."""
-    hidden = 12 * config.model.n_layer * config.model.n_embd**2
+    hidden = config.model.n_layer * block_matrices(config.model)
     return 8 * parameter_counts(config.model).total - (4 * hidden if config.train.optimizer == "muon" else 0)
 
 
 def _kept_per_token(model: ModelConfig, *, bf16: bool, recompute: bool) -> int:
     """Count the bytes per token that autograd keeps for the backward pass."""
-    C, H, real = model.n_embd, model.n_head, 2 if bf16 else 4
+    shape, C, H, real = shape_of(model), model.n_embd, model.n_head, 2 if bf16 else 4
     # In float32: the residual stream before each norm. In the dtype of products: the outputs of both norms; q, k and v;
-    # the output of attention; the MLP's wide layer before and after GELU; with rotary positions also the rotated q and
-    # k, and attention's output in another order. Then two numbers for each norm and one for each head.
-    block = C * (8 + real * (2 + 3 + 1 + 8 + (3 if model.rotary else 0))) + 16 + 4 * H
+    # the output of attention; the MLP's wide layer before and after GELU (SwiGLU: the gate before and after SiLU, the
+    # other layer, and their product); with rotary positions also the rotated q and k, and attention's output in another
+    # order. Then two numbers for each norm and one for each head.
+    wide = (4 if shape.swiglu else 2) * shape.hidden_width
+    rotated = 2 * C + shape.key_width if model.rotary else 0
+    block = 8 * C + real * (2 * C + _qkv_width(shape) + C + wide + rotated) + 16 + 4 * H
     ends = C * (4 + real) + 8
     return (block + model.n_layer * 4 * C if recompute else model.n_layer * block) + ends
 
 
 def _gathered_bytes(model: ModelConfig, *, bf16: bool) -> int:
     """Count the bytes gathered from the shards: a block, the next block, and a block's gradients in transit."""
-    block = 12 * model.n_embd**2
+    block = block_matrices(model)
     return block * (2 + 2 + 2 + 4 if bf16 else 16) + 4 * model.vocab_size * model.n_embd
 
 
 def _copies_bytes(model: ModelConfig, *, bf16: bool, sharded: bool) -> int:
     """Count the bytes of the copies of weights during a pass."""
     head = model.n_embd * (model.vocab_size + -model.vocab_size % 64)  # with rows of zeros (GPT.loss)
-    return 4 * head if not bf16 else 2 * head + (0 if sharded else 2 * model.n_layer * 12 * model.n_embd**2)
+    return 4 * head if not bf16 else 2 * head + (0 if sharded else 2 * model.n_layer * block_matrices(model))
 
 
 def _muon_scratch(config: Config) -> int:
@@ -200,7 +226,8 @@ def _muon_scratch(config: Config) -> int:
     if config.train.optimizer != "muon":
         return 0
     model, bf16 = config.model, config.machine.dtype == "bfloat16"
-    largest = 4 * model.n_embd**2  # numbers in a matrix of the MLP
+    shape = shape_of(model)
+    largest = model.n_embd * max(shape.hidden_width, _qkv_width(shape))  # numbers in a matrix: the MLP's in a GPT-2
     if config.machine.update == "fast":  # all matrices of a shape: the update, two copies of it, and products
         return model.n_layer * largest * (10 if bf16 else 14)
     n = largest * min(model.n_layer, max(1, MUON_STACK_NUMBERS // largest))

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nudge.model.sizes import matmul_parameters
+from nudge.config import ModelConfig
+from nudge.model.shape import Shape
+from nudge.model.sizes import block_matrices, matmul_parameters
 from nudge.plan import facts
 from nudge.plan.hardware import BUS_SHARE, DISK_BYTES_PER_S
 from nudge.plan.planner import FAILURES_PER_GPU_HOUR, Plan
@@ -94,6 +96,7 @@ def _numbers(plan: Plan) -> dict[str, Any]:
         **sizes,
         "positions": "" if model.rotary else f" + {T:,}*{C:,}",
         "head": f" + {V:,}*{C:,}" if model.untied else "",
+        **_block_words(model),
         "here": T * -(-ask.batch_tokens // T // n),
         "again": " * 4/3" if plan.layout.recompute else "",
         "bus_share": BUS_SHARE,
@@ -104,6 +107,26 @@ def _numbers(plan: Plan) -> dict[str, Any]:
         "disk_bytes_per_s": DISK_BYTES_PER_S,
         "nodes": f" / {writers} nodes" if writers > 1 else "",
         "mtbf_s": plan.failures.mtbf_hours * 3600,
+    }
+
+
+def _block_words(model: ModelConfig) -> dict[str, str]:
+    """Return the parameters of a block: its matrices and its vectors, with numbers and in symbols."""
+    C, norm = model.n_embd, 2  # vectors in a norm
+    matrices, vectors, symbols = f"12*{C:,}^2", f"13*{C:,}", ("12C^2", "13C")
+    if isinstance(model, Shape):
+        K, F, n = model.key_width, model.hidden_width, 3 if model.swiglu else 2
+        matrices = f"(2*{C:,}^2 + 2*{C:,}*{K:,} + {n}*{C:,}*{F:,})"
+        vectors = f"7*{C:,} + 2*{K:,} + {n - 1}*{F:,}" if model.bias else f"2*{C:,}"
+        symbols = (f"(2C^2 + 2CK + {n}CF)", f"7C + 2K + {n - 1}F" if model.bias else "2C")
+        norm = 2 if model.bias else 1
+    return {
+        "block": f"{matrices} + {vectors}",
+        "block_matrices": matrices,
+        "last_norm": f"{norm}*{C:,}",
+        "block_symbols": " + ".join(symbols),
+        "matrix_symbols": symbols[0],
+        "norm_symbols": f"{norm}C",
     }
 
 
@@ -121,7 +144,7 @@ def _memory_numbers(plan: Plan) -> dict[str, Any]:
     at_the_end = not memory.logits and not memory.scratch
     table = 8 * model.vocab_size * model.n_embd if at_the_end else 0
     gradients = per_parameter(memory.gradients - table)
-    muon = f"(8*{N:,} - 4*{12 * model.n_layer * model.n_embd**2:,}){shared}"
+    muon = f"(8*{N:,} - 4*{model.n_layer * block_matrices(model):,}){shared}"
     return {
         "memory": memory,
         "weights": per_parameter(memory.weights),

@@ -6,13 +6,14 @@ $100 buy?).
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast, get_args
 
 from nudge import config as configs
 from nudge import recipes
 from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig
 from nudge.errors import ConfigError, did_you_mean
+from nudge.model.shape import Shape, as_trained, check_shape, shape_of
 from nudge.model.sizes import (
     ParameterCounts,
     checkpoint_bytes,
@@ -31,6 +32,7 @@ Dtype = Literal["bfloat16", "float32"]
 Optimizer = Literal["adamw", "muon"]
 LayoutName = Literal["auto", "data", "shard"]  # auto: the fastest that fits
 MOST_TOKENS = 10**18  # more than all text: a larger number is a typing mistake
+MOST_HEADS = 2000  # in a network that is sized by its parameters: 10^14 of them
 CHINCHILLA = 20  # compute-optimal tokens per parameter (Source: Hoffmann et al. 2022)
 RECOMPUTED = 4 / 3  # a second forward pass, which is a third of an update's arithmetic
 # Unexpected failures per GPU-hour (Source: Llama 3 report, section 3.3.4: 419 in 54 days on 16,384 H100)
@@ -53,6 +55,21 @@ class Ask:
     layout: LayoutName = "auto"
     micro_batch: int | None = None  # sequences per pass; None: the most that fit
     recompute: bool | None = None  # None: if it is faster, or nothing fits without
+
+    @property
+    def title(self) -> str:
+        """Return the recipe with exactly these sizes, or this one's name and the sizes in which the network differs."""
+        if not self.recipe:
+            return ""
+        if self.model == recipes.recipe(self.recipe).model:
+            return self.recipe
+        same = (name for name in recipes.RECIPES if recipes.recipe(name).model == self.model)
+        return next(same, "") or f"{self.recipe} with {', '.join(self._changes())}"
+
+    def _changes(self) -> list[str]:
+        """Return the sizes that differ from the recipe's, as they are set."""
+        before, now = asdict(shape_of(recipes.recipe(self.recipe).model)), asdict(shape_of(self.model))
+        return [f"{name}={str(value).lower()}" for name, value in now.items() if value != before[name]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +156,7 @@ def make_ask(
     recipe: str = "gpt2_small",
     *,
     settings: Mapping[str, Any] | None = None,
+    params: int | str | None = None,
     tokens: int | str | None = None,
     gpu: str = "h100",
     count: int = 1,
@@ -148,9 +166,11 @@ def make_ask(
     micro_batch: int | None = None,
     recompute: bool | None = None,
 ) -> Ask:
-    """Build an ask from options. `settings`: nested tables, as for config.override.
+    """Build an ask from options. `settings`: nested tables, as for config.override, also for the sizes of a Shape.
 
-    `tokens`: a number, also as text (10B); "chinchilla": 20 per parameter; None: the recipe's.
+    `params`: about how many parameters the network has, also as text (8.0B); its layers and channels follow from it.
+    `tokens`: a number, also as text (10B); "chinchilla": 20 per parameter; None: the recipe's, or "chinchilla" with
+    `params`.
 
     Raises: ConfigError for an unknown or impossible value.
     """
@@ -162,8 +182,9 @@ def make_ask(
             raise ConfigError("unknown_choice", key=option, value=value, closest=did_you_mean(value, known))
     if recompute not in (None, True, False):
         raise ConfigError("recompute_not_bool", value=recompute)
-    config = configs.override(recipes.recipe(recipe), settings or {})
-    configs.check(config)
+    config = _sized(recipe, settings or {}, params)
+    if tokens is None and params is not None:
+        tokens = "chinchilla"
     n_tokens, device = _tokens(tokens, config), hardware.device(gpu, config.model)
     return Ask(
         recipe=recipe,
@@ -179,6 +200,47 @@ def make_ask(
         micro_batch=micro_batch,
         recompute=recompute,
     )
+
+
+def _sized(recipe: str, settings: Mapping[str, Any], params: int | str | None) -> Config:
+    """Return a recipe with the settings of a plan and its final, checked sizes. Raises: ConfigError."""
+    base = recipes.recipe(recipe)
+    config = configs.override(replace(base, model=shape_of(base.model)), settings)
+    shape = shape_of(config.model)
+    if params is not None:
+        given = [name for name in ("n_layer", "n_head", "n_embd") if name in settings.get("model", {})]
+        if given:
+            raise ConfigError("exclusive_options", options=f"--params, --set model.{given[0]}")
+        shape = shape_with(shape, configs.parse_count(params, "params") if isinstance(params, str) else params)
+    configs.check(replace(config, model=shape))
+    check_shape(shape)
+    return replace(config, model=as_trained(shape))
+
+
+def shape_with(shape: Shape, n_params: int) -> Shape:
+    """Return a shape with other layers, heads and channels, so that it has about `n_params` parameters.
+
+    A head has 64 channels, as in every GPT-2, and n_embd is 64 to 128 times n_layer, as in most of GPT-3's sizes
+    (Source: Brown et al. 2020, table 2.1).
+
+    Raises: ConfigError for a number that no such network comes near.
+    """
+    found = min(
+        (_with_heads(shape, n_head, n_params) for n_head in range(shape.n_kv_head or 1, MOST_HEADS)),
+        key=lambda each: (each.n_head % (shape.n_kv_head or 1), abs(parameter_counts(each).total - n_params)),
+    )
+    nearest = parameter_counts(found).total
+    if not 0.5 < nearest / max(1, n_params) < 2:
+        raise ConfigError("no_such_size", n_params=n_params, nearest=nearest)
+    return found
+
+
+def _with_heads(shape: Shape, n_head: int, n_params: int) -> Shape:
+    """Return the shape with that many heads, and the layers that bring it nearest to `n_params` parameters."""
+    none, one = (replace(shape, n_layer=n, n_head=n_head, n_embd=64 * n_head) for n in (0, 1))
+    beside = parameter_counts(none).total
+    n_layer = round((n_params - beside) / (parameter_counts(one).total - beside))
+    return replace(one, n_layer=min(max(n_layer, -(-n_head // 2)), n_head))
 
 
 def usual_dtype(device: Device) -> Dtype:
@@ -299,7 +361,7 @@ def _check(ask: Ask) -> None:
     if ask.count < 1:
         raise ConfigError("below_minimum", name="count", least=1, got=ask.count)
     if ask.count > sequences:
-        raise ConfigError("too_many_gpus", recipe=ask.recipe, sequences=sequences, count=ask.count)
+        raise ConfigError("too_many_gpus", recipe=ask.title, sequences=sequences, count=ask.count)
     if ask.layout == "shard" and ask.count == 1:
         raise ConfigError("nothing_to_shard")
     if not ask.device.peak(ask.dtype):

@@ -105,7 +105,7 @@ def count_for(ask: Ask, hours: float) -> int:
             fastest = min(fastest, planned.hours.likely)
             if planned.hours.likely <= hours:
                 return count
-    recipe, device = ask.recipe, ask.device.title
+    recipe, device = ask.title, ask.device.title
     if fastest == math.inf:
         raise ConfigError("fits_no_count", recipe=recipe, device=device, most=most)
     raise ConfigError("no_count_in_time", recipe=recipe, device=device, most=most, hours=hours, fastest=fastest)
