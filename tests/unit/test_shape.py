@@ -93,7 +93,7 @@ def test_the_formulas_of_a_shape_give_its_numbers(bias: bool, swiglu: bool):
         assert eval(expression, {"__builtins__": {}}) == explained[name].value
 
 
-@pytest.mark.parametrize(("text", "n_params"), [("35M", 35e6), ("350M", 350e6), ("8.0B", 8e9), ("1T", 1e12)])
+@pytest.mark.parametrize(("text", "n_params"), [("125M", 125e6), ("350M", 350e6), ("8.0B", 8e9), ("1T", 1e12)])
 @pytest.mark.parametrize("model", [{}, {"swiglu": True, "n_kv_head": 4}])
 def test_a_number_of_parameters_alone_is_enough(text: str, n_params: float, model: dict[str, int]):
     ask = make_ask("gpt2_small", params=text, settings={"model": model})
