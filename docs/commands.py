@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from nudge import cli
+from nudge.cli.help import Context
 
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Every command
@@ -24,7 +25,7 @@ start-up file. With `python -m nudge` instead of `nudge`, everything is the same
 
 def page() -> str:
     """Return the whole page."""
-    root = click.Context(cli.cli, info_name="nudge", terminal_width=100, **cli.cli.context_settings)
+    root = Context(cli.cli, info_name="nudge", terminal_width=100, **cli.cli.context_settings)
     return HEAD + "".join(f"\n## {path}\n\n```text\n{text}\n```\n" for path, text in _helps(root))
 
 
@@ -34,7 +35,7 @@ def _helps(context: click.Context) -> Iterator[tuple[str, str]]:
     if isinstance(context.command, click.Group):
         for name in context.command.list_commands(context):
             command = cli.load(name) if context.command is cli.cli else context.command.commands[name]
-            yield from _helps(click.Context(command, parent=context, info_name=name))
+            yield from _helps(Context(command, parent=context, info_name=name))
 
 
 if __name__ == "__main__":

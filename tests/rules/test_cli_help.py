@@ -42,6 +42,30 @@ def test_help_has_an_example(name: str):
     assert f"nudge {name.split()[0]}" in result.output.partition("Example")[2]
 
 
+def help_at(width: int, name: str) -> str:
+    """The help of a command in a terminal of that width."""
+    runner = click.testing.CliRunner()
+    return runner.invoke(cli.cli, [*name.split(), "--help"], prog_name="nudge", terminal_width=width - 2).output
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("name", ["", *ALL])
+def test_help_fits_the_terminal_and_cuts_no_word(name: str, width: int):
+    narrow = help_at(width, name)
+    assert max(map(len, narrow.splitlines())) <= width
+    joined = narrow.replace(" \\\n", " ")  # a command that goes on in the next line
+    assert joined.split() == help_at(1000, name).replace(" \\\n", " ").split()
+
+
+def test_an_example_that_is_wrapped_can_be_pasted():
+    narrow = help_at(60, "launch").replace(" \\\n", " ")
+    typed = [shlex.split(line) for line in narrow.splitlines() if line.startswith("    nudge launch")]
+    written = (ALL["launch"].help or "").splitlines()
+    wide = [shlex.split(line) for line in written if line.strip().startswith("nudge launch -")]
+    assert typed == wide
+    assert len(typed) > 2
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_every_option_says_what_it_does(name: str):
     silent = [option.name for option in ALL[name].params if isinstance(option, click.Option) and not option.help]

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from nudge.cli.help import Context
 from nudge.cli.terminal import echo, print_any_text, show_bug
 from nudge.errors import LostError, MachineError, NudgeError
 from nudge.version import __version__
@@ -51,8 +52,10 @@ REFUSALS = {  # what a system answers if a file cannot be read or written: no bu
 class LazyGroup(click.Group):
     """A group that lists its commands from a table and imports only the command that is typed."""
 
+    context_class = Context
+
     def __init__(self, **settings: object) -> None:
-        listed = {name: click.Command(name, help=line) for name, (_, line) in COMMANDS.items()}
+        listed = {name: click.Command(name, short_help=line) for name, (_, line) in COMMANDS.items()}
         super().__init__(commands=listed, **settings)  # type: ignore[arg-type]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -69,6 +72,9 @@ def load(name: str) -> click.Command:
     """Import the module of a command and return the command."""
     module = importlib.import_module(f"nudge.cli.{COMMANDS[name][0]}")
     command: click.Command = getattr(module, f"{name}_" if name == "import" else name)
+    for each in (command, *getattr(command, "commands", {}).values()):
+        each.context_class = Context
+        each.short_help = (each.help or "").partition("\n")[0]
     return command
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", required=False, shell_complete=complete.recipes)
-@complete.set_option("Any setting, such as model.n_layer=24; also of networks that nudge only plans, see below.")
+@complete.set_option("Any setting, such as model.n_layer=24; also of networks that nudge only plans, see above.")
 @click.option("--params", metavar="N", help="Plan a network of about N parameters, on chinchilla tokens: 350M, 8.0B.")
 @click.option(
     "--tokens",
