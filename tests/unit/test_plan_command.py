@@ -69,7 +69,14 @@ def on_a_terminal(*args: str, columns: int) -> str:
 
 @pytest.mark.parametrize(
     ("args", "columns"),
-    [([], 100), ([], 80), (["gpt2_xl", "--gpu", "4090"], 80), (["--budget", "100"], 100), (["--lecture"], 100)],
+    [
+        ([], 100),
+        *(
+            (args, columns)
+            for args in ([], ["gpt2_xl", "--gpu", "4090"], ["--budget", "100"], ["--lecture"], ["--validate"])
+            for columns in (60, 80)
+        ),
+    ],
     ids=str,
 )
 def test_it_fits_a_terminal(args: list[str], columns: int):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from nudge.cli.terminal import echo, echo_json
+from nudge.cli.terminal import echo_json
 from nudge.errors import SheetError
 
 EXTRAS = {
@@ -48,10 +48,13 @@ def doctor(as_json: bool) -> None:
     if as_json:
         echo_json({title: {f.name: f.value for f in facts} for title, facts in report.items()}, indent=2)
         return
+    from nudge.cli.output import Text, indent, make_console, make_facts
+
+    console = make_console(wide=True)
     for title, facts in report.items():
-        echo(f"{title.replace('_', ' ')}:", bold=True)
-        for fact in facts:
-            echo(f"  {fact.name.replace('_', ' '):<12}{fact.words}")
+        console.print(Text(f"{title.replace('_', ' ')}:", style="bold"))
+        rows = [(f"{fact.name.replace('_', ' '):<10}", fact.words) for fact in facts]
+        console.print(indent(make_facts(rows)))
 
 
 def examine() -> dict[str, list[Fact]]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from nudge.cli.output import Console, Table, Text
+from nudge.cli.output import Console, Table, Text, show_legend
 from nudge.util.formatting import count, percent, significant, size
 from nudge.util.terminal_text import bar, one_line
 
@@ -21,7 +21,7 @@ ROWS = 7  # lines of a histogram
 EIGHTHS = " ▁▂▃▄▅▆▇█"
 COLORS = {"embedding": "dark_orange", "attention": "blue", "mlp": "cyan", "norm": "magenta", "head": "yellow"}
 MOST_MOVED = 10
-WIDE, WIDEST = 126, 160  # widths of a terminal from which the tree has more columns
+NARROW, WIDE, WIDEST = 66, 126, 160  # widths of a terminal from which the tree has a longer bar, and more columns
 
 
 def show_head(console: Console, found: "Weights") -> None:
@@ -45,15 +45,18 @@ def show_head(console: Console, found: "Weights") -> None:
 
 def show_tree(console: Console, found: "Weights", every: bool) -> None:
     """Print the parameters as a tree. `every`: with all blocks expanded."""
-    legend = Text()
-    for group, share in found.groups.items():
-        legend.append("■ ", style=COLORS.get(group, "dim")).append(f"{group} ").append(percent(share), style="bold")
-        legend.append("   ")
-    console.print(legend)
+    show_legend(
+        console,
+        (
+            Text.assemble(("■ ", COLORS.get(group, "dim")), f"{group} ", (percent(share), "bold"))
+            for group, share in found.groups.items()
+        ),
+    )
     console.print()
     renamed = any(p.stored_as != p.name for p in found.parameters)
     with_names = renamed and console.width >= WIDE
     with_roles = console.width >= (WIDEST if renamed else WIDE)
+    bar_width = BAR if console.width >= NARROW else 4
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("name", no_wrap=True, overflow="ellipsis")
     if with_names:
@@ -62,7 +65,7 @@ def show_tree(console: Console, found: "Weights", every: bool) -> None:
         table.add_column("role", no_wrap=True, overflow="ellipsis", style="dim")
     table.add_column("shape", justify="right", no_wrap=True)
     table.add_column("count", justify="right", no_wrap=True, min_width=6)
-    table.add_column("share", no_wrap=True, min_width=BAR)
+    table.add_column("share", no_wrap=True, min_width=bar_width)
     table.add_column("", justify="right", no_wrap=True, min_width=6)
     for depth, node in _rows(found.tree, 0, every):
         parameter = node.parameter
@@ -73,7 +76,7 @@ def show_tree(console: Console, found: "Weights", every: bool) -> None:
             cells.append(node.role)
         color = COLORS.get(parameter.group, "dim") if parameter else "dim"
         cells.append(_shape(parameter.shape) if parameter else "")
-        cells += [count(node.n), Text(bar(node.share, BAR), style=color), percent(node.share)]
+        cells += [count(node.n), Text(bar(node.share, bar_width), style=color), percent(node.share)]
         table.add_row(*cells)
     console.print(table)
 
@@ -98,6 +101,8 @@ def show_beside(console: Console, found: "Weights") -> None:
     title = "Also in this file" if rows or found.step is not None else "Nothing else is in this file"
     console.print(Text(f"\n{title}", style="bold"))
     grid = Table.grid(padding=(0, 3))
+    for _ in range(3):
+        grid.add_column(no_wrap=True)
     for name, *cells, role in rows:
         grid.add_row(f"  {name}", *cells, Text(role, style="dim"))
     if found.tokens_seen is not None and found.step is not None and found.config is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import rich.console
 import rich.table
 import rich.text
+from rich.cells import cell_len
 from rich.console import ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -101,18 +102,24 @@ def make_fitting_table(
     *,
     wraps: str,
     expendable: Sequence[str],
+    least: int | None = None,
+    margin: int = 2,
 ) -> Table:
     """Return a table that fits the console: as many of the `expendable` columns as needed are left out, in this order.
 
-    `columns` and `wraps` as for `make_table`.
+    `columns` and `wraps` as for `make_table`. `least`: the width to which the column that wraps may shrink before
+    others are left out; by default it shrinks last. `margin`: columns of the console beside the table.
     """
     rows, unlimited = list(rows), console.options.update(width=10_000)
+    wrapping = [row[[name.removeprefix(">") for name in columns].index(wraps)] for row in rows]
+    longest = max((cell_len(str(cell)) for cell in wrapping), default=0)
+    saved = max(0, longest - least) if least else 0
     for n_left_out in range(len(expendable) + 1):
         kept = [i for i, name in enumerate(columns) if name.removeprefix(">") not in expendable[:n_left_out]]
         table = make_table(*(columns[i] for i in kept), wraps=wraps)
         for row in rows:
             table.add_row(*(row[i] for i in kept))
-        if Measurement.get(console, unlimited, table).maximum <= console.width:
+        if Measurement.get(console, unlimited, table).maximum - saved <= console.width - margin:
             break
     return table
 
@@ -122,6 +129,8 @@ def make_facts(rows: Iterable[tuple[str, *tuple[str | Text, ...]]]) -> rich.tabl
     table = Table.grid(padding=(0, 2))
     for name, *cells in rows:
         table.add_row(Text(name, style="dim"), *cells)
+    for column in table.columns:
+        column.overflow = "fold"  # a path that is too long for a line goes on in the next
     return table
 
 
@@ -136,8 +145,22 @@ def show_title(console: Console, words: str, beside: str = "") -> None:
     console.print(Text.assemble((words, "bold"), ("  " + beside if beside else "", "dim")))
 
 
-def show_next(console: Console, *commands: tuple[str, str], width: int = 34) -> None:
-    """Print the commands to type next, with the purpose of each."""
+def show_next(console: Console, *commands: tuple[str, str]) -> None:
+    """Print the commands to type next, with the purpose of each: beside it if there is room, else below it."""
     show_title(console, "Next")
+    width = max(cell_len(command) for command, _ in commands)
+    fits = width + 4 + max(cell_len(words) for _, words in commands) <= console.width
     for command, words in commands:
-        console.print(Text.assemble(f"  {command:<{width}}  ", (words, "dim")))
+        beside = " " * (width - cell_len(command) + 2) if fits else "\n      "
+        console.print(Text.assemble(f"  {command}{beside}", (words, "dim")))
+
+
+def show_legend(console: Console, items: Iterable[rich.text.Text]) -> None:
+    """Print items beside each other, as many on a line as fit."""
+    line = Text()
+    for item in items:
+        if line and line.cell_len + 3 + item.cell_len > console.width:
+            console.print(line)
+            line = Text()
+        line.append("   " if line else "  ").append(item)
+    console.print(line)

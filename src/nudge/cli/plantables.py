@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 
-from nudge.cli.output import Text, indent, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import (
+    Console,
+    Text,
+    indent,
+    make_console,
+    make_facts,
+    make_fitting_table,
+    show_next,
+    show_title,
+)
 from nudge.plan import published
 from nudge.plan.lecture import MODELS, gpt2_today
 from nudge.plan.losses import published_losses
@@ -33,10 +42,11 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
     else:
         console.print(Text.assemble((f"What {plain(hours or 0, 6)} hours trains", "bold"), machine))
     console.print()
-    table = make_table("recipe", ">parameters", ">tokens", ">per parameter", ">of its recipe", "a published loss")
+    names = ("recipe", ">parameters", ">tokens", ">per parameter", ">of its recipe", "a published loss")
+    rows = []
     for plan in plans:
         share = plan.tokens / recipe_tokens(plan.ask.recipe)
-        table.add_row(
+        row = (
             Text(plan.ask.recipe, style="bold" if plan.fits else "red"),
             compact(plan.parameters.total),
             compact(plan.tokens),
@@ -44,7 +54,9 @@ def show_affordable(plans: Sequence[Plan], *, usd: float | None, hours: float | 
             f"{share:.0%}" if share < 10 else f"{share:,.0f}x",
             _nearest_loss(plan) if plan.fits else Text("does not fit", style="red"),
         )
-    console.print(table)
+        rows.append(row)
+    left_out = ("of its recipe", "per parameter")
+    console.print(make_fitting_table(console, names, rows, wraps=names[-1], expendable=left_out, least=16, margin=0))
     n_params, tokens = compute_optimal(max(plan.flops for plan in plans))
     optimal = f"{compact(n_params)} parameters on {compact(tokens)} tokens"
     words = ("\nCompute-optimal would be about ", (optimal, "bold"), " (Chinchilla: 20 tokens a parameter).")
@@ -75,10 +87,10 @@ def show_lecture() -> None:
     """Print what a GPT-2 costs, corrections of the lecture's figures, and today's models."""
     console = make_console(wide=True)
     costs = published.LECTURE_COSTS
-    table = make_table("when", ">cost", ">cheaper", "machine", "status", "source", wraps="source")
+    rows = []
     for cost in costs:
         times = costs[0].usd / cost.usd
-        table.add_row(
+        row = (
             Text(cost.when, style="bold"),
             dollars(cost.usd),
             f"{times:,.0f}x" if times > 1 else "",
@@ -86,6 +98,9 @@ def show_lecture() -> None:
             Text(cost.status, style="green" if cost.status == "measured" else "yellow"),
             Text(cost.source, style="dim"),
         )
+        rows.append(row)
+    names = ("when", ">cost", ">cheaper", "machine", "status", "source")
+    table = make_fitting_table(console, names, rows, wraps="source", expendable=("source",), least=16)
     console.print(Text("What a GPT-2 XL costs", style="bold"))
     console.print(indent(table))
     today = gpt2_today()
@@ -99,14 +114,17 @@ def show_lecture() -> None:
         right = Text.assemble(correction.right, (f"  [{correction.source}]", "dim"))
         console.print(Padding(right, (0, 0, 0, 6), expand=False))
     show_title(console, "GPT-2 against modern models", "in brackets: times GPT-2")
-    console.print(indent(_models()))
+    console.print(indent(_models(console)))
 
 
-def _models() -> RenderableType:
-    table = make_table("model", ">year", ">parameters", ">context", ">tokens", ">per\nparameter", ">work (FLOP)")
+def _models(console: Console) -> RenderableType:
+    rows: list[list[str | Text]] = []
     for model, row in models(compact):
         row_cells = (Text.assemble(text, (f" ({ratio}x)" if ratio else "", "dark_orange")) for text, ratio in row)
-        table.add_row(Text(model.name, style="bold"), str(model.year), *row_cells)
+        rows.append([Text(model.name, style="bold"), str(model.year), *row_cells])
+    names = ("model", ">year", ">parameters", ">context", ">tokens", ">per\nparameter", ">work (FLOP)")
+    left_out = ("context", "year", "tokens", "per\nparameter")
+    table = make_fitting_table(console, names, rows, wraps="model", expendable=left_out, least=13)
     notes = Text("\n".join(f"{model.name}: {model.source}" for model in MODELS), style="dim")
     return Group(table, Text(), notes)
 
@@ -116,12 +134,13 @@ def show_validation(validation: "Validation") -> None:
     from nudge.plan.speed import WITHIN
 
     console = make_console(wide=True)
-    names = ("run", "unit", ">published", ">predicted", ">error", ">by other codes", ">error")
-    table = make_table(*names, wraps="run")
-    for row in validation.rows:
-        table.add_row(*forecast(row))
+    names = ("run", "unit", ">published", ">predicted", ">error", ">by other codes", ">its error")
+    rows: list[Sequence[str | Text]] = [forecast(row) for row in validation.rows]
     for name, reached in (("median error", validation.median_error), (f"within {WITHIN:.0%}", validation.share_within)):
-        table.add_row(name, "", "", "", f"{reached():.0%}", "", f"{reached(other_codes=True):.0%}", style="bold")
+        row = (name, "", "", "", f"{reached():.0%}", "", f"{reached(other_codes=True):.0%}")
+        rows.append([Text(cell, style="bold") for cell in row])
+    left_out = ("by other codes", "predicted", "its error")
+    table = make_fitting_table(console, names, rows, wraps="run", expendable=left_out, least=22, margin=0)
     console.print(Text("Published runs, each predicted by what the others calibrate", style="bold"))
     console.print(table)
     for run in validation.left_out:

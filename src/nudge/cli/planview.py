@@ -5,7 +5,17 @@ from collections.abc import Iterator
 
 from rich.padding import Padding
 
-from nudge.cli.output import Console, Text, indent, make_console, make_facts, make_table, show_next, show_title
+from nudge.cli.output import (
+    Console,
+    Text,
+    indent,
+    make_console,
+    make_facts,
+    make_fitting_table,
+    show_legend,
+    show_next,
+    show_title,
+)
 from nudge.model.sizes import cache_bytes
 from nudge.plan.explain import formulas
 from nudge.plan.layout import Layout
@@ -117,8 +127,7 @@ def _show_memory(console: Console, plan: Plan) -> None:
         for name, n_bytes in layout.parts.items()
         if n_bytes
     ]
-    for start in range(0, len(shown), 4):
-        console.print(Text("  ") + Text("   ").join(shown[start : start + 4]))
+    show_legend(console, shown)
     for other in plan.layouts:
         if other is not layout:
             batch = f"{other.micro_batch} x {plan.ask.model.block_size:,} tokens a pass"
@@ -191,12 +200,12 @@ def _failures(plan: Plan) -> str:
 
 def _show_ladder(console: Console, plan: Plan) -> None:
     shown = rungs(plan)
-    table = make_table("machine", "", ">time", ">per hour", ">cost", "")
     room = min(30, max(6, console.width - 66))  # the other columns leave this
     longest, shortest = (edge(rung.plan.hours.likely for rung in shown) for edge in (max, min))
+    rows = []
     for rung in shown:
         style, color = ("bold dark_orange", "dark_orange") if rung.is_asked else ("", "dodger_blue2")
-        table.add_row(
+        row = (
             Text(rung.machine, style=style),
             Text(_log_bar(rung.plan.hours.likely, shortest, longest, room), style=color),
             Text(at_least(rung.plan) + rung.cells.time, style=style),
@@ -204,8 +213,13 @@ def _show_ladder(console: Console, plan: Plan) -> None:
             Text(rung.cells.cost, style=style),
             Text("" if rung.plan.fits else "does not fit", style="red"),
         )
+        rows.append(row)
+    names = ("machine", " ", ">time", ">per hour", ">cost", "")
+    table = make_fitting_table(console, names, rows, wraps="machine", expendable=(" ", "per hour"))
     other_dtype = next((f"; *: {rung.other_dtype}" for rung in shown if rung.other_dtype), "")
-    show_title(console, "The same run on other machines", "time on a log scale" + other_dtype)
+    has_bar = any(column.header == " " for column in table.columns)
+    beside = ("; time on a log scale" if has_bar else "") + other_dtype
+    show_title(console, "The same run on other machines", beside.removeprefix("; "))
     console.print(indent(table))
 
 
@@ -215,16 +229,13 @@ def _log_bar(hours: float, shortest: float, longest: float, room: int) -> str:
 
 
 def _show_changes(console: Console, plan: Plan) -> None:
-    table = make_table("change", ">memory", ">time", ">cost", ">")
+    rows = []
     for change in changes(plan.ask):
         shown, fits = cells(change.plan), change.plan.fits
-        table.add_row(
-            change.words,
-            Text(shown.memory, style="" if fits else "red"),
-            shown.time,
-            shown.cost,
-            Text("" if fits else "does not fit", style="red"),
-        )
+        memory = Text(shown.memory, style="" if fits else "red")
+        rows.append((change.words, memory, shown.time, shown.cost, Text("" if fits else "does not fit", style="red")))
+    names = ("change", ">memory", ">time", ">cost", "")
+    table = make_fitting_table(console, names, rows, wraps="change", expendable=("cost",), least=12)
     beside = "a micro-batch changes memory and the traffic of each pass; how well it fills a GPU is not modeled"
     show_title(console, "If you change one thing", beside)
     console.print(indent(table))

@@ -147,5 +147,4 @@ def _show_next(console: Console, run: Path, summary: Summary) -> None:
         (shlex.join(("nudge", "sample", str(run), *option)), "write with it"),
         (shlex.join(("nudge", "resume", str(run), "--steps", str(2 * summary.steps))), "train it twice as long"),
         ("nudge train --data YOUR_TEXT.txt", "train one on your own text"),
-        width=46,
     )

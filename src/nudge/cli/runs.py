@@ -44,7 +44,7 @@ def _show(lines: list[RunLine]) -> None:
     console = make_console(wide=True)
     columns = ("run", "recipe", ">updates", ">train loss", ">val loss", ">size", "last written", "state")
     expendable = ("size", "recipe", "last written", "train loss", "updates", "val loss")
-    console.print(make_fitting_table(console, columns, map(_row, lines), wraps="run", expendable=expendable))
+    console.print(make_fitting_table(console, columns, map(_row, lines), wraps="run", expendable=expendable, margin=0))
 
 
 def _row(line: RunLine) -> list["str | Text"]:
