@@ -5,6 +5,16 @@ from click.shell_completion import get_completion_class
 
 from nudge.cli.terminal import write
 
+# A value follows at once on what ends in "=": click's scripts would type a blank. Fish types none by itself.
+NO_BLANK = {
+    "bash": ("    return 0\n", "    [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n    return 0\n"),
+    "zsh": (
+        "compadd -U",
+        """local -a no_blank; [[ $completions[1] == *= ]] && no_blank=(-S '')
+        compadd "${no_blank[@]}" -U""",
+    ),
+}
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -20,5 +30,9 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     complete = get_completion_class(shell)
     assert complete is not None, "click knows each of the choices"
-    script = complete(ctx.find_root().command, {}, "nudge", "_NUDGE_COMPLETE").source()
+    script = (
+        complete(ctx.find_root().command, {}, "nudge", "_NUDGE_COMPLETE")
+        .source()
+        .replace(*NO_BLANK.get(shell, ("", "")))
+    )
     write(f"{script}\n".encode())
