@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nudge.cli.prompts import FilePath
+from nudge.cli.prompts import Count, FilePath
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError
 from nudge.eval.tasks import TASKS, Example, Task, read
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     help="Other text or tokens. [default: the run's validation split]",
 )
 @click.option("--field", default="text", help="The field of .jsonl lines that holds the text.")
+@click.option("--tokens", type=Count(min=1), metavar="N", help="Only the first N tokens of the text: 100K, 2M.")
 @click.option("--task", type=click.Choice(list(TASKS)), help="Measure the score at a standard task instead.")
 @click.option("--file", type=FilePath(path_type=Path), metavar="FILE", help="The task's examples: lines of JSON.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N examples.")
@@ -36,6 +37,7 @@ def eval(
     source: str | None,
     data: tuple[str, ...],
     field: str,
+    tokens: int | None,
     task: str | None,
     file: Path | None,
     limit: int | None,
@@ -49,46 +51,58 @@ def eval(
     Example:
       nudge eval
       nudge eval runs/tiny --data other.py
+      nudge eval runs/tiny --data "books/*.txt" --tokens 100K
       nudge eval runs/gpt2 --task hellaswag --file hellaswag_val.jsonl --limit 200
     """
     from nudge.cli.prompts import load_model
 
-    _check(task, file, limit, data)
+    _check(task, file, limit, data, tokens)
     examples = read(TASKS[task], file, limit) if task and file else []
     model = load_model(source)
     if task:
         _evaluate_task(model, TASKS[task], examples, as_json)
     else:
-        _evaluate_text(model, data, field, as_json)
+        _evaluate_text(model, data, field, tokens, as_json)
 
 
-def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[str, ...]) -> None:
+def _check(task: str | None, file: Path | None, limit: int | None, data: tuple[str, ...], tokens: int | None) -> None:
     if task and not file:
         raise ConfigError("task_without_file", task=task)
+    if task and tokens:
+        raise ConfigError("exclusive_options", options="--tokens, --task")
     if task and data:
         raise ConfigError("data_with_task", task=task)
     if not task and (file or limit):
         raise ConfigError("option_without_task", option="--file" if file else "--limit", tasks=", ".join(TASKS))
 
 
-def _evaluate_text(model: "LanguageModel", data: tuple[str, ...], field: str, as_json: bool) -> None:
+def _evaluate_text(
+    model: "LanguageModel", data: tuple[str, ...], field: str, tokens: int | None, as_json: bool
+) -> None:
     from nudge.cli.progress import with_bar
     from nudge.eval.loss import count_solved, evaluate, run_dataset
 
     title = f"measuring windows of {model.network.config.block_size:,} tokens"
-    result = evaluate(model, data or None, field=field, watched=lambda windows: with_bar(windows, None, title))
+    result = evaluate(
+        model,
+        data or None,
+        field=field,
+        n_tokens=tokens,
+        watched=lambda reading: with_bar(reading.windows, reading.total, title, size_of=reading.size_of),
+    )
+    stopped = tokens is not None and result.tokens >= tokens
     splits = {}
-    if not data and (dataset := run_dataset(model)).manifest.records:
+    if not data and not stopped and (dataset := run_dataset(model)).manifest.records:
         splits = {records.name: count_solved(model.network, records) for records in (dataset.val, dataset.train)}
     if as_json:
-        values = {**dataclasses.asdict(result), "perplexity": result.perplexity}
+        values = {**dataclasses.asdict(result), "perplexity": result.perplexity, "stopped": stopped}
         counts = {"solved": {name: dataclasses.asdict(split) for name, split in splits.items()}} if splits else {}
         echo_json(values | counts)
         return
     echo(f"loss           {result.loss:.4f} nats per token")
     echo(f"perplexity     {_format_score('perplexity', result.perplexity)}")
     echo(f"bits per byte  {result.bits_per_byte:.4f}")
-    echo(f"tokens         {result.tokens:,}")
+    echo(f"tokens         {result.tokens:,}{', the first of the text (--tokens)' if stopped else ''}")
     for name, split in splits.items():
         examples = {"val": "held-out", "train": "training"}[name]
         echo(f"solved         {split.right:,} of {split.total:,} {examples} examples exactly")

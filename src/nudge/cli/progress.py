@@ -1,6 +1,7 @@
-"""The progress of long work on standard error: a bar on a terminal, otherwise one line per stage."""
+"""The progress of long work on standard error: a bar on a terminal, otherwise a line at most every ten seconds."""
 
-from collections.abc import Generator, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 from nudge.events import Preparing
@@ -12,6 +13,8 @@ PREPARING = {
     "tokens": "making tokens",
     "checking": "checking the tokens",
 }
+
+LINE_EVERY_S = 10.0  # without a terminal
 
 Made = TypeVar("Made")
 
@@ -39,16 +42,24 @@ def prepare_with_bar(preparing: Generator[Preparing, None, Made]) -> Made:
             bar.update(task, completed=event.done, total=event.total)
 
 
-def with_bar(items: Iterable[Made], total: int | None, title: str) -> Iterator[Made]:
-    """Yield the items and show the progress; `total` is their number, None if unknown."""
-    from rich.progress import MofNCompleteColumn
+def with_bar(
+    items: Iterable[Made], total: int | None, title: str, *, size_of: Callable[[Made], int] = lambda item: 1
+) -> Iterator[Made]:
+    """Yield the items and show the progress. `total`: the sum of their sizes, None if unknown."""
+    from rich.progress import TextColumn
 
     from nudge.cli.output import make_bar
 
-    with make_bar(MofNCompleteColumn()) as bar:
+    column = "{task.percentage:.0f}%" if total else "{task.completed:,}"
+    with make_bar(TextColumn(column)) as bar:
         task = bar.add_task(title, total=total)
         if not bar.console.is_terminal:
             bar.console.print(title)
+        done, printed_s = 0, time.monotonic()
         for item in items:
-            bar.advance(task)
+            done += size_of(item)
+            bar.update(task, completed=done)
+            if not bar.console.is_terminal and time.monotonic() - printed_s >= LINE_EVERY_S:
+                bar.console.print(f"{title}: {min(done / total, 1):.0%}" if total else f"{title}: {done:,}")
+                printed_s = time.monotonic()
             yield item

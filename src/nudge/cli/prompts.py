@@ -46,6 +46,26 @@ def note_hidden_names(paths: Iterable[str]) -> None:
         echo(f"{path} is read from here; the text of that name ('nudge data list') is not used", err=True)
 
 
+class Count(click.ParamType[int]):
+    """A number of tokens: 500000, 5e5, 10M, 33.5B."""
+
+    name = "count"
+
+    def __init__(self, *, min: int | None = None) -> None:
+        self.min = min
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from nudge.config import parse_count
+
+        try:
+            count = value if isinstance(value, int) else parse_count(value)
+        except ConfigError as error:
+            self.fail(f"{error.message}: {error.hint}", param, ctx)
+        if self.min is not None and count < self.min:
+            self.fail(f"{count} is below {self.min}", param, ctx)
+        return count
+
+
 def load_model(source: str | None, **options: Any) -> "LanguageModel":
     """Load a model and print its notes on standard error. `options` are infer.engine.load's."""
     from nudge.infer import engine

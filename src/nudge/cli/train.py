@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nudge.cli import complete
-from nudge.cli.prompts import FilePath, note_hidden_names, system_language
+from nudge.cli.prompts import Count, FilePath, note_hidden_names, system_language
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError, RunError
 
@@ -36,22 +36,6 @@ SETTINGS = {  # option: the setting that it changes
     "save_every": "save.every",
     "shard": "machine.shard",
 }
-
-
-class Count(click.ParamType[int]):
-    """A number of tokens: 500000, 5e5, 10M, 33.5B."""
-
-    name = "count"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from nudge.config import parse_count
-
-        try:
-            return parse_count(value)
-        except ConfigError as error:
-            self.fail(f"{error.message}: {error.hint}", param, ctx)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nudge.data.batches import Window, check_windows, val_windows
 from nudge.data.chunking import chunks
-from nudge.data.corpus import documents, expand_user
+from nudge.data.corpus import documents, expand_user, find
 from nudge.data.foreign import token_files
 from nudge.data.foreign.token_files import TokenFile
 from nudge.data.shards import Dataset, Tokens, Tokens16or32, is_prepared, map_place, open_dataset
@@ -44,6 +44,20 @@ class Score:
         return exp(self.loss)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """The windows of a text, and how much there is to read: text in bytes, if its files say so, else tokens."""
+
+    windows: Iterator[Window]
+    total: int | None  # None: unknown without reading it
+    n_bytes: np.ndarray | None = None  # [V], of each token, if `total` is in bytes
+
+    def size_of(self, window: Window) -> int:
+        """Return how much of `total` a window is."""
+        targets = window[1]
+        return len(targets) if self.n_bytes is None else int(self.n_bytes[targets].sum())
+
+
 def exp(x: float) -> float:
     """Return e^x, or infinity if that overflows a float."""
     return math.inf if x > LARGEST_EXPONENT else math.exp(x)
@@ -55,33 +69,45 @@ def evaluate(
     paths: Sequence[str | os.PathLike[str]] | None = None,
     *,
     field: str = "text",
-    watched: Callable[[Iterable[Window]], Iterable[Window]] = iter,
+    n_tokens: int | None = None,
+    watched: Callable[[Reading], Iterable[Window]] = lambda reading: reading.windows,
 ) -> Score:
     """Measure a model's loss on all text of `paths` (files, folders, globs), or on its run's validation split.
 
-    For a prepared folder, or token files of nanoGPT or llm.c, measure the loss on their validation tokens. `watched`
-    wraps the iterator of windows, to show progress.
+    For a prepared folder, or token files of nanoGPT or llm.c, measure the loss on their validation tokens. `n_tokens`:
+    only the first so many. `watched` yields the windows of a reading, to show progress.
     Raises: DataError for text that is missing, empty or binary, tokens of another vocabulary, or a run whose prepared
     text is gone.
     """
-    windows = (
-        _windows([str(path) for path in paths], model, field)
-        if paths
-        else _validation_windows(model, run_dataset(model))
-    )
+    reading = _reading([str(path) for path in paths], model, field) if paths else _validation(model, run_dataset(model))
+    if n_tokens is not None:
+        reading = Reading(windows=_first(reading.windows, n_tokens), total=n_tokens)
     device = model.network.wte.weight.device
-    result = score(model.network.loss, watched(windows), n_bytes=model.tokenizer.n_bytes, device=device)
+    result = score(model.network.loss, watched(reading), n_bytes=model.tokenizer.n_bytes, device=device)
     if not result.tokens:
         raise DataError("nothing_to_predict")
     return result
 
 
-def _validation_windows(model: LanguageModel, dataset: Dataset) -> Iterator[Window]:
-    """Yield the windows of the whole validation split."""
-    block_size = model.network.config.block_size
+def _first(windows: Iterable[Window], n_tokens: int) -> Iterator[Window]:
+    """Yield windows up to the `n_tokens`-th target; the last one may be shorter."""
+    for x, y in windows:
+        counted = np.cumsum(y >= 0)
+        end = int(np.searchsorted(counted, n_tokens)) + 1
+        yield x[:end], y[:end]
+        n_tokens -= int(counted[-1])
+        if n_tokens <= 0:
+            return
+
+
+def _validation(model: LanguageModel, dataset: Dataset) -> Reading:
+    """Return the windows of the whole validation split."""
+    block_size, total = model.network.config.block_size, len(dataset.val) - 1
     if dataset.manifest.records:
         check_windows(dataset.val, block_size)
-    return val_windows(dataset.val, block_size, vocab_size=model.tokenizer.vocab_size)
+        total = len(dataset.val) // (block_size + 1) * block_size
+    windows = val_windows(dataset.val, block_size, vocab_size=model.tokenizer.vocab_size)
+    return Reading(windows=windows, total=total)
 
 
 def run_dataset(model: LanguageModel) -> Dataset:
@@ -92,20 +118,25 @@ def run_dataset(model: LanguageModel) -> Dataset:
     return open_dataset(Path(folder.read_json(RunJson).data.dir))
 
 
-def _windows(paths: list[str], model: LanguageModel, field: str) -> Iterator[Window]:
-    """Yield the windows of a prepared dataset, of token files, or of text, whichever `paths` holds."""
+def _reading(paths: list[str], model: LanguageModel, field: str) -> Reading:
+    """Return the windows of a prepared dataset, of token files, or of text, whichever `paths` holds."""
     if folder := next(filter(is_prepared, map(expand_user, paths)), None):
         if len(paths) > 1:
             raise DataError("prepared_among_others", folder=folder)
         dataset = open_dataset(folder)
         _check_tokenizer(model.tokenizer, dataset.tokenizer, folder)
-        return _validation_windows(model, dataset)
+        return _validation(model, dataset)
     if found := token_files.find(paths):
         validation = token_files.validation_files(found)
         if tokenizer := token_files.vocabulary_beside(validation):
             _check_tokenizer(model.tokenizer, tokenizer, validation[0].path)
-        return token_windows(model, validation)
-    return text_windows(model, paths, field=field)
+        n_targets = sum(file.n_tokens - 1 for file in validation)
+        return Reading(windows=token_windows(model, validation), total=n_targets)
+    files = find(paths)
+    is_plain = all(file.suffix not in (".jsonl", ".parquet") and not file.compression for file in files)
+    total = sum(file.n_bytes for file in files) if is_plain else None
+    windows = text_windows(model, paths, field=field)
+    return Reading(windows=windows, total=total, n_bytes=model.tokenizer.n_bytes if is_plain else None)
 
 
 def _check_tokenizer(expected: Tokenizer, tokenizer: Tokenizer, path: Path) -> None:
