@@ -1,9 +1,11 @@
 """A run in numbers, from its events alone."""
 
+from dataclasses import replace
+
 import pytest
 
 from nudge.events import Evaluation, Event, Sample, Started, Step
-from nudge.runs.summary import summarize
+from nudge.runs.summary import share_of_peak, summarize
 
 STARTED = Started(
     step=0, time=0.0, run="runs/x", steps=600, n_params=1, batch_tokens=100, micro_batch=1, device="cpu",
@@ -30,6 +32,13 @@ def test_a_run() -> None:
     assert summary.tokens_per_s == 50.0
     assert summary.flops == 500e6
     assert summary.last_evaluation == summary.best_evaluation
+
+
+@pytest.mark.parametrize(("peak_flops", "share"), [(1e9, 0.05), (50e6, 1.0), (49e6, None), (0.0, None)])
+def test_no_share_of_a_peak_that_the_updates_exceed(peak_flops: float, share: float | None) -> None:
+    started = replace(STARTED, peak_flops=peak_flops)
+    assert summarize([started, step(1, 9.0)]).peak_share == share
+    assert share_of_peak(started, 50.0) == share
 
 
 def test_an_empty_run() -> None:

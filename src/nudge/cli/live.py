@@ -11,6 +11,7 @@ from nudge.cli.output import Console, Text, make_console
 from nudge.cli.progress import PREPARING
 from nudge.events import Evaluation, Event, Preparing, Sample, Saved, Skipped, Started, Step, Stopped
 from nudge.runs.pace import Pace
+from nudge.runs.summary import share_of_peak
 from nudge.util.formatting import clock
 from nudge.util.terminal_text import one_line
 
@@ -131,12 +132,12 @@ class View:
             money = "      cost" if started.usd_per_hour is not None else ""
             self.console.print(HEADER + money, style="dim")
         self.n_lines += 1
-        share = step.tokens_per_s * started.flops_per_token / started.peak_flops
+        share = share_of_peak(started, step.tokens_per_s)
         line = Text(f"{step.step:7,}  ")
         line.append(f"{step.loss:7.4f}", style="bold dark_orange")
         line.append(f"  {evaluation.loss:7.4f}" if evaluation else " " * 9, style="bold blue")
         line.append(f"  {step.lr:8.2e}  {step.grad_norm:6.2f}  {1e3 * step.step_s:7,.0f}  {step.tokens_per_s:8,.0f}")
-        line.append(f"  {share:8.1%}  {self._left():>8}", style="dim")
+        line.append(f"  {'> peak' if share is None else f'{share:.1%}':>8}  {self._left():>8}", style="dim")
         if started.usd_per_hour is not None:
             line.append(f"  ${step.train_s / 3600 * started.usd_per_hour:8.4f}", style="green")
         self.console.print(line)

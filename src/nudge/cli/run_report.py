@@ -100,9 +100,12 @@ def _numbers(summary: Summary, model: LanguageModel, dataset: Dataset) -> Iterat
         yield "solved exactly", _count_solved(model, dataset)
     if dataset.is_python and summary.samples:
         yield "looks like Python", _python_share(summary)
-    share = summary.tokens_per_s * started.flops_per_token / started.peak_flops
+    share = summary.peak_share
     speed = f"{summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s"
-    peak = f"{share:.0%} of this machine's {started.dtype} peak"
+    if share is None:
+        peak = f"more than the {started.dtype} peak measured at the start, while the machine was busy"
+    else:
+        peak = f"{share:.0%} of this machine's {started.dtype} peak"
     yield "time here", f"{clock(summary.train_s)} of updates, {speed}, {peak}"
     yield "on a rented H100", _rental_cost(summary, model, batch_tokens=started.batch_tokens)
 

@@ -30,6 +30,11 @@ class Summary:
         return self.tokens * self.started.flops_per_token if self.started else 0.0
 
     @property
+    def peak_share(self) -> float | None:
+        """The share of the machine's peak that the updates reached; see `share_of_peak`."""
+        return share_of_peak(self.started, self.tokens_per_s) if self.started else None
+
+    @property
     def film(self) -> tuple[Sample, ...]:
         """The samples nearest to updates 0 and 20, to the middle, and to the end: as far as this run came."""
         if not self.samples:
@@ -38,6 +43,15 @@ class Summary:
         wanted = {step for step in (0, 20, last // 2, last) if step <= last}
         nearest = {min(self.samples, key=lambda s, w=step: abs(s.step - w)).step for step in wanted}  # type: ignore[misc]
         return tuple(sample for sample in self.samples if sample.step in nearest)
+
+
+def share_of_peak(started: Started, tokens_per_s: float) -> float | None:
+    """Return the share of the peak that this speed is. None: the peak was measured too low, while the machine was busy.
+
+    What trains faster than its peak shows that this was not the peak, so it is not a share of anything known.
+    """
+    reached = tokens_per_s * started.flops_per_token
+    return reached / started.peak_flops if started.peak_flops and reached <= started.peak_flops else None
 
 
 def summarize(log: Iterable[Event]) -> Summary:

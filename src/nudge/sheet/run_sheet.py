@@ -276,7 +276,6 @@ def _machine_values(run: MeasuredRun, pen: Pen, language: Language) -> Values:
     wall_s = _wall_s(run)
     forecast_s = None if wall_s is None else started.forecast_s
     seconds = {"train_time": summary.train_s, "wall_time": wall_s, "forecast": forecast_s}
-    mfu = summary.tokens_per_s * started.flops_per_token / started.peak_flops if started.peak_flops else None
     return {
         "machine": pen.text(machine.gpu or machine.cpu or started.device, NAME_CELLS),
         "threads": f"{started.threads:,}" if not on_gpu and not several else None,
@@ -288,7 +287,7 @@ def _machine_values(run: MeasuredRun, pen: Pen, language: Language) -> Values:
         **{name: None if s is None else formatting.duration(s, language) for name, s in seconds.items()},
         "tokens_per_s": f"{summary.tokens_per_s:,.0f}",
         "peak": short_number(started.peak_flops, "FLOP/s"),
-        "peak_share": None if mfu is None else f"{mfu:.0%}",
+        "peak_share": None if summary.peak_share is None else f"{summary.peak_share:.0%}",
         "flops": short_number(summary.flops, "FLOP"),
         "skipped": f"{run.n_skipped:,}" if run.n_skipped else None,
         "resumed": f"{run.n_resumed:,}" if run.n_resumed else None,
