@@ -55,8 +55,11 @@ def eval(
       nudge eval runs/gpt2 --task hellaswag --file hellaswag_val.jsonl --limit 200
     """
     from nudge.cli.prompts import load_model
+    from nudge.data.prepare import find_text
 
     _check(task, file, limit, data, tokens)
+    if data:
+        find_text(data)
     examples = read(TASKS[task], file, limit) if task and file else []
     model = load_model(source)
     if task:

@@ -8,7 +8,10 @@ import click
 
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo, echo_json
+from nudge.convert.source import check_source
 from nudge.errors import ConfigError
+from nudge.runs.folder import find_source
+from nudge.util import files
 
 _NEXT = {  # how the other program loads what was exported
     "hf": "AutoModelForCausalLM.from_pretrained('{out}')",
@@ -42,6 +45,8 @@ def import_(source: str, out: Path, tokenizer: str | None, as_json: bool) -> Non
       nudge import out/ckpt.pt --tokenizer data/shakespeare_char/meta.pkl --out runs/shakespeare
       nudge import log124M/model_00019560.bin --out runs/llmc
     """
+    files.check_new_folder(out)
+    check_source(source)
     from nudge.convert import import_export
     from nudge.model.sizes import parameter_counts
 
@@ -91,11 +96,14 @@ def export(source: str | None, target: str, out: Path, dtype: str | None, as_jso
       nudge export runs/sharded --to ckpt --out exports/one
     """
     from nudge.cli.prompts import load_model
+
+    if target == "ckpt" and dtype is not None:
+        raise ConfigError("dtype_for_ckpt", dtype=dtype)
+    files.check_new_folder(out)
+    find_source(source)
     from nudge.convert import import_export
 
     if target == "ckpt":
-        if dtype is not None:
-            raise ConfigError("dtype_for_ckpt", dtype=dtype)
         found = import_export.export_checkpoint(source, out)
         values = {"out": str(out), "format": target, "source": str(found.path), "step": found.step}
         if as_json:

@@ -8,6 +8,7 @@ import click
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo_json
 from nudge.errors import CheckpointError, ConfigError
+from nudge.runs.folder import find_source
 
 if TYPE_CHECKING:
     from nudge.cli.inspectview import Nearest
@@ -48,6 +49,8 @@ def inspect(
       nudge inspect runs/first --neighbours "def"
       nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
     """
+    for path in (source, against) if against is not None else (source,):
+        find_source(path)
     from nudge.cli import inspectview as view
     from nudge.cli.output import make_console
     from nudge.look.inspection import weights

@@ -17,7 +17,7 @@ from nudge import config as configs
 from nudge.cli import complete
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo, echo_json, write
-from nudge.cli.train import make_config
+from nudge.cli.train import check_text, make_config
 from nudge.cli.train import train as train_command
 from nudge.distributed.share import check_share
 from nudge.errors import ConfigError, MachineError
@@ -146,9 +146,6 @@ def check_training(params: dict[str, Any], n_processes: int) -> "Config":
 
     Raises: ConfigError, DataError, TokenizerError, CheckpointError.
     """
-    from nudge.data import tokenizer as tokenizers
-    from nudge.data.prepare import find_text
-
     typed = config = make_config(**params)
     if config.init:  # the sizes come from the checkpoint, which needs torch
         from nudge.runs import checkpoint
@@ -157,9 +154,7 @@ def check_training(params: dict[str, Any], n_processes: int) -> "Config":
         config = resolve_parent(config, checkpoint.find(config.init, verify=False))
     configs.check(config)
     check_share(config, n_processes)
-    spec = config.data.tokenizer
-    if find_text(config.data.paths) and spec not in tokenizers.NAMES and not tokenizers.is_learned(spec):
-        tokenizers.get(spec)  # a file; those with a name are found where the job runs
+    check_text(config.data)
     return typed
 
 

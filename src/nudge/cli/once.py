@@ -52,10 +52,11 @@ def once(
       nudge once --prompt "import" --target " os" --optimizer adamw --json
     """
     from nudge.cli.prompts import load_model, one_token, read_context
+
+    model = load_model(source)
     from nudge.look.prediction import start_of_document
     from nudge.look.single_update import control_contexts, nudge_once
 
-    model = load_model(source)
     token = one_token(model, target)
     context = read_context(model, prompt, ids) or start_of_document(model.network, model.tokenizer)
     controls = [tuple(model.prompt_ids(text)) for text in control] or control_contexts(model, context)

@@ -49,10 +49,12 @@ def predict(
       nudge predict runs/first --prompt "import" --token " os" --top 5
       nudge predict --ids 91,860,287 --temperature 0.8 --top-k 40 --json
     """
-    from nudge.cli.prompts import load_model, one_token, read_context
+    from nudge.cli.prompts import check_sampling, load_model, one_token, read_context
+
+    check_sampling(**sampling)
+    model = load_model(source)
     from nudge.look import prediction as predictions
 
-    model = load_model(source)
     tokens = [one_token(model, text) for text in texts]
     predictions.check_tokens(tokens, model.network.config.vocab_size)
     context = read_context(model, prompt, ids)

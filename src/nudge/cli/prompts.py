@@ -13,6 +13,7 @@ import click
 
 from nudge.cli.terminal import echo
 from nudge.errors import ConfigError, TokenizerError
+from nudge.runs.folder import find_source
 
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
@@ -68,12 +69,20 @@ class Count(click.ParamType[int]):
 
 def load_model(source: str | None, **options: Any) -> "LanguageModel":
     """Load a model and print its notes on standard error. `options` are infer.engine.load's."""
+    find_source(source)  # what is not there is refused before torch is imported, which takes seconds
     from nudge.infer import engine
 
     model = engine.load(source, **options)
     for note in model.notes:
         echo(note, err=True)
     return model
+
+
+def check_sampling(**values: Any) -> None:
+    """Check settings of SampleConfig before a model is loaded. Raises: ConfigError for one out of its range."""
+    from nudge.config import SampleConfig, check_ranges
+
+    check_ranges(SampleConfig(**values), "sample.")
 
 
 def read_prompt(prompt: str) -> str:

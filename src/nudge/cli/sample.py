@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nudge.cli.prompts import FilePath, clean, load_model, read_prompt
+from nudge.cli.prompts import FilePath, check_sampling, clean, load_model, read_prompt
 from nudge.cli.terminal import echo, echo_json, write
 from nudge.errors import CheckpointError
 from nudge.fast import DTYPES
@@ -51,6 +51,7 @@ def sample(
       nudge sample runs/first --prompt "import" --temperature 0 --stop "def "
       echo "class " | nudge sample --prompt - --num 3
     """
+    check_sampling(**{name: value for name, value in options.items() if name != "stop"})
     model = load_model(source, dtype=dtype)
     prompt = read_prompt(prompt)
     slid = False

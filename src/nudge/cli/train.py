@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,11 @@ from nudge.cli import complete
 from nudge.cli.prompts import Count, FilePath, note_hidden_names, system_language
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError, RunError
+from nudge.runs.folder import RunFolder, find_source, newest_run
+from nudge.util import files
 
 if TYPE_CHECKING:
-    from nudge.config import Config
+    from nudge.config import Config, DataConfig
     from nudge.events import Event
 
 
@@ -104,6 +107,7 @@ def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) ->
       nudge train --data notes/*.md --init runs/tiny --steps 200 --set train.lr=1e-4
     """
     config = make_config(**options, default_minutes=MINUTES)
+    check_start(config, folder, or_resume=or_resume)
     if is_first_process():
         note_hidden_names(config.data.paths)
         if not (config.data.paths or or_resume or as_json):
@@ -130,6 +134,9 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     """
     if steps is not None and minutes is not None:
         raise ConfigError("exclusive_options", options="--steps, --minutes")
+    target = RunFolder(Path(run) if run else newest_run())
+    if not files.exists(target.run_json):
+        raise RunError("no_run", path=target.path)
     from nudge.train.run import resume as continue_run
 
     watch(continue_run(run, steps=steps, minutes=minutes), as_json=as_json)
@@ -180,6 +187,39 @@ def _propose_text() -> None:
 
     first = next(iter(named_texts.table(system_language())))
     echo(f"text: Python's standard library; for another: --data {first} ('nudge data list')", err=True)
+
+
+def check_start(config: "Config", folder: str | None, *, or_resume: bool) -> None:
+    """Refuse what the run would refuse, before torch is imported, which takes seconds. Raises: NudgeError.
+
+    Of several processes, another one may have begun the run already; then only the run's own checks count.
+    """
+    from nudge import config as configs
+    from nudge.runs.disk import check_disk
+
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        return
+    if folder and files.exists(RunFolder(Path(folder)).run_json):
+        if not or_resume:
+            raise RunError("folder_taken", path=Path(folder))
+        return
+    check_text(config.data)
+    if config.init:  # the sizes and the tokenizer come from its checkpoint
+        find_source(config.init)
+        return
+    configs.check(config)
+    smallest = replace(config.model, vocab_size=1)  # the text decides on the real one
+    check_disk(replace(config, model=smallest), Path(folder or "runs"))
+
+
+def check_text(data: "DataConfig") -> None:
+    """Check that the text and the tokenizer's file are here. Raises: DataError, TokenizerError."""
+    from nudge.data import tokenizer as tokenizers
+    from nudge.data.prepare import find_text
+
+    spec = data.tokenizer
+    if find_text(data.paths) and spec not in tokenizers.NAMES and not tokenizers.is_learned(spec):
+        tokenizers.get(spec)  # a file; those with a name are found where the run is
 
 
 def watch(stream: Generator["Event", None, None], *, as_json: bool) -> None:

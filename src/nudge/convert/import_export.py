@@ -1,12 +1,12 @@
 """The import of another program's model into a run folder that every command reads, and the export."""
 
-import re
 from pathlib import Path
 
 from torch import Tensor
 
 from nudge.config import Config, DataConfig, ModelConfig
 from nudge.convert.formats import OUR_TOKENIZER, gguf, huggingface, llmc, nanogpt
+from nudge.convert.source import check_source, exists
 from nudge.data import tokenizer as tokenizers
 from nudge.data.foreign import meta_pkl
 from nudge.data.tokenizer import Tokenizer
@@ -26,7 +26,6 @@ EXPORTS: dict[str, tuple[str, ...]] = {  # the possible types of the weights in 
 }
 _GPT2_ROWS = (huggingface.GPT2_VOCAB_SIZE, 50304)  # the second: nanoGPT pads the vocabulary
 _TORCH_FILES = (b"PK\x03\x04", b"\x80")  # torch.save's zip, and its pickle before 2020
-_SUFFIXES = (".pt", ".bin", ".safetensors", ".gguf")
 
 
 def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Checkpoint:
@@ -40,7 +39,7 @@ def import_model(source: str, out: Path, *, tokenizer: str | None = None) -> Che
     without network or disk space; ConfigError if `out` exists.
     """
     with files.new_folder(out) as temporary:
-        kind, path = _recognize(Path(source)) if _exists(source) else ("hf", _download(source))
+        kind, path = _recognize(Path(source)) if exists(source) else ("hf", _download(source))
         config, state, notes = _read(kind, path)
         found = _tokenizer_of(kind, path, config, tokenizer)
         run = RunFolder(temporary)
@@ -98,13 +97,6 @@ def export_checkpoint(source: str | None, out: Path) -> Checkpoint:
         except MachineError as error:  # of a run, which this is not
             raise MachineError("not_written", path=out, error=error.values["error"]) from error
     return found
-
-
-def _exists(source: str) -> bool:
-    try:
-        return Path(source).exists()
-    except (OSError, ValueError):  # e.g. too long for a file name
-        return False
 
 
 def _recognize(path: Path) -> tuple[str, Path]:
@@ -199,8 +191,7 @@ def _download(name: str) -> Path:
 
     Raises: FormatError if it is not a name on the Hub; MachineError without the library or the network.
     """
-    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name) or name.endswith(_SUFFIXES):
-        raise FormatError("not_found", source=name[:200])
+    check_source(name)
     try:
         import huggingface_hub
     except ImportError:

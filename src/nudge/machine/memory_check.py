@@ -1,12 +1,9 @@
-"""Checks before update 1: how many windows of a pass fit the memory, and whether checkpoints fit the disk."""
-
-from pathlib import Path
+"""A check before update 1: how many windows of a pass fit the memory."""
 
 from nudge.config import Config
 from nudge.errors import MachineError
 from nudge.machine.hardware_probe import Machine
 from nudge.model import sizes
-from nudge.runs import checkpoint
 
 CPU_PASS_S = 2.0  # about the longest pass: Control-C waits for the end of the current pass
 SHARE_OF_PEAK = 0.7  # of the matrix peak, reached by updates: to estimate the time of a pass
@@ -31,13 +28,3 @@ def choose_micro_batch(config: Config, machine: Machine, processes: int = 1, *, 
     if size is None or needed > machine.memory_bytes:
         raise MachineError("memory", recipe=config.recipe, needed_gb=needed / 1e9, free_gb=machine.memory_bytes / 1e9)
     return size
-
-
-def check_disk(config: Config, folder: Path) -> None:
-    """Check the free space for checkpoints. Raises: MachineError if the ones to be kept do not fit the disk."""
-    kept = config.save.keep_last + 1  # one more while a new one is written
-    if config.save.keep_every:
-        kept += config.train.steps // config.save.keep_every
-    needed, free = kept * sizes.checkpoint_bytes(config.model), checkpoint.free_bytes(folder)
-    if needed > free:
-        raise MachineError("disk", n=kept, needed_gb=needed / 1e9, free_gb=free / 1e9, folder=folder)

@@ -28,7 +28,7 @@ from torch import Tensor
 from nudge import config as configs
 from nudge.config import Config, SaveConfig
 from nudge.errors import CheckpointError, MachineError, first_line
-from nudge.runs.folder import RunFolder, newest_run
+from nudge.runs.folder import RunFolder, find_source
 from nudge.runs.parts import PARTS, check_files, check_regular, load_tensors
 from nudge.runs.tensor_check import check_state, unpacked_bytes
 from nudge.util import files, json_reader
@@ -377,13 +377,9 @@ def find(source: str | os.PathLike[str] | None = None, *, runs: Path = Path("run
 
     Raises: CheckpointError if there is nothing to read.
     """
-    if source is None:
-        return read_newest(RunFolder(newest_run(runs)), verify=verify)
-    path = Path(source)
+    path = find_source(source, runs)
     if files.is_dir(path) and not (path / PARTS).exists():
         return read_newest(RunFolder(path), verify=verify)
-    if not files.exists(path):
-        raise CheckpointError("not_found", path=path)
     return read(path, verify=verify)
 
 
@@ -399,10 +395,3 @@ def folder_of(checkpoint: Checkpoint) -> RunFolder | None:
     """Return the run folder that a checkpoint was read from; None if its file is in no run folder."""
     candidates = (RunFolder(checkpoint.path.parent), RunFolder(checkpoint.path.parent.parent))
     return next((folder for folder in candidates if folder.tokenizer.is_file()), None)
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the free bytes of the disk of `folder`, which need not exist yet."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

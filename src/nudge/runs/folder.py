@@ -76,6 +76,18 @@ class RunFolder:
             return False
 
 
+def find_source(source: str | os.PathLike[str] | None = None, runs: Path = Path("runs")) -> Path:
+    """Return the path that SOURCE names: a folder or a file, or None for the newest run under `runs/`.
+
+    Raises: CheckpointError if there is nothing.
+    """
+    if source is None:
+        return newest_run(runs)
+    if not files.exists(Path(source)):
+        raise CheckpointError("not_found", path=Path(source))
+    return Path(source)
+
+
 def newest_run(runs: Path = Path("runs")) -> Path:
     """Return the most recently written run folder. Raises: CheckpointError if there is none."""
     folders = run_folders(runs)

@@ -24,11 +24,11 @@ from nudge.distributed.rendezvous import rendezvous
 from nudge.distributed.world import World
 from nudge.errors import CheckpointError, ConfigError, DataError, MachineError, NudgeError, RunError
 from nudge.events import Event, Preparing, RunEvent, Started, Stopped
-from nudge.machine import memory_check
 from nudge.model import sizes
 from nudge.model.gpt import first_weights
 from nudge.runs import checkpoint
 from nudge.runs.checkpoint import Checkpoint
+from nudge.runs.disk import check_disk
 from nudge.runs.folder import RunFolder, newest_run
 from nudge.runs.run_json import PreparedText, RunJson
 from nudge.train.loop import Trainer
@@ -125,7 +125,7 @@ def _resume(
             return
         dataset = yield from world.run_all_iter(_open_same_data(config.data, written.data))
         run = resolve_resume(config, written, world)
-        world.run_on_rank0(lambda: memory_check.check_disk(run.config, folder.path))
+        world.run_on_rank0(lambda: check_disk(run.config, folder.path))
         yield from _train(run, folder, dataset, world, saved=saved, log=log, created=written.created)
 
 
@@ -181,7 +181,7 @@ def _hold(folder: RunFolder, world: World) -> Iterator[None]:
 def _make_folder(folder: RunFolder, config: Config) -> None:
     """Create the run folder. Raises: MachineError if the disk is too small or the folder cannot be created."""
     try:
-        memory_check.check_disk(config, folder.path)
+        check_disk(config, folder.path)
         folder.checkpoints.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError("no_folder", path=folder.path, error=error.strerror) from error

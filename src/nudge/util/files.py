@@ -122,8 +122,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     path = path.resolve()
     with writing(path):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError("folder_not_empty", path=path)
+        check_new_folder(path)
         temporary = temporary_path(path)
         temporary.mkdir(parents=True)
         try:
@@ -136,6 +135,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         fsync(path.parent)
+
+
+def check_new_folder(path: Path) -> None:
+    """Check that `path` does not exist, or is an empty folder. Raises: ConfigError."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError("folder_not_empty", path=path.resolve())
 
 
 def temporary_path(path: Path) -> Path:
