@@ -109,11 +109,11 @@ def train(*args: str) -> list[str]:
         ("train.optimizer=adam", "config.unknown_choice", "'adamw'"),
         ("machine.device=cuda:7", "machine.no_device", "'cuda:7'"),
         ("sample.prompt=" + "long " * 50, "config.sample_prompt_too_long", "16 tokens"),
-        ("model.n_embd=65536", "machine.memory", "GB of memory"),
+        ("train.micro_batch=67108864", "machine.memory", "GB of memory"),
     ],
 )
 def test_settings(here: Path, fails: Failure, setting: str, code: str, words: str) -> None:
-    huge = ["--set=model.n_layer=96"] if code == "machine.memory" else []
+    huge = ["--set=train.batch_tokens=1073741824"] if code == "machine.memory" else []
     error = fails(*train("--set", setting, *huge))
     assert error.code == code
     assert words in f"{error.message}; {error.hint}"

@@ -12,6 +12,7 @@ from nudge.cli.runs import runs
 from nudge.events import Evaluation, Started, Step, Stopped
 from nudge.runs.folder import RunFolder
 from nudge.runs.listing import describe, list_runs
+from nudge.runs.summary import summarize
 from nudge.util import files
 
 
@@ -57,6 +58,32 @@ def make_run(path: Path, *written: events.Event) -> RunFolder:
         for event in written:
             files.append_json(log, events.to_json(event))
     return folder
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [],
+        [started(steps=100), *map(step, range(1, 31)), MEASURED, *map(step, range(31, 50))],
+        [
+            started(),
+            *map(step, range(1, 46)),
+            MEASURED,
+            started(20),
+            *map(step, range(21, 24)),
+            stopped(23, "finished"),
+        ],
+        [started(), *map(step, range(1, 9)), stopped(8, "diverged"), started(2), *map(step, range(3, 30)), MEASURED],
+    ],
+)
+def test_the_end_of_a_log_says_what_the_whole_log_says(tmp_path: Path, written: list[events.Event]):
+    folder = make_run(tmp_path / "x", *written)
+    with folder.events.open("ab") as log:
+        log.write(b'{"event": "step", "step": 99')  # cut off
+    whole, line = summarize(events.read(folder.events)), describe(folder)
+    assert (line.step, line.train_loss) == (whole.steps, whole.last_loss)
+    assert line.steps == (whole.started.steps if whole.started else None)
+    assert line.val_loss == (whole.last_evaluation.loss if whole.last_evaluation else None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 from nudge.config import Config
 from nudge.errors import MachineError
 from nudge.model import sizes
+from nudge.util import files
 
 
 def check_disk(config: Config, folder: Path) -> None:
@@ -20,6 +21,6 @@ def check_disk(config: Config, folder: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Return the free bytes of the disk of `folder`, which need not exist yet."""
-    while not folder.exists():
+    while not files.exists(folder):
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -6,6 +6,8 @@ from statistics import median
 
 from nudge.events import Evaluation, Event, Sample, Started, Step, Stopped, latest_events
 
+LOSSES = 10  # of the last updates: their median is the loss, since single batches vary
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -15,7 +17,7 @@ class Summary:
     stopped: Stopped | None
     steps: int
     first_loss: float | None
-    last_loss: float | None  # the median of the last ten updates, since single batches vary
+    last_loss: float | None  # the median of the last LOSSES updates
     first_evaluation: Evaluation | None
     last_evaluation: Evaluation | None
     best_evaluation: Evaluation | None
@@ -69,7 +71,7 @@ def summarize(log: Iterable[Event]) -> Summary:
         stopped=ends[-1] if ends else None,
         steps=steps[-1].step if steps else 0,
         first_loss=steps[0].loss if steps else None,
-        last_loss=median(step.loss for step in steps[-10:]) if steps else None,
+        last_loss=median(step.loss for step in steps[-LOSSES:]) if steps else None,
         first_evaluation=evaluations[0] if evaluations else None,
         last_evaluation=evaluations[-1] if evaluations else None,
         best_evaluation=min(evaluations, key=lambda event: event.loss) if evaluations else None,
