@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import re
+import shlex
 import tomllib
 import types
 import typing
@@ -238,7 +239,7 @@ def _override(section: Any, values: Mapping[str, Any], prefix: str) -> Any:
     changes: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints and prefix + key in PLANNED_ONLY:
-            raise ConfigError("planned_only", key=prefix + key, value=value)
+            raise ConfigError("planned_only", key=prefix + key, typed=shlex.quote(f"{prefix}{key}={value}"))
         if key not in hints:
             raise ConfigError("unknown_setting", key=prefix + key, closest=_setting_hint(prefix + key))
         current = getattr(section, key)

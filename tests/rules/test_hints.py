@@ -34,7 +34,7 @@ VALUES |= {
     "{kind}": "cuda",
     "{today}": "2026-11-20",
     "{key}": "train.lr",
-    "{setting}": "train.lr=1",
+    "{typed}": "train.lr=1",
     "{what}": "gpt2",
     "...": "4",
 }

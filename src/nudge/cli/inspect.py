@@ -8,7 +8,6 @@ import click
 from nudge.cli.prompts import FilePath
 from nudge.cli.terminal import echo_json
 from nudge.errors import CheckpointError, ConfigError
-from nudge.runs.folder import find_source
 
 if TYPE_CHECKING:
     from nudge.cli.inspectview import Nearest
@@ -49,6 +48,8 @@ def inspect(
       nudge inspect runs/first --neighbours "def"
       nudge inspect runs/first --against runs/first/checkpoints/step_00000000.pt
     """
+    from nudge.runs.folder import find_source
+
     for path in (source, against) if against is not None else (source,):
         find_source(path)
     from nudge.cli import inspectview as view

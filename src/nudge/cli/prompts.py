@@ -13,7 +13,6 @@ import click
 
 from nudge.cli.terminal import echo
 from nudge.errors import ConfigError, TokenizerError
-from nudge.runs.folder import find_source
 
 if TYPE_CHECKING:
     from nudge.infer.engine import LanguageModel
@@ -69,6 +68,8 @@ class Count(click.ParamType[int]):
 
 def load_model(source: str | None, **options: Any) -> "LanguageModel":
     """Load a model and print its notes on standard error. `options` are infer.engine.load's."""
+    from nudge.runs.folder import find_source
+
     find_source(source)  # what is not there is refused before torch is imported, which takes seconds
     from nudge.infer import engine
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -16,8 +17,6 @@ from nudge.cli import complete
 from nudge.cli.prompts import Count, FilePath, note_hidden_names, system_language
 from nudge.cli.terminal import echo, echo_json
 from nudge.errors import ConfigError, RunError
-from nudge.runs.folder import RunFolder, find_source, newest_run
-from nudge.util import files
 
 if TYPE_CHECKING:
     from nudge.config import Config, DataConfig
@@ -134,6 +133,9 @@ def resume(run: str | None, steps: int | None, minutes: float | None, as_json: b
     """
     if steps is not None and minutes is not None:
         raise ConfigError("exclusive_options", options="--steps, --minutes")
+    from nudge.runs.folder import RunFolder, newest_run
+    from nudge.util import files
+
     target = RunFolder(Path(run) if run else newest_run())
     if not files.exists(target.run_json):
         raise RunError("no_run", path=target.path)
@@ -155,7 +157,7 @@ def make_config(*, default_minutes: Mapping[str, float] | None = None, **options
     settings = set(configs.keys())
     for word in options["more_data"]:
         if word.partition("=")[0] in settings and not Path(word).exists():
-            raise ConfigError("setting_without_set", setting=word)
+            raise ConfigError("setting_without_set", setting=word, typed=shlex.quote(word))
     if options["more_data"] and not options["data"]:
         raise ConfigError("text_without_data", path=Path(options["more_data"][0]))
     if sum(options[name] is not None for name in LENGTHS) > 1:
@@ -196,6 +198,8 @@ def check_start(config: "Config", folder: str | None, *, or_resume: bool) -> Non
     """
     from nudge import config as configs
     from nudge.runs.disk import check_disk
+    from nudge.runs.folder import RunFolder, find_source
+    from nudge.util import files
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         return
