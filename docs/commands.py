@@ -15,7 +15,7 @@ This page is the commands' own help, written by `make docs`. SOURCE is always a 
 imported folder. Without it, the newest run under `runs/` is used.
 
 An expected error is one line and a hint on standard error, and exit code 2; [every error](errors.md) has a code.
-Control-C exits with 130. If nobody reads the output any more (`nudge runs | head -1`), the command ends quietly with 1.
+Control-C exits with 130. If nobody reads the output any more (`nudge runs | head -1`), it ends quietly with 141.
 Anything else is a bug and shows its traceback.
 
 To let your shell complete commands and options, add the output of `nudge completion bash` (or `zsh`, `fish`) to its

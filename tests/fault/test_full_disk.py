@@ -142,7 +142,7 @@ def test_output_that_nobody_reads_ends_the_command_quietly(tmp_path: Path, args:
         unread = output(tmp_path, *args.split(), stdout=write)
     finally:
         os.close(write)
-    assert (unread.returncode, unread.stderr) == (1, b"")
+    assert (unread.returncode, unread.stderr) == (141, b"")
 
 
 @pytest.mark.slow

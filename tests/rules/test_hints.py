@@ -168,3 +168,9 @@ def test_a_missing_library_is_in_the_extra_that_is_named():
 def test_a_path_in_a_command_is_quoted_for_the_shell():
     error = errors.RunError("folder_taken", path=Path("my runs") / "it's")
     assert shlex.split(commands(error.hint)[0].partition(") ")[0])[2:] == ["my runs/it's"]
+
+
+def test_a_setting_in_a_command_is_quoted_for_the_shell():
+    with pytest.raises(errors.ConfigError) as refused:
+        configs.override(Config(), {"model": {"ffn": "it's 4"}})
+    assert shlex.split(refused.value.hint.partition(": ")[2])[-1] == "model.ffn=it's 4"

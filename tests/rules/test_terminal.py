@@ -97,6 +97,15 @@ def test_a_control_character_in_a_path_is_one_line(
     assert not said.out
 
 
+def test_a_path_that_is_not_text_is_one_line(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--data", "caf\udce9.txt"])
+    message, hint = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert message.startswith(r"error: Invalid value for '--data': 'caf\udce9.txt' is not UTF-8")
+    assert hint == " hint: see 'nudge train --help'"
+
+
 def arguments_before(command: str, parameter: click.Parameter) -> list[str]:
     """A word for each argument before this one; none for an argument that takes any number of words."""
     arguments = [p for p in ALL[command].params if isinstance(p, click.Argument)]

@@ -15,7 +15,7 @@ KINDS = (".png", ".svg")
 def check(path: Path) -> None:
     """Check that a picture can be written. Raises: ConfigError for another format or folder; MachineError."""
     if path.suffix not in KINDS:
-        raise ConfigError("plot_format", name=path.name, example=f"{path.stem or 'bench'}.svg")
+        raise ConfigError("plot_format", name=path.name, example=Path(f"{path.stem or 'bench'}.svg"))
     if not path.absolute().parent.is_dir():
         raise ConfigError("plot_folder", folder=path.absolute().parent)
     if importlib.util.find_spec("matplotlib") is None:

@@ -49,6 +49,9 @@ REFUSALS = {  # what a system answers if a file cannot be read or written: no bu
 }
 
 
+UNREAD = 128 + 13  # what a shell reports for a program that SIGPIPE ended, as `ls | head -1` does
+
+
 class LazyGroup(click.Group):
     """A group that lists its commands from a table and imports only the command that is typed."""
 
@@ -60,6 +63,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of the table, not of the alphabet
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click itself would exit with 1
+            sys.exit(UNREAD)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -95,7 +104,7 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run one command and exit: 0 done, 1 nobody reads its output any more, 2 an expected error, 130 interrupted."""
+    """Run one command and exit: 0 done, 2 an expected error, 130 interrupted, 141 nobody reads its output."""
     sys.excepthook = show_bug
     print_any_text()
     for name in ("stdout", "stderr"):
@@ -157,7 +166,7 @@ def fail_at_file(error: OSError) -> NoReturn:
     """Exit because the system refused to read or write a file: quietly if that is a pipe that nobody reads any more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python tries once more to write what standard output did not take
     if error.errno == errno.EPIPE:
-        sys.exit(1)
+        sys.exit(UNREAD)
     path = error.filename or "standard output"  # of files, the name is known
     refused = MachineError("file_refused", path=path, error=error.strerror)
     fail(refused.message, refused.hint)

@@ -49,6 +49,9 @@ class Console(rich.console.Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, emoji=False, markup=False, **options)
 
+    def on_broken_pipe(self) -> None:
+        raise
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         shown = Text(renderable) if isinstance(renderable, str) else renderable
         for segment in super().render(shown, options):  # all that is printed comes by here, whatever it was made of

@@ -21,14 +21,20 @@ SHOWN_TOKENS = 24  # of a context
 
 
 class FilePath(click.Path):
-    """A path that a person types. A control character in it is a mistake: nobody can type it again or read it."""
+    """A path that a person types. A control character in it is a mistake: nobody can type it again or read it.
+
+    A path that is not text, such as a file name in Latin-1, cannot be written into the records of a run.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(readable=False, **options)  # what reads it says what is wrong with it
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if any(unicodedata.category(character) == "Cc" for character in os.fsdecode(value)):
+        categories = set(map(unicodedata.category, os.fsdecode(value)))
+        if "Cc" in categories:
             self.fail(f"{value!r} has a control character", param, ctx)
+        if "Cs" in categories:  # Python keeps bytes that the encoding lacks as lone surrogates
+            self.fail(f"{value!r} is not {sys.getfilesystemencoding().upper()}: rename it, or set LC_ALL", param, ctx)
         return super().convert(value, param, ctx)
 
 
