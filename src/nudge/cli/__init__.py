@@ -10,7 +10,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +52,15 @@ REFUSALS = {  # what a system answers if a file cannot be read or written: no bu
 UNREAD = 128 + 13  # what a shell reports for a program that SIGPIPE ended, as `ls | head -1` does
 
 
+@contextlib.contextmanager
+def ending_unread() -> Iterator[None]:
+    """Exit with UNREAD if nobody reads the output any more; click itself would exit with 1."""
+    try:
+        yield
+    except BrokenPipeError:
+        sys.exit(UNREAD)
+
+
 class LazyGroup(click.Group):
     """A group that lists its commands from a table and imports only the command that is typed."""
 
@@ -64,11 +73,13 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of the table, not of the alphabet
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with ending_unread():  # --help is printed here
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with ending_unread():
             return super().invoke(ctx)
-        except BrokenPipeError:  # click itself would exit with 1
-            sys.exit(UNREAD)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -76,6 +76,8 @@ def plan(
     """
     if sum((lecture, validate, calibrate, explain)) > 1:
         raise ConfigError("exclusive_options", options="--explain, --lecture, --validate, --calibrate")
+    if options["params"] and (lecture or validate or calibrate):
+        raise ConfigError("exclusive_options", options="--params, --lecture, --validate, --calibrate")
     if lecture:
         _lecture(as_json)
     elif validate:
