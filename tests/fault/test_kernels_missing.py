@@ -10,7 +10,10 @@ import pytest
 
 from nudge.fast.fused_update import why_not_fast
 
-OLDER_PROCESSOR = {"CFLAGS": "-march=x86-64-v3", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+OLDER_PROCESSORS = [
+    {"CFLAGS": "-march=x86-64-v3", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    {"CFLAGS": "-march=x86-64-v2", "ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
+]
 
 # Makes three updates, with the kernels if they are available, and prints the reason if not.
 THREE_UPDATES = """
@@ -101,8 +104,9 @@ def test_a_damaged_library_in_the_cache_is_compiled_anew(tmp_path: Path, expecte
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the mask is of x86-64")
-def test_an_older_processor(tmp_path: Path, expected: list[float]) -> None:
-    result = three_updates(tmp_path, **OLDER_PROCESSOR)
+@pytest.mark.parametrize("older", OLDER_PROCESSORS, ids=["AVX2", "SSE4"])
+def test_an_older_processor(tmp_path: Path, older: dict[str, str], expected: list[float]) -> None:
+    result = three_updates(tmp_path, **older)
     assert result["update"] == "fast"
     assert result["losses"] == pytest.approx(expected, rel=1e-4)
 

@@ -1,12 +1,17 @@
 """Each C kernel against its PyTorch expression, at sizes that do not fill vector registers."""
 
+import functools
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.emulated.machine import PROCESSORS, EmulatedKernels
 from torch import Tensor
 
+from nudge.fast import native_loader
 from nudge.fast.kernels import Kernels
 from nudge.fast.native_loader import UnavailableError
 
@@ -20,14 +25,30 @@ def compute_dtype(request: pytest.FixtureRequest) -> torch.dtype:
     return dtype
 
 
-@pytest.fixture(params=[1, 2, 4], ids=lambda n: f"{n} threads")
-def kernels(request: pytest.FixtureRequest, compute_dtype: torch.dtype) -> Kernels:
+@pytest.fixture(params=["1 thread", "2 threads", "4 threads", "serial", pytest.param("Arm", marks=pytest.mark.slow)])
+def kernels(
+    request: pytest.FixtureRequest, compute_dtype: torch.dtype, common: Path, monkeypatch: pytest.MonkeyPatch
+) -> Kernels | EmulatedKernels:
+    """The kernels as they are compiled here, without OpenMP, and for an emulated Arm processor."""
+    if request.param == "Arm":
+        kernels: Kernels | EmulatedKernels = emulated_kernels(compute_dtype, common)
+        kernels.use_threads(2)
+        return kernels
+    if request.param == "serial":
+        monkeypatch.setattr(native_loader, "OPENMP", native_loader.NO_OPENMP)
+        monkeypatch.setattr(native_loader, "load", native_loader.load.__wrapped__)
     try:
         kernels = Kernels(compute_dtype)
     except UnavailableError as obstacle:
         pytest.skip(str(obstacle))
-    kernels.use_threads(request.param)
+    assert kernels.is_serial == (request.param == "serial")
+    kernels.use_threads(4 if kernels.is_serial else int(request.param[0]))
     return kernels
+
+
+@functools.cache
+def emulated_kernels(compute_dtype: torch.dtype, common: Path) -> EmulatedKernels:
+    return EmulatedKernels(PROCESSORS[-1], compute_dtype, Path(tempfile.mkdtemp(dir=common)))
 
 
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,7 +1,10 @@
 """Compiling the kernels and caching them; test_kernels.py and test_decoder.py test what they compute."""
 
 import os
+import platform
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,14 +12,74 @@ import pytest
 
 from nudge.fast import native_loader
 
+KERNELS = ["decode.c", "layers.c", "layers.c -DBF16", "memory_bandwidth.c"]
+# With products of bytes and of bfloat16, with the former, without either, with AVX2, and from before it.
+INTEL = ["sapphirerapids", "icelake-server", "x86-64-v4", "x86-64-v3", "x86-64-v2"]
 
-@pytest.mark.parametrize("source", ["decode.c", "layers.c", "layers.c -DBF16", "memory_bandwidth.c"])
-def test_the_kernels_compile_without_a_warning(tmp_path: Path, source: str) -> None:
-    name, *defines = source.split()
-    flags = [*native_loader.FLAGS, *native_loader.FLAGS_OF.get(name.removesuffix(".c"), ())]
-    flags += ["-fopenmp", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *defines]
-    command = ["cc", *flags, "-c", "-o", tmp_path / "kernels.o", native_loader.SOURCES / name]
+
+def compiles(folder: Path, kernels: str, *options: str, compiler: str = "cc") -> None:
+    """Compile kernels as the loader does, for a processor that need not be this one."""
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler} here")
+    source, *defines = kernels.split()
+    flags = [*native_loader.FLAGS, *native_loader.FLAGS_OF.get(source.removesuffix(".c"), ())]
+    flags += [*options, "-Wall", "-Wextra", "-Werror", "-Wno-psabi", *defines]
+    command = [compiler, *flags, "-c", "-o", folder / "kernels.o", native_loader.SOURCES / source]
     subprocess.run(command, check=True)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_the_kernels_compile_without_a_warning(tmp_path: Path, kernels: str) -> None:
+    compiles(tmp_path, kernels, *native_loader.OPENMP)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_without_openmp_too(tmp_path: Path, kernels: str) -> None:
+    compiles(tmp_path, kernels, *native_loader.NO_OPENMP, "-Wno-unused-parameter")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names x86-64 processors")
+@pytest.mark.parametrize("processor", INTEL)
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_for_other_intel_and_amd_processors(tmp_path: Path, kernels: str, processor: str) -> None:
+    compiles(tmp_path, kernels, *native_loader.OPENMP, f"-march={processor}")
+
+
+# Apple's compiler is a Clang that knows OpenMP only by -Xclang, and has no omp.h.
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [[], ["--target=aarch64-linux-gnu", "-march=armv8.4-a"]], ids=["here", "Arm"])
+@pytest.mark.parametrize("openmp", [native_loader.NO_OPENMP, ("-Xclang", "-fopenmp")], ids=["serial", "openmp"])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_with_clang(tmp_path: Path, kernels: str, openmp: tuple[str, ...], target: list[str]) -> None:
+    if target and not Path("/usr/aarch64-linux-gnu").exists():
+        pytest.skip("no C library for Arm here (Debian: libc6-dev-arm64-cross)")
+    other = [*openmp, *target, "-Wno-pass-failed", "-Wno-unused-parameter"]
+    compiles(tmp_path, kernels, *other, compiler="clang")
+
+
+def test_a_compiler_without_openmp_compiles_for_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = tmp_path / "without"
+    without.write_text('#!/bin/sh\nfor each; do [ "$each" = -fopenmp ] && exit 1; done\nexec cc "$@"\n')
+    without.chmod(0o700)
+    load = native_loader.load.__wrapped__
+    assert not native_loader.is_serial(load("decode"))
+    monkeypatch.setenv("CC", str(without))
+    monkeypatch.setenv("NUDGE_CACHE", str(tmp_path / "cache"))
+    assert native_loader.is_serial(load("decode"))
+    assert native_loader.is_serial(load("decode")), "and from the cache"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no kernels are compiled there")
+def test_the_kernels_use_the_openmp_that_pytorch_has_loaded() -> None:
+    code = (
+        "import torch; from nudge.fast import native_loader as n; before = n._loaded_openmp(); n.load('layers');"
+        "print(before); print({line.split()[-1] for line in '\\n'.join(n._loaded_libraries()).splitlines()"
+        " if 'omp' in line.rpartition('/')[2] and line.rpartition('/')[2].startswith('lib')})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, loaded = done.stdout.splitlines()
+    assert loaded == repr({before})
 
 
 def test_a_changed_header_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +130,7 @@ def test_a_library_that_others_can_write_is_not_loaded(planted: Path, level: str
     assert list(planted.parent.iterdir()) == [planted]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away")
 @pytest.mark.parametrize("level", ["cache", "kernels", "library"])
 def test_a_library_of_another_user_is_not_loaded(planted: Path, level: str) -> None:
     path = {"cache": planted.parent.parent, "kernels": planted.parent, "library": planted}[level]

@@ -32,6 +32,7 @@ from nudge.runs.checkpoint import OptimizerState
 
 LOGIT_ROWS = 1024  # at a time: all B*T rows of 50,257 numbers fit no laptop, and more at a time are no faster
 QUERY_ROWS = 256  # at a time, in attention
+MOST_SERIAL = 2  # threads of PyTorch with which kernels on one thread are no slower than autograd
 
 
 @dataclass(slots=True)
@@ -316,7 +317,9 @@ def why_not_fast(
     if device != "cpu":
         return f"the fast update is for a CPU, not for {device}"
     try:
-        Kernels(getattr(torch, dtype))
+        kernels = Kernels(getattr(torch, dtype))
     except UnavailableError as error:
         return str(error)
+    if kernels.is_serial and torch.get_num_threads() > MOST_SERIAL:
+        return "the C kernels were compiled without OpenMP, for one thread"
     return None

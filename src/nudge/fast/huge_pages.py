@@ -2,6 +2,7 @@
 
 import contextlib
 import mmap
+import sys
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ def huge_pages(n_bytes: int) -> Tensor:
     of 2 MB the same loop was 1.5 times as fast on a virtual machine.
     """
     memory = mmap.mmap(-1, max(1, -(-n_bytes // HUGE_PAGE)) * HUGE_PAGE)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
+    if sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a Linux kernel that was built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)[:n_bytes]

@@ -50,6 +50,7 @@ class Kernels:
 
     def __init__(self, compute_dtype: torch.dtype) -> None:
         library = native_loader.load("layers", *(["BF16"] if compute_dtype == torch.bfloat16 else []))
+        self.is_serial = native_loader.is_serial(library)
         self._functions = {name: library[name] for name in SIGNATURES}
         for name, function in self._functions.items():
             function.argtypes = [ARGUMENTS[kind] for kind in SIGNATURES[name]]

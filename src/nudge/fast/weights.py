@@ -183,10 +183,14 @@ class Weights:
 def take_over(network: GPT, dtype: DType) -> tuple[Weights | None, str | None]:
     """Return (weights for the fast decoder, None); or (None, the reason in one line) if its kernels are unavailable.
 
+    With kernels for one thread, return the weights and a line that says so.
+
     Either way the network is converted to `dtype` (for int8: to bfloat16), as `pack_weights` describes.
     """
     try:
-        return pack_weights(network, dtype), None
+        weights = pack_weights(network, dtype)
+        serial = torch.get_num_threads() > 1 and native_loader.is_serial(weights.kernels)
+        return weights, "one thread decodes: the kernels were compiled without OpenMP" if serial else None
     except native_loader.UnavailableError as error:
         if dtype != "float32":
             network.to(torch.bfloat16)

@@ -15,13 +15,13 @@
  * nudge/fast/weights.py fills these structs, and decoder.py makes the calls.
  */
 #include <math.h>
-#include <omp.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "dot.h"
+#include "threads.h"
 
 enum { ROWS_PER_THREAD = 32 }; /* another thread is only worth it for this many rows of the smallest matrix */
 enum { MAX_TEXTS = 64 };       /* texts in one call */

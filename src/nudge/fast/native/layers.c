@@ -11,12 +11,12 @@
    The matching PyTorch expressions are in nudge/model/gpt.py; tests/unit/test_kernels.py compares each kernel. */
 
 #include <math.h>
-#include <omp.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #include "numbers.h"
+#include "threads.h"
 
 typedef int64_t i64;
 
