@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from nudge.bench import ours
-from nudge.bench.limits import check_dtype, synchronize
+from nudge.bench.limits import check_dtype
 from nudge.bench.peers import WEIGHTS, NotHereError, Prepared, decoding_figures
 from nudge.bench.training import huggingface_config
 from nudge.config import ModelConfig
 from nudge.fast.weights import DType
+from nudge.machine.device import synchronize
 from nudge.model.gpt import GPT, init_weights
 from nudge.version import __version__
 

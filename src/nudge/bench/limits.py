@@ -13,6 +13,7 @@ from nudge.config import MachineConfig
 from nudge.fast import native_loader
 from nudge.fast.huge_pages import huge_pages
 from nudge.fast.weights import onednn_multiplies
+from nudge.machine.device import synchronize
 from nudge.machine.hardware_probe import probe
 
 SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (4096, 8192)}
@@ -99,9 +100,3 @@ def check_dtype(dtype: str, device: torch.device) -> None:
     """
     if dtype == "bfloat16" and device.type == "cpu" and not onednn_multiplies(torch.bfloat16):
         raise NotHereError("left out: this processor has no bfloat16, and PyTorch emulates it a hundred times slower")
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until a GPU has finished its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

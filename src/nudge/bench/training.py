@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from nudge.bench import ours, suites
-from nudge.bench.limits import check_dtype, synchronize
+from nudge.bench.limits import check_dtype
 from nudge.bench.peers import NotHereError, Prepared, checkout
 from nudge.config import Config, ModelConfig, TrainConfig, from_dict
+from nudge.machine.device import synchronize
 from nudge.version import __version__
 
 Update = Callable[[Tensor, Tensor], Tensor]

@@ -71,7 +71,7 @@ def examine() -> dict[str, list[Fact]]:
             Fact("processor", machine.cpu, machine.cpu),
             _cores(),
             _memory(),
-            Fact("gpu", machine.gpu, machine.gpu or "none that PyTorch can use"),
+            Fact("gpu", machine.gpu, machine.gpu or _other_gpu()),
             _disk(),
             Fact("python", platform.python_version(), f"{platform.python_version()} on {platform.platform()}"),
             Fact("pytorch", torch.__version__, f"{torch.__version__}, {build}"),
@@ -84,6 +84,13 @@ def examine() -> dict[str, list[Fact]]:
         "vocabularies": [_vocabulary(name) for name in ("gpt2", "cl100k")],
         "prepared_text": [_cache()],
     }
+
+
+def _other_gpu() -> str:
+    import torch
+
+    on_a_mac = torch.backends.mps.is_available()
+    return "the Mac's, if you ask for it: --set machine.device=mps" if on_a_mac else "none that PyTorch can use"
 
 
 def _cores() -> Fact:

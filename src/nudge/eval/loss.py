@@ -236,7 +236,7 @@ def score(
     sums = torch.zeros(3, dtype=torch.float64)  # nats, tokens, bytes
     for group, counts in _deal_groups(_group_by_length(windows, at_once), world):
         x, y = (torch.from_numpy(np.stack(arrays)).to(device) for arrays in zip(*group, strict=True))
-        targets, mean = y[y >= 0], loss(x, y).double().item()
+        targets, mean = y[y >= 0], loss(x, y).item()
         if counts:
             text_bytes = int(n_bytes[targets.cpu().numpy()].sum())
             sums += torch.tensor([mean * targets.numel(), targets.numel(), text_bytes], dtype=torch.float64)

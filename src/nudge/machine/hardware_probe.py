@@ -2,16 +2,16 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import median
 
-import psutil
 import torch
 
 from nudge.config import MachineConfig, ModelConfig
 from nudge.distributed.world import ALONE, World
 from nudge.errors import MachineError, first_line
 from nudge.fast.fused_update import why_not_fast
+from nudge.fast.kernels import Kernels
+from nudge.machine.device import free_memory, gpu_name, synchronize
 from nudge.util import json_reader
 from nudge.util.cpu import cpu_name, usable_cores
 
@@ -49,8 +49,9 @@ def probe(
     Raises: MachineError if the device is missing, or the requested fast update is unavailable.
     """
     device = _device(wanted.device)
-    if world.size > 1 and device.index is not None:
-        raise MachineError("device_index", size=world.size, device=str(device), kind=device.type)
+    if world.size > 1 and (device.index is not None or device.type == "mps"):
+        kind = "cpu" if device.type == "mps" else device.type  # a Mac has one GPU
+        raise MachineError("device_index", size=world.size, device=str(device), kind=kind)
     threads = wanted.threads or _share_of_cores(world)
     torch.set_num_threads(threads)
     peaks = (
@@ -69,8 +70,8 @@ def probe(
         threads=threads,
         update=update,
         cpu=cpu_name(),
-        gpu=torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-        memory_bytes=_free_memory(device) // (world.local_size if device.type == "cpu" else 1),
+        gpu=gpu_name(device),
+        memory_bytes=free_memory(device) // (world.local_size if device.type == "cpu" else 1),
         peak_flops=peaks,
         reasons=(),
     )
@@ -135,6 +136,8 @@ def _reasons(machine: Machine, wanted: MachineConfig, world: World, obstacle: st
     gflops = {dtype: f"{flops / 1e9:,.0f}" for dtype, flops in machine.peak_flops.items()}
     measured = f"bfloat16 {gflops['bfloat16']} against float32 {gflops['float32']} GFLOP/s measured"
     fast = "hand-written backward pass, C kernels compiled here"
+    if machine.update == "fast" and Kernels(getattr(torch, machine.dtype)).is_serial:
+        fast += " for one thread, without OpenMP"
     return (
         f"device {machine.device}: " + ("as asked" if wanted.device else machine.gpu or "no CUDA device here"),
         f"threads {machine.threads}: "
@@ -160,10 +163,15 @@ def _matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Measure the floating-point operations per second of multiplying square matrices.
 
     On a CPU the size grows until one product is slow enough. A processor that emulates bfloat16 is a hundred times
-    slower, so it stops at a small size.
+    slower, so it stops at a small size. 0 for a Mac too old for bfloat16.
     """
     for n in (128, 256, 512, 1024) if device.type == "cpu" else (8192,):
-        product_s = _product_s(n, device, dtype)
+        try:
+            product_s = _product_s(n, device, dtype)
+        except (RuntimeError, TypeError):
+            if device.type != "mps" or dtype == torch.float32:
+                raise
+            return 0.0
         if product_s > LONG_PRODUCT_S:
             break
     return 2 * n**3 / product_s
@@ -178,8 +186,7 @@ def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
     while len(seconds) < 9 and (len(seconds) < 3 or time.perf_counter() - started < 1):
         begin = time.perf_counter()
         torch.mm(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - begin)
     return median(seconds[1:])
 
@@ -187,15 +194,3 @@ def _product_s(n: int, device: torch.device, dtype: torch.dtype) -> float:
 def _generator(device: torch.device) -> torch.Generator:
     """Return a generator, so that the probe does not change the state of torch's global one."""
     return torch.Generator(device).manual_seed(0)
-
-
-def _free_memory(device: torch.device) -> int:
-    """Return the free bytes of the device's memory, within a container's limit."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container's own limit (cgroup v2)
-    used = Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        free = min(free, int(text) - int(used.read_text()))
-    return max(0, free)

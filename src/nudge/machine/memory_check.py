@@ -17,7 +17,7 @@ def choose_micro_batch(config: Config, machine: Machine, processes: int = 1, *, 
     """
     flops_per_s = SHARE_OF_PEAK * machine.peak_flops[machine.dtype] / processes
     tokens_in_time = int(CPU_PASS_S * flops_per_s / sizes.training_flops_per_token(config.model))
-    most_tokens = tokens_in_time if machine.device == "cpu" else GPU_PASS_TOKENS
+    most_tokens = GPU_PASS_TOKENS if machine.device.startswith("cuda") else tokens_in_time
     if at_most is not None:
         most_tokens = min(most_tokens, at_most * config.model.block_size)
     size = config.train.micro_batch or sizes.micro_batch(

@@ -16,6 +16,7 @@ from nudge.optim.muon import Muon
 from nudge.runs.checkpoint import OptimizerState
 
 EPS = 1e-8
+FUSED = ("cpu", "cuda")  # where AdamW is one kernel, which heeds found_inf
 
 
 class Optimizer:
@@ -36,20 +37,24 @@ class Optimizer:
             {"params": [p for p in self.by_adamw.values() if p.dim() > 1], "weight_decay": train.weight_decay},
             {"params": [p for p in self.by_adamw.values() if p.dim() == 1], "weight_decay": 0.0},
         ]
-        fused = next(network.parameters()).device.type in ("cpu", "cuda")
-        self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=(train.beta1, train.beta2), eps=EPS, fused=fused)
+        self.fused = next(network.parameters()).device.type in FUSED
+        betas = (train.beta1, train.beta2)
+        self.adamw = torch.optim.AdamW(groups, lr=train.lr, betas=betas, eps=EPS, fused=self.fused)
         self.muon = Muon(self.hidden.values(), train.weight_decay, getattr(torch, dtype), world=world)
 
     def step(self, lr: float, finite: Tensor) -> None:
         """Update the parameters from their gradients; if `finite` (a bool) is False, change nothing.
 
-        `finite` is a tensor on the device, so that the host does not have to wait for it.
+        `finite` is a tensor on the device, so that the host does not have to wait for a kernel that heeds it.
         """
         for name, local_shard in self.by_adamw.items():
             gradient = self.parameters[name].grad
             if local_shard is not self.parameters[name]:  # AdamW updates the shard, so give it the shard's gradient
                 local_shard.grad = None if gradient is None else local_rows(gradient)
-        self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # if 1, the fused kernel does nothing
+        if self.fused:
+            self.adamw.found_inf = (~finite).float()  # type: ignore[attr-defined]  # if 1, the kernel does nothing
+        elif not finite:  # here the host does wait
+            return
         for group in self.adamw.param_groups:
             group["lr"] = lr
         self.adamw.step()

@@ -123,7 +123,8 @@ class Trainer:
         return SubmittedUpdate(done + 1, lr, loss, grad_norm, begun)
 
     def _to_device(self, tokens: Tensor) -> Tensor:
-        return tokens.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tokens
+        on_cuda = self.device.type == "cuda"
+        return (tokens.pin_memory() if on_cuda else tokens).to(self.device, non_blocking=on_cuda)
 
     def _needs_numbers(self, step: int) -> bool:
         """Return whether the work after update `step` depends on its loss and gradient norm."""

@@ -11,6 +11,7 @@ from nudge.config import Config, ResolvedConfig
 from nudge.data.batches import Window
 from nudge.distributed.parallel import empty_network, load_weights
 from nudge.distributed.world import ALONE, World
+from nudge.machine.device import synchronize
 from nudge.model import sizes
 from nudge.model.gpt import first_weights
 from nudge.plan.hardware import DISK_BYTES_PER_S
@@ -75,8 +76,7 @@ def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: Wo
         while not times or (len(times) < at_most and (world.size > 1 or sum(times) < 1)):
             begin = time.perf_counter()
             work()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            synchronize(device)
             times.append(time.perf_counter() - begin)
         return median(times)
 

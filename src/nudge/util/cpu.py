@@ -1,7 +1,10 @@
 """The cores and the processor of this machine, by the standard library alone."""
 
+import contextlib
 import os
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -14,7 +17,7 @@ def usable_cores() -> int:
 
 def cpu_name() -> str:
     """Return the name of the processor."""
-    return _cpuinfo("model name") or _platform_name()
+    return _cpuinfo("model name") or _sysctl("machdep.cpu.brand_string") or _platform_name()
 
 
 def instruction_set() -> str:
@@ -25,10 +28,18 @@ def instruction_set() -> str:
 def _cpuinfo(*keys: str) -> str | None:
     """Return the value in the first line of /proc/cpuinfo that starts with one of `keys`."""
     try:
-        lines = _CPUINFO.read_text().splitlines()
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(keys)), None)
+
+
+def _sysctl(name: str) -> str | None:
+    """Return what macOS knows about the machine; None on another system."""
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            return subprocess.check_output(["/usr/sbin/sysctl", "-n", name], text=True, timeout=5).strip()
+    return None
 
 
 def _platform_name() -> str:
