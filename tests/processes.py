@@ -1,7 +1,6 @@
 """Commands in processes of their own without their seconds of imports: forked from one that is ready to go."""
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import shlex
@@ -9,7 +8,6 @@ import socket
 import struct
 import sys
 import tempfile
-import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +16,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
 from tests.waiting import LONG_S, wait_until
+
+if sys.platform == "win32":  # where no process forks
+    pytest.skip("forks processes", allow_module_level=True)
 
 from nudge import events
 from nudge.cli import main
@@ -82,6 +84,9 @@ def _work_in_terminal(terminal: str, home: Path, args: list[str], environment: d
 
 def in_terminal(home: Path, *args: str, columns: int = 250) -> tuple[int | None, bytes]:
     """`nudge ARGS` in the folder `home`, typed in a real terminal: its exit code and every byte the terminal gets."""
+    import fcntl
+    import termios
+
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     environment = os.environ | {"TERM": "xterm-256color"}

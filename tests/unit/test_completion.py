@@ -1,7 +1,6 @@
 """Completion in real interactive shells: what Tab makes of the start of a word."""
 
 import os
-import pty
 import re
 import select
 import shutil
@@ -63,7 +62,7 @@ def shell(request: pytest.FixtureRequest, home: Path) -> Iterator[TypeLine]:
     command, setup = SETUP[request.param]
     if not shutil.which(request.param):
         pytest.skip(f"needs {request.param}")
-    process, terminal = pty.fork()
+    process, terminal = pytest.importorskip("pty", reason="needs a pseudo-terminal").fork()
     if process == 0:
         os.chdir(home)
         os.execvpe(command[0], command, environment())

@@ -1,16 +1,13 @@
 """`nudge plan` on the command line."""
 
 import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
 import shlex
 import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +49,8 @@ def test_alone_it_answers_time_money_and_memory_first(typed: Any):
 
 def on_a_terminal(*args: str, columns: int) -> str:
     """What `nudge plan` shows on a terminal of that width, without its colours."""
-    controller, terminal_fd = pty.openpty()
+    fcntl, termios = (pytest.importorskip(name, reason="needs a pseudo-terminal") for name in ("fcntl", "termios"))
+    controller, terminal_fd = os.openpty()
     fcntl.ioctl(terminal_fd, termios.TIOCSWINSZ, struct.pack("HHHH", 200, columns, 0, 0))
     terminal = {**os.environ, "TERM": "xterm-256color"}
     with subprocess.Popen(

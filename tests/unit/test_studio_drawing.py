@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,8 +87,10 @@ def test_a_page_that_takes_too_much_memory_is_refused() -> None:
     assert drawer.pid is None
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux tells the limits of another process")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the limits of another process")
 def test_the_memory_and_the_time_of_the_process_are_limited(drawer: Drawer) -> None:
+    import resource
+
     drawer.draw(FRONT, "md", name="a")
     assert drawer.pid
     assert resource.prlimit(drawer.pid, resource.RLIMIT_AS)[0] == LIMIT_BYTES

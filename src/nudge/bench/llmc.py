@@ -8,14 +8,14 @@ Source of the formats: llm.c's train_gpt2.c, train_gpt2.py and llmc/dataloader.h
 
 import atexit
 import os
-import pty
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -61,6 +61,8 @@ def llmc(*, config: dict[str, Any], batch: int, threads: int, turn_s: float, fol
 
 def build(folder: Path, home: Path, *, batch: int, context: int) -> None:
     """Build train_gpt2 in `home` for this batch and context. Raises: NotHereError."""
+    if sys.platform == "win32":
+        raise NotHereError("llm.c is paused and continued by signals that Windows does not have")
     if not (folder / "train_gpt2.c").is_file():
         raise NotHereError(f"no train_gpt2.c in {folder}: give --llmc the folder of an llm.c checkout")
     shutil.copytree(folder / "llmc", home / "llmc")
@@ -97,10 +99,15 @@ class Program:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.process: subprocess.Popen[bytes]
+        self._lines: TextIO
         self._start()
         atexit.register(lambda: self.process.kill())
 
     def _start(self) -> None:
+        if sys.platform == "win32":  # where `build` refuses
+            raise NotImplementedError
+        import pty
+
         screen, terminal = pty.openpty()
         self.process = subprocess.Popen(["./train_gpt2"], cwd=self.home, stdout=terminal, stderr=terminal)
         os.close(terminal)
@@ -110,6 +117,8 @@ class Program:
 
     def run_updates(self, count: int) -> list[float]:
         """Run `count` updates and return the milliseconds of each. Restart llm.c before _LAST_STEP."""
+        if sys.platform == "win32":  # where `build` refuses
+            raise NotImplementedError
         if self.step + 1 + count > _LAST_STEP:
             self.process.kill()
             self.process.wait()

@@ -48,7 +48,12 @@ def main() -> None:
 
 
 def _end_with_the_input() -> None:
-    """End this process and its children when the input is closed: `nudge bench` ended or was killed."""
+    """End this process and its children when the input is closed: `nudge bench` ended or was killed.
+
+    On Windows, which cannot wait for that, the process ends after its round.
+    """
+    if sys.platform == "win32":
+        return
     closing = select.poll()
     closing.register(sys.stdin, select.POLLHUP)  # no other event: the main thread reads the input
     closing.poll()

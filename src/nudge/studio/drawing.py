@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import psutil
 
@@ -99,7 +100,8 @@ class Drawer:
 
 def _start(limit_bytes: int) -> _Process:
     context = multiprocessing.get_context("spawn")  # a fork would copy the studio's threads and its locks
-    ours, theirs = context.Pipe()
+    ends: tuple[Any, Any] = context.Pipe()  # of another class on Windows
+    ours, theirs = ends
     process = context.Process(target=_serve, args=(theirs, limit_bytes), name="sheets", daemon=True)
     process.start()
     theirs.close()  # so that its death ends the pipe
@@ -154,7 +156,8 @@ else:
     TOOK_CPU = -signal.SIGXCPU
 
     def _limit_memory(most: int) -> None:
-        _limit(resource.RLIMIT_AS, most)
+        if sys.platform != "darwin":  # where a process begins with more addresses than that
+            _limit(resource.RLIMIT_AS, most)
         _limit(resource.RLIMIT_CORE, 0)  # its end is no reason to write so much memory to the disk
 
     def _limit_time() -> None:

@@ -9,6 +9,7 @@ import hmac
 import os
 import secrets
 import stat
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ def _read_private(path: Path) -> str:
 
 
 def _is_private(status: os.stat_result) -> bool:
-    if os.name != "posix":
+    if sys.platform == "win32":
         return stat.S_ISREG(status.st_mode)
     return stat.S_ISREG(status.st_mode) and status.st_uid in (os.geteuid(), 0) and not status.st_mode & 0o077
 

@@ -171,7 +171,7 @@ def _place_of_pids() -> str:
     """Return 8 digits for this host, boot and container: elsewhere the same process id is another process."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):  # Linux only
-        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text("ascii"), str(Path("/proc/self/ns/pid").readlink())]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import sys
 from pathlib import Path
 
 import filelock
@@ -26,10 +27,10 @@ def has_locks(folder: Path) -> bool:
 
     True if there is no such folder here: of several processes, only the first needs to see the run's.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows has them
+    if sys.platform == "win32":  # which has them
         return True
+    import fcntl
+
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # comes again with the lock itself
