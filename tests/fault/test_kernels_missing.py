@@ -111,6 +111,16 @@ def test_an_older_processor(tmp_path: Path, older: dict[str, str], expected: lis
     assert result["losses"] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_compiler_without_openmp_makes_kernels_for_one_thread(tmp_path: Path, expected: list[float]) -> None:
+    compiler = tmp_path / "without"
+    compiler.write_text('#!/bin/sh\nfor each; do [ "$each" = -fopenmp ] && exit 1; done\nexec cc "$@"\n')
+    compiler.chmod(0o700)
+    result = three_updates(tmp_path / "cache", CC=str(compiler))
+    assert result["update"] == "fast"
+    assert str(result["why"]).endswith("for one thread, without OpenMP")
+    assert result["losses"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_many_processes_may_compile_at_once(tmp_path: Path) -> None:
     code = "import torch; from nudge.fast.kernels import Kernels; Kernels(torch.bfloat16); print('good')"
     environment = {**os.environ, "NUDGE_CACHE": str(tmp_path)}

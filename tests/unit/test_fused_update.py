@@ -1,6 +1,7 @@
 """The update that is written out against autograd: every gradient, ten updates of both optimizers, and their state."""
 
 import copy
+import types
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from nudge.config import Config, MachineConfig, ModelConfig, TrainConfig, override
 from nudge.errors import CheckpointError
+from nudge.fast import fused_update
 from nudge.fast.fused_update import FusedUpdate, why_not_fast
 from nudge.model import sizes
 from nudge.model.gpt import GPT, init_weights
@@ -211,3 +213,12 @@ def test_loss_without_gradients_is_that_of_the_network() -> None:
     before = update.flat.grads.clone()
     update.loss(tokens, targets)
     assert torch.equal(update.flat.grads, before)
+
+
+@pytest.mark.parametrize(("threads", "fast"), [(1, True), (2, True), (3, False)])
+def test_kernels_for_one_thread_do_not_keep_many_waiting(
+    threads: int, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_update, "Kernels", lambda dtype: types.SimpleNamespace(is_serial=True))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert (why_not_fast("cpu", "float32") is None) == fast

@@ -49,7 +49,7 @@ def probe(
     Raises: MachineError if the device is missing, or the requested fast update is unavailable.
     """
     device = _device(wanted.device)
-    if world.size > 1 and (device.index is not None or device.type == "mps"):
+    if world.size > 1 and (device.type == "mps" or device.index is not None):
         kind = "cpu" if device.type == "mps" else device.type  # a Mac has one GPU
         raise MachineError("device_index", size=world.size, device=str(device), kind=kind)
     threads = wanted.threads or _share_of_cores(world)

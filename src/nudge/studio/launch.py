@@ -90,7 +90,7 @@ class Launcher:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # so that Control-C in the studio's terminal does not reach it
-                    creationflags=subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0,  # the same
+                    creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
                 )
         except OSError as error:
             raise MachineError("cannot_start", folder=self.runs, error=error.strerror) from error
