@@ -14,6 +14,7 @@ from torch import Tensor
 from nudge.config import TrainConfig
 from nudge.distributed.parallel import divide_work
 from nudge.distributed.world import ALONE, World
+from nudge.fast.gram_steps import orthogonalize
 from nudge.fast.kernels import Kernels
 from nudge.model.gpt import GPT
 from nudge.optim import muon
@@ -130,9 +131,7 @@ class FlatOptimizer:
         self.kernels.momentum(n, self.first[span], flat.grads[span], sums, clip, muon.MOMENTUM, update)
         n_in, n_out = flat.shapes[group.names[0]]
         matrices = update[: len(group.names) * n_in * n_out].view(-1, n_in, n_out)
-        direction = divide_work(
-            lambda part: muon.orthogonalize(part, dtype=flat.compute_weights.dtype).contiguous(), matrices, self.world
-        )
+        direction = divide_work(lambda part: orthogonalize(part, flat.compute_weights.dtype), matrices, self.world)
         rate = lr * muon.scale(n_in, n_out)
         self.kernels.step(
             direction.numel(),
