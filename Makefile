@@ -66,7 +66,7 @@ $(FLOORS): pyproject.toml .ci/floors.py | $(VENV)/.installed-dev
 	@touch $@
 
 floors: $(FLOORS)
-	PYTHONPATH=$(FLOORS) $(PYTEST) --dist worksteal -W default -m "not slow" tests/unit tests/property tests/golden $(ARGS)
+	PYTHONPATH=$(FLOORS) $(PYTEST) --dist worksteal -W default -m "not slow" tests/unit tests/golden $(ARGS)
 
 campaign: $(VENV)/.installed-dev
 	$(PYTEST) --dist loadscope --campaign $(ARGS)
