@@ -15,7 +15,20 @@ from nudge.runs.summary import share_of_peak
 from nudge.util.formatting import clock
 from nudge.util.terminal_text import one_line
 
-HEADER = "   step     loss      val        lr     |g|  ms/step  tokens/s   of peak       ETA"
+COLUMNS = {  # of the line of an update: width, style
+    "step": (5, ""),
+    "loss": (7, "bold dark_orange"),
+    "val": (7, "bold blue"),
+    "lr": (8, ""),
+    "|g|": (6, ""),
+    "ms/step": (7, ""),
+    "tokens/s": (8, ""),
+    "of peak": (7, "dim"),
+    "ETA": (8, "dim"),
+    "cost": (9, "green"),
+}
+EXPENDABLE = ("of peak", "lr", "|g|", "ms/step")  # in this order, on a narrow terminal
+GAP = "  "
 HEADER_EVERY = 20
 
 
@@ -128,19 +141,41 @@ class View:
         started = self.started
         if started is None:
             return
+        columns = self._columns(started)
         if self.n_lines % HEADER_EVERY == 0:
-            money = "      cost" if started.usd_per_hour is not None else ""
-            self.console.print(HEADER + money, style="dim")
+            self.console.print(GAP.join(f"{name:>{width}}" for name, width in columns.items()), style="dim")
         self.n_lines += 1
+        cells = self._cells(started, step, evaluation)
+        line = (Text(f"{cells[name]:>{width}}", style=COLUMNS[name][1]) for name, width in columns.items())
+        self.console.print(Text(GAP).join(line))
+
+    def _columns(self, started: Started) -> dict[str, int]:
+        """Return the width of each column. On a terminal, only as many columns as fit it."""
+        columns = {name: width for name, (width, _) in COLUMNS.items()}
+        columns["step"] = max(columns["step"], len(f"{started.steps:,}"))
+        if started.usd_per_hour is None:
+            del columns["cost"]
+        for name in EXPENDABLE:
+            if not self.console.is_terminal or len(GAP.join(" " * w for w in columns.values())) <= self.console.width:
+                break
+            del columns[name]
+        return columns
+
+    def _cells(self, started: Started, step: Step, evaluation: Evaluation | None) -> dict[str, str]:
+        """Return the text of each column of the line of an update."""
         share = share_of_peak(started, step.tokens_per_s)
-        line = Text(f"{step.step:7,}  ")
-        line.append(f"{step.loss:7.4f}", style="bold dark_orange")
-        line.append(f"  {evaluation.loss:7.4f}" if evaluation else " " * 9, style="bold blue")
-        line.append(f"  {step.lr:8.2e}  {step.grad_norm:6.2f}  {1e3 * step.step_s:7,.0f}  {step.tokens_per_s:8,.0f}")
-        line.append(f"  {'> peak' if share is None else f'{share:.1%}':>8}  {self._left():>8}", style="dim")
-        if started.usd_per_hour is not None:
-            line.append(f"  ${step.train_s / 3600 * started.usd_per_hour:8.4f}", style="green")
-        self.console.print(line)
+        return {
+            "step": f"{step.step:,}",
+            "loss": f"{step.loss:.4f}",
+            "val": f"{evaluation.loss:.4f}" if evaluation else "",
+            "lr": f"{step.lr:.2e}",
+            "|g|": f"{step.grad_norm:.2f}",
+            "ms/step": f"{1e3 * step.step_s:,.0f}",
+            "tokens/s": f"{step.tokens_per_s:,.0f}",
+            "of peak": "> peak" if share is None else f"{share:.1%}",
+            "ETA": self._left(),
+            "cost": f"${step.train_s / 3600 * (started.usd_per_hour or 0):.4f}",
+        }
 
     def _left(self) -> str:
         return clock(self.pace.left_s or 0.0)
