@@ -34,7 +34,9 @@ def test_before_the_first_update_it_is_unknown() -> None:
     assert pace.left_s is None
     pace.take(started())
     assert pace.left_s is None
-    pace.take(update(1, 2.0, 2.0))
+    pace.take(evaluation(0, 30.0))  # before the first update, and once
+    assert pace.left_s is None
+    pace.take(update(1, 32.0, 2.0))
     assert pace.left_s == 999 * 2.0
 
 

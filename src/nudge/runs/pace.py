@@ -26,15 +26,21 @@ class Pace:
             case Started():
                 self._steps = event.steps
                 self._marks.clear()
-                self._mark(event.step)
             case Step():  # the time since the last event may hold a pause
+                self._begin(event.step)
                 self._busy_s += event.step_s if 0 < event.step_s < math.inf else 0.0
                 self._mark(event.step)
             case Skipped():
+                self._begin(event.step)
                 self._mark(event.step)
             case Evaluation() | Sample() | Saved():
                 self._busy_s += max(0.0, event.time - self._seen_at)
         self._seen_at = event.time
+
+    def _begin(self, step: int) -> None:
+        """Mark the beginning of the first update: what comes before it, such as an evaluation, is not repeated."""
+        if not self._marks:
+            self._marks.append((step - 1, self._busy_s))
 
     def _mark(self, step: int) -> None:
         self._marks.append((step, self._busy_s))
