@@ -22,9 +22,11 @@ import difflib
 import functools
 import shlex
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Self
+
+AS_JSON = "NUDGE_ERRORS_AS_JSON"  # if it is set, the command line prints its final error also as JSON: see `to_json`
 
 
 def first_line(error: BaseException) -> str:
@@ -48,13 +50,16 @@ class NudgeError(Exception):
     family: ClassVar[str]  # the first part of the code: a table of errors.toml
 
     def __init__(self, name: str, /, *, where: str = "", **values: Any) -> None:
-        wording = catalog()[self.family][name]
         self.name, self.where, self.values = name, where, values
         self.code = f"{self.family}.{name}"
-        self.message = where + wording["message"].format_map(values)
-        typed = {key: shlex.quote(str(one)) if isinstance(one, PurePath) else one for key, one in values.items()}
-        self.hint = wording.get("hint", "").format_map(typed)  # a path may have a space in it
+        self.message, self.hint = self.worded(catalog()[self.family][name], values)
         super().__init__(self.message)
+
+    def worded(self, wording: Mapping[str, str], values: Mapping[str, Any]) -> tuple[str, str]:
+        """Return the message and the hint in a wording, which may be of another language, as may be the values."""
+        typed = {key: shlex.quote(str(one)) if isinstance(one, PurePath) else one for key, one in values.items()}
+        message, hint = wording["message"].format_map(values), wording.get("hint", "").format_map(typed)
+        return self.where + message, hint  # in the hint, a path may have a space in it
 
     def within(self, where: str) -> Self:
         """Return the same error with `where` in front of its message: `process 1: ...`."""
@@ -123,6 +128,21 @@ class LostError(RunError):
     def __init__(self, name: str, /, *, where: str = "", reports_error: bool = True, **values: Any) -> None:
         super().__init__(name, where=where, **values)
         self.reports_error = reports_error
+
+
+def to_json(error: NudgeError) -> dict[str, Any]:
+    """Return an error for another process, which words it in the language of its user: see `from_json`."""
+    plain = {key: one if isinstance(one, str | int | float) else str(one) for key, one in error.values.items()}
+    paths = {key: {"path": str(one)} for key, one in error.values.items() if isinstance(one, PurePath)}
+    return {"code": error.code, "where": error.where, "values": plain | paths}
+
+
+def from_json(told: Mapping[str, Any]) -> NudgeError:
+    """Return the error that `to_json` told. Raises: ValueError, KeyError, TypeError or AttributeError for others."""
+    family, name = told["code"].split(".")
+    kinds = {kind.family: kind for kind in NudgeError.__subclasses__()}
+    values = {key: Path(one["path"]) if isinstance(one, dict) else one for key, one in told["values"].items()}
+    return kinds[family](name, where=told["where"], **values)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

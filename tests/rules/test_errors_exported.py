@@ -1,8 +1,10 @@
 """What a program that uses nudge relies on: the names of the package and the tree of its errors."""
 
 import inspect
+import json
 import pickle
 import string
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,15 @@ def test_every_error_stands_in_the_tree_and_crosses_processes(kind: type[errors.
     assert type(again) is kind
     assert (again.code, again.message, again.hint) == (f"{kind.family}.{name}", error.message, error.hint)
     assert again.message.startswith("here: ")
+    told = errors.from_json(json.loads(json.dumps(errors.to_json(error))))
+    assert (told.code, told.message, told.hint, told.values) == (again.code, again.message, again.hint, values)
+
+
+def test_a_path_is_told_as_a_path():
+    error = errors.RunError("folder_taken", path=Path("my runs"))
+    told = errors.from_json(json.loads(json.dumps(errors.to_json(error))))
+    assert (told.message, told.hint) == (error.message, error.hint)
+    assert "'my runs'" in told.hint
 
 
 @pytest.mark.parametrize("name", nudge.__all__)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import wait_until
 
 from nudge.cli import train as commands
 from nudge.config import Config
@@ -16,6 +17,7 @@ from nudge.estimate import forecast as forecasts
 from nudge.events import Preparing
 from nudge.recipes import RECIPES, recipe
 from nudge.studio.launch import FOLDER, Launcher, _arguments
+from nudge.studio.words import Words
 
 SMALL = recipe("tiny", model={"n_layer": 1, "n_head": 1, "n_embd": 16, "block_size": 8}, train={"batch_tokens": 16})
 
@@ -102,6 +104,22 @@ def test_why_a_process_ended(launcher: Launcher) -> None:
     launcher.forget("a")
     assert launcher.look("a") is None
     assert launcher.names() == []
+
+
+def test_why_a_process_ended_is_known_by_its_code(launcher: Launcher) -> None:
+    path = launcher.runs / "no such text.txt"
+    launcher.start("a", recipe("tiny", data={"paths": (str(path),)}))
+    wait_until(lambda: not ((launch := launcher.look("a")) and launch.alive), "its end")
+    launch = launcher.look("a")
+    assert launch is not None
+    assert launch.failure is not None
+    assert launch.failure.code == "data.missing"
+    assert (launch.failure.message, launch.failure.hint) == (launch.error, launch.hint)
+    assert Words("ko").failure(launch.failure) == (f"찾을 수 없습니다: {path}", "다음 중에서 고르세요: .starting")
+    leave(launcher, "b", '{"code": "data.of_a_newer_version", "where": "", "values": {}}', "error: new")
+    launch = launcher.look("b")
+    assert launch is not None
+    assert (launch.error, launch.failure) == ("new", None)
 
 
 def test_what_it_is_at(launcher: Launcher) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import string
+from pathlib import Path
 
 import pytest
 
@@ -16,28 +17,32 @@ def fields(text: str) -> set[str]:
 def test_languages_have_the_same_keys_and_fields() -> None:
     english = {key: fields(text) for key, text in texts("en").items()}
     for language in LANGUAGES:
-        found = {key: fields(text) for key, text in texts(language).items() if not key.startswith("error.")}
-        assert found == english
-
-
-def test_translated_errors_are_errors_with_the_same_values() -> None:
-    for key, text in texts("ko").items():
-        if key.startswith("error."):
-            _, family, name, part = key.split(".")
-            wording = errors.catalog()[family][name]
-            assert part in wording
-            assert fields(text) <= {field for words in wording.values() for field in fields(words)}
+        assert {key: fields(text) for key, text in texts(language).items()} == english
 
 
 def test_an_error_is_shown_in_the_language_of_the_page() -> None:
-    error = errors.ConfigError("not_an_index", text="x", n=2)
+    error = errors.ConfigError("prompt_too_long", n_tokens=1500, block_size=1024).within("b.txt: ")
     assert Words("ko").failure(error) == (
-        "“x”은(는) 인덱스가 아닙니다",
-        "차원 2개에 숫자 하나씩 씁니다. 예: 3, 17",
+        "b.txt: 프롬프트가 1,500토큰인데, 이 모델의 문맥 길이는 1,024토큰입니다",
+        "프롬프트를 줄이세요. 모델은 끝부분만 보게 됩니다",
     )
     assert Words("en").failure(error) == (error.message, error.hint)
-    other = errors.MachineError("busy")
-    assert Words("ko").failure(other) == (other.message, other.hint)
+    untranslated = errors.FormatError("not_found", source="x")  # of a command that no page calls
+    assert Words("ko").failure(untranslated) == (untranslated.message, untranslated.hint)
+
+
+def test_a_phrase_of_ours_within_an_error_is_translated_and_a_users_word_is_not() -> None:
+    error = errors.ConfigError("out_of_range", key="train.lr", expected="0 or more", value="a number")
+    assert Words("ko").failure(error)[0] == "train.lr 값이 범위를 벗어났습니다: a number (조건: 0 이상)"
+    error = errors.DataError("missing", path="tinny", closest=errors.did_you_mean("tinny", ["tiny", "tin"]))
+    assert Words("ko").failure(error) == ("찾을 수 없습니다: tinny", "혹시 이것인가요? 'tiny', 'tin'")
+
+
+def test_a_path_in_a_command_is_quoted_for_the_shell() -> None:
+    error = errors.RunError("folder_taken", path=Path("my runs"))
+    message, hint = Words("ko").failure(error)
+    assert message == "my runs: 이미 실행이 있습니다"
+    assert "(nudge resume 'my runs')" in hint
 
 
 def test_whole_numbers_get_their_commas() -> None:

@@ -17,8 +17,8 @@ from typing import Any, NoReturn
 import click
 
 from nudge.cli.help import Context
-from nudge.cli.terminal import echo, print_any_text, show_bug
-from nudge.errors import LostError, MachineError, NudgeError
+from nudge.cli.terminal import echo, echo_json, print_any_text, show_bug
+from nudge.errors import AS_JSON, LostError, MachineError, NudgeError, to_json
 from nudge.version import __version__
 
 COMMANDS = {  # name: (its module in this folder, the first line of its help)
@@ -154,7 +154,7 @@ def run(args: Sequence[str] | None) -> NoReturn:
         reports = error.reports_error if isinstance(error, LostError) else os.environ.get("LOCAL_RANK", "0") == "0"
         if not reports:
             sys.exit(2)
-        fail(error.message, error.hint)
+        fail_with(error)
     except click.Abort as error:
         if isinstance(error.__cause__, EOFError):  # a bug, which click mistakes for the end of standard input
             raise error.__cause__ from None
@@ -179,8 +179,7 @@ def fail_at_file(error: OSError) -> NoReturn:
     if error.errno == errno.EPIPE:
         sys.exit(UNREAD)
     path = error.filename or "standard output"  # of files, the name is known
-    refused = MachineError("file_refused", path=path, error=error.strerror)
-    fail(refused.message, refused.hint)
+    fail_with(MachineError("file_refused", path=path, error=error.strerror))
 
 
 def exit_interrupted() -> NoReturn:
@@ -200,6 +199,14 @@ def exit_at_once(code: int) -> NoReturn:
         with contextlib.suppress(OSError):
             flush()
     os._exit(code)
+
+
+def fail_with(error: NudgeError) -> NoReturn:
+    """Print an error as `fail` does; before that also as JSON, if the process that reads the output asks for it."""
+    if os.environ.get(AS_JSON):
+        with contextlib.suppress(OSError):
+            echo_json(to_json(error), err=True)
+    fail(error.message, error.hint)
 
 
 def fail(message: str, hint: str = "") -> NoReturn:

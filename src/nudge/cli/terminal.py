@@ -25,10 +25,10 @@ def echo(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
     _print(_styled(one_line(text), style), err=err, nl=nl)
 
 
-def echo_json(value: Any, *, indent: int | None = None) -> None:
-    """Print a value as JSON. NaN and infinity, which JSON does not have, become null."""
+def echo_json(value: Any, *, indent: int | None = None, err: bool = False) -> None:
+    """Print a value as JSON, `err`: on standard error. NaN and infinity, which JSON does not have, become null."""
     text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
-    _print("".join(one if is_plain(one) else json.dumps(one)[1:-1] for one in text))
+    _print("".join(one if is_plain(one) else json.dumps(one)[1:-1] for one in text), err=err)
 
 
 def write(data: bytes, **style: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from nudge import config as configs
 from nudge.config import Config
 from nudge.data.batches import Window
-from nudge.errors import NudgeError
+from nudge.errors import NudgeError, to_json
 from nudge.machine.hardware_probe import probe
 from nudge.machine.memory_check import SHARE_OF_PEAK
 from nudge.model import sizes
@@ -91,7 +91,7 @@ def main() -> None:
     try:
         answer = dataclasses.asdict(forecast(configs.from_dict(json_reader.parse(sys.stdin.buffer.read()))))
     except NudgeError as error:
-        answer = {"code": error.code, "message": error.message, "hint": error.hint}
+        answer = {"error": to_json(error)}
     json.dump(answer, sys.stdout)
 
 

@@ -59,7 +59,7 @@ def record(node: yaml.Node, what: str, readers: Mapping[str, Reader], *required:
     Raises: SheetError.
     """
     if not isinstance(node, yaml.MappingNode):
-        raise SheetError("expected_keys", line=at_of(node), what=what, got=kind(node), keys=", ".join(readers))
+        raise SheetError("expected_keys", line=at_of(node), what=what, found=kind(node), keys=", ".join(readers))
     values: dict[str, Any] = {}
     for key_node, value in node.value:
         key = string(key_node, "a key")
@@ -82,7 +82,7 @@ def sequence(node: yaml.Node, what: str) -> list[yaml.Node]:
     Raises: SheetError.
     """
     if not isinstance(node, yaml.SequenceNode):
-        raise SheetError("expected_list", line=at_of(node), what=what, got=kind(node))
+        raise SheetError("expected_list", line=at_of(node), what=what, found=kind(node))
     return list(node.value)
 
 
@@ -92,7 +92,7 @@ def string(node: yaml.Node, what: str) -> str:
     Raises: SheetError.
     """
     if not isinstance(node, yaml.ScalarNode):
-        raise SheetError("expected_text", line=at_of(node), what=what, got=kind(node))
+        raise SheetError("expected_text", line=at_of(node), what=what, found=kind(node))
     text = re.sub(r"[\n\t]", " ", node.value)
     if found := CONTROL.search(text):  # from an escape such as \\x07
         raise SheetError("control_character", line=at_of(node), column=node.start_mark.column + 1, number=ord(found[0]))

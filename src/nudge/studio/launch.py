@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 
 from nudge import config as configs
-from nudge import events
+from nudge import errors, events
 from nudge.config import Config
-from nudge.errors import ConfigError, MachineError, NudgeError, RunError, first_line
+from nudge.errors import ConfigError, MachineError, NudgeError, first_line
 from nudge.estimate.forecast import Forecast
 from nudge.events import Preparing
 from nudge.recipes import recipe
@@ -41,6 +41,7 @@ class Launch:
     preparing: Preparing | None = None  # its progress before there is a run folder
     error: str = ""  # the reason why it ended
     hint: str = ""
+    failure: NudgeError | None = dataclasses.field(default=None, compare=False)  # the same, if it has a code
 
 
 class Launcher:
@@ -89,6 +90,7 @@ class Launcher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    env={**os.environ, errors.AS_JSON: "1"},
                     start_new_session=True,  # so that Control-C in the studio's terminal does not reach it
                     creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
                 )
@@ -118,7 +120,8 @@ class Launcher:
             return None
         alive = _process(path) is not None
         error, hint = ("", "") if alive else _why(lines)
-        return Launch(alive=alive, preparing=_last_preparing(lines), error=error, hint=hint)
+        failure = None if alive else _failure(lines)
+        return Launch(alive=alive, preparing=_last_preparing(lines), error=error, hint=hint, failure=failure)
 
     def names(self) -> list[str]:
         """Return the runs that were started but have no folder yet, the newest first."""
@@ -217,8 +220,8 @@ async def _ask(question: str) -> Forecast:
     try:
         output, _ = await asyncio.wait_for(process.communicate(question.encode()), _TOO_LONG_S)
         answer = json_reader.parse(output)
-        if "message" in answer:
-            raise RunError("no_forecast", error=answer["message"], hint=answer["hint"])
+        if "error" in answer:
+            raise errors.from_json(answer["error"])
         return json_reader.convert(answer, Forecast)
     except TimeoutError:
         raise MachineError("forecast_too_long") from None
@@ -245,3 +248,12 @@ def _why(lines: Sequence[str]) -> tuple[str, str]:
     if not error and last and not last[0].startswith("{"):
         error = last[0]
     return error, hint
+
+
+def _failure(lines: Sequence[str]) -> NudgeError | None:
+    """Return the error that the command line told as JSON, or None."""
+    for line in reversed(lines):
+        if line.startswith('{"code"'):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # cut off, or of another version
+                return errors.from_json(json_reader.parse(line.encode()))
+    return None

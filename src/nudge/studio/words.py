@@ -1,9 +1,10 @@
-"""The studio's texts: words/en.toml and words/ko.toml hold the same keys."""
+"""The studio's texts: words/en.toml and words/ko.toml hold the same keys, words/errors.ko.toml those of errors.toml."""
 
 import functools
 import re
 import tomllib
 from importlib import resources
+from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -13,6 +14,7 @@ from nudge.util import formatting
 
 LANGUAGES = {"en": "EN", "ko": "한국어"}  # as the switch shows them
 DEFAULT = "en"
+PHRASES = {"advice", "closest", "expected", "found", "hint", "split", "what"}  # values of errors that may be phrases
 
 
 class Words:
@@ -36,17 +38,38 @@ class Words:
 
     def failure(self, error: NudgeError) -> tuple[str, str]:
         """Return an error's message and hint: translated by its code, or else in English."""
-        key = f"error.{error.code}"
-        if not self.has(f"{key}.message"):
+        wording = errors(self.language).get(error.family, {}).get(error.name)
+        if wording is None:
             return error.message, error.hint
-        return error.where + self(f"{key}.message", **error.values), self(f"{key}.hint", **error.values)
+        values = {
+            key: self.phrase(one) if key in PHRASES and isinstance(one, str) else one
+            for key, one in error.values.items()
+        }
+        return error.worded(wording, values)
+
+    def phrase(self, english: str) -> str:
+        """Return a value that is a phrase of ours, such as "0 or more"; in English if there is no translation."""
+        for pattern, translation in errors(self.language).get("phrases", {}).items():
+            if match := re.fullmatch(pattern, english):
+                return match.expand(translation)
+        return english
 
 
 @functools.cache
 def texts(language: str) -> dict[str, str]:
     """Return every text of a language by its full key, such as `predict.title`."""
-    source = resources.files("nudge.studio").joinpath("words", f"{language}.toml")
-    return flatten(tomllib.loads(source.read_text(encoding="utf-8")))
+    return flatten(_read(f"{language}.toml"))
+
+
+@functools.cache
+def errors(language: str) -> dict[str, dict[str, Any]]:
+    """Return the wording of errors as `nudge.errors.catalog` does, and `phrases`: none for English."""
+    return {} if language == DEFAULT else _read(f"errors.{language}.toml")
+
+
+def _read(file: str) -> dict[str, Any]:
+    source = resources.files("nudge.studio").joinpath("words", file)
+    return tomllib.loads(source.read_text(encoding="utf-8"))
 
 
 def preferred_language(accept_language: str) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from nicegui import ui
 
@@ -90,7 +91,7 @@ class Watched:
         with refill(self.progress), empty_card(make_readable(self.name), classes="preparing"):
             if not launch.alive:
                 self.show_buttons()
-                message(launch.error or self.t("train.ended"), launch.hint, kind="bad")
+                self._say_why(launch)
                 button(self.t("train.forget"), self.visit.handle(self._forget))
                 return
             self.show_buttons("cancel")
@@ -100,6 +101,13 @@ class Watched:
             if progress := launch.preparing:
                 with box("bar", style="width:100%"):
                     bar(progress.done / max(1, progress.total), style="background:var(--accent)")
+
+    def _say_why(self, launch: Launch, **settings: Any) -> None:
+        """Show why a process ended: an error by its code, anything else as it was printed."""
+        if launch.failure:
+            self.visit.failure(launch.failure, **settings)
+        else:
+            message(launch.error or self.t("train.ended"), launch.hint, kind="bad", **settings)
 
     def _doing(self, progress: Preparing | None) -> str:
         if progress is None:
@@ -171,10 +179,10 @@ class Watched:
         t, stopped = self.t, self.log.stopped
         with refill(self.notices):
             if state == "diverged" and stopped:
-                message(t("train.diverged", step=stopped.step), stopped.hint, kind="bad")
+                message(t("train.diverged", step=stopped.step), t.phrase(stopped.hint), kind="bad")
             elif launch and launch.error:
                 forget = self.visit.handle(lambda: self.launcher.forget(self.name))
-                message(launch.error, launch.hint, kind="bad", close=forget, close_label=t("ui.close"))
+                self._say_why(launch, close=forget, close_label=t("ui.close"))
             elif self._config is None and self.folder.run_json.exists():
                 message(t("train.unreadable", file=self.folder.run_json.name), kind="bad")
 
