@@ -139,7 +139,7 @@ def test_hostile_and_impossible_prompts(
     write(page, "<b>", **{"Maximum tokens": "1001"})
     expect(failure(page, "config.too_many_tokens")).to_be_visible()
     write(page, "<b>", **{"Maximum tokens": "5", "Seed": "-1"})
-    expect(failure(page, "config.not_whole")).to_contain_text("seed")
+    expect(failure(page, "config.not_whole")).to_contain_text("Seed")
     page.get_by_label("Seed", exact=True).fill("0")
     write(page, "<b>", **{"Top-p": "7"})
     expect(failure(page, "config.out_of_range")).to_contain_text("top_p")

@@ -5,7 +5,7 @@ import re
 import string
 
 import pytest
-from tests.rules.test_error_codes import code, raised
+from tests.rules.test_error_codes import ROOT, code, raised
 from tests.rules.test_hints import COMMAND, PACKAGE, SETTING
 
 from nudge import config as configs
@@ -90,6 +90,9 @@ def test_what_errors_say_of_settings_and_sheets_is_translated():
     assert len(within) > 3
     said = [configs._describe_interval(one) for one in within] + list(configs._TYPES.values())
     said += [name for name in NAMES.values() if name != "HTML"]
+    for source in (ROOT / "src" / "nudge" / "sheet").glob("*.py"):  # what stands for {what}
+        said += re.findall(r', "((?:a|an|the) [a-z ]+)"[,)]', source.read_text(encoding="utf-8"))
+    assert "a tick" in said
     said += [errors.did_you_mean("tinny", ["tiny", "mini"]), errors.did_you_mean("x", ["tiny", "mini"])]
     said += [DIVERGED_HINT.format(n=50, lr=1e-3)]
     assert not [text for text in said if not is_korean(phrase(text))]

@@ -129,14 +129,14 @@ FRONT_FAULTS = [
     ("---\ntitle: a\nlanguage: de\n---\n", 3, "unknown_word", {"what": "language", "word": "de"}),
     ("---\ntitle: a\nsize: 30\n---\n", 3, "out_of_range", {"what": "size", "got": "30"}),
     ("---\ntitle: a\nsize: big\n---\n", 3, "expected_number", {"what": "size", "got": "big"}),
-    ("---\ntitle: a\nlegend: [blue]\n---\n", 3, "expected_keys", {"what": "the legend", "got": "a list"}),
+    ("---\ntitle: a\nlegend: [blue]\n---\n", 3, "expected_keys", {"what": "the legend", "found": "a list"}),
     ("---\ntitle: a\nlegend: {blu: b}\n---\n", 3, "unknown_key", {"what": "the legend", "key": "blu"}),
     ("---\ntitle: a\nlegend: {red: a, red: b}\n---\n", 3, "repeated_key", {"what": "the legend", "key": "red"}),
     ("---\ntitle: a\ncorner: '[^1]'\n---\n", 3, "footnote_outside", {"mark": "1"}),
     ("---\ntitle: a\ncorner: '<b>'\n---\n", 3, "html", {"html": "<b>"}),
-    ("---\ntitle: [a]\n---\n", 2, "expected_text", {"what": "title", "got": "a list"}),
+    ("---\ntitle: [a]\n---\n", 2, "expected_text", {"what": "title", "found": "a list"}),
     ('---\ntitle: "\\x07"\n---\n', 2, "control_character", {"column": 8, "number": 7}),
-    ("---\n- a\n---\n", 2, "expected_keys", {"what": "the front matter", "got": "a list"}),
+    ("---\n- a\n---\n", 2, "expected_keys", {"what": "the front matter", "found": "a list"}),
     ("---\ntitle: a\nover: [\n---\n", 3, "not_yaml", {}),
     ("---\ntitle: a: b\n---\n", 2, "not_yaml", {}),
     ("---\ntitle: *a\n---\n", 2, "alias", {}),
@@ -490,7 +490,7 @@ CHART_FAULTS = [
     ("[1600, 3.91]", "[1600, 1e999]", 4, "expected_number", {"what": "y of a point", "got": "1e999"}),
     ("[1600, 3.91]", "[1600, 1e15]", 4, "out_of_range", {"what": "y of a point", "got": "1e15"}),
     ("[1600, 3.91]", "[1600]", 4, "expected_pair", {"what": "a point", "number": 1}),
-    ("[1600, 3.91]", "1600", 4, "expected_list", {"what": "a point", "got": "'1600'"}),
+    ("[1600, 3.91]", "1600", 4, "expected_list", {"what": "a point", "found": "'1600'"}),
     (
         "color: orange",
         "color: orang",
@@ -505,7 +505,7 @@ CHART_FAULTS = [
     ("height: 9.5", "height: 900", 8, "out_of_range", {"what": "height", "got": "900"}),
     ("height: 9.5", "y_range: [5, 9]", 8, "outside_range", {"axis": "y", "value": 3.91}),
     ("height: 9.5", "x_range: [9, 9]", 8, "empty_range", {"what": "x_range", "low": 9.0, "high": 9.0}),
-    ("height: 9.5", "x_ticks: [[3000, a], 2]", 8, "expected_list", {"what": "a tick", "got": "'2'"}),
+    ("height: 9.5", "x_ticks: [[3000, a], 2]", 8, "expected_list", {"what": "a tick", "found": "'2'"}),
     ("height: 9.5", "height: [", 9, "not_yaml", {}),
 ]
 
@@ -519,9 +519,9 @@ def test_a_fault_of_a_chart(old: str, new: str, below: int, name: str, values: d
 @pytest.mark.parametrize(
     ("body", "below", "name", "values"),
     [
-        ("```chart\n```\n", 1, "expected_keys", {"what": "a chart", "got": "nothing"}),
+        ("```chart\n```\n", 1, "expected_keys", {"what": "a chart", "found": "nothing"}),
         ("```chart\nx: a\ny: b\ncurves: []\n```\n", 3, "empty_list", {"what": "curves"}),
-        ("```knobs\n```\n", 1, "expected_list", {"what": "knobs", "got": "nothing"}),
+        ("```knobs\n```\n", 1, "expected_list", {"what": "knobs", "found": "nothing"}),
         ("```knobs\n[]\n```\n", 1, "empty_list", {"what": "knobs"}),
         ("```knobs\n- {label: a, value: 1.5}\n```\n", 1, "out_of_range", {"what": "value", "got": "1.5"}),
         ("```knobs\n- {label: a}\n```\n", 1, "missing_key", {"what": "a knob", "key": "value"}),

@@ -128,6 +128,8 @@ def test_a_text_that_is_no_sheet_names_its_line(client: TestClient, sheets: Shee
     assert answer.status_code == 422
     assert "line " in answer.json()["error"]
     assert "blue" in answer.json()["hint"]
+    korean = client.get(ref.address("pdf"), headers={"accept-language": "ko"})
+    assert "번째 줄: color: 고를 수 없는 값입니다: 'bleu'" in korean.json()["error"]
 
 
 def test_a_text_may_be_so_long(sheets: Sheets) -> None:

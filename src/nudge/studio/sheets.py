@@ -17,7 +17,7 @@ from nudge.sheet.catalog import FORMATS, LECTURE, NAMES
 from nudge.sheet.page import Language
 from nudge.studio.drawing import Drawer
 from nudge.studio.models import Models
-from nudge.studio.words import LANGUAGES
+from nudge.studio.words import LANGUAGES, Words, preferences
 from nudge.studio.worker import Worker
 
 TEXT_BYTES = 200_000  # of a text that the user changed; the lecture's have 4,000
@@ -120,17 +120,18 @@ class Sheets:
             ref, form = ref_of_file(file, request.query_params.get("run"), request.query_params.get("text"))
             self.check(ref)
         except NudgeError as error:
-            return _refusal(404, error)
+            return _refusal(404, error, request)
         try:
             page = await self.draw(await self.text(ref), form, name=ref.what)
         except NudgeError as error:
-            return _refusal(422 if isinstance(error, SheetError) else 503, error)
+            return _refusal(422 if isinstance(error, SheetError) else 503, error, request)
         headers = {"content-disposition": _disposition(ref.file(form)), "cache-control": "private, no-cache"}
         return Response(page, media_type=_MEDIA[form], headers=headers)
 
 
-def _refusal(status: int, error: NudgeError) -> JSONResponse:
-    return JSONResponse({"code": error.code, "error": error.message, "hint": error.hint}, status)
+def _refusal(status: int, error: NudgeError, request: Request) -> JSONResponse:
+    message, hint = Words(preferences(request)[0]).failure(error)
+    return JSONResponse({"code": error.code, "error": message, "hint": hint}, status)
 
 
 def _disposition(file: str) -> str:

@@ -120,7 +120,7 @@ class PlayPage(ModelPage):
         if value is None or name not in _WHOLE:
             return default if value is None else float(value)
         if not 0 <= value < 2**53 or value != int(value):  # larger numbers have gaps in a browser
-            raise ConfigError("not_whole", name=name, value=value, example=default or 50)
+            raise ConfigError("not_whole", name=self.t(f"play.{name}"), value=value, example=default or 50)
         return int(value)
 
     async def _another_seed(self) -> None:
