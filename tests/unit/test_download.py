@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-import resource
 import shutil
 import subprocess
 import time
@@ -302,6 +301,7 @@ def test_without_a_network_it_says_so_at_once(tmp_path: Path, waits: list[float]
 
 
 def test_a_full_disk_is_one_line(tmp_path: Path):
+    resource = pytest.importorskip("resource", reason="needs limits of POSIX")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with serving(whole(CONTENT)) as site:
         # No file of this process grows beyond the limit: to a program this is what a full disk is.
