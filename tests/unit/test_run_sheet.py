@@ -311,7 +311,7 @@ def test_a_run_that_was_interrupted_or_goes_on(write_run: Callable[..., Path]) -
     assert words(source.read(run_sheet_text(folder, "en")).corner) == "⚠ stopped at update 60 / 100"
     assert "Next: go on → nudge resume" in takeaways(folder)
     with RunFolder(folder).lock():
-        assert words(source.read(run_sheet_text(folder, "ko")).corner) == "⏱ update 60 / 100, 아직 훈련 중"
+        assert words(source.read(run_sheet_text(folder, "ko")).corner) == "⏱ 스텝 60 / 100, 아직 학습 중"
 
 
 def test_a_run_that_diverged_late_still_shows_what_it_learned(write_run: Callable[..., Path]) -> None:
@@ -338,7 +338,7 @@ def test_a_real_run_that_went_on(run: Path) -> None:
     for _ in nudge.resume(run, steps=12):
         pass
     sheet = source.read(run_sheet_text(run, "ko"))
-    assert words(sheet.corner) == "🏁 update 12 완료"
+    assert words(sheet.corner) == "🏁 스텝 12 완료"
     assert [x for x, _ in only(sheet, "loss", Chart).curves[0].points] == list(range(1, 13))
 
 
@@ -374,7 +374,7 @@ def test_a_sample_of_markup_comes_out_as_its_text(write_run: Callable[..., Path]
 def test_a_folder_with_any_name(run: Path, tmp_path: Path) -> None:
     folder = run.rename(tmp_path / '"`{{seed}}`": [x] # | 달\n<b')
     sheet = source.read(run_sheet_text(folder, "ko"))
-    assert sheet.title == '내 훈련 기록: "`{{seed}}`": [x] # | 달 ↲ <b'
+    assert sheet.title == '내 학습 기록: "`{{seed}}`": [x] # | 달 ↲ <b'
 
 
 @given(st.text())
