@@ -216,6 +216,8 @@ def test_corrections_are_right():
     cheaper = right["training became 400 times cheaper, from $40,000"]
     assert f"{costs['2019'] / costs['2024']:.0f}x" in cheaper
     assert costs["2019"] / costs["hoped"] == 400
+    nanochat = next(run for run in published.RUNS if run.name == "nanochat d24, 8 x H100")
+    assert f"for ${nanochat.usd}," in cheaper
     assert f"${8 * 24 * 3}" in right["$600 for a day on 8 x H100"]
     assert f"{420 / 32_000:.1%}" in right["update 420 of 32,000, as how far the run is"]
     parameters = [sizes.parameter_counts(recipes.recipe(name).model).total for name in ("gpt2_xl", "gpt2_small")]

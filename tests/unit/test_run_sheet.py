@@ -212,11 +212,11 @@ def falling(number: int) -> float:
             "No overf",
         ),
         ({0: 5.5, 40: 3.2, 100: 4.5}, lambda number: 1 + number / 25, "Unsteady: validation 4.500", "verfitting"),
-        ({0: 5.5, 50: 4.0, 100: 3.0}, falling, "Still falling: 4.000 → 3.000", "Unsteady"),
+        ({0: 5.5, 50: 4.0, 100: 3.0}, falling, "Still falling: 4.000 → 3.000 since update 50", "Unsteady"),
         ({0: 5.5, 50: 3.05, 100: 3.0}, falling, "No overfitting: 3.000 ≤ best 3.000 + 0.0551", "Still falling"),
-        ({0: 5.5, 50: 3.0, 100: 3.05}, falling, "Nearly flat: 3.000 → 3.050", "Overfitting"),
-        ({0: 5.5, 100: 0.05}, falling, "99% of the way to certainty (1 - 0.050 ÷ 5.549)", "Worse"),
-        ({0: 5.5, 100: 6.0}, falling, "Worse than a guess: 6.000 > ln V 5.549", "certainty"),
+        ({0: 5.5, 50: 3.0, 100: 3.05}, falling, "Nearly flat: 3.000 → 3.050 since update 50", "Overfitting"),
+        ({0: 5.5, 100: 0.05}, falling, "99% less loss than a guess (5.549 → 0.050)", "Worse"),
+        ({0: 5.5, 100: 6.0}, falling, "Worse than a guess: 6.000 > ln V 5.549", "less loss"),
     ],
 )
 def test_conclusions(

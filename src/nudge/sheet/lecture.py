@@ -41,6 +41,7 @@ def _sizes() -> dict[str, str]:
         "gpt2_vocabulary": f"{xl.vocab_size:,}",
         "cl100k_vocabulary": f"{max(CL100K_SPECIAL.values()) + 1:,}",  # the last special token has the last id
         "random_loss": f"{math.log(xl.vocab_size):.1f}",  # if all tokens are equally likely
+        "xl_loss": f"{published.QUALITY[-1].openwebtext_loss:.2f}",  # OpenAI's weights
     }
 
 
@@ -64,16 +65,19 @@ def _reproduction() -> dict[str, str]:
 def _costs() -> dict[str, str]:
     first, measured, hoped = published.LECTURE_COSTS
     paid = next(run.usd for run in published.RUNS if run.name == "GPT-2 XL, llm.c, 8 x H100")
+    nanochat = next(run.usd for run in published.RUNS if run.name == "nanochat d24, 8 x H100")
     rent = price("h100")
     assert rent is not None
     assert measured.hours is not None
     assert paid is not None
+    assert nanochat is not None
     return {
         "usd_2019": f"${first.usd:,.0f}",
         "machine_2019": first.machine,
         "hours_2019": f"{first.hours:.0f}",
         "usd_2024": f"${measured.usd:,.0f}",
         "usd_hoped": f"${hoped.usd:,.0f}",
+        "usd_nanochat": f"${nanochat:,.0f}",
         "usd_per_hour": f"${rent.usd_per_hour:.0f}",
         "usd_of_the_day": f"${8 * measured.hours * rent.usd_per_hour:,.0f}",
         "usd_paid": f"${paid:,.0f}",

@@ -23,7 +23,7 @@ from nudge.sheet.fields import LARGEST
 
 NEAR = 0.05  # of ln V: a first loss this close to ln V is like a guess among all tokens
 CLEARLY = 0.01  # of ln V: losses that differ by less count as equal
-SOLVED = 0.98  # share of the way from ln V to 0 after which little is left to learn
+SOLVED = 0.98  # share by which a loss is below ln V after which little is left to learn
 
 Trend = Literal["overfitting", "unsteady", "falling", "flat", "unknown"]
 
@@ -85,7 +85,7 @@ class MeasuredRun:
 
     @property
     def learned(self) -> float:
-        """Return the share of the way from a guess to certainty; negative if the run is worse than a guess."""
+        """Return the share by which the loss is below a guess's; negative if the run is worse than a guess."""
         return 1 - self.last.loss / self.guess if self.guess else 0.0
 
     @property

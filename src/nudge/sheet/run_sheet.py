@@ -322,6 +322,7 @@ def _takeaway_values(run: MeasuredRun) -> Values:
         "steady_last": last if trend in ("falling", "flat", "unknown") else None,
         "trend_falling": "" if trend == "falling" else None,
         "trend_flat": "" if trend == "flat" else None,
+        "earlier_step": f"{run.earlier_evaluation.step:,}" if run.earlier_evaluation else None,
         "earlier": figure(run.earlier_evaluation.loss) if run.earlier_evaluation else None,
         "perplexity": perplexity(run.best.loss),
         "perplexity_first": perplexity(run.evaluations[0].loss) if len(run.evaluations) > 1 else None,
