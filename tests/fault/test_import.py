@@ -393,7 +393,7 @@ def test_the_hub_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with refused("machine.hub_not_installed", name="owner/name") as caught:
         import_export.import_model("owner/name", tmp_path / "out")
-    assert caught.value.hint == 'pip install "nudge-lm[hub]"'
+    assert caught.value.hint.endswith('pip install -e ".[hub]"')
     assert list(tmp_path.iterdir()) == []
 
 

@@ -23,7 +23,7 @@ from nudge.data.tokenizer import EOT, Tokenizer
 from nudge.infer.engine import LanguageModel
 from nudge.model.gpt import GPT
 
-library = pytest.importorskip("gguf", reason="GGUF needs its package: pip install 'nudge-lm[formats]'")
+library = pytest.importorskip("gguf", reason="GGUF needs its package: pip install -e '.[formats]'")
 N_TOKENS = 64
 BYTES = tokenizers.get("bytes")
 NEAR = {"float32": 0.0, "bfloat16": 2**-8, "q8_0": 2**-7}  # of a matrix's largest weight: what rounding may cost
@@ -243,5 +243,5 @@ def test_without_its_package_the_words_say_what_to_type(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "gguf", None)
     with refused("machine.gguf_not_installed") as caught:
         import_export.export_model(speaker(BYTES), tmp_path / "out", "gguf")
-    assert caught.value.hint == 'pip install "nudge-lm[formats]"'
+    assert caught.value.hint.endswith('pip install -e ".[formats]"')
     assert list(tmp_path.iterdir()) == []

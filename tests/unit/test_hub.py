@@ -144,4 +144,4 @@ def test_without_the_library_it_says_what_to_install(corpus: Path, monkeypatch: 
         fetched("hf:corpus")
     assert raised.value.code == "machine.no_library"
     assert raised.value.values["library"] == "datasets"
-    assert raised.value.hint == 'pip install "nudge-lm[hub]"'
+    assert raised.value.hint.endswith('pip install -e ".[hub]"')

@@ -217,7 +217,7 @@ def test_the_command_prints_scores(run: Path, nudge):
         (["--task", "piqa"], "add --file"),
         (["--file", "piqa.jsonl"], "--file has no effect without --task"),
         (["--limit", "3"], "--limit has no effect without --task"),
-        (["--task", "piqa", "--file", "x", "--data", "y"], "--data has no effect with --task piqa"),
+        (["--task", "piqa", "--file", "x", "--data", "y"], "--data cannot be used with --task piqa"),
         (["--task", "piqa", "--file", "nowhere.jsonl"], "cannot read nowhere.jsonl"),
         (
             ["--task", "lambada", "--file", "piqa.jsonl"],

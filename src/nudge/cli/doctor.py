@@ -120,7 +120,8 @@ def _extra(name: str) -> Fact:
         if re.search(rf"extra == ['\"]{name}['\"]", line)
     ]
     installed = all(_is_installed(package) for package in needed)
-    words = f"yes: {EXTRAS[name]}" if installed else f'no: {EXTRAS[name]} needs pip install "nudge-lm[{name}]"'
+    install = f'pip install -e ".[{name}]"'
+    words = f"yes: {EXTRAS[name]}" if installed else f"no: {EXTRAS[name]} needs {install} in the checkout of nudge"
     return Fact(name, installed, words)
 
 
