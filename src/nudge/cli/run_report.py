@@ -1,8 +1,9 @@
 """The report at the end of a run: its samples, the effect of one update, and the results in numbers."""
 
 import math
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from nudge.cli.output import Console, Table, Text, make_console, make_facts, sho
 from nudge.data.shards import Dataset, open_dataset
 from nudge.eval.loss import count_solved
 from nudge.infer.engine import LanguageModel, load
-from nudge.look.python_text import count_lines
 from nudge.look.single_update import Nudge, find_example, nudge_once
 from nudge.plan.planner import rent
 from nudge.runs.folder import RunFolder
@@ -21,6 +21,8 @@ from nudge.util.formatting import about, clock, dollars
 from nudge.util.terminal_text import one_line
 
 SHOWN_CHARACTERS = 160
+WORD = re.compile(r"[^\W\d_]{2,}")  # letters; a name such as is_open has two
+READ_FOR_WORDS = 1_000_000  # tokens of the validation text
 
 
 def show(run: Path) -> None:
@@ -98,8 +100,8 @@ def _numbers(summary: Summary, model: LanguageModel, dataset: Dataset) -> Iterat
         yield "bits per byte", f"{first.bits_per_byte:.3f} → {last.bits_per_byte:.3f} on validation text"
     if dataset.manifest.records:
         yield "solved exactly", _count_solved(model, dataset)
-    if dataset.is_python and summary.samples:
-        yield "looks like Python", _python_share(summary)
+    elif summary.samples:
+        yield "real words", _real_words(summary, model, dataset)
     share = summary.peak_share
     speed = f"{summary.tokens:,} tokens, {summary.tokens_per_s:,.0f} tokens/s"
     if share is None:
@@ -127,19 +129,22 @@ def _count_solved(model: LanguageModel, dataset: Dataset) -> str:
     return f"{val.right:,} of {val.total:,} held out, {train.right:,} of {train.total:,} trained on"
 
 
-def _python_share(summary: Summary) -> str:
-    """Return the share of lines that Python's tokenizer and parser accept, in the first samples and the last ones."""
+def _real_words(summary: Summary, model: LanguageModel, dataset: Dataset) -> str:
+    """Return the share of words in the first samples and in the last ones that the validation text has, too."""
+    read = dataset.val.read(0, min(len(dataset.val), READ_FOR_WORDS))
+    known = set(WORD.findall(model.tokenizer.decode(read.tolist())))
     n = min(10, max(1, len(summary.samples) // 2))
     first, last = (
-        count_lines("\n".join(sample.prompt + sample.text for sample in samples))
+        share_known(" ".join(sample.text for sample in samples), known)
         for samples in (summary.samples[:n], summary.samples[-n:])
     )
-    tokenized = [lines.tokenized / max(lines.total, 1) for lines in (first, last)]
-    parsed = [lines.parsed / max(lines.total, 1) for lines in (first, last)]
-    return (
-        f"its tokenizer accepts {tokenized[0]:.0%} → {tokenized[1]:.0%} of the samples' lines, "
-        f"{parsed[0]:.0%} → {parsed[1]:.0%} are statements (first and last {n})"
-    )
+    return f"{first:.0%} → {last:.0%} of the words in the samples occur in the validation text (first and last {n})"
+
+
+def share_known(text: str, known: Set[str]) -> float:
+    """Return the share of a text's words that are known; 0 for a text without words."""
+    words = WORD.findall(text)
+    return sum(word in known for word in words) / max(len(words), 1)
 
 
 def _show_next(console: Console, run: Path, summary: Summary) -> None:
