@@ -67,8 +67,8 @@ def test_figures_are_the_librarys_and_follow_the_form(opened: Callable[..., Page
     here = plan(make_ask("gpt2_small", gpu="4090", tokens=2_500_000_000))
     expect_shown(page, here)
     expect(page.get_by_label("Micro-batch")).to_have_attribute("placeholder", str(here.layout.micro_batch))
-    expect(figure(page, "Expected loss")).to_contain_text("FineWeb")  # a published neighbour, and whose
-    expect(figure(page, "Expected loss")).to_contain_text("modded-nanogpt")
+    expect(figure(page, "Loss of a similar run")).to_contain_text("FineWeb")  # a published neighbour, and whose
+    expect(figure(page, "Loss of a similar run")).to_contain_text("modded-nanogpt")
     page.get_by_role("radio", name="float32").click()
     expect_shown(page, plan(make_ask("gpt2_small", gpu="4090", tokens=2_500_000_000, dtype="float32")))
     asked = {"recipe": "gpt2_small", "gpu": "4090", "count": "1", "tokens": "2.5B", "dtype": "float32"}

@@ -12,6 +12,7 @@ import pytest
 import nudge
 from nudge import cli
 from nudge.errors import ConfigError
+from nudge.recipes import RECIPES
 
 NAMES = list(cli.COMMANDS)
 
@@ -40,6 +41,11 @@ def test_help_has_an_example(name: str):
     assert result.exit_code == 0
     assert "Example" in result.output
     assert f"nudge {name.split()[0]}" in result.output.partition("Example")[2]
+
+
+def test_the_help_names_every_recipe_that_can_be_trained():
+    (option,) = [each for each in ALL["train"].params if each.name == "recipe"]
+    assert option.help == ", ".join(name for name in RECIPES if name != "gpt3") + "."  # gpt3 can only be planned
 
 
 def help_at(width: int, name: str) -> str:

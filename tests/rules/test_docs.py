@@ -21,7 +21,7 @@ from tests.waiting import LONG_S
 
 from nudge import cli, events
 from nudge import config as configs
-from nudge.config import Config
+from nudge.recipes import recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -240,7 +240,7 @@ def test_the_page_of_settings_has_every_setting_and_its_default():
 
 
 def as_text(key: str) -> str:
-    value: object = Config()
+    value: object = recipe("tiny")
     for part in key.split("."):
         value = getattr(value, part)
     return "none" if value in (None, ()) else str(value).lower()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--tokens",
     metavar="N",
-    help="Tokens to train on: 10M, 33.5B, or chinchilla (20 per parameter). [default: the recipe's, or chinchilla]",
+    help="Run length in tokens, e.g. 10M, or chinchilla (20 per parameter). [default: the recipe's, or chinchilla]",
 )
 @click.option("--budget", type=float, metavar="USD", help="Find out how far this money goes.")
 @click.option(
@@ -59,8 +59,8 @@ def plan(
 ) -> None:
     """Forecast the memory, time and money that a training run needs.
 
-    RECIPE is gpt2_small by default. Times are forecast from published runs, as an interval that holds four in five of
-    them; --validate shows the errors. No GPU is needed, and nothing is downloaded.
+    RECIPE is gpt2_small by default. Times come from published runs, with an 80% interval;
+    --validate shows the errors. No GPU is needed, and nothing is downloaded.
 
     Four settings describe networks that nudge plans but does not train: model.n_kv_head (grouped queries), model.ffn
     (width of the MLP), model.swiglu=true, and model.bias=false (also for RMSNorm).

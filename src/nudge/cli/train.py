@@ -46,7 +46,7 @@ SETTINGS = {  # option: the setting that it changes
     shell_complete=complete.recipes,
     default="tiny",
     metavar="NAME",
-    help="tiny, modern, mini_24k, gpt2_small, gpt2_medium, gpt2_large, gpt2_xl.",
+    help="llm_viz, tiny, modern, mini_24k, gpt2_small, gpt2_medium, gpt2_large, gpt2_xl.",
 )
 @click.option(
     "--data",
@@ -73,7 +73,7 @@ SETTINGS = {  # option: the setting that it changes
     metavar="N",
     help="Number of updates. [default: as many as fit into 4 minutes for tiny and modern, else the recipe's]",
 )
-@click.option("--tokens", type=Count(), metavar="N", help="Tokens to train on instead of --steps: 10M, 33.5B.")
+@click.option("--tokens", type=Count(), metavar="N", help="Run length in tokens, e.g. 10M, instead of --steps.")
 @click.option(
     "--minutes",
     type=float,
@@ -81,9 +81,7 @@ SETTINGS = {  # option: the setting that it changes
     help="Training time on this machine instead of --steps. [default for tiny and modern: 4]",
 )
 @click.option("--init", type=FilePath(), metavar="SOURCE", help="Start from another model's weights (fine-tuning).")
-@click.option(
-    "--seed", type=int, metavar="N", help="Seed of the initial weights and the order of the text. [default: 1337]"
-)
+@click.option("--seed", type=int, metavar="N", help="Seed for initial weights and data order. [default: 1337]")
 @click.option("--sample-every", type=int, metavar="N", help="Updates between samples; 0: none. [default: 20]")
 @click.option("--eval-every", type=int, metavar="N", help="Updates between measurements on validation text.")
 @click.option("--save-every", type=int, metavar="N", help="Updates between checkpoints.")

@@ -41,15 +41,15 @@ ROLES: Mapping[str, str] = {
     "embedding": "tables: a row is a vector, the whole table is a weight",
     "block": "attention, then MLP",
     "attention": "each token looks back and takes over what it finds",
-    "mlp": "each token by itself: widen, bend, narrow",
+    "mlp": "each token by itself: widen, GELU, narrow",
     "norms": "bring every vector to one size",
     "ln_f": "the last norm, before the head",
     "head": "vectors become scores of the next token",
     "exp_avg": "AdamW: mean of recent gradients",
     "exp_avg_sq": "AdamW: mean of their squares",
     "momentum_buffer": "Muon: mean of recent gradients",
-    "step": "AdamW: updates it counted",
-    "mask": "who may see whom; nothing learned",
+    "step": "AdamW: step number, one per tensor",
+    "mask": "which token may see which; nothing learned",
 }
 _ORDER = list(_KINDS)
 _NOT_IN_BLOCKS = {"wte.weight", "wpe.weight", "ln_f.weight", "ln_f.bias", "head.weight"}
