@@ -11,7 +11,7 @@ TEXTS = [
     *ROOT.glob("*.ko.md"),
     *ROOT.glob("docs/**/*.ko.md"),
     *SOURCE.glob("sheet/lecture/*.ko.md"),
-    SOURCE / "studio" / "words" / "ko.toml",
+    *SOURCE.glob("studio/words/*ko.toml"),
 ]
 OTHER_WORDS = {
     "매개변수": "파라미터",
