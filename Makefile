@@ -38,7 +38,7 @@ help:
 	@echo "make campaign  the long tests: processes that die, hosts, clusters; a few of each kind, drawn anew each time"
 	@echo "make check    what must hold before a change goes in: format, lint, types, layers, tests"
 	@echo "make format   let ruff format the code and mend what it can"
-	@echo "make docs     write docs/commands.md and docs/errors.md anew from the code"
+	@echo "make docs     write docs/commands.md, docs/errors.md and the glossary anew from their sources"
 	@echo "make screenshots  take the pictures of the studio in docs/ anew (needs Chromium and Korean fonts)"
 	@echo "make clean    delete $(VENV) and what tools left behind; runs/ stays"
 	@echo
@@ -87,6 +87,7 @@ format: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/commands.py
 	$(BIN)/python docs/errors.py
+	$(BIN)/python docs/glossary.py
 
 screenshots: $(VENV)/.installed-dev
 	$(BIN)/python docs/screenshots.py $(ARGS)

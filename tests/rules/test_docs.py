@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import re
+import runpy
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import tomllib
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -19,25 +22,34 @@ from tests.processes import typed
 from tests.sheets import pen_font
 from tests.waiting import LONG_S
 
-from nudge import cli, events
+from nudge import cli, errors, events
 from nudge import config as configs
 from nudge.recipes import recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-ENGLISH, KOREAN = ROOT / "README.md", ROOT / "README.ko.md"
+ENGLISH = ROOT / "README.md"
+TUTORIAL, TROUBLE = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "troubleshooting.md"
+KOREAN = [page for page in PAGES if page.name.endswith(".ko.md")]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The code blocks of a page in their order, each with its language."""
+    return re.findall(r"^```(\w+)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def fences(page: Path, language: str) -> Iterator[str]:
     """The code blocks of one language."""
-    for block in re.finditer(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S):
-        yield block[1]
+    return (code for found, code in blocks(page) if found == language)
 
 
 def commands(page: Path) -> list[str]:
     """What a page tells a person to type that is ours to answer for, without comments."""
-    lines = "\n".join(fences(page, "sh")).replace("\\\n", " ").splitlines()
-    typed = (re.sub(r"\s+# .*", "", line) for line in lines)
+    return commands_in("\n".join(fences(page, "sh")))
+
+
+def commands_in(code: str) -> list[str]:
+    typed = (re.sub(r"\s+# .*", "", line) for line in code.replace("\\\n", " ").splitlines())
     return [line for line in typed if re.match(r"(echo .*\| )?(nudge|make)\b", line)]
 
 
@@ -54,7 +66,7 @@ def small(args: list[str]) -> list[str]:
     if args[0] == "train":
         if not few.keys() & set(args):
             args += ["--steps", "3"]
-        if "--init" not in args:
+        if "--init" not in args and "llm_viz" not in args:  # which is small already
             for size in ("n_layer=1", "n_head=2", "n_embd=32"):
                 args += ["--set", f"model.{size}"]
         if not {"--data", "--recipe"} & set(args):
@@ -70,7 +82,7 @@ TEXT = textwrap.dedent(subprocess.__doc__ or "") + Path(subprocess.__file__).rea
 @pytest.fixture(scope="module")
 def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the texts that the README speaks of, and `nudge`."""
-    folder = tmp_path_factory.mktemp("newcomer")
+    folder = with_nudge(tmp_path_factory.mktemp("newcomer"))
     for name in ("my_text.txt", "some_text.py"):
         (folder / name).write_text(TEXT, encoding="utf-8")
     reviews = [
@@ -78,6 +90,11 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, line in enumerate(TEXT.splitlines())
     ]
     (folder / "reviews.jsonl").write_text("\n".join(reviews), encoding="utf-8")
+    return folder
+
+
+def with_nudge(folder: Path) -> Path:
+    """The folder, with `nudge` in its bin."""
     (folder / "bin").mkdir()
     nudge = folder / "bin" / "nudge"
     nudge.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m nudge "$@"\n', encoding="utf-8")
@@ -86,7 +103,7 @@ def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def type_in(folder: Path, command: str) -> None:
-    if command == "nudge studio":
+    if command.startswith("nudge studio"):
         return open_studio(folder)
     if re.fullmatch(r'nudge [\w\s./=+"-]*', command):  # nothing that only a shell understands
         done = typed(folder, *small(shlex.split(command)[1:]))
@@ -168,6 +185,37 @@ def test_the_sheets_that_the_pages_speak_of_are_drawn(newcomer: Path):
 
 
 @pytest.mark.slow
+def test_the_first_hour_works(tmp_path: Path):
+    """Every block in the order of the page, as a reader types it; the Korean page has the same blocks."""
+    folder = with_nudge(tmp_path)
+    for language, code in blocks(TUTORIAL):
+        if language == "python":
+            (folder / "lesson.py").write_text(code, encoding="utf-8")
+            type_in(folder, f"{shlex.quote(sys.executable)} lesson.py")
+        for command in commands_in(code) if language == "sh" else ():
+            if command.startswith("nudge sheet"):
+                pen_font()
+            type_in(folder, command.replace("--data nsmc", "--data diary.txt"))  # tests use no network
+
+
+@pytest.mark.slow
+def test_what_the_page_on_troubles_says_to_type_works(newcomer: Path):
+    if not (newcomer / "runs" / "tiny").exists():
+        type_in(newcomer, "nudge train --run runs/tiny")
+    for command in commands(TROUBLE):
+        type_in(newcomer, command)
+
+
+def test_the_errors_on_the_page_on_troubles_are_ours():
+    messages = [wording["message"] for family in errors.catalog().values() for wording in family.values()]
+    ours = [re.sub(r"\\\{.*?\\\}", ".+", re.escape(message)) for message in messages]
+    shown = re.findall(r"^error: (.*)$", TROUBLE.read_text(encoding="utf-8"), re.M)
+    assert len(shown) >= 4
+    for message in shown:
+        assert any(re.fullmatch(pattern, message) for pattern in ours if pattern != ".+"), message
+
+
+@pytest.mark.slow
 def test_the_python_of_the_readme_works(newcomer: Path):
     example = "\n".join(fences(ENGLISH, "python"))
     assert LONG in example
@@ -187,15 +235,19 @@ def test_the_python_of_the_page_on_looking_inside_works(newcomer: Path):
     type_in(newcomer, f"{shlex.quote(sys.executable)} look.py")
 
 
-def test_both_readmes_say_the_same():
-    assert commands(KOREAN) == commands(ENGLISH)
-    without_comments = [re.sub("#.*", "", "".join(fences(page, "python"))) for page in (ENGLISH, KOREAN)]
-    assert without_comments[0] == without_comments[1]
-    shapes = [re.findall(r"^#+ |^- |^\| ", page.read_text(encoding="utf-8"), re.M) for page in (ENGLISH, KOREAN)]
+@pytest.mark.parametrize("korean", KOREAN, ids=id_of)
+def test_both_languages_of_a_page_say_the_same(korean: Path):
+    pages = korean.with_name(korean.name.replace(".ko.md", ".md")), korean
+    english_commands, korean_commands = map(commands, pages)
+    assert korean_commands == english_commands
+    for language in ("python", "text"):
+        in_both = [re.sub("#.*", "", "".join(fences(page, language))) for page in pages]
+        assert in_both[0] == in_both[1]
+    shapes = [re.findall(r"^#+ |^- |^\d\. |^\| ", page.read_text(encoding="utf-8"), re.M) for page in pages]
     assert shapes[0] == shapes[1]
-    links = [re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))[1:] for page in (ENGLISH, KOREAN)]
-    # pictures of the Korean pages
-    in_english = [link.replace("-ko.png", ".png").replace(".ko.png", ".en.png") for link in links[1]]
+    links = [re.findall(r"\]\(([^)#]*)[^)]*\)", page.read_text(encoding="utf-8"))[1:] for page in pages]
+    # what there is in Korean, the Korean page leads to
+    in_english = [re.sub(r"-ko(?=\.png)|\.ko(?=\.md)", "", link).replace(".ko.png", ".en.png") for link in links[1]]
     assert links[0] == in_english  # but the first, which leads to the other language
 
 
@@ -237,6 +289,27 @@ def test_the_page_of_settings_has_every_setting_and_its_default():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     listed = dict(re.findall(r"^\| `([\w.]+)` \| `?([^`|]+?)`? \|", page, re.M))
     assert listed == {key: as_text(key) for key in list(configs.keys())}
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_glossary_is_what_its_source_says(language: str):
+    made = runpy.run_path(str(ROOT / "docs" / "glossary.py"))
+    written = made["PAGES"][language].read_text(encoding="utf-8")
+    assert written == made["page"](language), "run 'make docs'"
+
+
+def test_every_term_is_explained_in_both_languages():
+    groups = tomllib.loads((ROOT / "src/nudge/studio/words/glossary.toml").read_text(encoding="utf-8"))
+    entries = [entry for group in groups.values() for entry in group.values() if isinstance(entry, dict)]
+    assert len(entries) >= 45
+    for entry in entries:
+        assert entry.keys() == {"en", "ko"}
+        assert entry["en"].keys() == entry["ko"].keys() == {"term", "text", "see"}
+        typed = [re.findall(r"`(nudge [^`]+)`", words["see"]) for words in entry.values()]
+        assert typed[0] == typed[1]
+        for command in typed[0]:
+            with suppress(click.MissingParameter):  # it names the command, or one of its options
+                parse(shlex.split(command)[1:])
 
 
 def as_text(key: str) -> str:
