@@ -1,4 +1,4 @@
-"""Writes glossary.md and glossary.ko.md from src/nudge/studio/words/glossary.toml: `make docs` does, a test compares."""
+"""Writes glossary.md and glossary.ko.md from studio/words/glossary.toml: `make docs` runs this, and a test compares."""
 
 import textwrap
 import tomllib
