@@ -273,8 +273,18 @@ def parse(args: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_every_link_leads_somewhere(page: Path):
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
-        assert target.startswith("https://") or (page.parent / target).exists(), target
+    for target, section in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        leads_to = page.parent / target if target else page
+        assert leads_to.exists(), target
+        assert not section or section in sections(leads_to), f"{target}#{section}"
+
+
+def sections(page: Path) -> set[str]:
+    """What a link to a heading of the page ends with, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_the_page_of_commands_is_their_help():
