@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 ENGLISH = ROOT / "README.md"
 TUTORIAL, TROUBLE = ROOT / "docs" / "tutorial.md", ROOT / "docs" / "troubleshooting.md"
+HOWTO = ROOT / "docs" / "howto.md"
 KOREAN = [page for page in PAGES if page.name.endswith(".ko.md")]
 
 
@@ -157,8 +158,8 @@ def made(target: str) -> str:
 
 @pytest.mark.slow
 def test_what_the_readme_says_to_type_works(newcomer: Path):
-    """In the order of the page, each on what the ones before left."""
-    for command in commands(ENGLISH):
+    """In the order of the pages, each on what the ones before left."""
+    for command in (*commands(ENGLISH), *commands(HOWTO)):
         if command.startswith("make"):
             recipe = made(command)
             if "nudge train" in recipe and not (newcomer / "runs").exists():
@@ -166,6 +167,7 @@ def test_what_the_readme_says_to_type_works(newcomer: Path):
         elif not command.startswith("nudge sheet"):  # which needs a font: below
             type_in(newcomer, command)
     assert len(commands(ENGLISH)) > 10
+    assert len(commands(HOWTO)) > 25
 
 
 @pytest.mark.slow
@@ -174,7 +176,7 @@ def test_the_sheets_that_the_pages_speak_of_are_drawn(newcomer: Path):
     if not (newcomer / "runs").exists():
         type_in(newcomer, "nudge train")
     page = ROOT / "docs" / "sheets.md"
-    typed = [line for one in (ENGLISH, page) for line in commands(one) if line.startswith("nudge sheet")]
+    typed = [line for one in (ENGLISH, HOWTO, page) for line in commands(one) if line.startswith("nudge sheet")]
     for command in typed:
         type_in(newcomer, command)
     (example,) = re.findall(r"^````markdown\n(.*?)^````", page.read_text(encoding="utf-8"), re.M | re.S)

@@ -104,11 +104,11 @@ def train(as_json: bool, folder: str | None, or_resume: bool, **options: Any) ->
       nudge train --data notes/*.md --init runs/tiny --steps 200 --set train.lr=1e-4
     """
     config = make_config(**options, default_minutes=MINUTES)
-    check_start(config, folder, or_resume=or_resume)
     if is_first_process():
         note_hidden_names(config.data.paths)
-        if not (config.data.paths or or_resume or as_json):
-            _propose_text()
+    check_start(config, folder, or_resume=or_resume)
+    if is_first_process() and not (config.data.paths or or_resume or as_json):
+        _propose_text()
     from nudge.train.run import run
 
     watch(run(config, folder, or_resume=or_resume), as_json=as_json)
