@@ -137,12 +137,12 @@ def to_json(error: NudgeError) -> dict[str, Any]:
     return {"code": error.code, "where": error.where, "values": plain | paths}
 
 
-def from_json(told: Mapping[str, Any]) -> NudgeError:
-    """Return the error that `to_json` told. Raises: ValueError, KeyError, TypeError or AttributeError for others."""
-    family, name = told["code"].split(".")
+def from_json(written: Mapping[str, Any]) -> NudgeError:
+    """Return the error that `to_json` wrote. Raises: ValueError, KeyError, TypeError or AttributeError for others."""
+    family, name = written["code"].split(".")
     kinds = {kind.family: kind for kind in NudgeError.__subclasses__()}
-    values = {key: Path(one["path"]) if isinstance(one, dict) else one for key, one in told["values"].items()}
-    return kinds[family](name, where=told["where"], **values)
+    values = {key: Path(one["path"]) if isinstance(one, dict) else one for key, one in written["values"].items()}
+    return kinds[family](name, where=written["where"], **values)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -118,9 +118,7 @@ def calibrate(config: Config, *, takes_s: float = TAKES_S) -> Calibration:
     machine = probe(config.machine, config.model)
     resolved = resolve_machine(config, machine)
     rehearsal = rehearse(resolved, make_batches(resolved, dataset))
-    if config.train.minutes is not None:
-        steps = rehearsal.steps_in(60 * config.train.minutes, resolved, val_tokens=len(dataset.val))
-        resolved = replace(resolved, train=replace(resolved.train, steps=steps, minutes=None))
+    resolved = rehearsal.fit_minutes(resolved, val_tokens=len(dataset.val))
     shortened, step_ratio = _shorten_updates(resolved, dataset, rehearsal)
     left_s = takes_s - (time.perf_counter() - begun)
     # Half a round is for the start: the first evaluation, sample and checkpoint.

@@ -251,7 +251,7 @@ def _why(lines: Sequence[str]) -> tuple[str, str]:
 
 
 def _failure(lines: Sequence[str]) -> NudgeError | None:
-    """Return the error that the command line told as JSON, or None."""
+    """Return the error that the command line printed as JSON, or None."""
     for line in reversed(lines):
         if line.startswith('{"code"'):
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # cut off, or of another version

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 import torch
@@ -44,6 +44,13 @@ class Rehearsal:
         fixed = self.total_s(config, val_tokens=val_tokens, steps=0)
         each = (self.total_s(config, val_tokens=val_tokens, steps=1000) - fixed) / 1000
         return max(1, int((seconds - fixed) / each))
+
+    def fit_minutes(self, config: ResolvedConfig, *, val_tokens: int) -> ResolvedConfig:
+        """Return the config with as many updates as fit into its `train.minutes`; without minutes, as it is."""
+        if config.train.minutes is None:
+            return config
+        steps = self.steps_in(60 * config.train.minutes, config, val_tokens=val_tokens)
+        return replace(config, train=replace(config.train, steps=steps, minutes=None))
 
 
 def rehearse(config: ResolvedConfig, batches: Callable[[int], Window], world: World = ALONE) -> Rehearsal:

@@ -47,14 +47,13 @@ def resolve_start(config: Config, dataset: Dataset, world: World) -> ResolvedRun
     set_up_torch(resolved.machine)
     resolved, machine, rehearsal = _rehearse(resolved, machine, dataset, world)
     notes = machine.reasons
+    fitted = rehearsal.fit_minutes(resolved, val_tokens=len(dataset.val))
     if (minutes := resolved.train.minutes) is not None:
-        steps = rehearsal.steps_in(60 * minutes, resolved, val_tokens=len(dataset.val))
         usual, usual_s = resolved.train.steps, rehearsal.total_s(resolved, val_tokens=len(dataset.val))
         other = f"{usual:,} would take {clock(usual_s)} (--steps {usual})"
-        notes = (*notes, f"updates {steps:,}: as many as fit into {minutes:g} min here; {other}")
-        resolved = replace(resolved, train=replace(resolved.train, steps=steps, minutes=None))
-    forecast_s = rehearsal.total_s(resolved, val_tokens=len(dataset.val))
-    return ResolvedRun(config=resolved, machine=machine, forecast_s=forecast_s, notes=notes)
+        notes = (*notes, f"updates {fitted.train.steps:,}: as many as fit into {minutes:g} min here; {other}")
+    forecast_s = rehearsal.total_s(fitted, val_tokens=len(dataset.val))
+    return ResolvedRun(config=fitted, machine=machine, forecast_s=forecast_s, notes=notes)
 
 
 def resolve_resume(config: Config, written: ResumableRun, world: World) -> ResolvedRun:
